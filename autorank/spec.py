@@ -1,0 +1,95 @@
+"""What is asked for, validated: one training (`TrainSpec`), or a search over many (`SearchSpec`).
+
+Specs hold plain values only. They travel to workers, are written to a search's folder as JSON, and two searches are
+the same search exactly when their specs are equal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from autorank.errors import AutorankError
+
+
+class Spec(BaseModel):
+    """Base of all specs: immutable, no unknown keys, no silent conversions from text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSpec(Spec):
+    """What is learned, and from which data.
+
+    `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, a named task is read from that folder instead of
+    the Hub. With `data`, `text` and `label` it is the user's own file or folder, and `name` only labels it.
+    """
+
+    name: str
+    data: Path | None = None
+    text: tuple[str, ...] = ()
+    label: str | None = None
+    max_length: PositiveInt | None = None  # tokens; None: the task's own
+    max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
+    max_eval_examples: PositiveInt | None = None
+
+    @property
+    def own_data(self) -> bool:
+        """Whether the user's own columns are read rather than a named task's."""
+        return self.label is not None
+
+
+class TrainingSpec(Spec):
+    """How a run is trained, whatever the method. None: the task's own default."""
+
+    epochs: PositiveInt | None = None
+    steps: PositiveInt | None = None  # optimizer steps; overrides epochs
+    batch_size: PositiveInt | None = None  # examples an optimizer step
+    accumulate: PositiveInt = 1  # micro-batches an optimizer step
+    eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
+    warmup_ratio: float = Field(0.06, ge=0, lt=1)  # microsoft/LoRA, roberta_base scripts
+    weight_decay: float = Field(0.1, ge=0)  # likewise
+    max_grad_norm: float = Field(1.0, gt=0)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _whole_micro_batches(self) -> TrainingSpec:
+        if self.batch_size is not None and self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}; "
+                f"choose for example batch_size {self.accumulate * max(1, self.batch_size // self.accumulate)}"
+            )
+        return self
+
+
+class TrainSpec(Spec):
+    """One training run. `settings` are the method's own knobs, learning rate included; its `Config` validates them."""
+
+    task: TaskSpec
+    model: str | None = None  # folder or Hub name; None: the task's own
+    method: str
+    settings: dict[str, Any] = {}
+    training: TrainingSpec = TrainingSpec()
+
+
+class SearchSpec(Spec):
+    """A search: the base run (`train`), the space that varies its settings, and the budget."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    train: TrainSpec
+    space: dict[str, dict[str, Any]]  # setting -> its range, as in search_spaces/*.yaml
+    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    seed: int = Field(0, ge=0)
+
+
+def explain(error: ValidationError, what: str) -> AutorankError:
+    """All of pydantic's findings about `what` in one message, a line each."""
+    lines = [
+        f"  {'.'.join(str(part) for part in found['loc']) or what}: {found['msg'].removeprefix('Value error, ')}"
+        + (f" (got {found['input']!r})" if found["type"] not in ("missing", "value_error") else "")
+        for found in error.errors()
+    ]
+    return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))
