@@ -1,4 +1,4 @@
-"""What is known of a trial: its settings, its state and its evaluations. The journal stores these, the rest reads them."""
+"""What is known of a trial: its settings, state and evaluations. The journal stores it, the rest reads it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ State = Literal["running", "complete", "pruned", "failed"]
 class Evaluation:
     """One look at a run. Every evaluation of every trial is a candidate for the front.
 
-    `adapter_params` is the front's axis: distinct numbers that the exported adapter stores, shared ones counted
-    once, without the classification head. `nonzero_params` leaves zeros out. `trainable_params` is everything that
-    had a gradient, head included, at its peak so far. `head_params` is the head alone.
+    `adapter_params` is the front's axis: distinct numbers that the exported adapter stores, shared ones
+    counted once, without the classification head. `nonzero_params` leaves zeros out. `trainable_params` is
+    everything that had a gradient, head included, at its peak so far. `head_params` is the head alone.
     """
 
     step: int  # optimizer steps done
@@ -44,4 +44,5 @@ class TrialRecord:
     state: State = "running"
     evaluations: list[Evaluation] = field(default_factory=list)
     reason: str | None = None  # why it failed or was pruned
-    seconds: float = 0.0  # wall time from start to end
+    seconds: float = 0.0  # wall time from start to end; while running, what its evaluations took
+    started: float = 0.0  # Unix time, seconds

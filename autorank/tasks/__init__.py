@@ -1,0 +1,8 @@
+"""What is learned: named tasks, the user's own files, the built-in demo; their data, batches and metrics."""
+
+from __future__ import annotations
+
+from autorank.tasks.source import TASKS, resolve
+from autorank.tasks.tokenise import load
+
+__all__ = ["TASKS", "load", "resolve"]

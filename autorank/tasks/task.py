@@ -7,13 +7,15 @@ from typing import Literal
 
 import numpy as np
 
+CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regression; their mean first
+
 
 @dataclass(frozen=True)
 class Task:
     """A task's definition: where its columns are, what is predicted, how it is scored.
 
-    The defaults for training are those of microsoft/LoRA's RoBERTa-base scripts, which LoRA-drop also follows,
-    unless `source` says otherwise.
+    The defaults for training are those of microsoft/LoRA's RoBERTa-base scripts, which LoRA-drop also
+    follows, unless `source` says otherwise.
     """
 
     name: str
@@ -22,7 +24,7 @@ class Task:
     label: str
     label_names: tuple[str, ...]  # empty for regression
     metrics: tuple[str, ...]  # the first is the score; see tasks/metrics.py
-    validation: tuple[str, ...] = ("validation",)  # MNLI has two; their examples are scored together and apart
+    validation: tuple[str, ...] = ("validation",)  # MNLI has two, scored together and apart
     hub: tuple[str, str] | None = None  # (repository, configuration)
     model: str = "FacebookAI/roberta-base"
     epochs: int = 10
@@ -40,8 +42,8 @@ class Task:
 class Split:
     """Tokenised examples, end to end in flat arrays (memory-mapped where they come from the cache).
 
-    ids: int32, `tokens`; type_ids: int8, `tokens`, or None where the model has none; offsets: int64, `examples + 1`;
-    labels: int64 (classification) or float32 (regression), `examples`.
+    ids: int32, `tokens`; type_ids: int8, `tokens`, or None where the model has none; offsets: int64,
+    `examples + 1`; labels: int64 (classification) or float32 (regression), `examples`.
     """
 
     ids: np.ndarray
@@ -60,9 +62,13 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task with its tokenised splits. `digest` names the content: equal digests, equal arrays."""
+    """A task with its tokenised splits.
+
+    `digest` names the content: equal digests, equal arrays. `pad_id` is the token that fills up a batch.
+    """
 
     task: Task
     train: Split
     validation: dict[str, Split]
     digest: str
+    pad_id: int

@@ -1,0 +1,184 @@
+"""The contract that every allocation method fulfils, and how methods are found.
+
+A method is four hooks on the training loop plus its state:
+
+    prepare      once, before the first step: attach updates to the model (LoRA-drop trains its probe here)
+    penalty      each micro-batch: an extra loss (orthogonality), in training only
+    before_step  each step, when the gradients are there: score importance, allocate
+    after_step   each step, when the weights have moved and the gradients are still there: mask, prune, shrink
+
+Methods live outside `autorank`, are found through the entry-point group `autorank.methods`, and see a run only
+through its `RunContext`.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError, unknown
+from autorank.modeling.base import BaseModel as BaseTransformer
+from autorank.spec import explain
+
+GROUP = "autorank.methods"
+
+
+class MethodConfig(BaseModel):
+    """A method's settings. Subclasses add theirs, with the paper's defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    targets: str = Field("query,value", description="adapted layers: names, or all-linear")
+
+
+class Optimizer(Protocol):
+    """What methods may ask of the optimizer while it runs."""
+
+    def add_group(self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None) -> None:
+        """Train these from step `start` on, with a warm-up of their own; all groups end at zero together."""
+
+    def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
+        """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""
+
+    def grow(self, parameter: nn.Parameter, dim: int) -> None:
+        """The parameter was extended along `dim`: extend its moments with zeros."""
+
+
+@dataclass
+class RunContext:
+    """What a method sees of a run.
+
+    Attributes:
+        base: the model and its head.
+        layers: name -> layer to adapt, in the model's order.
+        generator: the run's own random numbers, for initial values; on the CPU.
+        labels: training labels, `examples`.
+        total_steps, warmup_steps: of this run.
+        step: optimizer steps done.
+        optimizer: set before the first step.
+        cache: folder for results that other runs can reuse, keyed by `key`.
+        key: names the data, the model and everything of the training but the method's settings.
+        train_on: train what is attached and the head on these examples for so many epochs, with the run's own
+            learning rate, warm-up ratio and batch size.
+        observe: run the model over these examples in evaluation mode; the callback gets each batch before its
+            forward pass.
+    """
+
+    base: BaseTransformer
+    layers: dict[str, nn.Module]
+    generator: torch.Generator
+    device: torch.device
+    seed: int
+    labels: np.ndarray
+    total_steps: int
+    warmup_steps: int
+    cache: Path
+    key: str
+    train_on: Callable[[np.ndarray, int], None]
+    observe: Callable[[np.ndarray, Callable[[dict[str, Tensor]], None]], None]
+    step: int = 0
+    optimizer: Optimizer | None = None
+
+    @property
+    def model(self) -> nn.Module:
+        return self.base.model
+
+
+C = TypeVar("C", bound=MethodConfig)
+
+
+class AllocationMethod(ABC, Generic[C]):
+    """One way to decide how many adapter parameters go to which layer."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # one line
+    source: ClassVar[str]  # the paper
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+    @abstractmethod
+    def prepare(self, run: RunContext) -> None:
+        """Attach the updates. Not called for a run that goes on from a checkpoint: its updates are rebuilt."""
+
+    def penalty(self, run: RunContext) -> Tensor | None:
+        """A scalar added to the training loss; never part of an evaluation."""
+        return None
+
+    def before_step(self, run: RunContext) -> None:
+        """Gradients are there: summed over the step's micro-batches, unscaled and clipped."""
+
+    def after_step(self, run: RunContext) -> None:
+        """The weights have moved; the step's gradients are still there."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the hooks remember, as tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
+        """Go on from `state`. Low-rank updates are attached again already; their values are loaded after this."""
+
+    @classmethod
+    @abstractmethod
+    def adapter_params(cls, config: Any, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+        """Fewest and most adapter parameters that a finished run of this config can have, in closed form.
+
+        Args:
+            config: an instance of `Config`.
+            shapes: layer name -> (in, out) of the layers that the config targets.
+        """
+
+
+def names() -> list[str]:
+    """Names of all methods installed."""
+    return sorted({point.name for point in importlib.metadata.entry_points(group=GROUP)})
+
+
+def find(name: str) -> type[AllocationMethod[Any]]:
+    """The method called `name`.
+
+    Raises:
+        AutorankError: there is none, or it does not fulfil the contract.
+    """
+    for point in importlib.metadata.entry_points(group=GROUP):
+        if point.name == name:
+            method = point.load()
+            if not (isinstance(method, type) and issubclass(method, AllocationMethod)):
+                raise AutorankError(
+                    f"Method {name!r} ({point.value}) is not an AllocationMethod; its package must subclass "
+                    "autorank.method.AllocationMethod."
+                )
+            return cast(type[AllocationMethod[Any]], method)
+    raise unknown("method", name, names())
+
+
+def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
+    """The method called `name` with these settings, the rest at its defaults.
+
+    Raises:
+        AutorankError: an unknown method or setting, or a value that the method refuses; all of them at once.
+    """
+    method = find(name)
+    refuse_unknown(method, settings)
+    try:
+        return method(method.Config(**settings))
+    except ValidationError as error:
+        raise explain(error, f"settings of {name}") from None
+
+
+def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:
+    """Raise AutorankError for a setting that the method does not have, with the nearest one suggested."""
+    for setting in settings:
+        if setting not in method.Config.model_fields:
+            raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)

@@ -1,0 +1,136 @@
+"""A model's adapters as a whole: attaching, counting, and their layout, from which they can be rebuilt anywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+
+FACTORS = ("A", "B", "e", "u")
+
+
+def attach(model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 0.0) -> None:
+    """Put an update on the layer called `name`."""
+    parent, _, child = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    setattr(owner, child, AdaptedLinear(getattr(owner, child), update, dropout))
+
+
+def detach_all(model: nn.Module) -> None:
+    """Take every update off; the model is the one that was loaded."""
+    for name, layer in adapted(model).items():
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, layer.base)
+
+
+def adapted(model: nn.Module) -> dict[str, AdaptedLinear]:
+    """Name -> layer, of all layers that carry an update."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+
+
+def _updates(model: nn.Module) -> list[LowRankUpdate]:
+    """Distinct updates, in the model's order."""
+    return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
+
+
+def _factors(model: nn.Module) -> Iterator[nn.Parameter]:
+    """The distinct factors that the exported adapter stores.
+
+    Trained ones count. `e` and `u` fold into a trained B that no other update uses; a B that is shared cannot take
+    them, nor a frozen one.
+    """
+    updates = _updates(model)
+    users = Counter(id(update.B) for update in updates)
+    seen: set[int] = set()
+    for update in updates:
+        foldable = update.B.requires_grad and users[id(update.B)] == 1
+        for factor in (update.A, update.B) if foldable else (update.A, update.B, update.e, update.u):
+            if factor is not None and factor.requires_grad and id(factor) not in seen:
+                seen.add(id(factor))
+                yield factor
+
+
+def adapter_params(model: nn.Module) -> int:
+    """Distinct numbers stored by the exported update, shared ones once."""
+    return sum(factor.numel() for factor in _factors(model))
+
+
+def nonzero_params(model: nn.Module) -> int:
+    """The same, zeros not counted."""
+    return sum(int(torch.count_nonzero(factor)) for factor in _factors(model))
+
+
+def ranks(model: nn.Module) -> dict[str, int]:
+    """Layer name -> rank of its update."""
+    return {name: layer.update.rank for name, layer in adapted(model).items()}
+
+
+def layout(model: nn.Module) -> dict[str, Any]:
+    """The structure of all updates as plain values: who holds which update, and which factor is whose.
+
+    {"layers": {name: {"update": int, "dropout": float}},
+     "updates": [{"scale": float, "A": factor, "B": factor, "e": factor | None, "u": factor | None}],
+     "factors": [{"shape": [int, ...], "trained": bool}]}
+    """
+    updates = _updates(model)
+    factors: dict[nn.Parameter, int] = {}
+
+    def number(factor: nn.Parameter | None) -> int | None:
+        return None if factor is None else factors.setdefault(factor, len(factors))
+
+    described = [
+        {"scale": update.scale} | {name: number(getattr(update, name)) for name in FACTORS} for update in updates
+    ]
+    order = {update: index for index, update in enumerate(updates)}
+    return {
+        "layers": {
+            name: {"update": order[layer.update], "dropout": layer.dropout}
+            for name, layer in adapted(model).items()
+        },
+        "updates": described,
+        "factors": [{"shape": list(factor.shape), "trained": factor.requires_grad} for factor in factors],
+    }
+
+
+def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str = "cpu") -> None:
+    """Attach updates of this layout, sharing included; their values are still to be loaded."""
+    factors = [
+        nn.Parameter(torch.zeros(factor["shape"], device=device), requires_grad=factor["trained"])
+        for factor in layout["factors"]
+    ]
+    updates = [
+        LowRankUpdate(
+            scale=update["scale"],
+            **{name: None if update[name] is None else factors[update[name]] for name in FACTORS},
+        )
+        for update in layout["updates"]
+    ]
+    for name, layer in layout["layers"].items():
+        attach(model, name, updates[layer["update"]], layer["dropout"])
+
+
+def tensors(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Everything that makes this model differ from its base, by name: trained parameters and all factors."""
+    factors = {id(parameter) for update in _updates(model) for parameter in update.parameters()}
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad or id(parameter) in factors
+    }
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
+    """Copy values into the parameters of these names.
+
+    Raises:
+        KeyError: a name that the model does not have.
+    """
+    parameters = dict(model.named_parameters())
+    for name, value in values.items():
+        parameters[name].copy_(value)

@@ -1,0 +1,129 @@
+"""From an adapter to what others load: a PEFT LoRA adapter, exactly, or a plain transformers model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, adapters
+from autorank.modeling.base import BaseModel
+
+
+def to_peft(adapter: Path, folder: Path, card: str) -> None:
+    """Write `adapter` as a PEFT LoRA adapter whose logits are the same, with `card` as its README.md.
+
+    Every update is A' = A and B' = s · diag(u) · B · diag(e), each layer has its own rank and alpha, a layer of rank 0
+    is left out, and layers that share an update get a copy each.
+
+    Raises:
+        AutorankError: `folder` is there already, or nothing is adapted.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    trained, origin = adapter_file.load(adapter)
+    folded = {
+        name: (*(factor.detach().clone() for factor in _factors(layer.update)), layer.update.scale)
+        for name, layer in adapters.adapted(trained.model).items()
+        if layer.update.rank > 0
+    }
+    if not folded:
+        raise AutorankError(f"{adapter} has no low-rank updates, so there is no PEFT LoRA adapter of it; use --merge.")
+    adapters.detach_all(trained.model)
+    ranks = {name: down.shape[0] for name, (down, _, _) in folded.items()}
+    alphas = {name: scale * ranks[name] for name, (_, _, scale) in folded.items()}
+    rank, alpha = _commonest(ranks), _commonest(alphas)
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=int(rank), lora_alpha=alpha, target_modules=list(folded),
+        rank_pattern={name: value for name, value in ranks.items() if value != rank},
+        alpha_pattern={name: value for name, value in alphas.items() if value != alpha},
+        modules_to_save=trained.head_modules, inference_mode=True,
+    )  # fmt: skip
+    config.base_model_name_or_path = origin.model
+    _name_labels(trained.model, origin)
+    wrapped = get_peft_model(trained.model, config)
+    with torch.no_grad():
+        for name, (down, up, _) in folded.items():
+            layer = wrapped.base_model.model.get_submodule(name)
+            layer.lora_A["default"].weight.copy_(down)
+            layer.lora_B["default"].weight.copy_(up)
+    with _whole(folder) as partial:
+        wrapped.save_pretrained(partial, safe_serialization=True)
+        (partial / "README.md").write_text(card)
+
+
+def to_merged(adapter: Path, folder: Path, card: str) -> None:
+    """Write the base with `adapter` added into its weights: a plain transformers model, tokenizer included.
+
+    Raises:
+        AutorankError: `folder` is there already.
+    """
+    from transformers import AutoTokenizer
+
+    trained, origin = adapter_file.load(adapter)
+    merge(trained)
+    _name_labels(trained.model, origin)
+    with _whole(folder) as partial:
+        trained.model.save_pretrained(partial)  # type: ignore[operator]
+        AutoTokenizer.from_pretrained(origin.model).save_pretrained(partial)
+        (partial / "README.md").write_text(card)
+
+
+@torch.no_grad()
+def merge(trained: BaseModel) -> None:
+    """Add every update into the weight it adapts, and take it off."""
+    layers = adapters.adapted(trained.model)
+    deltas = {name: layer.update.delta_weight() for name, layer in layers.items()}
+    adapters.detach_all(trained.model)
+    for name, delta in deltas.items():
+        layer = trained.model.get_submodule(name)
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        weight.add_(delta if isinstance(layer, nn.Linear) else delta.T)  # transformers' Conv1D: in x out
+
+
+def _factors(update: nn.Module) -> tuple[Tensor, Tensor]:
+    """A' and B' for a PEFT layer whose own scale is s: B' without it, so that plain LoRA's numbers stay bit for bit."""
+    up = update.B
+    for factor in (update.e, None if update.u is None else update.u[:, None]):
+        up = up if factor is None else up * factor
+    return update.A, up  # type: ignore[return-value]
+
+
+def _commonest(values: dict[str, float] | dict[str, int]) -> float:
+    return Counter(values.values()).most_common(1)[0][0]
+
+
+def _name_labels(model: nn.Module, origin: adapter_file.Origin) -> None:
+    if origin.label_names:
+        model.config.id2label = dict(enumerate(origin.label_names))  # type: ignore[union-attr]
+        model.config.label2id = {name: i for i, name in enumerate(origin.label_names)}  # type: ignore[union-attr]
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when it is complete.
+
+    Raises:
+        AutorankError: the name is taken.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise AutorankError(f"{folder} exists already. Choose another --to, or remove it first.")
+    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
+    try:
+        yield partial
+        if folder.exists():
+            folder.rmdir()
+        os.chmod(partial, 0o755)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

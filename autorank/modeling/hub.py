@@ -1,0 +1,144 @@
+"""Models and datasets from a folder or the Hugging Face Hub: gives up quickly, and says clearly why."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from autorank.errors import AutorankError
+
+PATIENCE = 5.0  # seconds for the Hub's first answer; its clients would retry each file for 23 s
+
+# What a mistyped name may have meant, besides folders: the base models of the papers.
+MODELS = (
+    "FacebookAI/roberta-base",
+    "FacebookAI/roberta-large",
+    "microsoft/deberta-v3-base",
+    "google-bert/bert-base-uncased",
+)
+# Names of the clients' exceptions, so that none of the clients need be imported.
+UNREACHABLE = {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
+NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError", "RevisionNotFoundError"}
+BROKEN = {"EntryNotFoundError", "JSONDecodeError", "SafetensorError"}
+# What transformers says of a folder or repository that is no (complete) model.
+UNUSABLE = (
+    "does not appear to have a file named",
+    "no file named",
+    "not a valid JSON file",
+    "Unrecognized model in",
+    "Unrecognized configuration class",
+    "does not recognize this architecture",
+    "trust_remote_code",
+)
+
+
+@contextlib.contextmanager
+def hub_access(kind: str, name: str) -> Iterator[None]:
+    """Around the loading of a model or dataset (`kind`) called `name` from its folder, the Hub or its cache.
+
+    Where the Hub gives no answer within `PATIENCE`, the clients are held offline for the while (a switch of
+    the whole process), so that what is cached loads at once and what is not fails at once.
+
+    Raises:
+        AutorankError: there is no such folder or repository, the Hub is out of reach, or it refuses access.
+    """
+    is_folder = Path(name).is_dir()
+    if not is_folder and _looks_like_path(name):
+        raise AutorankError(f"There is no folder {name!r}. {_nearest(kind, name)}Check the {kind}'s path.")
+    with contextlib.nullcontext() if is_folder else _offline_if_unreachable():
+        try:
+            yield
+        except Exception as error:
+            clear = hub_error(error, f"{kind} {name!r}", _nearest(kind, name))
+            if clear is None:
+                raise
+            raise clear from error
+
+
+def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError | None:
+    """The clear error for what the Hub's clients raised about `what` ("model 'x'"); None for any other."""
+    if isinstance(error, AutorankError):
+        return error
+    chain = list(_chain(error))
+    classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
+    text = str(error)
+    if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
+        return AutorankError(
+            f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk."
+        )
+    if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
+        return AutorankError(
+            f"Access to {what} is gated on the Hub. Ask for access on its page there, then set HF_TOKEN to "
+            "your token (or run `hf auth login`). A token that is already set has not been granted access."
+        )
+    if classes & UNREACHABLE or "Couldn't find cache for" in text:
+        return AutorankError(
+            f"The Hugging Face Hub is out of reach and {what} is not in the local cache. {hint}Connect, or "
+            "use what is on this machine: --data DIR for the data, --model DIR for the model. "
+            "`--task demo` needs no network at all."
+        )
+    if classes & NOT_FOUND:
+        return AutorankError(
+            f"There is no {what}: neither a folder here nor on the Hub. {hint}Check the spelling; a private "
+            "one needs HF_TOKEN."
+        )
+    if "HfHubHTTPError" in classes:
+        return AutorankError(
+            f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later."
+        )
+    if "backend tokenizer" in text:
+        return AutorankError(
+            f"The tokenizer of {what} cannot be read: there is no tokenizer.json, and no other form that the "
+            "installed packages can convert (DeBERTa-v3's needs `pip install sentencepiece`)."
+        )
+    if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
+        return AutorankError(
+            f"Cannot use {what}: {_first_line(text)}. What is wanted is what save_pretrained writes: "
+            "config.json, weights and tokenizer of a transformers model."
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, in turn."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].rstrip(".")
+
+
+def _looks_like_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name
+
+
+def _nearest(kind: str, name: str) -> str:
+    """A question about the folder or well-known model whose name is nearest, if any is near."""
+    parent = Path(name).parent
+    known = list(MODELS) if kind == "model" else []
+    if parent.is_dir():
+        known += [str(parent / entry.name) for entry in parent.iterdir() if entry.is_dir()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"Did you mean {near[0]!r}? " if near and near[0] != name else ""
+
+
+@contextlib.contextmanager
+def _offline_if_unreachable() -> Iterator[None]:
+    from huggingface_hub import constants, get_session
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PATIENCE, follow_redirects=False)
+    except Exception:  # whatever it is: no answer
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

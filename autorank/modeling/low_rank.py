@@ -1,0 +1,152 @@
+"""The one low-rank layer: every reparameterised method is a special case of it.
+
+    y = W0 x + s · diag(u) · B · diag(e) · A · dropout(x)
+
+           x: in                A: rank x in     (down)
+           │                    e: rank          (gate, or singular value)
+     ┌─────┴─────┐              B: out x rank    (up)
+     │           │ dropout      u: out           (output scale)
+     │           A
+     W0         (e)             LoRA: A, B trained. LoRA-drop: layers that share one update.
+     │           B              IncreLoRA, AdaLoRA: A, e, B. SoRA: e is a gate.
+     │       s·(u)              VeRA: A, B shared and frozen, e and u trained. Tied-LoRA: all trained.
+     └─────+─────┘              PRILoRA, SparseAdapter: zeros in A, or in A and B.
+           │
+           y: out
+
+Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
+share that factor. The base layer is only called, never read, so quantised layers work.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LowRankUpdate(nn.Module):
+    """The factors of s · diag(u) · B · diag(e) · A. A factor is trained exactly when it requires a gradient.
+
+    Args:
+        A: rank x in.
+        B: out x rank.
+        scale: s.
+        e: rank, or None.
+        u: out, or None.
+    """
+
+    def __init__(
+        self, A: nn.Parameter, B: nn.Parameter, scale: float,
+        e: nn.Parameter | None = None, u: nn.Parameter | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.A, self.B, self.e, self.u = A, B, e, u
+        self.scale = scale
+
+    @classmethod
+    def lora(
+        cls, in_features: int, out_features: int, rank: int, alpha: float,
+        generator: torch.Generator, device: torch.device | str = "cpu",
+    ) -> LowRankUpdate:  # fmt: skip
+        """LoRA's own (Hu et al. 2021): A Kaiming-uniform, B zero, scale alpha / rank.
+
+        The values are drawn on the CPU, so that a seed means the same on every device.
+        """
+        A = torch.empty(rank, in_features)
+        nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
+        B = torch.zeros(out_features, rank)
+        return cls(nn.Parameter(A.to(device)), nn.Parameter(B.to(device)), alpha / rank)
+
+    @property
+    def rank(self) -> int:
+        return self.A.shape[0]
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """`y` plus the update of `x`. x: ... x in, y: ... x out."""
+        if self.rank == 0:
+            return y
+        if x.dtype != self.A.dtype and not torch.is_autocast_enabled(x.device.type):
+            return self._add(x.to(self.A.dtype), y.to(self.A.dtype)).to(y.dtype)
+        return self._add(x, y)
+
+    def _add(self, x: Tensor, y: Tensor) -> Tensor:
+        down = F.linear(x, self.A)
+        if self.e is not None:
+            down = down * self.e
+        if self.u is not None:
+            return torch.addcmul(y, F.linear(down, self.B), self.u, value=self.scale)
+        # One call that scales and adds inside the matrix product: no tokens x out tensor besides the result.
+        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), self.B.t(), alpha=self.scale)
+        return flat.view(y.shape)
+
+    def output(self, x: Tensor) -> Tensor:
+        """The update alone, ΔW x. x: ... x in -> ... x out."""
+        down, up = self.folded()
+        return F.linear(F.linear(x.to(down.dtype), down), up)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """A' = A (rank x in) and B' = s · diag(u) · B · diag(e) (out x rank): the same update as two matrices."""
+        up = self.B * self.scale
+        if self.e is not None:
+            up = up * self.e
+        if self.u is not None:
+            up = up * self.u[:, None]
+        return self.A, up
+
+    def delta_weight(self) -> Tensor:
+        """ΔW, out x in."""
+        down, up = self.folded()
+        return up @ down
+
+    @torch.no_grad()
+    def keep(self, components: Tensor) -> None:
+        """Shrink to these components (indices into the rank), in place: the Parameters stay the same objects."""
+        self._replace("A", self.A[components])
+        self._replace("B", self.B[:, components])
+        if self.e is not None:
+            self._replace("e", self.e[components])
+
+    @torch.no_grad()
+    def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
+        """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one."""
+        self._replace("A", torch.cat([self.A, A.to(self.A)]))
+        self._replace("B", torch.cat([self.B, B.to(self.B)], dim=1))
+        if self.e is not None:
+            if e is None:
+                raise ValueError("this update has a factor e; new components need theirs")
+            self._replace("e", torch.cat([self.e, e.to(self.e)]))
+
+    def _replace(self, factor: str, values: Tensor) -> None:
+        parameter = getattr(self, factor)
+        parameter.data = values.contiguous()
+        parameter.grad = None  # of the old shape
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer plus a low-rank update of it."""
+
+    def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base = base
+        self.update = update
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: ... x in -> ... x out."""
+        y: Tensor = self.base(x)
+        if self.dropout and self.training:
+            x = F.dropout(x, self.dropout)
+        out: Tensor = self.update(x, y)
+        return out
+
+    # Some architectures look at their layers' weights, for a dtype for example.
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias  # type: ignore[return-value]

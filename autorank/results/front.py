@@ -1,0 +1,168 @@
+"""The Pareto front of adapter parameters (fewer is better) against score (higher is better)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from autorank.errors import AutorankError
+from autorank.results.records import TrialRecord
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation as a candidate for the front."""
+
+    trial: int
+    step: int
+    adapter_params: int
+    score: float
+    config: dict[str, Any]  # the trial's settings
+    nonzero_params: int
+    metrics: dict[str, float]
+    knee: bool = False
+
+
+class Progress(NamedTuple):
+    """A search after one more finished trial."""
+
+    at: float  # Unix time
+    points: list[Point]  # the front, knee not marked
+    hypervolume: float
+
+
+def candidates(trials: Sequence[TrialRecord]) -> list[Point]:
+    """Every evaluation with a finite score, by trial and step.
+
+    Those of failed and stopped trials too: what was measured before a trial ran out of memory or was cut off
+    is as true as any other measurement, and its adapter is there.
+    """
+    return [
+        Point(trial.number, e.step, e.adapter_params, e.score, trial.config, e.nonzero_params, e.metrics)
+        for trial in trials
+        for e in trial.evaluations
+        if math.isfinite(e.score)
+    ]
+
+
+def front(trials: Sequence[TrialRecord]) -> list[Point]:
+    """The candidates that no other dominates, by rising parameters (and so score), with the knee marked.
+
+    Of points with equal parameters and score the earliest stays: the lowest trial number, then step.
+    """
+    return mark_knee(non_dominated(candidates(trials)))
+
+
+def non_dominated(points: Sequence[Point]) -> list[Point]:
+    """The points that no other dominates, by rising parameters; of equal ones, the first that was given."""
+    if not points:
+        return []
+    import moocore  # type: ignore[import-untyped]
+
+    kept = moocore.is_nondominated(_plane(points), maximise=[False, True], keep_weakly=False)
+    return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: p.adapter_params)
+
+
+def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> float:
+    """Share of the box [0, reference params] x [reference score, 1] that the points dominate, in [0, 1].
+
+    Linear axes. Points outside the box count for nothing. 1 would be a perfect score for no parameters.
+    """
+    params, score = reference
+    if params <= 0 or score >= 1:
+        raise ValueError(f"reference must have params > 0 and score < 1, but is {reference}")
+    if not points:
+        return 0.0
+    import moocore
+
+    area = moocore.hypervolume(_plane(points), ref=[params, score], maximise=[False, True])
+    return float(area) / (params * (1 - score))
+
+
+def progress(trials: Sequence[TrialRecord], reference: tuple[float, float]) -> list[Progress]:
+    """The front and its hypervolume after each finished trial, in the order in which they ended."""
+    history: list[Progress] = []
+    best: list[Point] = []
+    for trial in sorted(trials, key=lambda t: (t.started + t.seconds, t.number)):
+        if trial.state != "running":
+            best = non_dominated([*best, *candidates([trial])])
+            history.append(Progress(trial.started + trial.seconds, best, hypervolume(best, reference)))
+    return history
+
+
+def knee(points: Sequence[Point]) -> Point | None:
+    """Where the front bends most: the point farthest above the chord between its ends, by rising parameters.
+
+    log10(params) and score are scaled to [0, 1] first, so the chord is the diagonal and the height above it
+    is score - params (as in Kneedle, Satopaa et al. 2011). Ties go to fewer parameters. A front of one or two
+    points, or one that nowhere rises above its chord, has no bend: its score still climbs at the end, and
+    that end, the best score, is taken (the other end is often a model that was hardly trained).
+    """
+    if not points:
+        return None
+    params = _unit([math.log10(max(point.adapter_params, 1)) for point in points])
+    score = _unit([point.score for point in points])
+    height = np.round(score - params, 12)  # equal heights must tie in spite of rounding
+    return points[int(np.argmax(height))] if height.max() > 0 else points[-1]
+
+
+def mark_knee(points: Sequence[Point]) -> list[Point]:
+    """The points of a front with `knee` set on its knee and nowhere else."""
+    chosen = knee(points)
+    return [replace(point, knee=point is chosen) for point in points]
+
+
+def pick(
+    points: Sequence[Point],
+    *,
+    trial: int | None = None,
+    max_params: int | None = None,
+    min_score: float | None = None,
+) -> Point:
+    """One point of a front, or of all `candidates`. With nothing asked it is the knee.
+
+    Of the points that satisfy all that is asked: with `min_score` the one with the fewest parameters, else
+    the one with the best score; ties go to the other axis.
+    Raises AutorankError, naming what there is, if no point satisfies.
+    """
+    if not points:
+        raise AutorankError("There is no point to choose: no evaluation of any trial has a finite score yet.")
+    if trial is None and max_params is None and min_score is None:
+        return next(p for p in mark_knee(non_dominated(points)) if p.knee)
+    chosen = list(points)
+    if trial is not None:
+        chosen = [p for p in chosen if p.trial == trial]
+        if not chosen:
+            there = ", ".join(str(number) for number in sorted({p.trial for p in points}))
+            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {there}.")
+    if max_params is not None:
+        smallest = min(p.adapter_params for p in chosen)
+        chosen = [p for p in chosen if p.adapter_params <= max_params]
+        if not chosen:
+            raise AutorankError(
+                f"No point has at most {max_params:,} parameters: the smallest there is has {smallest:,}."
+            )
+    if min_score is not None:
+        best = max(p.score for p in chosen)
+        chosen = [p for p in chosen if p.score >= min_score]
+        if not chosen:
+            within = f" with at most {max_params:,} parameters" if max_params is not None else ""
+            raise AutorankError(f"No point{within} scores at least {min_score:g}: the best is {best:.4f}.")
+        return min(chosen, key=lambda p: (p.adapter_params, -p.score))
+    return max(chosen, key=lambda p: (p.score, -p.adapter_params))
+
+
+def _plane(points: Sequence[Point]) -> np.ndarray:
+    """`points x 2`: parameters, score."""
+    return np.array([[p.adapter_params, p.score] for p in points], dtype=np.float64)
+
+
+def _unit(values: Sequence[float]) -> np.ndarray:
+    """Scaled to [0, 1]; all 0 where they do not differ."""
+    array = np.asarray(values, dtype=np.float64)
+    span = np.ptp(array)
+    return (array - array.min()) / span if span else np.zeros_like(array)

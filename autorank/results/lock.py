@@ -1,0 +1,100 @@
+"""Who may write to a search's journal: one driver at a time, known by its process id."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import IO
+
+from optuna.storages.journal import JournalFileOpenLock
+
+from autorank.errors import AutorankError
+
+LOCK = "driver.lock"
+
+
+class DriverLock(JournalFileOpenLock):
+    """Held by a driver for as long as it has the journal open; Optuna acquires it for every line it appends.
+
+    Optuna's own locks are files: they outlive a killed process and stall the next one for 30 s. A `flock`
+    ends with its process.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        super().__init__(str(journal))
+        self._journal = journal
+        self._file: IO[str] | None = None
+
+    def take(self) -> None:
+        """Keeps other drivers out, or raises AutorankError because one is at work."""
+        file = self._journal.with_name(LOCK).open("a+")
+        for attempt in range(3):  # `driver` holds the lock for a moment
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.05 * attempt)
+        else:
+            pid = _pid(file)
+            file.close()
+            who = f"Process {pid}" if pid else "Another process"
+            raise AutorankError(
+                f"{who} is at work on the run {self._journal.parent.name!r}. Wait until it ends, or stop it "
+                "(Ctrl-C there) and then go on."
+            )
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def drop(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def acquire(self) -> bool:
+        if self._file is None:
+            raise RuntimeError(f"{self._journal} is open for reading only: it was opened without a sampler")
+        _cut_torn_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        """Nothing: the lock is kept until `drop`."""
+
+
+def driver(folder: Path) -> int | None:
+    """The process at work on the search in `folder` (0 if it cannot be told), or None if there is none."""
+    try:
+        with (folder / LOCK).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return _pid(file) or 0
+    except FileNotFoundError:
+        pass
+    return None
+
+
+def _pid(file: IO[str]) -> int | None:
+    file.seek(0)
+    text = file.read().strip()
+    return int(text) if text.isdigit() else None
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Drops a last line that lacks its end, left by a killed driver or a full disk.
+
+    Optuna's readers skip such a line, but the next one appended would be glued to it and spoil the file.
+    """
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end == 0:
+            return
+        file.seek(end - 1)
+        if file.read(1) != b"\n":
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)

@@ -1,0 +1,110 @@
+"""One setting's range, as it stands in a space's YAML: what is wrong with it, its ends, a value from it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+KEYS = ("type", "low", "high", "log", "step", "choices", "source")
+Range = Mapping[str, Any]
+
+
+def problems(entry: Range) -> list[str]:
+    """Everything that is wrong with a range, whatever setting it is of."""
+    found = [f"unknown key {key!r}{hint(str(key), KEYS)}" for key in entry if key not in KEYS]
+    if "choices" in entry:
+        return found + _choice_problems(entry)
+    if entry.get("type") not in ("int", "float"):
+        given = f"has type {entry['type']!r}" if "type" in entry else "has no type"
+        return [*found, f"{given}; give type: int or float with low and high, or choices: [...]"]
+    found += [f"{key} is missing" for key in ("low", "high") if key not in entry]
+    for key in ("low", "high", "step"):
+        if key in entry and not _is_number(entry[key], entry["type"]):
+            wanted = "an integer" if entry["type"] == "int" else "a number"
+            found.append(f"{key} must be {wanted} (got {entry[key]!r})")
+    if not isinstance(entry.get("log", False), bool):
+        found.append(f"log must be true or false (got {entry['log']!r})")
+    return found or _contradictions(entry)
+
+
+def ends(entry: Range) -> list[Any]:
+    """The least and the greatest value that the range has, or all its choices."""
+    if "choices" in entry:
+        return list(entry["choices"])
+    low, high = entry["low"], entry["high"]
+    if step := entry.get("step"):
+        high = low + step * math.floor((high - low) / step + 1e-9)
+    return [low] if low == high else [low, high]
+
+
+def probes(entry: Range) -> list[Any]:
+    """Values that show whether a method takes all of the range; one inside, lest an integer get fractions."""
+    if "choices" in entry or entry["type"] == "int":
+        return ends(entry)
+    low, high = entry["low"], entry["high"]
+    return [*ends(entry), low + 0.3819 * (high - low)]
+
+
+def contains(entry: Range, value: Any) -> bool:
+    """Whether the range has this value."""
+    if "choices" in entry:
+        return bool(value in entry["choices"])
+    if not _is_number(value, entry["type"]) or not entry["low"] <= value <= entry["high"]:
+        return False
+    steps = (value - entry["low"]) / entry["step"] if "step" in entry else 0.0
+    return abs(steps - round(steps)) < 1e-9
+
+
+def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
+    """The setting's value in this trial, from the sampler."""
+    if "choices" in entry:
+        return trial.suggest_categorical(name, entry["choices"])
+    log, low, high = entry.get("log", False), *(ends(entry)[i] for i in (0, -1))
+    if entry["type"] == "int":
+        return trial.suggest_int(name, low, high, log=log, step=entry.get("step", 1))
+    return trial.suggest_float(name, low, high, log=log, step=entry.get("step"))
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """` (did you mean ...?)`, or what there is."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f" (there is: {', '.join(sorted(known))})"
+
+
+def _choice_problems(entry: Range) -> list[str]:
+    others = [key for key in ("type", "low", "high", "log", "step") if key in entry]
+    found = [f"choices and {key} do not go together" for key in others]
+    choices = entry["choices"]
+    if not isinstance(choices, list) or not choices:
+        found.append(f"choices must be a list of values (got {choices!r})")
+    elif not all(choice is None or isinstance(choice, str | int | float) for choice in choices):
+        found.append(f"choices must be plain values (got {choices!r})")
+    elif len(set(map(repr, choices))) < len(choices):
+        found.append(f"choices must differ (got {choices!r})")
+    return found
+
+
+def _contradictions(entry: Range) -> list[str]:
+    """What is wrong between the keys of a range, each of which is fine."""
+    low, high = entry["low"], entry["high"]
+    found = []
+    if low > high:
+        found.append(f"low {low} is above high {high}")
+    if entry.get("log") and low <= 0:
+        found.append(f"log needs low above 0 (got {low})")
+    if entry.get("log") and "step" in entry:
+        found.append("log and step do not go together")
+    if entry.get("step", 1) <= 0:
+        found.append(f"step must be above 0 (got {entry['step']})")
+    return found
+
+
+def _is_number(value: Any, kind: str) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int if kind == "int" else int | float):
+        return False
+    return math.isfinite(value)

@@ -1,0 +1,63 @@
+"""What one trial gets of the machine or cluster, and how many run at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autorank.errors import AutorankError
+
+THREADS = 4  # a trial's CPUs where there is no GPU: small models gain little beyond
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Of each trial, and how many trials run at once."""
+
+    concurrency: int
+    cpus: int
+    gpus: float
+
+    def __str__(self) -> str:
+        trials = "1 trial" if self.concurrency == 1 else f"{self.concurrency} trials"
+        cpus = "1 CPU" if self.cpus == 1 else f"{self.cpus} CPUs"
+        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
+        return f"{trials} at once, {cpus}{gpus} each"
+
+
+def share(
+    available: Mapping[str, float], concurrency: int | None = None, gpus_per_trial: float | None = None
+) -> Resources:
+    """Share what there is (`CPU`, `GPU`, as Ray counts them) between trials.
+
+    Where there are GPUs a trial gets one, or `gpus_per_trial`; else four CPUs, or all if there are fewer.
+
+    Raises:
+        AutorankError: more is asked for than there is.
+    """
+    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
+    each = gpus_per_trial if gpus_per_trial is not None else min(1.0, gpus)
+    if each > gpus:
+        raise AutorankError(f"--gpus-per-trial {each:g} is more than the {gpus:g} GPUs that there are.")
+    if each > 1 and each != int(each):
+        raise AutorankError(f"--gpus-per-trial {each:g}: Ray shares out parts of one GPU, or whole GPUs.")
+    if each:
+        rooms = int(gpus) * int(1 / each + 1e-9) if each < 1 else int(gpus // each)  # none spans two GPUs
+        most = min(cpus, rooms)
+        default = most
+    else:
+        most, default = cpus, max(1, cpus // THREADS)
+    concurrency = concurrency or default
+    if concurrency > most:
+        what = f"{gpus:g} GPUs at {each:g} a trial" if each and most < cpus else f"{cpus} CPUs"
+        raise AutorankError(f"--concurrency {concurrency} is too many: {what} have room for {most} trials.")
+    return Resources(concurrency, max(1, cpus // concurrency), each)
+
+
+def local() -> dict[str, float]:
+    """What this machine has, without starting Ray."""
+    import os
+
+    import torch
+
+    return {"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}

@@ -1,0 +1,181 @@
+"""Tokenised splits: made once for each content, tokenizer and length, kept as memory-mapped Arrow files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autorank import cache
+from autorank.errors import AutorankError
+from autorank.modeling.hub import hub_access
+from autorank.spec import TaskSpec
+from autorank.tasks import source
+from autorank.tasks.examples import Examples
+from autorank.tasks.task import Split, TaskData
+
+FORMAT = 1  # of the cached files; another number makes them anew
+CHUNK = 10_000  # examples tokenised at a time
+SUBSET_SEED = 0
+NO_LIMIT = 10**9  # transformers says 10**30 where a tokenizer does not know how much its model can take
+
+
+def load(spec: TaskSpec, model: str) -> TaskData:
+    """The task's splits, tokenised for `model` (a folder or a name on the Hub).
+
+    Texts are cut at the task's length or the model's own, whichever is less. Cached in `tokens` of the
+    cache folder, where pyarrow is installed. `max_train_examples` and `max_eval_examples` (of each validation
+    split) take examples after a shuffle with a fixed seed, and leave the cache shared.
+
+    Raises:
+        AutorankError: the task, its data or the tokenizer is missing or of no use, or the cache not writable.
+    """
+    task, train, validation = source.read(spec)
+    tokenizer = load_tokenizer(model)
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    if pad_id is None:
+        raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Give it one.")
+    length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
+    maker = f"{FORMAT} {tokenizer_digest(tokenizer)} {length}"
+    digest = hashlib.sha256(f"{task.kind} {task.label_names} {maker}".encode())
+    splits: dict[str, Split] = {}
+    for name, examples in {"train": train, **validation}.items():
+        key = hashlib.sha256(f"{maker} {examples.digest}".encode()).hexdigest()
+        limit = spec.max_train_examples if name == "train" else spec.max_eval_examples
+        count = min(len(examples), limit or len(examples))
+        splits[name] = subset(_cached(key, examples, tokenizer, length), count)
+        digest.update(f"{name} {key} {count}".encode())
+    return TaskData(task, splits.pop("train"), splits, digest.hexdigest(), pad_id)
+
+
+def load_tokenizer(model: str) -> Any:
+    """The model's tokenizer, from a folder or the Hub.
+
+    Raises:
+        AutorankError: there is none, or it is out of reach.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    with hub_access("model", model):
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+        if tokenizer.model_max_length > NO_LIMIT:
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            tokenizer.model_max_length = getattr(config, "max_position_embeddings", None) or NO_LIMIT
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes up for none
+        raise AutorankError(
+            f"Model {model!r} has no tokenizer: the vocabulary is empty. Put the tokenizer's files with the "
+            "model's, as tokenizer.save_pretrained writes them."
+        )
+    return tokenizer
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of what decides what the tokenizer makes of a text: equal for copies in different folders."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    content = backend.to_str() if backend is not None else json.dumps(sorted(tokenizer.get_vocab().items()))
+    parts = (type(tokenizer).__name__, content, tokenizer.truncation_side, tokenizer.model_input_names)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
+    """All examples as token ids with the model's special tokens, at most `length` tokens each."""
+    ids, type_ids, lengths = [], [], []
+    for start in range(0, len(examples), CHUNK):
+        texts = [list(column[start : start + CHUNK]) for column in examples.texts]
+        made = tokenizer(
+            *texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False
+        )
+        lengths += [len(one) for one in made["input_ids"]]
+        ids.append(_flat(made["input_ids"], np.int32))
+        if "token_type_ids" in made:
+            type_ids.append(_flat(made["token_type_ids"], np.int8))
+    offsets = np.zeros(len(examples) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    types = np.concatenate(type_ids) if type_ids else None
+    return Split(np.concatenate(ids), types, offsets, examples.labels)
+
+
+def subset(split: Split, count: int) -> Split:
+    """`count` examples, the first of a shuffle with a fixed seed, in their old order."""
+    if count >= len(split):
+        return split
+    chosen = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(split))[:count])
+    tokens = np.concatenate([np.arange(*split.offsets[i : i + 2]) for i in chosen])
+    offsets = np.concatenate([[0], np.cumsum(split.lengths[chosen])])
+    type_ids = split.type_ids[tokens] if split.type_ids is not None else None
+    return Split(split.ids[tokens], type_ids, offsets, split.labels[chosen])
+
+
+def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:
+    total = sum(map(len, lists))
+    return np.fromiter((number for one in lists for number in one), dtype, total)
+
+
+def _cached(key: str, examples: Examples, tokenizer: Any, length: int) -> Split:
+    """The split from its file, which is made where it is missing or broken."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        return tokenise(examples, tokenizer, length)
+    path = cache.folder() / "tokens" / f"{key}.arrow"
+    found = read_arrow(path)
+    if found is None:
+        write_arrow(tokenise(examples, tokenizer, length), path)
+        found = read_arrow(path)
+        if found is None:
+            raise AutorankError(f"{path} cannot be read back. Set AUTORANK_CACHE to another folder.")
+    return found
+
+
+def write_arrow(split: Split, path: Path) -> None:
+    """One record batch: ids and type_ids as large_list, label. Another process sees the whole file or none.
+
+    Raises:
+        AutorankError: the disk is full, or the folder cannot be written to.
+    """
+    import pyarrow as pa
+
+    ids = pa.LargeListArray.from_arrays(split.offsets, split.ids)
+    columns = {"ids": ids, "label": pa.array(split.labels)}
+    if split.type_ids is not None:
+        columns["type_ids"] = pa.LargeListArray.from_arrays(split.offsets, split.type_ids)
+    batch = pa.record_batch(columns)
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
+            partial = Path(file.name)
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise AutorankError(
+            f"Cannot keep tokenised data in {path.parent}: {error.strerror or error}. Make room there, or "
+            "set AUTORANK_CACHE to another folder."
+        ) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)  # gone already unless something failed
+
+
+def read_arrow(path: Path) -> Split | None:
+    """A split as views on the memory-mapped file; None where it is missing or broken."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            batch = pa.ipc.open_file(file).get_batch(0)
+        ids, labels = batch.column("ids"), batch.column("label").to_numpy()
+        type_ids = batch.column("type_ids").values.to_numpy() if "type_ids" in batch.schema.names else None
+        split = Split(ids.values.to_numpy(), type_ids, ids.offsets.to_numpy(), labels)
+    except (OSError, pa.ArrowException, KeyError, IndexError):
+        return None
+    whole = len(split.offsets) == len(labels) + 1 and split.offsets[-1] == len(split.ids)
+    return split if whole else None

@@ -1,0 +1,151 @@
+"""A phase of training: so many steps over some of the examples. A run is one phase; LoRA-drop's probe is another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.tasks.batches import collate, epoch_batches
+from autorank.tasks.task import Split
+from autorank.training.optimizer import GroupedAdamW
+
+CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a phase is trained, with every default filled in."""
+
+    learning_rate: float
+    batch_size: int  # examples an optimizer step
+    accumulate: int  # micro-batches an optimizer step
+    epochs: int
+    steps: int | None  # overrides epochs
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    precision: str  # fp32, bf16 or fp16
+    seed: int
+
+
+class Hooks:
+    """What happens around a step; nothing, unless a method's hooks are put here."""
+
+    def penalty(self) -> Tensor | None:
+        return None
+
+    def before_step(self) -> None: ...
+
+    def after_step(self) -> None: ...
+
+
+class Phase:
+    """The optimisation of `model` over `examples` of `split` by `plan`.
+
+    Args:
+        examples: indices into the split.
+        regression: mean squared error rather than cross-entropy.
+    """
+
+    def __init__(
+        self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, regression: bool, plan: Plan,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
+        self._examples = examples
+        self._regression = regression
+        self.steps_per_epoch = math.ceil(len(examples) / plan.batch_size)
+        self.total_steps = plan.steps or plan.epochs * self.steps_per_epoch
+        self.warmup_steps = math.ceil(plan.warmup_ratio * self.total_steps)
+        self.optimizer = GroupedAdamW(plan.learning_rate, plan.weight_decay, self.total_steps, self.warmup_steps)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
+        self._epoch: tuple[int, list[np.ndarray]] | None = None
+
+    def batch(self, step: int) -> np.ndarray:
+        """The examples of this step: known from the step alone, so a run can go on anywhere. indices: batch."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            lengths = self.split.lengths[self._examples]
+            self._epoch = epoch, epoch_batches(lengths, self.plan.batch_size, self.plan.seed, epoch)
+        return self._examples[self._epoch[1][position]]
+
+    def step(self, step: int, hooks: Hooks) -> Tensor:
+        """One optimizer step; returns its mean training loss, penalty left out, as a scalar on the device."""
+        self.model.train()
+        batch = self.batch(step)
+        total = torch.zeros((), device=self.device)
+        for examples in np.array_split(batch, min(self.plan.accumulate, len(batch))):
+            loss = self.loss(to_device(collate(self.split, examples, self.pad_id), self.device))
+            share = len(examples) / len(batch)
+            total += loss.detach() * share
+            penalty = hooks.penalty()
+            loss = loss if penalty is None else loss + penalty
+            self.scaler.scale(loss * share).backward()
+        self.optimizer.unscale(self.scaler)
+        trained = list(self.optimizer.parameters)
+        torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
+        hooks.before_step()
+        self.optimizer.step(step, self.scaler)
+        hooks.after_step()
+        self.optimizer.zero_grad()
+        if step % CHECK_EVERY == 0 and not math.isfinite(total.item()):
+            raise AutorankError(
+                f"Training diverged: the loss is {total.item()} at step {step + 1}. Use a lower learning_rate "
+                f"(now {self.plan.learning_rate:g})."
+            )
+        return total
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Mean loss of a batch, in float32."""
+        labels = batch.pop("labels")
+        logits = self.forward(batch)
+        if self._regression:
+            return F.mse_loss(logits.squeeze(-1).float(), labels)
+        return F.cross_entropy(logits.float(), labels)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits, batch x outputs."""
+        with self._autocast():
+            logits: Tensor = self.model(**batch).logits
+        return logits
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.plan.precision != "fp32")
+
+    @torch.no_grad()
+    def predict(
+        self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
+    ) -> np.ndarray:
+        """Logits in evaluation mode, in the split's order; `before` sees each batch before its forward pass.
+
+        batches: indices into the split, covering what is wanted -> examples x outputs (rows not covered are NaN).
+        """
+        self.model.eval()
+        logits = None
+        for examples in batches:
+            batch = to_device(collate(split, examples, self.pad_id), self.device)
+            batch.pop("labels")
+            if before:
+                before(batch)
+            rows = self.forward(batch).float().cpu().numpy()
+            if logits is None:
+                logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
+            logits[examples] = rows
+        assert logits is not None, "no batches"
+        return logits
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The batch on the device; copies to a GPU do not wait."""
+    if device.type == "cpu":
+        return batch
+    return {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}

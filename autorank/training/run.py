@@ -1,0 +1,272 @@
+"""The one training loop. Everything that trains drives it: the command line, the warm Tune actor, a Ray Train worker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autorank import cache, method, tasks
+from autorank.errors import AutorankError
+from autorank.method import AllocationMethod, RunContext
+from autorank.modeling import adapter_file, adapters, targets
+from autorank.results.records import Evaluation
+from autorank.spec import TrainSpec
+from autorank.tasks import metrics
+from autorank.tasks.batches import eval_batches
+from autorank.tasks.task import TaskData
+from autorank.training.phase import Hooks, Phase, Plan
+from autorank.training.random_state import RandomState
+from autorank.training.workshop import Workshop, fingerprint
+
+EVAL_BATCH = 64  # examples; results do not depend on it
+
+
+class TrainingRun:
+    """One training, as an iterator of its evaluations.
+
+        for evaluation in TrainingRun(spec):
+            print(evaluation.step, evaluation.score)
+
+    Data and model load at the first evaluation asked for. `state_dict` after any of them and `load_state_dict` in a
+    new run give the same weights as a run never stopped, bit for bit on a CPU.
+
+    Args:
+        workshop: lends the base model and the data; a run of its own by default. A workshop serves one run at a time:
+            `release` the old one before the next.
+
+    Raises:
+        AutorankError: from the constructor, if the spec cannot be run; while training, if it diverges.
+    """
+
+    def __init__(self, spec: TrainSpec, workshop: Workshop | None = None) -> None:
+        self.spec = spec
+        self.step = 0
+        self.total_steps: int | None = None  # known once the data are there
+        self._workshop = workshop or Workshop()
+        self._method = method.configure(spec.method, spec.settings)
+        self._model_name = spec.model or tasks.resolve(spec.task).model
+        self._precision = resolve_precision(spec.training.precision, self._workshop.device)
+        self._context: RunContext | None = None
+        self._seconds = 0.0
+        self._peak_trainable = 0
+        self._losses: list[Tensor] = []
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All settings of the method, defaults included, as plain values."""
+        return dict(self._method.config.model_dump(mode="json"))
+
+    def __iter__(self) -> TrainingRun:
+        return self
+
+    def __next__(self) -> Evaluation:
+        """Train until the next evaluation is due, and evaluate."""
+        started = time.perf_counter()
+        if self._context is None:
+            self._open()
+            self._start()
+        assert self.total_steps is not None
+        if self.step >= self.total_steps:
+            raise StopIteration
+        with self._random.active():
+            due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
+            while self.step < due:
+                self._train_step()
+            scores = self._evaluate()
+        self._seconds += time.perf_counter() - started
+        return self._describe(scores)
+
+    def _open(self) -> None:
+        """Data, model and a phase over all of the training set; nothing attached yet."""
+        seed = self.spec.training.seed
+        device = self._workshop.device
+        self._data = self._workshop.data(self.spec.task, self._model_name)
+        task = self._data.task
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
+        self._base = self._workshop.base(self._model_name, task.outputs, dtype)
+        self._base.reset(seed)
+        layers = targets.find(self._base.model, self._method.config.targets)
+        self._random = RandomState(seed, device)
+        self._phase = self._make_phase(np.arange(len(self._data.train)), self._plan())
+        self.total_steps = self._phase.total_steps
+        self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
+        self._context = RunContext(
+            base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
+            labels=self._data.train.labels, total_steps=self.total_steps, warmup_steps=self._phase.warmup_steps,
+            cache=cache.folder() / "probes", key=self._key(), train_on=self._train_on, observe=self._observe,
+            optimizer=self._phase.optimizer,
+        )  # fmt: skip
+        self._hooks = MethodHooks(self._method, self._context)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def _start(self) -> None:
+        """A fresh run: the method attaches its updates, and what trains and has no group yet gets one."""
+        assert self._context is not None
+        self._method.prepare(self._context)
+        grouped = set(self._phase.optimizer.parameters)
+        trained = {name: p for name, p in self._base.model.named_parameters() if p.requires_grad and p not in grouped}
+        self._phase.optimizer.add_group(trained)
+
+    def _plan(self) -> Plan:
+        task, asked = self._data.task, self.spec.training
+        return Plan(
+            learning_rate=self._method.config.learning_rate, batch_size=asked.batch_size or task.batch_size,
+            accumulate=asked.accumulate, epochs=asked.epochs or task.epochs, steps=asked.steps,
+            warmup_ratio=asked.warmup_ratio, weight_decay=asked.weight_decay, max_grad_norm=asked.max_grad_norm,
+            precision=self._precision, seed=asked.seed,
+        )  # fmt: skip
+
+    def _make_phase(self, examples: np.ndarray, plan: Plan) -> Phase:
+        return Phase(
+            self._base.model, self._data.train, examples, self._data.pad_id, self._data.task.kind == "regression",
+            plan, self._workshop.device,
+        )  # fmt: skip
+
+    def _train_step(self) -> None:
+        assert self._context is not None
+        self._context.step = self.step
+        self._losses.append(self._phase.step(self.step, self._hooks))
+        self.step += 1
+
+    def _evaluate(self) -> dict[str, float]:
+        """The task's metrics on its validation splits, the score first."""
+        splits = self._data.validation
+        logits = [self._phase.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
+        labels = np.concatenate([split.labels for split in splits.values()])
+        sizes = {name: len(split) for name, split in splits.items()}
+        return metrics.compute(self._data.task, np.concatenate(logits), labels, sizes)
+
+    def _describe(self, scores: dict[str, float]) -> Evaluation:
+        model = self._base.model
+        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        self._peak_trainable = max(self._peak_trainable, trainable)
+        train_loss = float(torch.stack(self._losses).mean())
+        self._losses = []
+        if not math.isfinite(train_loss):
+            raise AutorankError(
+                f"Training diverged: the mean loss up to step {self.step} is {train_loss}. Use a lower learning_rate "
+                f"(now {self._method.config.learning_rate:g})."
+            )
+        device = self._workshop.device
+        return Evaluation(
+            step=self.step,
+            epoch=self.step / self._phase.steps_per_epoch,
+            score=scores[self._data.task.metrics[0]],
+            metrics=scores,
+            train_loss=train_loss,
+            adapter_params=adapters.adapter_params(model),
+            nonzero_params=adapters.nonzero_params(model),
+            trainable_params=self._peak_trainable,
+            head_params=self._base.head_params,
+            ranks=adapters.ranks(model),
+            seconds=self._seconds,
+            peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+        )
+
+    def _train_on(self, examples: np.ndarray, epochs: int) -> None:
+        """RunContext.train_on: a phase of its own, over random numbers of its own."""
+        seed = self.spec.training.seed
+        plan = Plan(**(self._plan().__dict__ | {"epochs": epochs, "steps": None}))
+        phase = self._make_phase(examples, plan)
+        phase.optimizer.add_group({n: p for n, p in self._base.model.named_parameters() if p.requires_grad})
+        with RandomState(seed, self._workshop.device).active():
+            for step in range(phase.total_steps):
+                phase.step(step, Hooks())
+
+    def _observe(self, examples: np.ndarray, before: Any) -> None:
+        """RunContext.observe."""
+        lengths = self._data.train.lengths[examples]
+        self._phase.predict(self._data.train, [examples[i] for i in eval_batches(lengths, EVAL_BATCH)], before)
+
+    def _key(self) -> str:
+        """Names the data, the model and the training, but not the method's settings."""
+        training = self._plan().__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
+        parts = [self._data.digest, fingerprint(self._model_name), training]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the run depends on: after any evaluation, for `load_state_dict`. torch.save can write it."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "step": self.step,
+            "layout": adapters.layout(self._base.model),
+            "tensors": {name: p.detach().clone() for name, p in adapters.tensors(self._base.model).items()},
+            "optimizer": self._phase.optimizer.state_dict(),
+            "scaler": self._phase.scaler.state_dict(),
+            "method": self._method.state_dict(),
+            "random": self._random.state,
+            "generator": self._hooks.run.generator.get_state(),
+            "seconds": self._seconds,
+            "peak_trainable": self._peak_trainable,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken. The run's spec must be the one that it was taken from.
+
+        Raises:
+            AutorankError: the state is another spec's.
+        """
+        if state["spec"] != self.spec.model_dump(mode="json"):
+            raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
+        self._open()
+        assert self._context is not None
+        model = self._base.model
+        adapters.rebuild(model, state["layout"], self._workshop.device)
+        known = dict(model.named_parameters())
+        self._base.unfreeze(name for name in state["tensors"] if name in known and ".update." not in name)
+        self._method.load_state_dict(state["method"], self._context)
+        adapters.load_tensors(model, state["tensors"])
+        self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
+        self._phase.scaler.load_state_dict(state["scaler"])
+        self._random.state = state["random"]
+        self._context.generator.set_state(state["generator"])
+        self.step, self._seconds = state["step"], state["seconds"]
+        self._peak_trainable = state["peak_trainable"]
+
+    def save_adapter(self, path: Path) -> None:
+        """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
+        task = self._data.task
+        adapter_file.save(path, self._base, adapter_file.Origin(self._model_name, task.outputs, task.label_names))
+
+    def release(self) -> None:
+        """Give the base model back clean. The run is over."""
+        if self._context is not None:
+            self._base.reset(self.spec.training.seed)
+
+
+class MethodHooks(Hooks):
+    """A method's hooks, bound to its run."""
+
+    def __init__(self, method: AllocationMethod[Any], run: RunContext) -> None:
+        self.method, self.run = method, run
+
+    def penalty(self) -> Tensor | None:
+        return self.method.penalty(self.run)
+
+    def before_step(self) -> None:
+        self.method.before_step(self.run)
+
+    def after_step(self) -> None:
+        self.method.after_step(self.run)
+
+
+def resolve_precision(asked: str, device: torch.device) -> str:
+    """`auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        AutorankError: fp16 on a CPU.
+    """
+    if asked == "fp16" and device.type == "cpu":
+        raise AutorankError("Precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -1,0 +1,303 @@
+"""MLflow as a projection: exact counts, pushed twice, caught up later, and a server that is not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.results.front import front
+from autorank.results.tracker import Tracker
+from autorank.results.tracking import Projection, default_uri
+from tests.results.made_trials import evaluation, trial
+
+REFERENCE = (1000.0, 0.5)
+
+
+@pytest.fixture
+def client(store):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(store)
+
+
+@pytest.fixture
+def own(spec):
+    """A spec with a name of its own, so that the store of the session can be shared."""
+    return spec.model_copy(update={"name": f"search-{uuid.uuid4().hex[:6]}"})
+
+
+@pytest.fixture
+def project(store, own):
+    """Another process's view of the same search: a projection that knows nothing yet."""
+    return lambda search_id="s1", uri=store: Projection(uri, own, search_id, REFERENCE)
+
+
+@pytest.fixture
+def trials():
+    return [
+        trial(0, (100, 0.6), (100, 0.7)),
+        trial(1, (50, 0.65), state="pruned", reason="behind its peers"),
+        trial(2, (200, math.nan), state="failed", reason="diverged at step 10"),
+        trial(3, (400, 0.9), state="running"),
+    ]
+
+
+@pytest.fixture
+def server_runs(client, own):
+    """The parent and the nested runs by trial number, after checking that there are no others."""
+
+    def read(search_id="s1"):
+        experiment = client.get_experiment_by_name(own.name).experiment_id
+        runs = [r for r in client.search_runs([experiment]) if r.data.tags["autorank.search"] == search_id]
+        nested = {int(r.data.tags["autorank.trial"]): r for r in runs if "autorank.trial" in r.data.tags}
+        (parent,) = (r for r in runs if "autorank.trial" not in r.data.tags)
+        assert len(runs) == 1 + len(nested)
+        return parent, nested
+
+    return read
+
+
+@pytest.fixture
+def front_of(client, store, monkeypatch):
+    """The front as MLflow's own reader of tables returns it; it knows only the global store."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    return lambda run: client.load_table(run.info.experiment_id, "front_table.json", [run.info.run_id])
+
+
+def history(client, run, name):
+    return [(metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name)]
+
+
+def text(client, run, name):
+    return Path(client.download_artifacts(run.info.run_id, name)).read_text()
+
+
+def test_a_search_as_runs(project, trials, client, server_runs):
+    project().push(trials, front(trials))
+    parent, nested = server_runs()
+    assert [nested[number].info.status for number in range(4)] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in nested.values())
+    assert nested[2].data.tags["autorank.reason"] == "diverged at step 10"
+    assert nested[0].data.params == {
+        "method": "lora-drop",
+        "task": "demo",
+        "model": "the task's own",
+        "learning_rate": "0.001",
+        "rank": "8",
+    }
+    assert history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]
+    assert history(client, nested[0], "adapter_params") == [(10, 100), (20, 100)]
+    assert history(client, nested[2], "score") == []  # NaN is not sent
+    assert history(client, nested[2], "train_loss") == [(10, 0.1)]
+    assert nested[0].info.start_time == 1_700_000_000_000
+    assert nested[0].info.end_time == 1_700_000_060_000
+    assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
+
+
+def test_the_parent_tells_the_search(project, trials, client, server_runs, own, front_of):
+    project().push(trials, front(trials), final=True)
+    parent, _ = server_runs()
+    assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"
+    # trials 0, 1, 2 have ended: alone 900 x 0.2; with (50, 0.65) another 50 x 0.15 to its left; nothing new
+    volumes = [0.36, (900 * 0.2 + 50 * 0.15) / 500, (900 * 0.2 + 50 * 0.15) / 500]
+    assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3]
+    assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
+    assert history(client, parent, "front_size") == [(1, 1), (2, 2), (3, 2)]
+    assert history(client, parent, "best_score") == [(1, 0.7), (2, 0.7), (3, 0.7)]
+
+    assert [p["adapter_params"] for p in json.loads(text(client, parent, "front.json"))] == [50, 100, 400]
+    assert text(client, parent, "front.csv").startswith("trial,step,adapter_params,")
+    assert json.loads(text(client, parent, "search.json"))["name"] == own.name
+    names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert {"front.png", "hypervolume.png"} <= names
+    table = front_of(parent)
+    assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
+    assert list(table["config.rank"]) == [8, 8, 8]
+
+
+def test_pushed_again_nothing_doubles(project, trials, client, server_runs, front_of):
+    projection = project()
+    for _ in range(2):
+        projection.push(trials, front(trials))
+    project().push(trials, front(trials), final=True)  # another process
+    project().push(trials, front(trials), final=True)
+    parent, nested = server_runs()
+    assert sorted(nested) == [0, 1, 2, 3]
+    assert len(history(client, nested[0], "score")) == 2
+    assert len(history(client, parent, "hypervolume")) == 3
+    assert len(front_of(parent)) == 3
+
+
+def test_live_and_afterwards_come_to_the_same(project, trials, client, server_runs):
+    live = project("live")
+    for count in range(len(trials) + 1):
+        live.push(trials[:count], front(trials[:count]))
+    trials[3].evaluations.append(evaluation(20, 400, 0.92))
+    live.push(trials, front(trials))
+    trials[3].state = "complete"
+    live.push(trials, front(trials), final=True)
+    project("afterwards").push(trials, front(trials), final=True)
+
+    def shape(search_id):
+        parent, nested = server_runs(search_id)
+        return [
+            (
+                run.info.status,
+                run.info.end_time,
+                run.data.params,
+                run.data.metrics,
+                history(client, run, "score"),
+            )
+            for run in (parent, *(nested[number] for number in sorted(nested)))
+        ]
+
+    assert shape("live") == shape("afterwards")
+
+
+def test_a_search_that_goes_on_is_running_again(project, trials, server_runs):
+    project().push(trials[:3], front(trials[:3]), final=True)
+    assert server_runs()[0].info.status == "FINISHED"
+    project().push(trials, front(trials))
+    assert server_runs()[0].info.status == "RUNNING"
+
+
+def test_cut_off_between_two_calls_it_goes_on(project, trials, client, server_runs, monkeypatch):
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    projection = project()
+    with monkeypatch.context() as patch:  # the metrics arrive, how far they reach does not
+        patch.setattr(MlflowClient, "set_tag", lambda *_: (_ for _ in ()).throw(MlflowException("gone")))
+        with pytest.raises(AutorankError, match="gone"):
+            projection.push(trials, front(trials))
+    projection.push(trials, front(trials))
+    _, nested = server_runs()
+    assert sorted(nested) == [0, 1, 2, 3] and history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]
+
+
+def test_long_settings_become_an_artifact(project, client, server_runs):
+    ranks = {f"encoder.layer.{i}.attention.self.query": 8 for i in range(72)}
+    trials = [trial(0, (100, 0.6))]
+    trials[0].config["rank_pattern"] = ranks
+    project().push(trials, front(trials))
+    _, nested = server_runs()
+    assert "rank_pattern" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
+    assert json.loads(text(client, nested[0], "settings.json"))["rank_pattern"] == ranks
+
+
+def test_artifacts_lie_beside_the_store(project, store, trials, tmp_path, monkeypatch, server_runs, own):
+    monkeypatch.chdir(tmp_path)
+    project().push(trials, front(trials), final=True)
+    home = Path(store.removeprefix("sqlite:///")).parent
+    assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_s_place(tmp_path, monkeypatch, project):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert default_uri(Path("runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert project(uri="sqlite:///here.db").uri == f"sqlite:///{tmp_path}/here.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert default_uri(Path("runs")) == "http://tracking:5000"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])
+def test_what_mlflow_does_not_take_is_refused_at_once(project, uri):
+    with pytest.raises(AutorankError, match="is no place where MLflow keeps runs"):
+        project(uri=uri)
+
+
+def test_a_deleted_experiment_is_named(project, trials, client, own):
+    project().push(trials, front(trials))
+    client.delete_experiment(client.get_experiment_by_name(own.name).experiment_id)
+    with pytest.raises(AutorankError, match="mlflow experiments restore"):
+        project().push(trials, front(trials))
+
+
+@pytest.fixture
+def dead():
+    """An address where nobody listens: bound, so that nobody else takes it, and never listened on."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://user:secret@127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_a_dead_server_is_one_message_without_the_password(project, dead, trials, own):
+    with pytest.raises(AutorankError, match=f"autorank sync {own.name}") as error:
+        project(uri=dead).push(trials, front(trials))
+    assert "Connection refused" in str(error.value) and "secret" not in str(error.value)
+
+
+def test_tracker_warns_once_of_a_dead_server_and_closes(project, dead, trials, monkeypatch):
+    monkeypatch.setattr("autorank.results.tracker.PAUSE", 0.01)
+    warnings = []
+    tracker = Tracker(project(uri=dead), warnings.append)
+    tracker.update(trials)
+    assert tracker.close(timeout=60) is False
+    assert len(warnings) == 1 and "cannot be reached" in warnings[0]
+
+
+def test_tracker_that_hangs_does_not_hold_up_closing(trials):
+    class Hanging:
+        def push(self, *_):
+            threading.Event().wait()
+
+    tracker = Tracker(Hanging())
+    tracker.update(trials)
+    assert tracker.close(timeout=0.05) is False
+
+
+def test_tracker_sends_the_last_snapshot_and_ends_the_run(project, trials, client, server_runs):
+    tracker = Tracker(project())
+    for count in range(1, 5):
+        tracker.update(trials[:count])
+    assert tracker.close(timeout=120) is True
+    parent, nested = server_runs()
+    assert parent.info.status == "FINISHED" and sorted(nested) == [0, 1, 2, 3]
+    assert len(history(client, nested[0], "score")) == 2
+
+
+def test_tracker_catches_up_when_the_server_comes_back(trials, monkeypatch):
+    monkeypatch.setattr("autorank.results.tracker.PAUSE", 0.01)
+    pushed = []
+
+    class Flaky:
+        def push(self, trials, points, final):
+            pushed.append((len(trials), final))
+            if len(pushed) < 3:
+                raise AutorankError("away")
+
+    warnings = []
+    tracker = Tracker(Flaky(), warnings.append)
+    tracker.update(trials)
+    while len(pushed) < 3:
+        time.sleep(0.001)
+    assert tracker.close(timeout=10) is True
+    assert pushed[:3] == [(4, False)] * 3 and pushed[-1] == (4, True) and warnings == ["away"]
+
+
+def test_tracker_ignores_snapshots_that_say_nothing_new(trials, monkeypatch):
+    monkeypatch.setattr("autorank.results.tracker.PAUSE", 0.001)
+    pushed = []
+
+    class Counting:
+        def push(self, trials, points, final):
+            pushed.append(final)
+
+    tracker = Tracker(Counting())
+    tracker.update(trials)
+    while not pushed:
+        time.sleep(0.001)
+    for _ in range(20):
+        tracker.update(list(trials))
+        time.sleep(0.002)
+    assert tracker.close(timeout=10) is True and pushed == [False, True]

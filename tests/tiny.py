@@ -1,0 +1,83 @@
+"""Tiny random models of the true architectures, with a tokenizer, written to a folder as a user would have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+WORDS = [f"w{i}" for i in range(60)]
+HIDDEN, LAYERS = 16, 3
+
+
+def tokenizer(folder: Path) -> int:
+    """A word-level tokenizer for WORDS; returns the size of its vocabulary."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    built = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    built.pre_tokenizer = pre_tokenizers.Whitespace()
+    built.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        model_max_length=64, model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    ).save_pretrained(folder)  # fmt: skip
+    return len(vocabulary)
+
+
+def model(architecture: str, folder: Path) -> str:
+    """Write a random base model without a head: `bert`, `roberta`, `deberta-v2`, `llama` or `gpt2`."""
+    import transformers as t
+
+    size = tokenizer(folder)
+    common = {"vocab_size": size, "pad_token_id": 0, "hidden_size": HIDDEN, "num_hidden_layers": LAYERS}
+    encoder = common | {
+        "num_attention_heads": 2, "intermediate_size": 32, "type_vocab_size": 2, "max_position_embeddings": 70,
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+    }  # fmt: skip
+    decoder = common | {
+        "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 32, "eos_token_id": 3,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    built = {
+        "bert": lambda: t.BertModel(t.BertConfig(**encoder), add_pooling_layer=True),
+        "roberta": lambda: t.RobertaModel(t.RobertaConfig(**encoder), add_pooling_layer=False),
+        "deberta-v2": lambda: t.DebertaV2Model(
+            t.DebertaV2Config(**encoder, relative_attention=True, share_att_key=True, pos_att_type=["p2c", "c2p"])
+        ),
+        "llama": lambda: t.LlamaModel(t.LlamaConfig(**decoder)),
+        "gpt2": lambda: t.GPT2Model(
+            t.GPT2Config(
+                vocab_size=size, n_embd=HIDDEN, n_layer=LAYERS, n_head=2, n_positions=70, pad_token_id=0,
+                bos_token_id=2, eos_token_id=3,
+            )  # fmt: skip
+        ),
+    }[architecture]()
+    built.save_pretrained(folder)
+    return str(folder)
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, object]]:
+    """Sentence pairs whose label is whether they share their first word: learnable by a tiny model."""
+    import random
+
+    draw = random.Random(seed)
+    made: list[dict[str, object]] = []
+    for i in range(count):
+        first = [draw.choice(WORDS) for _ in range(draw.randint(3, 9))]
+        second = [draw.choice(WORDS) for _ in range(draw.randint(3, 9))]
+        label = i % 2
+        second[0] = first[0] if label else next(word for word in WORDS if word != first[0])
+        made.append({"left": " ".join(first), "right": " ".join(second), "label": label})
+    return made
+
+
+def pairs_file(path: Path, count: int, seed: int = 0) -> Path:
+    """`rows` as a jsonl file."""
+    import json
+
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows(count, seed)))
+    return path

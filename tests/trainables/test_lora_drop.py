@@ -1,0 +1,165 @@
+"""LoRA-drop against plain re-computations."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autorank.method import configure, find
+from autorank.modeling import adapters
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training.run import TrainingRun
+from tests import tiny
+from trainables.lora_drop import groups, output_squares, select, stratified
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    tiny.model("bert", tmp_path / "model")
+    tiny.pairs_file(tmp_path / "pairs.jsonl", 80)
+    return tmp_path
+
+
+def run(folder: Path, **settings: Any) -> TrainingRun:
+    spec = TrainSpec(
+        task=TaskSpec(name="pairs", data=folder / "pairs.jsonl", text=("left", "right"), label="label"),
+        model=str(folder / "model"),
+        method="lora-drop",
+        settings={"rank": 2, "learning_rate": 1e-2, "probe_ratio": 0.5} | settings,
+        training=TrainingSpec(steps=2, batch_size=8),
+    )
+    made = TrainingRun(spec)
+    next(made)
+    return made
+
+
+def updates(made: TrainingRun, kind: str) -> list[int]:
+    """For each layer of a kind, a number for the update it holds."""
+    held = [layer.update for name, layer in adapters.adapted(made._base.model).items() if name.endswith(kind)]
+    return [held.index(update) for update in held]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "kept"),
+    [(0.4, [2]), (0.5, [2]), (0.51, [0, 2]), (0.8, [0, 2]), (0.9, [0, 1, 2]), (0.95, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3])],
+)
+def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, kept: list[int]) -> None:
+    """Of 10: 5, 3, then two of 1, of which the earlier goes first."""
+    assert select([3.0, 1.0, 5.0, 1.0], threshold) == kept
+
+
+def test_as_many_of_the_least_important() -> None:
+    assert select([3.0, 1.0, 5.0, 2.0], 0.7, least=True) == [1, 3]
+
+
+def test_sample_keeps_the_labels_shares() -> None:
+    labels = np.array([0] * 71 + [1] * 25 + [2] * 4)
+    sample = stratified(labels, 0.1, seed=3)
+    assert np.bincount(labels[sample]).tolist() == [8, 3, 1]
+    assert np.array_equal(sample, stratified(labels, 0.1, seed=3)) and len(set(sample)) == 12
+    scores = np.linspace(0, 5, 200, dtype=np.float32)
+    tenths = np.floor(scores[stratified(scores, 0.1, seed=0)] / 0.5001).astype(int)
+    assert np.bincount(tenths).tolist() == [2] * 10
+
+
+def test_importance_equals_a_plain_computation(made: Path) -> None:
+    trained = run(made, threshold=1.0)
+    model, context = trained._base.model, trained._context
+    assert context is not None
+    examples = np.arange(0, 70, 3)
+    for tokens in ("all", "first"):
+        ours = output_squares(context, examples, tokens)
+        split = trained._data.train
+        expected = dict.fromkeys(ours, 0.0)
+        for example in examples:  # one at a time: no padding anywhere
+            inputs: dict[str, torch.Tensor] = {}
+            handles = [
+                layer.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]}))
+                for name, layer in adapters.adapted(model).items()
+            ]
+            batch = collate(split, np.array([example]), 0)
+            batch.pop("labels")
+            with torch.no_grad():
+                model.eval()(**batch)
+            for handle in handles:
+                handle.remove()
+            for name, x in inputs.items():
+                delta = adapters.adapted(model)[name].update.delta_weight()
+                outputs = x[0] @ delta.T
+                expected[name] += float((outputs if tokens == "all" else outputs[:1]).double().square().sum())
+        assert ours == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_rest_of_a_kind_shares_one_update(made: Path) -> None:
+    trained = run(made, threshold=0.01)
+    assert sorted(updates(trained, "query")) in ([0, 0, 2], [0, 1, 1])
+    assert trained._base.model is not None
+    size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
+    assert adapters.adapter_params(trained._base.model) == 2 * 2 * size  # a kept and a shared one, two kinds
+
+
+def test_ablations(made: Path) -> None:
+    normal, inverse = run(made, threshold=0.01), run(made, threshold=0.01, ablation="inverse")
+
+    def alone(trained: TrainingRun) -> int:
+        held = updates(trained, "query")
+        return next(i for i, update in enumerate(held) if held.count(update) == 1)
+
+    assert alone(normal) != alone(inverse)
+    assert alone(run(made, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
+    assert len(updates(run(made, threshold=0.01, ablation="no-sharing"), "query")) == 1
+    assert len(set(updates(run(made, threshold=0.01, ablation="random"), "query"))) == 2
+
+
+def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(made, threshold=0.9)
+    probes = list((made / "cache" / "probes").iterdir())
+    assert len(probes) == 1
+    calls: list[int] = []
+    monkeypatch.setattr(TrainingRun, "_train_on", lambda self, *arguments: calls.append(1))
+    again, other = run(made, threshold=0.9), run(made, threshold=0.01, start="warm", ablation="inverse")
+    assert not calls and other is not None
+    ours, theirs = adapters.tensors(first._base.model), adapters.tensors(again._base.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # as if there had been no cache
+    run(made, rank=3)  # another rank, another probe
+    assert calls
+
+
+def test_warm_start_goes_on_from_the_probe(made: Path) -> None:
+    from safetensors.torch import load_file
+
+    spec = run(made, threshold=1.0).spec
+    (file,) = (made / "cache" / "probes").iterdir()
+    probe = load_file(file)
+    warm = TrainingRun(spec.model_copy(update={"settings": spec.settings | {"start": "warm"}}))
+    warm._open(), warm._start()
+    for name, layer in adapters.adapted(warm._base.model).items():
+        assert torch.equal(layer.update.A, probe[f"{name}.A"]) and torch.equal(layer.update.B, probe[f"{name}.B"])
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("ablation", ["none", "no-sharing"])
+def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, made: Path) -> None:
+    trained = run(made, threshold=threshold, ablation=ablation)
+    shapes = {name: (tiny.HIDDEN, tiny.HIDDEN) for name in trained._context.layers}  # type: ignore[union-attr]
+    config = configure("lora-drop", trained.spec.settings).config
+    fewest, most = find("lora-drop").adapter_params(config, shapes)
+    assert fewest <= adapters.adapter_params(trained._base.model) <= most
+    if threshold == 1:
+        assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN
+
+
+def test_the_papers_sizes() -> None:
+    """RoBERTa-base, rank 8, query and value: LoRA 294,912; 12 of 24 kept and a shared one a kind, 172,032."""
+    shapes = {
+        f"roberta.encoder.layer.{i}.attention.self.{kind}": (768, 768) for i in range(12) for kind in ("query", "value")
+    }
+    assert find("lora").adapter_params(configure("lora", {}).config, shapes) == (294_912, 294_912)
+    _, most = find("lora-drop").adapter_params(configure("lora-drop", {"threshold": 0.5}).config, shapes)
+    assert most == 172_032
+    assert [len(members) for members in groups(shapes).values()] == [12, 12] and math.isclose(most / 294_912, 14 / 24)
