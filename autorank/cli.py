@@ -45,7 +45,7 @@ class Format(StrEnum):
 
 
 @app.callback()
-def _global(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors too.")] = False) -> None:
+def _global(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors.")] = False) -> None:
     """Finds how few adapter parameters buy how much score, for a task and a base model."""
 
 
@@ -225,7 +225,7 @@ def ui(
 
     uri = tracking_uri or default_uri(runs)
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise AutorankError(f"Nothing is tracked in {runs} yet. `autorank search` does; --runs DIR names another folder.")
+        raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
     if uri.startswith("http"):
         raise AutorankError(f"{uri} is a server already; open it in a browser.")
     if port == 0:
@@ -265,7 +265,9 @@ def tasks() -> None:
 
 
 @app.command()
-def spaces(method: Annotated[str | None, typer.Argument(help="Print this method's, to start one of your own.")] = None) -> None:
+def spaces(
+    method: Annotated[str | None, typer.Argument(help="Print this method's, to start one of your own.")] = None,
+) -> None:
     """Print search spaces as YAML."""
     from autorank.method import names
     from autorank.search.space import builtin
@@ -329,7 +331,8 @@ def _count(text: str) -> int:
     """150000, 150k, 1.2M as a number."""
     units = {"k": 1e3, "M": 1e6, "G": 1e9}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
-    return int(_positive(number, f"--max-params {text!r} is not a count; write 150000, 150k or 1.2M.") * units.get(unit, 1))
+    value = _positive(number, f"--max-params {text!r} is not a count; write 150000, 150k or 1.2M.")
+    return int(value * units.get(unit, 1))
 
 
 def _positive(text: str, complaint: str) -> float:

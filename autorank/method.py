@@ -44,7 +44,9 @@ class MethodConfig(BaseModel):
 class Optimizer(Protocol):
     """What methods may ask of the optimizer while it runs."""
 
-    def add_group(self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None) -> None:
+    def add_group(
+        self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None
+    ) -> None:
         """Train these from step `start` on, with a warm-up of their own; all groups end at zero together."""
 
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:

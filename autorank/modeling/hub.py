@@ -66,9 +66,7 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
     classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
     text = str(error)
     if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
-        return AutorankError(
-            f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk."
-        )
+        return AutorankError(f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk.")
     if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
         return AutorankError(
             f"Access to {what} is gated on the Hub. Ask for access on its page there, then set HF_TOKEN to "
@@ -86,9 +84,7 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
             "one needs HF_TOKEN."
         )
     if "HfHubHTTPError" in classes:
-        return AutorankError(
-            f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later."
-        )
+        return AutorankError(f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
     if "backend tokenizer" in text:
         return AutorankError(
             f"The tokenizer of {what} cannot be read: there is no tokenizer.json, and no other form that the "

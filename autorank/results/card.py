@@ -51,9 +51,9 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, merged: bool) -> 
 
 # {train.method} on {train.task.name}
 
-{"A merged model" if merged else "A PEFT adapter"} for `{origin.model}`, found by autorank: trial {point.trial}, after
-{point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters ({count(point.adapter_params)}), of which
-{point.nonzero_params:,} are not zero; the classification head comes on top.
+{"A merged model" if merged else "A PEFT adapter"} for `{origin.model}`, found by autorank: trial {point.trial},
+after {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
+({count(point.adapter_params)}), of which {point.nonzero_params:,} are not zero; the classification head comes on top.
 
 | validation | |
 |---|---|

@@ -107,22 +107,6 @@ def front_summary(
     return Group(*rows)
 
 
-def _range(entry: Mapping[str, Any]) -> str:
-    if "choices" in entry:
-        return ", ".join(map(str, entry["choices"]))
-    how = [word for word in ("log",) if entry.get(word)] + ([f"step {entry['step']}"] if "step" in entry else [])
-    return f"{entry['low']} to {entry['high']}" + (f" ({', '.join(how)})" if how else "")
-
-
-def _some(points: Sequence[Point]) -> list[Point]:
-    """At most ROWS points, evenly spread, both ends and the knee among them."""
-    if len(points) <= ROWS:
-        return list(points)
-    chosen = {round(i * (len(points) - 1) / (ROWS - 2)) for i in range(ROWS - 1)}
-    chosen |= {i for i, point in enumerate(points) if point.knee}
-    return [points[i] for i in sorted(chosen)]
-
-
 def front_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     """The points as plain values; numbers that are not finite, which JSON lacks, become None."""
     return [

@@ -156,9 +156,7 @@ def _class_name(value: Any, label: str, where: str) -> str:
         return str(bool(value)).lower()
     number = _number(value)
     if number is None or isinstance(value, bytes):
-        raise AutorankError(
-            f"Column {label!r} of {where} holds {value!r}, which is no label. Use text or numbers."
-        )
+        raise AutorankError(f"Column {label!r} of {where} holds {value!r}, which is no label. Use text or numbers.")
     return str(int(number)) if math.isfinite(number) and number.is_integer() else str(number)
 
 

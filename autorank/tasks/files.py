@@ -99,15 +99,11 @@ def read(path: Path, wanted: Sequence[str]) -> dict[str, list[Any]]:
         raise AutorankError(f"There is no file {str(path)!r}. Check --data.")
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise AutorankError(
-            f"{path} has the extension {path.suffix!r}; read are {', '.join(READERS)}. Convert it."
-        )
+        raise AutorankError(f"{path} has the extension {path.suffix!r}; read are {', '.join(READERS)}. Convert it.")
     try:
         return reader(path, wanted)
     except UnicodeDecodeError as error:
-        raise AutorankError(
-            f"{path} is not UTF-8 ({error.reason} at byte {error.start}). Convert it."
-        ) from error
+        raise AutorankError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}). Convert it.") from error
     except OSError as error:
         raise AutorankError(f"{path} cannot be read: {error.strerror or error}.") from error
 
@@ -132,9 +128,7 @@ def _read_csv(path: Path, wanted: Sequence[str]) -> dict[str, list[Any]]:
                 for column, place in zip(values, places, strict=True):
                     column.append(row[place])
         except csv.Error as error:
-            raise AutorankError(
-                f"{path}, line {lines.line_num}: not valid csv ({error}). Correct it."
-            ) from error
+            raise AutorankError(f"{path}, line {lines.line_num}: not valid csv ({error}). Correct it.") from error
     return dict(zip(wanted, values, strict=True))
 
 
@@ -152,9 +146,7 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 one = json.loads(line)
             except ValueError as error:
-                raise AutorankError(
-                    f"{path}, line {number}: not valid JSON ({error}). Correct that line."
-                ) from error
+                raise AutorankError(f"{path}, line {number}: not valid JSON ({error}). Correct that line.") from error
             if not isinstance(one, dict):
                 raise AutorankError(
                     f"{path}, line {number}: {type(one).__name__} instead of an object, one a line, as in "
@@ -168,17 +160,13 @@ def _read_parquet(path: Path, wanted: Sequence[str]) -> dict[str, list[Any]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise AutorankError(
-            f"{path}: parquet needs pyarrow. `pip install pyarrow`, or give csv or jsonl."
-        ) from error
+        raise AutorankError(f"{path}: parquet needs pyarrow. `pip install pyarrow`, or give csv or jsonl.") from error
     try:
         with pq.ParquetFile(path) as file:
             _require(path, wanted, file.schema_arrow.names)
             table = file.read(columns=list(wanted))
     except (pa.ArrowException, OSError) as error:
-        raise AutorankError(
-            f"{path} is not a sound parquet file: {error}. Write or copy it again."
-        ) from error
+        raise AutorankError(f"{path} is not a sound parquet file: {error}. Write or copy it again.") from error
     return {name: table.column(name).to_pylist() for name in wanted}
 
 

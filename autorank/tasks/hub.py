@@ -35,8 +35,7 @@ def read(task: Task) -> Splits:
             loaded: list[Any] = datasets.load_dataset(repository, configuration, split=wanted)
     except ValueError as error:  # how datasets says that there is no such configuration, split or cached one
         raise AutorankError(
-            f"Dataset {repository!r} cannot be loaded as {configuration!r}: {error} "
-            "Read it from files with --data DIR."
+            f"Dataset {repository!r} cannot be loaded as {configuration!r}: {error} Read it from files with --data DIR."
         ) from error
     finally:
         if bars:
@@ -47,8 +46,6 @@ def read(task: Task) -> Splits:
         where = f"split {split!r} of {repository} ({configuration})"
         absent = [name for name in columns if name not in rows.column_names]
         if absent:
-            raise AutorankError(
-                f"There is no column {absent[0]!r} in {where}: it has {', '.join(rows.column_names)}."
-            )
+            raise AutorankError(f"There is no column {absent[0]!r} in {where}: it has {', '.join(rows.column_names)}.")
         splits[split] = checked(task, rows.select_columns(columns).to_dict(), where, train=split == "train")
     return task, splits.pop("train"), splits

@@ -91,7 +91,7 @@ def _spearman(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.
 
 def _constant(preds: torch.Tensor, target: torch.Tensor) -> bool:
     """Whether a correlation is undefined (where torchmetrics gives NaN, 0, 1 or -1 according to the case)."""
-    return len(preds.unique()) < 2 or len(target.unique()) < 2
+    return bool((preds == preds[0]).all() or (target == target[0]).all())
 
 
 def _pearson_spearman(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.Tensor | float:

@@ -87,9 +87,7 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
     ids, type_ids, lengths = [], [], []
     for start in range(0, len(examples), CHUNK):
         texts = [list(column[start : start + CHUNK]) for column in examples.texts]
-        made = tokenizer(
-            *texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False
-        )
+        made = tokenizer(*texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False)
         lengths += [len(one) for one in made["input_ids"]]
         ids.append(_flat(made["input_ids"], np.int32))
         if "token_type_ids" in made:

@@ -36,8 +36,8 @@ def serve(repositories: Repositories, token: str | None = None) -> Iterator[str]
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    repositories: Repositories = {}
-    token: str | None = None
+    repositories: Repositories
+    token: str | None
 
     def log_message(self, format: str, *args: object) -> None:
         """Silent."""

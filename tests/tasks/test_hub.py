@@ -76,7 +76,9 @@ def test_hub_then_its_cache_when_the_hub_is_gone(files: dict[str, dict[str, byte
     folder = tmp_path / "mrpc"
     folder.mkdir()
     for split in ("train", "validation"):
-        (folder / f"{split}.parquet").write_bytes(files["datasets/nyu-mll/glue"][f"mrpc/{split}-00000-of-00001.parquet"])
+        (folder / f"{split}.parquet").write_bytes(
+            files["datasets/nyu-mll/glue"][f"mrpc/{split}-00000-of-00001.parquet"]
+        )
     with serve(files) as endpoint:
         from_hub, from_files, no_model, no_configuration = load(
             tmp_path, endpoint, "mrpc==org/tiny", f"mrpc={folder}=org/tiny", "mrpc==org/tny", "cola==org/tiny"

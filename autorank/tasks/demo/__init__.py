@@ -1,7 +1,24 @@
+"""The demo: generated sentence pairs and a small base model, both in the package, so that a search runs anywhere."""
+
+from __future__ import annotations
+
 from pathlib import Path
 
 from autorank.tasks.demo.grammar import pairs
 from autorank.tasks.task import Task
 
-DEMO = Task("demo", "classification", ("sentence1", "sentence2"), "label", ("different", "same"), ("accuracy", "f1"), model=str(Path(__file__).parent / "model"), epochs=3, batch_size=32, max_length=64, source="ours")
+DEMO = Task(
+    name="demo",
+    kind="classification",
+    text=("sentence1", "sentence2"),
+    label="label",
+    label_names=("different", "same"),
+    metrics=("accuracy", "f1"),
+    model=str(Path(__file__).resolve().parent / "model"),
+    epochs=3,
+    batch_size=32,
+    max_length=64,
+    source="ours",
+)
+
 __all__ = ["DEMO", "pairs"]

@@ -1,0 +1,212 @@
+"""The command line as a user has it: a subprocess, real Ray, a real MLflow store, files on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny
+
+SPACE = """
+rank: {type: int, low: 1, high: 8, log: true}
+learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a model, data, a space."""
+    folder = tmp_path_factory.mktemp("place")
+    tiny.model("bert", folder / "model")
+    tiny.pairs_file(folder / "pairs.jsonl", 120)
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
+
+
+def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=240
+    )
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "autorank.cli", *map(str, arguments)]
+
+
+def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})
+
+
+OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
+SEARCH = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 2, "--name", "tiny")
+
+
+@pytest.fixture(scope="module")
+def searched(place: Path) -> Path:
+    done = autorank(*SEARCH, "--trials", 4, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "[4/4] trial" in done.stdout and "autorank export tiny --knee" in done.stdout
+    assert "Traceback" not in done.stderr and "ray" not in done.stdout.lower()
+    return place
+
+
+def test_front_as_json(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    assert points and {"trial", "step", "adapter_params", "score", "knee", "config"} <= set(points[0])
+    assert sum(point["knee"] for point in points) == 1
+    params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
+    assert params == sorted(params) and scores == sorted(scores)
+    for point in points:  # rank · 2 · hidden for query and value of each layer
+        assert point["adapter_params"] == point["config"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+
+
+def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    kept = {str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")}
+    assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
+
+
+def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
+    """The exported adapter, loaded by PEFT alone, on the validation examples, gives the trial's accuracy."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    from autorank.spec import TaskSpec
+    from autorank.tasks import load
+    from autorank.tasks.batches import collate, eval_batches
+
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    best = max(points, key=lambda p: p["score"])
+    done = autorank("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
+    assert done.returncode == 0, done.stderr
+    base = AutoModelForSequenceClassification.from_pretrained(searched / "model", num_labels=2)
+    model = PeftModel.from_pretrained(base, searched / "adapter").eval()
+    task = TaskSpec(name="pairs", data=searched / "pairs.jsonl", text=("left", "right"), label="label")
+    (validation,) = load(task, str(searched / "model")).validation.values()
+    right = 0
+    for examples in eval_batches(validation.lengths, 8):
+        batch = collate(validation, examples, 0)
+        labels = batch.pop("labels")
+        with torch.no_grad():
+            right += int((model(**batch).logits.argmax(-1) == labels).sum())
+    assert right / len(validation) == pytest.approx(best["score"])
+    card = (searched / "adapter" / "README.md").read_text()
+    assert "autorank train --method lora" in card and f"{best['adapter_params']:,}" in card
+
+
+def test_merged_export_is_a_plain_model(searched: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    assert autorank("export", "tiny", "--merge", "--to", "merged", cwd=searched).returncode == 0
+    assert AutoModelForSequenceClassification.from_pretrained(searched / "merged").config.num_labels == 2
+
+
+def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{searched / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(runs) == 5 and len(children) == 4 and {run.info.status for run in runs} == {"FINISHED"}
+    assert all({"rank", "learning_rate", "method"} <= set(run.data.params) for run in children)
+    assert {"score", "adapter_params"} <= set(children[0].data.metrics)
+
+
+def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(searched: Path) -> None:
+    again = autorank(*SEARCH, "--trials", 4, cwd=searched)
+    assert again.returncode == 0 and "4 complete" in again.stdout
+    other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
+    assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
+    more = autorank("resume", "tiny", "--trials", 5, cwd=searched)
+    assert more.returncode == 0 and "5 complete" in more.stdout, more.stderr
+
+
+def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{searched / 'elsewhere.db'}"
+    for _ in range(2):
+        assert autorank("sync", "tiny", "--tracking-uri", uri, cwd=searched).returncode == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None and len(client.search_runs([experiment.experiment_id])) >= 5
+
+
+def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
+    run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
+    process = subprocess.Popen(
+        command(run), cwd=place, env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    journal = place / "runs" / "cut" / "journal.log"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and "evaluation:" in journal.read_text()):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "autorank resume cut" in out and "Traceback" not in err
+    from autorank.results.journal import Journal
+
+    trials = Journal.open(place / "runs" / "cut").trials()
+    assert trials and {trial.state for trial in trials} == {"failed"} and trials[0].reason == "interrupted"
+
+
+def test_train_needs_no_ray(place: Path) -> None:
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'datasets', 'optuna'])); import autorank.cli"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; autorank.cli.main()", "train", "--method", "lora-drop", *OWN, "--epochs", "1",
+         "--to", "trained"],
+        cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "best: step 7" in done.stdout and (place / "trained" / "adapter_config.json").exists()
+
+
+def test_dry_run_runs_nothing(place: Path) -> None:
+    done = autorank(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
+    size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+    assert done.returncode == 0, done.stderr
+    assert f"{size:,} to {8 * size:,}" in done.stdout and not (place / "runs" / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "--method", "lorra", "--task", "demo"), "Did you mean 'lora'?"),
+        (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
+        (("search", "--method", "lora", "--task", "demo", "--set", "rnk=2"), "rank"),
+        (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
+        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m or 4h"),
+        (("search", "--method", "lora"), "--task NAME"),
+        (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
+        (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
+        (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),
+        (("train", "--method", "lora", "--task", "demo", "--set", "targets=quary"), "attention.self.query"),
+        (("front", "nothing"), "nothing"),
+        (("export", "nothing", "--to", "x"), "nothing"),
+        (("spaces", "lora-dorp"), "lora-drop"),
+        (("ui", "--runs", "empty"), "Nothing is tracked"),
+    ],
+)
+def test_bad_input_is_one_message_with_a_remedy(arguments: tuple[str, ...], said: str, place: Path) -> None:
+    before = sorted(place.rglob("*"))
+    done = autorank(*arguments, cwd=place, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("autorank: ") and said in done.stderr and "Traceback" not in done.stderr
+    assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+
+
+def test_debug_shows_the_traceback(place: Path) -> None:
+    done = autorank("--debug", "front", "nothing", cwd=place)
+    assert done.returncode == 1 and "Traceback" in done.stderr
