@@ -127,9 +127,7 @@ def nested(trials: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--warm", type=int, default=30, help="warm trials")
     parser.add_argument("--nested", type=int, default=3, help="nested trials; 0 leaves them out")
     asked = parser.parse_args()

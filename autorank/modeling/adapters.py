@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -38,31 +38,33 @@ def _updates(model: nn.Module) -> list[LowRankUpdate]:
     return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
 
 
-def _factors(model: nn.Module) -> Iterator[nn.Parameter]:
-    """The distinct factors that the exported adapter stores.
+def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[nn.Parameter]:
+    """The distinct parameters that the exported adapter stores: trained ones, `head` (names) left out.
 
-    Trained ones count. `e` and `u` fold into a trained B that no other update uses; a B that is shared cannot take
-    them, nor a frozen one.
+    `e` and `u` fold into a trained B that no other update uses, and do not count then; a B that is shared or frozen
+    cannot take them.
     """
     updates = _updates(model)
     users = Counter(id(update.B) for update in updates)
-    seen: set[int] = set()
-    for update in updates:
-        foldable = update.B.requires_grad and users[id(update.B)] == 1
-        for factor in (update.A, update.B) if foldable else (update.A, update.B, update.e, update.u):
-            if factor is not None and factor.requires_grad and id(factor) not in seen:
-                seen.add(id(factor))
-                yield factor
+    folded = {
+        id(vector)
+        for update in updates
+        for vector in (update.e, update.u)
+        if update.B.requires_grad and users[id(update.B)] == 1
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and name not in head and id(parameter) not in folded:
+            yield parameter
 
 
-def adapter_params(model: nn.Module) -> int:
-    """Distinct numbers stored by the exported update, shared ones once."""
-    return sum(factor.numel() for factor in _factors(model))
+def adapter_params(model: nn.Module, head: Collection[str] = ()) -> int:
+    """Distinct numbers stored by the exported adapter, shared ones once."""
+    return sum(parameter.numel() for parameter in stored(model, head))
 
 
-def nonzero_params(model: nn.Module) -> int:
+def nonzero_params(model: nn.Module, head: Collection[str] = ()) -> int:
     """The same, zeros not counted."""
-    return sum(int(torch.count_nonzero(factor)) for factor in _factors(model))
+    return sum(int(torch.count_nonzero(parameter)) for parameter in stored(model, head))
 
 
 def ranks(model: nn.Module) -> dict[str, int]:

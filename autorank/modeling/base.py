@@ -93,16 +93,14 @@ def load(model: str, outputs: int, dtype: torch.dtype = torch.float32, device: s
     # the library draws the head that `reset` draws again; the process's own random numbers are not its to use
     with hub_access("model", model), _quiet(), torch.random.fork_rng(devices=[]):
         loaded, info = AutoModelForSequenceClassification.from_pretrained(
-            model, num_labels=outputs, dtype=dtype, use_safetensors=None, output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            model, num_labels=outputs, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
+            trust_remote_code=False,
         )  # fmt: skip
     names = dict(loaded.named_parameters())
     new = {name for name in info["missing_keys"] if name in names}
     new |= {key[0] for key in info["mismatched_keys"]}
     head = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
     _refuse_new_backbone(model, new)
-    if loaded.config.pad_token_id is None:
-        loaded.config.pad_token_id = loaded.config.eos_token_id
     base = BaseModel(loaded.to(device), frozenset(new), head, getattr(loaded.config, "initializer_range", 0.02))
     base.reset(seed=0)
     return base
@@ -117,7 +115,7 @@ def meta_model(model: str, outputs: int) -> nn.Module:
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
     with hub_access("model", model):
-        config = AutoConfig.from_pretrained(model, num_labels=outputs)
+        config = AutoConfig.from_pretrained(model, num_labels=outputs, trust_remote_code=False)
         with torch.device("meta"):
             built: nn.Module = AutoModelForSequenceClassification.from_config(config)
     return built

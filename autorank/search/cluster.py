@@ -78,13 +78,9 @@ def _connect(address: str) -> None:
 
 def _check_install() -> None:
     """Ray without its `default` extra never frees the resources of a trial that was stopped early."""
-    missing = [
-        name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None
-    ]
+    missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
     if missing:
-        raise AutorankError(
-            f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'."
-        )
+        raise AutorankError(f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'.")
 
 
 @contextlib.contextmanager

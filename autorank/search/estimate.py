@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autorank import tasks
@@ -14,9 +18,10 @@ from autorank.search.space import corners
 from autorank.spec import SearchSpec, TrainSpec
 from autorank.tasks.task import TaskData
 
-TIMED = 512  # training examples of the timed runs: enough for a method's own preparation to show
-CHUNKS = (2, 6)  # steps between two evaluations of the timed runs
-SCORED = 64  # examples of their evaluations
+TIMED = 512  # training examples of the timed run: enough for a method's own preparation to show
+SCORED = 16  # examples of its evaluations, which should hardly count
+CHUNK = 4  # steps between them
+FORWARD = 0.5  # of a step is the forward pass, about: the base is frozen, so backward costs the same
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,10 @@ def parameter_range(spec: SearchSpec) -> tuple[int, int]:
 
 
 def estimate(spec: SearchSpec, trials: int, each: resources.Resources) -> Estimate:
-    """Time a few steps of real training at the space's largest corner.
+    """Time a few steps of real training at the space's largest corner; rough, and on this machine as it is now.
 
-    Two runs with different distances between evaluations tell a step from an evaluation; what is left of the
-    start of the second is the method's preparation (a probe), taken to grow with the training set.
+    What the first steps take longer than the others is the method's preparation (a probe), which is taken to grow
+    with the training set.
 
     Raises:
         AutorankError: as `prepare` and `parameter_range`.
@@ -72,47 +77,52 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources) -> Estima
     import torch
 
     data = prepare(spec.train)
+    training = spec.train.training
+    batch = training.batch_size or data.task.batch_size
     threads = torch.get_num_threads()
     torch.set_num_threads(each.cpus)
     try:
-        step, evaluation, preparation = _timed(spec)
+        step, preparation = _timed(spec, batch)
     finally:
         torch.set_num_threads(threads)
-    examples = len(data.train)
-    training = spec.train.training
-    per_epoch = math.ceil(examples / (training.batch_size or data.task.batch_size))
+    examples, scored = len(data.train), sum(map(len, data.validation.values()))
+    per_epoch = math.ceil(examples / batch)
     steps = training.steps or (training.epochs or data.task.epochs) * per_epoch
     evaluations = math.ceil(steps / (training.eval_every or per_epoch))
-    scored = sum(map(len, data.validation.values()))
-    trial = (
-        steps * step
-        + evaluations * evaluation * scored / min(scored, SCORED)
-        + preparation * examples / min(examples, TIMED)
-    )
-    rounds = math.ceil(trials / each.concurrency)
-    return Estimate(parameter_range(spec), step, trial, rounds * trial, steps)
+    trial = steps * step + evaluations * scored / batch * step * FORWARD
+    trial += preparation * examples / min(examples, TIMED)
+    return Estimate(parameter_range(spec), step, trial, math.ceil(trials / each.concurrency) * trial, steps)
 
 
-def _timed(spec: SearchSpec) -> tuple[float, float, float]:
-    """Seconds of a step, of an evaluation of `SCORED` examples, and of preparing on `TIMED` examples."""
+def _timed(spec: SearchSpec, batch: int) -> tuple[float, float]:
+    """Seconds of a step, and of preparing on `TIMED` examples."""
     from autorank.training.run import TrainingRun
     from autorank.training.workshop import Workshop
 
     workshop = Workshop()
-    first, between = [], []
-    for chunk in CHUNKS:
-        run = TrainingRun(_small(spec, chunk), workshop)
-        laps = [_lap(run) for _ in range(3)]
-        run.release()
-        first.append(laps[0])
-        between.append(min(laps[1:]))
-    step = max(0.0, (between[1] - between[0]) / (CHUNKS[1] - CHUNKS[0]))
-    evaluation = max(0.0, between[0] - CHUNKS[0] * step)
-    return step, evaluation, max(0.0, first[1] - between[1])
+    with _scratch_cache():  # a probe found in the cache would cost nothing, and these need not be kept
+        for rate in (1e-6, 2e-6):  # the first run loads and warms up
+            run = TrainingRun(_small(spec, rate), workshop)
+            laps = [_lap(run) for _ in range(3)]
+            run.release()
+    return min(laps[1:]) / (CHUNK + SCORED / batch * FORWARD), max(0.0, laps[0] - min(laps[1:]))
 
 
-def _small(spec: SearchSpec, chunk: int) -> TrainSpec:
-    """The base run at the largest corner, cut short, with a new learning rate, lest its probe be cached."""
+@contextlib.contextmanager
+def _scratch_cache() -> Iterator[None]:
+    before = os.environ.get("AUTORANK_CACHE")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AUTORANK_CACHE"] = folder
+        try:
+            yield
+        finally:
+            del os.environ["AUTORANK_CACHE"]
+            if before is not None:
+                os.environ["AUTORANK_CACHE"] = before
+
+
+def _small(spec: SearchSpec, rate: float) -> TrainSpec:
+    """The base run at the largest corner, cut short."""
     method = find(spec.train.method)
     shapes = meta_shapes(model_name(spec.train), method.Config(**spec.train.settings).targets)
     configs = [spec.train.settings | corner for corner in corners(spec.space)]
@@ -124,9 +134,9 @@ def _small(spec: SearchSpec, chunk: int) -> TrainSpec:
     }
     return spec.train.model_copy(
         update={
-            "settings": settings | {"learning_rate": 1e-6 * (1 + time.time() % 1)},
+            "settings": settings | {"learning_rate": rate},
             "task": task.model_copy(update=cut),
-            "training": spec.train.training.model_copy(update={"steps": 3 * chunk, "eval_every": chunk}),
+            "training": spec.train.training.model_copy(update={"steps": 3 * CHUNK, "eval_every": CHUNK}),
         }
     )
 

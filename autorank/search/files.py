@@ -34,9 +34,7 @@ def sweep(folder: Path, trials: Sequence[TrialRecord]) -> None:
     """Delete the adapters that are not on the front, but for those whose evaluation is still on its way."""
     kept = {adapter_path(folder, point.trial, point.step) for point in front(trials)}
     known = {
-        adapter_path(folder, trial.number, evaluation.step)
-        for trial in trials
-        for evaluation in trial.evaluations
+        adapter_path(folder, trial.number, evaluation.step) for trial in trials for evaluation in trial.evaluations
     }
     running = {str(trial.number) for trial in trials if trial.state == "running"}
     for file in folder.glob("trials/*/*"):

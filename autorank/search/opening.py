@@ -58,9 +58,7 @@ def first_settings(spec: SearchSpec) -> dict[str, Any]:
     """The method's own defaults as far as the space has them: the first trial of a search."""
     fields = find(spec.train.method).Config.model_fields
     return {
-        name: fields[name].default
-        for name, entry in spec.space.items()
-        if ranges.contains(entry, fields[name].default)
+        name: fields[name].default for name, entry in spec.space.items() if ranges.contains(entry, fields[name].default)
     }
 
 

@@ -111,9 +111,7 @@ def conduct(
     if tracking_uri is not None:
         tracker = Tracker(Projection(tracking_uri, journal.spec, journal.search_id, journal.reference), warn)
         listeners.append(tracker.update)
-    searcher = JournalSearcher(
-        journal, budget.trials, deadline, on_evaluation=lambda records: sweep(folder, records)
-    )
+    searcher = JournalSearcher(journal, budget.trials, deadline, on_evaluation=lambda records: sweep(folder, records))
     interrupted = False
     try:
         if len(ended(journal.trials())) < budget.trials:

@@ -83,9 +83,7 @@ class JournalSearcher(Searcher):
         except Exception as error:
             self.problem = self.problem or error
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells how a trial ended: failed, pruned because time is up, or complete."""
         if result:
             self.on_trial_result(trial_id, result)

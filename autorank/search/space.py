@@ -87,9 +87,7 @@ def builtin(method: str) -> str:
     beside = Path(module).with_suffix(".yaml")
     if beside.is_file():
         return beside.read_text(encoding="utf-8")
-    raise AutorankError(
-        f"Method {method!r} brings no search space ({beside} is missing). Give one with --space FILE."
-    )
+    raise AutorankError(f"Method {method!r} brings no search space ({beside} is missing). Give one with --space FILE.")
 
 
 def check(method: str, space: Space) -> list[str]:
@@ -127,9 +125,7 @@ def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[
             config(**{name: value})
         except ValidationError as error:
             messages = [each["msg"] for each in error.errors() if each["loc"][:1] == (name,)]
-            found |= {
-                f"{message.removeprefix('Value error, ')} (got {value!r})": None for message in messages
-            }
+            found |= {f"{message.removeprefix('Value error, ')} (got {value!r})": None for message in messages}
     return list(found)
 
 
@@ -158,9 +154,7 @@ def _overrides(overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
         if not equals or not name.strip():
             mistakes.append(f"--set {text}: write --set key=value")
         elif isinstance(parsed, dict | list):
-            mistakes.append(
-                f"{name}: --set fixes one value (got {value}); a range belongs into a --space FILE"
-            )
+            mistakes.append(f"{name}: --set fixes one value (got {value}); a range belongs into a --space FILE")
         else:
             settings[name.strip()] = parsed
     return settings, mistakes
@@ -182,9 +176,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise AutorankError(f"{where} is not YAML: {error}") from error
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
-        raise AutorankError(
-            f"{where} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}."
-        )
+        raise AutorankError(f"{where} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
     return entries
 
 

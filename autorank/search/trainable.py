@@ -119,9 +119,7 @@ class WarmTrial(MethodTrainable):
         try:
             self._release()
         except Exception:
-            logging.getLogger(__name__).exception(
-                "the base model could not be given back clean; loading it anew"
-            )
+            logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
             self.run, self.workshop = None, Workshop()
         gc.collect()
         if torch.cuda.is_available():
@@ -184,8 +182,11 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
 
 def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
     """A `TrainSpec` from flat options, each put where it belongs: see `tune_trainable`."""
-    options = dict(options)
     model = options.pop("model", None)
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).absolute())  # Ray runs trials in folders of its own
+    if options.get("data") is not None:
+        options["data"] = Path(options["data"]).absolute()
     training = {name: options.pop(name) for name in TrainingSpec.model_fields if name in options}
     source = {name: options.pop(name) for name in TaskSpec.model_fields if name in options}
     methods.configure(method, options)

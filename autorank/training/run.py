@@ -1,4 +1,4 @@
-"""The one training loop. Everything that trains drives it: the command line, the warm Tune actor, a Ray Train worker."""
+"""The one training loop. Whatever trains drives it: the command line, the warm Tune actor, a Ray Train worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
 from autorank.tasks import metrics
 from autorank.tasks.batches import eval_batches
-from autorank.tasks.task import TaskData
 from autorank.training.phase import Hooks, Phase, Plan
 from autorank.training.random_state import RandomState
 from autorank.training.workshop import Workshop, fingerprint
@@ -93,6 +92,7 @@ class TrainingRun:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
         self._base = self._workshop.base(self._model_name, task.outputs, dtype)
         self._base.reset(seed)
+        self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
         layers = targets.find(self._base.model, self._method.config.targets)
         self._random = RandomState(seed, device)
         self._phase = self._make_phase(np.arange(len(self._data.train)), self._plan())
@@ -163,8 +163,8 @@ class TrainingRun:
             score=scores[self._data.task.metrics[0]],
             metrics=scores,
             train_loss=train_loss,
-            adapter_params=adapters.adapter_params(model),
-            nonzero_params=adapters.nonzero_params(model),
+            adapter_params=adapters.adapter_params(model, self._base.head),
+            nonzero_params=adapters.nonzero_params(model, self._base.head),
             trainable_params=self._peak_trainable,
             head_params=self._base.head_params,
             ranks=adapters.ranks(model),
@@ -194,7 +194,7 @@ class TrainingRun:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on: after any evaluation, for `load_state_dict`. torch.save can write it."""
+        """All that the rest of the run depends on, after any evaluation: for torch.save and `load_state_dict`."""
         return {
             "spec": self.spec.model_dump(mode="json"),
             "step": self.step,

@@ -32,8 +32,8 @@ def test_shared_updates_count_once(bert: base.BaseModel) -> None:
     adapters.attach(bert.model, first, lora())
     adapters.attach(bert.model, second, shared)
     adapters.attach(bert.model, third, shared)
-    assert adapters.adapter_params(bert.model) == 2 * 2 * (H + H)
-    assert adapters.nonzero_params(bert.model) == 2 * 2 * H  # B is zero at the start
+    assert adapters.adapter_params(bert.model, bert.head) == 2 * 2 * (H + H)
+    assert adapters.nonzero_params(bert.model, bert.head) == 2 * 2 * H  # B is zero at the start
     assert adapters.ranks(bert.model) == dict.fromkeys([first, second, third], 2)
 
 
@@ -42,13 +42,18 @@ def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert:
     A, B = nn.Parameter(torch.randn(4, H)), nn.Parameter(torch.randn(H, 4))
     own = LowRankUpdate(nn.Parameter(A.data), nn.Parameter(B.data), 1.0, e=nn.Parameter(torch.ones(4)))
     adapters.attach(bert.model, first, own)
-    assert adapters.adapter_params(bert.model) == 4 * 2 * H
+    assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H
     for name in (second, third):  # Tied-LoRA's structure
         vectors = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(H))
         adapters.attach(bert.model, name, LowRankUpdate(A, B, 1.0, *vectors))
-    assert adapters.adapter_params(bert.model) == 4 * 2 * H + 4 * 2 * H + 2 * (4 + H)
+    assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H + 4 * 2 * H + 2 * (4 + H)
     A.requires_grad_(False), B.requires_grad_(False)  # VeRA's
-    assert adapters.adapter_params(bert.model) == 4 * 2 * H + 2 * (4 + H)
+    assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H + 2 * (4 + H)
+
+
+def test_what_else_trains_counts_too(bert: base.BaseModel) -> None:
+    bert.unfreeze(["bert.encoder.layer.0.output.dense.bias"])  # BitFit's kind of method
+    assert adapters.adapter_params(bert.model, bert.head) == H
 
 
 def test_a_layout_rebuilds_structure_and_sharing(bert: base.BaseModel, tmp_path: Path) -> None:
@@ -82,7 +87,7 @@ def test_counted_parameters_are_the_tensors_on_disk(bert: base.BaseModel, tmp_pa
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, bert, adapter_file.Origin(str(tmp_path / "bert"), 2, ("no", "yes")))
     stored = {name: values.numel() for name, values in load_file(file).items()}
-    assert sum(n for name, n in stored.items() if ".update." in name) == adapters.adapter_params(bert.model)
+    assert sum(n for name, n in stored.items() if ".update." in name) == adapters.adapter_params(bert.model, bert.head)
     assert sum(n for name, n in stored.items() if name in bert.head) == bert.head_params
     assert set(stored) == {name for name in stored if ".update." in name} | set(bert.head)
 

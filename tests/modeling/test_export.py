@@ -31,7 +31,7 @@ def adapted(architecture: str, folder: Path) -> tuple[Path, torch.Tensor, torch.
     loaded.model.get_submodule(same[-1]).update = loaded.model.get_submodule(same[0]).update
     for parameter in loaded.model.parameters():
         if parameter.requires_grad:
-            parameter.data += 0.3 * torch.randn(parameter.shape, generator=draw)
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
     file = folder / "adapter.safetensors"
     adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ORIGIN_LABELS))
     ids = torch.randint(4, 40, (3, 11), generator=draw)

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from autorank.results.records import Evaluation
 from autorank.search.trainable import WarmTrial
@@ -60,7 +60,7 @@ class StandInRun:
 class StandInTrial(WarmTrial):
     """`plans`: trial number -> what goes wrong with it; `None` is for all others."""
 
-    plans: dict[int | None, str] = {}
+    plans: ClassVar[dict[int | None, str]] = {}
 
     def open_run(self) -> Any:
         return StandInRun(self.settings, self.plans.get(self.number, self.plans.get(None, "")))

@@ -73,7 +73,7 @@ def test_the_time_budget_prunes_what_runs(conducted):
 
 
 def test_a_full_disk_ends_the_search_with_a_remedy(conducted):
-    with pytest.raises(AutorankError, match="No space left on the disk of .* Free some"):
+    with pytest.raises(AutorankError, match=r"No space left on the disk of .* Free some"):
         conducted(4, {0: "full"})
 
 

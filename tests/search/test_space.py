@@ -29,8 +29,9 @@ def test_the_methods_own_spaces_are_valid_and_hold_the_defaults_learning_rate(na
 
 
 def test_a_file_with_ranges_choices_and_values(tmp_path):
-    file = written(tmp_path, RATE + "rank: {type: int, low: 2, high: 9, step: 3}\ndropout: {choices: [0, 0.1]}\nalpha: 8\n")
-    space = load("lora", file)
+    more = "rank: {type: int, low: 2, high: 9, step: 3}\ndropout: {choices: [0, 0.1]}\nalpha: 8\n"
+    space = load("lora", written(tmp_path, RATE + more))
+    assert space.ranges["rank"] == {"type": "int", "low": 2, "high": 9, "step": 3}
     assert space.ranges["learning_rate"] == {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
     assert space.fixed == {"alpha": 8}
 

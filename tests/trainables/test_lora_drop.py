@@ -100,7 +100,7 @@ def test_the_rest_of_a_kind_shares_one_update(made: Path) -> None:
     assert sorted(updates(trained, "query")) in ([0, 0, 2], [0, 1, 1])
     assert trained._base.model is not None
     size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
-    assert adapters.adapter_params(trained._base.model) == 2 * 2 * size  # a kept and a shared one, two kinds
+    assert adapters.adapter_params(trained._base.model, trained._base.head) == 2 * 2 * size  # a kept and a shared one, two kinds
 
 
 def test_ablations(made: Path) -> None:
@@ -149,7 +149,7 @@ def test_parameters_are_within_the_closed_formula(threshold: float, ablation: st
     shapes = {name: (tiny.HIDDEN, tiny.HIDDEN) for name in trained._context.layers}  # type: ignore[union-attr]
     config = configure("lora-drop", trained.spec.settings).config
     fewest, most = find("lora-drop").adapter_params(config, shapes)
-    assert fewest <= adapters.adapter_params(trained._base.model) <= most
+    assert fewest <= adapters.adapter_params(trained._base.model, trained._base.head) <= most
     if threshold == 1:
         assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN
 

@@ -1,0 +1,193 @@
+"""The loop under Ray: warm trials that neither leak into each other nor fall over, and plain Tune and Train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.search.trainable import ADAPTER, WarmTrial, bind, reason, row, train_spec
+from autorank.spec import TaskSpec, TrainingSpec
+from tests import tiny
+from tests.results.made_trials import evaluation
+
+TIMES = {"seconds", "date", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "trial_id"}
+SETTINGS = {"rank": 2, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A tiny model and the user's own file, as options."""
+    folder = tmp_path_factory.mktemp("trainable")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
+    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+
+
+def told(result):
+    """What a result says, but for clocks and configuration."""
+    return {key: value for key, value in result.items() if key in row(evaluation(1, 1, 1.0)) and key not in TIMES}
+
+
+def results(trainable):
+    made = [trainable.train()]
+    while not made[-1]["done"]:
+        made.append(trainable.train())
+    return [told(result) for result in made]
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-drop"])
+def test_a_warm_trial_is_like_a_cold_one(options, method):
+    kind = autorank.tune_trainable(method, "pairs", **options)
+    cold = results(kind(dict(SETTINGS)))
+    assert len(cold) == 3
+    assert {"score", "adapter_params", "train_loss", "accuracy", "step"} <= set(cold[0])
+    warm = kind({"rank": 4, "learning_rate": 3e-2})
+    warm.train()  # left in the middle, as a stopped trial is
+    assert warm.reset(dict(SETTINGS))
+    assert results(warm) == cold
+    warm.stop()
+
+
+def test_a_checkpoint_goes_on_in_another_actor(options, tmp_path):
+    kind = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
+    first = kind(dict(SETTINGS))
+    first.train()
+    saved = first.save(str(tmp_path / "checkpoint"))
+    expected = results(first)
+    second = kind(dict(SETTINGS))
+    second.restore(saved)
+    assert results(second) == expected
+
+
+def warm_trial(options, folder, settings):
+    spec = train_spec("lora", "pairs", **options)
+    return bind(WarmTrial, spec=spec, folder=folder)({"number": 0, "settings": settings})
+
+
+def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    assert trial.step()["evaluation"].step == 4
+    assert (tmp_path / "trials" / "0" / "step-4.safetensors").exists()
+    monkeypatch.setattr(trial.run, "_train_step", lambda: torch.empty(2) + torch.empty(3))
+    failed = trial.step()
+    assert failed["done"]
+    assert failed["failed"].startswith("RuntimeError: The size of tensor a (2)")
+    assert "Traceback" in failed["traceback"]
+    trial.reset({"number": 1, "settings": SETTINGS})
+    assert [trial.step()["finished"] for _ in range(3)] == [False, False, True]
+
+
+def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):
+    failed = warm_trial(options, tmp_path, {"rank": 0}).step()
+    assert "rank" in failed["failed"]
+
+
+def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+    before = trial.workshop
+
+    def broken():
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(trial.run, "_train_step", broken)
+    monkeypatch.setattr(trial.run, "release", broken)
+    assert trial.step()["failed"] == "RuntimeError: broken"
+    assert trial.workshop is not before
+    trial.reset({"number": 1, "settings": SETTINGS})
+    assert trial.step()["evaluation"].step == 4
+
+
+def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+
+    def lost():
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(trial.run, "_train_step", lost)
+    with pytest.raises(torch.AcceleratorError):
+        trial.step()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (AutorankError("Training diverged.\nmore"), "Training diverged."),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: CUDA out of memory. Tried"),
+        (MemoryError(), "out of memory"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_reasons(error, text):
+    assert reason(error) == text
+
+
+def test_options_go_where_they_belong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = train_spec("lora", "mrpc", data="here", max_length=64, epochs=2, seed=7, model="org/model", alpha=8)
+    assert spec.task == TaskSpec(name="mrpc", data=tmp_path / "here", max_length=64)
+    assert spec.training == TrainingSpec(epochs=2, seed=7)
+    assert (spec.model, spec.method, spec.settings) == ("org/model", "lora", {"alpha": 8})
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [({"epocs": 3}, "epocs"), ({"epochs": 0}, "training.epochs"), ({"alpha": -1}, "alpha"), ({"rnak": 1}, "rank")],
+)
+def test_options_that_are_refused(given, problem):
+    with pytest.raises(AutorankError, match=problem):
+        autorank.tune_trainable("lora", **given)
+
+
+def test_in_anyones_tuner(ray, options, tmp_path):
+    from ray import tune
+
+    found = tune.Tuner(
+        autorank.tune_trainable("lora", "pairs", **options),
+        param_space={"rank": tune.grid_search([1, 2]), "learning_rate": 1e-2},
+        tune_config=tune.TuneConfig(metric="score", mode="max", reuse_actors=True, max_concurrent_trials=1),
+        run_config=tune.RunConfig(name="own", storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert not found.errors
+    assert [result.metrics["adapter_params"] for result in found] == [192, 384]  # 3 layers x 2 x rank (16 + 16)
+    assert all(result.metrics["training_iteration"] == 3 and result.checkpoint for result in found)
+
+
+def test_in_anyones_torch_trainer(ray, options, tmp_path):
+    from ray import train
+    from ray.train.torch import TorchTrainer
+
+    loop = autorank.train_loop("lora", "pairs", **options)
+    result = TorchTrainer(
+        loop,
+        train_loop_config=SETTINGS,
+        scaling_config=train.ScalingConfig(num_workers=1),
+        run_config=train.RunConfig(name="own", storage_path=str(tmp_path)),
+    ).fit()
+    assert result.metrics["adapter_params"] == 384
+    assert result.metrics["step"] == 12
+    with result.checkpoint.as_directory() as folder:
+        assert (Path(folder) / ADAPTER).stat().st_size > 0
+
+
+def test_one_worker_only(options, monkeypatch):
+    class Context:
+        def get_world_size(self):
+            return 2
+
+    monkeypatch.setattr("ray.train.get_context", Context)
+    with pytest.raises(AutorankError, match="there are 2"):
+        autorank.train_loop("lora", "pairs", **options)(SETTINGS)
