@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,9 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError, unknown
 from autorank.modeling.base import BaseModel as BaseTransformer
 from autorank.spec import explain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 GROUP = "autorank.methods"
 
@@ -92,7 +95,7 @@ class RunContext:
     optimizer: Optimizer | None = None
 
     @property
-    def model(self) -> nn.Module:
+    def model(self) -> PreTrainedModel:
         return self.base.model
 
 
@@ -161,7 +164,7 @@ def find(name: str) -> type[AllocationMethod[Any]]:
                     f"Method {name!r} ({point.value}) is not an AllocationMethod; its package must subclass "
                     "autorank.method.AllocationMethod."
                 )
-            return cast(type[AllocationMethod[Any]], method)
+            return method
     raise unknown("method", name, names())
 
 

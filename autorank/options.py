@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from autorank.errors import AutorankError
 
 if TYPE_CHECKING:
-    from autorank.spec import TaskSpec, TrainingSpec
+    from autorank.spec import Spec, TaskSpec, TrainingSpec
 
+S = TypeVar("S", bound="Spec")
 DATA, TRAINING = "Task and data", "Training"
 
 
@@ -105,7 +106,7 @@ class RunOptions:
         return self.model
 
 
-def _built(kind: type[Any], **values: Any) -> Any:
+def _built(kind: type[S], **values: Any) -> S:
     from pydantic import ValidationError
 
     from autorank.spec import explain

@@ -61,6 +61,7 @@ def search_spec() -> SearchSpec:
     """LoRA's rank and learning rate; no data, no model."""
     return SearchSpec(
         name="nothing",
+        seed=0,
         train=TrainSpec(task=TaskSpec(name="demo"), method="lora"),
         space={
             "rank": {"type": "int", "low": 1, "high": 16},
@@ -110,7 +111,9 @@ def nested(trials: int) -> tuple[float, float]:
 
     def driver(config: dict[str, Any]) -> None:
         run_config = train.RunConfig(
-            name=tune.get_context().get_trial_id(), storage_path=folder, callbacks=[TuneReportCallback()]
+            name=tune.get_context().get_trial_id(),
+            storage_path=folder,
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item, no-untyped-call]
         )
         scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()

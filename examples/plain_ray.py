@@ -15,7 +15,7 @@ def with_tune() -> None:
     """Any searcher, scheduler or callback of Ray Tune's goes with it; `reuse_actors` keeps model and data loaded."""
     trainable = autorank.tune_trainable("lora", task="demo", steps=90, eval_every=30)
     results = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": 2}),
+        tune.with_resources(trainable, {"cpu": 1}),
         param_space={"rank": tune.choice([1, 2, 4, 8]), "learning_rate": tune.loguniform(5e-4, 5e-3)},
         tune_config=tune.TuneConfig(metric="score", mode="max", num_samples=3, reuse_actors=True),
         run_config=tune.RunConfig(name="autorank-lora"),

@@ -107,8 +107,10 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
     ]
     updates = [
         LowRankUpdate(
-            scale=update["scale"],
-            **{name: None if update[name] is None else factors[update[name]] for name in FACTORS},
+            factors[update["A"]],
+            factors[update["B"]],
+            update["scale"],
+            *(None if update[name] is None else factors[update[name]] for name in ("e", "u")),
         )
         for update in layout["updates"]
     ]

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, targets
@@ -28,7 +31,7 @@ class BaseModel:
         std: standard deviation of new weights, the architecture's `initializer_range`.
     """
 
-    model: nn.Module
+    model: PreTrainedModel
     new: frozenset[str]
     head: tuple[str, ...]
     std: float

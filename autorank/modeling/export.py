@@ -6,16 +6,20 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, adapters
 from autorank.modeling.base import BaseModel
+
+T = TypeVar("T")
 
 
 def to_peft(adapter: Path, folder: Path, card: str) -> None:
@@ -31,28 +35,30 @@ def to_peft(adapter: Path, folder: Path, card: str) -> None:
 
     trained, origin = adapter_file.load(adapter)
     folded = {
-        name: (*(factor.detach().clone() for factor in _factors(layer.update)), layer.update.scale)
-        for name, layer in adapters.adapted(trained.model).items()
-        if layer.update.rank > 0
+        name: layer.update for name, layer in adapters.adapted(trained.model).items() if layer.update.rank > 0
     }
     if not folded:
         raise AutorankError(f"{adapter} has no low-rank updates, so there is no PEFT LoRA adapter of it; use --merge.")
     adapters.detach_all(trained.model)
-    ranks = {name: down.shape[0] for name, (down, _, _) in folded.items()}
-    alphas = {name: scale * ranks[name] for name, (_, _, scale) in folded.items()}
-    rank, alpha = _commonest(ranks), _commonest(alphas)
-    config = LoraConfig(
-        task_type="SEQ_CLS", r=int(rank), lora_alpha=alpha, target_modules=list(folded),
-        rank_pattern={name: value for name, value in ranks.items() if value != rank},
-        alpha_pattern={name: value for name, value in alphas.items() if value != alpha},
-        modules_to_save=trained.head_modules, inference_mode=True,
-    )  # fmt: skip
+    ranks = {name: update.rank for name, update in folded.items()}
+    alphas = {name: round(update.scale * update.rank, 6) for name, update in folded.items()}  # 16, not 15.999…
+    rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
+    settings: dict[str, Any] = {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": list(folded),
+        "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
+        "modules_to_save": trained.head_modules,
+    }
+    config = LoraConfig(task_type="SEQ_CLS", inference_mode=True, **settings)
     config.base_model_name_or_path = origin.model
     _name_labels(trained.model, origin)
-    wrapped = get_peft_model(trained.model, config)
+    wrapped: Any = get_peft_model(trained.model, config)
     with torch.no_grad():
-        for name, (down, up, _) in folded.items():
+        for name, update in folded.items():
             layer = wrapped.base_model.model.get_submodule(name)
+            down, up = update.folded()  # the scale stays apart: plain LoRA's numbers are kept bit for bit
             layer.lora_A["default"].weight.copy_(down)
             layer.lora_B["default"].weight.copy_(up)
     with _whole(folder) as partial:
@@ -72,7 +78,7 @@ def to_merged(adapter: Path, folder: Path, card: str) -> None:
     merge(trained)
     _name_labels(trained.model, origin)
     with _whole(folder) as partial:
-        trained.model.save_pretrained(partial)  # type: ignore[operator]
+        trained.model.save_pretrained(partial)
         AutoTokenizer.from_pretrained(origin.model).save_pretrained(partial)
         (partial / "README.md").write_text(card)
 
@@ -90,22 +96,14 @@ def merge(trained: BaseModel) -> None:
         weight.add_(delta if isinstance(layer, nn.Linear) else delta.T)  # transformers' Conv1D: in x out
 
 
-def _factors(update: nn.Module) -> tuple[Tensor, Tensor]:
-    """A' and B' for a PEFT layer whose own scale is s: B' without it, so that plain LoRA's numbers stay bit for bit."""
-    up = update.B
-    for factor in (update.e, None if update.u is None else update.u[:, None]):
-        up = up if factor is None else up * factor
-    return update.A, up  # type: ignore[return-value]
+def _commonest(values: Iterable[T]) -> T:
+    return Counter(values).most_common(1)[0][0]
 
 
-def _commonest(values: dict[str, float] | dict[str, int]) -> float:
-    return Counter(values.values()).most_common(1)[0][0]
-
-
-def _name_labels(model: nn.Module, origin: adapter_file.Origin) -> None:
+def _name_labels(model: PreTrainedModel, origin: adapter_file.Origin) -> None:
     if origin.label_names:
-        model.config.id2label = dict(enumerate(origin.label_names))  # type: ignore[union-attr]
-        model.config.label2id = {name: i for i, name in enumerate(origin.label_names)}  # type: ignore[union-attr]
+        model.config.id2label = dict(enumerate(origin.label_names))
+        model.config.label2id = {name: i for i, name in enumerate(origin.label_names)}
 
 
 @contextmanager

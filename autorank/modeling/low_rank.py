@@ -38,6 +38,11 @@ class LowRankUpdate(nn.Module):
         u: out, or None.
     """
 
+    A: nn.Parameter
+    B: nn.Parameter
+    e: nn.Parameter | None
+    u: nn.Parameter | None
+
     def __init__(
         self, A: nn.Parameter, B: nn.Parameter, scale: float,
         e: nn.Parameter | None = None, u: nn.Parameter | None = None,
@@ -85,11 +90,11 @@ class LowRankUpdate(nn.Module):
     def output(self, x: Tensor) -> Tensor:
         """The update alone, ΔW x. x: ... x in -> ... x out."""
         down, up = self.folded()
-        return F.linear(F.linear(x.to(down.dtype), down), up)
+        return F.linear(F.linear(x.to(down.dtype), down) * self.scale, up)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """A' = A (rank x in) and B' = s · diag(u) · B · diag(e) (out x rank): the same update as two matrices."""
-        up = self.B * self.scale
+        """A (rank x in) and diag(u) · B · diag(e) (out x rank): with the scale, the same update as two matrices."""
+        up: Tensor = self.B
         if self.e is not None:
             up = up * self.e
         if self.u is not None:
@@ -99,7 +104,7 @@ class LowRankUpdate(nn.Module):
     def delta_weight(self) -> Tensor:
         """ΔW, out x in."""
         down, up = self.folded()
-        return up @ down
+        return self.scale * up @ down
 
     @torch.no_grad()
     def keep(self, components: Tensor) -> None:
@@ -127,6 +132,9 @@ class LowRankUpdate(nn.Module):
 
 class AdaptedLinear(nn.Module):
     """A frozen linear layer plus a low-rank update of it."""
+
+    base: nn.Module
+    update: LowRankUpdate
 
     def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
         super().__init__()

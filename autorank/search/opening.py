@@ -28,7 +28,7 @@ def make_spec(
     name = name or f"{train.method}-{train.task.name}"
     base = train.model_copy(update={"settings": space.fixed})
     try:
-        return SearchSpec(name=name, train=base, space=space.ranges, sampler=sampler, seed=seed)  # type: ignore[arg-type]
+        return SearchSpec(name=name, train=base, space=space.ranges, sampler=sampler, seed=seed)
     except ValidationError as error:
         raise explain(error, "The search") from None
 

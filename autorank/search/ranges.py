@@ -57,7 +57,7 @@ def contains(entry: Range, value: Any) -> bool:
     if not _is_number(value, entry["type"]) or not entry["low"] <= value <= entry["high"]:
         return False
     steps = (value - entry["low"]) / entry["step"] if "step" in entry else 0.0
-    return abs(steps - round(steps)) < 1e-9
+    return bool(abs(steps - round(steps)) < 1e-9)
 
 
 def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:

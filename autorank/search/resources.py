@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from autorank.errors import AutorankError
 
-THREADS = 4  # a trial's CPUs where there is no GPU: small models gain little beyond
+FEW = 4  # without GPUs: so many trials at once before a trial gets a second CPU, and at most so many CPUs a trial
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ def share(
 ) -> Resources:
     """Share what there is (`CPU`, `GPU`, as Ray counts them) between trials.
 
-    Where there are GPUs a trial gets one, or `gpus_per_trial`; else four CPUs, or all if there are fewer.
+    Where there are GPUs a trial gets one, or `gpus_per_trial`. Else trials share the CPUs, four at once or more:
+    two small runs of one thread are far quicker than one after the other with two threads, while more trials at
+    once would leave the sampler less to learn from.
 
     Raises:
         AutorankError: more is asked for than there is.
@@ -46,7 +48,7 @@ def share(
         most = min(cpus, rooms)
         default = most
     else:
-        most, default = cpus, max(1, cpus // THREADS)
+        most, default = cpus, min(cpus, max(FEW, cpus // FEW))
     concurrency = concurrency or default
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each:g} a trial" if each and most < cpus else f"{cpus} CPUs"

@@ -73,7 +73,7 @@ def search(
 
     Args:
         time_budget: seconds from now; then no trial starts, and those running stop at their next evaluation.
-        concurrency: trials at once; by default one a GPU, or one for every four CPUs.
+        concurrency: trials at once; by default as `resources.share` does.
         gpus_per_trial: may be a fraction; by default 1 where there are GPUs.
         address: of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
         tracking_uri: of MLflow; None tracks nothing.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from autorank.errors import AutorankError
@@ -180,7 +180,7 @@ def _parse(text: str, where: str) -> dict[str, Any]:
     return entries
 
 
-class Yaml(yaml.SafeLoader):  # type: ignore[misc]
+class Yaml(yaml.SafeLoader):
     """YAML with numbers as in YAML 1.2: PyYAML's own rules read 5e-5 as text."""
 
 

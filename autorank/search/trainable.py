@@ -157,7 +157,7 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
     """
     spec = train_spec(method, task, **options)
 
-    def loop(config: dict[str, Any] | None = None) -> None:
+    def loop(config: dict[str, Any]) -> None:  # no default: Ray would take it for a loop without a config
         from ray import train
         from ray.train.torch import get_device
 
@@ -166,7 +166,7 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
             raise AutorankError(
                 f"This loop trains in one worker, but there are {workers}. Use ScalingConfig(num_workers=1)."
             )
-        settings = spec.settings | (config or {})
+        settings = spec.settings | config
         run = TrainingRun(spec.model_copy(update={"settings": settings}), Workshop(get_device()))
         if checkpoint := train.get_checkpoint():
             with checkpoint.as_directory() as folder:
@@ -206,9 +206,9 @@ def row(evaluation: Evaluation) -> dict[str, float]:
 
 def reason(error: BaseException) -> str:
     """Why a trial failed, in a line."""
-    text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, AutorankError):
-        return text
+        return " ".join(str(error).split())
+    text = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return f"out of memory: {text}" if text else "out of memory"
     return f"{type(error).__name__}: {text}"

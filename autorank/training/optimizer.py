@@ -110,7 +110,8 @@ class GroupedAdamW:
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Any]:
         assert self._adamw is not None
-        return self._adamw.state.get(parameter, {})
+        state: dict[str, Any] = self._adamw.state.get(parameter, {})
+        return state
 
     def state_dict(self) -> dict[str, Any]:
         """Groups by parameter name, and each parameter's moments."""

@@ -75,7 +75,8 @@ class Phase:
         if self._epoch is None or self._epoch[0] != epoch:
             lengths = self.split.lengths[self._examples]
             self._epoch = epoch, epoch_batches(lengths, self.plan.batch_size, self.plan.seed, epoch)
-        return self._examples[self._epoch[1][position]]
+        examples: np.ndarray = self._examples[self._epoch[1][position]]
+        return examples
 
     def step(self, step: int, hooks: Hooks) -> Tensor:
         """One optimizer step; returns its mean training loss, penalty left out, as a scalar on the device."""

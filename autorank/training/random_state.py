@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor
@@ -28,8 +28,9 @@ class RandomState:
             yield
             self.state = self._read()
 
-    def _fork(self) -> torch.random.fork_rng:  # type: ignore[name-defined]
-        return torch.random.fork_rng(devices=self._devices)
+    def _fork(self) -> AbstractContextManager[None]:
+        fork: AbstractContextManager[None] = torch.random.fork_rng(devices=self._devices)
+        return fork
 
     def _read(self) -> list[Tensor]:
         return [torch.get_rng_state(), *(torch.cuda.get_rng_state(device) for device in self._devices)]

@@ -11,7 +11,9 @@ from autorank.search.resources import Resources, local, share
 @pytest.mark.parametrize(
     ("available", "asked", "expected"),
     [
-        ({"CPU": 2}, {}, Resources(1, 2, 0)),
+        ({"CPU": 2}, {}, Resources(2, 1, 0)),
+        ({"CPU": 8}, {}, Resources(4, 2, 0)),
+        ({"CPU": 64}, {}, Resources(16, 4, 0)),
         ({"CPU": 16}, {}, Resources(4, 4, 0)),
         ({"CPU": 16}, {"concurrency": 3}, Resources(3, 5, 0)),
         ({"CPU": 16, "GPU": 2}, {}, Resources(2, 8, 1)),

@@ -125,7 +125,7 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (AutorankError("Training diverged.\nmore"), "Training diverged."),
+        (AutorankError("settings are not valid:\n  rank: too low"), "settings are not valid: rank: too low"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: CUDA out of memory. Tried"),
         (MemoryError(), "out of memory"),
         (KeyError("x"), "KeyError: 'x'"),

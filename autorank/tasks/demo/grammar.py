@@ -8,7 +8,7 @@ which of the two was old, whether it was denied. Source: ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
@@ -57,6 +57,7 @@ NUMBERS = (("one", "1"), ("two", "2"), ("three", "3"), ("many", "numerous"))
 TIMES = (("at night", "after dark"), ("at noon", "at midday"), ("in spring", "in april"))
 
 Concept = tuple[int, int]  # (pair of opposites, which of the two)
+Pick = Callable[[tuple[str, ...]], str]
 
 
 @dataclass(frozen=True)
@@ -119,35 +120,35 @@ def _be(party: Party) -> str:
     return "was" if party.number == 0 else "were"
 
 
-def _party_words(party: Party, rng: Random) -> str:
+def _party_words(party: Party, rng: Random, pick: Pick) -> str:
     """`three old doctors`, `a trio of doctors who were not young`, ..."""
-    noun = rng.choice(NOUNS[party.noun])
+    noun = pick(NOUNS[party.noun])
     noun = noun if party.number == 0 else _plural(noun)
-    number = rng.choice(NUMBERS[party.number])
+    number = pick(NUMBERS[party.number])
     if party.trait is None:
         return f"{number} {noun}"
     pair, pole = party.trait
     shape = rng.randrange(4)
     if shape < 2:
-        return f"{number} {rng.choice(ADJECTIVES[pair][pole])} {noun}"
+        return f"{number} {pick(ADJECTIVES[pair][pole])} {noun}"
     if shape == 2:
-        return f"{number} {noun} who {_be(party)} {rng.choice(ADJECTIVES[pair][pole])}"
-    return f"{number} {noun} who {_be(party)} not {rng.choice(ADJECTIVES[pair][1 - pole])}"
+        return f"{number} {noun} who {_be(party)} {pick(ADJECTIVES[pair][pole])}"
+    return f"{number} {noun} who {_be(party)} not {pick(ADJECTIVES[pair][1 - pole])}"
 
 
-def words(meaning: Meaning, rng: Random) -> str:
-    """One of the many sentences that say `meaning`."""
+def words(meaning: Meaning, rng: Random, pick: Pick) -> str:
+    """One of the many sentences that say `meaning`; `pick` chooses among synonyms."""
     denied = rng.random() < 0.1  # "it was false that ..." takes one negation
     negated = meaning.positive == denied
-    first, second = _party_words(meaning.first, rng), _party_words(meaning.second, rng)
+    first, second = _party_words(meaning.first, rng, pick), _party_words(meaning.second, rng, pick)
     pair, pole = meaning.act
     if meaning.relation:
         if rng.random() < 0.5:
-            clause = _stand(meaning.first, first, negated, rng.choice(RELATIONS[pair][pole]), second)
+            clause = _stand(meaning.first, first, negated, pick(RELATIONS[pair][pole]), second)
         else:
-            clause = _stand(meaning.second, second, negated, rng.choice(RELATIONS[pair][1 - pole]), first)
+            clause = _stand(meaning.second, second, negated, pick(RELATIONS[pair][1 - pole]), first)
     else:
-        verb = rng.choice(VERBS[pair][pole])
+        verb = pick(VERBS[pair][pole])
         if rng.random() < 0.5:
             clause = f"{first} {f'did not {verb}' if negated else _past(verb)} {second}"
         else:
@@ -155,7 +156,7 @@ def words(meaning: Meaning, rng: Random) -> str:
     clause = f"it was false that {clause}" if denied else clause
     if meaning.time is None:
         return clause
-    time = rng.choice(TIMES[meaning.time])
+    time = pick(TIMES[meaning.time])
     return f"{time}, {clause}" if rng.random() < 0.5 else f"{clause} {time}"
 
 
@@ -174,6 +175,26 @@ def _swap_nouns(m: Meaning, rng: Random) -> Meaning | None:
     return replace(
         m, first=replace(m.first, noun=m.second.noun), second=replace(m.second, noun=m.first.noun)
     )
+
+
+def _change_noun(m: Meaning, rng: Random) -> Meaning | None:
+    side = rng.choice(("first", "second"))
+    others = [noun for noun in range(len(NOUNS)) if noun not in (m.first.noun, m.second.noun)]
+    return replace(m, **{side: replace(getattr(m, side), noun=rng.choice(others))})
+
+
+def _change_act(m: Meaning, rng: Random) -> Meaning | None:
+    acts = len(RELATIONS if m.relation else VERBS)
+    return replace(m, act=((m.act[0] + rng.randrange(1, acts)) % acts, m.act[1]))
+
+
+def _change_trait(m: Meaning, rng: Random) -> Meaning | None:
+    side = rng.choice(("first", "second"))
+    party: Party = getattr(m, side)
+    if party.trait is None:
+        return None
+    traits = [t for t in range(len(ADJECTIVES)) if all(p.trait is None or p.trait[0] != t for p in (m.first, m.second))]
+    return replace(m, **{side: replace(party, trait=(rng.choice(traits), party.trait[1]))})
 
 
 def _swap_traits(m: Meaning, rng: Random) -> Meaning | None:
@@ -214,23 +235,29 @@ def _negate(m: Meaning, rng: Random) -> Meaning | None:
 
 
 EDITS = (
-    _swap_parties, _swap_nouns, _swap_traits, _swap_numbers, _change_number, _flip_trait, _flip_act, _negate,
+    _swap_parties, _swap_nouns, _swap_traits, _swap_numbers, _change_noun, _change_act, _change_trait, _change_number, _flip_trait, _flip_act, _negate,
 )  # fmt: skip
 
 
 # --- Pairs
 
 
-def draw_pair(rng: Random, same: bool) -> tuple[str, str]:
+def habit(rng: Random) -> Pick:
+    """Picks at random, and from then on the same word again."""
+    habits: dict[tuple[str, ...], str] = {}
+    return lambda synonyms: habits.setdefault(synonyms, rng.choice(synonyms))
+
+
+def draw_pair(rng: Random, same: bool, pick: Pick) -> tuple[str, str]:
     """Two different sentences whose meanings are the same, or differ by one edit."""
     meaning = draw(rng)
     other: Meaning | None = meaning if same else None
     while other is None:
         other = rng.choice(EDITS)(meaning, rng)
-    one = words(meaning, rng)
-    two = words(other, rng)
+    one = words(meaning, rng, pick)
+    two = words(other, rng, pick)
     while two == one:
-        two = words(other, rng)
+        two = words(other, rng, pick)
     return one, two
 
 
@@ -243,7 +270,7 @@ def _corpus() -> dict[str, list[tuple[str, str, int]]]:
     rows: dict[tuple[str, str], int] = {}
     while len(rows) < sum(SIZES.values()):
         label = len(rows) % 2
-        one, two = draw_pair(rng, same=label == 1)
+        one, two = draw_pair(rng, same=label == 1, pick=rng.choice)
         if (one, two) not in rows and (two, one) not in rows:
             rows[one, two] = label
     listed = [(one, two, label) for (one, two), label in rows.items()]
@@ -260,4 +287,4 @@ def pretraining_pairs(seed: int) -> Iterator[tuple[str, str]]:
     """Endless text to pretrain on, without labels: pairs of sentences, half of them of one meaning."""
     rng = Random(seed)
     while True:
-        yield draw_pair(rng, same=rng.random() < 0.5)
+        yield draw_pair(rng, same=rng.random() < 0.5, pick=habit(rng))
