@@ -60,7 +60,7 @@ def _connect(address: str) -> None:
             f"A search cannot run over Ray Client ({address}): its journal lies on this machine. "
             "Run it on a node of the cluster, with --address auto."
         )
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
     try:
         if address == "local":
             ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)

@@ -43,6 +43,8 @@ class StandInRun:
             os._exit(1)
         if self.plan == "slow":
             time.sleep(0.5)
+        if self.plan == "stuck" and self.step == 2:
+            time.sleep(3600)
         made = evaluation(self.step, self.rank, 0.5 + self.rank / 200 + self.step / 1000)
         made.metrics["pid"] = os.getpid()
         return replace(made, score=float("nan")) if self.plan == "nan" else made

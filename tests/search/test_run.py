@@ -49,11 +49,11 @@ def test_trials_fail_alone_actors_stay_warm_and_only_the_fronts_adapters_stay(co
 
 def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on(conducted, tmp_path):
     def ctrl_c(records):
-        if records and records[-1].state == "running" and len(records[-1].evaluations) == 1:
+        if records and records[-1].evaluations and records[-1].state == "running":
             signal.raise_signal(signal.SIGINT)
 
     handler = signal.getsignal(signal.SIGINT)
-    outcome = conducted(2, {None: "slow"}, ctrl_c)
+    outcome = conducted(2, {None: "stuck"}, ctrl_c)
     assert outcome.ending == "interrupted"
     assert signal.getsignal(signal.SIGINT) == handler
     assert [(trial.state, trial.reason) for trial in outcome.trials] == [("failed", "interrupted")]

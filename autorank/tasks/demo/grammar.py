@@ -17,9 +17,7 @@ from random import Random
 NOUNS = (
     ("doctor", "physician"), ("lawyer", "attorney"), ("teacher", "instructor"), ("writer", "author"),
     ("cook", "chef"), ("sailor", "mariner"), ("farmer", "grower"), ("singer", "vocalist"),
-    ("painter", "artist"), ("driver", "chauffeur"), ("soldier", "warrior"), ("student", "pupil"),
-    ("king", "monarch"), ("banker", "financier"), ("guard", "sentry"), ("thief", "robber"),
-    ("child", "kid"), ("builder", "mason"), ("priest", "pastor"), ("tailor", "dressmaker"),
+    ("child", "kid"), ("soldier", "warrior"), ("king", "monarch"), ("thief", "robber"),
 )  # fmt: skip
 PLURALS = {"thief": "thieves", "child": "children"}  # the irregular ones
 # Opposites, each of them with its synonyms. In this small world who is not old is young.
@@ -30,8 +28,6 @@ ADJECTIVES = (
     (("brave", "fearless"), ("timid", "cowardly")),
     (("tall", "lofty"), ("short", "small")),
     (("clever", "smart"), ("stupid", "foolish")),
-    (("calm", "placid"), ("angry", "furious")),
-    (("busy", "occupied"), ("idle", "inactive")),
 )
 # What one does to another: opposites again.
 VERBS = (
@@ -41,8 +37,6 @@ VERBS = (
     (("attack", "assault"), ("defend", "protect")),
     (("welcome", "greet"), ("ignore", "disregard")),
     (("reward", "honor"), ("punish", "discipline")),
-    (("like", "adore"), ("dislike", "despise")),
-    (("push", "shove"), ("pull", "yank")),
 )
 # Converses: A was ahead of B exactly when B was behind A.
 RELATIONS = (
@@ -50,8 +44,6 @@ RELATIONS = (
     (("richer than", "wealthier than"), ("poorer than", "needier than")),
     (("ahead of", "before"), ("behind", "after")),
     (("above", "over"), ("below", "under")),
-    (("faster than", "quicker than"), ("slower than", "tardier than")),
-    (("superior to", "better than"), ("inferior to", "worse than")),
 )
 NUMBERS = (("one", "1"), ("two", "2"), ("three", "3"), ("many", "numerous"))
 TIMES = (("at night", "after dark"), ("at noon", "at midday"), ("in spring", "in april"))
@@ -143,13 +135,13 @@ def words(meaning: Meaning, rng: Random, pick: Pick) -> str:
     first, second = _party_words(meaning.first, rng, pick), _party_words(meaning.second, rng, pick)
     pair, pole = meaning.act
     if meaning.relation:
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             clause = _stand(meaning.first, first, negated, pick(RELATIONS[pair][pole]), second)
         else:
             clause = _stand(meaning.second, second, negated, pick(RELATIONS[pair][1 - pole]), first)
     else:
         verb = pick(VERBS[pair][pole])
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             clause = f"{first} {f'did not {verb}' if negated else _past(verb)} {second}"
         else:
             clause = _stand(meaning.second, second, negated, f"{_past(verb)} by", first)

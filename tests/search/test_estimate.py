@@ -1,0 +1,58 @@
+"""What a search will cost: the parameter range is exact, the time at least of the right order."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from autorank.modeling.base import meta_shapes
+from autorank.search.estimate import estimate, parameter_range
+from autorank.search.resources import Resources
+from autorank.search.trainable import train_spec
+from autorank.spec import SearchSpec
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    """LoRA-drop on a tiny model and 60 pairs, rank 1 to 4."""
+    folder = tmp_path_factory.mktemp("estimate")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
+    own = {"data": folder / "data", "text": ("left", "right"), "label": "label", "epochs": 3, "batch_size": 16}
+    train = train_spec("lora-drop", "pairs", model=tiny.model("bert", folder / "model"), **own)
+    space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": RATE}
+    return SearchSpec(name="costs", train=train, space=space)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def test_shapes_come_from_the_config_alone(spec):
+    assert set(meta_shapes(spec.train.model, "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
+
+
+def test_the_parameter_range_holds_what_runs_train(spec):
+    # 3 layers of 2 kinds, rank (16 + 16) each; threshold 0.9 keeps 1 to 3 of 3, and the rest share one
+    fewest, most = parameter_range(spec)
+    assert (fewest, most) == (2 * 2 * 32, 4 * 3 * 2 * 32)
+    for rank in (1, 4):
+        settings = {"rank": rank, "learning_rate": 1e-2}
+        run = TrainingRun(spec.train.model_copy(update={"settings": settings}))
+        assert fewest <= next(run).adapter_params <= most
+
+
+def test_the_estimate(spec):
+    before = os.environ["AUTORANK_CACHE"]
+    cost = estimate(spec, trials=5, each=Resources(2, 1, 0))
+    assert cost.steps == 12  # 3 epochs of ⌈60 / 16⌉
+    assert 0 < cost.seconds_per_step < cost.seconds_per_trial
+    assert cost.seconds == pytest.approx(3 * cost.seconds_per_trial)  # 5 trials, 2 at once
+    assert os.environ["AUTORANK_CACHE"] == before
