@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -34,6 +36,16 @@ TrackingURI = Annotated[
     str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or a file in the runs folder.")
 ]
 RUNS = Path("runs")
+OTHER = "Choose another folder with --runs or --to."
+REMEDIES = {
+    errno.ENOSPC: "Make room on the disk, then give the same command again.",
+    errno.EACCES: OTHER,
+    errno.EPERM: OTHER,
+    errno.EROFS: OTHER,
+    errno.ENOTDIR: OTHER,
+    errno.EEXIST: OTHER,
+    errno.ENAMETOOLONG: "Choose a shorter --name.",
+}
 
 
 class Format(StrEnum):
@@ -120,6 +132,8 @@ def train(
     """
     import tempfile
 
+    from autorank.modeling.export import refuse_taken
+    from autorank.results.card import export_point
     from autorank.search.space import parse_settings
     from autorank.spec import TrainSpec
     from autorank.training.follow import follow
@@ -130,12 +144,12 @@ def train(
         training=run.training_spec(),
     )  # fmt: skip
     training = TrainingRun(spec)
+    if to is not None:
+        refuse_taken(to)
     with tempfile.TemporaryDirectory() as scratch:
         best = Path(scratch) / "best.safetensors"
         point = follow(_console(), training, best)
         if to is not None:
-            from autorank.results.card import export_point
-
             export_point(best, to, point, spec, merged=False)
             _console().print(f"Adapter of step {point.step} in {to}")
 
@@ -201,14 +215,14 @@ def sync(
 ) -> None:
     """Bring MLflow up to date with a search's journal."""
     from autorank.results.lock import driver
-    from autorank.results.tracking import Projection, default_uri
+    from autorank.results.tracking import Projection, default_uri, shown
 
     journal, points = _open(name, runs)
     if pid := driver(journal.folder):
         raise AutorankError(f"Process {pid} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
     projection = Projection(tracking_uri or default_uri(runs), journal.spec, journal.search_id, journal.reference)
     projection.push(journal.trials(), points, final=True)
-    _console().print(f"{len(journal.trials())} trials of {name} are in {projection.shown_uri}")
+    _console().print(f"{len(journal.trials())} trials of {name} are in {shown(projection.uri)}")
 
 
 @app.command()
@@ -218,23 +232,25 @@ def ui(
     runs: Runs = RUNS,
 ) -> None:
     """Open MLflow's pages on the searches of a runs folder, on this machine only."""
+    import os
     import socket
     import subprocess
 
-    from autorank.results.tracking import default_uri
+    from autorank.results.tracking import checked, default_uri, shown
 
-    uri = tracking_uri or default_uri(runs)
+    uri = checked(tracking_uri or default_uri(runs))
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
     if uri.startswith("http"):
-        raise AutorankError(f"{uri} is a server already; open it in a browser.")
+        raise AutorankError(f"{shown(uri)} is a server already; open it in a browser.")
     if port == 0:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
     _console().print(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-    raise typer.Exit(subprocess.call([*command, "--port", str(port)]))
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
+    raise typer.Exit(subprocess.call(command, env=os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}))
 
 
 @app.command()
@@ -280,11 +296,17 @@ def main() -> None:
     """Run the command line. User errors go to stderr with exit code 2; bugs keep their traceback."""
     try:
         app()
-    except AutorankError as error:
-        if "--debug" in sys.argv:
+    except (AutorankError, OSError) as error:
+        known = isinstance(error, AutorankError) or error.errno in REMEDIES
+        if "--debug" in sys.argv or not known:
             raise
-        print(f"autorank: {error}", file=sys.stderr)
+        print(f"autorank: {error if isinstance(error, AutorankError) else _explain(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def _explain(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror}{where}. {REMEDIES[error.errno or 0]}"
 
 
 def _search(spec: SearchSpec, runs: Path, tracking_uri: str | None, **budget: Any) -> None:
@@ -300,9 +322,18 @@ def _search(spec: SearchSpec, runs: Path, tracking_uri: str | None, **budget: An
         outcome = run_search(
             spec, folder, tracking_uri=tracking_uri or default_uri(runs), progress=progress, warn=display.warn, **budget
         )
-    display.finish(console, spec, outcome, _open(spec.name, runs)[0].reference, runs)
+    display.finish(console, spec, outcome, _open(spec.name, runs)[0].reference, _places(runs, tracking_uri))
     if outcome.ending == "interrupted":
         raise typer.Exit(130)
+
+
+def _places(runs: Path, tracking_uri: str | None) -> str:
+    """The options by which a next command finds the same runs and the same store."""
+    from autorank.results.tracking import shown
+
+    words = ["--runs", str(runs)] if runs != RUNS else []
+    words += ["--tracking-uri", shown(tracking_uri)] if tracking_uri else []
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def _console() -> Console:

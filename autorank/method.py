@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -70,7 +70,8 @@ class RunContext:
         labels: training labels, `examples`.
         total_steps, warmup_steps: of this run.
         step: optimizer steps done.
-        optimizer: set before the first step.
+        batch: the micro-batch of the training forward pass at hand: input_ids, attention_mask, ...
+        undo: called when the run is over: whoever puts hooks or modules on the model adds what takes them off.
         cache: folder for results that other runs can reuse, keyed by `key`.
         key: names the data, the model and everything of the training but the method's settings.
         train_on: train what is attached and the head on these examples for so many epochs, with the run's own
@@ -91,8 +92,10 @@ class RunContext:
     key: str
     train_on: Callable[[np.ndarray, int], None]
     observe: Callable[[np.ndarray, Callable[[dict[str, Tensor]], None]], None]
+    optimizer: Optimizer
     step: int = 0
-    optimizer: Optimizer | None = None
+    batch: dict[str, Tensor] = field(default_factory=dict)
+    undo: list[Callable[[], object]] = field(default_factory=list)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -136,12 +139,12 @@ class AllocationMethod(ABC, Generic[C]):
 
     @classmethod
     @abstractmethod
-    def adapter_params(cls, config: Any, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    def adapter_params(cls, config: Any, model: nn.Module) -> tuple[int, int]:
         """Fewest and most adapter parameters that a finished run of this config can have, in closed form.
 
         Args:
             config: an instance of `Config`.
-            shapes: layer name -> (in, out) of the layers that the config targets.
+            model: the base model's structure, on the meta device.
         """
 
 

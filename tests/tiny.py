@@ -53,7 +53,7 @@ def model(architecture: str, folder: Path) -> str:
             t.GPT2Config(
                 vocab_size=size, n_embd=HIDDEN, n_layer=LAYERS, n_head=2, n_positions=70, pad_token_id=0,
                 bos_token_id=2, eos_token_id=3,
-            )  # fmt: skip
+            )
         ),
     }[architecture]()
     built.save_pretrained(folder)

@@ -6,15 +6,15 @@ RoBERTa-base scripts (rank 8, alpha 16, query and value).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import Field
+from torch import nn
 
 from autorank.method import AllocationMethod, MethodConfig, RunContext
 from autorank.modeling.adapters import attach
 from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features
+from autorank.modeling.targets import features, shapes
 
 
 class LoRAConfig(MethodConfig):
@@ -38,9 +38,9 @@ class LoRA(AllocationMethod[LoRAConfig]):
             attach(run.model, name, new_update(self.config, features(layer), run), self.config.dropout)
 
     @classmethod
-    def adapter_params(cls, config: LoRAConfig, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    def adapter_params(cls, config: LoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out)."""
-        total = sum(config.rank * sum(shape) for shape in shapes.values())
+        total = sum(config.rank * sum(shape) for shape in shapes(model, config.targets).values())
         return total, total
 
 

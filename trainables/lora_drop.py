@@ -27,10 +27,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from autorank.errors import AutorankError
 from autorank.method import RunContext
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, kind
+from autorank.modeling.targets import features, kind, shapes
 from trainables.lora import LoRA, LoRAConfig, new_update
 
 QUANTILES = 10  # strata of a regression's labels (ours)
@@ -114,7 +115,7 @@ class LoRADrop(LoRA):
 
     def _probe_key(self, run: RunContext) -> str:
         """Names all that the probe depends on, and nothing else: not the threshold, not the ablation."""
-        settings = self.config.model_dump(exclude={"threshold", "start", "ablation"})
+        settings = self.config.model_dump(exclude={"threshold", "ablation"})
         return hashlib.sha256(json.dumps([run.key, run.seed, settings], sort_keys=True).encode()).hexdigest()[:32]
 
     def _train_probe(self, run: RunContext) -> dict[str, Tensor]:
@@ -122,19 +123,24 @@ class LoRADrop(LoRA):
         sample = stratified(run.labels, self.config.probe_ratio, run.seed)
         run.train_on(sample, self.config.probe_epochs)
         squares = output_squares(run, sample, self.config.tokens)
+        if not all(math.isfinite(total) for total in squares.values()):
+            raise AutorankError(
+                f"LoRA-drop's probe diverged. Use a lower learning_rate (now {self.config.learning_rate:g})."
+            )
         values = {"importance": torch.tensor([squares[name] for name in run.layers], dtype=torch.float64)}
-        for name, layer in adapted(run.model).items():
-            values |= {f"{name}.A": layer.update.A.detach().clone(), f"{name}.B": layer.update.B.detach().clone()}
+        if self.config.start == "warm":
+            for name, layer in adapted(run.model).items():
+                values |= {f"{name}.A": layer.update.A.detach().clone(), f"{name}.B": layer.update.B.detach().clone()}
         detach_all(run.model)
         run.base.draw_head(run.seed)
         return values
 
     @classmethod
-    def adapter_params(cls, config: LoRADropConfig, shapes: Mapping[str, tuple[int, int]]) -> tuple[int, int]:  # type: ignore[override]
+    def adapter_params(cls, config: LoRADropConfig, model: nn.Module) -> tuple[int, int]:  # type: ignore[override]
         """Between one kept layer a kind and ⌈T·L⌉ of its L layers, which is needed when all matter alike."""
         fewest = most = 0
-        for members in groups(shapes).values():
-            layers, size = len(members), config.rank * sum(shapes[members[0]])
+        for (_, shape), members in groups(shapes(model, config.targets)).items():
+            layers, size = len(members), config.rank * sum(shape)
             shared = 0 if config.ablation == "no-sharing" else 1
             high = math.ceil(config.threshold * layers - 1e-9)
             low = layers if config.threshold >= 1 else 1
@@ -143,10 +149,10 @@ class LoRADrop(LoRA):
         return fewest, most
 
 
-def groups(shapes: Mapping[str, tuple[int, int]]) -> dict[tuple[str, tuple[int, int]], list[str]]:
+def groups(layers: Mapping[str, tuple[int, int]]) -> dict[tuple[str, tuple[int, int]], list[str]]:
     """Layers that can share an update: those of one kind and shape, in the model's order."""
     found: dict[tuple[str, tuple[int, int]], list[str]] = defaultdict(list)
-    for name, shape in shapes.items():
+    for name, shape in layers.items():
         found[kind(name), shape].append(name)
     return found
 

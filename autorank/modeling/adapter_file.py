@@ -24,6 +24,7 @@ class Origin:
     model: str  # folder or Hub name
     outputs: int  # width of the head
     label_names: tuple[str, ...]  # empty for regression
+    pad_id: int  # the padding token, by which decoders find the last token of a text
 
 
 def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
@@ -59,6 +60,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
 
     belongs = origin(path)
     restored = base.load(belongs.model, belongs.outputs, dtype, device)
+    restored.model.config.pad_token_id = belongs.pad_id
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _about(path)["layout"], device)
     known = dict(restored.model.named_parameters())
@@ -75,7 +77,7 @@ def origin(path: Path) -> Origin:
         AutorankError: the file is missing or not an adapter.
     """
     stored = _about(path)["origin"]
-    return Origin(stored["model"], stored["outputs"], tuple(stored["label_names"]))
+    return Origin(stored["model"], stored["outputs"], tuple(stored["label_names"]), stored["pad_id"])
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, targets
+from autorank.modeling import adapters
 from autorank.modeling.hub import hub_access
 
 HEADS = ("classifier", "score")  # the heads' names in transformers' sequence classifiers; PEFT trains these too
@@ -44,7 +44,7 @@ class BaseModel:
     @property
     def head_modules(self) -> list[str]:
         """The modules that hold the head: what PEFT calls modules_to_save."""
-        return sorted({_owner(name) for name in self.head})
+        return sorted({owner(name) for name in self.head})
 
     def reset(self, seed: int) -> None:
         """Back to what was loaded, with a head drawn from `seed`; equal to a fresh load in a fresh process."""
@@ -63,6 +63,13 @@ class BaseModel:
             self._clean.setdefault(parameter, parameter.data.clone())
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+
+    def check_unfrozen(self) -> None:
+        """That what trains of the base was unfrozen here, for only that is given back clean."""
+        factors = {id(p) for layer in adapters.adapted(self.model).values() for p in layer.update.parameters()}
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and parameter not in self._clean and id(parameter) not in factors:
+                raise RuntimeError(f"{name} trains, but was not unfrozen by BaseModel.unfreeze")
 
     @torch.no_grad()
     def draw_head(self, seed: int) -> None:
@@ -109,7 +116,7 @@ def load(model: str, outputs: int, dtype: torch.dtype = torch.float32, device: s
     return base
 
 
-def meta_model(model: str, outputs: int) -> nn.Module:
+def meta_model(model: str, outputs: int = 2) -> nn.Module:
     """The model's structure on the meta device: shapes without weights.
 
     Raises:
@@ -124,14 +131,8 @@ def meta_model(model: str, outputs: int) -> nn.Module:
     return built
 
 
-def meta_shapes(model: str, target_names: str) -> dict[str, tuple[int, int]]:
-    """Layer name -> (in, out) of the layers that `target_names` names, from the model's config alone."""
-    found = targets.find(meta_model(model, outputs=2), target_names)
-    return {name: targets.features(layer) for name, layer in found.items()}
-
-
-def _owner(name: str) -> str:
-    """The module to save for a head's parameter: `bert.pooler` for `bert.pooler.dense.weight`."""
+def owner(name: str) -> str:
+    """The module that holds a parameter; for a head's the whole head: `bert.pooler` of `bert.pooler.dense.weight`."""
     path = name.split(".")[:-1]
     known = [i for i, part in enumerate(path) if part in (*HEADS, "pooler")]
     return ".".join(path[: known[0] + 1] if known else path)

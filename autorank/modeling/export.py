@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters
+from autorank.modeling import adapter_file, adapters, base
 from autorank.modeling.base import BaseModel
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ def to_peft(adapter: Path, folder: Path, card: str) -> None:
         "target_modules": list(folded),
         "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
         "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
-        "modules_to_save": trained.head_modules,
+        "modules_to_save": _whole_modules(trained, set(folded)),
     }
     config = LoraConfig(task_type="SEQ_CLS", inference_mode=True, **settings)
     config.base_model_name_or_path = origin.model
@@ -96,6 +96,18 @@ def merge(trained: BaseModel) -> None:
         weight.add_(delta if isinstance(layer, nn.Linear) else delta.T)  # transformers' Conv1D: in x out
 
 
+def _whole_modules(trained: BaseModel, adapted: set[str]) -> list[str]:
+    """The modules that PEFT keeps whole: the head, and whatever else of the base trained.
+
+    Raises:
+        AutorankError: one of them has an update too, which PEFT cannot have both.
+    """
+    others = {base.owner(name) for name, p in trained.model.named_parameters() if p.requires_grad} - {""}
+    if both := others & adapted:
+        raise AutorankError(f"{min(both)} trained beside its update, which a PEFT adapter cannot hold; use --merge.")
+    return sorted(others | set(trained.head_modules))
+
+
 def _commonest(values: Iterable[T]) -> T:
     return Counter(values).most_common(1)[0][0]
 
@@ -106,15 +118,16 @@ def _name_labels(model: PreTrainedModel, origin: adapter_file.Origin) -> None:
         model.config.label2id = {name: i for i, name in enumerate(origin.label_names)}
 
 
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete.
-
-    Raises:
-        AutorankError: the name is taken.
-    """
+def refuse_taken(folder: Path) -> None:
+    """Raise AutorankError if there is something at `folder` already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise AutorankError(f"{folder} exists already. Choose another --to, or remove it first.")
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder that appears under its name only when it is complete; raises as `refuse_taken`."""
+    refuse_taken(folder)
     folder.absolute().parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
     try:

@@ -29,6 +29,11 @@ def features(layer: nn.Module) -> tuple[int, int]:
     return int(layer.nx), int(layer.nf)  # type: ignore[arg-type]
 
 
+def shapes(model: nn.Module, targets: str) -> dict[str, tuple[int, int]]:
+    """Layer name -> (in, out) of the layers that `targets` names; raises as `find`."""
+    return {name: features(layer) for name, layer in find(model, targets).items()}
+
+
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The linear maps inside a model's numbered blocks: no head, pooler or embedding projection among them."""
     from transformers.pytorch_utils import Conv1D

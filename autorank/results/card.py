@@ -51,15 +51,15 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, merged: bool) -> 
 
 # {train.method} on {train.task.name}
 
-{"A merged model" if merged else "A PEFT adapter"} for `{origin.model}`, found by autorank: trial {point.trial},
-after {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
+{"A merged model" if merged else "A PEFT adapter"} for `{origin.model}`, trained by autorank
+for {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
 ({count(point.adapter_params)}), of which {point.nonzero_params:,} are not zero; the classification head comes on top.
 
 | validation | |
 |---|---|
 {scores}
 
-The score was measured on the data that the search selected on, so it is optimistic.
+It was chosen by its score on these data, so the score is optimistic.
 
 ## Load it
 
@@ -98,8 +98,13 @@ def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         if value is not None:
             words += [f"--{name}", str(value)]
     for name, value in settings.items():
-        words += ["--set", f"{name}={value}"]
+        words += ["--set", f"{name}={_yaml(value)}"]
     return shlex.join(words)
+
+
+def _yaml(value: Any) -> str:
+    """A setting's value as --set reads it."""
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
 
 
 def _loading(origin: Origin, merged: bool) -> str:
@@ -107,11 +112,15 @@ def _loading(origin: Origin, merged: bool) -> str:
         return """from transformers import AutoModelForSequenceClassification
 
 model = AutoModelForSequenceClassification.from_pretrained("this folder")"""
+    names = f"\n    id2label={dict(enumerate(origin.label_names))!r}," if origin.label_names else ""
     return f"""import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
 base = AutoModelForSequenceClassification.from_pretrained(
-    {origin.model!r}, num_labels={origin.outputs}, dtype=torch.float32
+    {origin.model!r},
+    num_labels={origin.outputs},
+    pad_token_id={origin.pad_id},
+    dtype=torch.float32,{names}
 )
 model = PeftModel.from_pretrained(base, "this folder")"""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import logging
 import math
 import os
 import time
@@ -68,7 +67,7 @@ class Projection:
     """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`: its journal's)."""
 
     def __init__(self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float]) -> None:
-        self.uri = _checked(uri)
+        self.uri = checked(uri)
         self.spec = spec
         self._search_id = search_id
         self._reference = reference
@@ -93,9 +92,9 @@ class Projection:
             self._push_parent(client, trials, points, final)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             self._forget()
-            said = _root(error).replace(self.uri, self.shown_uri)
+            said = _root(error).replace(self.uri, shown(self.uri))
             raise AutorankError(
-                f"MLflow at {self.shown_uri} cannot be reached or refuses: {said}. Nothing is lost: "
+                f"MLflow at {shown(self.uri)} cannot be reached or refuses: {said}. Nothing is lost: "
                 f"`autorank sync {self.spec.name}` catches up once it is there."
             ) from error
 
@@ -106,12 +105,6 @@ class Projection:
         self._parent = _Run("")
         self._runs: dict[int, _Run] = {}
         self._front = ""
-
-    @property
-    def shown_uri(self) -> str:
-        """The URI without a password."""
-        user, at, _ = urlsplit(self.uri).netloc.rpartition("@")
-        return self.uri.replace(user + at, "") if at else self.uri
 
     def _connect(self, started: float) -> MlflowClient:
         """The client, with its experiment, its parent run and what is there already."""
@@ -132,7 +125,7 @@ class Projection:
             raise AutorankError(
                 f"The MLflow experiment {self.spec.name!r} was deleted. Bring it back with "
                 f"`mlflow experiments restore -x {experiment.experiment_id}` "
-                f"(MLFLOW_TRACKING_URI={self.shown_uri}), or name another store with --tracking-uri."
+                f"(MLFLOW_TRACKING_URI={shown(self.uri)}), or name another store with --tracking-uri."
             )
         else:
             self._experiment = experiment.experiment_id
@@ -264,12 +257,18 @@ class Projection:
         run.sent = sent
 
 
-def _checked(uri: str) -> str:
+def shown(uri: str) -> str:
+    """The URI without a password."""
+    user, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(user + at, "") if at else uri
+
+
+def checked(uri: str) -> str:
     """The URI, an SQLite path made absolute; AutorankError for what MLflow 3 does not take."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         raise AutorankError(
-            f"The tracking URI {uri!r} is no place where MLflow keeps runs. "
+            f"The tracking URI {shown(uri)!r} is no place where MLflow keeps runs. "
             "Give a server (http://HOST:5000) or a database (sqlite:////absolute/path/mlflow.db)."
         )
     if uri.startswith("sqlite:///"):

@@ -7,7 +7,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -121,30 +120,27 @@ class LinePrinter:
 
 
 def finish(
-    console: Console, spec: SearchSpec, outcome: Outcome, reference: tuple[float, float], runs: Path
+    console: Console, spec: SearchSpec, outcome: Outcome, reference: tuple[float, float], places: str
 ) -> None:
-    """The end of a search: its front, what went wrong, and what to type next."""
+    """The end of a search: its front, what went wrong, and what to type next (`places`: options to find it all)."""
     points = front(outcome.trials)
+    name = spec.name
     console.print(front_summary(outcome.trials, points, reference, list(spec.space)))
-    where = "" if runs == Path("runs") else f" --runs {runs}"
+    notes = {"interrupted": "Interrupted; nothing that ended is lost.", "time budget": "The time budget is used up."}
+    if note := notes.get(outcome.ending):
+        console.print(f"\n{note} Go on: autorank resume {name}{places}", markup=False, soft_wrap=True)
     if not outcome.tracked:
-        console.print(
-            f"\nMLflow could not be reached; `autorank sync {spec.name}{where}` catches up.", style="yellow"
-        )
-    if outcome.ending == "interrupted":
-        console.print(f"\nInterrupted; nothing that ended is lost. Go on: autorank resume {spec.name}{where}")
-    elif outcome.ending == "time budget":
-        console.print(f"\nThe time budget is used up. Go on: autorank resume {spec.name}{where}")
+        console.print(f"\nMLflow could not be reached; catch up: autorank sync {name}{places}", style="yellow")
     if points:
         knee = next(point for point in points if point.knee)
-        console.print(
-            "\nNext:\n"
-            f"  autorank export {spec.name} --knee --to {spec.name}-adapter{where}   "
-            f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}\n"
-            f"  autorank front {spec.name} --format json{where}\n"
-            f"  autorank ui{where}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        runs = places.partition(" --tracking-uri")[0]
+        lines = [
+            f"autorank export {name} --knee --to {name}-adapter{runs}   "
+            f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}",
+            f"autorank front {name} --format json{runs}",
+            f"autorank ui{places}",
+        ]
+        console.print("\nNext:\n  " + "\n  ".join(lines), markup=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:

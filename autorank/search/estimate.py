@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from autorank import tasks
 from autorank.method import find
-from autorank.modeling.base import meta_shapes
+from autorank.modeling.base import meta_model
 from autorank.search import resources
 from autorank.search.space import corners
 from autorank.spec import SearchSpec, TrainSpec
@@ -55,14 +53,15 @@ def parameter_range(spec: SearchSpec) -> tuple[int, int]:
     Raises:
         AutorankError: the model cannot be had, or a target names none of its layers.
     """
-    method = find(spec.train.method)
-    bounds, shapes = [], {}
-    for corner in corners(spec.space):
-        config = method.Config(**(spec.train.settings | corner))
-        if config.targets not in shapes:
-            shapes[config.targets] = meta_shapes(model_name(spec.train), config.targets)
-        bounds.append(method.adapter_params(config, shapes[config.targets]))
+    bounds = _bounds(spec)
     return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def _bounds(spec: SearchSpec) -> list[tuple[int, int]]:
+    """Fewest and most adapter parameters at each corner of the space."""
+    method, model = find(spec.train.method), meta_model(model_name(spec.train))
+    configs = [method.Config(**(spec.train.settings | corner)) for corner in corners(spec.space)]
+    return [method.adapter_params(config, model) for config in configs]
 
 
 def estimate(spec: SearchSpec, trials: int, each: resources.Resources) -> Estimate:
@@ -99,8 +98,8 @@ def _timed(spec: SearchSpec, batch: int) -> tuple[float, float]:
     from autorank.training.run import TrainingRun
     from autorank.training.workshop import Workshop
 
-    workshop = Workshop()
-    with _scratch_cache():  # a probe found in the cache would cost nothing, and these need not be kept
+    with tempfile.TemporaryDirectory() as probes:  # a probe found in the cache would cost nothing
+        workshop = Workshop(probes=Path(probes))
         for rate in (1e-6, 2e-6):  # the first run loads and warms up
             run = TrainingRun(_small(spec, rate), workshop)
             laps = [_lap(run) for _ in range(3)]
@@ -108,25 +107,10 @@ def _timed(spec: SearchSpec, batch: int) -> tuple[float, float]:
     return min(laps[1:]) / (CHUNK + SCORED / batch * FORWARD), max(0.0, laps[0] - min(laps[1:]))
 
 
-@contextlib.contextmanager
-def _scratch_cache() -> Iterator[None]:
-    before = os.environ.get("AUTORANK_CACHE")
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["AUTORANK_CACHE"] = folder
-        try:
-            yield
-        finally:
-            del os.environ["AUTORANK_CACHE"]
-            if before is not None:
-                os.environ["AUTORANK_CACHE"] = before
-
-
 def _small(spec: SearchSpec, rate: float) -> TrainSpec:
     """The base run at the largest corner, cut short."""
-    method = find(spec.train.method)
-    shapes = meta_shapes(model_name(spec.train), method.Config(**spec.train.settings).targets)
-    configs = [spec.train.settings | corner for corner in corners(spec.space)]
-    settings = max(configs, key=lambda config: method.adapter_params(method.Config(**config), shapes)[1])
+    most = [high for _, high in _bounds(spec)]
+    settings = spec.train.settings | corners(spec.space)[most.index(max(most))]
     task = spec.train.task
     cut = {
         "max_train_examples": min(task.max_train_examples or TIMED, TIMED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def make_spec(
     Raises:
         AutorankError: a name or sampler that is refused.
     """
-    name = name or f"{train.method}-{train.task.name}"
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{train.method}-{train.task.name}")
     base = train.model_copy(update={"settings": space.fixed})
     try:
         return SearchSpec(name=name, train=base, space=space.ranges, sampler=sampler, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from autorank.errors import AutorankError
 from autorank.results.journal import Journal
 from autorank.results.records import TrialRecord
 from autorank.results.tracker import Tracker
-from autorank.results.tracking import Projection
+from autorank.results.tracking import Projection, checked
 from autorank.search import cluster, resources
 from autorank.search.files import sweep
 from autorank.search.opening import open_journal
@@ -86,6 +87,10 @@ def search(
     """
     from autorank.search.estimate import parameter_range, prepare
 
+    if tracking_uri is not None:
+        checked(tracking_uri)
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        resources.share(resources.local(), concurrency, gpus_per_trial)
     prepare(spec.train)
     budget = Budget(trials, time_budget, concurrency, gpus_per_trial, address)
     with open_journal(spec, folder, lambda: (float(parameter_range(spec)[1]), 0.0)) as journal:

@@ -56,18 +56,29 @@ class JournalSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         """The next trial as `{"number", "settings"}`, or FINISHED."""
-        if self._left <= 0 or self.out_of_time or self.problem:
-            return Searcher.FINISHED
         try:
-            trial = self._journal.ask()
-            settings = self._settings(space.suggest(self._journal.spec.space, trial))
-            self._journal.start(trial.number, settings)
+            while self._left > 0 and not self.out_of_time and not self.problem:
+                self._left -= 1
+                if (settings := self._start(trial_id)) is not None:
+                    return {"number": self._numbers[trial_id], "settings": settings}
         except Exception as error:
             self.problem = error
-            return Searcher.FINISHED
-        self._left -= 1
+        return Searcher.FINISHED
+
+    def _start(self, trial_id: str) -> dict[str, Any] | None:
+        """All settings of a new trial: suggested, fixed and default ones; None if the method refuses them."""
+        train = self._journal.spec.train
+        trial = self._journal.ask()
+        settings = train.settings | space.suggest(self._journal.spec.space, trial)
+        try:
+            settings = method.configure(train.method, settings).config.model_dump(mode="json")
+        except AutorankError as refused:
+            self._journal.start(trial.number, settings)
+            self._fail(trial.number, str(refused))
+            return None
+        self._journal.start(trial.number, settings)
         self._numbers[trial_id] = trial.number
-        return {"number": trial.number, "settings": settings}
+        return settings
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Records the evaluation that a result carries."""
@@ -103,13 +114,6 @@ class JournalSearcher(Searcher):
                 self._journal.finish(number, "pruned", OUT_OF_TIME if self.out_of_time else "stopped")
         except Exception as problem:
             self.problem = problem
-
-    def _settings(self, suggested: dict[str, Any]) -> dict[str, Any]:
-        """All settings of the method: suggested, fixed and default ones."""
-        train = self._journal.spec.train
-        configured = method.configure(train.method, train.settings | suggested)
-        settings: dict[str, Any] = configured.config.model_dump(mode="json")
-        return settings
 
     def _fail(self, number: int, reason: str) -> None:
         """A trial fails alone, unless the disk is full or nothing but this failure was ever seen."""

@@ -60,7 +60,7 @@ class MethodTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         self._release()
         self.run = self.open_run()
-        self.run.load_state_dict(torch.load(Path(checkpoint) / STATE, weights_only=False))
+        self.run.load_state_dict(torch.load(Path(checkpoint) / STATE, map_location="cpu", weights_only=True))
 
     def cleanup(self) -> None:
         self._release()
@@ -109,10 +109,11 @@ class WarmTrial(MethodTrainable):
         except torch.AcceleratorError:
             raise  # a GPU's context does not survive it; Tune starts a new actor
         except Exception as error:
-            text = traceback.format_exc()
-            self._recover()
-            return {"failed": reason(error), "traceback": text, "done": True}
-        return {"evaluation": evaluation, "finished": self.finished, "done": self.finished}
+            failure = {"failed": reason(error), "traceback": traceback.format_exc(), "done": True}
+        else:
+            return {"evaluation": evaluation, "finished": self.finished, "done": self.finished}
+        self._recover()  # only now: the error held the run's tensors
+        return failure
 
     def _recover(self) -> None:
         """A clean workshop, whatever state the run was left in."""
@@ -170,7 +171,7 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
         run = TrainingRun(spec.model_copy(update={"settings": settings}), Workshop(get_device()))
         if checkpoint := train.get_checkpoint():
             with checkpoint.as_directory() as folder:
-                run.load_state_dict(torch.load(Path(folder) / STATE, weights_only=False))
+                run.load_state_dict(torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True))
         for evaluation in run:
             with tempfile.TemporaryDirectory() as folder:
                 torch.save(run.state_dict(), Path(folder) / STATE)

@@ -39,6 +39,8 @@ class Plan:
 class Hooks:
     """What happens around a step; nothing, unless a method's hooks are put here."""
 
+    def before_forward(self, batch: dict[str, Tensor]) -> None: ...
+
     def penalty(self) -> Tensor | None:
         return None
 
@@ -84,7 +86,9 @@ class Phase:
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
         for examples in np.array_split(batch, min(self.plan.accumulate, len(batch))):
-            loss = self.loss(to_device(collate(self.split, examples, self.pad_id), self.device))
+            inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
+            hooks.before_forward(inputs)
+            loss = self.loss(inputs)
             share = len(examples) / len(batch)
             total += loss.detach() * share
             penalty = hooks.penalty()
@@ -92,10 +96,14 @@ class Phase:
             self.scaler.scale(loss * share).backward()
         self.optimizer.unscale(self.scaler)
         trained = list(self.optimizer.parameters)
-        torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
-        hooks.before_step()
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
+        # in fp16 a step whose gradients overflow is skipped by the scaler: there is nothing for a method to see
+        sound = not self.scaler.is_enabled() or bool(norm.isfinite())
+        if sound:
+            hooks.before_step()
         self.optimizer.step(step, self.scaler)
-        hooks.after_step()
+        if sound:
+            hooks.after_step()
         self.optimizer.zero_grad()
         if step % CHECK_EVERY == 0 and not math.isfinite(total.item()):
             raise AutorankError(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autorank import cache, method, tasks
+from autorank import method, tasks
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling import adapter_file, adapters, targets
@@ -68,9 +68,11 @@ class TrainingRun:
 
     def __next__(self) -> Evaluation:
         """Train until the next evaluation is due, and evaluate."""
-        started = time.perf_counter()
-        if self._context is None:
+        fresh = self._context is None
+        if fresh:
             self._open()
+        started = time.perf_counter()
+        if fresh:
             self._start()
         assert self.total_steps is not None
         if self.step >= self.total_steps:
@@ -101,7 +103,7 @@ class TrainingRun:
         self._context = RunContext(
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.labels, total_steps=self.total_steps, warmup_steps=self._phase.warmup_steps,
-            cache=cache.folder() / "probes", key=self._key(), train_on=self._train_on, observe=self._observe,
+            cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
             optimizer=self._phase.optimizer,
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
@@ -112,6 +114,7 @@ class TrainingRun:
         """A fresh run: the method attaches its updates, and what trains and has no group yet gets one."""
         assert self._context is not None
         self._method.prepare(self._context)
+        self._base.check_unfrozen()
         grouped = set(self._phase.optimizer.parameters)
         trained = {name: p for name, p in self._base.model.named_parameters() if p.requires_grad and p not in grouped}
         self._phase.optimizer.add_group(trained)
@@ -235,11 +238,14 @@ class TrainingRun:
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
         task = self._data.task
-        adapter_file.save(path, self._base, adapter_file.Origin(self._model_name, task.outputs, task.label_names))
+        origin = adapter_file.Origin(self._model_name, task.outputs, task.label_names, self._data.pad_id)
+        adapter_file.save(path, self._base, origin)
 
     def release(self) -> None:
         """Give the base model back clean. The run is over."""
         if self._context is not None:
+            for undo in reversed(self._context.undo):
+                undo()
             self._base.reset(self.spec.training.seed)
 
 
@@ -248,6 +254,9 @@ class MethodHooks(Hooks):
 
     def __init__(self, method: AllocationMethod[Any], run: RunContext) -> None:
         self.method, self.run = method, run
+
+    def before_forward(self, batch: dict[str, Tensor]) -> None:
+        self.run.batch = batch
 
     def penalty(self) -> Tensor | None:
         return self.method.penalty(self.run)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from autorank import tasks
+from autorank import cache, tasks
 from autorank.modeling import base
 from autorank.spec import TaskSpec
 from autorank.tasks.task import TaskData
@@ -16,10 +16,12 @@ from autorank.tasks.task import TaskData
 class Workshop:
     """Loads a base model and a task's data once and lends them to one run after another.
 
-    One of each is kept: the runs of a search all ask for the same.
+    One of each is kept: the runs of a search all ask for the same. `probes` is the folder where methods keep what other
+    runs can reuse.
     """
 
-    def __init__(self, device: torch.device | str | None = None) -> None:
+    def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
+        self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
         self._base: tuple[tuple[str, int, torch.dtype], base.BaseModel] | None = None

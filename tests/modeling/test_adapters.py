@@ -85,7 +85,7 @@ def test_counted_parameters_are_the_tensors_on_disk(bert: base.BaseModel, tmp_pa
     for name in targets.find(bert.model, "value"):
         adapters.attach(bert.model, name, lora())
     file = tmp_path / "adapter.safetensors"
-    adapter_file.save(file, bert, adapter_file.Origin(str(tmp_path / "bert"), 2, ("no", "yes")))
+    adapter_file.save(file, bert, adapter_file.Origin(str(tmp_path / "bert"), 2, ("no", "yes"), 0))
     stored = {name: values.numel() for name, values in load_file(file).items()}
     assert sum(n for name, n in stored.items() if ".update." in name) == adapters.adapter_params(bert.model, bert.head)
     assert sum(n for name, n in stored.items() if name in bert.head) == bert.head_params

@@ -17,6 +17,7 @@ ORIGIN_LABELS = ("no", "yes")
 def adapted(architecture: str, folder: Path) -> tuple[Path, torch.Tensor, torch.Tensor]:
     """An adapter file with mixed ranks, sharing, a rank of 0, e and u; inputs; and the logits it gives."""
     loaded = base.load(tiny.model(architecture, folder / "model"), outputs=2)
+    loaded.model.config.pad_token_id = 0
     names = list(targets.find(loaded.model, "all-linear"))
     shapes = {name: targets.features(loaded.model.get_submodule(name)) for name in names}
     draw = torch.Generator().manual_seed(0)
@@ -33,7 +34,7 @@ def adapted(architecture: str, folder: Path) -> tuple[Path, torch.Tensor, torch.
         if parameter.requires_grad:
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
     file = folder / "adapter.safetensors"
-    adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ORIGIN_LABELS))
+    adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ORIGIN_LABELS, 0))
     ids = torch.randint(4, 40, (3, 11), generator=draw)
     loaded.model.eval()
     with torch.no_grad():

@@ -20,7 +20,7 @@ def test_layers_found(architecture: str, query_value: int, all_linear: int, tmp_
 
 
 def test_conv1d_shapes(tmp_path: Path) -> None:
-    shapes = base.meta_shapes(tiny.model("gpt2", tmp_path / "m"), "attn.c_attn")
+    shapes = targets.shapes(base.meta_model(tiny.model("gpt2", tmp_path / "m")), "attn.c_attn")
     assert set(shapes.values()) == {(tiny.HIDDEN, 3 * tiny.HIDDEN)}
 
 

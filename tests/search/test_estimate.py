@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from autorank.modeling.base import meta_shapes
+from autorank.modeling import targets
+from autorank.modeling.base import meta_model
 from autorank.search.estimate import estimate, parameter_range
 from autorank.search.resources import Resources
 from autorank.search.trainable import train_spec
@@ -36,7 +37,7 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_shapes_come_from_the_config_alone(spec):
-    assert set(meta_shapes(spec.train.model, "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
+    assert set(targets.shapes(meta_model(spec.train.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
 
 
 def test_the_parameter_range_holds_what_runs_train(spec):

@@ -1,6 +1,5 @@
 """LoRA-drop against plain re-computations."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import torch
 
 from autorank.method import configure, find
-from autorank.modeling import adapters
+from autorank.modeling import adapters, base, targets
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate
 from autorank.training.run import TrainingRun
@@ -46,7 +45,7 @@ def updates(made: TrainingRun, kind: str) -> list[int]:
 
 @pytest.mark.parametrize(
     ("threshold", "kept"),
-    [(0.4, [2]), (0.5, [2]), (0.51, [0, 2]), (0.8, [0, 2]), (0.9, [0, 1, 2]), (0.95, [0, 1, 2, 3]), (1.0, [0, 1, 2, 3])],
+    [(0.4, [2]), (0.5, [2]), (0.51, [0, 2]), (0.8, [0, 2]), (0.9, [0, 1, 2]), (0.95, [0, 1, 2, 3]), (1, [0, 1, 2, 3])],
 )
 def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, kept: list[int]) -> None:
     """Of 10: 5, 3, then two of 1, of which the earlier goes first."""
@@ -79,7 +78,7 @@ def test_importance_equals_a_plain_computation(made: Path) -> None:
         for example in examples:  # one at a time: no padding anywhere
             inputs: dict[str, torch.Tensor] = {}
             handles = [
-                layer.register_forward_pre_hook(lambda _, args, name=name: inputs.update({name: args[0]}))
+                layer.register_forward_pre_hook(lambda _, args, name=name, kept=inputs: kept.update({name: args[0]}))
                 for name, layer in adapters.adapted(model).items()
             ]
             batch = collate(split, np.array([example]), 0)
@@ -100,7 +99,8 @@ def test_the_rest_of_a_kind_shares_one_update(made: Path) -> None:
     assert sorted(updates(trained, "query")) in ([0, 0, 2], [0, 1, 1])
     assert trained._base.model is not None
     size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
-    assert adapters.adapter_params(trained._base.model, trained._base.head) == 2 * 2 * size  # a kept and a shared one, two kinds
+    counted = adapters.adapter_params(trained._base.model, trained._base.head)
+    assert counted == 2 * 2 * size  # a kept and a shared one, two kinds
 
 
 def test_ablations(made: Path) -> None:
@@ -122,7 +122,7 @@ def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.Monkey
     assert len(probes) == 1
     calls: list[int] = []
     monkeypatch.setattr(TrainingRun, "_train_on", lambda self, *arguments: calls.append(1))
-    again, other = run(made, threshold=0.9), run(made, threshold=0.01, start="warm", ablation="inverse")
+    again, other = run(made, threshold=0.9), run(made, threshold=0.01, ablation="inverse")
     assert not calls and other is not None
     ours, theirs = adapters.tensors(first._base.model), adapters.tensors(again._base.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # as if there had been no cache
@@ -133,10 +133,10 @@ def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.Monkey
 def test_warm_start_goes_on_from_the_probe(made: Path) -> None:
     from safetensors.torch import load_file
 
-    spec = run(made, threshold=1.0).spec
+    spec = run(made, threshold=1.0, start="warm").spec
     (file,) = (made / "cache" / "probes").iterdir()
     probe = load_file(file)
-    warm = TrainingRun(spec.model_copy(update={"settings": spec.settings | {"start": "warm"}}))
+    warm = TrainingRun(spec)
     warm._open(), warm._start()
     for name, layer in adapters.adapted(warm._base.model).items():
         assert torch.equal(layer.update.A, probe[f"{name}.A"]) and torch.equal(layer.update.B, probe[f"{name}.B"])
@@ -146,9 +146,8 @@ def test_warm_start_goes_on_from_the_probe(made: Path) -> None:
 @pytest.mark.parametrize("ablation", ["none", "no-sharing"])
 def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, made: Path) -> None:
     trained = run(made, threshold=threshold, ablation=ablation)
-    shapes = {name: (tiny.HIDDEN, tiny.HIDDEN) for name in trained._context.layers}  # type: ignore[union-attr]
     config = configure("lora-drop", trained.spec.settings).config
-    fewest, most = find("lora-drop").adapter_params(config, shapes)
+    fewest, most = find("lora-drop").adapter_params(config, base.meta_model(str(made / "model")))
     assert fewest <= adapters.adapter_params(trained._base.model, trained._base.head) <= most
     if threshold == 1:
         assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN
@@ -156,10 +155,12 @@ def test_parameters_are_within_the_closed_formula(threshold: float, ablation: st
 
 def test_the_papers_sizes() -> None:
     """RoBERTa-base, rank 8, query and value: LoRA 294,912; 12 of 24 kept and a shared one a kind, 172,032."""
-    shapes = {
-        f"roberta.encoder.layer.{i}.attention.self.{kind}": (768, 768) for i in range(12) for kind in ("query", "value")
-    }
-    assert find("lora").adapter_params(configure("lora", {}).config, shapes) == (294_912, 294_912)
-    _, most = find("lora-drop").adapter_params(configure("lora-drop", {"threshold": 0.5}).config, shapes)
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    with torch.device("meta"):
+        model = RobertaForSequenceClassification(RobertaConfig())
+    assert find("lora").adapter_params(configure("lora", {}).config, model) == (294_912, 294_912)
+    _, most = find("lora-drop").adapter_params(configure("lora-drop", {"threshold": 0.5}).config, model)
     assert most == 172_032
-    assert [len(members) for members in groups(shapes).values()] == [12, 12] and math.isclose(most / 294_912, 14 / 24)
+    kinds = groups(targets.shapes(model, "query,value"))
+    assert [len(members) for members in kinds.values()] == [12, 12]
