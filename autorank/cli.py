@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import RunOptions, with_run_options
+from autorank.options import (
+    Address,
+    Concurrency,
+    GPUs,
+    Name,
+    RunOptions,
+    Runs,
+    TimeBudget,
+    TrackingURI,
+    parse_count,
+    seconds,
+    with_run_options,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,15 +38,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
 )  # fmt: skip
 
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all searches.")]
-Name = Annotated[str, typer.Argument(help="A search's name.")]
-TimeBudget = Annotated[str | None, typer.Option(help="Stop after: 90s, 30m, 4h.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")]
-GPUs = Annotated[float | None, typer.Option(min=0, help="May be a fraction. Default: 1 where there are GPUs.")]
-Address = Annotated[str | None, typer.Option(help="A running Ray cluster. Default: a local one.")]
-TrackingURI = Annotated[
-    str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or a file in the runs folder.")
-]
 RUNS = Path("runs")
 OTHER = "Choose another folder with --runs or --to."
 REMEDIES = {
@@ -95,7 +98,7 @@ def search(
         _console().print(shown(spec, trials, concurrency, gpus_per_trial))
         return
     _search(
-        spec, runs, tracking_uri, trials=trials, time_budget=None if time_budget is None else _seconds(time_budget),
+        spec, runs, tracking_uri, trials=trials, time_budget=None if time_budget is None else seconds(time_budget),
         concurrency=concurrency, gpus_per_trial=gpus_per_trial, address=address,
     )  # fmt: skip
 
@@ -115,7 +118,7 @@ def resume(
     journal, _ = _open(name, runs)
     _search(
         journal.spec, runs, tracking_uri, trials=trials or journal.study.user_attrs["trials"],
-        time_budget=None if time_budget is None else _seconds(time_budget), concurrency=concurrency,
+        time_budget=None if time_budget is None else seconds(time_budget), concurrency=concurrency,
         gpus_per_trial=gpus_per_trial, address=address,
     )  # fmt: skip
 
@@ -197,7 +200,7 @@ def export(
     if knee and (max_params or min_score is not None or trial is not None):
         raise AutorankError("--knee names a point already; leave out --max-params, --min-score and --trial.")
     journal, points = _open(name, runs)
-    most = None if max_params is None else _count(max_params)
+    most = None if max_params is None else parse_count(max_params)
     point = pick(points, trial=trial, max_params=most, min_score=min_score)
     export_point(adapter_path(journal.folder, point.trial, point.step), to, point, journal.spec.train, merge)
     what = "Merged model" if merge else "PEFT adapter"
@@ -349,31 +352,6 @@ def _open(name: str, runs: Path) -> tuple[Journal, list[Point]]:
 
     journal = Journal.open(run_folder(runs, name))
     return journal, front_of(journal.trials())
-
-
-def _seconds(text: str) -> float:
-    """90, 90s, 30m, 4h, 1d as seconds."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    return _positive(number, f"--time-budget {text!r} is not a time; write 90s, 30m or 4h.") * units[unit]
-
-
-def _count(text: str) -> int:
-    """150000, 150k, 1.2M as a number."""
-    units = {"k": 1e3, "M": 1e6, "G": 1e9}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
-    value = _positive(number, f"--max-params {text!r} is not a count; write 150000, 150k or 1.2M.")
-    return int(value * units.get(unit, 1))
-
-
-def _positive(text: str, complaint: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise AutorankError(complaint) from None
-    if not 0 < value < float("inf"):
-        raise AutorankError(complaint)
-    return value
 
 
 if __name__ == "__main__":

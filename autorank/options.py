@@ -1,4 +1,4 @@
-"""The options that say what is trained, shared by the commands that train."""
+"""Options that several commands share, and what their texts mean."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Spec")
 DATA, TRAINING = "Task and data", "Training"
+
+
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all searches.")]
+Name = Annotated[str, typer.Argument(help="A search's name.")]
+TimeBudget = Annotated[str | None, typer.Option(help="Stop after: 90s, 30m, 4h.")]
+Concurrency = Annotated[int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.")]
+GPUs = Annotated[float | None, typer.Option(min=0, help="May be a fraction. Default: 1 where there are GPUs.")]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster. Default: a local one.")]
+TrackingURI = Annotated[
+    str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or a file in the runs folder.")
+]
 
 
 @dataclass(frozen=True)
@@ -138,3 +149,28 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature([*added, *own])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*added, *own]}
     return wrapper
+
+
+def seconds(text: str) -> float:
+    """90, 90s, 30m, 4h, 1d as seconds."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    return _positive(number, f"--time-budget {text!r} is not a time; write 90s, 30m or 4h.") * units[unit]
+
+
+def parse_count(text: str) -> int:
+    """150000, 150k, 1.2M as a number."""
+    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
+    value = _positive(number, f"--max-params {text!r} is not a count; write 150000, 150k or 1.2M.")
+    return int(value * units.get(unit, 1))
+
+
+def _positive(text: str, complaint: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise AutorankError(complaint) from None
+    if not 0 < value < float("inf"):
+        raise AutorankError(complaint)
+    return value

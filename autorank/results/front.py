@@ -61,7 +61,7 @@ def non_dominated(points: Sequence[Point]) -> list[Point]:
     """The points that no other dominates, by rising parameters; of equal ones, the first that was given."""
     if not points:
         return []
-    import moocore  # type: ignore[import-untyped]
+    import moocore
 
     kept = moocore.is_nondominated(_plane(points), maximise=[False, True], keep_weakly=False)
     return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: p.adapter_params)

@@ -121,7 +121,7 @@ def conduct(
     try:
         if len(ended(journal.trials())) < budget.trials:
             with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
-                there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                there = ray.cluster_resources()
                 each = resources.share(there, budget.concurrency, budget.gpus_per_trial)
                 watch = Watch(journal, searcher, interrupt, listeners)
                 _fit(searcher, watch, trainable, each, folder)

@@ -15,7 +15,7 @@ class Scheduler(FIFOScheduler):
     """First in, first out; stops trials when time is up, and notes why a trial's process died."""
 
     def __init__(self, searcher: JournalSearcher) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:

@@ -69,7 +69,7 @@ class JournalSearcher(Searcher):
         """All settings of a new trial: suggested, fixed and default ones; None if the method refuses them."""
         train = self._journal.spec.train
         trial = self._journal.ask()
-        settings = train.settings | space.suggest(self._journal.spec.space, trial)
+        settings: dict[str, Any] = train.settings | space.suggest(self._journal.spec.space, trial)
         try:
             settings = method.configure(train.method, settings).config.model_dump(mode="json")
         except AutorankError as refused:
