@@ -40,7 +40,7 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: amid the published ones)")
     targets: str = Field("query,value", description="adapted layers: names, or all-linear")
 
 

@@ -164,9 +164,9 @@ def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
 
 def test_train_needs_no_ray(place: Path) -> None:
     blocked = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'datasets', 'optuna']))"
-    run = (*OWN, "--epochs", "1", "--to", "trained")
+    run = ("train", "--method", "lora-drop", *OWN, "--epochs", "1", "--to", "trained")
     done = subprocess.run(
-        [sys.executable, "-c", f"{blocked}; import autorank.cli as c; c.main()", "train", "--method", "lora-drop", *run],
+        [sys.executable, "-c", f"{blocked}; import autorank.cli as c; c.main()", *run],
         cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import math
 import os
 import time
@@ -85,6 +86,7 @@ class Projection:
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it may have been imported before
         try:
             client = self._connect(min((trial.started for trial in trials), default=time.time()))
             for trial in trials:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from autorank import tasks
 from autorank.method import find
@@ -55,6 +56,25 @@ def parameter_range(spec: SearchSpec) -> tuple[int, int]:
     """
     bounds = _bounds(spec)
     return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+
+def extremes(spec: SearchSpec) -> list[dict[str, Any]]:
+    """The settings on which the number of parameters depends, where there are fewest and where there are most."""
+    bounds, at = _bounds(spec), corners(spec.space)
+
+    def counts(name: str) -> bool:
+        """Whether any two corners that differ in this setting alone differ in parameters."""
+        seen: dict[str, tuple[int, int]] = {}
+        for corner, bound in zip(at, bounds, strict=True):
+            others = repr({other: value for other, value in corner.items() if other != name})
+            if seen.setdefault(others, bound) != bound:
+                return True
+        return False
+
+    sizes = [name for name in spec.space if counts(name)]
+    fewest = at[min(range(len(at)), key=lambda i: bounds[i][0])]
+    most = at[max(range(len(at)), key=lambda i: bounds[i][1])]
+    return [{name: corner[name] for name in sizes} for corner in (fewest, most)]
 
 
 def _bounds(spec: SearchSpec) -> list[tuple[int, int]]:

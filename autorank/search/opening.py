@@ -13,6 +13,7 @@ from autorank.errors import AutorankError
 from autorank.method import find
 from autorank.results.journal import JOURNAL, Journal
 from autorank.search import ranges
+from autorank.search.estimate import extremes
 from autorank.search.samplers import make_sampler
 from autorank.search.space import Space
 from autorank.spec import SearchSpec, TrainSpec, explain
@@ -51,16 +52,22 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
             )
         return Journal.open(folder, make_sampler(spec.sampler, spec.seed, count))
     journal = Journal.create(folder, spec, reference(), make_sampler(spec.sampler, spec.seed))
-    journal.study.enqueue_trial(first_settings(spec))
+    for settings in first_settings(spec):
+        journal.study.enqueue_trial(settings, skip_if_exists=True)
     return journal
 
 
-def first_settings(spec: SearchSpec) -> dict[str, Any]:
-    """The method's own defaults as far as the space has them: the first trial of a search."""
+def first_settings(spec: SearchSpec) -> list[dict[str, Any]]:
+    """The first trials of a search: the method's own defaults, and these with the smallest and the largest adapter.
+
+    So both ends of the front are measured early, whatever the sampler draws (ours). A default that lies outside its
+    range leaves that setting to the sampler.
+    """
     fields = find(spec.train.method).Config.model_fields
-    return {
+    defaults = {
         name: fields[name].default for name, entry in spec.space.items() if ranges.contains(entry, fields[name].default)
     }
+    return [defaults, *({**defaults, **ends} for ends in extremes(spec))]
 
 
 def differences(there: SearchSpec, here: SearchSpec) -> list[str]:

@@ -57,11 +57,11 @@ def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on(conducted, tmp
     assert outcome.ending == "interrupted"
     assert signal.getsignal(signal.SIGINT) == handler
     assert [(trial.state, trial.reason) for trial in outcome.trials] == [("failed", "interrupted")]
-    outcome = conducted(2, {2: "dies"})
+    outcome = conducted(3, {2: "dies"})  # 1 and 2 were waiting already; 3 is the interrupted one again
     assert outcome.ending == "trials"
     states = [(trial.state, len(trial.evaluations)) for trial in outcome.trials]
-    assert states == [("failed", 1), ("complete", STEPS), ("failed", 0)]
-    assert outcome.trials[1].config == outcome.trials[0].config
+    assert states == [("failed", 1), ("complete", STEPS), ("failed", 0), ("complete", STEPS)]
+    assert outcome.trials[3].config == outcome.trials[0].config
     assert "its process died" in outcome.trials[2].reason
 
 
