@@ -24,7 +24,9 @@ def rows(split: str) -> list[tuple[str, str, int]]:
 
 # --- The labels, checked by a parser that knows the words and the syntax but nothing of how sentences are made
 
-WHO_IS = {word: (pair, pole) for pair, poles in enumerate(grammar.ADJECTIVES) for pole in (0, 1) for word in poles[pole]}
+WHO_IS = {
+    word: (pair, pole) for pair, poles in enumerate(grammar.ADJECTIVES) for pole in (0, 1) for word in poles[pole]
+}
 NOUNS = {
     form: noun
     for noun, synonyms in enumerate(grammar.NOUNS)
@@ -156,7 +158,9 @@ def test_words_alone_tell_little() -> None:
     """The best linear guess from which words the sentences do not share is far from a solution."""
     vocabulary = {
         word: index
-        for index, word in enumerate(sorted({word for one, two, _ in rows("train") for word in (one + " " + two).split()}))
+        for index, word in enumerate(
+            sorted({word for one, two, _ in rows("train") for word in (one + " " + two).split()})
+        )
     }
 
     def features(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Makes the demo's base model from scratch, on text of the grammar: about half an hour on one core.
+"""Makes the demo's base model from scratch, on text of the grammar: a quarter of an hour on one core.
 
     OMP_NUM_THREADS=1 python -m autorank.tasks.demo.pretrain --to DIR
 
