@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorank import cli_results
 from autorank.errors import AutorankError
 from autorank.options import (
+    RUNS,
     Address,
     Concurrency,
     GPUs,
@@ -21,16 +22,13 @@ from autorank.options import (
     Runs,
     TimeBudget,
     TrackingURI,
-    parse_count,
+    open_search,
     seconds,
+    terminal,
     with_run_options,
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from autorank.results.front import Point
-    from autorank.results.journal import Journal
     from autorank.spec import SearchSpec
 
 app = typer.Typer(
@@ -38,7 +36,6 @@ app = typer.Typer(
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
 )  # fmt: skip
 
-RUNS = Path("runs")
 OTHER = "Choose another folder with --runs or --to."
 REMEDIES = {
     errno.ENOSPC: "Make room on the disk, then give the same command again.",
@@ -47,16 +44,9 @@ REMEDIES = {
     errno.EROFS: OTHER,
     errno.ENOTDIR: OTHER,
     errno.EEXIST: OTHER,
+    errno.EISDIR: OTHER,
     errno.ENAMETOOLONG: "Choose a shorter --name.",
 }
-
-
-class Format(StrEnum):
-    """How to print a front."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 @app.callback()
@@ -95,7 +85,7 @@ def search(
     if dry_run:
         from autorank.search.display import dry_run as shown
 
-        _console().print(shown(spec, trials, concurrency, gpus_per_trial))
+        terminal().print(shown(spec, trials, concurrency, gpus_per_trial))
         return
     _search(
         spec, runs, tracking_uri, trials=trials, time_budget=None if time_budget is None else seconds(time_budget),
@@ -115,7 +105,7 @@ def resume(
     runs: Runs = RUNS,
 ) -> None:
     """Go on with a search after Ctrl-C or a crash; with a higher --trials, extend it."""
-    journal, _ = _open(name, runs)
+    journal, _ = open_search(name, runs)
     _search(
         journal.spec, runs, tracking_uri, trials=trials or journal.study.user_attrs["trials"],
         time_budget=None if time_budget is None else seconds(time_budget), concurrency=concurrency,
@@ -151,109 +141,14 @@ def train(
         refuse_taken(to)
     with tempfile.TemporaryDirectory() as scratch:
         best = Path(scratch) / "best.safetensors"
-        point = follow(_console(), training, best)
+        point = follow(terminal(), training, best)
         if to is not None:
             export_point(best, to, point, spec, merged=False)
-            _console().print(f"Adapter of step {point.step} in {to}")
+            terminal().print(f"Adapter of step {point.step} in {to}")
 
 
-@app.command()
-def front(
-    name: Name,
-    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
-    runs: Runs = RUNS,
-) -> None:
-    """Print a search's front, its knee and its hypervolume."""
-    from autorank.results import report
-
-    journal, points = _open(name, runs)
-    if format is Format.json:
-        print(report.front_json(points))
-    elif format is Format.csv:
-        print(report.front_csv(points), end="")
-    else:
-        _console().print(report.front_summary(journal.trials(), points, journal.reference))
-
-
-@app.command()
-def export(
-    name: Name,
-    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
-    knee: Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")] = False,
-    max_params: Annotated[
-        str | None, typer.Option(help="The best with at most so many adapter parameters: 150000, 150k, 1.2M.")
-    ] = None,
-    min_score: Annotated[float | None, typer.Option(help="The smallest that scores so much.")] = None,
-    trial: Annotated[int | None, typer.Option(help="The best of this trial on the front.")] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="A full transformers model rather than an adapter.")] = False,
-    runs: Runs = RUNS,
-) -> None:
-    """Write a point of the front as a PEFT adapter, or merged into its base.
-
-    [dim]Example:[/] autorank export lora-drop-demo --max-params 20k --to adapter
-    """
-    from autorank.results.card import export_point
-    from autorank.results.front import pick
-    from autorank.results.report import count
-    from autorank.search.files import adapter_path
-
-    if knee and (max_params or min_score is not None or trial is not None):
-        raise AutorankError("--knee names a point already; leave out --max-params, --min-score and --trial.")
-    journal, points = _open(name, runs)
-    most = None if max_params is None else parse_count(max_params)
-    point = pick(points, trial=trial, max_params=most, min_score=min_score)
-    export_point(adapter_path(journal.folder, point.trial, point.step), to, point, journal.spec.train, merge)
-    what = "Merged model" if merge else "PEFT adapter"
-    _console().print(
-        f"{what} of trial {point.trial}, step {point.step} in {to}: {count(point.adapter_params)} parameters, "
-        f"score {point.score:.4f}"
-    )
-
-
-@app.command()
-def sync(
-    name: Name,
-    tracking_uri: TrackingURI = None,
-    runs: Runs = RUNS,
-) -> None:
-    """Bring MLflow up to date with a search's journal."""
-    from autorank.results.lock import driver
-    from autorank.results.tracking import Projection, default_uri, shown
-
-    journal, points = _open(name, runs)
-    if pid := driver(journal.folder):
-        raise AutorankError(f"Process {pid} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
-    projection = Projection(tracking_uri or default_uri(runs), journal.spec, journal.search_id, journal.reference)
-    projection.push(journal.trials(), points, final=True)
-    _console().print(f"{len(journal.trials())} trials of {name} are in {shown(projection.uri)}")
-
-
-@app.command()
-def ui(
-    port: Annotated[int, typer.Option(help="0: a free one.")] = 0,
-    tracking_uri: TrackingURI = None,
-    runs: Runs = RUNS,
-) -> None:
-    """Open MLflow's pages on the searches of a runs folder, on this machine only."""
-    import os
-    import socket
-    import subprocess
-
-    from autorank.results.tracking import checked, default_uri, shown
-
-    uri = checked(tracking_uri or default_uri(runs))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
-    if uri.startswith("http"):
-        raise AutorankError(f"{shown(uri)} is a server already; open it in a browser.")
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    _console().print(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
-    raise typer.Exit(subprocess.call(command, env=os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}))
+for command in (cli_results.front, cli_results.ranks, cli_results.export, cli_results.sync, cli_results.ui):
+    app.command()(command)
 
 
 @app.command()
@@ -261,7 +156,7 @@ def methods() -> None:
     """List the allocation methods, their settings and sources."""
     from autorank.method import find, names
 
-    console = _console()
+    console = terminal()
     for name in names():
         method = find(name)
         console.print(f"[bold]{name}[/]  {method.summary}  [dim]{method.source}[/]")
@@ -280,7 +175,7 @@ def tasks() -> None:
     for task in TASKS.values():
         model = "shipped with autorank" if task.hub is None else task.model
         table.add_row(task.name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
-    _console().print(table)
+    terminal().print(table)
 
 
 @app.command()
@@ -319,13 +214,13 @@ def _search(spec: SearchSpec, runs: Path, tracking_uri: str | None, **budget: An
     from autorank.search.files import run_folder
     from autorank.search.run import search as run_search
 
-    console = _console()
+    console = terminal()
     folder = run_folder(runs, spec.name)
     with display.live(console, spec, budget["trials"], budget["time_budget"]) as progress:
         outcome = run_search(
             spec, folder, tracking_uri=tracking_uri or default_uri(runs), progress=progress, warn=display.warn, **budget
         )
-    display.finish(console, spec, outcome, _open(spec.name, runs)[0].reference, _places(runs, tracking_uri))
+    display.finish(console, spec, outcome, open_search(spec.name, runs)[0].reference, _places(runs, tracking_uri))
     if outcome.ending == "interrupted":
         raise typer.Exit(130)
 
@@ -337,21 +232,6 @@ def _places(runs: Path, tracking_uri: str | None) -> str:
     words = ["--runs", str(runs)] if runs != RUNS else []
     words += ["--tracking-uri", shown(tracking_uri)] if tracking_uri else []
     return "".join(f" {shlex.quote(word)}" for word in words)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _open(name: str, runs: Path) -> tuple[Journal, list[Point]]:
-    from autorank.results.front import front as front_of
-    from autorank.results.journal import Journal
-    from autorank.search.files import run_folder
-
-    journal = Journal.open(run_folder(runs, name))
-    return journal, front_of(journal.trials())
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """The contract that every allocation method fulfils, and how methods are found.
 
-A method is four hooks on the training loop plus its state:
+A method is five hooks on the training loop plus its state:
 
-    prepare      once, before the first step: attach updates to the model (LoRA-drop trains its probe here)
-    penalty      each micro-batch: an extra loss (orthogonality), in training only
-    before_step  each step, when the gradients are there: score importance, allocate
-    after_step   each step, when the weights have moved and the gradients are still there: mask, prune, shrink
+    prepare         once, before the first step: attach updates to the model (LoRA-drop trains its probe here)
+    before_forward  each micro-batch of training: watch what will pass through the layers
+    penalty         each step: an extra loss on the weights alone (orthogonality), in training only
+    before_step     each step, when the gradients are there: score importance
+    after_step      each step, when the weights have moved and the gradients are still there: allocate, mask, prune
 
 Methods live outside `autorank`, are found through the entry-point group `autorank.methods`, and see a run only
 through its `RunContext`.
@@ -27,12 +28,15 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError, unknown
 from autorank.modeling.base import BaseModel as BaseTransformer
+from autorank.modeling.low_rank import LowRankUpdate
 from autorank.spec import explain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 GROUP = "autorank.methods"
+ASLEEP = 1 << 40  # a clock that never starts: the component is not trained
+CONSTANT = -1  # a clock without a schedule: the peak learning rate throughout
 
 
 class MethodConfig(BaseModel):
@@ -52,11 +56,17 @@ class Optimizer(Protocol):
     ) -> None:
         """Train these from step `start` on, with a warm-up of their own; all groups end at zero together."""
 
+    def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
+        """Train a factor whose components, along `dim`, each have a clock of their own; it starts at step 0."""
+
+    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Start the clocks of these components at `start`: a step, `CONSTANT` (no schedule) or `ASLEEP` (frozen)."""
+
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
         """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""
 
-    def grow(self, parameter: nn.Parameter, dim: int) -> None:
-        """The parameter was extended along `dim`: extend its moments with zeros."""
+    def grow(self, parameter: nn.Parameter, start: int) -> None:
+        """A factor with clocks has gained components: their moments are zero, their clocks start at `start`."""
 
 
 @dataclass
@@ -71,6 +81,9 @@ class RunContext:
         total_steps, warmup_steps: of this run.
         step: optimizer steps done.
         batch: the micro-batch of the training forward pass at hand: input_ids, attention_mask, ...
+        micro_batch, micro_batches: its number in the step, from 0, and how many the step has on this worker.
+        loss_scale: by how much gradients are too large during the backward pass (fp16), not afterwards.
+        sum: add up the workers' values, in place.
         undo: called when the run is over: whoever puts hooks or modules on the model adds what takes them off.
         cache: folder for results that other runs can reuse, keyed by `key`.
         key: names the data, the model and everything of the training but the method's settings.
@@ -93,13 +106,40 @@ class RunContext:
     train_on: Callable[[np.ndarray, int], None]
     observe: Callable[[np.ndarray, Callable[[dict[str, Tensor]], None]], None]
     optimizer: Optimizer
+    loss_scale: Callable[[], float] = lambda: 1.0
+    sum: Callable[[Tensor], Tensor] = lambda values: values
     step: int = 0
     batch: dict[str, Tensor] = field(default_factory=dict)
+    micro_batch: int = 0
+    micro_batches: int = 1
     undo: list[Callable[[], object]] = field(default_factory=list)
 
     @property
     def model(self) -> PreTrainedModel:
         return self.base.model
+
+    def train_components(self, name: str, update: LowRankUpdate) -> None:
+        """Give every component of the update on layer `name` a clock of its own."""
+        for factor, (parameter, dim) in _factors(update).items():
+            self.optimizer.add_components(f"{name}.update.{factor}", parameter, dim)
+
+    def keep(self, update: LowRankUpdate, components: Tensor) -> None:
+        """Shrink an update to these components (indices), its optimizer state with it."""
+        update.keep(components)
+        for parameter, dim in _factors(update).values():
+            self.optimizer.keep(parameter, components, dim)
+
+    def grow(self, update: LowRankUpdate, A: Tensor, B: Tensor, e: Tensor | None, start: int) -> None:
+        """Append components, as `LowRankUpdate.grow`, whose clocks start at step `start`."""
+        update.grow(A, B, e)
+        for parameter, _ in _factors(update).values():
+            self.optimizer.grow(parameter, start)
+
+
+def _factors(update: LowRankUpdate) -> dict[str, tuple[nn.Parameter, int]]:
+    """Name -> factor and the dimension along which its components lie."""
+    factors = {"A": (update.A, 0), "B": (update.B, 1)}
+    return factors if update.e is None else factors | {"e": (update.e, 0)}
 
 
 C = TypeVar("C", bound=MethodConfig)
@@ -120,12 +160,15 @@ class AllocationMethod(ABC, Generic[C]):
     def prepare(self, run: RunContext) -> None:
         """Attach the updates. Not called for a run that goes on from a checkpoint: its updates are rebuilt."""
 
+    def before_forward(self, run: RunContext) -> None:
+        """A micro-batch of training, `run.batch`, is about to pass through the model."""
+
     def penalty(self, run: RunContext) -> Tensor | None:
-        """A scalar added to the training loss; never part of an evaluation."""
+        """A scalar of the weights alone, added to a step's loss; never part of an evaluation."""
         return None
 
     def before_step(self, run: RunContext) -> None:
-        """Gradients are there: summed over the step's micro-batches, unscaled and clipped."""
+        """Gradients are there: summed over the step's micro-batches and workers, unscaled and clipped."""
 
     def after_step(self, run: RunContext) -> None:
         """The weights have moved; the step's gradients are still there."""

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their texts mean."""
+"""What commands share: options, what their texts mean, and the console."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ import typer
 from autorank.errors import AutorankError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autorank.results.front import Point
+    from autorank.results.journal import Journal
     from autorank.spec import Spec, TaskSpec, TrainingSpec
 
 S = TypeVar("S", bound="Spec")
 DATA, TRAINING = "Task and data", "Training"
-
+RUNS = Path("runs")
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all searches.")]
 Name = Annotated[str, typer.Argument(help="A search's name.")]
@@ -149,6 +153,23 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature([*added, *own])  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*added, *own]}
     return wrapper
+
+
+def terminal() -> Console:
+    """Where commands print."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def open_search(name: str, runs: Path) -> tuple[Journal, list[Point]]:
+    """The search of this name, to read it, and its front."""
+    from autorank.results.front import front
+    from autorank.results.journal import Journal
+    from autorank.search.files import run_folder
+
+    journal = Journal.open(run_folder(runs, name))
+    return journal, front(journal.trials())
 
 
 def seconds(text: str) -> float:

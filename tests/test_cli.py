@@ -75,6 +75,23 @@ def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
     assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
 
 
+def test_ranks_are_printed_and_written(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    knee = next(point for point in points if point["knee"])
+    rank = str(knee["config"]["rank"])
+    done = autorank("ranks", "tiny", "--to", "ranks.json", cwd=searched)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[: 1 + tiny.LAYERS] == [["layer", "query", "value"], *([str(i), rank, rank] for i in (2, 1, 0))]
+    assert f"Trial {knee['trial']}, step {knee['step']}: total rank {int(rank) * 2 * tiny.LAYERS}" in done.stdout
+    written = json.loads((searched / "ranks.json").read_text())
+    assert len(written) == 2 * tiny.LAYERS and set(written.values()) == {int(rank)}
+    other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
+    done = autorank("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
+    assert done.returncode == 0 and f"Trial {other}," in done.stdout, done.stderr
+    assert (searched / "ranks.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
     """The exported adapter, loaded by PEFT alone, on the validation examples, gives the trial's accuracy."""
     from peft import PeftModel
@@ -195,6 +212,9 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("train", "--method", "lora", "--task", "demo", "--set", "targets=quary"), "attention.self.query"),
         (("front", "nothing"), "nothing"),
         (("export", "nothing", "--to", "x"), "nothing"),
+        (("ranks", "nothing"), "nothing"),
+        (("ranks", "tiny", "--to", "ranks.csv"), "end in .json or .png"),
+        (("ranks", "tiny", "--knee", "--trial", "1"), "leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
         (("ui", "--runs", "empty"), "Nothing is tracked"),
     ],

@@ -84,15 +84,18 @@ class LoRADrop(LoRA):
         shared: LowRankUpdate | None = None
         for name in members:
             if name in kept:
-                update = new_update(self.config, features(run.layers[name]), run)
+                update = self._new(run, name)
                 if self.config.start == "warm":
                     update.A.data.copy_(probed[f"{name}.A"])
                     update.B.data.copy_(probed[f"{name}.B"])
             elif self.config.ablation == "no-sharing":
                 continue
             else:
-                shared = update = shared or new_update(self.config, features(run.layers[name]), run)
+                shared = update = shared or self._new(run, name)
             attach(run.model, name, update, self.config.dropout)
+
+    def _new(self, run: RunContext, name: str) -> LowRankUpdate:
+        return new_update(features(run.layers[name]), self.config.rank, self.config.alpha, run)
 
     def _probe(self, run: RunContext) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Importance by layer and the probe's factors; from the cache where a run with the same probe left them.

@@ -30,14 +30,16 @@ class Origin:
 def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
     """Write all that differs from the base: factors, head, whatever else trained. Appears whole or not at all.
 
+    Components that were there for training alone are left out.
+
     Raises:
         AutorankError: the disk is full.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model).items()}
-    about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model)}
+    values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
+    about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model, counting=True)}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,19 @@ def _updates(model: nn.Module) -> list[LowRankUpdate]:
     return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
 
 
-def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[nn.Parameter]:
-    """The distinct parameters that the exported adapter stores: trained ones, `head` (names) left out.
+def _counting(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
+    """id -> the part that counts, of the factors that hold more than that. Such factors are never shared."""
+    parts: dict[int, torch.Tensor] = {}
+    for update in updates:
+        if update.active is not None:
+            for factor, part in zip((update.A, update.B, update.e), update.counting(), strict=True):
+                if part is not None:
+                    parts[id(factor)] = part
+    return parts
+
+
+def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tensor]:
+    """The distinct numbers that the exported adapter stores: trained parameters, `head` (names) left out.
 
     `e` and `u` fold into a trained B that no other update uses, and do not count then; a B that is shared or frozen
     cannot take them.
@@ -52,19 +63,20 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[nn.Paramete
         for vector in (update.e, update.u)
         if update.B.requires_grad and users[id(update.B)] == 1
     }
+    counting = _counting(updates)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in head and id(parameter) not in folded:
-            yield parameter
+            yield counting.get(id(parameter), parameter)
 
 
 def adapter_params(model: nn.Module, head: Collection[str] = ()) -> int:
     """Distinct numbers stored by the exported adapter, shared ones once."""
-    return sum(parameter.numel() for parameter in stored(model, head))
+    return sum(values.numel() for values in stored(model, head))
 
 
 def nonzero_params(model: nn.Module, head: Collection[str] = ()) -> int:
     """The same, zeros not counted."""
-    return sum(int(torch.count_nonzero(parameter)) for parameter in stored(model, head))
+    return sum(int(torch.count_nonzero(values)) for values in stored(model, head))
 
 
 def ranks(model: nn.Module) -> dict[str, int]:
@@ -72,21 +84,29 @@ def ranks(model: nn.Module) -> dict[str, int]:
     return {name: layer.update.rank for name, layer in adapted(model).items()}
 
 
-def layout(model: nn.Module) -> dict[str, Any]:
+def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     """The structure of all updates as plain values: who holds which update, and which factor is whose.
 
     {"layers": {name: {"update": int, "dropout": float}},
-     "updates": [{"scale": float, "A": factor, "B": factor, "e": factor | None, "u": factor | None}],
+     "updates": [{"scale": float, "A": factor, "B": factor, "e": factor | None, "u": factor | None,
+                  "active": [bool, ...] | None}],
      "factors": [{"shape": [int, ...], "trained": bool}]}
+
+    Args:
+        counting: leave out components that are there for training alone.
     """
     updates = _updates(model)
     factors: dict[nn.Parameter, int] = {}
+    parts = _counting(updates) if counting else {}
 
     def number(factor: nn.Parameter | None) -> int | None:
         return None if factor is None else factors.setdefault(factor, len(factors))
 
     described = [
-        {"scale": update.scale} | {name: number(getattr(update, name)) for name in FACTORS} for update in updates
+        {"scale": update.scale}
+        | {name: number(getattr(update, name)) for name in FACTORS}
+        | {"active": None if counting or update.active is None else update.active.tolist()}
+        for update in updates
     ]
     order = {update: index for index, update in enumerate(updates)}
     return {
@@ -95,7 +115,10 @@ def layout(model: nn.Module) -> dict[str, Any]:
             for name, layer in adapted(model).items()
         },
         "updates": described,
-        "factors": [{"shape": list(factor.shape), "trained": factor.requires_grad} for factor in factors],
+        "factors": [
+            {"shape": list(parts.get(id(factor), factor).shape), "trained": factor.requires_grad}
+            for factor in factors
+        ],
     }
 
 
@@ -111,6 +134,7 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
             factors[update["B"]],
             update["scale"],
             *(None if update[name] is None else factors[update[name]] for name in ("e", "u")),
+            active=None if update.get("active") is None else torch.tensor(update["active"], device=device),
         )
         for update in layout["updates"]
     ]
@@ -118,11 +142,17 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
         attach(model, name, updates[layer["update"]], layer["dropout"])
 
 
-def tensors(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Everything that makes this model differ from its base, by name: trained parameters and all factors."""
-    factors = {id(parameter) for update in _updates(model) for parameter in update.parameters()}
+def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]:
+    """Everything that makes this model differ from its base, by name: trained parameters and all factors.
+
+    Args:
+        counting: leave out components that are there for training alone.
+    """
+    updates = _updates(model)
+    factors = {id(parameter) for update in updates for parameter in update.parameters()}
+    parts = _counting(updates) if counting else {}
     return {
-        name: parameter
+        name: parts.get(id(parameter), parameter)
         for name, parameter in model.named_parameters()
         if parameter.requires_grad or id(parameter) in factors
     }

@@ -16,6 +16,10 @@
 
 Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
 share that factor. The base layer is only called, never read, so quantised layers work.
+
+A component is one row of A, one entry of e and one column of B. An update may hold some that take part in training
+alone: IncreLoRA's reserves, the triplets that AdaLoRA has masked but may bring back. They are in no evaluation, no
+count and no exported adapter.
 """
 
 from __future__ import annotations
@@ -36,6 +40,7 @@ class LowRankUpdate(nn.Module):
         scale: s.
         e: rank, or None.
         u: out, or None.
+        active: rank, bool: the components that count, the others being there for training alone. None: all.
     """
 
     A: nn.Parameter
@@ -44,12 +49,13 @@ class LowRankUpdate(nn.Module):
     u: nn.Parameter | None
 
     def __init__(
-        self, A: nn.Parameter, B: nn.Parameter, scale: float,
-        e: nn.Parameter | None = None, u: nn.Parameter | None = None,
+        self, A: nn.Parameter, B: nn.Parameter, scale: float, e: nn.Parameter | None = None,
+        u: nn.Parameter | None = None, active: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.A, self.B, self.e, self.u = A, B, e, u
         self.scale = scale
+        self.active = active
 
     @classmethod
     def lora(
@@ -66,26 +72,38 @@ class LowRankUpdate(nn.Module):
         return cls(nn.Parameter(A.to(device)), nn.Parameter(B.to(device)), alpha / rank)
 
     @property
-    def rank(self) -> int:
+    def held(self) -> int:
+        """Components that there are, in training alone or for good."""
         return self.A.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Components that count."""
+        return self.held if self.active is None else int(self.active.sum())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """`y` plus the update of `x`. x: ... x in, y: ... x out."""
-        if self.rank == 0:
+        if self.held == 0:
             return y
         if x.dtype != self.A.dtype and not torch.is_autocast_enabled(x.device.type):
             return self._add(x.to(self.A.dtype), y.to(self.A.dtype)).to(y.dtype)
         return self._add(x, y)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        down = F.linear(x, self.A)
-        if self.e is not None:
-            down = down * self.e
+        A, B, e = (self.A, self.B, self.e) if self.training else self.counting()
+        # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
+        down = F.linear(x, A if e is None else A * e[:, None])
         if self.u is not None:
-            return torch.addcmul(y, F.linear(down, self.B), self.u, value=self.scale)
+            return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=self.scale)
         # One call that scales and adds inside the matrix product: no tokens x out tensor besides the result.
-        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), self.B.t(), alpha=self.scale)
+        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=self.scale)
         return flat.view(y.shape)
+
+    def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A, B and e of the components that count."""
+        if self.active is None:
+            return self.A, self.B, self.e
+        return self.A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
 
     def output(self, x: Tensor) -> Tensor:
         """The update alone, ΔW x. x: ... x in -> ... x out."""
@@ -94,12 +112,12 @@ class LowRankUpdate(nn.Module):
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """A (rank x in) and diag(u) · B · diag(e) (out x rank): with the scale, the same update as two matrices."""
-        up: Tensor = self.B
-        if self.e is not None:
-            up = up * self.e
+        down, up, e = self.counting()
+        if e is not None:
+            up = up * e
         if self.u is not None:
             up = up * self.u[:, None]
-        return self.A, up
+        return down, up
 
     def delta_weight(self) -> Tensor:
         """ΔW, out x in."""
@@ -108,21 +126,28 @@ class LowRankUpdate(nn.Module):
 
     @torch.no_grad()
     def keep(self, components: Tensor) -> None:
-        """Shrink to these components (indices into the rank), in place: the Parameters stay the same objects."""
+        """Shrink to these components (indices), in place: the Parameters stay the same objects."""
         self._replace("A", self.A[components])
         self._replace("B", self.B[:, components])
         if self.e is not None:
             self._replace("e", self.e[components])
+        if self.active is not None:
+            self.active = self.active[components]
 
     @torch.no_grad()
     def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
-        """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one."""
+        """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one.
+
+        They count at once, unless some components of the update do not: then these do not either.
+        """
         self._replace("A", torch.cat([self.A, A.to(self.A)]))
         self._replace("B", torch.cat([self.B, B.to(self.B)], dim=1))
         if self.e is not None:
             if e is None:
                 raise ValueError("this update has a factor e; new components need theirs")
             self._replace("e", torch.cat([self.e, e.to(self.e)]))
+        if self.active is not None:
+            self.active = torch.cat([self.active, self.active.new_zeros(len(A))])
 
     def _replace(self, factor: str, values: Tensor) -> None:
         parameter = getattr(self, factor)

@@ -1,4 +1,4 @@
-"""Fronts and trials as text: tables for a terminal of 80 columns, JSON and CSV for programs."""
+"""Fronts, trials and ranks as text: tables for a terminal of 80 columns, JSON and CSV for programs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autorank.modeling import rank_map
 from autorank.results.front import Point, hypervolume
 from autorank.results.records import State, TrialRecord
 
@@ -105,6 +106,18 @@ def front_summary(
     if odd := [trial for trial in trials if trial.state in ("failed", "pruned")]:
         rows += [Text(), trials_table(odd)]
     return Group(*rows)
+
+
+def rank_table(ranks: Mapping[str, int]) -> Table:
+    """The rank of each layer and kind, the first layer at the bottom as in the figure."""
+    rows, columns, cells = rank_map.grid(ranks)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("layer", justify="right", vertical="bottom", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace(".", ".\n"), justify="right", vertical="bottom", overflow="fold")
+    for label, row in reversed(list(zip(rows, cells, strict=True))):
+        table.add_row(label, *(Text("" if rank is None else str(rank), "" if rank else "dim") for rank in row))
+    return table
 
 
 def front_rows(points: Sequence[Point]) -> list[dict[str, Any]]:

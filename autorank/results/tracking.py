@@ -12,32 +12,23 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from autorank.errors import AutorankError
 from autorank.results.front import Point, progress
+from autorank.results.mlflow_run import Run, metrics_at, ms
 from autorank.results.plots import front_figure, hypervolume_figure
-from autorank.results.records import Evaluation, State, TrialRecord
+from autorank.results.records import TrialRecord
 from autorank.results.report import front_columns, front_csv, front_json
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
-    from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
 SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags by which runs are found: search id, trial number
-_SENT = "autorank.sent"  # tag: the last step sent of a trial, the number of finished trials sent of a search
-_STATUS: dict[State, str] = {
-    "running": "RUNNING",
-    "complete": "FINISHED",
-    "pruned": "KILLED",
-    "failed": "FAILED",
-}
-_LONGEST_PARAM = 500  # characters; longer settings go into an artifact (MLflow cuts at 6,000)
 _FIGURES_EVERY = 60.0  # seconds, while a search runs
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 _ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls home
@@ -52,16 +43,6 @@ _ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no call
 def default_uri(runs_dir: Path) -> str:
     """MLFLOW_TRACKING_URI, or an SQLite file in the folder of runs (absolute: Ray changes directories)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(runs_dir).resolve() / 'mlflow.db'}"
-
-
-@dataclass
-class _Run:
-    """What the server has of a run."""
-
-    id: str
-    status: str = "RUNNING"
-    sent: int = -1
-    has_params: bool = False
 
 
 class Projection:
@@ -104,8 +85,8 @@ class Projection:
         """Drops the cursors: of a call that failed here, nobody knows whether it worked there."""
         self._client = None
         self._experiment = ""
-        self._parent = _Run("")
-        self._runs: dict[int, _Run] = {}
+        self._parent = Run("")
+        self._runs: dict[int, Run] = {}
         self._front = ""
 
     def _connect(self, started: float) -> MlflowClient:
@@ -147,9 +128,7 @@ class Projection:
             )
             for found in page:
                 tags = found.data.tags
-                run = _Run(
-                    found.info.run_id, found.info.status, int(tags.get(_SENT, -1)), bool(found.data.params)
-                )
+                run = Run.found(found)
                 if TRIAL in tags:
                     self._runs[int(tags[TRIAL])] = run
                 else:
@@ -158,10 +137,10 @@ class Projection:
             if not token:
                 return
 
-    def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> _Run:
+    def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
         own = {SEARCH: self._search_id, "mlflow.user": getpass.getuser(), "mlflow.source.name": "autorank"}
-        run = client.create_run(self._experiment, _ms(started), own | dict(tags), run_name=name)
-        return _Run(run.info.run_id)
+        run = client.create_run(self._experiment, ms(started), own | dict(tags), run_name=name)
+        return Run(run.info.run_id)
 
     def _push_trial(self, client: MlflowClient, trial: TrialRecord) -> None:
         run = self._runs.get(trial.number)
@@ -171,42 +150,14 @@ class Projection:
             tags = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
             run = self._create(client, f"trial-{trial.number}", trial.started, tags)
             self._runs[trial.number] = run
-        if trial.config and not run.has_params:
-            self._push_params(client, run, trial.config)
-        new = [evaluation for evaluation in trial.evaluations if evaluation.step > run.sent]
-        metrics = [metric for evaluation in new for metric in _metrics(evaluation, trial.started)]
-        self._send(client, run, metrics, new[-1].step if new else run.sent)
-        if trial.state != "running":
-            self._end_trial(client, run, trial)
-
-    def _push_params(self, client: MlflowClient, run: _Run, settings: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
-        train = self.spec.train
-        base = {"method": train.method, "task": train.task.name, "model": train.model or "the task's own"}
-        texts = {key: str(value) for key, value in (base | dict(settings)).items()}
-        if any(len(text) > _LONGEST_PARAM for text in texts.values()):
-            client.log_dict(run.id, dict(settings), "settings.json")
-        params = [Param(key, text) for key, text in texts.items() if len(text) <= _LONGEST_PARAM]
-        for chunk in _chunks(params, 100):
-            client.log_batch(run.id, params=chunk)
-        run.has_params = True
-
-    def _end_trial(self, client: MlflowClient, run: _Run, trial: TrialRecord) -> None:
-        evaluations = [evaluation.to_dict() for evaluation in trial.evaluations]
-        client.log_text(run.id, json.dumps(evaluations, indent=1), "evaluations.json")  # with all ranks
-        client.set_tag(run.id, "autorank.state", trial.state)
-        if trial.reason:
-            client.set_tag(run.id, "autorank.reason", trial.reason)
-        client.set_terminated(run.id, _STATUS[trial.state], _ms(trial.started + trial.seconds))
-        run.status = _STATUS[trial.state]
+        run.push_trial(client, self.spec.train, trial)
 
     def _push_parent(
         self, client: MlflowClient, trials: Sequence[TrialRecord], points: Sequence[Point], final: bool
     ) -> None:
         run = self._parent
         if not run.has_params:
-            self._push_params(client, run, {"sampler": self.spec.sampler, "seed": self.spec.seed})
+            run.push_params(client, self.spec.train, {"sampler": self.spec.sampler, "seed": self.spec.seed})
         history = progress(trials, self._reference)
         metrics = []
         for finished, after in enumerate(history, start=1):
@@ -214,13 +165,13 @@ class Projection:
                 best = max((point.score for point in after.points), default=math.nan)
                 size = len(after.points)
                 values = {"hypervolume": after.hypervolume, "front_size": size, "best_score": best}
-                metrics += _at(values, after.at, finished)
-        self._send(client, run, metrics, max(run.sent, len(history)))
+                metrics += metrics_at(values, after.at, finished)
+        run.push_metrics(client, metrics, max(run.sent, len(history)))
         self._push_front(client, trials, points, final)
         status = "FINISHED" if final else "RUNNING"
         if status != run.status:
             if final:
-                client.set_terminated(run.id, status, _ms(history[-1].at) if history else None)
+                client.set_terminated(run.id, status, ms(history[-1].at) if history else None)
             else:
                 client.update_run(run.id, status)  # the search was resumed
             run.status = status
@@ -246,17 +197,6 @@ class Projection:
             client.log_figure(self._parent.id, front, "front.png")
             client.log_figure(self._parent.id, hypervolume_figure(trials, self._reference), "hypervolume.png")
             self._figures_at = time.monotonic()
-
-    @staticmethod
-    def _send(client: MlflowClient, run: _Run, metrics: Sequence[Metric], sent: int) -> None:
-        """Metrics in batches, then how far they reach. Cut off in between, they are sent again, which MLflow
-        ignores: key, step, time and value are equal."""
-        if sent == run.sent:
-            return
-        for chunk in _chunks(metrics, 1000):
-            client.log_batch(run.id, metrics=chunk)
-        client.set_tag(run.id, _SENT, str(sent))
-        run.sent = sent
 
 
 def shown(uri: str) -> str:
@@ -285,27 +225,3 @@ def _root(error: BaseException) -> str:
         chain.append(below)
     cause = next((each for each in reversed(chain) if isinstance(each, OSError)), error)
     return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
-
-
-def _metrics(evaluation: Evaluation, started: float) -> list[Metric]:
-    counts = ("adapter_params", "nonzero_params", "trainable_params", "head_params", "peak_memory")
-    names = ("epoch", "score", "train_loss", "seconds", *counts)
-    values = evaluation.metrics | {name: getattr(evaluation, name) for name in names}
-    return _at(values, started + evaluation.seconds, evaluation.step)
-
-
-def _at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
-    """Those that are finite: MLflow would store infinity as 1.8e308."""
-    from mlflow.entities import Metric
-
-    return [
-        Metric(name, float(value), _ms(when), step) for name, value in values.items() if math.isfinite(value)
-    ]
-
-
-def _ms(seconds: float) -> int:
-    return int(seconds * 1000)
-
-
-def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

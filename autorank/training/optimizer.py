@@ -1,4 +1,4 @@
-"""AdamW whose parameter groups each run their own warm-up and decay, and follow adapters that grow or shrink."""
+"""AdamW whose parameter groups, or components, each run their own schedule, and follow adapters that change rank."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MOMENTS = ("exp_avg", "exp_avg_sq")
+from autorank.method import CONSTANT
+from autorank.training.rowwise import MOMENTS, RowwiseAdamW
 
 
 def undecayed(name: str) -> bool:
@@ -21,6 +22,7 @@ class GroupedAdamW:
 
     A group that starts at step t rises over `warmup_steps` to the peak, then falls on a line to zero at
     `total_steps`, so that all groups end together. (torch's LambdaLR cannot take a group that is added later.)
+    Ordinary parameters are torch's fused AdamW's; factors with a clock for each component are `RowwiseAdamW`'s.
 
     Args:
         learning_rate: the peak.
@@ -36,6 +38,7 @@ class GroupedAdamW:
         self.warmup_steps = warmup_steps
         self._fused = fused
         self._adamw: torch.optim.AdamW | None = None
+        self._rowwise = RowwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -45,6 +48,7 @@ class GroupedAdamW:
     def parameters(self) -> Iterator[nn.Parameter]:
         for group in self.groups:
             yield from group["params"]
+        yield from self._rowwise.parameters
 
     def add_group(
         self, parameters: Mapping[str, nn.Parameter], start: int = 0, weight_decay: float | None = None
@@ -66,25 +70,36 @@ class GroupedAdamW:
         else:
             self._adamw.add_param_group(group)
 
-    def factor(self, step: int, start: int) -> float:
-        """Part of the peak learning rate that a group of this start has at this step."""
-        local = step - start
-        if local < self.warmup_steps:
-            return local / self.warmup_steps
-        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - start - self.warmup_steps))
+    def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
+        """Train a factor whose components, along `dim`, each have a clock; it starts at step 0."""
+        self._rowwise.add(name, parameter, dim, 0.0 if undecayed(name) else self.weight_decay)
 
-    def step(self, step: int, scaler: torch.amp.GradScaler) -> None:
+    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Start the clocks of these components of a factor at `start`: a step, `CONSTANT` or `ASLEEP`."""
+        self._rowwise.set_clock(parameter, index, start)
+
+    def factor(self, step: int, start: Tensor) -> Tensor:
+        """Part of the peak learning rate that groups or components of these starts have at this step."""
+        rising = (step - start) / max(1, self.warmup_steps)
+        falling = (self.total_steps - step) / (self.total_steps - start - self.warmup_steps).clamp_min(1)
+        part = torch.where(step - start < self.warmup_steps, rising, falling).clamp_min(0)
+        return part.masked_fill(start == CONSTANT, 1.0)
+
+    def step(self, step: int) -> None:
         """Move the weights; `step` is the number of steps done before."""
         assert self._adamw is not None, "the optimizer has no parameters"
         for group in self.groups:
-            group["lr"] = self.learning_rate * self.factor(step, group["start"])
-        scaler.step(self._adamw)
-        scaler.update()
+            group["lr"] = self.learning_rate * float(self.factor(step, torch.tensor(group["start"])))
+        self._adamw.step()
+        self._rowwise.step(step)
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
-        """Gradients in their true size; needed before they are clipped."""
+        """Gradients in their true size, none where nothing is trained; needed before they are clipped."""
         assert self._adamw is not None
         scaler.unscale_(self._adamw)
+        if next(self._rowwise.parameters, None) is not None:
+            scaler.unscale_(self._rowwise)  # type: ignore[arg-type]
+            self._rowwise.silence()
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -93,20 +108,17 @@ class GroupedAdamW:
     @torch.no_grad()
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
         """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""
+        if parameter in self._rowwise:
+            self._rowwise.keep(parameter, index)
+            return
         state = self._state(parameter)
         for moment in MOMENTS:
             if moment in state:
                 state[moment] = state[moment].index_select(dim, index.to(state[moment].device))
 
-    @torch.no_grad()
-    def grow(self, parameter: nn.Parameter, dim: int) -> None:
-        """The parameter was extended along `dim`: extend its moments with zeros."""
-        state = self._state(parameter)
-        for moment in MOMENTS:
-            if moment in state:
-                old = state[moment]
-                state[moment] = torch.zeros_like(parameter)
-                state[moment].narrow(dim, 0, old.shape[dim]).copy_(old)
+    def grow(self, parameter: nn.Parameter, start: int) -> None:
+        """A factor with clocks has gained components: moments at zero, and clocks that start at `start`."""
+        self._rowwise.grow(parameter, start)
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Any]:
         assert self._adamw is not None
@@ -122,6 +134,7 @@ class GroupedAdamW:
                 for group in self.groups
                 for name, parameter in zip(group["names"], group["params"], strict=True)
             },
+            "rowwise": self._rowwise.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], parameters: Mapping[str, nn.Parameter]) -> None:
@@ -134,3 +147,4 @@ class GroupedAdamW:
         for name, moments in state["moments"].items():
             parameter = parameters[name]
             self._adamw.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+        self._rowwise.load_state_dict(state["rowwise"], parameters)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.tasks.batches import collate, epoch_batches
 from autorank.tasks.task import Split
+from autorank.training import workers
 from autorank.training.optimizer import GroupedAdamW
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
@@ -39,7 +40,7 @@ class Plan:
 class Hooks:
     """What happens around a step; nothing, unless a method's hooks are put here."""
 
-    def before_forward(self, batch: dict[str, Tensor]) -> None: ...
+    def before_forward(self, batch: dict[str, Tensor], micro_batch: int, micro_batches: int) -> None: ...
 
     def penalty(self) -> Tensor | None:
         return None
@@ -85,26 +86,30 @@ class Phase:
         self.model.train()
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
-        for examples in np.array_split(batch, min(self.plan.accumulate, len(batch))):
+        mine = np.array_split(batch, workers.count())[workers.rank()]
+        parts = np.array_split(mine, min(self.plan.accumulate, len(mine))) if len(mine) else []
+        for i, examples in enumerate(parts):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
-            hooks.before_forward(inputs)
-            loss = self.loss(inputs)
-            share = len(examples) / len(batch)
-            total += loss.detach() * share
-            penalty = hooks.penalty()
-            loss = loss if penalty is None else loss + penalty
-            self.scaler.scale(loss * share).backward()
-        self.optimizer.unscale(self.scaler)
+            hooks.before_forward(inputs, i, len(parts))
+            loss = self.loss(inputs) * (len(examples) / len(batch))
+            total += loss.detach()
+            self.scaler.scale(loss).backward()
+        penalty = hooks.penalty()
+        if penalty is not None:
+            self.scaler.scale(penalty / workers.count()).backward()
         trained = list(self.optimizer.parameters)
+        workers.sum_gradients(trained)
+        self.optimizer.unscale(self.scaler)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
-        # in fp16 a step whose gradients overflow is skipped by the scaler: there is nothing for a method to see
+        # in fp16 a step whose gradients overflow is skipped: there is nothing for a method to see
         sound = not self.scaler.is_enabled() or bool(norm.isfinite())
         if sound:
             hooks.before_step()
-        self.optimizer.step(step, self.scaler)
-        if sound:
+            self.optimizer.step(step)
             hooks.after_step()
+        self.scaler.update()
         self.optimizer.zero_grad()
+        workers.sum_(total)
         if step % CHECK_EVERY == 0 and not math.isfinite(total.item()):
             raise AutorankError(
                 f"Training diverged: the loss is {total.item()} at step {step + 1}. Use a lower learning_rate "

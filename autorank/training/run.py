@@ -21,6 +21,7 @@ from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
 from autorank.tasks import metrics
 from autorank.tasks.batches import eval_batches
+from autorank.training import workers
 from autorank.training.phase import Hooks, Phase, Plan
 from autorank.training.random_state import RandomState
 from autorank.training.workshop import Workshop, fingerprint
@@ -104,7 +105,7 @@ class TrainingRun:
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.labels, total_steps=self.total_steps, warmup_steps=self._phase.warmup_steps,
             cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
-            optimizer=self._phase.optimizer,
+            optimizer=self._phase.optimizer, loss_scale=self._phase.scaler.get_scale, sum=workers.sum_,
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":
@@ -255,8 +256,9 @@ class MethodHooks(Hooks):
     def __init__(self, method: AllocationMethod[Any], run: RunContext) -> None:
         self.method, self.run = method, run
 
-    def before_forward(self, batch: dict[str, Tensor]) -> None:
-        self.run.batch = batch
+    def before_forward(self, batch: dict[str, Tensor], micro_batch: int, micro_batches: int) -> None:
+        self.run.batch, self.run.micro_batch, self.run.micro_batches = batch, micro_batch, micro_batches
+        self.method.before_forward(self.run)
 
     def penalty(self) -> Tensor | None:
         return self.method.penalty(self.run)

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from autorank.results.front import front
-from autorank.results.report import count, duration, front_csv, front_json, front_table, trials_table
+from autorank.results.report import count, duration, front_csv, front_json, front_table, rank_table, trials_table
 from tests.results.made_trials import trial
 
 
@@ -103,3 +103,19 @@ def test_front_csv():
         "",
     )
     assert json.loads(second["config.target_modules"]) == ["query", "value"]
+
+
+def test_rank_table_is_a_map_with_the_first_layer_at_the_bottom():
+    ranks = {"h.0.attn.out": 12, "h.0.out": 0, "h.1.out": 3}
+    assert shown(rank_table(ranks)) == [
+        "       attn.",
+        "layer    out  out",
+        "    1           3",
+        "    0     12    0",
+    ]
+
+
+def test_rank_table_loses_nothing_where_it_is_too_wide():
+    ranks = {f"h.0.quite_a_long_name_{i}": 100 + i for i in range(12)}
+    numbers = shown(rank_table(ranks))[-1].split()
+    assert numbers == ["0", *(str(100 + i) for i in range(12))]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.modeling import rank_map
 from autorank.results.front import front
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection, default_uri
@@ -100,6 +101,20 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     assert nested[0].info.start_time == 1_700_000_000_000
     assert nested[0].info.end_time == 1_700_000_060_000
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
+
+
+def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
+    trials[0].evaluations[-1].ranks.update({"layer.1.query": 1, "layer.0.query": 7})
+    trials.append(trial(4, state="failed", reason="out of memory"))
+    project().push(trials, front(trials))
+    _, nested = server_runs()
+    ranks = rank_map.read(Path(client.download_artifacts(nested[0].info.run_id, "ranks.json")))
+    assert list(ranks.items()) == [("layer.0.query", 7), ("layer.1.query", 1)]
+    png = Path(client.download_artifacts(nested[0].info.run_id, "ranks.png"))
+    assert png.read_bytes().startswith(b"\x89PNG")
+    for number in (3, 4):  # at work; without an evaluation
+        there = {artifact.path for artifact in client.list_artifacts(nested[number].info.run_id)}
+        assert not there & {"ranks.json", "ranks.png"}
 
 
 def test_the_parent_tells_the_search(project, trials, client, server_runs, own, front_of):

@@ -1,0 +1,104 @@
+"""Rank files round trip and are checked; a map has every rank once, in its place."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.modeling import base, rank_map, targets
+from tests import tiny
+
+BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
+        "intermediate.dense", "output.dense"]  # fmt: skip
+
+
+def numbered(names: list[str]) -> dict[str, int]:
+    """Every layer with a rank of its own."""
+    return {name: i for i, name in enumerate(names)}
+
+
+def test_round_trip_in_order(tmp_path: Path) -> None:
+    ranks = {"layer.1.value": 3, "layer.0.query": 0}
+    rank_map.write(tmp_path / "new" / "ranks.json", ranks)
+    assert list(rank_map.read(tmp_path / "new" / "ranks.json").items()) == list(ranks.items())
+    assert json.loads((tmp_path / "new" / "ranks.json").read_text()) == ranks
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no rank file"),
+        ("rank: 4", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        ("[4, 4]", r"no object \{\"layer\": rank\}: \[4, 4\]"),
+        ('{"a.0.q": 4, "a.1.q": -1}', "but 'a.1.q' has -1"),
+        ('{"a.0.q": 2.5, "a.1.q": true, "a.2.q": "8"}', "'a.0.q' has 2.5, 'a.1.q' has true, 'a.2.q' has \"8\""),
+        (json.dumps(dict.fromkeys("abcde")), "'c' has null and 2 more"),
+    ],
+)
+def test_what_is_no_rank_file_is_said(content: str | bytes | None, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(AutorankError, match=said) as error:
+        rank_map.read(path)
+    assert str(path) in str(error.value) and "autorank ranks NAME --to ranks.json" in str(error.value)
+
+
+def test_a_folder_is_no_rank_file(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match="no rank file"):
+        rank_map.read(tmp_path)
+
+
+def test_bert_is_layers_by_kinds() -> None:
+    ranks = numbered([f"bert.encoder.layer.{i}.{kind}" for i in range(12) for kind in BERT])
+    rows, columns, cells = rank_map.grid(ranks)
+    assert rows == [str(i) for i in range(12)]
+    # `output.dense` is the end of another kind too, so that one shows more of its name
+    assert columns == ["query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense"]
+    assert cells == [[6 * i + j for j in range(6)] for i in range(12)]
+
+
+def test_a_cell_without_a_layer_is_none_and_zero_is_zero() -> None:
+    assert rank_map.grid({"h.0.q": 0, "h.0.v": 2, "h.2.q": 3}) == (["0", "2"], ["q", "v"], [[0, 2], [3, None]])
+
+
+def test_stacks_keep_apart_and_share_their_kinds() -> None:
+    ranks = {
+        "encoder.block.0.layer.0.SelfAttention.q": 1,
+        "encoder.block.1.layer.0.SelfAttention.q": 2,
+        "decoder.block.0.layer.0.SelfAttention.q": 3,
+        "decoder.block.0.layer.1.EncDecAttention.q": 4,
+    }
+    rows, columns, cells = rank_map.grid(ranks)
+    assert rows == ["encoder.block.0", "encoder.block.1", "decoder.block.0"]
+    assert columns == ["SelfAttention.q", "EncDecAttention.q"]
+    assert cells == [[1, None], [2, None], [3, 4]]
+
+
+def test_layers_numbered_twice_do_not_hide_each_other() -> None:
+    ranks = {f"layers.{i}.experts.{e}.w": 10 * i + e for i in range(2) for e in range(3)}
+    assert rank_map.grid(ranks)[2] == [[0, 1, 2], [10, 11, 12]]
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
+def test_true_architectures_have_every_rank_once(architecture: str, tmp_path: Path) -> None:
+    model = base.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
+    names = list(targets.find(model, "all-linear"))
+    rows, columns, cells = rank_map.grid(numbered(names))
+    assert rows == [str(i) for i in range(tiny.LAYERS)] and len(columns) == len(set(columns))
+    assert sorted(rank for row in cells for rank in row if rank is not None) == list(range(len(names)))
+    for row, ranks in zip(rows, cells, strict=True):
+        for column, rank in zip(columns, ranks, strict=True):
+            assert rank is not None and re.search(rf"\.{row}\.(.+\.)?{re.escape(column)}$", names[rank])
+
+
+def test_nothing_adapted_is_an_empty_map() -> None:
+    assert rank_map.grid({}) == ([], [], [])
+    assert rank_map.summary({}) == "total rank 0, mean 0.0"
+
+
+def test_summary() -> None:
+    assert rank_map.summary({"a.0.q": 0, "a.1.q": 8, "a.2.q": 3}) == "total rank 11, mean 3.7"

@@ -1,0 +1,206 @@
+"""Plain training for references to compare with: every ΔW a tensor of the graph, nothing clever, nothing shared.
+
+A reference gets only its examples and its fresh base and head from the code under test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from autorank.modeling import adapters, base
+from autorank.results.records import Evaluation
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+GAIN = 8  # on the weights' usual 0.02: so narrow a model needs it for attention, and gradients, above rounding
+CONFIG = {
+    "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "pooler_dropout": 0.0, "cls_dropout": 0.0,
+    "initializer_range": 0.02 * GAIN,
+}  # fmt: skip
+
+
+def write(folder: Path, architecture: str = "bert") -> Path:
+    """A tiny model without dropout, and examples to train it on."""
+    model = folder / "model"
+    tiny.model(architecture, model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | CONFIG))
+    weights = load_file(model / "model.safetensors")
+    gained = {name: w * GAIN if w.ndim == 2 else w for name, w in weights.items()}
+    save_file(gained, model / "model.safetensors", {"format": "pt"})
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 91, seed=1)  # the last batch is odd
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 10, seed=2)
+    return folder
+
+
+def spec(folder: Path, method: str, settings: dict[str, Any], **training: Any) -> TrainSpec:
+    """A run over `write`'s folder that evaluates after every step."""
+    asked = {"batch_size": 16, "warmup_ratio": 0.1, "weight_decay": 0.0, "eval_every": 1, "precision": "fp32"}
+    return TrainSpec(
+        task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
+        model=str(folder / "model"),
+        method=method,
+        settings={"targets": "all-linear", "learning_rate": 1e-2} | settings,
+        training=TrainingSpec(**asked | training),
+    )
+
+
+class SlowLinear(nn.Module):
+    """A frozen layer plus ΔW x."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.base = layer
+        self.delta: Tensor | None = None  # out x in
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x)
+        return y if self.delta is None else y + x @ self.delta.T
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.base.bias
+
+
+class Steps(Protocol):
+    """Whatever can be trained beside a run."""
+
+    def step(self, step: int, batches: list[dict[str, Tensor]]) -> float: ...
+
+
+class SlowTraining:
+    """A whole training on one thread of thought; subclasses say what ΔW is and what happens around the step.
+
+    Attributes:
+        layers: name -> layer, in the model's order.
+        groups: the optimizer's; each has a `start`, and `factor` says what that means.
+    """
+
+    gamma: float
+
+    def __init__(self, wanted: TrainSpec) -> None:
+        self.training = wanted.training
+        self.settings = wanted.settings
+        assert wanted.training.steps is not None and wanted.model is not None
+        self.total_steps = wanted.training.steps
+        self.warmup_steps = math.ceil(wanted.training.warmup_ratio * self.total_steps)
+        loaded = base.load(wanted.model, outputs=2)
+        loaded.reset(wanted.training.seed)
+        self.model = loaded.model
+        self.layers: dict[str, SlowLinear] = {}
+        for name, module in list(self.model.named_modules()):
+            if isinstance(module, nn.Linear) and re.search(r"\.layer\.\d+\.", name):
+                parent, _, child = name.rpartition(".")
+                self.layers[name] = SlowLinear(module)
+                setattr(self.model.get_submodule(parent), child, self.layers[name])
+        self.head = {name: self.model.get_parameter(name) for name in loaded.head}
+        decayed = [p for name, p in self.head.items() if not name.endswith("bias")]
+        biases = [p for name, p in self.head.items() if name.endswith("bias")]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed, "start": 0}, {"params": biases, "start": 0, "weight_decay": 0.0}],
+            betas=(0.9, 0.999), eps=1e-8, weight_decay=self.training.weight_decay, foreach=False,
+        )  # fmt: skip
+        self.generator = torch.Generator().manual_seed(wanted.training.seed)
+
+    def draw(self, layer: SlowLinear, rows: int) -> tuple[Tensor, Tensor]:
+        """New A, rows x in, and B, out x rows."""
+        A = torch.empty(rows, layer.base.in_features).normal_(0, 0.02, generator=self.generator)
+        B = torch.empty(layer.base.out_features, rows).normal_(0, 0.02, generator=self.generator)
+        return A, B
+
+    def train(self, parameters: list[nn.Parameter], start: int) -> None:
+        self.optimizer.add_param_group({"params": parameters, "start": start})
+
+    def factor(self, step: int, start: int) -> float:
+        local = step - start
+        if local < self.warmup_steps:
+            return local / self.warmup_steps
+        return max(0.0, (self.total_steps - step) / max(1, self.total_steps - start - self.warmup_steps))
+
+    def step(self, step: int, batches: list[dict[str, Tensor]]) -> float:
+        """One optimizer step over its micro-batches; returns the mean loss without the penalty."""
+        self.model.train()
+        examples = sum(len(batch["labels"]) for batch in batches)
+        gradients = {name: torch.zeros_like(layer.base.weight) for name, layer in self.layers.items()}
+        mean = 0.0
+        for batch in batches:
+            for name, layer in self.layers.items():
+                layer.delta = self.delta_weight(name)
+                layer.delta.retain_grad()
+            inputs = {name: values for name, values in batch.items() if name != "labels"}
+            loss = F.cross_entropy(self.model(**inputs).logits, batch["labels"])
+            loss = loss * len(batch["labels"]) / examples
+            loss.backward()
+            mean += loss.item()
+            for name, layer in self.layers.items():
+                assert layer.delta is not None and layer.delta.grad is not None
+                gradients[name] += layer.delta.grad
+        deltas = {name: self.delta_weight(name).detach() for name in self.layers}
+        (self.gamma * self.orthogonality()).backward()
+        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        torch.nn.utils.clip_grad_norm_(trained, self.training.max_grad_norm)
+        self.before_step(step, deltas, gradients)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings["learning_rate"] * self.factor(step, group["start"])
+        self.optimizer.step()
+        self.after_step(step)
+        self.optimizer.zero_grad()
+        return mean
+
+    def orthogonality(self) -> Tensor:
+        """Mean of ‖AAᵀ - I‖ and ‖BᵀB - I‖ over the layers that have a rank."""
+        norms = []
+        for name in self.layers:
+            A, B = self.factors(name)
+            if len(A):
+                norms.append((A @ A.T - torch.eye(len(A))).square().sum().sqrt())
+                norms.append((B.T @ B - torch.eye(len(A))).square().sum().sqrt())
+        return torch.stack(norms).mean()
+
+    def factors(self, name: str) -> tuple[Tensor, Tensor]:
+        """All of a layer's A, rank x in, and B, out x rank."""
+        raise NotImplementedError
+
+    def delta_weight(self, name: str) -> Tensor:
+        """The layer's ΔW in training, out x in."""
+        raise NotImplementedError
+
+    def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+        """The backward passes are done. gradients: dL/dΔW of the task's loss, out x in."""
+
+    def after_step(self, step: int) -> None:
+        """The weights have moved; the clipped gradients are still there."""
+
+
+def lockstep(run: TrainingRun, reference: Steps) -> Iterator[Evaluation]:
+    """Train both, a step at a time, on the same examples."""
+    for evaluation in run:
+        batch = run._phase.batch(evaluation.step - 1)
+        parts = np.array_split(batch, run.spec.training.accumulate)
+        batches = [collate(run._data.train, part, run._data.pad_id) for part in parts]
+        loss = reference.step(evaluation.step - 1, batches)
+        np.testing.assert_allclose(evaluation.train_loss, loss, rtol=1e-4)
+        yield evaluation
+
+
+def updates(run: TrainingRun) -> dict[str, Any]:
+    """Layer name -> the update that the code under test trains."""
+    return {name: layer.update for name, layer in adapters.adapted(run._base.model).items()}

@@ -1,0 +1,99 @@
+"""AdaLoRA (Zhang et al. 2023), plainly: triplets masked, and at the end left out, by element sensitivities."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from autorank.spec import TrainSpec
+from tests.trainables.slow import SlowTraining
+
+DEFAULTS = {"start_ratio": 1.5, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85}
+
+
+class SlowAdaLoRA(SlowTraining):
+    """See SlowTraining. A layer keeps all of its triplets; `kept` says which still exist.
+
+    Attributes:
+        A, B, e: layer name -> init_r x in, out x init_r, init_r.
+        smoothed, uncertainty: Parameter -> element-wise moving averages of |w · dL/dw|.
+        kept: layer name -> numbers of the triplets that exist.
+        budgets: step -> triplets left by the masking at that step.
+    """
+
+    def __init__(self, wanted: TrainSpec) -> None:
+        super().__init__(wanted)
+        self.settings = DEFAULTS | self.settings
+        s = self.settings
+        self.gamma = s["orthogonality"]
+        self.rank = math.ceil(s["start_ratio"] * s["mean_rank"])
+        self.target = math.floor(s["mean_rank"] * len(self.layers) + 0.5)
+        self.t_init = int(s["warm_up"] * self.total_steps)
+        self.t_drop = self.total_steps - int(s["final"] * self.total_steps)
+        self.A: dict[str, nn.Parameter] = {}
+        self.B: dict[str, nn.Parameter] = {}
+        self.e: dict[str, nn.Parameter] = {}
+        for name, layer in self.layers.items():
+            A, B = self.draw(layer, self.rank)
+            self.A[name], self.B[name] = nn.Parameter(A), nn.Parameter(B)
+            self.e[name] = nn.Parameter(torch.zeros(self.rank))
+        trained = [*self.A.values(), *self.B.values(), *self.e.values()]
+        self.train(trained, start=0)
+        self.smoothed = {p: torch.zeros_like(p) for p in trained}
+        self.uncertainty = {p: torch.zeros_like(p) for p in trained}
+        self.kept = {name: torch.arange(self.rank) for name in self.layers}
+        self.budgets: dict[int, int] = {}
+
+    def factors(self, name: str) -> tuple[Tensor, Tensor]:
+        kept = self.kept[name]
+        return self.A[name][kept], self.B[name][:, kept]
+
+    def delta_weight(self, name: str) -> Tensor:
+        A, B = self.factors(name)
+        return self.settings["alpha"] / self.rank * (B @ torch.diag(self.e[name][self.kept[name]]) @ A)
+
+    def after_step(self, step: int) -> None:
+        if step < self.t_drop:
+            for parameter in self.smoothed:
+                self._observe(parameter)
+            if self.t_init < step and step % self.settings["interval"] == 0:
+                left = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
+                start = self.rank * len(self.layers)
+                self.budgets[step] = int(self.target + (start - self.target) * left**3)
+                for name, best in self._best(self.budgets[step]).items():
+                    masked = [i for i in range(self.rank) if i not in best]
+                    self.e[name].data[masked] = 0.0
+        elif step == self.t_drop:
+            self.budgets[step] = self.target
+            self.kept = {name: torch.tensor(best, dtype=torch.long) for name, best in self._best(self.target).items()}
+
+    def _observe(self, parameter: nn.Parameter) -> None:
+        assert parameter.grad is not None
+        beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
+        importance = (parameter.detach() * parameter.grad).abs()
+        smoothed, uncertainty = self.smoothed[parameter], self.uncertainty[parameter]
+        smoothed.copy_(beta1 * smoothed + (1 - beta1) * importance)
+        uncertainty.copy_(beta2 * uncertainty + (1 - beta2) * (importance - smoothed).abs())
+
+    def score(self, parameter: nn.Parameter) -> Tensor:
+        return self.smoothed[parameter] * self.uncertainty[parameter]
+
+    def triplets(self) -> dict[tuple[str, int], float]:
+        """(layer name, number) -> score of the triplet, in the model's order."""
+        return {
+            (name, i): (
+                self.score(self.e[name])[i]
+                + self.score(self.A[name])[i].mean()
+                + self.score(self.B[name])[:, i].mean()
+            ).item()
+            for name in self.layers
+            for i in range(self.rank)
+        }
+
+    def _best(self, budget: int) -> dict[str, list[int]]:
+        """Layer name -> numbers of its triplets among the `budget` best, ascending."""
+        scores = self.triplets()
+        best = sorted(scores, key=lambda triplet: -scores[triplet])[:budget]  # stable: ties go to the earlier one
+        return {name: sorted(i for layer, i in best if layer == name) for name in self.layers}

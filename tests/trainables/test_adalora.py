@@ -1,0 +1,64 @@
+"""AdaLoRA against a plain reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autorank.training.run import TrainingRun
+from tests.trainables import slow
+from tests.trainables.slow_adalora import SlowAdaLoRA
+
+STEPS = 50
+SETTINGS = {"mean_rank": 2, "start_ratio": 1.5, "warm_up": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "defaults": ({}, {}),
+    "a mean that is no integer": ({"mean_rank": 1.7, "start_ratio": 2}, {}),
+    "some layers end with nothing": ({"mean_rank": 0.5, "start_ratio": 4, "learning_rate": 3e-2}, {}),
+    "every step, no warm-up": ({"interval": 1, "warm_up": 0.0}, {}),
+    "other averages": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {}),
+    "micro-batches": ({}, {"accumulate": 2}),
+    "weight decay": ({"interval": 3}, {"weight_decay": 0.1}),
+}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow.write(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_step_is_the_references(variant: str, bert: Path) -> None:
+    settings, training = VARIANTS[variant]
+    wanted = slow.spec(bert, "adalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(wanted), SlowAdaLoRA(wanted)
+    for evaluation in slow.lockstep(run, reference):
+        updates = slow.updates(run)
+        assert {name: update.rank for name, update in updates.items()} == {
+            name: len(kept) for name, kept in reference.kept.items()
+        }
+        for name, update in updates.items():
+            theirs = reference.e[name].detach()[reference.kept[name]]
+            assert torch.equal(update.e == 0, theirs == 0), f"{name}, after step {evaluation.step}"
+            torch.testing.assert_close(update.e.detach(), theirs, rtol=1e-4, atol=1e-5)
+        budget = reference.budgets.get(evaluation.step - 1)
+        if budget is not None:
+            assert sum(int(update.e.count_nonzero()) for update in updates.values()) == budget
+    for name, update in updates.items():
+        A, B = reference.factors(name)
+        torch.testing.assert_close(update.A, A, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(update.B, B, rtol=1e-4, atol=1e-4)
+    for name, theirs in reference.head.items():
+        torch.testing.assert_close(run._base.model.get_parameter(name), theirs, rtol=1e-4, atol=1e-4)
+    assert sum(evaluation.ranks.values()) == reference.target
+    assert len(reference.budgets) > 10
+    if variant == "some layers end with nothing":
+        assert 0 in evaluation.ranks.values()

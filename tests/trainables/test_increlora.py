@@ -1,0 +1,104 @@
+"""IncreLoRA against a plain reference that keeps every ΔW in the graph and scores every step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autorank.training.run import TrainingRun
+from tests.trainables import slow
+from tests.trainables.slow_increlora import SlowIncreLoRA
+
+STEPS = 48
+SETTINGS = {"mean_rank": 3, "top_h": 4, "interval": 4, "score_window": "all"}  # 9 allocations, the last after step 40
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "defaults": ({}, {}),
+    "a remainder within a layer": ({"mean_rank": 2.5, "components": 2}, {}),
+    "an interval from growth": ({"interval": None, "growth": 0.7, "mean_rank": 4, "first": 1}, {}),
+    "no advance learning": ({"advance_learning": False, "components": 2, "mean_rank": 2.5}, {}),
+    "original warm-up": ({"warmup": "original"}, {}),
+    "constant learning rate": ({"warmup": "constant"}, {}),
+    "mean": ({"score_norm": "mean"}, {}),
+    "sum": ({"score_norm": "none", "components": 2}, {}),
+    "rank-preserving": ({"scale": "rank-preserving", "components": 2}, {}),
+    "fixed scale": ({"scale": "fixed", "alpha": 8}, {}),
+    "micro-batches": ({}, {"accumulate": 2}),
+    "weight decay": ({"orthogonality": 0.3}, {"weight_decay": 0.1}),
+}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow.write(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[TrainingRun, SlowIncreLoRA]:
+    wanted = slow.spec(folder, "increlora", SETTINGS | settings, **{"steps": STEPS} | training)
+    return TrainingRun(wanted), SlowIncreLoRA(wanted)
+
+
+def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
+    """Both moving averages. In double precision the reference is as far off: 4e-5 at most, all of it rounding."""
+    state = run._method.state_dict()
+    for average in ("smoothed", "uncertainty"):
+        theirs = torch.tensor(list(getattr(reference, average).values()))
+        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-4, atol=0)
+
+
+def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
+    for name, update in slow.updates(run).items():
+        for factor, theirs in reference.values(name).items():
+            ours = getattr(update, factor).detach().narrow(int(factor == "B"), 0, reference.ranks[name])
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    for name, theirs in reference.head.items():
+        torch.testing.assert_close(run._base.model.get_parameter(name), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_step_is_the_references(variant: str, bert: Path) -> None:
+    settings, training = VARIANTS[variant]
+    run, reference = start(bert, settings, **training)
+    for evaluation in slow.lockstep(run, reference):
+        check_scores(run, reference)
+        assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
+        assert evaluation.adapter_params == sum(
+            rank * sum(reference.layers[name].weight.shape) for name, rank in evaluation.ranks.items()
+        )
+    check_weights(run, reference)
+    assert reference.total == reference.target
+    assert {name: update.rank for name, update in slow.updates(run).items()} == reference.ranks
+    assert len(reference.allocations) > 2
+    assert len(set(reference.ranks.values())) > 1  # there was something to choose
+
+
+def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
+    """Scored over a window before an allocation only, the same layers are chosen."""
+    run, reference = start(
+        bert, {"score_window": None, "interval": 60, "first": 1, "components": 2, "top_h": 5}, steps=260
+    )
+    for evaluation in slow.lockstep(run, reference):
+        assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
+    assert [step for step, _ in reference.allocations] == [60, 120, 180, 240]
+    check_weights(run, reference)
+
+
+def test_a_layer_that_is_called_twice(deberta: Path) -> None:
+    """DeBERTa puts the relative positions through the query and key projections too."""
+    run, reference = start(deberta, {"mean_rank": 2}, steps=30)
+    for evaluation in slow.lockstep(run, reference):
+        check_scores(run, reference)
+        assert evaluation.ranks == reference.ranks
+    check_weights(run, reference)

@@ -1,0 +1,160 @@
+"""AdaLoRA: triplets to which the loss is least sensitive are masked under a shrinking budget, then dropped.
+
+Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023), as its
+published code does it. What is ours says so.
+
+  1. Every layer has `start_ratio` times the mean rank of triplets (A row, e, B column), e = 0.
+  2. Sensitivity of every entry w of A, e and B: I = |w · dL/dw| after the weights have moved, of the clipped gradient,
+     penalty included. Its score is Ī · U, Ī smooths I (β1), U smooths |I - Ī| (β2). A triplet's score is that of its e
+     plus the means over its row of A and its column of B.
+  3. After the warm-up the budget falls from the start total to the target on a cubic curve; every `interval` steps all
+     triplets but the budget's best get e = 0. They go on training and may come back.
+  4. In the final phase the set is fixed.
+  5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the rank
+     hurts).
+
+Ours: when the final phase begins, what is masked is dropped with its optimizer state (same function, less work), a
+layer's whole update if need be; the number kept is exact, ties going to the earlier triplet; masked triplets take no part in
+evaluations; phases are parts of the run, so nobody counts its steps by hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import AllocationMethod, RunContext
+from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.stacks import Stacks, gradient_rows, rows
+from autorank.modeling.targets import features, shapes
+from trainables.triplets import TripletConfig, new_triplet, penalty, whole
+
+
+class AdaLoRAConfig(TripletConfig):
+    """AdaLoRA's settings."""
+
+    start_ratio: float = Field(1.5, ge=1, description="start rank of every layer, in mean ranks; rounded up")
+    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (published: 0.09 to 0.17)")
+    final: float = Field(0.5, gt=0, lt=1, description="part of the run with the ranks fixed (published: about a half)")
+    interval: int = Field(10, ge=1, description="steps between maskings (published: 1 to 100)")
+
+    @property
+    def start_rank(self) -> int:
+        return math.ceil(self.start_ratio * self.mean_rank - 1e-9)
+
+
+class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
+    """Triplets that shrink from a uniform start to the budget."""
+
+    name = "adalora"
+    summary = "Triplets to which the loss is least sensitive are masked, then dropped"
+    source = "Zhang et al. 2023, arXiv 2303.10512"
+    Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        rank = self.config.start_rank
+        for name, layer in run.layers.items():
+            attach(run.model, name, new_triplet(features(layer), rank, self.config.alpha / rank, run), self.config.dropout)
+        self._begin(run)
+        weights = self._stacks.stack([view.detach() for update in self._updates for view in rows(update)])
+        self._sensitivity, self._uncertainty = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+
+    def _begin(self, run: RunContext) -> None:
+        """What the hooks work with; the model's updates are there already."""
+        config, layers = self.config, len(run.layers)
+        self._updates = [layer.update for layer in adapted(run.model).values()]
+        self._start, self._target = config.start_rank * layers, whole(config.mean_rank, layers)
+        self._warm = int(config.warm_up * run.total_steps)
+        self._fixed = run.total_steps - int(config.final * run.total_steps)
+        if not self._warm + config.interval <= self._fixed < run.total_steps:
+            raise AutorankError(
+                f"adalora has no step to lower its budget at: warm_up {config.warm_up:g} and final {config.final:g} of "
+                f"{run.total_steps} steps leave those from {self._warm} to {self._fixed}, and interval is "
+                f"{config.interval}. Train longer, or lower interval, warm_up or final."
+            )
+        self._stacks = Stacks([(view.shape[0], view.shape[1]) for update in self._updates for view in rows(update)])
+
+    def penalty(self, run: RunContext) -> Tensor | None:
+        return penalty(self.config, self._updates)
+
+    def after_step(self, run: RunContext) -> None:
+        if run.step > self._fixed:
+            return
+        if run.step < self._fixed:
+            self._score()
+        if run.step == self._fixed or (run.step > self._warm and run.step % self.config.interval == 0):
+            self._mask(self.budget(run.step))
+        if run.step == self._fixed:
+            self._drop(run)
+
+    def budget(self, step: int) -> int:
+        """Triplets that remain after this step (eq. 12)."""
+        if step <= self._warm:
+            return self._start
+        falling = max(0.0, 1 - (step - self._warm) / (self._fixed - self._warm))
+        return int(self._target + (self._start - self._target) * falling**3)
+
+    @torch.no_grad()
+    def _score(self) -> None:
+        """Smoothed sensitivity of every entry and its uncertainty (eq. 8 to 10)."""
+        weights = self._stacks.stack([view for update in self._updates for view in rows(update)])
+        gradients = self._stacks.stack([view for update in self._updates for view in gradient_rows(update)])
+        for w, g, smoothed, uncertainty in zip(weights, gradients, self._sensitivity, self._uncertainty, strict=True):
+            now = w.mul_(g).abs_()
+            smoothed.lerp_(now, 1 - self.config.beta1)
+            uncertainty.lerp_(now.sub_(smoothed).abs_(), 1 - self.config.beta2)
+
+    @torch.no_grad()
+    def _mask(self, budget: int) -> None:
+        """Put e of all but the best triplets to zero."""
+        entries = [
+            (smoothed * uncertainty).mean(1)
+            for smoothed, uncertainty in zip(self._sensitivity, self._uncertainty, strict=True)
+        ]
+        parts = self._stacks.split(entries)
+        scores = torch.cat([a + b + e for a, b, e in zip(parts[::3], parts[1::3], parts[2::3], strict=True)])
+        kept = torch.zeros_like(scores, dtype=torch.bool)
+        kept[scores.sort(descending=True, stable=True).indices[:budget]] = True
+        for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
+            update.active = active
+            update.e.mul_(active)
+
+    def _drop(self, run: RunContext) -> None:
+        """The ranks are final: drop what is masked."""
+        for update in self._updates:
+            run.keep(update, update.active.nonzero().flatten())
+            update.active = None
+        self._sensitivity = self._uncertainty = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "sensitivity": [values.clone() for values in self._sensitivity],
+            "uncertainty": [values.clone() for values in self._uncertainty],
+        }
+
+    def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
+        self._begin(run)
+        self._sensitivity = [values.to(run.device).clone() for values in state["sensitivity"]]
+        self._uncertainty = [values.to(run.device).clone() for values in state["uncertainty"]]
+
+    @classmethod
+    def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:
+        """Σ rank (in + out) if only triplets of the smallest layers are kept, and if only those of the largest are."""
+        sizes = sorted(sum(shape) for shape in shapes(model, config.targets).values())
+        budget = whole(config.mean_rank, len(sizes))
+        return _fill(sizes, config.start_rank, budget), _fill(sizes[::-1], config.start_rank, budget)
+
+
+def _fill(sizes: Sequence[int], rank: int, budget: int) -> int:
+    """Parameters of `budget` triplets, of the first layers as many as there are."""
+    total = 0
+    for size in sizes:
+        taken = min(rank, budget)
+        total, budget = total + taken * size, budget - taken
+    return total

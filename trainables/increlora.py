@@ -1,0 +1,279 @@
+"""IncreLoRA: ranks grow during training where the loss depends most on the update.
+
+Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Parameter-Efficient Fine-tuning"
+(arXiv 2308.12043), with its published code where the paper is silent. What is ours says so.
+
+  1. Every layer starts with one triplet (A, e, B), e = 0, and with reserve components: e = 1e-5 fixed, A and B trained
+     ("advance learning"), so that they are in a good state when they are needed.
+  2. Importance of a layer: I = Σ |ΔW ∘ dL/dΔW| / √(in·out) (the code; the paper's mean is `score_norm: mean`), of the
+     task's loss alone, unclipped. Score: S = Ī · U, Ī smooths I (β1), U smooths |I - Ī| (β2).
+  3. Every `interval` steps the `top_h` layers of highest S each activate `components` reserves and get new ones, until
+     the ranks add up to the budget. What is activated or new has a learning-rate curve of its own; all end at zero
+     together ("restart warm-up").
+  4. A and B are kept orthogonal by a penalty over all components.
+
+Ours: the total rank is met exactly (the code overshoots), ties go to the earlier layer, gradients of micro-batches are
+summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take no
+part in evaluations. Importance is measured only in the steps before an allocation in which it still weighs
+(`score_window`), from what passes through the layers (`modeling/importance.py`); the allocation is the same.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import ASLEEP, CONSTANT, AllocationMethod, RunContext
+from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.importance import Importance
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.targets import features, shapes
+from trainables.lora import given_ranks
+from trainables.triplets import TripletConfig, draw, new_triplet, penalty, whole
+
+RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
+NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
+
+
+class IncreLoRAConfig(TripletConfig):
+    """IncreLoRA's settings."""
+
+    mean_rank: float = Field(8.0, ge=1, description="final rank, averaged over layers: the budget")
+    top_h: int = Field(10, ge=1, description="layers that grow at an allocation; more than there are: all")
+    components: int | None = Field(
+        None, ge=1, description="ranks that each of them gains; none: half the mean rank (published code)"
+    )
+    interval: int | None = Field(None, ge=1, description="steps between allocations; none: as `growth` says")
+    growth: float = Field(0.4, gt=0, lt=1, description="part of the run in which the budget is spent (ours)")
+    first: Literal[1, 2] = Field(2, description="intervals before the first allocation (2: published code)")
+    score_norm: Literal["sqrt", "mean", "none"] = Field(
+        "sqrt", description="importance is divided by √(in·out) (published code), in·out (paper) or 1"
+    )
+    score_window: int | Literal["all"] | None = Field(
+        None, description="steps before an allocation that are scored; none: those that still weigh; all (ours)"
+    )
+    scale: Literal["rank", "rank-preserving", "fixed"] = Field(
+        "rank",
+        description="alpha / rank, so that growing shrinks what is there (published code); the same with e made "
+        "up for it; or alpha / 1 throughout (ours)",
+    )
+    advance_learning: bool = Field(True, description="table 2: reserves are trained before they are needed")
+    warmup: Literal["restart", "original", "constant"] = Field(
+        "restart", description="table 2: the schedule of new components: their own, the run's, or none (what the code does)"
+    )
+    retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """When ranks are given, and how many: known before the first step.
+
+    Attributes:
+        budget: the total rank.
+        rounds: allocations; the n-th, from 0, follows the step `(first + n) * interval`.
+    """
+
+    budget: int
+    top_h: int
+    components: int
+    interval: int
+    first: int
+    rounds: int
+
+    @classmethod
+    def plan(cls, config: IncreLoRAConfig, layers: int, total_steps: int) -> Growth:
+        """Raises AutorankError if the run is too short to spend the budget."""
+        budget, top_h = whole(config.mean_rank, layers), min(config.top_h, layers)
+        components = config.components or max(1, int(config.mean_rank) // 2)
+        rounds = math.ceil((budget - layers) / (top_h * components))
+        intervals = config.first + rounds - 1  # before the last allocation
+        interval = config.interval or int(config.growth * total_steps / max(1, intervals))
+        if rounds and (interval < 1 or interval * intervals + 1 >= total_steps):
+            raise AutorankError(
+                f"increlora cannot spend its budget in this run: {budget} ranks for {layers} layers take {rounds} "
+                f"allocations, the last after {intervals} intervals of {max(1, interval)} steps, and the run has "
+                f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g}) or interval, or raise "
+                f"top_h (now {config.top_h}), components (now {components}) or growth (now {config.growth:g})."
+            )
+        return cls(budget, top_h, components, interval, config.first, rounds)
+
+    def wait(self, step: int) -> int:
+        """Steps until the next allocation; 0: it follows this step."""
+        return max(self.first, -(-step // self.interval)) * self.interval - step
+
+    def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
+        """Layer -> ranks that it gains: those of highest score, earlier ones first where equal, to the budget exactly."""
+        gains: dict[int, int] = {}
+        for i in sorted(range(len(scores)), key=lambda i: -scores[i])[: self.top_h]:
+            gain = min(self.components, self.budget - spent - sum(gains.values()))
+            if gain > 0:
+                gains[i] = gain
+        return gains
+
+    def params(self, sizes: Sequence[int], sign: int) -> int:
+        """Parameters at the end, if at every allocation the layers of largest `sign` · size score highest."""
+        ranks = [1] * len(sizes)
+        for _ in range(self.rounds):
+            for i, gain in self.gains([sign * size for size in sizes], sum(ranks)).items():
+                ranks[i] += gain
+        return sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
+
+
+class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
+    """Triplets that start at rank 1 and grow to the budget, the important layers first."""
+
+    name = "increlora"
+    summary = "Ranks grow during training where the loss depends most on the update"
+    source = "Zhang et al. 2023, arXiv 2308.12043"
+    Config: ClassVar[type[IncreLoRAConfig]] = IncreLoRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        if self.config.retrain:
+            for name, rank in given_ranks(self.config.retrain, run.layers).items():
+                update = new_triplet(features(run.layers[name]), rank, self.config.alpha / rank, run)
+                attach(run.model, name, update, self.config.dropout)
+            self._begin(run, growing=False)
+            return
+        growth = Growth.plan(self.config, len(run.layers), run.total_steps)
+        reserves = growth.components if self.config.advance_learning and growth.rounds else 0
+        for name, layer in run.layers.items():
+            update = new_triplet(features(layer), 1 + reserves, self.config.alpha, run)
+            attach(run.model, name, update, self.config.dropout)
+            run.train_components(name, update)
+            if reserves:
+                update.active = torch.arange(1 + reserves, device=run.device) < 1
+                self._put_aside(run, update)
+        self._begin(run, growing=growth.rounds > 0)
+
+    def _begin(self, run: RunContext, growing: bool) -> None:
+        """What the hooks work with; the model's updates are there already."""
+        self._updates = [layer.update for layer in adapted(run.model).values()]
+        self._smoothed = torch.zeros(len(self._updates), device=run.device)
+        self._uncertainty = torch.zeros(len(self._updates), device=run.device)
+        self._scored = False
+        self._importance: Importance | None = None
+        if growing:
+            self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
+            self._importance = Importance(self._updates)
+            run.undo.append(self._importance.close)
+
+    def penalty(self, run: RunContext) -> Tensor | None:
+        return penalty(self.config, self._updates)
+
+    def before_forward(self, run: RunContext) -> None:
+        if self._importance and run.micro_batch == 0 and self._growth.wait(run.step) < self._window():
+            self._importance.watch(run.micro_batches)
+
+    def _window(self) -> float:
+        """Steps before an allocation that are scored."""
+        if self.config.score_window is not None:
+            return math.inf if self.config.score_window == "all" else self.config.score_window
+        beta = max(self.config.beta1, self.config.beta2)
+        return max(1, round(math.log(NEGLIGIBLE) / math.log(beta))) if beta else 1
+
+    def before_step(self, run: RunContext) -> None:
+        """Score (eq. 5 to 7), if this step is watched."""
+        if self._importance is None or not self._importance.watching:
+            return
+        importance = run.sum(self._importance.take()) / run.loss_scale() / self._norms()
+        if not self._scored and run.step > 0:
+            self._smoothed.copy_(importance)  # from the middle of a run: the past, as far as it is known (ours)
+        self._scored = True
+        self._smoothed.lerp_(importance, 1 - self.config.beta1)
+        self._uncertainty.lerp_((importance - self._smoothed).abs(), 1 - self.config.beta2)
+
+    def _norms(self) -> Tensor:
+        power = {"sqrt": 0.5, "mean": 1.0, "none": 0.0}[self.config.score_norm]
+        sizes = [float(update.A.shape[1] * update.B.shape[0]) ** power for update in self._updates]
+        return torch.tensor(sizes, device=self._smoothed.device)
+
+    def after_step(self, run: RunContext) -> None:
+        if self._importance is None or self._growth.wait(run.step) > 0:
+            return
+        spent = sum(update.rank for update in self._updates)
+        scores = (self._smoothed * self._uncertainty).tolist()  # eq. 8
+        gains = self._growth.gains(scores, spent)
+        last = spent + sum(gains.values()) == self._growth.budget
+        for i, update in enumerate(self._updates):
+            if i in gains:
+                self._activate(run, update, gains[i])
+                if self.config.advance_learning and not last:
+                    self._reserve(run, update)
+        if last:
+            self._finish(run)
+
+    def _activate(self, run: RunContext, update: LowRankUpdate, gain: int) -> None:
+        """Let `gain` more components count: the oldest reserves, or new ones that start from e = 0."""
+        rank = update.rank
+        if self.config.advance_learning:
+            assert update.active is not None and update.e is not None
+            chosen = torch.arange(rank, rank + gain, device=run.device)
+            update.active = update.active.index_fill(0, chosen, True)
+            run.optimizer.set_clock(update.e, chosen, self._clock(run))
+        else:
+            A, B = draw((update.A.shape[1], update.B.shape[0]), gain, run)
+            run.grow(update, A, B, torch.zeros(gain), self._clock(run))
+        if self.config.scale == "fixed":
+            return
+        update.scale = self.config.alpha / (rank + gain)
+        if self.config.scale == "rank-preserving":
+            assert update.e is not None
+            update.e.data[:rank] *= (rank + gain) / rank
+
+    def _clock(self, run: RunContext) -> int:
+        return {"restart": run.step, "original": 0, "constant": CONSTANT}[self.config.warmup]
+
+    def _reserve(self, run: RunContext, update: LowRankUpdate) -> None:
+        """New reserves, behind all other components."""
+        A, B = draw((update.A.shape[1], update.B.shape[0]), self._growth.components, run)
+        run.grow(update, A, B, torch.zeros(len(A)), self._clock(run))
+        self._put_aside(run, update)
+
+    def _put_aside(self, run: RunContext, update: LowRankUpdate) -> None:
+        """Fix e of the components that do not count."""
+        assert update.active is not None and update.e is not None
+        update.e.data.masked_fill_(~update.active, RESERVE)
+        run.optimizer.set_clock(update.e, (~update.active).nonzero().flatten(), ASLEEP)
+
+    def _finish(self, run: RunContext) -> None:
+        """The budget is spent: reserves are of no use any more, nor is importance."""
+        for update in self._updates:
+            if update.active is not None:
+                run.keep(update, update.active.nonzero().flatten())
+                update.active = None
+        assert self._importance is not None
+        self._importance.close()
+        self._importance = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "smoothed": self._smoothed.clone(),
+            "uncertainty": self._uncertainty.clone(),
+            "scored": self._scored,
+            "growing": self._importance is not None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
+        self._begin(run, state["growing"])
+        self._smoothed, self._uncertainty = (state[key].to(run.device).clone() for key in ("smoothed", "uncertainty"))
+        self._scored = state["scored"]
+
+    @classmethod
+    def adapter_params(cls, config: IncreLoRAConfig, model: nn.Module) -> tuple[int, int]:
+        """Σ rank (in + out) when the smallest layers always grow, and when the largest do."""
+        sizes = {name: sum(shape) for name, shape in shapes(model, config.targets).items()}
+        if config.retrain:
+            total = sum(rank * sizes[name] for name, rank in given_ranks(config.retrain, sizes).items())
+            return total, total
+        growth = Growth.plan(config, len(sizes), total_steps=sys.maxsize)
+        least, most = (growth.params(list(sizes.values()), sign) for sign in (-1, 1))
+        return least, most

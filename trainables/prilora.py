@@ -1,0 +1,195 @@
+"""PRILoRA: ranks that rise from layer to layer, and A pruned throughout training.
+
+Benedek and Wolf 2024, "PRILoRA: Pruned and Rank-Increasing Low-Rank Adaptation" (arXiv 2401.11316, Findings of EACL 2024).
+Known here from its abstract and secondary sources: ranks are linear in the layer's number; A is pruned during the
+whole training by an importance made of its magnitude and an exponential moving average of statistics of the layer's
+input. All constants below are ours, and options, and no result of the paper is quoted anywhere:
+
+  1. Layer l of L has, in all its matrices, the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): from 4 to 12 is
+     mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
+  2. n_j: root mean square of the input's feature j over the step's tokens, padding left out, before dropout;
+     n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
+  3. Every `interval` steps, and at the last, the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become zero:
+     of each row, of each matrix, or of all. They may grow again until the next pruning, or not (`regrow`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.targets import features, shapes
+from trainables.lora import new_update
+
+
+class PRILoRAConfig(MethodConfig):
+    """PRILoRA's settings."""
+
+    targets: str = Field("all-linear", description="adapted layers: names, or all-linear")
+    mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the model's layers")
+    slope: float = Field(
+        0.5, ge=-1, le=1, description="how much the last layer's rank is above the mean, and the first's below, in means"
+    )
+    alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
+    pruning: float = Field(0.5, ge=0, lt=1, description="share of A that is pruned")
+    interval: int = Field(40, ge=1, description="steps between prunings")
+    ema: float = Field(0.9, ge=0, lt=1, description="memory of the input's norm")
+    scope: Literal["row", "matrix", "global"] = Field("row", description="within what the lowest share is pruned")
+    regrow: bool = Field(True, description="pruned entries may grow again until the next pruning")
+
+
+class PRILoRA(AllocationMethod[PRILoRAConfig]):
+    """LoRA whose ranks rise with depth and whose A is sparse."""
+
+    name = "prilora"
+    summary = "Ranks rise from layer to layer, and A is pruned throughout training"
+    source = "Benedek and Wolf 2024, arXiv 2401.11316"
+    Config: ClassVar[type[PRILoRAConfig]] = PRILoRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        for name, rank in ranks(run.layers, self.config.mean_rank, self.config.slope).items():
+            if rank:
+                update = new_update(features(run.layers[name]), rank, self.config.alpha, run)
+                attach(run.model, name, update, self.config.dropout)
+        self._begin(run)
+
+    def _begin(self, run: RunContext) -> None:
+        """What the hooks work with; the model's updates are there already."""
+        if self.config.pruning and self.config.interval >= run.total_steps:
+            raise AutorankError(
+                f"prilora would prune once at most: interval is {self.config.interval} and the run has "
+                f"{run.total_steps} steps. Train longer, or lower interval."
+            )
+        layers = adapted(run.model)
+        self._updates = [layer.update for layer in layers.values()]
+        self._norms: list[Tensor] = []  # n̄ of each update; none before the first step
+        self._masks: list[Tensor] = []
+        self._squares = [torch.zeros(update.A.shape[1], device=run.device) for update in self._updates]
+        self._tokens = torch.zeros((), device=run.device)
+        self._seen: tuple[Tensor, Tensor] | None = None
+        if self.config.pruning:
+            for i, layer in enumerate(layers.values()):
+                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, run, i)).remove)
+
+    def before_forward(self, run: RunContext) -> None:
+        if run.micro_batch == 0:
+            torch._foreach_zero_([*self._squares, self._tokens])  # type: ignore[attr-defined]
+        self._mask = run.batch["attention_mask"]
+        self._tokens += self._mask.sum()
+
+    @torch.no_grad()
+    def _watch(self, run: RunContext, i: int, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        """Add up the squares of a layer's input, batch x seq x in; anything else that passes is not made of tokens."""
+        x = inputs[0]
+        if not layer.training or x.shape[:-1] != self._mask.shape:
+            return
+        if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
+            weights = self._mask.flatten().to(x.dtype)
+            self._seen = x, (x.flatten(0, -2).square().t() @ weights).float()
+        self._squares[i] += self._seen[1]
+
+    def before_step(self, run: RunContext) -> None:
+        """The running norm of each layer's input features."""
+        self._seen = None
+        if not self.config.pruning:
+            return
+        tokens = run.sum(self._tokens.clone())
+        norms = [(run.sum(squares) / tokens).sqrt() for squares in self._squares]
+        if self._norms:
+            torch._foreach_lerp_(self._norms, norms, 1 - self.config.ema)  # type: ignore[attr-defined]
+        else:
+            self._norms = norms
+
+    def after_step(self, run: RunContext) -> None:
+        if not self.config.pruning:
+            return
+        done = run.step + 1
+        if done % self.config.interval == 0 or done == run.total_steps:
+            self._prune()
+        elif self._masks:
+            self._apply()
+
+    @torch.no_grad()
+    def _prune(self) -> None:
+        importance = [
+            update.A.abs() * norm for update, norm in zip(self._updates, self._norms, strict=True)
+        ]
+        self._masks = [mask.to(update.A.dtype) for mask, update in zip(kept(importance, self.config), self._updates, strict=True)]
+        self._apply()
+        if self.config.regrow:
+            self._masks = []
+
+    @torch.no_grad()
+    def _apply(self) -> None:
+        torch._foreach_mul_([update.A for update in self._updates], self._masks)  # type: ignore[attr-defined]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"norms": [norm.clone() for norm in self._norms], "masks": [mask.clone() for mask in self._masks]}
+
+    def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
+        self._begin(run)
+        self._norms = [norm.to(run.device).clone() for norm in state["norms"]]
+        self._masks = [mask.to(run.device).clone() for mask in state["masks"]]
+
+    @classmethod
+    def adapter_params(cls, config: PRILoRAConfig, model: nn.Module) -> tuple[int, int]:
+        """Σ r_l (in + out), pruned entries included."""
+        sizes = shapes(model, config.targets)
+        given = ranks(sizes, config.mean_rank, config.slope)
+        total = sum(rank * sum(sizes[name]) for name, rank in given.items())
+        return total, total
+
+
+def ranks(layers: Iterable[str], mean: float, slope: float) -> dict[str, int]:
+    """Rank of each matrix, equal within a layer of the model.
+
+    Raises:
+        AutorankError: every rank would be 0.
+    """
+    owners = {name: re.match(r".*?\.\d+(?=\.)", name)[0] for name in layers}  # type: ignore[index]
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners.values()))}
+    rising = linear(len(numbers), mean, slope)
+    if not any(rising):
+        raise AutorankError(f"prilora's mean_rank {mean:g} leaves every layer without a rank; raise it.")
+    return {name: rising[numbers[owner]] for name, owner in owners.items()}
+
+
+def linear(layers: int, mean: float, slope: float) -> list[int]:
+    """Whole ranks nearest to the line, halves up, whose total is layers · mean (rounded, halves up)."""
+    exact = [mean * (1 + slope * (2 * i / (layers - 1) - 1 if layers > 1 else 0)) for i in range(layers)]
+    rounded = [math.floor(rank + 0.5) for rank in exact]
+    missing = math.floor(layers * mean + 0.5) - sum(rounded)
+    step = 1 if missing > 0 else -1
+    # largest remainder first; a rank of 0 cannot give
+    order = sorted(range(layers), key=lambda i: -step * (exact[i] - rounded[i]))
+    for i in [i for i in order if rounded[i] + step >= 0][: abs(missing)]:
+        rounded[i] += step
+    return rounded
+
+
+def kept(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
+    """Masks, True where an entry is not among the lowest share of its scope. importance: rank x in each."""
+    if config.scope == "row":
+        return [_highest(values, config.pruning) for values in importance]
+    if config.scope == "matrix":
+        return [_highest(values.flatten(), config.pruning).view_as(values) for values in importance]
+    together = _highest(torch.cat([values.flatten() for values in importance]), config.pruning)
+    parts = together.split([values.numel() for values in importance])
+    return [part.view_as(values) for part, values in zip(parts, importance, strict=True)]
+
+
+def _highest(values: Tensor, pruning: float) -> Tensor:
+    """True for all but the lowest share along the last dimension: ⌊pruning · n⌋ entries, exactly."""
+    lowest = values.topk(int(pruning * values.shape[-1] + 1e-9), dim=-1, largest=False).indices
+    return torch.ones_like(values, dtype=torch.bool).scatter_(-1, lowest, False)
