@@ -1,7 +1,7 @@
 """AdaLoRA: triplets to which the loss is least sensitive are masked under a shrinking budget, then dropped.
 
-Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023), as its
-published code does it. What is ours says so.
+Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023), as
+its published code does it. What is ours says so.
 
   1. Every layer has `start_ratio` times the mean rank of triplets (A row, e, B column), e = 0.
   2. Sensitivity of every entry w of A, e and B: I = |w · dL/dw| after the weights have moved, of the clipped gradient,
@@ -10,12 +10,12 @@ published code does it. What is ours says so.
   3. After the warm-up the budget falls from the start total to the target on a cubic curve; every `interval` steps all
      triplets but the budget's best get e = 0. They go on training and may come back.
   4. In the final phase the set is fixed.
-  5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the rank
-     hurts).
+  5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the
+     rank hurts).
 
 Ours: when the final phase begins, what is masked is dropped with its optimizer state (same function, less work), a
-layer's whole update if need be; the number kept is exact, ties going to the earlier triplet; masked triplets take no part in
-evaluations; phases are parts of the run, so nobody counts its steps by hand.
+layer's whole update if need be; the number kept is exact, ties going to the earlier triplet; masked triplets take no
+part in evaluations; phases are parts of the run, so nobody counts its steps by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
@@ -40,9 +40,15 @@ class AdaLoRAConfig(TripletConfig):
     """AdaLoRA's settings."""
 
     start_ratio: float = Field(1.5, ge=1, description="start rank of every layer, in mean ranks; rounded up")
-    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (published: 0.09 to 0.17)")
-    final: float = Field(0.5, gt=0, lt=1, description="part of the run with the ranks fixed (published: about a half)")
+    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (0.09 to 0.17)")
+    final: float = Field(0.5, gt=0, lt=1, description="part of the run with fixed ranks (published: about a half)")
     interval: int = Field(10, ge=1, description="steps between maskings (published: 1 to 100)")
+
+    @model_validator(mode="after")
+    def _falls(self) -> AdaLoRAConfig:
+        if self.warm_up + self.final >= 1:
+            raise ValueError(f"warm_up {self.warm_up:g} and final {self.final:g} leave nothing of the run between them")
+        return self
 
     @property
     def start_rank(self) -> int:
@@ -60,7 +66,8 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     def prepare(self, run: RunContext) -> None:
         rank = self.config.start_rank
         for name, layer in run.layers.items():
-            attach(run.model, name, new_triplet(features(layer), rank, self.config.alpha / rank, run), self.config.dropout)
+            update = new_triplet(features(layer), rank, self.config.alpha / rank, run)
+            attach(run.model, name, update, self.config.dropout)
         self._begin(run)
         weights = self._stacks.stack([view.detach() for update in self._updates for view in rows(update)])
         self._sensitivity, self._uncertainty = ([torch.zeros_like(w) for w in weights] for _ in range(2))
@@ -72,11 +79,15 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         self._start, self._target = config.start_rank * layers, whole(config.mean_rank, layers)
         self._warm = int(config.warm_up * run.total_steps)
         self._fixed = run.total_steps - int(config.final * run.total_steps)
-        if not self._warm + config.interval <= self._fixed < run.total_steps:
+        if not self._warm < self._fixed < run.total_steps:
             raise AutorankError(
-                f"adalora has no step to lower its budget at: warm_up {config.warm_up:g} and final {config.final:g} of "
-                f"{run.total_steps} steps leave those from {self._warm} to {self._fixed}, and interval is "
-                f"{config.interval}. Train longer, or lower interval, warm_up or final."
+                f"adalora has no step to lower its budget at: in a run of {run.total_steps} steps the warm-up "
+                f"({config.warm_up:g}) ends at step {self._warm} and the final phase ({config.final:g}) begins at step "
+                f"{self._fixed}. Train longer, or lower warm_up or final."
+            )
+        if config.interval >= run.total_steps:
+            raise AutorankError(
+                f"adalora's interval {config.interval} is longer than the run of {run.total_steps} steps; lower it."
             )
         self._stacks = Stacks([(view.shape[0], view.shape[1]) for update in self._updates for view in rows(update)])
 
@@ -122,12 +133,14 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         kept = torch.zeros_like(scores, dtype=torch.bool)
         kept[scores.sort(descending=True, stable=True).indices[:budget]] = True
         for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
+            assert update.e is not None
             update.active = active
             update.e.mul_(active)
 
     def _drop(self, run: RunContext) -> None:
         """The ranks are final: drop what is masked."""
         for update in self._updates:
+            assert update.active is not None
             run.keep(update, update.active.nonzero().flatten())
             update.active = None
         self._sensitivity = self._uncertainty = []

@@ -13,8 +13,8 @@ Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Param
   4. A and B are kept orthogonal by a penalty over all components.
 
 Ours: the total rank is met exactly (the code overshoots), ties go to the earlier layer, gradients of micro-batches are
-summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take no
-part in evaluations. Importance is measured only in the steps before an allocation in which it still weighs
+summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take
+no part in evaluations. Importance is measured only in the steps before an allocation in which it still weighs
 (`score_window`), from what passes through the layers (`modeling/importance.py`); the allocation is the same.
 """
 
@@ -68,7 +68,7 @@ class IncreLoRAConfig(TripletConfig):
     )
     advance_learning: bool = Field(True, description="table 2: reserves are trained before they are needed")
     warmup: Literal["restart", "original", "constant"] = Field(
-        "restart", description="table 2: the schedule of new components: their own, the run's, or none (what the code does)"
+        "restart", description="table 2: new components' schedule: their own, the run's, or none (as the code has it)"
     )
     retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
 
@@ -111,7 +111,7 @@ class Growth:
         return max(self.first, -(-step // self.interval)) * self.interval - step
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
-        """Layer -> ranks that it gains: those of highest score, earlier ones first where equal, to the budget exactly."""
+        """Layer -> ranks that it gains: the highest scores first, of equal ones the earlier, to the budget exactly."""
         gains: dict[int, int] = {}
         for i in sorted(range(len(scores)), key=lambda i: -scores[i])[: self.top_h]:
             gain = min(self.components, self.budget - spent - sum(gains.values()))

@@ -1,16 +1,16 @@
 """PRILoRA: ranks that rise from layer to layer, and A pruned throughout training.
 
-Benedek and Wolf 2024, "PRILoRA: Pruned and Rank-Increasing Low-Rank Adaptation" (arXiv 2401.11316, Findings of EACL 2024).
-Known here from its abstract and secondary sources: ranks are linear in the layer's number; A is pruned during the
-whole training by an importance made of its magnitude and an exponential moving average of statistics of the layer's
-input. All constants below are ours, and options, and no result of the paper is quoted anywhere:
+Benedek and Wolf 2024, "PRILoRA: Pruned and Rank-Increasing Low-Rank Adaptation" (arXiv 2401.11316, Findings of
+EACL 2024). Known here from its abstract and secondary sources: ranks are linear in the layer's number; A is pruned
+during the whole training by an importance made of its magnitude and an exponential moving average of statistics of the
+layer's input. All else below is ours, and every constant an option; no result of the paper is quoted anywhere:
 
   1. Layer l of L has, in all its matrices, the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): from 4 to 12 is
      mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
   2. n_j: root mean square of the input's feature j over the step's tokens, padding left out, before dropout;
      n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
-  3. Every `interval` steps, and at the last, the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become zero:
-     of each row, of each matrix, or of all. They may grow again until the next pruning, or not (`regrow`).
+  3. Every `interval` steps, and at the last, the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become
+     zero: of each row, of each matrix, or of all. They may grow again until the next pruning, or not (`regrow`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PRILoRAConfig(MethodConfig):
     targets: str = Field("all-linear", description="adapted layers: names, or all-linear")
     mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the model's layers")
     slope: float = Field(
-        0.5, ge=-1, le=1, description="how much the last layer's rank is above the mean, and the first's below, in means"
+        0.5, ge=-1, le=1, description="last layer's rank above the mean, and the first's below it, in means"
     )
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
@@ -73,23 +73,24 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             )
         layers = adapted(run.model)
         self._updates = [layer.update for layer in layers.values()]
-        self._norms: list[Tensor] = []  # n̄ of each update; none before the first step
+        self._widths = [update.A.shape[1] for update in self._updates]
+        self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)  # of squares of all features, and of tokens
+        self._norms: Tensor | None = None  # n̄ of all features; none before the first step
         self._masks: list[Tensor] = []
-        self._squares = [torch.zeros(update.A.shape[1], device=run.device) for update in self._updates]
-        self._tokens = torch.zeros((), device=run.device)
         self._seen: tuple[Tensor, Tensor] | None = None
+        squares = self._sums[:-1].split(self._widths)
         if self.config.pruning:
             for i, layer in enumerate(layers.values()):
-                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, run, i)).remove)
+                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares[i])).remove)
 
     def before_forward(self, run: RunContext) -> None:
         if run.micro_batch == 0:
-            torch._foreach_zero_([*self._squares, self._tokens])  # type: ignore[attr-defined]
+            self._sums.zero_()
         self._mask = run.batch["attention_mask"]
-        self._tokens += self._mask.sum()
+        self._sums[-1] += self._mask.sum()
 
     @torch.no_grad()
-    def _watch(self, run: RunContext, i: int, layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    def _watch(self, squares: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
         """Add up the squares of a layer's input, batch x seq x in; anything else that passes is not made of tokens."""
         x = inputs[0]
         if not layer.training or x.shape[:-1] != self._mask.shape:
@@ -97,19 +98,16 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
             weights = self._mask.flatten().to(x.dtype)
             self._seen = x, (x.flatten(0, -2).square().t() @ weights).float()
-        self._squares[i] += self._seen[1]
+        squares += self._seen[1]
 
     def before_step(self, run: RunContext) -> None:
         """The running norm of each layer's input features."""
         self._seen = None
         if not self.config.pruning:
             return
-        tokens = run.sum(self._tokens.clone())
-        norms = [(run.sum(squares) / tokens).sqrt() for squares in self._squares]
-        if self._norms:
-            torch._foreach_lerp_(self._norms, norms, 1 - self.config.ema)  # type: ignore[attr-defined]
-        else:
-            self._norms = norms
+        sums = run.sum(self._sums)
+        norms = (sums[:-1] / sums[-1]).sqrt()
+        self._norms = norms if self._norms is None else self._norms.lerp_(norms, 1 - self.config.ema)
 
     def after_step(self, run: RunContext) -> None:
         if not self.config.pruning:
@@ -122,24 +120,25 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
 
     @torch.no_grad()
     def _prune(self) -> None:
-        importance = [
-            update.A.abs() * norm for update, norm in zip(self._updates, self._norms, strict=True)
-        ]
-        self._masks = [mask.to(update.A.dtype) for mask, update in zip(kept(importance, self.config), self._updates, strict=True)]
+        assert self._norms is not None
+        norms = self._norms.split(self._widths)
+        importance = [update.A.abs() * norm for update, norm in zip(self._updates, norms, strict=True)]
+        self._masks = [mask.float() for mask in kept(importance, self.config)]
         self._apply()
         if self.config.regrow:
             self._masks = []
 
     @torch.no_grad()
     def _apply(self) -> None:
-        torch._foreach_mul_([update.A for update in self._updates], self._masks)  # type: ignore[attr-defined]
+        torch._foreach_mul_([update.A for update in self._updates], self._masks)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"norms": [norm.clone() for norm in self._norms], "masks": [mask.clone() for mask in self._masks]}
+        norms = None if self._norms is None else self._norms.clone()
+        return {"norms": norms, "masks": [mask.clone() for mask in self._masks]}
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
-        self._norms = [norm.to(run.device).clone() for norm in state["norms"]]
+        self._norms = None if state["norms"] is None else state["norms"].to(run.device).clone()
         self._masks = [mask.to(run.device).clone() for mask in state["masks"]]
 
     @classmethod

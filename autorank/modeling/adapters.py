@@ -102,12 +102,11 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     def number(factor: nn.Parameter | None) -> int | None:
         return None if factor is None else factors.setdefault(factor, len(factors))
 
-    described = [
-        {"scale": update.scale}
-        | {name: number(getattr(update, name)) for name in FACTORS}
-        | {"active": None if counting or update.active is None else update.active.tolist()}
-        for update in updates
-    ]
+    def describe(update: LowRankUpdate) -> dict[str, Any]:
+        active = None if counting or update.active is None else update.active.tolist()
+        return {name: number(getattr(update, name)) for name in FACTORS} | {"scale": update.scale, "active": active}
+
+    described = [describe(update) for update in updates]
     order = {update: index for index, update in enumerate(updates)}
     return {
         "layers": {
@@ -128,16 +127,14 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
         nn.Parameter(torch.zeros(factor["shape"], device=device), requires_grad=factor["trained"])
         for factor in layout["factors"]
     ]
-    updates = [
-        LowRankUpdate(
-            factors[update["A"]],
-            factors[update["B"]],
-            update["scale"],
-            *(None if update[name] is None else factors[update[name]] for name in ("e", "u")),
-            active=None if update.get("active") is None else torch.tensor(update["active"], device=device),
-        )
-        for update in layout["updates"]
-    ]
+
+    def build(update: dict[str, Any]) -> LowRankUpdate:
+        A, B, e, u = (None if update[name] is None else factors[update[name]] for name in FACTORS)
+        active = None if update.get("active") is None else torch.tensor(update["active"], device=device)
+        assert A is not None and B is not None
+        return LowRankUpdate(A, B, update["scale"], e, u, active)
+
+    updates = [build(update) for update in layout["updates"]]
     for name, layer in layout["layers"].items():
         attach(model, name, updates[layer["update"]], layer["dropout"])
 

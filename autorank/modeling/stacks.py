@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class _Orthogonality(torch.autograd.Function):
     """Padded to the longest matrix of a width, so that a few batched products do for all, backward included."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, *matrices: Tensor) -> Tensor:
         stacks = Stacks([(m.shape[0], m.shape[1]) for m in matrices])
         total = torch.zeros((), device=matrices[0].device)
         gradients = []
@@ -84,8 +85,8 @@ class _Orthogonality(torch.autograd.Function):
         return total / len(matrices)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
-        return tuple(torch._foreach_mul(list(ctx.saved_tensors), gradient))  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(torch._foreach_mul(list(ctx.saved_tensors), gradient))
 
 
 @lru_cache(maxsize=16)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -28,11 +28,20 @@ def make_spec(
         AutorankError: a name or sampler that is refused.
     """
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{train.method}-{train.task.name}")
-    base = train.model_copy(update={"settings": space.fixed})
+    base = train.model_copy(update={"settings": _anywhere(train.method, space.fixed)})
     try:
         return SearchSpec(name=name, train=base, space=space.ranges, sampler=sampler, seed=seed)
     except ValidationError as error:
         raise explain(error, "The search") from None
+
+
+def _anywhere(method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with files named so that trials find them, which run in other folders."""
+    fields = find(method).Config.model_fields
+    return {
+        name: str(Path(value).absolute()) if value and Path in get_args(fields[name].annotation) else value
+        for name, value in settings.items()
+    }
 
 
 def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[float, float]]) -> Journal:

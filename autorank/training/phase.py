@@ -86,12 +86,14 @@ class Phase:
         self.model.train()
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
-        mine = np.array_split(batch, workers.count())[workers.rank()]
-        parts = np.array_split(mine, min(self.plan.accumulate, len(mine))) if len(mine) else []
+        mine, weight = np.array_split(batch, workers.count())[workers.rank()], 1.0
+        if not len(mine):
+            mine, weight = batch[:1], 0.0  # fewer examples than workers: go along, for the others wait for this one
+        parts = np.array_split(mine, min(self.plan.accumulate, len(mine)))
         for i, examples in enumerate(parts):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
             hooks.before_forward(inputs, i, len(parts))
-            loss = self.loss(inputs) * (len(examples) / len(batch))
+            loss = self.loss(inputs) * (weight * len(examples) / len(batch))
             total += loss.detach()
             self.scaler.scale(loss).backward()
         penalty = hooks.penalty()

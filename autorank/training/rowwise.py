@@ -80,7 +80,8 @@ class RowwiseAdamW:
     def add(self, name: str, parameter: nn.Parameter, dim: int, weight_decay: float, start: int = 0) -> None:
         """Train a factor whose components lie along `dim`."""
         factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {})
-        factor.state = _fresh(*factor.rows(parameter.data).shape, start, parameter.device)
+        rank, width = factor.rows(parameter.data).shape
+        factor.state = _fresh(rank, width, start, parameter.device)
         self._stacks = None
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
@@ -106,7 +107,7 @@ class RowwiseAdamW:
         self._restack()
         sleepers = [(p.grad, awake) for p, awake in self._awake if p.grad is not None]
         if sleepers:
-            torch._foreach_mul_([grad for grad, _ in sleepers], [awake for _, awake in sleepers])  # type: ignore[attr-defined]
+            torch._foreach_mul_([grad for grad, _ in sleepers], [awake for _, awake in sleepers])
 
     @torch.no_grad()
     def step(self, step: int) -> None:
@@ -130,7 +131,7 @@ class RowwiseAdamW:
             move = m.div(scale).mul_((-rate / (1 - BETA1**count)).float())
             moves.append(move.addcmul_(w, (-rate * decay).float()))
         views = [factor.rows(factor.parameter.data) for factor in factors]
-        torch._foreach_add_(views, self._stacks.split(moves))  # type: ignore[attr-defined]
+        torch._foreach_add_(views, self._stacks.split(moves))
 
     @staticmethod
     def _gradient(factor: _Factor) -> Tensor:

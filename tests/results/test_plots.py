@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
 
 import pytest
 
@@ -65,7 +66,7 @@ def test_rank_map_has_a_number_a_layer_the_first_at_the_bottom():
 @pytest.mark.parametrize(("layers", "kinds"), [(12, 6), (6, 6), (24, 7), (2, 2), (1, 1)])
 @pytest.mark.parametrize("rank", [0, 128])
 def test_nothing_sticks_out_of_a_rank_map(layers, kinds, rank):
-    ranks = {f"layers.{i}.attention.kind_{j}.dense": rank for i in range(layers) for j in range(kinds)}
+    ranks = {f"layers.{i}.attention.projection_{j}.dense": rank for i in range(layers) for j in range(kinds)}
     figure = rank_map_figure(ranks, "a rather long title: lora-drop on mrpc, trial 17, step 1234")
     figure.draw_without_rendering()
     (axes,) = figure.axes
@@ -73,4 +74,4 @@ def test_nothing_sticks_out_of_a_rank_map(layers, kinds, rank):
         box = artist.get_tightbbox()
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-    assert all(left.x1 < right.x0 for left, right in zip(boxes, boxes[1:], strict=False))
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -165,6 +165,15 @@ class SlowTraining:
         self.optimizer.zero_grad()
         return mean
 
+    @torch.no_grad()
+    def evaluate(self, batch: dict[str, Tensor]) -> Tensor:
+        """Logits in evaluation, batch x 2."""
+        self.model.eval()
+        for name, layer in self.layers.items():
+            layer.delta = self.evaluated(name)
+        logits: Tensor = self.model(**{name: values for name, values in batch.items() if name != "labels"}).logits
+        return logits
+
     def orthogonality(self) -> Tensor:
         """Mean of ‖AAᵀ - I‖ and ‖BᵀB - I‖ over the layers that have a rank."""
         norms = []
@@ -183,6 +192,10 @@ class SlowTraining:
         """The layer's ΔW in training, out x in."""
         raise NotImplementedError
 
+    def evaluated(self, name: str) -> Tensor:
+        """The layer's ΔW in evaluation, out x in."""
+        raise NotImplementedError
+
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         """The backward passes are done. gradients: dL/dΔW of the task's loss, out x in."""
 
@@ -190,15 +203,27 @@ class SlowTraining:
         """The weights have moved; the clipped gradients are still there."""
 
 
-def lockstep(run: TrainingRun, reference: Steps) -> Iterator[Evaluation]:
-    """Train both, a step at a time, on the same examples."""
+def lockstep(run: TrainingRun, reference: Steps, rtol: float = 1e-4) -> Iterator[Evaluation]:
+    """Train both, a step at a time, on the same examples; their losses agree to `rtol`."""
     for evaluation in run:
         batch = run._phase.batch(evaluation.step - 1)
         parts = np.array_split(batch, run.spec.training.accumulate)
         batches = [collate(run._data.train, part, run._data.pad_id) for part in parts]
         loss = reference.step(evaluation.step - 1, batches)
-        np.testing.assert_allclose(evaluation.train_loss, loss, rtol=1e-4)
+        np.testing.assert_allclose(evaluation.train_loss, loss, rtol=rtol)
         yield evaluation
+
+
+def validation(run: TrainingRun) -> dict[str, Tensor]:
+    """All validation examples as one batch."""
+    (split,) = run._data.validation.values()
+    return collate(split, np.arange(len(split)), run._data.pad_id)
+
+
+def evaluate(run: TrainingRun) -> Tensor:
+    """Logits of the code under test for `validation`, examples x 2."""
+    (split,) = run._data.validation.values()
+    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
 
 
 def updates(run: TrainingRun) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class SlowAdaLoRA(SlowTraining):
         A, B, e: layer name -> init_r x in, out x init_r, init_r.
         smoothed, uncertainty: Parameter -> element-wise moving averages of |w · dL/dw|.
         kept: layer name -> numbers of the triplets that exist.
+        counted: layer name -> numbers of those that the last masking spared; the others take no part in evaluations.
         budgets: step -> triplets left by the masking at that step.
     """
 
@@ -29,6 +30,7 @@ class SlowAdaLoRA(SlowTraining):
         s = self.settings
         self.gamma = s["orthogonality"]
         self.rank = math.ceil(s["start_ratio"] * s["mean_rank"])
+        self.scale = float(s["alpha"]) / self.rank  # whatever is masked
         self.target = math.floor(s["mean_rank"] * len(self.layers) + 0.5)
         self.t_init = int(s["warm_up"] * self.total_steps)
         self.t_drop = self.total_steps - int(s["final"] * self.total_steps)
@@ -44,6 +46,7 @@ class SlowAdaLoRA(SlowTraining):
         self.smoothed = {p: torch.zeros_like(p) for p in trained}
         self.uncertainty = {p: torch.zeros_like(p) for p in trained}
         self.kept = {name: torch.arange(self.rank) for name in self.layers}
+        self.counted = dict(self.kept)
         self.budgets: dict[int, int] = {}
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
@@ -52,7 +55,12 @@ class SlowAdaLoRA(SlowTraining):
 
     def delta_weight(self, name: str) -> Tensor:
         A, B = self.factors(name)
-        return self.settings["alpha"] / self.rank * (B @ torch.diag(self.e[name][self.kept[name]]) @ A)
+        return (B @ torch.diag(self.e[name][self.kept[name]]) @ A).mul(self.scale)
+
+    def evaluated(self, name: str) -> Tensor:
+        A, B, e = (values[name].detach() for values in (self.A, self.B, self.e))
+        components = [e[i] * torch.outer(B[:, i], A[i]) for i in self.counted[name]]
+        return sum(components, start=torch.zeros(len(B), A.shape[1])).mul(self.scale)
 
     def after_step(self, step: int) -> None:
         if step < self.t_drop:
@@ -62,12 +70,13 @@ class SlowAdaLoRA(SlowTraining):
                 left = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
                 start = self.rank * len(self.layers)
                 self.budgets[step] = int(self.target + (start - self.target) * left**3)
-                for name, best in self._best(self.budgets[step]).items():
+                self.counted = self._best(self.budgets[step])
+                for name, best in self.counted.items():
                     masked = [i for i in range(self.rank) if i not in best]
                     self.e[name].data[masked] = 0.0
         elif step == self.t_drop:
             self.budgets[step] = self.target
-            self.kept = {name: torch.tensor(best, dtype=torch.long) for name, best in self._best(self.target).items()}
+            self.kept = self.counted = self._best(self.target)
 
     def _observe(self, parameter: nn.Parameter) -> None:
         assert parameter.grad is not None
@@ -92,8 +101,9 @@ class SlowAdaLoRA(SlowTraining):
             for i in range(self.rank)
         }
 
-    def _best(self, budget: int) -> dict[str, list[int]]:
+    def _best(self, budget: int) -> dict[str, Tensor]:
         """Layer name -> numbers of its triplets among the `budget` best, ascending."""
         scores = self.triplets()
         best = sorted(scores, key=lambda triplet: -scores[triplet])[:budget]  # stable: ties go to the earlier one
-        return {name: sorted(i for layer, i in best if layer == name) for name in self.layers}
+        numbers = {name: sorted(i for layer, i in best if layer == name) for name in self.layers}
+        return {name: torch.tensor(own, dtype=torch.long) for name, own in numbers.items()}

@@ -64,7 +64,8 @@ class SlowIncreLoRA(SlowTraining):
         while total < self.target:
             total += min(min(self.settings["top_h"], len(self.layers)) * self.components, self.target - total)
             rounds += 1
-        return math.floor(self.settings["growth"] * self.total_steps / (rounds - 1 + self.settings["first"]))
+        intervals = rounds - 1 + int(self.settings["first"])
+        return math.floor(float(self.settings["growth"]) * self.total_steps / intervals)
 
     def _draw(self, layer: SlowLinear, rows: int, e: float) -> list[Component]:
         """New components, all but e trained."""

@@ -52,8 +52,8 @@ class PeftTraining:
             deltaT=s["interval"], beta1=s["beta1"], beta2=s["beta2"], orth_reg_weight=s["orthogonality"],
             lora_alpha=s["alpha"], lora_dropout=0.0, total_step=start.total_steps, target_modules=list(start.layers),
         )  # fmt: skip
-        self.model = get_peft_model(loaded.model, self.config)
-        self.layers = {name: loaded.model.get_submodule(name) for name in start.layers}
+        self.model: Any = get_peft_model(loaded.model, self.config)
+        self.layers: dict[str, Any] = {name: loaded.model.get_submodule(name) for name in start.layers}
         for name, layer in self.layers.items():
             layer.lora_A["default"].data.copy_(start.A[name])
             layer.lora_B["default"].data.copy_(start.B[name])
@@ -64,7 +64,7 @@ class PeftTraining:
         biases = [p for name, p in trained.items() if name.endswith("bias")]
         rest = [p for name, p in trained.items() if not name.endswith("bias")]
         self.optimizer = torch.optim.AdamW(
-            [{"params": rest}, {"params": biases, "weight_decay": 0.0}], weight_decay=wanted.training.weight_decay
+            [{"params": rest, "weight_decay": wanted.training.weight_decay}, {"params": biases, "weight_decay": 0.0}]
         )
 
     def step(self, step: int, batches: list[dict[str, Tensor]]) -> float:
@@ -118,6 +118,7 @@ def test_masks_are_pefts(settings: dict[str, Any], folder: Path) -> None:
 
 def patterns(theirs: PeftTraining) -> dict[str, list[bool]]:
     """Layer name -> which triplets PEFT keeps at the end."""
+    assert theirs.config.rank_pattern is not None
     return {name: theirs.config.rank_pattern[f"{name}.lora_E.default"] for name in theirs.layers}
 
 

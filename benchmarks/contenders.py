@@ -1,0 +1,175 @@
+"""What `step_time.py` compares: training steps of our methods and of PEFT's, on a model with random weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.method import RunContext, configure
+from autorank.modeling import targets
+from autorank.modeling.base import BaseModel
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.tasks.batches import collate
+from autorank.tasks.task import Split
+from autorank.training.phase import Phase, Plan
+from autorank.training.run import MethodHooks
+
+SHAPES = {  # hidden, layers, heads, intermediate
+    "minilm": (384, 6, 12, 1536),
+    "roberta-base": (768, 12, 12, 3072),
+    "deberta-v3-base": (768, 12, 12, 3072),
+}
+CONTROL, PEFT_ADALORA = "peft lora", "peft adalora"
+PUBLISHED = {"steps": 3450, "interval": 100, "scored": 40, "spent": 0.4}  # IncreLoRA's MRPC script
+ALPHA = 16.0
+Step = Callable[[int], Tensor]
+
+
+def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step:
+    """The training step of a contender."""
+    plan = Plan(
+        learning_rate=1e-3, batch_size=arguments.batch, accumulate=1, epochs=1, steps=arguments.steps,
+        warmup_ratio=0.0, weight_decay=0.1, max_grad_norm=1.0, precision=arguments.precision, seed=0,
+    )  # fmt: skip
+    split = examples(arguments.batch, arguments.length)
+    base = random_base(arguments.shape, arguments.precision)
+    base.model.to(device)
+    base.reset(seed=0)
+    if name in (CONTROL, PEFT_ADALORA):
+        return peft_step(name, base, arguments, plan, split, device)
+    return our_step(name, base, arguments, plan, split, device)
+
+
+def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """A method's settings for a schedule of so many steps."""
+    common: dict[str, Any] = {"targets": arguments.targets, "alpha": ALPHA}
+    if name == "lora":
+        return common | {"rank": arguments.rank}
+    common["mean_rank"] = arguments.rank
+    shrunk = arguments.steps / PUBLISHED["steps"]
+    if name == "increlora":
+        return common | {"growth": PUBLISHED["spent"], "score_window": max(1, round(PUBLISHED["scored"] * shrunk))}
+    return common
+
+
+def our_step(
+    name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
+) -> Step:
+    """The method as it is, in our training loop."""
+    phase = Phase(base.model, split, np.arange(len(split)), 0, False, plan, device)
+    run = RunContext(
+        base=base, layers=targets.find(base.model, arguments.targets), generator=torch.Generator().manual_seed(0),
+        device=device, seed=0, labels=split.labels, total_steps=arguments.steps, warmup_steps=phase.warmup_steps,
+        cache=Path(), key="", train_on=no_probe, observe=no_probe, optimizer=phase.optimizer,
+    )  # fmt: skip
+    method = configure(name, settings(name, arguments))
+    method.prepare(run)
+    grouped = set(phase.optimizer.parameters)
+    phase.optimizer.add_group(
+        {n: p for n, p in base.model.named_parameters() if p.requires_grad and p not in grouped}
+    )
+    hooks = MethodHooks(method, run)
+
+    def step(number: int) -> Tensor:
+        run.step = number
+        return phase.step(number, hooks)
+
+    return step
+
+
+def no_probe(*_: Any) -> None:
+    raise NotImplementedError("methods that train a probe first are not timed here")
+
+
+def peft_step(
+    name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
+) -> Step:
+    """A plain training step as PEFT's examples have it, with the same schedule, clipping and fused AdamW."""
+    from peft import AdaLoraConfig, LoraConfig, get_peft_model
+
+    layers = targets.find(base.model, arguments.targets)
+    if name == CONTROL:
+        config = LoraConfig(task_type="SEQ_CLS", r=arguments.rank, lora_alpha=ALPHA, target_modules=list(layers))
+    else:
+        total = arguments.steps
+        config = AdaLoraConfig(
+            task_type="SEQ_CLS", init_r=round(1.5 * arguments.rank), target_r=arguments.rank, total_step=total,
+            tinit=int(0.15 * total), tfinal=int(0.5 * total), deltaT=10, orth_reg_weight=0.1, lora_alpha=ALPHA,
+            target_modules=list(layers),
+        )  # fmt: skip
+    model: Any = get_peft_model(base.model, config).to(device)
+    if name == CONTROL:
+        draw_as_ours(model, arguments)
+    trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for n, p in trained if n.endswith("bias") == bias], "weight_decay": 0.0 if bias else 0.1}
+        for bias in (False, True)
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=plan.learning_rate, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / arguments.steps)
+
+    def step(number: int) -> Tensor:
+        model.train()
+        batch = {n: v.to(device) for n, v in collate(split, np.arange(len(split)), 0).items()}
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
+            if name == CONTROL:
+                labels = batch.pop("labels")
+                loss = F.cross_entropy(model(**batch).logits.float(), labels)
+            else:
+                loss = model(**batch).loss  # with labels, so that PEFT adds its orthogonality penalty
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for _, p in trained], plan.max_grad_norm)
+        optimizer.step()
+        if name == PEFT_ADALORA:
+            model.base_model.update_and_allocate(number)
+        schedule.step()
+        optimizer.zero_grad()
+        return loss.detach()
+
+    return step
+
+
+def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
+    """Give PEFT's LoRA the initial values that ours draws."""
+    generator = torch.Generator().manual_seed(0)
+    for name, layer in targets.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
+        update = LowRankUpdate.lora(*targets.features(layer), arguments.rank, ALPHA, generator)
+        with torch.no_grad():
+            model.base_model.model.get_submodule(name).lora_A["default"].weight.copy_(update.A)
+
+
+def examples(batch: int, length: int) -> Split:
+    """One batch of random tokens, all of one length."""
+    draw = np.random.default_rng(0)
+    ids = draw.integers(5, 1000, batch * length).astype(np.int32)
+    return Split(ids, None, np.arange(0, batch * length + 1, length), draw.integers(0, 2, batch))
+
+
+def random_base(shape: str, precision: str) -> BaseModel:
+    """A model of this shape with random weights: the time does not depend on them."""
+    import transformers as t
+
+    hidden, layers, heads, intermediate = SHAPES[shape]
+    torch.manual_seed(0)
+    common = dict(
+        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, intermediate_size=intermediate,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+    if shape.startswith("deberta"):
+        model: Any = t.DebertaV2ForSequenceClassification(
+            t.DebertaV2Config(
+                **common, relative_attention=True, position_buckets=256, share_att_key=True, norm_rel_ebd="layer_norm",
+                pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0,
+            )
+        )  # fmt: skip
+    else:
+        model = t.BertForSequenceClassification(t.BertConfig(**common))
+    head = tuple(name for name, _ in model.named_parameters() if name.startswith("classifier."))
+    return BaseModel(model.to(torch.bfloat16 if precision == "bf16" else torch.float32), frozenset(head), head, 0.02)

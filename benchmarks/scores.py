@@ -1,0 +1,94 @@
+"""Parameters against score, a method a row: the learning rate tuned alike for each, then fresh seeds at the best rate.
+
+    python benchmarks/scores.py --task mrpc --data MRPC --model MINILM --out scores.jsonl
+
+Every method runs with its defaults, on all linear layers, at one mean rank. A rate is judged by its last evaluation on
+seed 0; the table is of other seeds. Finished runs are in `--out` and are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+
+RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+METHODS = ("lora", "lora-drop", "prilora", "adalora", "increlora")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", default="mrpc")
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--model")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    workshop = Workshop()
+    rows = []
+    for method in arguments.methods.split(","):
+        tuned = {rate: train(arguments, workshop, method, rate, seed=0)[-1]["score"] for rate in RATES}
+        rate = max(tuned, key=lambda rate: tuned[rate])
+        runs = [train(arguments, workshop, method, rate, seed) for seed in range(1, arguments.seeds + 1)]
+        rows.append(row(method, rate, runs))
+        print(rows[-1], flush=True)
+    print("\n| method | learning rate | parameters | non-zero | last score | best score |\n|---|---|---|---|---|---|")
+    print("\n".join(rows))
+
+
+def train(
+    arguments: argparse.Namespace, workshop: Workshop, method: str, rate: float, seed: int
+) -> list[dict[str, Any]]:
+    """All evaluations of a run; from `--out` if it is there."""
+    rank = "rank" if method.startswith("lora") else "mean_rank"
+    spec = TrainSpec(
+        task=TaskSpec(name=arguments.task, data=arguments.data),
+        model=arguments.model,
+        method=method,
+        settings={"targets": "all-linear", rank: arguments.rank, "learning_rate": rate},
+        training=TrainingSpec(epochs=arguments.epochs, seed=seed, precision=arguments.precision),
+    )
+    key = spec.model_dump_json()
+    if arguments.out.exists():
+        for line in arguments.out.read_text().splitlines():
+            done = json.loads(line)
+            if done["spec"] == key:
+                return list(done["evaluations"])
+    run = TrainingRun(spec, workshop)
+    evaluations = [evaluation.to_dict() for evaluation in run]
+    run.release()
+    with arguments.out.open("a") as out:
+        out.write(json.dumps({"spec": key, "evaluations": evaluations}) + "\n")
+    last = evaluations[-1]
+    print(f"{method} {rate:g} seed {seed}: {last['score']:.4f} with {last['adapter_params']:,} parameters in "
+          f"{last['seconds']:.0f} s", flush=True)  # fmt: skip
+    return evaluations
+
+
+def row(method: str, rate: float, runs: list[list[dict[str, Any]]]) -> str:
+    """A line of the table: mean ± standard deviation over seeds."""
+    last = [run[-1] for run in runs]
+    cells = [
+        method, f"{rate:g}",
+        *(f"{statistics.fmean(e[key] for e in last):,.0f}" for key in ("adapter_params", "nonzero_params")),
+        *(spread(scores) for scores in ([e["score"] for e in last], [max(e["score"] for e in run) for run in runs])),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def spread(scores: list[float]) -> str:
+    return f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,498 @@
+"""What holds for every method, whatever it allocates. A new method joins by a line in METHODS."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autorank import method
+from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, adapters, base, export, targets
+from autorank.results.records import Evaluation
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training.phase import Phase
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+from tests import tiny
+
+STEPS = 24
+LAYERS = 6 * tiny.LAYERS  # all linear ones
+
+
+@dataclass(frozen=True)
+class Case:
+    """A method as the suite trains it: STEPS steps, each of them evaluated, all linear layers.
+
+    Attributes:
+        total: steps done -> what the ranks add up to.
+        stops: steps done when a run is stopped, to go on in another.
+        spare: those of them at which there are components for training alone.
+        emptied: whether some layers end with rank 0.
+        refusals: setting -> a value that it cannot have.
+        short: settings whose schedule takes more than STEPS steps; none: the method has no schedule.
+    """
+
+    settings: dict[str, Any]
+    total: Callable[[int], int]
+    stops: tuple[int, ...] = (1, 12, STEPS)
+    spare: tuple[int, ...] = ()
+    emptied: bool = False
+    refusals: dict[str, Any] = field(default_factory=dict)
+    short: dict[str, Any] | None = None
+
+
+def grown(done: int) -> int:
+    """5 layers gain 2 ranks each after the steps numbered 6, 9, 12, ..., from 18 to the budget, 54."""
+    allocations = max(0, (done - 1) // 3 - 1)
+    return min(54, 18 + 10 * allocations)
+
+
+def shrunk(done: int) -> int:
+    """From 54 to 18 on a cubic curve from step 2 to 17, at every even step."""
+    last = done - 1
+    if last >= 17:
+        return 18
+    masked = last // 2 * 2
+    return 54 if masked <= 2 else int(18 + 36 * (1 - (masked - 2) / 15) ** 3)
+
+
+METHODS = {
+    "lora": Case({"rank": 2, "dropout": 0.1}, lambda _: 36, refusals={"rank": 0, "dropout": 1.5, "learning_rate": 0}),
+    "lora-drop": Case(
+        {"rank": 2, "dropout": 0.1, "threshold": 0.6, "probe_ratio": 0.3},
+        lambda _: 36,
+        refusals={"threshold": 1.2, "probe_ratio": 0, "ablation": "all"},
+    ),
+    "increlora": Case(
+        {"mean_rank": 3, "top_h": 5, "components": 2, "interval": 3},
+        grown,
+        stops=(1, 6, 8, 12, 16, 17),
+        spare=(1, 6, 8, 12),
+        refusals={"mean_rank": 0.5, "top_h": 0, "growth": 1.0, "beta1": 1, "scale": "none"},
+        short={"interval": 6},
+    ),
+    "adalora": Case(
+        {"mean_rank": 1, "start_ratio": 3, "warm_up": 0.1, "final": 0.3, "interval": 2, "dropout": 0.1},
+        shrunk,
+        stops=(2, 8, 17, 18, 20),
+        spare=(8, 17),
+        emptied=True,
+        refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "warm_up": 1, "interval": 0, "beta2": -0.1},
+        short={"interval": 30},
+    ),
+    "prilora": Case(
+        {"mean_rank": 2, "slope": 1, "interval": 5, "dropout": 0.1},
+        lambda _: 36,
+        stops=(4, 5, 12, 23),
+        refusals={"slope": 1.5, "pruning": 1, "interval": 0, "scope": "column"},
+        short={"interval": 30},
+    ),
+}
+PENALISED = [name for name in METHODS if "orthogonality" in method.find(name).Config.model_fields]
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "increlora that draws what it activates": ("increlora", {"advance_learning": False, "warmup": "constant"}),
+    "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
+    "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
+    "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),
+}
+
+each_method = pytest.mark.parametrize("name", METHODS)
+
+
+def write_model(folder: Path, dropout: float) -> None:
+    """A tiny model whose attention is not flat, so that gradients are above rounding everywhere."""
+    tiny.model("bert", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    wider = {name: 8 * w if w.ndim == 2 else w for name, w in weights.items()}
+    save_file(wider, folder / "model.safetensors", {"format": "pt"})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("conformance")
+    write_model(folder / "model", dropout=0.1)
+    write_model(folder / "plain", dropout=0.0)
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def spec(made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any) -> TrainSpec:
+    common = {"targets": "all-linear", "learning_rate": 1e-2}
+    training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
+    return TrainSpec(
+        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
+        model=str(made / model),
+        method=name,
+        settings=common | METHODS[name].settings | (settings or {}),
+        training=TrainingSpec(**training | given),
+    )
+
+
+def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(wanted, Workshop("cpu", probes))
+
+
+def until(run: TrainingRun, step: int) -> list[Evaluation]:
+    return [next(run) for _ in range(step - run.step)]
+
+
+def weights(run: TrainingRun) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in adapters.tensors(run._base.model).items()}
+
+
+def same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return list(ours) == list(theirs) and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def untimed(evaluations: list[Evaluation]) -> list[Evaluation]:
+    return [replace(evaluation, seconds=0.0) for evaluation in evaluations]
+
+
+def inputs(run: TrainingRun) -> dict[str, Tensor]:
+    """All validation examples as one batch, labels left out."""
+    (split,) = run._data.validation.values()
+    batch = collate(split, np.arange(len(split)), run._data.pad_id)
+    del batch["labels"]
+    return batch
+
+
+def logits(run: TrainingRun) -> Tensor:
+    (split,) = run._data.validation.values()
+    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
+
+
+@dataclass
+class Trained:
+    """A whole run, and what it left at each of the case's stops.
+
+    Attributes:
+        held: steps done -> components there are, those for training alone included.
+        penalties: numbers of the steps at which the penalty was asked for.
+    """
+
+    run: TrainingRun
+    case: Case
+    evaluations: list[Evaluation]
+    adapters: dict[int, Path]
+    logits: dict[int, Tensor]
+    states: dict[int, Path]
+    held: dict[int, int]
+    penalties: list[int]
+
+
+_trained: dict[str, Trained] = {}
+
+
+@pytest.fixture
+def trained(name: str, made: Path) -> Trained:
+    """The method's run, trained once for all tests."""
+    if name not in _trained:
+        _trained[name] = train(name, made)
+    return _trained[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    _trained.clear()
+
+
+def train(name: str, made: Path) -> Trained:
+    run, case = start(spec(made, name)), METHODS[name]
+    result = Trained(run, case, [], {}, {}, {}, {}, [])
+    penalty = run._method.penalty
+    run._method.penalty = lambda context: result.penalties.append(context.step) or penalty(context)  # type: ignore
+    for evaluation in run:
+        result.evaluations.append(evaluation)
+        step = evaluation.step
+        if step in (*case.stops, STEPS):
+            result.adapters[step] = made / f"{name}-{step}.safetensors"
+            run.save_adapter(result.adapters[step])
+            result.logits[step] = logits(run)
+            result.states[step] = made / f"{name}-{step}.pt"
+            torch.save(run.state_dict(), result.states[step])
+            updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
+            result.held[step] = sum(update.held for update in updates)
+    return result
+
+
+def test_every_method_is_here() -> None:
+    assert sorted(METHODS) == method.names()
+
+
+# What is counted
+
+
+def count(file: Path) -> tuple[int, int, dict[str, int]]:
+    """From an adapter's file: its numbers once e and u are folded into B, those that are not zero, and the ranks."""
+    with safe_open(file, framework="pt") as opened:
+        layout = json.loads(opened.metadata()["autorank"])["layout"]
+        values = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    factors: dict[int, Tensor] = {}
+    for layer, held in layout["layers"].items():
+        for factor in ("A", "B", "e", "u"):
+            value = values.pop(f"{layer}.update.{factor}", None)
+            if value is not None:
+                factors[layout["updates"][held["update"]][factor]] = value
+    assert [list(factors[i].shape) for i in range(len(factors))] == [f["shape"] for f in layout["factors"]]
+    trained = [factor["trained"] for factor in layout["factors"]]
+    users = Counter(update["B"] for update in layout["updates"])
+    stored: dict[Any, Tensor] = {name: v for name, v in values.items() if not name.startswith("classifier")}
+    for update in layout["updates"]:
+        assert update["active"] is None
+        A, B, vectors = update["A"], update["B"], [v for v in (update["e"], update["u"]) if v is not None]
+        if users[B] == 1 and trained[B]:
+            stored[B] = factors[B] * (1 if update["e"] is None else factors[update["e"]])
+            stored[B] = stored[B] * (1 if update["u"] is None else factors[update["u"]][:, None])
+            vectors = []
+        stored |= {number: factors[number] for number in (A, B, *vectors) if trained[number] and number not in stored}
+    ranks = {layer: len(factors[layout["updates"][held["update"]]["A"]]) for layer, held in layout["layers"].items()}
+    return sum(v.numel() for v in stored.values()), sum(int((v != 0).sum()) for v in stored.values()), ranks
+
+
+@each_method
+def test_parameters_counted_are_those_in_the_file(name: str, trained: Trained) -> None:
+    for step, file in trained.adapters.items():
+        told = trained.evaluations[step - 1]
+        assert told.ranks == count(file)[2], f"after step {step}"
+        assert told.adapter_params == count(file)[0], f"after step {step}"
+        if step > 1:  # the first step's learning rate is 0: e is 0 still
+            assert told.nonzero_params == count(file)[1], f"after step {step}"
+
+
+@each_method
+def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, made: Path) -> None:
+    config = method.configure(name, trained.run.spec.settings).config
+    fewest, most = method.find(name).adapter_params(config, base.meta_model(str(made / "model")))
+    told = trained.evaluations[-1].adapter_params
+    assert fewest <= told <= most
+    assert 0 < trained.evaluations[-1].nonzero_params <= told
+
+
+@each_method
+def test_ranks_add_up_to_the_schedule(name: str, trained: Trained) -> None:
+    totals = {evaluation.step: sum(evaluation.ranks.values()) for evaluation in trained.evaluations}
+    assert totals == {step: trained.case.total(step) for step in range(1, STEPS + 1)}
+    final = trained.evaluations[-1].ranks
+    assert (0 in final.values()) == trained.case.emptied
+
+
+@each_method
+def test_components_for_training_alone_are_dropped_in_the_end(name: str, trained: Trained) -> None:
+    spare = {step for step, held in trained.held.items() if held > sum(count(trained.adapters[step])[2].values())}
+    assert spare == set(trained.case.spare)
+
+
+# Saving and exporting
+
+
+@each_method
+def test_a_saved_adapter_gives_the_same_logits(name: str, trained: Trained) -> None:
+    for step, file in trained.adapters.items():
+        restored, _ = adapter_file.load(file)
+        with torch.no_grad():
+            ours = restored.model(**inputs(trained.run)).logits
+        torch.testing.assert_close(ours, trained.logits[step], rtol=0, atol=1e-5)
+    assert not torch.equal(trained.logits[min(trained.logits)], trained.logits[STEPS])
+
+
+@each_method
+def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    middle = trained.case.stops[len(trained.case.stops) // 2]
+    for step in (middle, STEPS):
+        export.to_peft(trained.adapters[step], tmp_path / f"peft-{step}", card="")
+        config = json.loads((tmp_path / f"peft-{step}" / "adapter_config.json").read_text())
+        ranks = {layer: config["rank_pattern"].get(layer, config["r"]) for layer in config["target_modules"]}
+        assert ranks == {layer: rank for layer, rank in trained.evaluations[step - 1].ranks.items() if rank}
+        assert set(config["rank_pattern"]) | set(config["alpha_pattern"]) <= set(ranks)
+        plain = AutoModelForSequenceClassification.from_pretrained(made / "model", num_labels=2)
+        loaded = PeftModel.from_pretrained(plain, tmp_path / f"peft-{step}").eval()
+        with torch.no_grad():
+            ours = loaded(**inputs(trained.run)).logits
+        torch.testing.assert_close(ours, trained.logits[step], rtol=0, atol=1e-5)
+
+
+# Resuming, seeds, warm reuse
+
+
+def check_resumed(wanted: TrainSpec, state: Path, whole: TrainingRun, evaluations: list[Evaluation]) -> None:
+    """A run that goes on from `state` equals the whole one, bit for bit."""
+    torch.manual_seed(12345)  # whatever else the process draws
+    run = start(wanted)
+    run.load_state_dict(torch.load(state, weights_only=False))
+    stopped = run.step
+    assert untimed(list(run)) == untimed(evaluations[stopped:])
+    assert same(weights(run), weights(whole))
+
+
+@pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, case in METHODS.items() for stop in case.stops])
+def test_resumed_is_the_run_that_never_stopped(name: str, stop: int, trained: Trained) -> None:
+    check_resumed(trained.run.spec, trained.states[stop], trained.run, trained.evaluations)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_resume(variant: str, made: Path) -> None:
+    name, settings = VARIANTS[variant]
+    wanted = spec(made, name, settings)
+    whole, state = start(wanted), made / "variant.pt"
+    evaluations = until(whole, 12)
+    torch.save(whole.state_dict(), state)
+    evaluations += list(whole)
+    assert [sum(e.ranks.values()) for e in evaluations] == [METHODS[name].total(e.step) for e in evaluations]
+    check_resumed(wanted, state, whole, evaluations)
+
+
+@each_method
+def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None:
+    again = start(trained.run.spec, probes=tmp_path)
+    assert untimed(list(again)) == untimed(trained.evaluations)
+    assert same(weights(again), weights(trained.run))
+
+
+@each_method
+def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
+    """After a run with another seed was given up in the middle."""
+    workshop = Workshop("cpu", tmp_path)
+    earlier = TrainingRun(spec(made, name, seed=1), workshop)
+    others = until(earlier, 12)
+    earlier.release()
+    model = earlier._base.model
+    assert not adapters.adapted(model) and not hooked(model)
+    fresh = base.load(str(made / "model"), outputs=2)
+    fresh.reset(seed=1)
+    assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))
+    assert [e.train_loss for e in others] != [e.train_loss for e in trained.evaluations[:12]]
+    warm = TrainingRun(trained.run.spec, workshop)
+    assert untimed(list(warm)) == untimed(trained.evaluations)
+    assert same(weights(warm), weights(trained.run))
+
+
+def hooked(model: torch.nn.Module) -> list[str]:
+    """Modules with hooks on them."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [name for name, module in model.named_modules() if any(getattr(module, kind) for kind in kinds)]
+
+
+# The penalty
+
+
+@each_method
+def test_the_penalty_is_asked_for_once_a_step(name: str, trained: Trained) -> None:
+    assert trained.penalties == list(range(STEPS))  # of every step and no evaluation
+
+
+@pytest.mark.parametrize("name", PENALISED)
+def test_evaluations_know_no_penalty(name: str, trained: Trained) -> None:
+    run = trained.run
+    known = run._method.config
+    run._method.config = known.model_copy(update={"orthogonality": 100.0})
+    assert torch.equal(logits(run), trained.logits[STEPS])
+    assert run._evaluate() == trained.evaluations[-1].metrics
+    run._method.config = known
+
+
+@each_method
+@pytest.mark.parametrize("weight", [0.0, 100.0])
+def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> None:
+    """At the first step every update is zero still."""
+    if name not in PENALISED and weight:
+        pytest.skip("has no penalty")
+    settings = {"orthogonality": weight} if name in PENALISED else {}
+    run = start(spec(made, name, settings, model="plain"))
+    (told,) = until(run, 1)
+    plain = base.load(str(made / "plain"), outputs=2)
+    plain.reset(seed=0)
+    batch = collate(run._data.train, run._phase.batch(0), run._data.pad_id)
+    labels = batch.pop("labels")
+    with torch.no_grad():
+        expected = F.cross_entropy(plain.model(**batch).logits, labels)
+    assert told.train_loss == pytest.approx(float(expected), rel=1e-5)
+
+
+# Micro-batches and precision
+
+
+@each_method
+def test_micro_batches_change_nothing(name: str, made: Path) -> None:
+    settings = {} if "dropout" not in METHODS[name].settings else {"dropout": 0.0}
+    whole, parts = (start(spec(made, name, settings, model="plain", accumulate=n)) for n in (1, 2))
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert ours.ranks == theirs.ranks, f"after step {ours.step}"
+        assert ours.adapter_params == theirs.adapter_params and ours.nonzero_params == theirs.nonzero_params
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+    for key, ours in weights(parts).items():
+        torch.testing.assert_close(ours, weights(whole)[key], rtol=1e-4, atol=1e-4)
+
+
+@each_method
+def test_bf16_on_a_cpu(name: str, made: Path) -> None:
+    run = start(spec(made, name, precision="bf16", eval_every=8))
+    model = base.meta_model(str(made / "model"))
+    layers = targets.shapes(model, "all-linear")
+    for evaluation in run:
+        assert all(math.isfinite(value) for value in evaluation.metrics.values())
+        assert sum(evaluation.ranks.values()) == METHODS[name].total(evaluation.step)
+        assert all(0 <= rank <= min(layers[layer]) for layer, rank in evaluation.ranks.items())
+    fewest, most = method.find(name).adapter_params(run._method.config, model)
+    assert fewest <= evaluation.adapter_params <= most
+    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in weights(run).values())
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"), [(name, *wrong) for name, case in METHODS.items() for wrong in case.refusals.items()]
+)
+def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
+    with pytest.raises(AutorankError) as refused:
+        method.configure(name, METHODS[name].settings | {setting: value})
+    assert f"settings of {name}" in str(refused.value)
+    assert setting in str(refused.value) and repr(value) in str(refused.value)
+
+
+@each_method
+def test_an_unknown_setting_is_named(name: str) -> None:
+    with pytest.raises(AutorankError, match=rf"setting of {name} 'learning_rat'.* Did you mean 'learning_rate'"):
+        method.configure(name, {"learning_rat": 1e-3})
+
+
+@pytest.mark.parametrize("name", [name for name, case in METHODS.items() if case.short is not None])
+def test_too_short_a_run_is_refused_before_it_starts(name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("a step was trained")
+
+    monkeypatch.setattr(Phase, "step", never)
+    run = start(spec(made, name, METHODS[name].short))
+    with pytest.raises(AutorankError) as refused:
+        next(run)
+    message = str(refused.value)
+    assert message.startswith(name) and f"{STEPS} steps" in message and "Train longer" in message
+    for setting, value in (METHODS[name].short or {}).items():
+        assert setting in message and str(value) in message
+    run.release()
+    assert not adapters.adapted(run._base.model) and not hooked(run._base.model)
