@@ -2,8 +2,9 @@
 
     python benchmarks/scores.py --task mrpc --data MRPC --model MINILM --out scores.jsonl
 
-Every method runs with its defaults, on all linear layers, at one mean rank. A rate is judged by its last evaluation on
-seed 0; the table is of other seeds. Finished runs are in `--out` and are not run again.
+Every method runs with its defaults, on all linear layers, at one mean rank. Rates are doublings around 1e-3, from half
+to twice that and on in the direction of the best until it has a worse one on both sides; a rate is judged by its last
+evaluation on seed 0. The table is of other seeds. Finished runs are in `--out` and are not run again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 
-RATES = (5e-4, 1e-3, 2e-3, 4e-3)
+MIDDLE = 1e-3
+FARTHEST = 3  # doublings
 METHODS = ("lora", "lora-drop", "prilora", "adalora", "increlora")
 
 
@@ -37,13 +39,24 @@ def main() -> None:
     workshop = Workshop()
     rows = []
     for method in arguments.methods.split(","):
-        tuned = {rate: train(arguments, workshop, method, rate, seed=0)[-1]["score"] for rate in RATES}
-        rate = max(tuned, key=lambda rate: tuned[rate])
+        rate = tune(arguments, workshop, method)
         runs = [train(arguments, workshop, method, rate, seed) for seed in range(1, arguments.seeds + 1)]
         rows.append(row(method, rate, runs))
         print(rows[-1], flush=True)
     print("\n| method | learning rate | parameters | non-zero | last score | best score |\n|---|---|---|---|---|---|")
     print("\n".join(rows))
+
+
+def tune(arguments: argparse.Namespace, workshop: Workshop, method: str) -> float:
+    """The best learning rate on seed 0."""
+    scores: dict[int, float] = {}
+    wanted = [0, -1, 1]
+    while wanted:
+        for power in wanted:
+            scores[power] = train(arguments, workshop, method, MIDDLE * 2.0**power, seed=0)[-1]["score"]
+        best = max(scores, key=lambda power: scores[power])
+        wanted = [p for p in (best - 1, best + 1) if p not in scores and abs(p) <= FARTHEST]
+    return MIDDLE * 2.0**best
 
 
 def train(

@@ -14,8 +14,9 @@ Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Param
 
 Ours: the total rank is met exactly (the code overshoots), ties go to the earlier layer, gradients of micro-batches are
 summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take
-no part in evaluations. Importance is measured only in the steps before an allocation in which it still weighs
-(`score_window`), from what passes through the layers (`modeling/importance.py`); the allocation is the same.
+no part in evaluations. Importance is measured from what passes through the layers (`modeling/importance.py`), and only
+in the steps before an allocation in which it still weighs (`score_window`): what is left out weighs 0.15% together, so
+that the allocation is the same unless scores are that close. `score_window: all` measures every step, as published.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Growth:
 
     Attributes:
         budget: the total rank.
-        rounds: allocations; the n-th, from 0, follows the step `(first + n) * interval`.
+        rounds: allocations.
     """
 
     budget: int
@@ -106,9 +107,9 @@ class Growth:
             )
         return cls(budget, top_h, components, interval, config.first, rounds)
 
-    def wait(self, step: int) -> int:
-        """Steps until the next allocation; 0: it follows this step."""
-        return max(self.first, -(-step // self.interval)) * self.interval - step
+    def due(self, done: int) -> int:
+        """The step that the next allocation follows, when so many are done."""
+        return (self.first + done) * self.interval
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
         """Layer -> ranks that it gains: the highest scores first, of equal ones the earlier, to the budget exactly."""
@@ -141,7 +142,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             for name, rank in given_ranks(self.config.retrain, run.layers).items():
                 update = new_triplet(features(run.layers[name]), rank, self.config.alpha / rank, run)
                 attach(run.model, name, update, self.config.dropout)
-            self._begin(run, growing=False)
+            self._begin(run)
             return
         growth = Growth.plan(self.config, len(run.layers), run.total_steps)
         reserves = growth.components if self.config.advance_learning and growth.rounds else 0
@@ -152,25 +153,33 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             if reserves:
                 update.active = torch.arange(1 + reserves, device=run.device) < 1
                 self._put_aside(run, update)
-        self._begin(run, growing=growth.rounds > 0)
+        self._begin(run)
 
-    def _begin(self, run: RunContext, growing: bool) -> None:
-        """What the hooks work with; the model's updates are there already."""
+    def _begin(self, run: RunContext, allocations: int = 0) -> None:
+        """What the hooks work with, after so many allocations; the model's updates are there already."""
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._smoothed = torch.zeros(len(self._updates), device=run.device)
         self._uncertainty = torch.zeros(len(self._updates), device=run.device)
         self._scored = False
-        self._importance: Importance | None = None
-        if growing:
-            self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
+        self._allocations = allocations
+        self._importance: Importance | None = None  # none: nothing is left to give
+        if self.config.retrain:
+            return
+        self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
+        if allocations < self._growth.rounds:
             self._importance = Importance(self._updates)
             run.undo.append(self._importance.close)
+        power = {"sqrt": 0.5, "mean": 1.0, "none": 0.0}[self.config.score_norm]
+        sizes = [float(update.A.shape[1] * update.B.shape[0]) for update in self._updates]
+        self._norms = torch.tensor(sizes, device=run.device) ** power
 
     def penalty(self, run: RunContext) -> Tensor | None:
         return penalty(self.config, self._updates)
 
     def before_forward(self, run: RunContext) -> None:
-        if self._importance and run.micro_batch == 0 and self._growth.wait(run.step) < self._window():
+        if self._importance is None or run.micro_batch > 0:
+            return
+        if self._growth.due(self._allocations) - run.step < self._window():
             self._importance.watch(run.micro_batches)
 
     def _window(self) -> float:
@@ -184,25 +193,20 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         """Score (eq. 5 to 7), if this step is watched."""
         if self._importance is None or not self._importance.watching:
             return
-        importance = run.sum(self._importance.take()) / run.loss_scale() / self._norms()
+        importance = run.sum(self._importance.take()) / run.loss_scale() / self._norms
         if not self._scored and run.step > 0:
             self._smoothed.copy_(importance)  # from the middle of a run: the past, as far as it is known (ours)
         self._scored = True
         self._smoothed.lerp_(importance, 1 - self.config.beta1)
         self._uncertainty.lerp_((importance - self._smoothed).abs(), 1 - self.config.beta2)
 
-    def _norms(self) -> Tensor:
-        power = {"sqrt": 0.5, "mean": 1.0, "none": 0.0}[self.config.score_norm]
-        sizes = [float(update.A.shape[1] * update.B.shape[0]) ** power for update in self._updates]
-        return torch.tensor(sizes, device=self._smoothed.device)
-
     def after_step(self, run: RunContext) -> None:
-        if self._importance is None or self._growth.wait(run.step) > 0:
+        if self._importance is None or run.step < self._growth.due(self._allocations):
             return
-        spent = sum(update.rank for update in self._updates)
         scores = (self._smoothed * self._uncertainty).tolist()  # eq. 8
-        gains = self._growth.gains(scores, spent)
-        last = spent + sum(gains.values()) == self._growth.budget
+        gains = self._growth.gains(scores, spent=sum(update.rank for update in self._updates))
+        self._allocations += 1
+        last = self._allocations == self._growth.rounds
         for i, update in enumerate(self._updates):
             if i in gains:
                 self._activate(run, update, gains[i])
@@ -259,11 +263,11 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             "smoothed": self._smoothed.clone(),
             "uncertainty": self._uncertainty.clone(),
             "scored": self._scored,
-            "growing": self._importance is not None,
+            "allocations": self._allocations,
         }
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
-        self._begin(run, state["growing"])
+        self._begin(run, state["allocations"])
         self._smoothed, self._uncertainty = (state[key].to(run.device).clone() for key in ("smoothed", "uncertainty"))
         self._scored = state["scored"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
+from autorank.modeling.targets import kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
 _SHOWN = 3  # mistakes that a message names
@@ -51,8 +52,6 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
     column is a kind: the shortest end of the name that no other kind has. Both are in the order of `ranks`, which
     is the model's. A cell that no layer falls into is None.
     """
-    from autorank.modeling.targets import kind  # imports torch
-
     halves = [_halves(name) for name in ranks]
     places = [(layer, kind(rest)) for layer, rest in halves]
     if len(set(places)) < len(places):  # numbered again inside a layer, as experts are: the numbers tell them apart

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # What architectures call the same projection (BERT and RoBERTa; DeBERTa; LLaMA; DistilBERT).
 ALIASES = {
@@ -36,6 +38,7 @@ def shapes(model: nn.Module, targets: str) -> dict[str, tuple[int, int]]:
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The linear maps inside a model's numbered blocks: no head, pooler or embedding projection among them."""
+    from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     return {

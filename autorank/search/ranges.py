@@ -51,9 +51,11 @@ def probes(entry: Range) -> list[Any]:
 
 
 def contains(entry: Range, value: Any) -> bool:
-    """Whether the range has this value."""
+    """Whether the range has this value; 8.0 is a whole number."""
     if "choices" in entry:
         return bool(value in entry["choices"])
+    if entry["type"] == "int" and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not _is_number(value, entry["type"]) or not entry["low"] <= value <= entry["high"]:
         return False
     steps = (value - entry["low"]) / entry["step"] if "step" in entry else 0.0

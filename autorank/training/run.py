@@ -97,7 +97,7 @@ class TrainingRun:
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
         layers = targets.find(self._base.model, self._method.config.targets)
-        self._random = RandomState(seed, device)
+        self._random = RandomState(seed + workers.rank(), device)  # dropout: another one on each worker
         self._phase = self._make_phase(np.arange(len(self._data.train)), self._plan())
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch

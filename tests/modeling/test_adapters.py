@@ -100,3 +100,77 @@ def test_detached_model_is_the_one_loaded(bert: base.BaseModel) -> None:
     adapters.detach_all(bert.model)
     after = bert.model.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
+
+
+def triplets(components: int, counting: int) -> LowRankUpdate:
+    """Triplets of which the last `counting` count."""
+    draw = torch.Generator().manual_seed(components)
+    A, B, e = (torch.randn(*shape, generator=draw) for shape in ((components, H), (H, components), (components,)))
+    active = torch.arange(components) >= components - counting
+    return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), 0.5, nn.Parameter(e), active=active)
+
+
+def test_components_for_training_alone_are_not_counted(bert: base.BaseModel) -> None:
+    names = queries(bert.model)
+    for name, counting in zip(names, (2, 1, 0), strict=True):
+        adapters.attach(bert.model, name, triplets(4, counting))
+    assert adapters.ranks(bert.model) == dict(zip(names, (2, 1, 0), strict=True))
+    assert adapters.adapter_params(bert.model, bert.head) == 3 * 2 * H
+    update = adapters.adapted(bert.model)[names[0]].update
+    update.A.data[0] = 0  # does not count
+    assert adapters.nonzero_params(bert.model, bert.head) == 3 * 2 * H
+    update.A.data[3, :5] = 0
+    assert adapters.nonzero_params(bert.model, bert.head) == 3 * 2 * H - 5
+
+
+def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base.BaseModel) -> None:
+    """A gate that is closed leaves a column of B · diag(e) that is not stored as numbers other than zero."""
+    update = triplets(3, 3)
+    adapters.attach(bert.model, queries(bert.model)[0], update)
+    assert update.e is not None
+    update.e.data[1] = 0
+    stored = sum(int(factor.count_nonzero()) for factor in update.folded())
+    assert stored == 3 * H + 2 * H
+    assert adapters.nonzero_params(bert.model, bert.head) == stored
+
+
+def test_a_layout_keeps_what_counts_apart(bert: base.BaseModel, tmp_path: Path) -> None:
+    """For a checkpoint all there is; for an adapter's file only what counts."""
+    names = queries(bert.model)
+    for name, counting in zip(names, (2, 4, 0), strict=True):
+        adapters.attach(bert.model, name, triplets(4, counting), dropout=0.1)
+    adapters.adapted(bert.model)[names[1]].update.active = None
+    checkpoint, exported = adapters.layout(bert.model), adapters.layout(bert.model, counting=True)
+    assert [update["active"] for update in checkpoint["updates"]] == [[False, False, True, True], None, [False] * 4]
+    assert [update["active"] for update in exported["updates"]] == [None] * 3
+    assert [update["scale"] for update in exported["updates"]] == [0.5] * 3
+    shapes = [[[r, H], [H, r], [r]] for r in (2, 4, 0)]
+    assert [factor["shape"] for factor in exported["factors"]] == [shape for update in shapes for shape in update]
+    bert.model.eval()
+    ids = torch.randint(4, 40, (2, 9))
+    expected = bert.model(input_ids=ids).logits
+    for described, counting in ((checkpoint, False), (exported, True)):
+        values = adapters.tensors(bert.model, counting)
+        other = base.load(str(tmp_path / "bert"), outputs=2)
+        adapters.rebuild(other.model, described)
+        adapters.load_tensors(other.model, values)
+        assert adapters.layout(other.model) == described
+        assert adapters.ranks(other.model) == adapters.ranks(bert.model)
+        other.model.eval()
+        torch.testing.assert_close(other.model(input_ids=ids).logits, expected)
+        held = [layer.update.held for layer in adapters.adapted(other.model).values()]
+        assert held == ([2, 4, 0] if counting else [4, 4, 4])
+
+
+def test_the_file_holds_what_counts(bert: base.BaseModel, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    name = queries(bert.model)[0]
+    update = triplets(4, 1)
+    adapters.attach(bert.model, name, update)
+    file = tmp_path / "adapter.safetensors"
+    adapter_file.save(file, bert, adapter_file.Origin(str(tmp_path / "bert"), 2, ("no", "yes"), 0))
+    stored = load_file(file)
+    assert update.e is not None
+    for factor, values in (("A", update.A[3:]), ("B", update.B[:, 3:]), ("e", update.e[3:])):
+        assert torch.equal(stored[f"{name}.update.{factor}"], values.detach())

@@ -103,3 +103,71 @@ def test_rank_zero_is_the_base() -> None:
     update.keep(torch.tensor([], dtype=torch.long))
     y = torch.randn(2, OUT, dtype=torch.float64)
     assert torch.equal(update(torch.randn(2, IN, dtype=torch.float64), y), y)
+
+
+def with_reserves(e: bool = True) -> LowRankUpdate:
+    """Of three components the second is there for training alone."""
+    update = make(e)
+    update.active = torch.tensor([True, False, True])
+    return update
+
+
+@pytest.mark.parametrize("e", [False, True])
+def test_components_that_do_not_count_are_there_in_training_alone(e: bool) -> None:
+    update, whole, without = with_reserves(e), make(e), make(e)
+    without.keep(torch.tensor([0, 2]))
+    x, y = torch.randn(2, 4, IN, dtype=torch.float64), torch.randn(2, 4, OUT, dtype=torch.float64)
+    torch.testing.assert_close(update.train()(x, y), whole(x, y))
+    torch.testing.assert_close(update.eval()(x, y), without(x, y))
+    assert not torch.allclose(whole(x, y), without(x, y))
+    assert update.rank == 2 and update.held == 3
+    for ours, theirs in zip(update.folded(), without.folded(), strict=True):
+        assert torch.equal(ours, theirs)
+    torch.testing.assert_close(update.delta_weight(), without.delta_weight())
+    torch.testing.assert_close(update.output(x), without.output(x))
+
+
+def test_an_adapted_layer_hands_its_mode_on() -> None:
+    layer = AdaptedLinear(nn.Linear(IN, OUT).double(), with_reserves())
+    x = torch.randn(2, IN, dtype=torch.float64)
+    trained = layer.train()(x)
+    evaluated = layer.eval()(x)
+    torch.testing.assert_close(evaluated, layer.base(x) + layer.update.output(x))
+    assert not torch.allclose(trained, evaluated)
+
+
+def test_components_that_do_not_count_are_trained() -> None:
+    update, whole = with_reserves().train(), make(e=True)
+    x, y = torch.randn(4, IN, dtype=torch.float64), torch.zeros(4, OUT, dtype=torch.float64)
+    update(x, y).square().sum().backward()
+    whole(x, y).square().sum().backward()
+    for ours, theirs in zip(update.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_where_nothing_counts_an_evaluation_is_the_base() -> None:
+    update = make(e=True)
+    update.active = torch.zeros(RANK, dtype=torch.bool)
+    x, y = torch.randn(2, IN, dtype=torch.float64), torch.randn(2, OUT, dtype=torch.float64)
+    torch.testing.assert_close(update.eval()(x, y), y)
+    assert update.rank == 0 and not update.delta_weight().any()
+    assert not torch.allclose(update.train()(x, y), y)
+
+
+def test_keep_and_grow_carry_along_what_counts() -> None:
+    update = with_reserves()
+    before = update.delta_weight()
+    update.grow(torch.randn(2, IN), torch.randn(OUT, 2), torch.randn(2))
+    assert update.active is not None and update.active.tolist() == [True, False, True, False, False]
+    torch.testing.assert_close(update.delta_weight(), before)  # new components do not count either
+    update.keep(torch.tensor([4, 2, 0]))
+    assert update.active.tolist() == [False, True, True]
+    torch.testing.assert_close(update.delta_weight(), before)
+    update.active = None
+    update.grow(torch.randn(1, IN), torch.randn(OUT, 1), torch.ones(1))
+    assert update.active is None and update.rank == 4  # at once
+
+
+def test_new_components_need_a_factor_e_where_there_is_one() -> None:
+    with pytest.raises(ValueError, match="factor e"):
+        make(e=True).grow(torch.randn(1, IN), torch.randn(OUT, 1))

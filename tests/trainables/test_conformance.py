@@ -92,7 +92,7 @@ METHODS = {
         spare=(8, 17),
         emptied=True,
         refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "warm_up": 1, "interval": 0, "beta2": -0.1},
-        short={"interval": 30},
+        short={"final": 0.03},
     ),
     "prilora": Case(
         {"mean_rank": 2, "slope": 1, "interval": 5, "dropout": 0.1},
@@ -479,6 +479,13 @@ def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
 def test_an_unknown_setting_is_named(name: str) -> None:
     with pytest.raises(AutorankError, match=rf"setting of {name} 'learning_rat'.* Did you mean 'learning_rate'"):
         method.configure(name, {"learning_rat": 1e-3})
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if "mean_rank" in METHODS[name].settings])
+def test_a_budget_without_a_single_rank_is_refused(name: str, made: Path) -> None:
+    """0.02 for each of 18 layers are none; IncreLoRA's minimum is a rank for each."""
+    with pytest.raises(AutorankError, match=r"mean_rank.*0\.02"):
+        list(start(spec(made, name, {"mean_rank": 0.02})))
 
 
 @pytest.mark.parametrize("name", [name for name, case in METHODS.items() if case.short is not None])

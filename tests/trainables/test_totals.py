@@ -1,0 +1,132 @@
+"""Adapter parameters of the papers' models, from their configurations alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autorank.method import configure, find
+from autorank.modeling import targets
+from trainables.lora_drop import groups
+from trainables.prilora import ranks
+
+UNIT = 165_888  # one rank for each linear layer
+
+
+def roberta() -> nn.Module:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    config = RobertaConfig(
+        vocab_size=50_265, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+        max_position_embeddings=514, type_vocab_size=1,
+    )  # fmt: skip
+    return RobertaForSequenceClassification(config)
+
+
+def deberta() -> nn.Module:
+    from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
+
+    config = DebertaV2Config(
+        vocab_size=1000, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+        max_position_embeddings=512, type_vocab_size=0, relative_attention=True, position_buckets=256,
+        norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
+    )  # fmt: skip
+    return DebertaV2ForSequenceClassification(config)
+
+
+@pytest.fixture(scope="module", params=[roberta, deberta], ids=["roberta", "deberta"])
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    with torch.device("meta"):
+        made: nn.Module = request.param()
+    return made
+
+
+def params(method: str, model: nn.Module, **settings: Any) -> tuple[int, int]:
+    return find(method).adapter_params(configure(method, settings).config, model)
+
+
+def test_all_linear_layers(model: nn.Module) -> None:
+    shapes = targets.shapes(model, "all-linear")
+    assert len(shapes) == 72
+    assert sorted({tuple(sorted(shape)) for shape in shapes.values()}) == [(768, 768), (768, 3072)]
+    assert sum(map(sum, shapes.values())) == 12 * (4 * (768 + 768) + 2 * (768 + 3072)) == UNIT
+
+
+@pytest.mark.parametrize(("rank", "total"), [(1, 165_888), (2, 331_776), (8, 1_327_104)])
+def test_lora(rank: int, total: int, model: nn.Module) -> None:
+    assert params("lora", model, targets="all-linear", rank=rank) == (total, total)
+
+
+def test_lora_of_query_and_value(model: nn.Module) -> None:
+    assert params("lora", model) == (294_912, 294_912)
+
+
+def test_a_mean_rank_of_one(model: nn.Module) -> None:
+    """IncreLoRA has nothing to give then, AdaLoRA nothing to take away if it starts there."""
+    assert params("increlora", model, mean_rank=1) == (UNIT, UNIT)
+    assert params("adalora", model, mean_rank=1, start_ratio=1) == (UNIT, UNIT)
+    assert params("prilora", model, mean_rank=1, slope=0) == (UNIT, UNIT)
+
+
+def test_prilora_from_4_to_12(model: nn.Module) -> None:
+    assert params("prilora", model, mean_rank=8, slope=0.5) == (1_327_104, 1_327_104)
+    assert params("prilora", model, mean_rank=8, slope=-0.5) == (1_327_104, 1_327_104)
+    given = ranks(targets.shapes(model, "all-linear"), 8, 0.5)
+    assert list(given.values()) == [rank for rank in (4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12) for _ in range(6)]
+
+
+def greedy(sizes: list[int], budget: int, top_h: int, components: int) -> int:
+    """Parameters if the first layers of `sizes` are chosen at every allocation, a rank at a time."""
+    given = [1 for _ in sizes]
+    while sum(given) < budget:
+        for layer in range(min(top_h, len(sizes))):
+            for _ in range(components):
+                if sum(given) < budget:
+                    given[layer] += 1
+    return sum(size for size, rank in zip(sizes, given, strict=True) for _ in range(rank))
+
+
+@pytest.mark.parametrize(
+    ("settings", "components"),
+    [
+        ({}, 4),
+        ({"top_h": 13, "components": 5}, 5),
+        ({"mean_rank": 2.5, "top_h": 40}, 1),
+        ({"mean_rank": 3, "top_h": 100}, 1),
+    ],
+)
+def test_the_ends_of_increloras_range(settings: dict[str, Any], components: int, model: nn.Module) -> None:
+    fewest, most = params("increlora", model, **settings)
+    sizes = sorted(sum(shape) for shape in targets.shapes(model, "all-linear").values())
+    asked = {"mean_rank": 8, "top_h": 10} | settings
+    budget = int(72 * asked["mean_rank"] + 0.5)
+    assert fewest == greedy(sizes, budget, asked["top_h"], components)
+    assert most == greedy(sizes[::-1], budget, asked["top_h"], components)
+    assert fewest <= budget / 72 * UNIT <= most
+
+
+def test_increloras_range_at_mean_rank_8(model: nn.Module) -> None:
+    """All 504 ranks beyond the first 72 go to attention (768 + 768), or all to the feed-forward layers (768 + 3072)."""
+    assert params("increlora", model, mean_rank=8) == (UNIT + 504 * 1536, UNIT + 504 * 3840)
+    assert UNIT + 504 * 1536 < 1_327_104 < UNIT + 504 * 3840
+
+
+def test_adaloras_range_at_mean_rank_8(model: nn.Module) -> None:
+    """576 of 12 a layer: 48 attention layers are just enough; 24 feed-forward layers hold 288."""
+    assert params("adalora", model, mean_rank=8) == (576 * 1536, 288 * 3840 + 288 * 1536)
+
+
+@pytest.mark.parametrize(("ablation", "total"), [("none", 172_032), ("no-sharing", 147_456)])
+def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Module) -> None:
+    """Six of twelve a kind, and one that the others of the kind share."""
+    one = 8 * (768 + 768)
+    fewest, most = params("lora-drop", model, threshold=0.5, ablation=ablation)
+    shared = 2 if ablation == "none" else 0
+    assert most == total == (12 + shared) * one
+    assert fewest == (2 + shared) * one
+    assert params("lora-drop", model, threshold=1.0, ablation=ablation) == (294_912, 294_912)
+    kinds = groups(targets.shapes(model, "query,value"))
+    assert [len(members) for members in kinds.values()] == [12, 12]
