@@ -81,7 +81,8 @@ class RunContext:
         total_steps, warmup_steps: of this run.
         step: optimizer steps done.
         batch: the micro-batch of the training forward pass at hand: input_ids, attention_mask, ...
-        micro_batch, micro_batches: its number in the step, from 0, and how many the step has on this worker.
+        micro_batch, micro_batches: its number in the step, from 0, and how many the step has on this worker; 0: none,
+            and what passes is an example without weight.
         loss_scale: by how much gradients are too large during the backward pass (fp16), not afterwards.
         sum: add up the workers' values, in place.
         undo: called when the run is over: whoever puts hooks or modules on the model adds what takes them off.

@@ -18,8 +18,8 @@ from autorank.modeling.base import BaseModel
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.tasks.batches import collate
 from autorank.tasks.task import Split
+from autorank.training.hooks import MethodHooks
 from autorank.training.phase import Phase, Plan
-from autorank.training.run import MethodHooks
 
 SHAPES = {  # hidden, layers, heads, intermediate
     "minilm": (384, 6, 12, 1536),
@@ -72,9 +72,7 @@ def our_step(
     method = configure(name, settings(name, arguments))
     method.prepare(run)
     grouped = set(phase.optimizer.parameters)
-    phase.optimizer.add_group(
-        {n: p for n, p in base.model.named_parameters() if p.requires_grad and p not in grouped}
-    )
+    phase.optimizer.add_group({n: p for n, p in base.model.named_parameters() if p.requires_grad and p not in grouped})
     hooks = MethodHooks(method, run)
 
     def step(number: int) -> Tensor:

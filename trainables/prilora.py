@@ -78,23 +78,25 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         self._norms: Tensor | None = None  # n̄ of all features; none before the first step
         self._masks: list[Tensor] = []
         self._seen: tuple[Tensor, Tensor] | None = None
-        squares = self._sums[:-1].split(self._widths)
+        self._waiting: set[nn.Module] = set()  # layers that this forward pass has not reached yet
         if self.config.pruning:
-            for i, layer in enumerate(layers.values()):
-                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares[i])).remove)
+            for layer, squares in zip(layers.values(), self._sums[:-1].split(self._widths), strict=True):
+                run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares)).remove)
 
     def before_forward(self, run: RunContext) -> None:
         if run.micro_batch == 0:
             self._sums.zero_()
-        self._mask = run.batch["attention_mask"]
+        self._mask = run.batch["attention_mask"] * (run.micro_batches > 0)
         self._sums[-1] += self._mask.sum()
+        self._waiting = set(adapted(run.model).values())
 
     @torch.no_grad()
     def _watch(self, squares: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Add up the squares of a layer's input, batch x seq x in; anything else that passes is not made of tokens."""
+        """Add up the squares of a layer's input, batch x seq x in: the first, for positions may follow (DeBERTa)."""
         x = inputs[0]
-        if not layer.training or x.shape[:-1] != self._mask.shape:
+        if layer not in self._waiting or x.shape[:-1] != self._mask.shape:
             return
+        self._waiting.remove(layer)
         if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
             weights = self._mask.flatten().to(x.dtype)
             self._seen = x, (x.flatten(0, -2).square().t() @ weights).float()

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from autorank.errors import AutorankError
 from autorank.method import MethodConfig, RunContext
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.stacks import orthogonality
@@ -28,8 +29,15 @@ class TripletConfig(MethodConfig):
 
 
 def whole(mean_rank: float, layers: int) -> int:
-    """The total rank of a budget: the nearest whole number, halves up."""
-    return int(mean_rank * layers + 0.5)
+    """The total rank of a budget: the nearest whole number, halves up.
+
+    Raises:
+        AutorankError: that is none at all.
+    """
+    total = int(mean_rank * layers + 0.5)
+    if not total:
+        raise AutorankError(f"mean_rank {mean_rank:g} gives {layers} layers no rank at all; 1 would give each one.")
+    return total
 
 
 def draw(shape: tuple[int, int], rank: int, run: RunContext) -> tuple[Tensor, Tensor]:

@@ -57,16 +57,12 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
     """
     updates = _updates(model)
     users = Counter(id(update.B) for update in updates)
-    folded = {
-        id(vector)
-        for update in updates
-        for vector in (update.e, update.u)
-        if update.B.requires_grad and users[id(update.B)] == 1
-    }
-    counting = _counting(updates)
+    foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
+    gone = {id(vector) for update in foldable for vector in (update.e, update.u)}
+    exported = _counting(updates) | {id(update.B): update.folded()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in head and id(parameter) not in folded:
-            yield counting.get(id(parameter), parameter)
+        if parameter.requires_grad and name not in head and id(parameter) not in gone:
+            yield exported.get(id(parameter), parameter)
 
 
 def adapter_params(model: nn.Module, head: Collection[str] = ()) -> int:
@@ -110,13 +106,11 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     order = {update: index for index, update in enumerate(updates)}
     return {
         "layers": {
-            name: {"update": order[layer.update], "dropout": layer.dropout}
-            for name, layer in adapted(model).items()
+            name: {"update": order[layer.update], "dropout": layer.dropout} for name, layer in adapted(model).items()
         },
         "updates": described,
         "factors": [
-            {"shape": list(parts.get(id(factor), factor).shape), "trained": factor.requires_grad}
-            for factor in factors
+            {"shape": list(parts.get(id(factor), factor).shape), "trained": factor.requires_grad} for factor in factors
         ],
     }
 

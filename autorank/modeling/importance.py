@@ -33,9 +33,7 @@ class Importance:
     def __init__(self, updates: Sequence[LowRankUpdate]) -> None:
         self._updates = updates
         self._whole = False
-        self._handles = [
-            update.register_forward_hook(partial(self._forward, i)) for i, update in enumerate(updates)
-        ]
+        self._handles = [update.register_forward_hook(partial(self._forward, i)) for i, update in enumerate(updates)]
         self.watching = False
 
     def watch(self, micro_batches: int) -> None:

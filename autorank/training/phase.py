@@ -16,6 +16,7 @@ from autorank.errors import AutorankError
 from autorank.tasks.batches import collate, epoch_batches
 from autorank.tasks.task import Split
 from autorank.training import workers
+from autorank.training.hooks import Hooks
 from autorank.training.optimizer import GroupedAdamW
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
@@ -35,19 +36,6 @@ class Plan:
     max_grad_norm: float
     precision: str  # fp32, bf16 or fp16
     seed: int
-
-
-class Hooks:
-    """What happens around a step; nothing, unless a method's hooks are put here."""
-
-    def before_forward(self, batch: dict[str, Tensor], micro_batch: int, micro_batches: int) -> None: ...
-
-    def penalty(self) -> Tensor | None:
-        return None
-
-    def before_step(self) -> None: ...
-
-    def after_step(self) -> None: ...
 
 
 class Phase:
@@ -86,14 +74,13 @@ class Phase:
         self.model.train()
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
-        mine, weight = np.array_split(batch, workers.count())[workers.rank()], 1.0
-        if not len(mine):
-            mine, weight = batch[:1], 0.0  # fewer examples than workers: go along, for the others wait for this one
-        parts = np.array_split(mine, min(self.plan.accumulate, len(mine)))
-        for i, examples in enumerate(parts):
+        mine = np.array_split(batch, workers.count())[workers.rank()]
+        parts = np.array_split(mine, min(self.plan.accumulate, len(mine))) if len(mine) else []
+        # a worker without examples goes along with one that has no weight, for the others wait for it
+        for i, examples in enumerate(parts or [batch[:1]]):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
             hooks.before_forward(inputs, i, len(parts))
-            loss = self.loss(inputs) * (weight * len(examples) / len(batch))
+            loss = self.loss(inputs) * (len(examples) / len(batch) if parts else 0.0)
             total += loss.detach()
             self.scaler.scale(loss).backward()
         penalty = hooks.penalty()

@@ -175,6 +175,4 @@ class RowwiseAdamW:
         for saved in state:
             parameter = parameters[saved["name"]]
             values = {key: value.to(parameter.device) for key, value in saved["state"].items()}
-            self._factors[parameter] = _Factor(
-                saved["name"], parameter, saved["dim"], saved["weight_decay"], values
-            )
+            self._factors[parameter] = _Factor(saved["name"], parameter, saved["dim"], saved["weight_decay"], values)

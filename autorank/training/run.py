@@ -15,14 +15,15 @@ from torch import Tensor
 
 from autorank import method, tasks
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import RunContext
 from autorank.modeling import adapter_file, adapters, targets
 from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
 from autorank.tasks import metrics
 from autorank.tasks.batches import eval_batches
 from autorank.training import workers
-from autorank.training.phase import Hooks, Phase, Plan
+from autorank.training.hooks import Hooks, MethodHooks
+from autorank.training.phase import Phase, Plan
 from autorank.training.random_state import RandomState
 from autorank.training.workshop import Workshop, fingerprint
 
@@ -248,26 +249,6 @@ class TrainingRun:
             for undo in reversed(self._context.undo):
                 undo()
             self._base.reset(self.spec.training.seed)
-
-
-class MethodHooks(Hooks):
-    """A method's hooks, bound to its run."""
-
-    def __init__(self, method: AllocationMethod[Any], run: RunContext) -> None:
-        self.method, self.run = method, run
-
-    def before_forward(self, batch: dict[str, Tensor], micro_batch: int, micro_batches: int) -> None:
-        self.run.batch, self.run.micro_batch, self.run.micro_batches = batch, micro_batch, micro_batches
-        self.method.before_forward(self.run)
-
-    def penalty(self) -> Tensor | None:
-        return self.method.penalty(self.run)
-
-    def before_step(self) -> None:
-        self.method.before_step(self.run)
-
-    def after_step(self) -> None:
-        self.method.after_step(self.run)
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:
