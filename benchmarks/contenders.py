@@ -71,8 +71,7 @@ def our_step(
     )  # fmt: skip
     method = configure(name, settings(name, arguments))
     method.prepare(run)
-    grouped = set(phase.optimizer.parameters)
-    phase.optimizer.add_group({n: p for n, p in base.model.named_parameters() if p.requires_grad and p not in grouped})
+    phase.train_rest()
     hooks = MethodHooks(method, run)
 
     def step(number: int) -> Tensor:

@@ -9,19 +9,21 @@ its published code does it. What is ours says so.
      plus the means over its row of A and its column of B.
   3. After the warm-up the budget falls from the start total to the target on a cubic curve; every `interval` steps all
      triplets but the budget's best get e = 0. They go on training and may come back.
-  4. In the final phase the set is fixed.
+  4. In the final phase the set is fixed; where the budget was never lowered before, it is so at its start.
   5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the
      rank hurts).
 
-Ours: when the final phase begins, what is masked is dropped with its optimizer state (same function, less work), a
-layer's whole update if need be; the number kept is exact, ties going to the earlier triplet; masked triplets take no
-part in evaluations; phases are parts of the run, so nobody counts its steps by hand.
+Ours: when the final phase begins, what is masked is dropped with its optimizer state (the same function for less work,
+though γ then weighs on what is left alone), all of a layer if need be; the number kept is exact, ties going to the
+earlier triplet; masked triplets take no part in evaluations; phases are parts of the run, so nobody counts its steps
+by hand.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -31,28 +33,68 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.stacks import Stacks, gradient_rows, rows
+from autorank.modeling.stacks import Orthogonality, Stacks, gradient_rows, rows
 from autorank.modeling.targets import features, shapes
-from trainables.triplets import TripletConfig, new_triplet, penalty, whole
+from trainables.triplets import TripletConfig, new_triplet, whole
 
 
 class AdaLoRAConfig(TripletConfig):
     """AdaLoRA's settings."""
 
     start_ratio: float = Field(1.5, ge=1, description="start rank of every layer, in mean ranks; rounded up")
-    warm_up: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (0.09 to 0.17)")
-    final: float = Field(0.5, gt=0, lt=1, description="part of the run with fixed ranks (published: about a half)")
+    initial: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (0.09 to 0.17)")
+    final: float = Field(0.5, gt=0, lt=1, description="part of the run with fixed ranks (published: 0.52 to 0.58)")
     interval: int = Field(10, ge=1, description="steps between maskings (published: 1 to 100)")
 
     @model_validator(mode="after")
     def _falls(self) -> AdaLoRAConfig:
-        if self.warm_up + self.final >= 1:
-            raise ValueError(f"warm_up {self.warm_up:g} and final {self.final:g} leave nothing of the run between them")
+        if self.initial + self.final >= 1:
+            raise ValueError(f"initial {self.initial:g} and final {self.final:g} leave nothing of the run between them")
         return self
 
     @property
     def start_rank(self) -> int:
         return math.ceil(self.start_ratio * self.mean_rank - 1e-9)
+
+
+@dataclass(frozen=True)
+class Shrinking:
+    """The budget's way down: known before the first step.
+
+    Attributes:
+        start, target: total ranks.
+        initial: the last step before the budget falls.
+        fixed: the step after which the ranks are final.
+    """
+
+    start: int
+    target: int
+    initial: int
+    fixed: int
+
+    @classmethod
+    def plan(cls, config: AdaLoRAConfig, layers: int, total_steps: int) -> Shrinking:
+        """Raises AutorankError if the run is too short."""
+        initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
+        if not initial < fixed < total_steps:
+            raise AutorankError(
+                f"adalora has no step to lower its budget at: in a run of {total_steps} steps the initial phase "
+                f"({config.initial:g}) ends at step {initial} and the final phase ({config.final:g}) begins at step "
+                f"{fixed}. Train longer, or lower initial or final."
+            )
+        if config.interval >= total_steps:
+            raise AutorankError(
+                f"adalora's interval {config.interval} is longer than the run of {total_steps} steps. Train longer, or "
+                "lower interval."
+            )
+        return cls(config.start_rank * layers, whole(config.mean_rank, layers), initial, fixed)
+
+    def budget(self, step: int) -> int:
+        """Triplets that remain after this step (eq. 12)."""
+        if step <= self.initial:
+            return self.start
+        falling = max(0.0, 1 - (step - self.initial) / (self.fixed - self.initial))
+        return int(self.target + (self.start - self.target) * falling**3)
 
 
 class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
@@ -64,6 +106,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
 
     def prepare(self, run: RunContext) -> None:
+        Shrinking.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
         rank = self.config.start_rank
         for name, layer in run.layers.items():
             update = new_triplet(features(layer), rank, self.config.alpha / rank, run)
@@ -74,42 +117,24 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     def _begin(self, run: RunContext) -> None:
         """What the hooks work with; the model's updates are there already."""
-        config, layers = self.config, len(run.layers)
         self._updates = [layer.update for layer in adapted(run.model).values()]
-        self._start, self._target = config.start_rank * layers, whole(config.mean_rank, layers)
-        self._warm = int(config.warm_up * run.total_steps)
-        self._fixed = run.total_steps - int(config.final * run.total_steps)
-        if not self._warm < self._fixed < run.total_steps:
-            raise AutorankError(
-                f"adalora has no step to lower its budget at: in a run of {run.total_steps} steps the warm-up "
-                f"({config.warm_up:g}) ends at step {self._warm} and the final phase ({config.final:g}) begins at step "
-                f"{self._fixed}. Train longer, or lower warm_up or final."
-            )
-        if config.interval >= run.total_steps:
-            raise AutorankError(
-                f"adalora's interval {config.interval} is longer than the run of {run.total_steps} steps; lower it."
-            )
+        self._shrinking = Shrinking.plan(self.config, len(self._updates), run.total_steps)
+        self._orthogonality = Orthogonality()
         self._stacks = Stacks([(view.shape[0], view.shape[1]) for update in self._updates for view in rows(update)])
 
     def penalty(self, run: RunContext) -> Tensor | None:
-        return penalty(self.config, self._updates)
+        return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
     def after_step(self, run: RunContext) -> None:
-        if run.step > self._fixed:
-            return
-        if run.step < self._fixed:
+        if not self._sensitivity:
+            return  # the ranks are final
+        plan = self._shrinking
+        if run.step < plan.fixed:
             self._score()
-        if run.step == self._fixed or (run.step > self._warm and run.step % self.config.interval == 0):
-            self._mask(self.budget(run.step))
-        if run.step == self._fixed:
+        if run.step >= plan.fixed or (run.step > plan.initial and run.step % self.config.interval == 0):
+            self._mask(plan.budget(run.step))
+        if run.step >= plan.fixed:
             self._drop(run)
-
-    def budget(self, step: int) -> int:
-        """Triplets that remain after this step (eq. 12)."""
-        if step <= self._warm:
-            return self._start
-        falling = max(0.0, 1 - (step - self._warm) / (self._fixed - self._warm))
-        return int(self._target + (self._start - self._target) * falling**3)
 
     @torch.no_grad()
     def _score(self) -> None:
@@ -130,8 +155,8 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         ]
         parts = self._stacks.split(entries)
         scores = torch.cat([a + b + e for a, b, e in zip(parts[::3], parts[1::3], parts[2::3], strict=True)])
-        kept = torch.zeros_like(scores, dtype=torch.bool)
-        kept[scores.sort(descending=True, stable=True).indices[:budget]] = True
+        best = scores.sort(descending=True, stable=True).indices[:budget]
+        kept = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, best, True)
         for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
             assert update.e is not None
             update.active = active

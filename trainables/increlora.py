@@ -15,8 +15,9 @@ Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Param
 Ours: the total rank is met exactly (the code overshoots), ties go to the earlier layer, gradients of micro-batches are
 summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take
 no part in evaluations. Importance is measured from what passes through the layers (`modeling/importance.py`), and only
-in the steps before an allocation in which it still weighs (`score_window`): what is left out weighs 0.15% together, so
-that the allocation is the same unless scores are that close. `score_window: all` measures every step, as published.
+in the steps before an allocation in which it still weighs (`score_window`): what is left out moves Ī by about 0.15% of
+what it was, and U by about 1%, so that the allocation is the same unless scores are that close. `score_window: all`
+measures every step, as published.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.method import ASLEEP, CONSTANT, AllocationMethod, RunContext
+from autorank.modeling import rank_map
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.importance import Importance
 from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.stacks import Orthogonality
 from autorank.modeling.targets import features, shapes
-from trainables.lora import given_ranks
-from trainables.triplets import TripletConfig, draw, new_triplet, penalty, whole
+from trainables.triplets import TripletConfig, draw, new_triplet, whole
 
 RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
 NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
@@ -60,16 +62,16 @@ class IncreLoRAConfig(TripletConfig):
         "sqrt", description="importance is divided by √(in·out) (published code), in·out (paper) or 1"
     )
     score_window: int | Literal["all"] | None = Field(
-        None, description="steps before an allocation that are scored; none: those that still weigh; all (ours)"
+        None, description="steps scored before an allocation; none: those that still weigh (ours); all: every step"
     )
     scale: Literal["rank", "rank-preserving", "fixed"] = Field(
         "rank",
-        description="alpha / rank, so that growing shrinks what is there (published code); the same with e made "
-        "up for it; or alpha / 1 throughout (ours)",
+        description="rank: alpha / rank, so that growing shrinks what is there (published code); rank-preserving: with "
+        "e raised to make up for it (ours); fixed: alpha throughout (ours)",
     )
     advance_learning: bool = Field(True, description="table 2: reserves are trained before they are needed")
-    warmup: Literal["restart", "original", "constant"] = Field(
-        "restart", description="table 2: new components' schedule: their own, the run's, or none (as the code has it)"
+    schedule: Literal["restart", "original", "constant"] = Field(
+        "restart", description="table 2: new components' learning rate: a curve of its own, the run's, or a constant"
     )
     retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
 
@@ -80,6 +82,10 @@ class Growth:
 
     Attributes:
         budget: the total rank.
+        top_h: layers that grow at an allocation.
+        components: ranks that each of them gains.
+        interval: steps between allocations.
+        first: intervals before the first one.
         rounds: allocations.
     """
 
@@ -102,8 +108,9 @@ class Growth:
             raise AutorankError(
                 f"increlora cannot spend its budget in this run: {budget} ranks for {layers} layers take {rounds} "
                 f"allocations, the last after {intervals} intervals of {max(1, interval)} steps, and the run has "
-                f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g}) or interval, or raise "
-                f"top_h (now {config.top_h}), components (now {components}) or growth (now {config.growth:g})."
+                f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g})"
+                + (", lower interval" if config.interval else f", raise growth (now {config.growth:g})")
+                + f", or raise top_h (now {config.top_h}) or components (now {components})."
             )
         return cls(budget, top_h, components, interval, config.first, rounds)
 
@@ -139,7 +146,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
 
     def prepare(self, run: RunContext) -> None:
         if self.config.retrain:
-            for name, rank in given_ranks(self.config.retrain, run.layers).items():
+            for name, rank in rank_map.given(self.config.retrain, run.layers).items():
                 update = new_triplet(features(run.layers[name]), rank, self.config.alpha / rank, run)
                 attach(run.model, name, update, self.config.dropout)
             self._begin(run)
@@ -153,6 +160,8 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             if reserves:
                 update.active = torch.arange(1 + reserves, device=run.device) < 1
                 self._put_aside(run, update)
+                for factor in (update.A, update.B):
+                    run.optimizer.set_clock(factor, torch.arange(1, 1 + reserves), self._clock(run))
         self._begin(run)
 
     def _begin(self, run: RunContext, allocations: int = 0) -> None:
@@ -162,6 +171,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._uncertainty = torch.zeros(len(self._updates), device=run.device)
         self._scored = False
         self._allocations = allocations
+        self._orthogonality = Orthogonality()
         self._importance: Importance | None = None  # none: nothing is left to give
         if self.config.retrain:
             return
@@ -174,7 +184,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._norms = torch.tensor(sizes, device=run.device) ** power
 
     def penalty(self, run: RunContext) -> Tensor | None:
-        return penalty(self.config, self._updates)
+        return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
     def before_forward(self, run: RunContext) -> None:
         if self._importance is None or run.micro_batch > 0:
@@ -234,7 +244,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             update.e.data[:rank] *= (rank + gain) / rank
 
     def _clock(self, run: RunContext) -> int:
-        return {"restart": run.step, "original": 0, "constant": CONSTANT}[self.config.warmup]
+        return {"restart": run.step, "original": 0, "constant": CONSTANT}[self.config.schedule]
 
     def _reserve(self, run: RunContext, update: LowRankUpdate) -> None:
         """New reserves, behind all other components."""
@@ -276,7 +286,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         """Σ rank (in + out) when the smallest layers always grow, and when the largest do."""
         sizes = {name: sum(shape) for name, shape in shapes(model, config.targets).items()}
         if config.retrain:
-            total = sum(rank * sizes[name] for name, rank in given_ranks(config.retrain, sizes).items())
+            total = sum(rank * sizes[name] for name, rank in rank_map.given(config.retrain, sizes).items())
             return total, total
         growth = Growth.plan(config, len(sizes), total_steps=sys.maxsize)
         least, most = (growth.params(list(sizes.values()), sign) for sign in (-1, 1))

@@ -13,7 +13,6 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, MethodConfig, RunContext
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import attach
@@ -21,16 +20,16 @@ from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, shapes
 
 
-class LoRAConfig(MethodConfig):
-    """LoRA's settings."""
+class UniformConfig(MethodConfig):
+    """Settings of LoRA updates that all have one rank."""
 
     rank: int = Field(8, ge=1, description="rank of every update")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
 
-class PlainLoRAConfig(LoRAConfig):
-    """With ranks that another method found."""
+class LoRAConfig(UniformConfig):
+    """LoRA's settings."""
 
     retrain: Path | None = Field(None, description="a rank map (JSON) of another run, in place of one rank for all")
 
@@ -41,44 +40,26 @@ class LoRA(AllocationMethod[LoRAConfig]):
     name = "lora"
     summary = "One rank for every layer; the control"
     source = "Hu et al. 2021, arXiv 2106.09685"
-    Config: ClassVar[type[LoRAConfig]] = PlainLoRAConfig
+    Config: ClassVar[type[LoRAConfig]] = LoRAConfig
 
     def prepare(self, run: RunContext) -> None:
-        for name, rank in self._ranks(self.config, run.layers).items():
+        for name, rank in ranks(self.config, run.layers).items():
             update = new_update(features(run.layers[name]), rank, self.config.alpha, run)
             attach(run.model, name, update, self.config.dropout)
-
-    @staticmethod
-    def _ranks(config: LoRAConfig, layers: Collection[str]) -> dict[str, int]:
-        if isinstance(config, PlainLoRAConfig) and config.retrain:
-            return given_ranks(config.retrain, layers)
-        return dict.fromkeys(layers, config.rank)
 
     @classmethod
     def adapter_params(cls, config: LoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out)."""
         sizes = shapes(model, config.targets)
-        total = sum(rank * sum(sizes[name]) for name, rank in cls._ranks(config, sizes).items())
+        total = sum(rank * sum(sizes[name]) for name, rank in ranks(config, sizes).items())
         return total, total
+
+
+def ranks(config: LoRAConfig, layers: Collection[str]) -> dict[str, int]:
+    """One for all, or as a rank map gives them."""
+    return rank_map.given(config.retrain, layers) if config.retrain else dict.fromkeys(layers, config.rank)
 
 
 def new_update(shape: tuple[int, int], rank: int, alpha: float, run: RunContext) -> LowRankUpdate:
     """A fresh update for a layer of shape (in, out), drawn from the run's generator."""
     return LowRankUpdate.lora(*shape, rank, alpha, run.generator, run.device)
-
-
-def given_ranks(path: Path, layers: Collection[str]) -> dict[str, int]:
-    """The ranks in a rank map, in the order of `layers`; those of rank 0, or not in it, are left out.
-
-    Raises:
-        AutorankError: the map cannot be read, names a layer that is not among `layers`, or has no rank above 0.
-    """
-    ranks = rank_map.read(path)
-    if strange := [name for name in ranks if name not in layers]:
-        raise AutorankError(
-            f"The rank map {path} names {strange[0]!r}, which is none of the adapted layers. It must come from the "
-            "same model, and `targets` must name all its layers (all-linear does)."
-        )
-    if not any(ranks.values()):
-        raise AutorankError(f"The rank map {path} has no rank above 0.")
-    return {name: ranks[name] for name in layers if ranks.get(name)}

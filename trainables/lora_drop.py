@@ -28,16 +28,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import RunContext
+from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, kind, shapes
-from trainables.lora import LoRA, LoRAConfig, new_update
+from trainables.lora import UniformConfig, new_update
 
 QUANTILES = 10  # strata of a regression's labels (ours)
 
 
-class LoRADropConfig(LoRAConfig):
+class LoRADropConfig(UniformConfig):
     """LoRA-drop's settings; LoRA's are among them."""
 
     threshold: float = Field(0.9, gt=0, le=1, description="importance that the kept layers of a kind reach together")
@@ -52,14 +52,13 @@ class LoRADropConfig(LoRAConfig):
     )
 
 
-class LoRADrop(LoRA):
+class LoRADrop(AllocationMethod[LoRADropConfig]):
     """LoRA for the layers whose output matters, one shared LoRA a kind for the rest."""
 
     name = "lora-drop"
     summary = "Layers with large LoRA output keep their own LoRA, the rest share one"
     source = "Zhou et al. 2024, arXiv 2402.07721"
     Config: ClassVar[type[LoRADropConfig]] = LoRADropConfig
-    config: LoRADropConfig
 
     def prepare(self, run: RunContext) -> None:
         importance, probed = self._probe(run)
@@ -105,7 +104,7 @@ class LoRADrop(LoRA):
         from safetensors.torch import load_file, save_file
 
         file = run.cache / f"lora-drop-{self._probe_key(run)}.safetensors"
-        if file.exists():
+        if not run.sum(torch.tensor(float(not file.exists()), device=run.device)):  # every worker has it
             values = load_file(file, device=str(run.device))
         else:
             values = self._train_probe(run)
@@ -122,7 +121,8 @@ class LoRADrop(LoRA):
         return hashlib.sha256(json.dumps([run.key, run.seed, settings], sort_keys=True).encode()).hexdigest()[:32]
 
     def _train_probe(self, run: RunContext) -> dict[str, Tensor]:
-        super().prepare(run)
+        for name in run.layers:
+            attach(run.model, name, self._new(run, name), self.config.dropout)
         sample = stratified(run.labels, self.config.probe_ratio, run.seed)
         run.train_on(sample, self.config.probe_epochs)
         squares = output_squares(run, sample, self.config.tokens)
@@ -139,7 +139,7 @@ class LoRADrop(LoRA):
         return values
 
     @classmethod
-    def adapter_params(cls, config: LoRADropConfig, model: nn.Module) -> tuple[int, int]:  # type: ignore[override]
+    def adapter_params(cls, config: LoRADropConfig, model: nn.Module) -> tuple[int, int]:
         """Between one kept layer a kind and ⌈T·L⌉ of its L layers, which is needed when all matter alike."""
         fewest = most = 0
         for (_, shape), members in groups(shapes(model, config.targets)).items():

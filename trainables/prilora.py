@@ -9,14 +9,14 @@ layer's input. All else below is ours, and every constant an option; no result o
      mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
   2. n_j: root mean square of the input's feature j over the step's tokens, padding left out, before dropout;
      n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
-  3. Every `interval` steps, and at the last, the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become
-     zero: of each row, of each matrix, or of all. They may grow again until the next pruning, or not (`regrow`).
+  3. Every `interval` steps the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become zero: of each row, of
+     each matrix, or of all. They may grow again until the next pruning (`regrow`); what has grown again takes part in
+     training alone: evaluations, counts and the exported adapter have zeros there.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, MethodConfig, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.targets import block, features, shapes
 from trainables.lora import new_update
 
 
@@ -58,6 +58,11 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     Config: ClassVar[type[PRILoRAConfig]] = PRILoRAConfig
 
     def prepare(self, run: RunContext) -> None:
+        if self.config.pruning and self.config.interval >= run.total_steps:
+            raise AutorankError(
+                f"prilora would never prune: interval is {self.config.interval} and the run has {run.total_steps} "
+                "steps. Train longer, or lower interval."
+            )
         for name, rank in ranks(run.layers, self.config.mean_rank, self.config.slope).items():
             if rank:
                 update = new_update(features(run.layers[name]), rank, self.config.alpha, run)
@@ -66,17 +71,12 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
 
     def _begin(self, run: RunContext) -> None:
         """What the hooks work with; the model's updates are there already."""
-        if self.config.pruning and self.config.interval >= run.total_steps:
-            raise AutorankError(
-                f"prilora would prune once at most: interval is {self.config.interval} and the run has "
-                f"{run.total_steps} steps. Train longer, or lower interval."
-            )
         layers = adapted(run.model)
         self._updates = [layer.update for layer in layers.values()]
         self._widths = [update.A.shape[1] for update in self._updates]
         self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)  # of squares of all features, and of tokens
         self._norms: Tensor | None = None  # n̄ of all features; none before the first step
-        self._masks: list[Tensor] = []
+        self._prunings = 0
         self._seen: tuple[Tensor, Tensor] | None = None
         self._waiting: set[nn.Module] = set()  # layers that this forward pass has not reached yet
         if self.config.pruning:
@@ -84,6 +84,8 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
                 run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares)).remove)
 
     def before_forward(self, run: RunContext) -> None:
+        if not self.config.pruning:
+            return
         if run.micro_batch == 0:
             self._sums.zero_()
         self._mask = run.batch["attention_mask"] * (run.micro_batches > 0)
@@ -98,8 +100,8 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             return
         self._waiting.remove(layer)
         if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
-            weights = self._mask.flatten().to(x.dtype)
-            self._seen = x, (x.flatten(0, -2).square().t() @ weights).float()
+            with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
+                self._seen = x, x.flatten(0, -2).float().square().t() @ self._mask.flatten().float()
         squares += self._seen[1]
 
     def before_step(self, run: RunContext) -> None:
@@ -114,34 +116,41 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     def after_step(self, run: RunContext) -> None:
         if not self.config.pruning:
             return
-        done = run.step + 1
-        if done % self.config.interval == 0 or done == run.total_steps:
+        due = (run.step + 1) // self.config.interval
+        if due > self._prunings:
+            self._choose()
             self._prune()
-        elif self._masks:
-            self._apply()
+        elif due and not self.config.regrow:
+            self._prune()
+        self._prunings = due
 
     @torch.no_grad()
-    def _prune(self) -> None:
+    def _choose(self) -> None:
+        """Which entries count from now on."""
         assert self._norms is not None
         norms = self._norms.split(self._widths)
         importance = [update.A.abs() * norm for update, norm in zip(self._updates, norms, strict=True)]
-        self._masks = [mask.float() for mask in kept(importance, self.config)]
-        self._apply()
-        if self.config.regrow:
-            self._masks = []
+        for update, mask in zip(self._updates, masks(importance, self.config), strict=True):
+            update.mask = mask.to(update.A.dtype)
 
     @torch.no_grad()
-    def _apply(self) -> None:
-        torch._foreach_mul_([update.A for update in self._updates], self._masks)
+    def _prune(self) -> None:
+        pruned = [(update.A, update.mask) for update in self._updates if update.mask is not None]
+        torch._foreach_mul_([A for A, _ in pruned], [mask for _, mask in pruned])
 
     def state_dict(self) -> dict[str, Any]:
-        norms = None if self._norms is None else self._norms.clone()
-        return {"norms": norms, "masks": [mask.clone() for mask in self._masks]}
+        return {
+            "norms": None if self._norms is None else self._norms.clone(),
+            "prunings": self._prunings,
+            "masks": [None if update.mask is None else update.mask.clone() for update in self._updates],
+        }
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
         self._norms = None if state["norms"] is None else state["norms"].to(run.device).clone()
-        self._masks = [mask.to(run.device).clone() for mask in state["masks"]]
+        self._prunings = state["prunings"]
+        for update, mask in zip(self._updates, state["masks"], strict=True):
+            update.mask = None if mask is None else mask.to(run.device).clone()
 
     @classmethod
     def adapter_params(cls, config: PRILoRAConfig, model: nn.Module) -> tuple[int, int]:
@@ -158,7 +167,7 @@ def ranks(layers: Iterable[str], mean: float, slope: float) -> dict[str, int]:
     Raises:
         AutorankError: every rank would be 0.
     """
-    owners = {name: re.match(r".*?\.\d+(?=\.)", name)[0] for name in layers}  # type: ignore[index]
+    owners = {name: block(name) for name in layers}
     numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners.values()))}
     rising = linear(len(numbers), mean, slope)
     if not any(rising):
@@ -179,7 +188,7 @@ def linear(layers: int, mean: float, slope: float) -> list[int]:
     return rounded
 
 
-def kept(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
+def masks(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
     """Masks, True where an entry is not among the lowest share of its scope. importance: rank x in each."""
     if config.scope == "row":
         return [_highest(values, config.pruning) for values in importance]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -11,13 +9,12 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import MethodConfig, RunContext
 from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.stacks import orthogonality
 
 DEVIATION = 0.02  # of the normal distribution that A and B are drawn from; both papers' code
 
 
 class TripletConfig(MethodConfig):
-    """Settings of both methods; defaults as in both papers' scripts for MRPC."""
+    """Settings of both methods; alpha, γ and both memories as in both papers' scripts for MRPC."""
 
     targets: str = Field("all-linear", description="adapted layers: names, or all-linear")
     mean_rank: float = Field(8.0, gt=0, description="final rank, averaged over layers: the budget")
@@ -51,8 +48,3 @@ def new_triplet(shape: tuple[int, int], rank: int, scale: float, run: RunContext
     """A fresh update whose singular values are zero."""
     A, B = draw(shape, rank, run)
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), scale, nn.Parameter(torch.zeros(rank, device=run.device)))
-
-
-def penalty(config: TripletConfig, updates: Sequence[LowRankUpdate]) -> Tensor | None:
-    """γ times the mean distance of the factors from orthogonality."""
-    return config.orthogonality * orthogonality(updates) if config.orthogonality else None

@@ -69,6 +69,7 @@ class Importance:
     @torch.no_grad()
     def _backward(self, i: int, x: Tensor, g: Tensor) -> None:
         """x: ... x in, g: ... x out."""
+        g = g.float() if g.dtype == torch.float16 else g  # fp16's scaled gradients would overflow in the product
         self._passed[i].append((g.flatten(0, -2), x.flatten(0, -2).to(g.dtype)))
         self._open[i] -= 1
         if self._open[i]:

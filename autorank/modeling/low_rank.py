@@ -17,9 +17,9 @@
 Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
 share that factor. The base layer is only called, never read, so quantised layers work.
 
-A component is one row of A, one entry of e and one column of B. An update may hold some that take part in training
-alone: IncreLoRA's reserves, the triplets that AdaLoRA has masked but may bring back. They are in no evaluation, no
-count and no exported adapter.
+A component is one row of A, one entry of e and one column of B. An update may hold more than counts: IncreLoRA's
+reserves, triplets that AdaLoRA has masked but may bring back, entries of A that grow again after PRILoRA has pruned
+them. These take part in training alone: they are in no evaluation, no count and no exported adapter.
 """
 
 from __future__ import annotations
@@ -40,22 +40,26 @@ class LowRankUpdate(nn.Module):
         scale: s.
         e: rank, or None.
         u: out, or None.
-        active: rank, bool: the components that count, the others being there for training alone. None: all.
+        active: held, bool: the components that count. None: all.
+        mask: held x in, 1 where an entry of A counts, else 0. None: all do.
     """
 
     A: nn.Parameter
     B: nn.Parameter
     e: nn.Parameter | None
     u: nn.Parameter | None
+    active: Tensor | None
+    mask: Tensor | None
 
     def __init__(
         self, A: nn.Parameter, B: nn.Parameter, scale: float, e: nn.Parameter | None = None,
-        u: nn.Parameter | None = None, active: Tensor | None = None,
+        u: nn.Parameter | None = None, active: Tensor | None = None, mask: Tensor | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.A, self.B, self.e, self.u = A, B, e, u
         self.scale = scale
-        self.active = active
+        self.register_buffer("active", active, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
 
     @classmethod
     def lora(
@@ -90,7 +94,11 @@ class LowRankUpdate(nn.Module):
         return self._add(x, y)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        A, B, e = (self.A, self.B, self.e) if self.training else self.counting()
+        A, B = self.A if self.training or self.mask is None else self.A * self.mask, self.B
+        e: Tensor | None = self.e
+        if self.active is not None and not self.training:
+            # zeros, for to leave components out would wait until the GPU says how many there are
+            e = self.active.to(A.dtype) * (1 if e is None else e)
         # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
         down = F.linear(x, A if e is None else A * e[:, None])
         if self.u is not None:
@@ -100,10 +108,11 @@ class LowRankUpdate(nn.Module):
         return flat.view(y.shape)
 
     def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A, B and e of the components that count."""
+        """A, B and e of what counts."""
+        A = self.A if self.mask is None else self.A * self.mask
         if self.active is None:
-            return self.A, self.B, self.e
-        return self.A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
+            return A, self.B, self.e
+        return A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
 
     def output(self, x: Tensor) -> Tensor:
         """The update alone, ΔW x. x: ... x in -> ... x out."""
@@ -131,14 +140,14 @@ class LowRankUpdate(nn.Module):
         self._replace("B", self.B[:, components])
         if self.e is not None:
             self._replace("e", self.e[components])
-        if self.active is not None:
-            self.active = self.active[components]
+        self.active = None if self.active is None else self.active[components]
+        self.mask = None if self.mask is None else self.mask[components]
 
     @torch.no_grad()
     def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
         """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one.
 
-        They count at once, unless some components of the update do not: then these do not either.
+        They count at once, unless the update says which do (`active`): then these do not.
         """
         self._replace("A", torch.cat([self.A, A.to(self.A)]))
         self._replace("B", torch.cat([self.B, B.to(self.B)], dim=1))
@@ -148,6 +157,8 @@ class LowRankUpdate(nn.Module):
             self._replace("e", torch.cat([self.e, e.to(self.e)]))
         if self.active is not None:
             self.active = torch.cat([self.active, self.active.new_zeros(len(A))])
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(A.shape)])
 
     def _replace(self, factor: str, values: Tensor) -> None:
         parameter = getattr(self, factor)
@@ -170,7 +181,7 @@ class AdaptedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: ... x in -> ... x out."""
         y: Tensor = self.base(x)
-        if self.dropout and self.training:
+        if self.dropout and self.training and self.update.held:
             x = F.dropout(x, self.dropout)
         out: Tensor = self.update(x, y)
         return out

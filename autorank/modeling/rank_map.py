@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.modeling.targets import kind
+from autorank.modeling.targets import block, kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
 _SHOWN = 3  # mistakes that a message names
@@ -37,6 +36,23 @@ def read(path: Path) -> dict[str, int]:
             f"Put that right; {_REMEDY}"
         )
     return ranks
+
+
+def given(path: Path, layers: Collection[str]) -> dict[str, int]:
+    """The ranks in a rank map, in the order of `layers`; those of rank 0, or not in it, are left out.
+
+    Raises:
+        AutorankError: the map cannot be read, names a layer that is not among `layers`, or has no rank above 0.
+    """
+    ranks = read(path)
+    if unknown := [name for name in ranks if name not in layers]:
+        raise AutorankError(
+            f"The rank map {path} names {unknown[0]!r}, which is none of the adapted layers. It must come from the "
+            "same model, and `targets` must name all its layers (all-linear does)."
+        )
+    if not any(ranks.values()):
+        raise AutorankError(f"The rank map {path} has no rank above 0.")
+    return {name: ranks[name] for name in layers if ranks.get(name)}
 
 
 def write(path: Path, ranks: Mapping[str, int]) -> None:
@@ -70,8 +86,8 @@ def summary(ranks: Mapping[str, int]) -> str:
 
 def _halves(name: str) -> tuple[str, str]:
     """`encoder.layer.3` and `attention.self.query`; a name without a number has no first half."""
-    found = re.match(r"(.*?\.\d+)\.(.+)", name)
-    return (found[1], found[2]) if found else ("", name)
+    layer = block(name)
+    return layer, name.removeprefix(f"{layer}.")
 
 
 def _without_common_start(names: Sequence[str]) -> list[str]:

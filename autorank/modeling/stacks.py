@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from autorank.modeling.low_rank import LowRankUpdate
+
+KNOWN = 8  # widths whose places are remembered
 
 
 def rows(update: LowRankUpdate) -> list[Tensor]:
@@ -51,29 +52,43 @@ class Stacks:
         return [parts[i] for i in range(len(parts))]
 
 
-def orthogonality(updates: Sequence[LowRankUpdate]) -> Tensor:
+class Orthogonality:
     """Mean of ‖AAᵀ - I‖_F and ‖BᵀB - I‖_F over all factors of rank above 0 (AdaLoRA, eq. 4; not squared, as its code).
 
     Components that are there for training alone take part.
-
-    Returns:
-        A scalar whose gradient reaches every A and B.
     """
-    factors = [matrix for update in updates if update.held for matrix in rows(update)[:2]]
-    value: Tensor = _Orthogonality.apply(*factors)
-    return value
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, updates: Sequence[LowRankUpdate]) -> Tensor:
+        """A scalar whose gradient reaches every A and B."""
+        factors = [matrix for update in updates if update.held for matrix in rows(update)[:2]]
+        value: Tensor = _Orthogonality.apply(self._place, *factors)
+        return value
+
+    def _place(self, lengths: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Where rows stand in the padded stack, and the units they are to reach: matrices x longest x longest."""
+        if (key := tuple(lengths)) not in self._places:
+            if len(self._places) >= KNOWN:
+                self._places.clear()  # ranks have changed
+            longest = max(lengths)
+            place = torch.cat([torch.arange(n) + i * longest for i, n in enumerate(lengths)])
+            there = torch.zeros(len(lengths) * longest).index_fill_(0, place, 1.0)
+            self._places[key] = place.to(device), torch.diag_embed(there.view(-1, longest)).to(device)
+        return self._places[key]
 
 
 class _Orthogonality(torch.autograd.Function):
     """Padded to the longest matrix of a width, so that a few batched products do for all, backward included."""
 
     @staticmethod
-    def forward(ctx: Any, *matrices: Tensor) -> Tensor:
+    def forward(ctx: Any, places: Callable[..., tuple[Tensor, Tensor]], *matrices: Tensor) -> Tensor:
         stacks = Stacks([(m.shape[0], m.shape[1]) for m in matrices])
         total = torch.zeros((), device=matrices[0].device)
         gradients = []
         for lengths, matrix in zip(stacks.lengths, stacks.stack(matrices), strict=True):
-            place, unit = _places(tuple(lengths), matrix.device)
+            place, unit = places(lengths, matrix.device)
             padded = matrix.new_zeros(len(lengths) * max(lengths), matrix.shape[1]).index_copy_(0, place, matrix)
             padded = padded.view(len(lengths), max(lengths), -1)
             off = torch.baddbmm(unit, padded, padded.mT, beta=-1)
@@ -85,14 +100,5 @@ class _Orthogonality(torch.autograd.Function):
         return total / len(matrices)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch._foreach_mul(list(ctx.saved_tensors), gradient))
-
-
-@lru_cache(maxsize=16)
-def _places(lengths: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where rows stand in the padded stack, and the units they are to reach: matrices x longest x longest."""
-    longest = max(lengths)
-    place = torch.cat([torch.arange(n) + i * longest for i, n in enumerate(lengths)])
-    there = torch.zeros(len(lengths) * longest).index_fill_(0, place, 1.0)
-    return place.to(device), torch.diag_embed(there.view(-1, longest)).to(device)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *torch._foreach_mul(list(ctx.saved_tensors), gradient)

@@ -24,6 +24,12 @@ def kind(name: str) -> str:
     return re.sub(r"\.\d+\.", ".", name)
 
 
+def block(name: str) -> str:
+    """The numbered block that a layer is in: its name up to its first number (`encoder.layer.3`); `` if in none."""
+    found = re.match(r".*?\.\d+(?=\.)", name)
+    return found[0] if found else ""
+
+
 def features(layer: nn.Module) -> tuple[int, int]:
     """(in, out) of a linear layer; transformers' Conv1D (GPT-2) keeps its weight as in x out."""
     if hasattr(layer, "in_features"):

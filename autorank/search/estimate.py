@@ -98,22 +98,22 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources) -> Estima
     data = prepare(spec.train)
     training = spec.train.training
     batch = training.batch_size or data.task.batch_size
-    threads = torch.get_num_threads()
-    torch.set_num_threads(each.cpus)
-    try:
-        step, preparation = _timed(spec, batch)
-    finally:
-        torch.set_num_threads(threads)
     examples, scored = len(data.train), sum(map(len, data.validation.values()))
     per_epoch = math.ceil(examples / batch)
     steps = training.steps or (training.epochs or data.task.epochs) * per_epoch
+    threads = torch.get_num_threads()
+    torch.set_num_threads(each.cpus)
+    try:
+        step, preparation = _timed(spec, batch, steps)
+    finally:
+        torch.set_num_threads(threads)
     evaluations = math.ceil(steps / (training.eval_every or per_epoch))
     trial = steps * step + evaluations * scored / batch * step * FORWARD
     trial += preparation * examples / min(examples, TIMED)
     return Estimate(parameter_range(spec), step, trial, math.ceil(trials / each.concurrency) * trial, steps)
 
 
-def _timed(spec: SearchSpec, batch: int) -> tuple[float, float]:
+def _timed(spec: SearchSpec, batch: int, steps: int) -> tuple[float, float]:
     """Seconds of a step, and of preparing on `TIMED` examples."""
     from autorank.training.run import TrainingRun
     from autorank.training.workshop import Workshop
@@ -121,17 +121,17 @@ def _timed(spec: SearchSpec, batch: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as probes:  # a probe found in the cache would cost nothing
         workshop = Workshop(probes=Path(probes))
         for rate in (1e-6, 2e-6):  # the first run loads and warms up
-            run = TrainingRun(_small(spec, rate), workshop)
+            run = TrainingRun(_small(spec, steps, rate), workshop)
             laps = [_lap(run) for _ in range(3)]
             run.release()
     return min(laps[1:]) / (CHUNK + SCORED / batch * FORWARD), max(0.0, laps[0] - min(laps[1:]))
 
 
-def _small(spec: SearchSpec, rate: float) -> TrainSpec:
-    """The base run at the largest corner, cut short."""
+def _small(spec: SearchSpec, steps: int, rate: float) -> TrainSpec:
+    """The base run at the largest corner, on few examples."""
     most = [high for _, high in _bounds(spec)]
     settings = spec.train.settings | corners(spec.space)[most.index(max(most))]
-    task = spec.train.task
+    task, training = spec.train.task, spec.train.training
     cut = {
         "max_train_examples": min(task.max_train_examples or TIMED, TIMED),
         "max_eval_examples": min(task.max_eval_examples or SCORED, SCORED),
@@ -140,7 +140,8 @@ def _small(spec: SearchSpec, rate: float) -> TrainSpec:
         update={
             "settings": settings | {"learning_rate": rate},
             "task": task.model_copy(update=cut),
-            "training": spec.train.training.model_copy(update={"steps": 3 * CHUNK, "eval_every": CHUNK}),
+            # as many steps as a trial has, though few are made: schedules depend on them
+            "training": training.model_copy(update={"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK}),
         }
     )
 

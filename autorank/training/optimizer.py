@@ -146,5 +146,5 @@ class GroupedAdamW:
         assert self._adamw is not None
         for name, moments in state["moments"].items():
             parameter = parameters[name]
-            self._adamw.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+            self._adamw.state[parameter] = {key: value.to(parameter.device).clone() for key, value in moments.items()}
         self._rowwise.load_state_dict(state["rowwise"], parameters)

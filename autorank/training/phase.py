@@ -60,6 +60,12 @@ class Phase:
         self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "fp16")
         self._epoch: tuple[int, list[np.ndarray]] | None = None
 
+    def train_rest(self) -> None:
+        """Give a group to all that trains and has none yet."""
+        grouped = set(self.optimizer.parameters)
+        rest = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p not in grouped}
+        self.optimizer.add_group(rest)
+
     def batch(self, step: int) -> np.ndarray:
         """The examples of this step: known from the step alone, so a run can go on anywhere. indices: batch."""
         epoch, position = divmod(step, self.steps_per_epoch)

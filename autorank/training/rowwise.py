@@ -174,5 +174,5 @@ class RowwiseAdamW:
         self._factors, self._stacks = {}, None
         for saved in state:
             parameter = parameters[saved["name"]]
-            values = {key: value.to(parameter.device) for key, value in saved["state"].items()}
+            values = {key: value.to(parameter.device).clone() for key, value in saved["state"].items()}
             self._factors[parameter] = _Factor(saved["name"], parameter, saved["dim"], saved["weight_decay"], values)

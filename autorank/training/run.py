@@ -117,9 +117,7 @@ class TrainingRun:
         assert self._context is not None
         self._method.prepare(self._context)
         self._base.check_unfrozen()
-        grouped = set(self._phase.optimizer.parameters)
-        trained = {name: p for name, p in self._base.model.named_parameters() if p.requires_grad and p not in grouped}
-        self._phase.optimizer.add_group(trained)
+        self._phase.train_rest()
 
     def _plan(self) -> Plan:
         task, asked = self._data.task, self.spec.training
@@ -139,6 +137,8 @@ class TrainingRun:
     def _train_step(self) -> None:
         assert self._context is not None
         self._context.step = self.step
+        trained = sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
+        self._peak_trainable = max(self._peak_trainable, trained)
         self._losses.append(self._phase.step(self.step, self._hooks))
         self.step += 1
 
@@ -152,8 +152,6 @@ class TrainingRun:
 
     def _describe(self, scores: dict[str, float]) -> Evaluation:
         model = self._base.model
-        trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        self._peak_trainable = max(self._peak_trainable, trainable)
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []
         if not math.isfinite(train_loss):
@@ -182,8 +180,8 @@ class TrainingRun:
         seed = self.spec.training.seed
         plan = Plan(**(self._plan().__dict__ | {"epochs": epochs, "steps": None}))
         phase = self._make_phase(examples, plan)
-        phase.optimizer.add_group({n: p for n, p in self._base.model.named_parameters() if p.requires_grad})
-        with RandomState(seed, self._workshop.device).active():
+        phase.train_rest()
+        with RandomState(seed + workers.rank(), self._workshop.device).active():
             for step in range(phase.total_steps):
                 phase.step(step, Hooks())
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.stacks import Stacks, orthogonality, rows
+from autorank.modeling.stacks import Orthogonality, Stacks, rows
 
 SHAPES = [(4, 6, 2), (6, 4, 3), (4, 4, 1), (6, 6, 0)]  # in, out, rank
 
@@ -30,7 +30,7 @@ def test_splitting_is_the_inverse_of_stacking() -> None:
 
 def test_the_penalty_and_its_gradient_are_autograds() -> None:
     ours, plain = updates(), updates()
-    value = orthogonality(ours)
+    value = Orthogonality()(ours)
     norms = [
         torch.linalg.norm(gram - torch.eye(len(gram)))
         for update in plain
@@ -49,6 +49,6 @@ def test_the_penalty_and_its_gradient_are_autograds() -> None:
 
 def test_an_orthogonal_factor_has_no_gradient() -> None:
     update = LowRankUpdate(nn.Parameter(torch.eye(2, 4)), nn.Parameter(torch.eye(6, 2)), 1.0)
-    value = orthogonality([update])
+    value = Orthogonality()([update])
     value.backward()
     assert value == 0 and not update.A.grad.any() and not update.B.grad.any()  # type: ignore[union-attr]

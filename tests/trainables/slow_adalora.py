@@ -32,7 +32,7 @@ class SlowAdaLoRA(SlowTraining):
         self.rank = math.ceil(s["start_ratio"] * s["mean_rank"])
         self.scale = float(s["alpha"]) / self.rank  # whatever is masked
         self.target = math.floor(s["mean_rank"] * len(self.layers) + 0.5)
-        self.t_init = int(s["warm_up"] * self.total_steps)
+        self.t_init = int(s["initial"] * self.total_steps)
         self.t_drop = self.total_steps - int(s["final"] * self.total_steps)
         self.A: dict[str, nn.Parameter] = {}
         self.B: dict[str, nn.Parameter] = {}

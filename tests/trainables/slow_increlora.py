@@ -13,9 +13,10 @@ from tests.trainables.slow import SlowLinear, SlowTraining
 
 DEFAULTS = {
     "components": None, "interval": None, "growth": 0.4, "first": 2, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85,
-    "beta2": 0.85, "score_norm": "sqrt", "scale": "rank", "advance_learning": True, "warmup": "restart",
+    "beta2": 0.85, "score_norm": "sqrt", "scale": "rank", "advance_learning": True, "schedule": "restart",
 }  # fmt: skip
 RESERVE = 1e-5
+RESERVED = -1  # the first reserves train from step 0, yet are later components to the ablations of the schedule
 
 
 @dataclass(eq=False)
@@ -47,14 +48,17 @@ class SlowIncreLoRA(SlowTraining):
         self.interval = s["interval"] or self._interval()
         self.active: dict[str, list[Component]] = {}
         self.reserve: dict[str, list[Component]] = {}
-        fresh = []
+        fresh, later = [], []
         for name, layer in self.layers.items():
             made = self._draw(layer, 1 + (self.components if s["advance_learning"] else 0), RESERVE)
             made[0].e.data.zero_()
             made[0].e.requires_grad_(True)
             self.active[name], self.reserve[name] = made[:1], made[1:]
-            fresh += [made[0].e] + [factor for c in made for factor in (c.a, c.b)]
+            fresh += [made[0].e, made[0].a, made[0].b]
+            later += [factor for c in made[1:] for factor in (c.a, c.b)]
         self.train(fresh, start=0)
+        if later:
+            self.train(later, start=RESERVED)
         self.smoothed = dict.fromkeys(self.layers, 0.0)
         self.uncertainty = dict.fromkeys(self.layers, 0.0)
         self.allocations: list[tuple[int, dict[str, int]]] = []
@@ -117,9 +121,9 @@ class SlowIncreLoRA(SlowTraining):
 
     def factor(self, step: int, start: int) -> float:
         """`start` is where the group begins to train; what that means for its learning rate, a setting."""
-        if start == 0 or self.settings["warmup"] == "restart":
-            return super().factor(step, start)
-        return 1.0 if self.settings["warmup"] == "constant" else super().factor(step, 0)
+        if start == 0 or self.settings["schedule"] == "restart":
+            return super().factor(step, 0 if start == RESERVED else start)
+        return 1.0 if self.settings["schedule"] == "constant" else super().factor(step, 0)
 
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         if self.total >= self.target:

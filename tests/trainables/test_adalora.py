@@ -13,12 +13,12 @@ from tests.trainables import slow
 from tests.trainables.slow_adalora import SlowAdaLoRA
 
 STEPS = 50
-SETTINGS = {"mean_rank": 2, "start_ratio": 1.5, "warm_up": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
+SETTINGS = {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
     "a mean that is no integer": ({"mean_rank": 1.7, "start_ratio": 2}, {}),
     "some layers end with nothing": ({"mean_rank": 0.5, "start_ratio": 4, "learning_rate": 3e-2}, {}),
-    "every step, no warm-up": ({"interval": 1, "warm_up": 0.0}, {}),
+    "every step, no warm-up": ({"interval": 1, "initial": 0.0}, {}),
     "other averages": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {}),
     "micro-batches": ({}, {"accumulate": 2}),
     "weight decay": ({"interval": 3}, {"weight_decay": 0.1}),

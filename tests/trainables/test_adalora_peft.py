@@ -22,7 +22,7 @@ from tests.trainables import slow
 from tests.trainables.slow_adalora import SlowAdaLoRA
 
 STEPS = 50
-SETTINGS = {"mean_rank": 2, "start_ratio": 2.0, "warm_up": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
+SETTINGS = {"mean_rank": 2, "start_ratio": 2.0, "initial": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
 DROP = STEPS - int(0.3 * STEPS)
 
 

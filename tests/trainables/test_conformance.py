@@ -86,12 +86,12 @@ METHODS = {
         short={"interval": 6},
     ),
     "adalora": Case(
-        {"mean_rank": 1, "start_ratio": 3, "warm_up": 0.1, "final": 0.3, "interval": 2, "dropout": 0.1},
+        {"mean_rank": 1, "start_ratio": 3, "initial": 0.1, "final": 0.3, "interval": 2, "dropout": 0.1},
         shrunk,
         stops=(2, 9, 17, 18, 20),
         spare=(9, 17),
         emptied=True,
-        refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "warm_up": 1, "interval": 0, "beta2": -0.1},
+        refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "initial": 1, "interval": 0, "beta2": -0.1},
         short={"final": 0.03},
     ),
     "prilora": Case(
@@ -104,7 +104,7 @@ METHODS = {
 }
 PENALISED = [name for name in METHODS if "orthogonality" in method.find(name).Config.model_fields]
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "increlora that draws what it activates": ("increlora", {"advance_learning": False, "warmup": "constant"}),
+    "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),
     "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),

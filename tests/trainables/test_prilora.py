@@ -23,7 +23,7 @@ from autorank.training import workers
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import tiny
-from trainables.prilora import kept, linear, ranks
+from trainables.prilora import linear, masks, ranks
 
 # Ranks
 
@@ -75,10 +75,10 @@ def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
     draw = torch.Generator().manual_seed(0)
     importance = [torch.rand(rank, width, generator=draw) * (1 + rank) for rank, width in ((3, 10), (1, 7), (4, 10))]
     config = configure("prilora", {"scope": scope, "pruning": pruning}).config
-    masks = kept(importance, config)
-    assert [mask.shape for mask in masks] == [values.shape for values in importance]
+    found = masks(importance, config)
+    assert [mask.shape for mask in found] == [values.shape for values in importance]
     groups: dict[Any, list[tuple[float, bool]]] = defaultdict(list)
-    for m, (values, mask) in enumerate(zip(importance, masks, strict=True)):
+    for m, (values, mask) in enumerate(zip(importance, found, strict=True)):
         for row in range(len(values)):
             group = {"row": (m, row), "matrix": m, "global": 0}[scope]
             groups[group] += zip(values[row].tolist(), mask[row].tolist(), strict=True)
@@ -89,7 +89,7 @@ def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
 
 def test_equal_importances_lose_the_share_exactly() -> None:
     config = configure("prilora", {"scope": "row", "pruning": 0.5}).config
-    (mask,) = kept([torch.zeros(3, 8)], config)
+    (mask,) = masks([torch.zeros(3, 8)], config)
     assert mask.sum(1).tolist() == [4, 4, 4]
 
 
@@ -258,10 +258,23 @@ def test_pruned_entries_grow_again_until_the_next_pruning(made: Path) -> None:
         if evaluation.step in (5, 9):  # the step after a pruning
             grown = [name for name in after if (before[name] & ~after[name]).any()]
             assert len(grown) == len(after)
-        nonzero = sum(int((~mask).sum()) for mask in after.values())
-        B = [layer.update.B for layer in adapters.adapted(run._base.model).values()]
-        assert evaluation.nonzero_params == nonzero + sum(int(b.count_nonzero()) for b in B)
-    assert found == {step: step in (4, 8, 10) for step in range(1, 11)}  # the last step prunes too
+        layers = adapters.adapted(run._base.model)
+        held = sum(after[name].numel() for name in layers)
+        B = sum(int(layer.update.B.count_nonzero()) for layer in layers.values())
+        # what has grown again takes part in training alone
+        assert evaluation.nonzero_params == (held if evaluation.step < 4 else held // 2) + B
+    assert found == {step: step in (4, 8) for step in range(1, 11)}
+
+
+def test_what_has_grown_again_takes_no_part_in_evaluations(made: Path) -> None:
+    run = opened(made, {"interval": 4}, steps=6)
+    list(run)
+    x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
+    update = next(iter(adapters.adapted(run._base.model).values())).update
+    assert update.mask is not None and (update.A.detach() != 0)[update.mask == 0].any()
+    expected = y + x @ (update.scale * update.B @ (update.A * update.mask)).T
+    torch.testing.assert_close(update.eval()(x, y), expected)
+    assert not torch.allclose(update.train()(x, y), expected)
 
 
 def test_pruned_entries_stay_zero_if_they_may_not_grow(made: Path) -> None:
@@ -271,7 +284,7 @@ def test_pruned_entries_stay_zero_if_they_may_not_grow(made: Path) -> None:
         assert half(after) == (evaluation.step >= 4)
         if any(not torch.equal(before[name], after[name]) for name in after):
             changed.add(evaluation.step)
-    assert 4 in changed and changed <= {4, 8, 10}
+    assert 4 in changed and changed <= {4, 8}
 
 
 def test_no_pruning_leaves_the_run_alone(made: Path) -> None:
@@ -290,7 +303,11 @@ def test_the_exported_adapter_has_exactly_the_zeros(made: Path, tmp_path: Path) 
     export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
     ours = load_file(tmp_path / "adapter.safetensors")
     theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
-    final = zeros(run)
+    final = {
+        name: layer.update.mask == 0
+        for name, layer in adapters.adapted(run._base.model).items()
+        if layer.update.mask is not None
+    }
     assert len(final) == 6 * (tiny.LAYERS - 1) and half(final)  # the first layer has rank 0
     for name, zero in final.items():
         assert torch.equal(ours[f"{name}.update.A"] == 0, zero)

@@ -25,7 +25,7 @@ WORKERS = 2
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
     "increlora": {"mean_rank": 3, "top_h": 5, "components": 2, "interval": 2},
-    "adalora": {"mean_rank": 1, "start_ratio": 3, "warm_up": 0.1, "final": 0.3, "interval": 2},
+    "adalora": {"mean_rank": 1, "start_ratio": 3, "initial": 0.1, "final": 0.3, "interval": 2},
     "prilora": {"mean_rank": 2, "interval": 4},
 }
 BATCH = 8
