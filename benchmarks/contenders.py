@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from autorank.tasks.batches import collate
 from autorank.tasks.task import Split
 from autorank.training.hooks import MethodHooks
 from autorank.training.phase import Phase, Plan
+from trainables.increlora import Growth, IncreLoRAConfig
 
 SHAPES = {  # hidden, layers, heads, intermediate
     "minilm": (384, 6, 12, 1536),
@@ -27,7 +29,8 @@ SHAPES = {  # hidden, layers, heads, intermediate
     "deberta-v3-base": (768, 12, 12, 3072),
 }
 CONTROL, PEFT_ADALORA = "peft lora", "peft adalora"
-PUBLISHED = {"steps": 3450, "interval": 100, "scored": 40, "spent": 0.4}  # IncreLoRA's MRPC script
+SCORED = 13 * 40 / 3450  # part of the steps, in IncreLoRA's published schedule for MRPC with a window of 40
+METHODS = ["lora", "prilora", "adalora", "increlora"]
 ALPHA = 16.0
 Step = Callable[[int], Tensor]
 
@@ -53,10 +56,21 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     if name == "lora":
         return common | {"rank": arguments.rank}
     common["mean_rank"] = arguments.rank
-    shrunk = arguments.steps / PUBLISHED["steps"]
     if name == "increlora":
-        return common | {"growth": PUBLISHED["spent"], "score_window": max(1, round(PUBLISHED["scored"] * shrunk))}
+        common["score_window"] = math.ceil(SCORED * arguments.steps / allocations(arguments))
     return common
+
+
+def allocations(arguments: argparse.Namespace) -> int:
+    """IncreLoRA's, with its defaults."""
+    layers = len(targets.find(random_base(arguments.shape, "fp32").model, arguments.targets))
+    return Growth.plan(IncreLoRAConfig(mean_rank=arguments.rank), layers, arguments.steps).rounds
+
+
+def scored(arguments: argparse.Namespace) -> float:
+    """Part of the steps that IncreLoRA scores."""
+    rounds = allocations(arguments)
+    return rounds * math.ceil(SCORED * arguments.steps / rounds) / arguments.steps
 
 
 def our_step(
@@ -166,6 +180,8 @@ def random_base(shape: str, precision: str) -> BaseModel:
                 pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0,
             )
         )  # fmt: skip
+    elif shape.startswith("roberta"):
+        model = t.RobertaForSequenceClassification(t.RobertaConfig(**common, vocab_size=50265))
     else:
         model = t.BertForSequenceClassification(t.BertConfig(**common))
     head = tuple(name for name, _ in model.named_parameters() if name.startswith("classifier."))

@@ -4,17 +4,20 @@
 
 Every method runs with its defaults, on all linear layers, at one mean rank. Rates are doublings around 1e-3, from half
 to twice that and on in the direction of the best until it has a worse one on both sides; a rate is judged by its last
-evaluation on seed 0. The table is of other seeds. Finished runs are in `--out` and are not run again.
+evaluation on seed 0, and one that diverges is the worst. The table is of other seeds, on the same validation split.
+Finished runs are in `--out` and are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
 
+from autorank.errors import AutorankError
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
@@ -32,7 +35,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="2 or more")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
@@ -53,7 +56,8 @@ def tune(arguments: argparse.Namespace, workshop: Workshop, method: str) -> floa
     wanted = [0, -1, 1]
     while wanted:
         for power in wanted:
-            scores[power] = train(arguments, workshop, method, MIDDLE * 2.0**power, seed=0)[-1]["score"]
+            evaluations = train(arguments, workshop, method, MIDDLE * 2.0**power, seed=0)
+            scores[power] = evaluations[-1]["score"] if evaluations else -math.inf
         best = max(scores, key=lambda power: scores[power])
         wanted = [p for p in (best - 1, best + 1) if p not in scores and abs(p) <= FARTHEST]
     return MIDDLE * 2.0**best
@@ -62,7 +66,7 @@ def tune(arguments: argparse.Namespace, workshop: Workshop, method: str) -> floa
 def train(
     arguments: argparse.Namespace, workshop: Workshop, method: str, rate: float, seed: int
 ) -> list[dict[str, Any]]:
-    """All evaluations of a run; from `--out` if it is there."""
+    """All evaluations of a run, none if it diverges; from `--out` if it is there."""
     rank = "rank" if method.startswith("lora") else "mean_rank"
     spec = TrainSpec(
         task=TaskSpec(name=arguments.task, data=arguments.data),
@@ -78,13 +82,17 @@ def train(
             if done["spec"] == key:
                 return list(done["evaluations"])
     run = TrainingRun(spec, workshop)
-    evaluations = [evaluation.to_dict() for evaluation in run]
+    try:
+        evaluations = [evaluation.to_dict() for evaluation in run]
+    except AutorankError as error:
+        print(error)
+        evaluations = []
     run.release()
     with arguments.out.open("a") as out:
         out.write(json.dumps({"spec": key, "evaluations": evaluations}) + "\n")
-    last = evaluations[-1]
-    print(f"{method} {rate:g} seed {seed}: {last['score']:.4f} with {last['adapter_params']:,} parameters in "
-          f"{last['seconds']:.0f} s", flush=True)  # fmt: skip
+    for last in evaluations[-1:]:
+        print(f"{method} {rate:g} seed {seed}: {last['score']:.4f} with {last['adapter_params']:,} parameters in "
+              f"{last['seconds']:.0f} s", flush=True)  # fmt: skip
     return evaluations
 
 

@@ -6,8 +6,10 @@ import os
 
 import pytest
 
+from autorank.method import names
 from autorank.modeling import targets
 from autorank.modeling.base import meta_model
+from autorank.search import space
 from autorank.search.estimate import estimate, parameter_range
 from autorank.search.resources import Resources
 from autorank.search.trainable import train_spec
@@ -57,3 +59,13 @@ def test_the_estimate(spec):
     assert 0 < cost.seconds_per_step < cost.seconds_per_trial
     assert cost.seconds == pytest.approx(3 * cost.seconds_per_trial)  # 5 trials, 2 at once
     assert os.environ["AUTORANK_CACHE"] == before
+
+
+@pytest.mark.parametrize("method", names())
+def test_every_methods_own_space_can_be_timed(spec, method):
+    """Schedules are those of whole trials, not of the few steps that are timed."""
+    own = space.load(method)
+    training = spec.train.training.model_copy(update={"epochs": 40})
+    train = spec.train.model_copy(update={"method": method, "settings": own.fixed, "training": training})
+    cost = estimate(SearchSpec(name="own", train=train, space=own.ranges), trials=1, each=Resources(1, 1, 0))
+    assert cost.steps == 160 and cost.seconds_per_step > 0
