@@ -23,7 +23,7 @@ import time
 import torch
 from contenders import CONTROL, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
 
-ALONE = 40  # steps of a process that measures memory: a whole schedule
+ALONE = 50  # steps of a process that measures memory: a whole schedule
 
 
 def main() -> None:
