@@ -14,11 +14,11 @@ comparison. Peak memory is of a process of its own for each: of the GPU, or of t
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import torch
 from contenders import CONTROL, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
@@ -95,7 +95,8 @@ def measure_memory(arguments: argparse.Namespace) -> None:
     if device.type == "cuda":
         print(torch.cuda.max_memory_allocated(device))
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        status = Path("/proc/self/status").read_text()  # getrusage would count the parent, from before exec
+        print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
 def report(

@@ -40,7 +40,7 @@ def test_a_trial_from_settings_to_complete(journal):
     searcher = JournalSearcher(journal, trials=2, on_evaluation=lambda trials: seen.append(len(trials[0].evaluations)))
     asked = searcher.suggest("a")
     assert asked["number"] == 0
-    assert set(asked["settings"]) == {"rank", "learning_rate", "alpha", "dropout", "targets"}
+    assert set(asked["settings"]) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
     searcher.on_trial_result("a", result(1))
     searcher.on_trial_complete("a", result(2, 0.9, finished=True))  # Tune gives the last one only here
     assert states(journal) == [("complete", None)]
