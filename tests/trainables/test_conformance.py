@@ -1,127 +1,47 @@
-"""What holds for every method, whatever it allocates. A new method joins by a line in METHODS."""
+"""What holds for every method, whatever it allocates. A new method joins by a line in cases.py."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from autorank import method
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, adapters, base, export, targets
 from autorank.results.records import Evaluation
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.spec import TrainSpec
 from autorank.tasks.batches import collate
 from autorank.training.phase import Phase
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import tiny
-
-STEPS = 24
-LAYERS = 6 * tiny.LAYERS  # all linear ones
-
-
-@dataclass(frozen=True)
-class Case:
-    """A method as the suite trains it: STEPS steps, each of them evaluated, all linear layers.
-
-    Attributes:
-        total: steps done -> what the ranks add up to.
-        stops: steps done when a run is stopped, to go on in another.
-        spare: those of them at which there are components for training alone.
-        emptied: whether some layers end with rank 0.
-        refusals: setting -> a value that it cannot have.
-        short: settings whose schedule takes more than STEPS steps; none: the method has no schedule.
-    """
-
-    settings: dict[str, Any]
-    total: Callable[[int], int]
-    stops: tuple[int, ...] = (1, 12, STEPS)
-    spare: tuple[int, ...] = ()
-    emptied: bool = False
-    refusals: dict[str, Any] = field(default_factory=dict)
-    short: dict[str, Any] | None = None
-
-
-def grown(done: int) -> int:
-    """5 layers gain 2 ranks each after the steps numbered 6, 9, 12, ..., from 18 to the budget, 54."""
-    allocations = max(0, (done - 1) // 3 - 1)
-    return min(54, 18 + 10 * allocations)
-
-
-def shrunk(done: int) -> int:
-    """From 54 to 18 on a cubic curve from step 2 to 17, at every even step."""
-    last = done - 1
-    if last >= 17:
-        return 18
-    masked = last // 2 * 2
-    return 54 if masked <= 2 else int(18 + 36 * (1 - (masked - 2) / 15) ** 3)
-
-
-METHODS = {
-    "lora": Case({"rank": 2, "dropout": 0.1}, lambda _: 36, refusals={"rank": 0, "dropout": 1.5, "learning_rate": 0}),
-    "lora-drop": Case(
-        {"rank": 2, "dropout": 0.1, "threshold": 0.6, "probe_ratio": 0.3},
-        lambda _: 36,
-        refusals={"threshold": 1.2, "probe_ratio": 0, "ablation": "all"},
-    ),
-    "increlora": Case(
-        {"mean_rank": 3, "top_h": 5, "components": 2, "interval": 3},
-        grown,
-        stops=(1, 6, 8, 12, 16, 17),
-        spare=(1, 6, 8, 12),
-        refusals={"mean_rank": 0.5, "top_h": 0, "growth": 1.0, "beta1": 1, "scale": "none"},
-        short={"interval": 6},
-    ),
-    "adalora": Case(
-        {"mean_rank": 1, "start_ratio": 3, "initial": 0.1, "final": 0.3, "interval": 2, "dropout": 0.1},
-        shrunk,
-        stops=(2, 9, 17, 18, 20),
-        spare=(9, 17),
-        emptied=True,
-        refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "initial": 1, "interval": 0, "beta2": -0.1},
-        short={"final": 0.03},
-    ),
-    "prilora": Case(
-        {"mean_rank": 2, "slope": 1, "interval": 5, "dropout": 0.1},
-        lambda _: 36,
-        stops=(4, 5, 12, 23),
-        refusals={"slope": 1.5, "pruning": 1, "interval": 0, "scope": "column"},
-        short={"interval": 30},
-    ),
-}
-PENALISED = [name for name in METHODS if "orthogonality" in method.find(name).Config.model_fields]
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),
-    "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
-    "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
-    "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),
-}
+from tests.trainables.cases import METHODS, PENALISED, STEPS, VARIANTS
+from tests.trainables.trained import (
+    Trained,
+    full_state,
+    inputs,
+    logits,
+    same,
+    spec,
+    start,
+    train,
+    until,
+    untimed,
+    weights,
+    write_model,
+)  # fmt: skip
 
 each_method = pytest.mark.parametrize("name", METHODS)
-
-
-def write_model(folder: Path, dropout: float) -> None:
-    """A tiny model whose attention is not flat, so that gradients are above rounding everywhere."""
-    tiny.model("bert", folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    (folder / "config.json").write_text(json.dumps(config))
-    weights = load_file(folder / "model.safetensors")
-    wider = {name: 8 * w if w.ndim == 2 else w for name, w in weights.items()}
-    save_file(wider, folder / "model.safetensors", {"format": "pt"})
 
 
 @pytest.fixture(scope="module")
@@ -135,84 +55,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
         yield folder
-
-
-def spec(
-    made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
-) -> TrainSpec:
-    common = {"targets": "all-linear", "learning_rate": 1e-2}
-    training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
-    return TrainSpec(
-        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
-        model=str(made / model),
-        method=name,
-        settings=common | METHODS[name].settings | (settings or {}),
-        training=TrainingSpec(**training | given),
-    )
-
-
-def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, Workshop("cpu", probes))
-
-
-def until(run: TrainingRun, step: int) -> list[Evaluation]:
-    return [next(run) for _ in range(step - run.step)]
-
-
-def weights(run: TrainingRun) -> dict[str, Tensor]:
-    return {name: p.detach().clone() for name, p in adapters.tensors(run._base.model).items()}
-
-
-def full_state(run: TrainingRun) -> dict[str, Any]:
-    """Everything that the rest of the run depends on."""
-    return {key: value for key, value in run.state_dict().items() if key != "seconds"}
-
-
-def same(ours: Any, theirs: Any) -> bool:
-    """Whether two states are equal, bit for bit."""
-    if isinstance(ours, Tensor):
-        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
-    if isinstance(ours, dict):
-        return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in ours)
-    if isinstance(ours, list | tuple):
-        return len(ours) == len(theirs) and all(same(*pair) for pair in zip(ours, theirs, strict=True))
-    return bool(ours == theirs)
-
-
-def untimed(evaluations: list[Evaluation]) -> list[Evaluation]:
-    return [replace(evaluation, seconds=0.0) for evaluation in evaluations]
-
-
-def inputs(run: TrainingRun) -> dict[str, Tensor]:
-    """All validation examples as one batch, labels left out."""
-    (split,) = run._data.validation.values()
-    batch = collate(split, np.arange(len(split)), run._data.pad_id)
-    del batch["labels"]
-    return batch
-
-
-def logits(run: TrainingRun) -> Tensor:
-    (split,) = run._data.validation.values()
-    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
-
-
-@dataclass
-class Trained:
-    """A whole run, and what it left at each of the case's stops.
-
-    Attributes:
-        held: steps done -> components there are, those for training alone included.
-        penalties: numbers of the steps at which the penalty was asked for.
-    """
-
-    run: TrainingRun
-    case: Case
-    evaluations: list[Evaluation]
-    adapters: dict[int, Path]
-    logits: dict[int, Tensor]
-    states: dict[int, Path]
-    held: dict[int, int]
-    penalties: list[int]
 
 
 _trained: dict[str, Trained] = {}
@@ -230,25 +72,6 @@ def trained(name: str, made: Path) -> Trained:
 def forget() -> Iterator[None]:
     yield
     _trained.clear()
-
-
-def train(name: str, made: Path) -> Trained:
-    run, case = start(spec(made, name)), METHODS[name]
-    result = Trained(run, case, [], {}, {}, {}, {}, [])
-    penalty = run._method.penalty
-    run._method.penalty = lambda context: result.penalties.append(context.step) or penalty(context)  # type: ignore
-    for evaluation in run:
-        result.evaluations.append(evaluation)
-        step = evaluation.step
-        if step in (*case.stops, STEPS):
-            result.adapters[step] = made / f"{name}-{step}.safetensors"
-            run.save_adapter(result.adapters[step])
-            result.logits[step] = logits(run)
-            result.states[step] = made / f"{name}-{step}.pt"
-            torch.save(run.state_dict(), result.states[step])
-            updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
-            result.held[step] = sum(update.held for update in updates)
-    return result
 
 
 def test_every_method_is_here() -> None:
@@ -430,12 +253,11 @@ def test_evaluations_know_no_penalty(name: str, trained: Trained) -> None:
     run._method.config = known
 
 
-@each_method
-@pytest.mark.parametrize("weight", [0.0, 100.0])
+@pytest.mark.parametrize(
+    ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALISED else [0.0])]
+)
 def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> None:
     """At the first step every update is zero still."""
-    if name not in PENALISED and weight:
-        pytest.skip("has no penalty")
     settings = {"orthogonality": weight} if name in PENALISED else {}
     run = start(spec(made, name, settings, model="plain"))
     (told,) = until(run, 1)

@@ -1,0 +1,130 @@
+"""Runs of the conformance suite's cases, what they leave behind, and how two of them are compared."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from autorank.modeling import adapters
+from autorank.results.records import Evaluation
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+from tests import tiny
+from tests.trainables.cases import METHODS, STEPS, Case
+
+
+def write_model(folder: Path, dropout: float) -> None:
+    """A tiny model whose attention is not flat, so that gradients are above rounding everywhere."""
+    tiny.model("bert", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    wider = {name: 8 * w if w.ndim == 2 else w for name, w in weights.items()}
+    save_file(wider, folder / "model.safetensors", {"format": "pt"})
+
+
+def spec(
+    made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
+) -> TrainSpec:
+    common = {"targets": "all-linear", "learning_rate": 1e-2}
+    training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
+    return TrainSpec(
+        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
+        model=str(made / model),
+        method=name,
+        settings=common | METHODS[name].settings | (settings or {}),
+        training=TrainingSpec(**training | given),
+    )
+
+
+def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(wanted, Workshop("cpu", probes))
+
+
+def until(run: TrainingRun, step: int) -> list[Evaluation]:
+    return [next(run) for _ in range(step - run.step)]
+
+
+def weights(run: TrainingRun) -> dict[str, Tensor]:
+    return {name: p.detach().clone() for name, p in adapters.tensors(run._base.model).items()}
+
+
+def full_state(run: TrainingRun) -> dict[str, Any]:
+    """Everything that the rest of the run depends on."""
+    return {key: value for key, value in run.state_dict().items() if key != "seconds"}
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two states are equal, bit for bit."""
+    if isinstance(ours, Tensor):
+        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+    if isinstance(ours, dict):
+        return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list | tuple):
+        return len(ours) == len(theirs) and all(same(*pair) for pair in zip(ours, theirs, strict=True))
+    return bool(ours == theirs)
+
+
+def untimed(evaluations: list[Evaluation]) -> list[Evaluation]:
+    return [replace(evaluation, seconds=0.0) for evaluation in evaluations]
+
+
+def inputs(run: TrainingRun) -> dict[str, Tensor]:
+    """All validation examples as one batch, labels left out."""
+    (split,) = run._data.validation.values()
+    batch = collate(split, np.arange(len(split)), run._data.pad_id)
+    del batch["labels"]
+    return batch
+
+
+def logits(run: TrainingRun) -> Tensor:
+    (split,) = run._data.validation.values()
+    return torch.from_numpy(run._phase.predict(split, [np.arange(len(split))]))
+
+
+@dataclass
+class Trained:
+    """A whole run, and what it left at each of the case's stops.
+
+    Attributes:
+        held: steps done -> components there are, those for training alone included.
+        penalties: numbers of the steps at which the penalty was asked for.
+    """
+
+    run: TrainingRun
+    case: Case
+    evaluations: list[Evaluation]
+    adapters: dict[int, Path]
+    logits: dict[int, Tensor]
+    states: dict[int, Path]
+    held: dict[int, int]
+    penalties: list[int]
+
+
+def train(name: str, made: Path) -> Trained:
+    run, case = start(spec(made, name)), METHODS[name]
+    result = Trained(run, case, [], {}, {}, {}, {}, [])
+    penalty = run._method.penalty
+    run._method.penalty = lambda context: result.penalties.append(context.step) or penalty(context)  # type: ignore
+    for evaluation in run:
+        result.evaluations.append(evaluation)
+        step = evaluation.step
+        if step in (*case.stops, STEPS):
+            result.adapters[step] = made / f"{name}-{step}.safetensors"
+            run.save_adapter(result.adapters[step])
+            result.logits[step] = logits(run)
+            result.states[step] = made / f"{name}-{step}.pt"
+            torch.save(run.state_dict(), result.states[step])
+            updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
+            result.held[step] = sum(update.held for update in updates)
+    return result
