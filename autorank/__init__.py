@@ -6,13 +6,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autorank.search.trainable import train_loop, tune_trainable
+    from autorank.search.trainable import tune_trainable
+    from autorank.search.workers import train_loop
 
 __all__ = ["train_loop", "tune_trainable"]
+MODULES = {"train_loop": "autorank.search.workers", "tune_trainable": "autorank.search.trainable"}
 
 
 def __getattr__(name: str) -> Any:
     """Public names, imported on first use: they need Ray and torch."""
-    if name in __all__:
-        return getattr(import_module("autorank.search.trainable"), name)
+    if name in MODULES:
+        return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'autorank' has no attribute {name!r}")

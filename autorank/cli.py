@@ -6,27 +6,14 @@ import errno
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from autorank import cli_results
+from autorank import cli_cluster, cli_results
 from autorank.errors import AutorankError
-from autorank.options import (
-    RUNS,
-    Address,
-    Concurrency,
-    GPUs,
-    Name,
-    RunOptions,
-    Runs,
-    TimeBudget,
-    TrackingURI,
-    open_search,
-    seconds,
-    terminal,
-    with_run_options,
-)
+from autorank.option_groups import BudgetOptions, RunOptions, SearchOptions, with_options
+from autorank.options import RUNS, Name, open_search, terminal
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
@@ -55,22 +42,14 @@ def _global(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 
 
 @app.command()
-@with_run_options
+@with_options
 def search(
     run: RunOptions,
-    name: Annotated[str | None, typer.Option(help="Default: METHOD-TASK.")] = None,
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of an earlier start included.")] = 20,
-    time_budget: TimeBudget = None,
-    space: Annotated[Path | None, typer.Option(help="Search space, YAML. Default: the method's.")] = None,
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.")] = "tpe",
-    concurrency: Concurrency = None,
-    gpus_per_trial: GPUs = None,
-    address: Address = None,
-    tracking_uri: TrackingURI = None,
-    runs: Runs = RUNS,
+    how: SearchOptions,
+    use: BudgetOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Space, parameters, cost; nothing is run.")] = False,
 ) -> None:
-    """Search a method's settings for the front of parameters against score.
+    """Search the settings of one method or several for the front of parameters against score.
 
     The same command again goes on where it stopped; a higher --trials extends a finished search.
 
@@ -78,43 +57,29 @@ def search(
     """
     from autorank.search import space as spaces
     from autorank.search.opening import make_spec
-    from autorank.spec import TrainSpec
 
-    base = TrainSpec(task=run.task_spec(), model=run.model_name(), method=run.method, training=run.training_spec())
-    spec = make_spec(base, spaces.load(run.method, space, run.set or ()), name, sampler, run.seed)
+    searched = spaces.load_all(run.methods, how.space, run.set or ())
+    spec = make_spec(
+        searched, run.task_spec(), run.model_name(), run.training_spec(), how.name, seed=run.seed, **how.values()
+    )
     if dry_run:
         from autorank.search.display import dry_run as shown
 
-        terminal().print(shown(spec, trials, concurrency, gpus_per_trial))
+        terminal().print(shown(spec, use.budget()))
         return
-    _search(
-        spec, runs, tracking_uri, trials=trials, time_budget=None if time_budget is None else seconds(time_budget),
-        concurrency=concurrency, gpus_per_trial=gpus_per_trial, address=address,
-    )  # fmt: skip
+    _search(spec, use)
 
 
 @app.command()
-def resume(
-    name: Name,
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all. Default: as before.")] = None,
-    time_budget: TimeBudget = None,
-    concurrency: Concurrency = None,
-    gpus_per_trial: GPUs = None,
-    address: Address = None,
-    tracking_uri: TrackingURI = None,
-    runs: Runs = RUNS,
-) -> None:
-    """Go on with a search after Ctrl-C or a crash; with a higher --trials, extend it."""
-    journal, _ = open_search(name, runs)
-    _search(
-        journal.spec, runs, tracking_uri, trials=trials or journal.study.user_attrs["trials"],
-        time_budget=None if time_budget is None else seconds(time_budget), concurrency=concurrency,
-        gpus_per_trial=gpus_per_trial, address=address,
-    )  # fmt: skip
+@with_options
+def resume(name: Name, use: BudgetOptions) -> None:
+    """Go on with a search after Ctrl-C or a crash; with a higher --trials, or --trials +20, extend it."""
+    journal, _ = open_search(name, use.runs)
+    _search(journal.spec, use, journal.wanted)
 
 
 @app.command()
-@with_run_options
+@with_options
 def train(
     run: RunOptions,
     to: Annotated[Path | None, typer.Option(help="Write the best evaluation's adapter here, for PEFT.")] = None,
@@ -132,8 +97,9 @@ def train(
     from autorank.training.follow import follow
     from autorank.training.run import TrainingRun
 
+    (method,) = run.methods if len(run.methods) == 1 else _one_method(run.method)
     spec = TrainSpec(
-        task=run.task_spec(), model=run.model_name(), method=run.method, settings=parse_settings(run.set or ()),
+        task=run.task_spec(), model=run.model_name(), method=method, settings=parse_settings(run.set or ()),
         training=run.training_spec(),
     )  # fmt: skip
     training = TrainingRun(spec)
@@ -149,6 +115,7 @@ def train(
 
 for command in (cli_results.front, cli_results.ranks, cli_results.export, cli_results.sync, cli_results.ui):
     app.command()(command)
+app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
 
 
 @app.command()
@@ -202,25 +169,29 @@ def main() -> None:
         sys.exit(2)
 
 
+def _one_method(given: str) -> NoReturn:
+    raise AutorankError(f"--method {given}: one run trains one method. `autorank search` takes several.")
+
+
 def _explain(error: OSError) -> str:
     where = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror}{where}. {REMEDIES[error.errno or 0]}"
 
 
-def _search(spec: SearchSpec, runs: Path, tracking_uri: str | None, **budget: Any) -> None:
-    """Search and show it; `budget` are the budget's arguments of `autorank.search.run.search`."""
+def _search(spec: SearchSpec, use: BudgetOptions, before: int = 0) -> None:
+    """Search and show it. `before`: the trials that were asked for at last."""
     from autorank.results.tracking import default_uri
     from autorank.search import display
     from autorank.search.files import run_folder
     from autorank.search.run import search as run_search
 
     console = terminal()
-    folder = run_folder(runs, spec.name)
-    with display.live(console, spec, budget["trials"], budget["time_budget"]) as progress:
-        outcome = run_search(
-            spec, folder, tracking_uri=tracking_uri or default_uri(runs), progress=progress, warn=display.warn, **budget
-        )
-    display.finish(console, spec, outcome, open_search(spec.name, runs)[0].reference, _places(runs, tracking_uri))
+    budget = use.budget(before)
+    folder = run_folder(use.runs, spec.name)
+    with display.live(console, spec, budget) as progress:
+        outcome = run_search(spec, folder, budget, use.tracking_uri or default_uri(use.runs), progress, display.warn)
+    places = _places(use.runs, use.tracking_uri)
+    display.finish(console, spec, outcome, open_search(spec.name, use.runs)[0].reference, places)
     if outcome.ending == "interrupted":
         raise typer.Exit(130)
 

@@ -36,13 +36,13 @@ def front(
     """Print a search's front, its knee and its hypervolume."""
     from autorank.results import report
 
-    journal, points = open_search(name, runs)
+    journal, snapshot = open_search(name, runs)
     if format is Format.json:
-        print(report.front_json(points))
+        print(report.front_json(snapshot))
     elif format is Format.csv:
-        print(report.front_csv(points), end="")
+        print(report.front_csv(snapshot), end="")
     else:
-        terminal().print(report.front_summary(journal.trials(), points, journal.reference))
+        terminal().print(report.front_summary(snapshot, journal.reference))
 
 
 def ranks(
@@ -65,12 +65,12 @@ def ranks(
     if to is not None and to.suffix not in (".json", ".png"):
         raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
     asked = _asked(knee, max_params, min_score, trial)
-    journal, points = open_search(name, runs)
-    trials = journal.trials()
+    _, snapshot = open_search(name, runs)
+    points, trials = [*snapshot.points, *snapshot.control] if trial is not None else snapshot.points, snapshot.trials
     if trial is not None and all(point.trial != trial for point in points):
         points = candidates(trials)  # unlike adapters, ranks are kept of every evaluation
     point = pick(points, **asked)
-    found = next(e.ranks for t in trials if t.number == point.trial for e in t.evaluations if e.step == point.step)
+    found = next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)
     where = f"trial {point.trial}, step {point.step}"
     if not found:
         raise AutorankError(f"There are no ranks: {where} of {name} has no low-rank updates. Choose another --trial.")
@@ -104,9 +104,10 @@ def export(
     from autorank.search.files import adapter_path
 
     asked = _asked(knee, max_params, min_score, trial)
-    journal, points = open_search(name, runs)
-    point = pick(points, **asked)
-    export_point(adapter_path(journal.folder, point.trial, point.step), to, point, journal.spec.train, merge)
+    journal, snapshot = open_search(name, runs)
+    point = pick([*snapshot.points, *snapshot.control] if trial is not None else snapshot.points, **asked)
+    train = journal.spec.train(point.method, point.config)
+    export_point(adapter_path(journal.folder, point.trial, point.step), to, point, train, merge)
     what = "Merged model" if merge else "PEFT adapter"
     terminal().print(
         f"{what} of trial {point.trial}, step {point.step} in {to}: {count(point.adapter_params)} parameters, "
@@ -123,12 +124,12 @@ def sync(
     from autorank.results.lock import driver
     from autorank.results.tracking import Projection, default_uri, shown
 
-    journal, points = open_search(name, runs)
+    journal, snapshot = open_search(name, runs)
     if pid := driver(journal.folder):
         raise AutorankError(f"Process {pid} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
     projection = Projection(tracking_uri or default_uri(runs), journal.spec, journal.search_id, journal.reference)
-    projection.push(journal.trials(), points, final=True)
-    terminal().print(f"{len(journal.trials())} trials of {name} are in {shown(projection.uri)}")
+    projection.push(snapshot, final=True)
+    terminal().print(f"{len(snapshot.trials)} trials of {name} are in {shown(projection.uri)}")
 
 
 def ui(

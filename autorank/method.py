@@ -18,6 +18,7 @@ import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -192,9 +193,14 @@ class AllocationMethod(ABC, Generic[C]):
         """
 
 
+@cache  # reading what is installed takes 12 ms, and every trial asks
+def _points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=GROUP)
+
+
 def names() -> list[str]:
     """Names of all methods installed."""
-    return sorted({point.name for point in importlib.metadata.entry_points(group=GROUP)})
+    return sorted({point.name for point in _points()})
 
 
 def find(name: str) -> type[AllocationMethod[Any]]:
@@ -203,7 +209,7 @@ def find(name: str) -> type[AllocationMethod[Any]]:
     Raises:
         AutorankError: there is none, or it does not fulfil the contract.
     """
-    for point in importlib.metadata.entry_points(group=GROUP):
+    for point in _points():
         if point.name == name:
             method = point.load()
             if not (isinstance(method, type) and issubclass(method, AllocationMethod)):

@@ -33,7 +33,9 @@ class TaskSpec(Spec):
     label: str | None = None
     max_length: PositiveInt | None = None  # tokens; None: the task's own
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
-    max_eval_examples: PositiveInt | None = None
+    max_eval_examples: PositiveInt | None = None  # of each split that is evaluated
+    tune_split: float = Field(0.0, ge=0, le=0.5)  # part of the training set on which a search selects, held out of it
+    final: bool = False  # evaluate on the untouched validation split; what is held out stays out of training
 
     @property
     def own_data(self) -> bool:
@@ -75,14 +77,67 @@ class TrainSpec(Spec):
     training: TrainingSpec = TrainingSpec()
 
 
+class MethodSpec(Spec):
+    """A method as a search has it: its fixed settings and its space."""
+
+    method: str
+    settings: dict[str, Any] = {}
+    space: dict[str, dict[str, Any]]  # setting -> its range, as in search_spaces/*.yaml
+
+
+class HalvingSpec(Spec):
+    """When trials are stopped early; see `autorank.search.halving`. Defaults are ours."""
+
+    grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
+    factor: int = Field(3, ge=2)  # a rung lets one in so many go on, and stands at so many times the evaluations
+    brackets: PositiveInt = 1  # trials are dealt to so many brackets in turn, each of which begins a rung later
+
+
+class ObjectivesSpec(Spec):
+    """What is sought besides few parameters and a high score, and which points are of no use."""
+
+    third: Literal["nonzero_params", "seconds", "memory"] | None = None  # as little of it as can be
+    max_params: PositiveInt | None = None  # adapter parameters
+    min_score: float | None = None
+    max_memory: PositiveInt | None = None  # bytes on the GPU, at the peak
+
+
 class SearchSpec(Spec):
-    """A search: the base run (`train`), the space that varies its settings, and the budget."""
+    """A search: the task and the training that all its trials share, the methods, and how they are searched.
+
+    Trials of `control`, plain LoRA tuned alike, are drawn beside the front but are no part of it.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    train: TrainSpec
-    space: dict[str, dict[str, Any]]  # setting -> its range, as in search_spaces/*.yaml
+    task: TaskSpec
+    model: str | None = None
+    training: TrainingSpec = TrainingSpec()
+    methods: tuple[MethodSpec, ...] = Field(min_length=1)
+    control: MethodSpec | None = None
     sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    halving: HalvingSpec | None = HalvingSpec()
+    objectives: ObjectivesSpec = ObjectivesSpec()
     seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _methods_differ(self) -> SearchSpec:
+        names = [each.method for each in self.entries]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"method {twice[0]!r} is there twice; name each once")
+        return self
+
+    @property
+    def entries(self) -> tuple[MethodSpec, ...]:
+        """The methods, the control last."""
+        return self.methods if self.control is None else (*self.methods, self.control)
+
+    def entry(self, method: str) -> MethodSpec:
+        """What of a method is searched."""
+        return next(entry for entry in self.entries if entry.method == method)
+
+    def train(self, method: str, settings: dict[str, Any]) -> TrainSpec:
+        """The run of a trial."""
+        return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=self.training)
 
 
 def explain(error: ValidationError, what: str) -> AutorankError:

@@ -1,28 +1,50 @@
-"""What a trial costs beside its training: warm actors against one nested Ray Train TorchTrainer a trial.
+"""What a trial costs beside its training.
 
-The trials do nothing. The warm ones pass through the real searcher, journal and actors; the nested ones are
-what Ray's documentation shows for tuning a trainer.
+The trials do nothing. The warm ones pass through the real searcher, journal and actors; the nested ones are what Ray's
+documentation shows for tuning a trainer. The simulated ones need no Ray, so that there can be very many: searcher,
+early stopping, journal, the sweep of adapters and MLflow (SQLite) are real; the sampler is the random one, whose own
+time is next to nothing.
 
-    python benchmarks/orchestration.py [--warm 30] [--nested 3]
+    python benchmarks/orchestration.py [--warm 30] [--nested 3] [--simulated 10,100,1000]
 """
 
 from __future__ import annotations
 
 import argparse
+import random
+import resource
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from autorank.results.archive import Snapshot
 from autorank.results.journal import Journal
-from autorank.results.records import Evaluation, TrialRecord
+from autorank.results.records import Evaluation
+from autorank.results.tracker import Tracker
+from autorank.results.tracking import Projection
 from autorank.search import cluster
+from autorank.search.files import adapter_path, sweep
 from autorank.search.opening import open_journal
 from autorank.search.run import Budget, conduct
+from autorank.search.searcher import JournalSearcher
 from autorank.search.trainable import WarmTrial, bind
-from autorank.spec import SearchSpec, TaskSpec, TrainSpec
+from autorank.search.watch import REFRESH
+from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 
+LAYERS = [f"encoder.layer.{i}.{kind}" for i in range(12) for kind in ("query", "key", "value", "out", "up", "down")]
 EVALUATIONS = 4  # a trial
+
+
+def evaluation(settings: Mapping[str, Any], step: int) -> Evaluation:
+    """Parameters are the rank; the score grows with rank and step, and is noisy."""
+    score = 0.5 + settings["rank"] / 100 + step / 100 + random.Random(repr(settings)).random() / 10
+    return Evaluation(
+        step=step, epoch=step, score=score, metrics={"accuracy": score}, train_loss=0.0,
+        adapter_params=settings["rank"], nonzero_params=settings["rank"], trainable_params=settings["rank"],
+        head_params=0, ranks=dict.fromkeys(LAYERS, settings["rank"]), seconds=float(step), peak_memory=0,
+    )  # fmt: skip
 
 
 class NoRun:
@@ -36,11 +58,10 @@ class NoRun:
 
     def __next__(self) -> Evaluation:
         self.step += 1
-        return Evaluation(
-            step=self.step, epoch=self.step, score=self.settings["learning_rate"], metrics={},
-            train_loss=0.0, adapter_params=self.settings["rank"], nonzero_params=0, trainable_params=0,
-            head_params=0, ranks={}, seconds=0.0, peak_memory=0,
-        )  # fmt: skip
+        return evaluation(self.settings, self.step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step}
 
     def save_adapter(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,37 +75,79 @@ class NoTrial(WarmTrial):
     """A warm trial without training."""
 
     def open_run(self) -> Any:
-        return NoRun(self.settings)
+        return NoRun(self.train_spec.settings)
 
 
-def search_spec() -> SearchSpec:
+def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+    return settings["rank"], settings["rank"]
+
+
+def search_spec(**values: Any) -> SearchSpec:
     """LoRA's rank and learning rate; no data, no model."""
-    return SearchSpec(
-        name="nothing",
-        seed=0,
-        train=TrainSpec(task=TaskSpec(name="demo"), method="lora"),
-        space={
-            "rank": {"type": "int", "low": 1, "high": 16},
-            "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
-        },
-    )
+    space: dict[str, dict[str, Any]] = {
+        "rank": {"type": "int", "low": 1, "high": 16},
+        "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    }
+    known = {"name": "nothing", "task": TaskSpec(name="demo"), "methods": (MethodSpec(method="lora", space=space),)}
+    return SearchSpec(**known | values)
 
 
 def warm(trials: int) -> tuple[float, float]:
     """Seconds until the first trial's end, and of each one after it."""
-    spec = search_spec()
+    spec = search_spec(halving=None)
     ends: list[float] = []
 
-    def watch(records: list[TrialRecord]) -> None:
-        ends[:] = [record.started + record.seconds for record in records if record.state == "complete"]
+    def watch(snapshot: Snapshot) -> None:
+        ends[:] = [trial.ended for trial in snapshot.trials if trial.state == "complete"]
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         with open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal:
-            trainable = bind(NoTrial, spec=spec.train, folder=journal.folder)
-            conduct(journal, trainable, Budget(trials, concurrency=1), progress=watch)
+            trainable = bind(NoTrial, folder=journal.folder)
+            conduct(journal, trainable, bounds, Budget(trials, concurrency=1), progress=watch)
             assert_complete(journal, trials)
     return ends[0] - started, (ends[-1] - ends[0]) / (trials - 1)
+
+
+def simulated(trials: int) -> tuple[float, float, float]:
+    """Of each trial: seconds, CPU seconds (MLflow's thread included); then the growth of memory in MB."""
+    spec = search_spec(sampler="random")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal,
+    ):
+        projection = Projection(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id, journal.reference)
+        tracker = Tracker(projection)
+        searcher = JournalSearcher(
+            journal, bounds, trials, on_evaluation=lambda: sweep(journal.folder, journal.snapshot())
+        )
+        shown, started, cpu, memory = 0.0, time.monotonic(), time.process_time(), peak()
+        while isinstance(asked := searcher.suggest("t"), dict):
+            replay(searcher, journal, asked)
+            if time.monotonic() - shown > REFRESH:  # as the watch does
+                shown = time.monotonic()
+                tracker.update(journal.snapshot())
+        assert searcher.problem is None and len(journal.trials()) == trials, searcher.problem
+        tracker.update(journal.snapshot())
+        assert tracker.close(timeout=3600)
+    return (time.monotonic() - started) / trials, (time.process_time() - cpu) / trials, peak() - memory
+
+
+def replay(searcher: JournalSearcher, journal: Journal, asked: dict[str, Any]) -> None:
+    """One trial, as Tune drives it."""
+    for step in range(1, EVALUATIONS + 1):
+        file = adapter_path(journal.folder, asked["number"], step)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        result = {"evaluation": evaluation(asked["train"]["settings"], step), "finished": step == EVALUATIONS}
+        if step < EVALUATIONS and not searcher.goes_on("t", result):
+            break
+    searcher.on_trial_complete("t", result)
+
+
+def peak() -> float:
+    """Most memory this process has had, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def assert_complete(journal: Journal, trials: int) -> None:
@@ -113,7 +176,7 @@ def nested(trials: int) -> tuple[float, float]:
         run_config = train.RunConfig(
             name=tune.get_context().get_trial_id(),
             storage_path=folder,
-            callbacks=[TuneReportCallback()],  # type: ignore[list-item, no-untyped-call]
+            callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         )
         scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()
@@ -131,9 +194,16 @@ def nested(trials: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--warm", type=int, default=30, help="warm trials")
+    parser.add_argument("--warm", type=int, default=30, help="warm trials; 0 leaves them and the nested ones out")
     parser.add_argument("--nested", type=int, default=3, help="nested trials; 0 leaves them out")
+    parser.add_argument("--simulated", default="", help="numbers of simulated trials, by commas")
     asked = parser.parse_args()
+    for trials in [int(number) for number in asked.simulated.split(",") if number]:
+        seconds, cpu, memory = simulated(trials)
+        print(f"{trials:6d} simulated trials: {seconds:.3f} s a trial, {cpu:.3f} s of CPU, memory +{memory:.0f} MB",
+              flush=True)  # fmt: skip
+    if not asked.warm:
+        return
     first, later = warm(asked.warm)
     print(f"warm actors:          first trial {first:6.2f} s, each after it {later:8.3f} s")
     if asked.nested:

@@ -25,11 +25,11 @@ def with_tune() -> None:
 
 
 def with_train() -> None:
-    """One run as a Ray Train job: checkpointed at each evaluation, and resumed from there after a failure."""
+    """One run as a Ray Train job of two workers: checkpointed at each evaluation, and resumed from there."""
     trainer = TorchTrainer(
         autorank.train_loop("lora-drop", task="demo", steps=90, eval_every=30),
         train_loop_config={"threshold": 0.8, "rank": 4, "learning_rate": 2e-3},
-        scaling_config=train.ScalingConfig(num_workers=1),
+        scaling_config=train.ScalingConfig(num_workers=2),
         run_config=train.RunConfig(name="autorank-lora-drop"),
     )
     result = trainer.fit()

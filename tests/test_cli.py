@@ -9,11 +9,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
+from autorank.results.journal import Journal
+from autorank.results.records import TrialRecord
 from tests import tiny
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 SPACE = """
 rank: {type: int, low: 1, high: 8, log: true}
@@ -44,6 +50,20 @@ def command(arguments: tuple[object, ...]) -> list[str]:
 def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})
+
+
+def trials_of(cwd: Path, name: str) -> list[TrialRecord]:
+    return Journal.open(cwd / "runs" / name).trials()
+
+
+def tracked(cwd: Path, name: str) -> list[Run]:
+    """All runs of a search in MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{cwd / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
 
 
 OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
@@ -128,25 +148,23 @@ def test_merged_export_is_a_plain_model(searched: Path) -> None:
 
 
 def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{searched / 'runs' / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    runs = client.search_runs([experiment.experiment_id])
+    runs = tracked(searched, "tiny")
     children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
-    assert len(runs) == 5 and len(children) == 4 and {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 5 and len(children) == 4
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}  # killed: stopped early
     assert all({"rank", "learning_rate", "method"} <= set(run.data.params) for run in children)
     assert {"score", "adapter_params"} <= set(children[0].data.metrics)
 
 
 def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(searched: Path) -> None:
     again = autorank(*SEARCH, "--trials", 4, cwd=searched)
-    assert again.returncode == 0 and "4 complete" in again.stdout
+    assert again.returncode == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
     other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
     assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
-    more = autorank("resume", "tiny", "--trials", 5, cwd=searched)
-    assert more.returncode == 0 and "5 complete" in more.stdout, more.stderr
+    for trials, there in (("5", 5), ("+1", 6)):
+        more = autorank("resume", "tiny", "--trials", trials, cwd=searched)
+        assert more.returncode == 0, more.stderr
+        assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * there
 
 
 def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
@@ -173,10 +191,10 @@ def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "autorank resume cut" in out and "Traceback" not in err
-    from autorank.results.journal import Journal
-
-    trials = Journal.open(place / "runs" / "cut").trials()
-    assert trials and {trial.state for trial in trials} == {"failed"} and trials[0].reason == "interrupted"
+    trials = trials_of(place, "cut")
+    assert trials and {trial.state for trial in trials} == {"running"} and any(trial.evaluations for trial in trials)
+    assert "unfinished" in autorank("front", "cut", cwd=place).stdout
+    assert {run.info.status for run in tracked(place, "cut")} == {"KILLED", "FINISHED"}  # and none that seems at work
 
 
 def test_train_needs_no_ray(place: Path) -> None:
@@ -206,6 +224,13 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
         (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m or 4h"),
         (("search", "--method", "lora"), "--task NAME"),
+        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "write 30, or +20"),
+        (("search", "--method", "lora", "--task", "demo", "--scheduler", "hyperband"), "asha, none"),
+        (("search", "--method", "lora", "--task", "demo", "--objective", "beauty"), "nonzero_params"),
+        (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
+        (("search", "--method", "lora,lora", "--task", "demo"), "names 'lora' twice"),
+        (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
+        (("train", "--method", "lora,increlora", "--task", "demo"), "one run trains one method"),
         (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
         (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
         (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),

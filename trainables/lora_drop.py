@@ -32,9 +32,8 @@ from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, kind, shapes
+from autorank.tasks.strata import stratified
 from trainables.lora import UniformConfig, new_update
-
-QUANTILES = 10  # strata of a regression's labels (ours)
 
 
 class LoRADropConfig(UniformConfig):
@@ -173,23 +172,6 @@ def select(squares: Sequence[float], threshold: float, least: bool = False) -> l
     else:
         count = int(np.searchsorted(reached, threshold * total * (1 - 1e-12))) + 1
     return sorted(order[-count:] if least else order[:count])
-
-
-def stratified(labels: np.ndarray, ratio: float, seed: int) -> np.ndarray:
-    """Indices of a sample with every label's share kept: ⌈ratio · n⌉ examples of each, at least one.
-
-    Regression labels (floating point) are first cut at their deciles. labels: examples -> sample.
-    """
-    generator = np.random.default_rng(seed)
-    if np.issubdtype(labels.dtype, np.floating):
-        edges = np.quantile(labels, np.arange(1, QUANTILES) / QUANTILES)
-        labels = np.searchsorted(edges, labels, side="right")
-    chosen = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = math.ceil(ratio * len(members) - 1e-9)
-        chosen.append(generator.choice(members, max(1, count), replace=False))
-    return np.sort(np.concatenate(chosen))
 
 
 def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all", "first"]) -> dict[str, float]:

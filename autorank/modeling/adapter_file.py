@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from autorank import durable
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, base
 
@@ -44,7 +45,7 @@ def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(values, partial, {"autorank": json.dumps(about)})
-        os.replace(partial, path)
+        durable.put(partial, path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):

@@ -55,7 +55,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, merged: bool) -> 
 for {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
 ({count(point.adapter_params)}), of which {point.nonzero_params:,} are not zero; the classification head comes on top.
 
-| validation | |
+| {"a part of the training data, held out" if train.task.tune_split else "validation"} | |
 |---|---|
 {scores}
 
@@ -91,6 +91,8 @@ def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     }  # fmt: skip
     if training.accumulate != 1:
         options["accumulate"] = training.accumulate
+    if task.tune_split:
+        options["tune-split"] = task.tune_split
     if training.precision != "auto":
         options["precision"] = training.precision
     words = ["autorank", "train"]

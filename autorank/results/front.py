@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.results.records import TrialRecord
+from autorank.results.records import Evaluation, TrialRecord
+from autorank.spec import ObjectivesSpec
+
+EVERYTHING = ObjectivesSpec()  # parameters against score, without limits
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,9 @@ class Point:
     config: dict[str, Any]  # the trial's settings
     nonzero_params: int
     metrics: dict[str, float]
+    method: str = ""
+    seconds: float = 0.0
+    memory: int = 0  # bytes on the GPU, at the peak
     knee: bool = False
 
 
@@ -35,36 +41,69 @@ class Progress(NamedTuple):
     hypervolume: float
 
 
-def candidates(trials: Sequence[TrialRecord]) -> list[Point]:
-    """Every evaluation with a finite score, by trial and step.
+def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
+    """Every evaluation with a finite score within the objectives' limits, by trial and step; the control's too.
 
     Those of failed and stopped trials too: what was measured before a trial ran out of memory or was cut off
     is as true as any other measurement, and its adapter is there.
     """
-    return [
-        Point(trial.number, e.step, e.adapter_params, e.score, trial.config, e.nonzero_params, e.metrics)
-        for trial in trials
-        for e in trial.evaluations
-        if math.isfinite(e.score)
-    ]
+    return [point(trial, e) for trial in trials for e in trial.evaluations if admitted(e, objectives)]
 
 
-def front(trials: Sequence[TrialRecord]) -> list[Point]:
+def point(trial: TrialRecord, evaluation: Evaluation) -> Point:
+    """An evaluation of a trial as a candidate."""
+    return Point(
+        trial.number, evaluation.step, evaluation.adapter_params, evaluation.score, trial.config,
+        evaluation.nonzero_params, evaluation.metrics, trial.method, evaluation.seconds, evaluation.peak_memory,
+    )  # fmt: skip
+
+
+def admitted(evaluation: Evaluation, objectives: ObjectivesSpec) -> bool:
+    """Whether an evaluation may be on a front: its score is finite, and it keeps within the limits."""
+    return math.isfinite(evaluation.score) and all(excess <= 0 for excess in excesses(evaluation, objectives).values())
+
+
+def excesses(evaluation: Evaluation, objectives: ObjectivesSpec) -> dict[str, float]:
+    """Limit -> by how much of itself an evaluation breaks it; 0 or less: it does not."""
+    found = {}
+    if (most := objectives.max_params) is not None:
+        found["max_params"] = evaluation.adapter_params / most - 1
+    if (least := objectives.min_score) is not None:
+        found["min_score"] = least - evaluation.score
+    if (most := objectives.max_memory) is not None:
+        found["max_memory"] = evaluation.peak_memory / most - 1
+    return found
+
+
+def front(
+    trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, control: bool = False
+) -> list[Point]:
     """The candidates that no other dominates, by rising parameters (and so score), with the knee marked.
 
-    Of points with equal parameters and score the earliest stays: the lowest trial number, then step.
+    With `control` those of the control's trials alone, else those of all others. Of points with equal parameters and
+    score the earliest stays: the lowest trial number, then step.
     """
-    return mark_knee(non_dominated(candidates(trials)))
+    own = [trial for trial in trials if trial.control == control]
+    return mark_knee(non_dominated(candidates(own, objectives), objectives.third))
 
 
-def non_dominated(points: Sequence[Point]) -> list[Point]:
+def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Point]:
     """The points that no other dominates, by rising parameters; of equal ones, the first that was given."""
     if not points:
         return []
     import moocore
 
-    kept = moocore.is_nondominated(_plane(points), maximise=[False, True], keep_weakly=False)
-    return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: p.adapter_params)
+    plane = np.array([costs(p, third) for p in points])
+    kept = moocore.is_nondominated(plane, keep_weakly=False)
+    return sorted(
+        (p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score)
+    )
+
+
+def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
+    """What is to be small: parameters, the negative score, and the third objective if there is one."""
+    two = (float(point.adapter_params), -point.score)
+    return two if third is None else (*two, float(getattr(point, third)))
 
 
 def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> float:
@@ -79,19 +118,35 @@ def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> floa
         return 0.0
     import moocore
 
-    area = moocore.hypervolume(_plane(points), ref=[params, score], maximise=[False, True])
+    plane = np.array([costs(p) for p in points])
+    area = moocore.hypervolume(plane, ref=[params, -score])
     return float(area) / (params * (1 - score))
 
 
-def progress(trials: Sequence[TrialRecord], reference: tuple[float, float]) -> list[Progress]:
-    """The front and its hypervolume after each finished trial, in the order in which they ended."""
-    history: list[Progress] = []
-    best: list[Point] = []
-    for trial in sorted(trials, key=lambda t: (t.started + t.seconds, t.number)):
-        if trial.state != "running":
-            best = non_dominated([*best, *candidates([trial])])
-            history.append(Progress(trial.started + trial.seconds, best, hypervolume(best, reference)))
-    return history
+def gain(point: Point, control: Sequence[Point]) -> float | None:
+    """Score above the control's best with no more parameters; None if the control has none that small."""
+    scores = [other.score for other in control if other.adapter_params <= point.adapter_params]
+    return point.score - max(scores) if scores else None
+
+
+class History:
+    """How a front grew: itself and its hypervolume after each finished trial, in the order in which they ended."""
+
+    def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = EVERYTHING) -> None:
+        self.steps: list[Progress] = []
+        self._reference, self._objectives = reference, objectives
+        self._known: set[int] = set()
+
+    def update(self, trials: Sequence[TrialRecord]) -> list[Progress]:
+        """Take in the trials that have ended since the last time; returns all steps."""
+        new = [trial for trial in trials if trial.state != "running" and trial.number not in self._known]
+        for trial in sorted(new, key=lambda t: (t.ended, t.number)):
+            self._known.add(trial.number)
+            points = self.steps[-1].points if self.steps else []
+            if not trial.control:
+                points = non_dominated([*points, *candidates([trial], self._objectives)], self._objectives.third)
+            self.steps.append(Progress(trial.ended, points, hypervolume(points, self._reference)))
+        return self.steps
 
 
 def knee(points: Sequence[Point]) -> Point | None:
@@ -123,16 +178,19 @@ def pick(
     max_params: int | None = None,
     min_score: float | None = None,
 ) -> Point:
-    """One point of a front, or of all `candidates`. With nothing asked it is the knee.
+    """One point of a front, or of all `candidates`. With nothing asked it is the knee: the one marked so, if one is.
 
     Of the points that satisfy all that is asked: with `min_score` the one with the fewest parameters, else
     the one with the best score; ties go to the other axis.
     Raises AutorankError, naming what there is, if no point satisfies.
     """
     if not points:
-        raise AutorankError("There is no point to choose: no evaluation of any trial has a finite score yet.")
+        raise AutorankError(
+            "There is no point to choose: no evaluation of any trial has a finite score within the limits yet."
+        )
     if trial is None and max_params is None and min_score is None:
-        return next(p for p in mark_knee(non_dominated(points)) if p.knee)
+        marked = points if any(p.knee for p in points) else mark_knee(non_dominated(points))
+        return next(p for p in marked if p.knee)
     chosen = list(points)
     if trial is not None:
         chosen = [p for p in chosen if p.trial == trial]
@@ -154,11 +212,6 @@ def pick(
             raise AutorankError(f"No point{within} scores at least {min_score:g}: the best is {best:.4f}.")
         return min(chosen, key=lambda p: (p.adapter_params, -p.score))
     return max(chosen, key=lambda p: (p.score, -p.adapter_params))
-
-
-def _plane(points: Sequence[Point]) -> np.ndarray:
-    """`points x 2`: parameters, score."""
-    return np.array([[p.adapter_params, p.score] for p in points], dtype=np.float64)
 
 
 def _unit(values: Sequence[float]) -> np.ndarray:

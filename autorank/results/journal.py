@@ -1,13 +1,15 @@
 """The one truth of a search: an append-only Optuna journal in its folder. All else is a projection of it.
 
-One process, the search's driver, writes; any number may read meanwhile, `optuna-dashboard` included.
+One process, the search's driver, writes; any number may read meanwhile, `optuna-dashboard` included. A trial that was
+cut off stays RUNNING in it, with its number, until a driver goes on with it and ends it.
 """
 
 from __future__ import annotations
 
-import math
 import uuid
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,54 +17,61 @@ from types import TracebackType
 from typing import Any
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from autorank.errors import AutorankError, unknown
+from autorank.results.archive import Archive, Snapshot
 from autorank.results.lock import DriverLock
-from autorank.results.records import Evaluation, State, TrialRecord
+from autorank.results.records import Evaluation, State, TrialRecord, best
+from autorank.results.rows import EVALUATION, STATES, Rows
 from autorank.spec import SearchSpec, explain
 
 JOURNAL = "journal.log"
 PACKAGES = ("autorank", "optuna", "peft", "ray", "torch", "transformers")
-INTERRUPTED = "interrupted"
-
-_STATES: dict[TrialState, State] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "failed",
-}
-_EVALUATION = "evaluation:"  # + step: a trial's user attribute
+CONFIRMED = "confirmed:"  # + trial:step:seed: a study's user attribute
 
 
 class Journal:
-    """A search's trials: settings, states, evaluations. Made by `create` or `open`; a context manager."""
+    """A search's trials: settings, states, evaluations. Made by `create` or `open`; a context manager.
 
-    def __init__(self, folder: Path, lock: DriverLock, sampler: BaseSampler | None) -> None:
-        self.folder = folder
+    Attributes:
+        spec: the search.
+        reference: (params, score), the worst corner that hypervolumes count from.
+        cut: bytes of a last line that was cut off in writing; what stands before it was read.
+    """
+
+    def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.folder, self.cut = folder, cut
         self._lock = lock
-        self._finished: dict[int, TrialRecord] = {}  # a finished trial never changes, so it is parsed once
         try:
-            self._storage = _storage(folder / JOURNAL, lock)
-            self.study = optuna.load_study(study_name=None, storage=self._storage, sampler=sampler)
-            self.spec = SearchSpec.model_validate(self.study.user_attrs["spec"])
+            self._storage = JournalStorage(backend)
+            self._study = self._storage.get_all_studies()[0]._study_id
+            # the trials first: a driver at work stores names of layers before a trial refers to them
+            trials = self._storage.get_all_trials(self._study, deepcopy=False)
+            attributes = self._attributes()
+            self.spec = SearchSpec.model_validate(attributes["spec"])
+            self.reference: tuple[float, float] = tuple(attributes["reference"])
+            self._confirmed = _confirmed(attributes)
+            self._rows = Rows(attributes.get("layers", []))
+            self._ids = [trial._trial_id for trial in trials]
+            self._records = [self._rows.read(trial) for trial in trials]
         except ValidationError as error:
             raise explain(error, f"the search in {folder} (made by another version of autorank?)") from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, IndexError, TypeError) as error:
             raise AutorankError(
                 f"The journal {folder / JOURNAL} cannot be read: {error}. It holds one JSON object a line; "
                 "take the damaged line out, or restore the file."
             ) from error
+        self._archive = Archive(self.spec.objectives, self._records)
 
     @classmethod
-    def create(
-        cls, folder: Path, spec: SearchSpec, reference: tuple[float, float], sampler: BaseSampler
-    ) -> Journal:
-        """A new search in `folder`. `reference`: (params, score), the worst corner of the hypervolume.
+    def create(cls, folder: Path, spec: SearchSpec, reference: tuple[float, float]) -> Journal:
+        """A new search in `folder`, open for writing.
 
         Raises AutorankError if there is one already, or another driver is at work there.
         """
@@ -79,16 +88,16 @@ class Journal:
             # written aside and renamed, so that no journal is ever seen without its spec
             draft = folder / f"{JOURNAL}.new"
             draft.unlink(missing_ok=True)
-            _write_study(_storage(draft, lock), spec, reference)
+            write_study(JournalFileBackend(str(draft), lock_obj=lock), spec, reference)
             draft.rename(folder / JOURNAL)
-            return cls(folder, lock, sampler)
+            return cls(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock), folder, lock)
         except BaseException:
             lock.drop()
             raise
 
     @classmethod
-    def open(cls, folder: Path, sampler: BaseSampler | None = None) -> Journal:
-        """The search in `folder`: with a sampler, to go on (one driver at a time); without, to read it.
+    def open(cls, folder: Path, write: bool = False) -> Journal:
+        """The search in `folder` as it is now: to read it, or to go on with it (one driver at a time).
 
         Raises AutorankError if there is none, it cannot be read, or another driver is at work on it.
         """
@@ -96,17 +105,19 @@ class Journal:
         if not (folder / JOURNAL).is_file():
             raise _no_run(folder)
         lock = DriverLock(folder / JOURNAL)
-        if sampler is not None:
+        if write:
             lock.take()
         try:
-            return cls(folder, lock, sampler)
+            cut = lock.mend() if write else 0
+            return cls(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock), folder, lock, cut)
         except BaseException:
             lock.drop()
             raise
 
     def close(self) -> None:
         """Lets another driver in."""
-        self._lock.drop()
+        if self._lock is not None:
+            self._lock.drop()
 
     def __enter__(self) -> Journal:
         return self
@@ -119,109 +130,138 @@ class Journal:
     @property
     def search_id(self) -> str:
         """Unique among all searches, also among those of the same name."""
-        return self.study.study_name
+        return self._storage.get_study_name_from_id(self._study)
 
     @property
-    def reference(self) -> tuple[float, float]:
-        """(params, score): the worst corner that hypervolumes count from."""
-        params, score = self.study.user_attrs["reference"]
-        return params, score
+    def wanted(self) -> int:
+        """How many trials were asked for at last: for one who goes on without saying how many."""
+        return int(self._attributes().get("trials", 0))
 
-    def ask(self) -> optuna.Trial:
-        """The next trial; re-enqueued settings first. Its values come from its `suggest_*` methods."""
-        return self.study.ask()
+    def want(self, trials: int) -> None:
+        """Stores how many trials are asked for."""
+        if trials != self.wanted:
+            self._storage.set_study_user_attr(self._study, "trials", trials)
 
-    def start(self, number: int, config: dict[str, Any]) -> None:
-        """Stores a trial's resolved settings: suggested, fixed and default ones."""
-        self._set(number, "config", config)
+    def trials(self) -> list[TrialRecord]:
+        """Every trial that was started, by number."""
+        return list(self._records)
 
-    def record(self, number: int, evaluation: Evaluation) -> None:
-        """Stores an evaluation of a running trial; one of the same step is replaced."""
-        self._set(number, f"{_EVALUATION}{evaluation.step}", evaluation.to_dict())
+    def trial(self, number: int) -> TrialRecord:
+        return self._records[number]
+
+    def snapshot(self) -> Snapshot:
+        """All trials and their fronts."""
+        return Snapshot(self.trials(), self._archive.points, self._archive.control, self._confirmed)
+
+    def begin(
+        self, method: str, config: dict[str, Any], drawn: Mapping[str, tuple[Any, BaseDistribution]],
+        control: bool = False,
+    ) -> TrialRecord:  # fmt: skip
+        """A new trial, written in one line: it is there with all its settings, or not at all.
+
+        Args:
+            config: all settings: drawn, fixed and default ones.
+            drawn: setting -> its value as it was drawn, and from what.
+        """
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params={name: value for name, (value, _) in drawn.items()},
+            distributions={name: distribution for name, (_, distribution) in drawn.items()},
+            user_attrs={"method": method, "config": config} | ({"control": True} if control else {}),
+        )
+        self._ids.append(self._storage.create_new_trial(self._study, template))
+        self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))
+        return self._records[-1]
+
+    def record(self, number: int, evaluation: Evaluation, last: bool = False) -> bool:
+        """Stores an evaluation of a running trial; `last`: of its run. False for one that is here already."""
+        trial = self._records[number]
+        if evaluation.step <= trial.step:
+            return False
+        row, layers = self._rows.write(evaluation)
+        if layers is not None:
+            self._storage.set_study_user_attr(self._study, "layers", layers)
+        self._set(number, f"{EVALUATION}{evaluation.step}", row | ({"last": True} if last else {}))
+        evaluation = self._rows.shared(evaluation)
+        evaluations = (*trial.evaluations, evaluation)
+        self._change(number, evaluations=evaluations, seconds=evaluation.seconds, finished=last)
+        self._archive.add(trial, evaluation)
+        return True
+
+    def note(self, number: int, **values: Any) -> TrialRecord:
+        """Stores `retries` or `halved` of a running trial."""
+        for name, value in values.items():
+            self._set(number, name, value)
+        return self._change(number, **values)
 
     def finish(
-        self, number: int, state: State, reason: str | None = None, seconds: float | None = None
+        self, number: int, state: State, reason: str | None = None, told: tuple[float, float] | None = None
     ) -> TrialRecord:
         """Ends a running trial and returns it. Nothing can be recorded for it afterwards.
 
-        A complete trial is told to the sampler with the parameters and score of its best finite evaluation
-        (ties: fewest parameters). If it has none it fails: no sampler may get a missing or NaN objective.
+        Args:
+            told: params and score that samplers learn of a pruned trial; of a complete one they learn its best
+                evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
         """
         values = None
         if state == "complete":
-            finite = [e for e in self._read(self._trial(number)).evaluations if math.isfinite(e.score)]
-            if finite:
-                best = max(finite, key=lambda e: (e.score, -e.adapter_params))
-                values = (float(best.adapter_params), float(best.score))
+            if (top := best(self._records[number].evaluations)) is not None:
+                values = (float(top.adapter_params), float(top.score))
             else:
-                state, reason = "failed", reason or "no evaluation with a finite score"
-        if reason is not None:
-            self._set(number, "reason", reason)
-        if seconds is not None:
-            self._set(number, "seconds", seconds)
-        told = next(theirs for theirs, ours in _STATES.items() if ours == state)
-        self.study.tell(number, values, state=told)
-        return self._read(self._trial(number))
+                state, reason = "failed", "no evaluation with a finite score"
+        for name, value in {"reason": reason, "told": told}.items():
+            if value is not None:
+                self._set(number, name, value)
+        code = next(theirs for theirs, ours in STATES.items() if ours == state)
+        self._storage.set_trial_state_values(self._ids[number], code, values)
+        self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
+        return self._records[number]
 
-    def trials(self) -> list[TrialRecord]:
-        """Every trial that was started, by number. Reads only what was written since the last call."""
-        trials = self.study.get_trials(deepcopy=False)
-        return [self._read(trial) for trial in trials if trial.state != TrialState.WAITING]
+    def confirm(self, trial: int, step: int, seed: int, result: Mapping[str, Any]) -> None:
+        """Stores what a point of the front came to when it was trained again with another seed."""
+        self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{seed}", dict(result))
+        self._confirmed = {**self._confirmed, (trial, step, seed): dict(result)}
 
-    def recover(self) -> list[TrialRecord]:
-        """Fails the trials still running as 'interrupted', and enqueues their settings again. Returns them.
-
-        For a driver that takes over from a dead one, or that stops early itself. Safe to be cut off anywhere:
-        the settings are enqueued first, and never twice.
-        """
-        trials = self.study.get_trials(deepcopy=False)
-        retried = {trial.user_attrs.get("retry_of") for trial in trials}
-        interrupted = []
-        for trial in trials:
-            if trial.state != TrialState.RUNNING:
-                continue
-            # what was enqueued, and not yet suggested when the driver died, is still only in `fixed_params`
-            settings = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if settings and trial.number not in retried:
-                self.study.enqueue_trial(settings, user_attrs={"retry_of": trial.number})
-            worked = self._read(trial).seconds  # until now would count the time that nobody was at work
-            interrupted.append(self.finish(trial.number, "failed", INTERRUPTED, worked))
-        return interrupted
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self.study.get_trials(deepcopy=False)[number]
+    def _attributes(self) -> dict[str, Any]:
+        attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
+        return attributes
 
     def _set(self, number: int, key: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(self._trial(number)._trial_id, key, value)
+        self._storage.set_trial_user_attr(self._ids[number], key, value)
 
-    def _read(self, trial: FrozenTrial) -> TrialRecord:
-        if trial.number in self._finished:
-            return self._finished[trial.number]
-        attrs = trial.user_attrs
-        evaluations = [Evaluation(**value) for key, value in attrs.items() if key.startswith(_EVALUATION)]
-        evaluations.sort(key=lambda evaluation: evaluation.step)
-        started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-        if trial.datetime_complete:
-            seconds = attrs.get("seconds", trial.datetime_complete.timestamp() - started)
-        else:
-            seconds = evaluations[-1].seconds if evaluations else 0.0
-        record = TrialRecord(
-            number=trial.number,
-            config=attrs.get("config", {}),
-            state=_STATES[trial.state],
-            evaluations=evaluations,
-            reason=attrs.get("reason"),
-            seconds=seconds,
-            started=started,
-        )
-        if trial.state.is_finished():
-            self._finished[trial.number] = record
-        return record
+    def _change(self, number: int, **values: Any) -> TrialRecord:
+        self._records[number] = replace(self._records[number], **values)
+        return self._records[number]
 
 
 def runs(folder: Path) -> list[str]:
     """The names of the searches in a folder of runs."""
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
+
+
+def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
+    """The first lines of a journal."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
+        directions=["minimize", "maximize"],
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["adapter_params", "score"])
+    study.set_user_attr("spec", spec.model_dump(mode="json"))
+    study.set_user_attr("reference", list(reference))
+    study.set_user_attr("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    study.set_user_attr("versions", _versions())
+
+
+def _confirmed(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
+    found = {}
+    for key, value in attributes.items():
+        if key.startswith(CONFIRMED):
+            trial, step, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
+            found[trial, step, seed] = value
+    return found
 
 
 def _no_run(folder: Path) -> AutorankError:
@@ -231,24 +271,6 @@ def _no_run(folder: Path) -> AutorankError:
         f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
         "--runs DIR names another folder."
     )
-
-
-def _storage(path: Path, lock: DriverLock) -> JournalStorage:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-
-
-def _write_study(storage: JournalStorage, spec: SearchSpec, reference: tuple[float, float]) -> None:
-    study = optuna.create_study(
-        storage=storage, study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}", directions=["minimize", "maximize"]
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["adapter_params", "score"])
-    study.set_user_attr("spec", spec.model_dump(mode="json"))
-    study.set_user_attr("reference", list(reference))
-    study.set_user_attr("created", datetime.now(UTC).isoformat(timespec="seconds"))
-    study.set_user_attr("versions", _versions())
 
 
 def _versions() -> dict[str, str]:

@@ -56,9 +56,13 @@ class DriverLock(JournalFileOpenLock):
 
     def acquire(self) -> bool:
         if self._file is None:
-            raise RuntimeError(f"{self._journal} is open for reading only: it was opened without a sampler")
-        _cut_torn_line(self._journal)
+            raise RuntimeError(f"{self._journal} is open for reading only: it was opened without `write`")
+        self.mend()
         return True
+
+    def mend(self) -> int:
+        """Cut off a last line that lacks its end; returns its length in bytes."""
+        return _cut_torn_line(self._journal)
 
     def release(self) -> None:
         """Nothing: the lock is kept until `drop`."""
@@ -83,18 +87,21 @@ def _pid(file: IO[str]) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _cut_torn_line(path: Path) -> None:
-    """Drops a last line that lacks its end, left by a killed driver or a full disk.
+def _cut_torn_line(path: Path) -> int:
+    """Drops a last line that lacks its end, left by a killed driver or a full disk; returns its length in bytes.
 
     Optuna's readers skip such a line, but the next one appended would be glued to it and spoil the file.
     """
     if not path.exists():
-        return
+        return 0
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)
         if end == 0:
-            return
+            return 0
         file.seek(end - 1)
-        if file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+        if file.read(1) == b"\n":
+            return 0
+        file.seek(0)
+        kept = file.read().rfind(b"\n") + 1
+        file.truncate(kept)
+    return end - kept

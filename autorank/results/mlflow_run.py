@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autorank.results.plots import rank_map_figure
+from autorank.results.plots import rank_map_png
 from autorank.results.records import Evaluation, State, TrialRecord
-from autorank.spec import TrainSpec
+from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _SENT = "autorank.sent"  # tag: the last step sent of a trial, the number of finished trials sent of a search
+STATE = "autorank.state"  # tag: how a trial ended
 _STATUS: dict[State, str] = {
     "running": "RUNNING",
     "complete": "FINISHED",
@@ -35,18 +38,19 @@ class Run:
     status: str = "RUNNING"
     sent: int = -1
     has_params: bool = False
+    closed: bool = False  # all of a trial is there
 
     @classmethod
     def found(cls, run: ServerRun) -> Run:
         """A run that is there already."""
         sent = int(run.data.tags.get(_SENT, -1))
-        return cls(run.info.run_id, run.info.status, sent, bool(run.data.params))
+        return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags)
 
-    def push_params(self, client: MlflowClient, train: TrainSpec, settings: Mapping[str, Any]) -> None:
+    def push_params(self, client: MlflowClient, spec: SearchSpec, method: str, settings: Mapping[str, Any]) -> None:
         """Sends what was trained and with which settings, once."""
         from mlflow.entities import Param
 
-        base = {"method": train.method, "task": train.task.name, "model": train.model or "the task's own"}
+        base = {"method": method, "task": spec.task.name, "model": spec.model or "the task's own"}
         texts = {key: str(value) for key, value in (base | dict(settings)).items()}
         if any(len(text) > _LONGEST_PARAM for text in texts.values()):
             client.log_dict(self.id, dict(settings), "settings.json")
@@ -65,28 +69,40 @@ class Run:
         client.set_tag(self.id, _SENT, str(sent))
         self.sent = sent
 
-    def push_trial(self, client: MlflowClient, train: TrainSpec, trial: TrialRecord) -> None:
-        """Sends what the server lacks of the trial that this run stands for; ends the run with it."""
-        if trial.config and not self.has_params:
-            self.push_params(client, train, trial.config)
+    def push_trial(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord, final: bool) -> None:
+        """Sends what the server lacks of the trial that this run stands for; ends the run with it, or with the session
+        (`final`) that leaves it to be gone on with."""
+        if not self.has_params:
+            self.push_params(client, spec, trial.method, trial.config)
         new = [evaluation for evaluation in trial.evaluations if evaluation.step > self.sent]
         metrics = [metric for evaluation in new for metric in _metrics(evaluation, trial.started)]
         self.push_metrics(client, metrics, new[-1].step if new else self.sent)
         if trial.state != "running":
-            self._end(client, train, trial)
+            self._end(client, spec, trial)
+        elif final:
+            self._terminate(client, "KILLED", trial.started + trial.seconds)
+        elif self.status != "RUNNING":
+            client.update_run(self.id, "RUNNING")
+            self.status = "RUNNING"
 
-    def _end(self, client: MlflowClient, train: TrainSpec, trial: TrialRecord) -> None:
+    def _end(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord) -> None:
         evaluations = [evaluation.to_dict() for evaluation in trial.evaluations]
         client.log_text(self.id, json.dumps(evaluations, indent=1), "evaluations.json")  # with all ranks
         if trial.evaluations and (ranks := trial.evaluations[-1].ranks):
-            title = f"{train.method} on {train.task.name}: trial {trial.number}, step {trial.evaluations[-1].step}"
             client.log_dict(self.id, ranks, "ranks.json")
-            client.log_figure(self.id, rank_map_figure(ranks, title), "ranks.png")
-        client.set_tag(self.id, "autorank.state", trial.state)
+            with tempfile.TemporaryDirectory() as folder:
+                picture = Path(folder) / "ranks.png"
+                picture.write_bytes(rank_map_png(tuple(ranks.items()), f"{trial.method} on {spec.task.name}"))
+                client.log_artifact(self.id, str(picture))
         if trial.reason:
             client.set_tag(self.id, "autorank.reason", trial.reason)
-        client.set_terminated(self.id, _STATUS[trial.state], ms(trial.started + trial.seconds))
-        self.status = _STATUS[trial.state]
+        self._terminate(client, _STATUS[trial.state], trial.ended)
+        client.set_tag(self.id, STATE, trial.state)  # the last: with it, all of the trial is there
+        self.closed = True
+
+    def _terminate(self, client: MlflowClient, status: str, when: float) -> None:
+        client.set_terminated(self.id, status, ms(when))  # again: it may have gone on since
+        self.status = status
 
 
 def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from autorank.modeling import rank_map
-from autorank.results.front import Point, candidates, progress
-from autorank.results.records import TrialRecord
+from autorank.results.archive import Snapshot
+from autorank.results.front import Point, Progress, candidates
 from autorank.results.report import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, QUIET, LINE, KNEE = "#1f2430", "#8a919e", "#1f6feb", "#d9480f"
+INK, QUIET, LINE, KNEE, CONTROL = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
 NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
 
-def front_figure(
-    trials: Sequence[TrialRecord], points: Sequence[Point], title: str, reference: tuple[float, float]
-) -> Figure:
-    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named."""
+def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float]) -> Figure:
+    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named, the control's front
+    as a dashed one."""
     figure, axes = _axes(title)
-    everything = candidates(trials)
+    everything, points = candidates(snapshot.trials), snapshot.points
     axes.scatter(
         [_log_safe(p.adapter_params) for p in everything],
         [p.score for p in everything],
@@ -35,12 +37,11 @@ def front_figure(
         label="evaluations",
     )
     axes.set_xscale("log")
+    right = max([_log_safe(reference[0]), *(_log_safe(p.adapter_params) for p in everything)])
+    if snapshot.control:
+        _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
     if points:
-        params = [_log_safe(p.adapter_params) for p in points]
-        scores = [p.score for p in points]
-        right = max([_log_safe(reference[0]), *(_log_safe(p.adapter_params) for p in everything)])
-        axes.step([*params, right], [*scores, scores[-1]], where="post", color=LINE, linewidth=1.6)
-        axes.scatter(params, scores, s=34, color=LINE, zorder=3, label=f"front ({len(points)})")
+        _stair(axes, points, right, LINE, f"front ({len(points)})")
         _mark_knee(axes, points)
     _params_axis(axes, [p.adapter_params for p in everything])
     axes.set_ylabel("score")
@@ -49,13 +50,24 @@ def front_figure(
     return figure
 
 
-def hypervolume_figure(trials: Sequence[TrialRecord], reference: tuple[float, float]) -> Figure:
+def _stair(
+    axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False
+) -> None:
+    """A front: between two of its points, the best score of the smaller ones is what can be had."""
+    params, scores = [_log_safe(p.adapter_params) for p in points], [p.score for p in points]
+    highest = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
+    style = "--" if dashed else "-"
+    axes.step([*params, right], [*highest, highest[-1]], where="post", color=color, linewidth=1.6, linestyle=style)
+    axes.scatter(params, scores, s=18 if dashed else 34, color=color, zorder=3, label=label)
+
+
+def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]) -> Figure:
     """The front's hypervolume after each finished trial."""
     from matplotlib.ticker import MaxNLocator
 
     params, score = reference
     figure, axes = _axes(f"Hypervolume in the box of {count(params)} parameters, score {score:.2f} to 1")
-    history = [after.hypervolume for after in progress(trials, reference)]
+    history = [step.hypervolume for step in steps]
     if history:
         counts = range(1, len(history) + 1)
         axes.step(counts, history, where="post", color=LINE, linewidth=1.6)
@@ -101,6 +113,14 @@ def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
     axes.tick_params(length=0, labelcolor=INK, labelsize=9)
     axes.spines[:].set_visible(False)
     return figure
+
+
+@lru_cache(maxsize=256)
+def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
+    """`rank_map_figure` as a file's content. Drawing takes 0.1 s, and many trials have the same ranks."""
+    content = io.BytesIO()
+    rank_map_figure(dict(ranks), title).savefig(content)
+    return content.getvalue()
 
 
 def _widest(texts: Sequence[str]) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -35,14 +37,33 @@ class Evaluation:
         return asdict(self)
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrialRecord:
     """A trial as the journal knows it."""
 
     number: int
-    config: dict[str, Any]  # the method's settings
+    method: str
+    config: dict[str, Any]  # the method's settings, all of them
     state: State = "running"
-    evaluations: list[Evaluation] = field(default_factory=list)
+    evaluations: tuple[Evaluation, ...] = ()
     reason: str | None = None  # why it failed or was pruned
-    seconds: float = 0.0  # wall time from start to end; while running, what its evaluations took
+    seconds: float = 0.0  # of training and evaluation, up to its last evaluation
     started: float = 0.0  # Unix time, seconds
+    ended: float = 0.0  # likewise; 0 while it runs
+    control: bool = False
+    drawn: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
+    told: tuple[float, float] | None = None  # params, score: what samplers learn of it, once it ended
+    retries: int = 0  # after its process died
+    finished: bool = False  # its last evaluation is its run's last
+    halved: bool = False  # ran out of memory: its micro-batches are half as large
+
+    @property
+    def step(self) -> int:
+        """Of its last evaluation."""
+        return self.evaluations[-1].step if self.evaluations else 0
+
+
+def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation with the highest finite score; ties go to fewer parameters, then to the earlier one."""
+    finite = [evaluation for evaluation in evaluations if math.isfinite(evaluation.score)]
+    return max(finite, key=lambda e: (e.score, -e.adapter_params), default=None)

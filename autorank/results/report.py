@@ -7,7 +7,8 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,10 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from autorank.modeling import rank_map
-from autorank.results.front import Point, hypervolume
-from autorank.results.records import State, TrialRecord
+from autorank.results.archive import Snapshot
+from autorank.results.confirmed import Confirmed, summarise
+from autorank.results.front import Point, gain, hypervolume
+from autorank.results.records import State, TrialRecord, best
 
-_COLUMNS = ("trial", "step", "adapter_params", "nonzero_params", "score", "knee")
+_COLUMNS = ("trial", "step", "method", "adapter_params", "nonzero_params", "score", "knee")
+NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
 
 
@@ -46,20 +50,31 @@ def settings(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{names.get(key, key)} {_value(value)}" for key, value in config.items())
 
 
-def front_table(points: Sequence[Point], varied: Sequence[str] | None = None) -> Table:
-    """The front, a row a point. `varied`: the settings to show; None: those that differ between points."""
+def front_table(points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None) -> Table:
+    """The front, a row a point; with its gain where `snapshot` has a control's front, and with what confirmed it.
+
+    `varied`: the settings to show; None: those that differ between points.
+    """
     varied = _differing([point.config for point in points]) if varied is None else varied
-    table = _table("trial>", "step>", "parameters>", "score>", "", "settings")
+    confirmed = summarise(points, snapshot.confirmed)
+    columns: dict[str, Callable[[Point], str]] = {
+        "trial>": lambda p: str(p.trial),
+        "step>": lambda p: str(p.step),
+        "parameters>": lambda p: count(p.adapter_params),
+        "score>": lambda p: f"{p.score:.4f}",
+    }
+    if confirmed:
+        columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
+        columns["on front>"] = lambda p: _chance(confirmed.get((p.trial, p.step)))
+    if snapshot.control:
+        columns["gain>"] = lambda p: "" if (above := gain(p, snapshot.control)) is None else f"{above:+.4f}"
+    columns[""] = lambda p: "knee" if p.knee else ""
+    if len({point.method for point in points}) > 1:
+        columns["method"] = lambda p: p.method
+    columns["settings"] = lambda p: settings({key: p.config[key] for key in varied if key in p.config})
+    table = _table(*columns)
     for point in points:
-        table.add_row(
-            str(point.trial),
-            str(point.step),
-            count(point.adapter_params),
-            f"{point.score:.4f}",
-            "knee" if point.knee else "",
-            settings({key: point.config[key] for key in varied if key in point.config}),
-            style="bold" if point.knee else None,
-        )
+        table.add_row(*(cell(point) for cell in columns.values()), style="bold" if point.knee else None)
     return table
 
 
@@ -68,16 +83,15 @@ def trials_table(trials: Sequence[TrialRecord]) -> Table:
     varied = _differing([trial.config for trial in trials])
     table = _table("trial>", "state", "parameters>", "score>", "time>", "settings")
     for trial in trials:
-        finite = [e for e in trial.evaluations if math.isfinite(e.score)]
-        best = max(finite, key=lambda e: (e.score, -e.adapter_params), default=None)
+        top = best(trial.evaluations)
         about = Text(settings({key: trial.config[key] for key in varied if key in trial.config}))
         if trial.reason:
             about = Text(trial.reason, style=_STYLES[trial.state])
         table.add_row(
             str(trial.number),
             Text(trial.state, style=_STYLES[trial.state]),
-            count(best.adapter_params) if best else "",
-            f"{best.score:.4f}" if best else "",
+            count(top.adapter_params) if top else "",
+            f"{top.score:.4f}" if top else "",
             duration(trial.seconds) if trial.seconds else "",
             about,
         )
@@ -85,26 +99,32 @@ def trials_table(trials: Sequence[TrialRecord]) -> Table:
 
 
 def front_summary(
-    trials: Sequence[TrialRecord], points: Sequence[Point], reference: tuple[float, float],
-    varied: Sequence[str] | None = None,
-) -> RenderableType:  # fmt: skip
-    """The front, its hypervolume, and the trials that failed or were stopped with their reasons."""
-    states = Counter(trial.state for trial in trials)
-    counts = ", ".join(
-        f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state]
-    )
+    snapshot: Snapshot, reference: tuple[float, float], varied: Sequence[str] | None = None
+) -> RenderableType:
+    """The front, its hypervolume and its gain over the control; the trials that failed, with their reasons."""
+    trials, points = snapshot.trials, snapshot.points
+    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in trials)
+    names = ("complete", "pruned", "failed", "unfinished")
+    counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
     if not points:
+        finite = any(best(trial.evaluations) for trial in trials if not trial.control)
+        why = "no evaluation keeps within the limits" if finite else "no evaluation has a finite score"
         return Group(
-            Text(f"No front yet: no evaluation has a finite score ({counts or 'no trials'})."),
+            Text(f"No front yet: {why} ({counts or 'no trials'})."),
             trials_table(trials),
         )
     rows: list[RenderableType] = [
-        front_table(points, varied),
+        front_table(points, snapshot, varied),
         Text(f"\n{len(points)} of {sum(len(t.evaluations) for t in trials)} evaluations are on the front, "
              f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
-    if odd := [trial for trial in trials if trial.state in ("failed", "pruned")]:
-        rows += [Text(), trials_table(odd)]
+    if snapshot.control:
+        runs = sum(trial.control for trial in trials)
+        size = hypervolume(snapshot.control, reference)
+        rows.append(Text(f"gain: over plain LoRA with no more parameters, tuned in {runs} of the trials (its "
+                         f"hypervolume is {size:.4f})", style="dim"))  # fmt: skip
+    if failed := [trial for trial in trials if trial.state == "failed"]:
+        rows += [Text(), trials_table(failed)]
     return Group(*rows)
 
 
@@ -120,12 +140,14 @@ def rank_table(ranks: Mapping[str, int]) -> Table:
     return table
 
 
-def front_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """The points as plain values; numbers that are not finite, which JSON lacks, become None."""
+def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The front's points as plain values; numbers that are not finite, which JSON lacks, become None."""
+    confirmed = summarise(snapshot.points, snapshot.confirmed)
     return [
         {
             "trial": point.trial,
             "step": point.step,
+            "method": point.method,
             "adapter_params": point.adapter_params,
             "nonzero_params": point.nonzero_params,
             "score": point.score,
@@ -133,33 +155,38 @@ def front_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
             "metrics": _plain(point.metrics),
             "config": _plain(point.config),
         }
-        for point in points
+        | ({"gain": gain(point, snapshot.control)} if snapshot.control else {})
+        | ({"confirmed": asdict(found)} if (found := confirmed.get((point.trial, point.step))) else {})
+        for point in snapshot.points
     ]
 
 
-def front_json(points: Sequence[Point]) -> str:
-    """The points as a JSON list of objects."""
-    return json.dumps(front_rows(points), indent=2, ensure_ascii=False, allow_nan=False)
+def front_json(snapshot: Snapshot) -> str:
+    """The front's points as a JSON list of objects."""
+    return json.dumps(front_rows(snapshot), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def front_columns(points: Sequence[Point]) -> tuple[list[str], list[list[Any]]]:
-    """The points as a flat table, columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
+def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
+    """The front's points as a flat table, columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
     flat = []
-    for row in front_rows(points):
-        metrics, config = row.pop("metrics"), row.pop("config")
-        row |= {f"metrics.{key}": value for key, value in metrics.items()}
-        row |= {f"config.{key}": value for key, value in config.items()}
+    for row in front_rows(snapshot):
+        for group in ("metrics", "config", "confirmed"):
+            row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
         flat.append(row)
     columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))
     return columns, [[_cell(row.get(key)) for key in columns] for row in flat]
 
 
-def front_csv(points: Sequence[Point]) -> str:
-    """The points as CSV with a header line."""
-    columns, rows = front_columns(points)
+def front_csv(snapshot: Snapshot) -> str:
+    """The front's points as CSV with a header line."""
+    columns, rows = front_columns(snapshot)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()
+
+
+def _chance(confirmed: Confirmed | None) -> str:
+    return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
 
 
 def _table(*headers: str) -> Table:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from autorank.errors import AutorankError
-from autorank.results.front import front
-from autorank.results.records import TrialRecord
+from autorank.results.archive import Snapshot
 from autorank.results.tracking import Projection
 
 logger = logging.getLogger(__name__)
@@ -24,17 +23,17 @@ class Tracker:
         self._projection = projection
         self._warn = warn
         self._warned = False
-        self._trials: list[TrialRecord] = []
+        self._snapshot = Snapshot([], [], [])
         self._fresh = threading.Event()
         self._closing = threading.Event()
         self._sent = False
         self._thread = threading.Thread(target=self._work, name="autorank-tracker", daemon=True)
         self._thread.start()
 
-    def update(self, trials: Sequence[TrialRecord]) -> None:
+    def update(self, snapshot: Snapshot) -> None:
         """Hands over a snapshot; returns at once. One that says nothing new is ignored."""
-        if list(trials) != self._trials:
-            self._trials = list(trials)
+        if snapshot != self._snapshot:
+            self._snapshot = snapshot
             self._fresh.set()
 
     def close(self, timeout: float = 15.0) -> bool:
@@ -63,9 +62,8 @@ class Tracker:
         self._sent = self._push(final=True)
 
     def _push(self, final: bool) -> bool:
-        trials = self._trials
         try:
-            self._projection.push(trials, front(trials), final)
+            self._projection.push(self._snapshot, final)
             return True
         except Exception as error:  # whatever it is, a search is worth more than its tracking
             logger.debug("push to MLflow failed", exc_info=True)

@@ -12,13 +12,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from autorank.errors import AutorankError
-from autorank.results.front import Point, progress
+from autorank.results.archive import Snapshot
+from autorank.results.front import History
 from autorank.results.mlflow_run import Run, metrics_at, ms
 from autorank.results.plots import front_figure, hypervolume_figure
 from autorank.results.records import TrialRecord
@@ -57,7 +58,7 @@ class Projection:
         self._forget()
         self._figures_at = -math.inf
 
-    def push(self, trials: Sequence[TrialRecord], points: Sequence[Point], final: bool = False) -> None:
+    def push(self, snapshot: Snapshot, final: bool = False) -> None:
         """Sends what is not there yet of the trials and their front. `final`: nobody is at work now.
 
         Raises AutorankError if the store cannot be reached or refuses; the next push goes on from there.
@@ -69,10 +70,10 @@ class Projection:
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)  # it may have been imported before
         try:
-            client = self._connect(min((trial.started for trial in trials), default=time.time()))
-            for trial in trials:
-                self._push_trial(client, trial)
-            self._push_parent(client, trials, points, final)
+            client = self._connect(snapshot.trials[0].started if snapshot.trials else time.time())
+            for trial in snapshot.trials:
+                self._push_trial(client, trial, final)
+            self._push_parent(client, snapshot, final)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             self._forget()
             said = _root(error).replace(self.uri, shown(self.uri))
@@ -88,6 +89,7 @@ class Projection:
         self._parent = Run("")
         self._runs: dict[int, Run] = {}
         self._front = ""
+        self._history = History(self._reference, self.spec.objectives)
 
     def _connect(self, started: float) -> MlflowClient:
         """The client, with its experiment, its parent run and what is there already."""
@@ -115,7 +117,6 @@ class Projection:
         self._fetch(client)
         if not self._parent.id:
             self._parent = self._create(client, self.spec.name, started, {})
-            client.log_text(self._parent.id, self.spec.model_dump_json(indent=2), "search.json")
         self._client = client
         return client
 
@@ -142,60 +143,56 @@ class Projection:
         run = client.create_run(self._experiment, ms(started), own | dict(tags), run_name=name)
         return Run(run.info.run_id)
 
-    def _push_trial(self, client: MlflowClient, trial: TrialRecord) -> None:
+    def _push_trial(self, client: MlflowClient, trial: TrialRecord, final: bool) -> None:
         run = self._runs.get(trial.number)
-        if run is not None and run.status != "RUNNING":
+        if run is not None and run.closed:
             return
         if run is None:
             tags = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
             run = self._create(client, f"trial-{trial.number}", trial.started, tags)
             self._runs[trial.number] = run
-        run.push_trial(client, self.spec.train, trial)
+        run.push_trial(client, self.spec, trial, final)
 
-    def _push_parent(
-        self, client: MlflowClient, trials: Sequence[TrialRecord], points: Sequence[Point], final: bool
-    ) -> None:
+    def _push_parent(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
         run = self._parent
         if not run.has_params:
-            run.push_params(client, self.spec.train, {"sampler": self.spec.sampler, "seed": self.spec.seed})
-        history = progress(trials, self._reference)
+            client.log_text(run.id, self.spec.model_dump_json(indent=2), "search.json")
+            methods = ",".join(entry.method for entry in self.spec.methods)
+            run.push_params(client, self.spec, methods, {"sampler": self.spec.sampler, "seed": self.spec.seed})
+        history = self._history.update(snapshot.trials)
         metrics = []
-        for finished, after in enumerate(history, start=1):
-            if finished > run.sent:
-                best = max((point.score for point in after.points), default=math.nan)
-                size = len(after.points)
-                values = {"hypervolume": after.hypervolume, "front_size": size, "best_score": best}
-                metrics += metrics_at(values, after.at, finished)
+        for finished, after in enumerate(history[max(0, run.sent) :], start=max(0, run.sent) + 1):
+            best = max((point.score for point in after.points), default=math.nan)
+            values = {"hypervolume": after.hypervolume, "front_size": len(after.points), "best_score": best}
+            metrics += metrics_at(values, after.at, finished)
         run.push_metrics(client, metrics, max(run.sent, len(history)))
-        self._push_front(client, trials, points, final)
+        self._push_front(client, snapshot, final)
         status = "FINISHED" if final else "RUNNING"
-        if status != run.status:
-            if final:
-                client.set_terminated(run.id, status, ms(history[-1].at) if history else None)
-            else:
-                client.update_run(run.id, status)  # the search was resumed
-            run.status = status
+        if final:
+            client.set_terminated(run.id, status, ms(history[-1].at) if history else None)
+        elif status != run.status:
+            client.update_run(run.id, status)  # the search was resumed
+        run.status = status
 
-    def _push_front(
-        self, client: MlflowClient, trials: Sequence[TrialRecord], points: Sequence[Point], final: bool
-    ) -> None:
-        text = front_json(points)
+    def _push_front(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
+        text = front_json(snapshot)
         changed = text != self._front
         if changed:
             parent = self._parent.id
-            columns, rows = front_columns(points)
+            columns, rows = front_columns(snapshot)
             client.log_text(parent, text, "front.json")
-            client.log_text(parent, front_csv(points), "front.csv")
+            client.log_text(parent, front_csv(snapshot), "front.csv")
             # MLflow's own table format; its log_table would append to the table that is there
             client.log_text(parent, json.dumps({"columns": columns, "data": rows}), "front_table.json")
             listed = [{"path": "front_table.json", "type": "table"}]
             client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(listed))
             self._front = text
         if final or (changed and time.monotonic() - self._figures_at > _FIGURES_EVERY):
-            title = f"{self.spec.name}: {self.spec.train.method} on {self.spec.train.task.name}"
-            front = front_figure(trials, points, title, self._reference)
+            methods = ", ".join(entry.method for entry in self.spec.methods)
+            front = front_figure(snapshot, f"{self.spec.name}: {methods} on {self.spec.task.name}", self._reference)
             client.log_figure(self._parent.id, front, "front.png")
-            client.log_figure(self._parent.id, hypervolume_figure(trials, self._reference), "hypervolume.png")
+            growth = hypervolume_figure(self._history.steps, self._reference)
+            client.log_figure(self._parent.id, growth, "hypervolume.png")
             self._figures_at = time.monotonic()
 
 

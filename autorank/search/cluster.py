@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
+from autorank.search.travelling import travelling
 
 LOG = "ray.log"
 ENVIRONMENT = {
@@ -24,6 +25,7 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not relied on
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
 STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
 
 
@@ -36,7 +38,7 @@ def running(address: str | None, log: Path) -> Iterator[None]:
     Raises:
         AutorankError: nothing answers at the address, or Ray is not wholly installed.
     """
-    _check_install()
+    check_install()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import ray
@@ -56,16 +58,21 @@ def _connect(address: str) -> None:
     import ray
 
     if address.startswith("ray://"):
+        head = address.removeprefix("ray://").rpartition(":")[0] or "HEAD"
         raise AutorankError(
             f"A search cannot run over Ray Client ({address}): its journal lies on this machine. "
-            "Run it on a node of the cluster, with --address auto."
+            f"Send it to the cluster: autorank submit --address http://{head}:8265 -- search ... "
+            "Or run it on a node of the cluster, with --address auto."
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
     try:
         if address == "local":
             ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)
         else:
-            ray.init(address, runtime_env={"env_vars": ENVIRONMENT}, **quiet)
+            code: contextlib.AbstractContextManager[dict[str, Any]]
+            code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
+            with code as modules:
+                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address == "local":
             raise
@@ -76,8 +83,12 @@ def _connect(address: str) -> None:
         ) from error
 
 
-def _check_install() -> None:
-    """Ray without its `default` extra never frees the resources of a trial that was stopped early."""
+def check_install() -> None:
+    """Refuse a Ray without its `default` extra: no jobs, and no resources freed after an early stop.
+
+    Raises:
+        AutorankError: names what is missing.
+    """
     missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
     if missing:
         raise AutorankError(f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from autorank.errors import AutorankError
-from autorank.results.front import front
-from autorank.results.records import TrialRecord
+from autorank.results.archive import Snapshot
+
+ADAPTER, CHECKPOINT = ".safetensors", "run.pt"
 
 
 def run_folder(runs: Path, name: str) -> Path:
@@ -25,21 +25,25 @@ def run_folder(runs: Path, name: str) -> Path:
     return folder
 
 
-def adapter_path(folder: Path, trial: int, step: int) -> Path:
-    """The adapter of a trial's evaluation at `step`; only those on the front are kept."""
+def adapter_path(folder: Path, trial: int | str, step: int) -> Path:
+    """The adapter of a trial's evaluation at `step`; only those on a front are kept."""
     return folder / "trials" / str(trial) / f"step-{step}.safetensors"
 
 
-def sweep(folder: Path, trials: Sequence[TrialRecord]) -> None:
-    """Delete the adapters that are not on the front, but for those whose evaluation is still on its way."""
-    kept = {adapter_path(folder, point.trial, point.step) for point in front(trials)}
-    known = {
-        adapter_path(folder, trial.number, evaluation.step) for trial in trials for evaluation in trial.evaluations
-    }
-    running = {str(trial.number) for trial in trials if trial.state == "running"}
+def checkpoint_path(folder: Path, trial: int | str) -> Path:
+    """The last checkpoint of a trial that has not ended."""
+    return folder / "trials" / str(trial) / CHECKPOINT
+
+
+def sweep(folder: Path, snapshot: Snapshot) -> None:
+    """Delete adapters that are on no front and checkpoints of trials that have ended, but for what a running trial has
+    written and not yet told."""
+    kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
     for file in folder.glob("trials/*/*"):
-        if file not in kept and (file in known or file.parent.name not in running):
-            file.unlink(missing_ok=True)
-    for trial in folder.glob("trials/*"):
-        if trial.name not in running and not any(trial.iterdir()):
-            trial.rmdir()
+        trial = snapshot.trials[int(file.parent.name)]
+        running = trial.state == "running"
+        if file in kept or (running and (file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step)):
+            continue
+        file.unlink(missing_ok=True)
+        if not running and not any(file.parent.iterdir()):
+            file.parent.rmdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,27 +12,45 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError
 from autorank.method import find
 from autorank.results.journal import JOURNAL, Journal
-from autorank.search import ranges
-from autorank.search.estimate import extremes
-from autorank.search.samplers import make_sampler
-from autorank.search.space import Space
-from autorank.spec import SearchSpec, TrainSpec, explain
+from autorank.search.space import Space, load
+from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
+
+CONTROL = "lora"
 
 
 def make_spec(
-    train: TrainSpec, space: Space, name: str | None = None, sampler: str = "tpe", seed: int = 0
-) -> SearchSpec:
-    """The search of `space` around the base run `train`, whose settings are the space's fixed ones.
+    spaces: Mapping[str, Space], task: TaskSpec, model: str | None = None, training: TrainingSpec | None = None,
+    name: str | None = None, control: bool = True, **values: Any,
+) -> SearchSpec:  # fmt: skip
+    """The search of `spaces` (method -> its space) on `task`.
+
+    Args:
+        control: add plain LoRA, tuned in its own space, where it is not among the methods.
+        values: other fields of `SearchSpec`.
 
     Raises:
-        AutorankError: a name or sampler that is refused.
+        AutorankError: a value that is refused.
     """
-    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", f"{train.method}-{train.task.name}")
-    base = train.model_copy(update={"settings": _anywhere(train.method, space.fixed)})
+    name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
+    entries = [_entry(method, space) for method, space in spaces.items()]
+    beside = _entry(CONTROL, load(CONTROL, overrides=_common(spaces))) if control and CONTROL not in spaces else None
     try:
-        return SearchSpec(name=name, train=base, space=space.ranges, sampler=sampler, seed=seed)
+        return SearchSpec(
+            name=name, task=task, model=model, training=training or TrainingSpec(), methods=tuple(entries),
+            control=beside, **values,
+        )  # fmt: skip
     except ValidationError as error:
         raise explain(error, "The search") from None
+
+
+def _entry(method: str, space: Space) -> MethodSpec:
+    return MethodSpec(method=method, settings=_anywhere(method, space.fixed), space=space.ranges)
+
+
+def _common(spaces: Mapping[str, Space]) -> list[str]:
+    """What the control shares with the methods: the layers that are adapted, if all of them name the same."""
+    named = {str(space.fixed["targets"]) for space in spaces.values() if "targets" in space.fixed}
+    return [f"targets={named.pop()}"] if len(named) == 1 else []
 
 
 def _anywhere(method: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -50,33 +68,17 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     Raises:
         AutorankError: the folder holds another search; the message says where they differ.
     """
-    if (folder / JOURNAL).exists():
-        with Journal.open(folder) as journal:
-            there, count = journal.spec, len(journal.trials())
-        if there != spec:
-            raise AutorankError(
-                f"There is another search {spec.name!r} in {folder.parent}. It differs:\n"
-                + "\n".join(f"  {line}" for line in differences(there, spec))
-                + "\nGive the same settings to go on with it, or another --name."
-            )
-        return Journal.open(folder, make_sampler(spec.sampler, spec.seed, count))
-    journal = Journal.create(folder, spec, reference(), make_sampler(spec.sampler, spec.seed))
-    for settings in first_settings(spec):
-        journal.study.enqueue_trial(settings, skip_if_exists=True)
-    return journal
-
-
-def first_settings(spec: SearchSpec) -> list[dict[str, Any]]:
-    """The first trials of a search: the method's own defaults, and these with the smallest and the largest adapter.
-
-    So both ends of the front are measured early, whatever the sampler draws (ours). A default that lies outside its
-    range leaves that setting to the sampler.
-    """
-    fields = find(spec.train.method).Config.model_fields
-    defaults = {
-        name: fields[name].default for name, entry in spec.space.items() if ranges.contains(entry, fields[name].default)
-    }
-    return [defaults, *({**defaults, **ends} for ends in extremes(spec))]
+    if not (folder / JOURNAL).exists():
+        return Journal.create(folder, spec, reference())
+    journal = Journal.open(folder, write=True)
+    if journal.spec == spec:
+        return journal
+    journal.close()
+    raise AutorankError(
+        f"There is another search {spec.name!r} in {folder.parent}. It differs:\n"
+        + "\n".join(f"  {line}" for line in differences(journal.spec, spec))
+        + "\nGive the same settings to go on with it, or another --name."
+    )
 
 
 def differences(there: SearchSpec, here: SearchSpec) -> list[str]:
@@ -89,5 +91,7 @@ def differences(there: SearchSpec, here: SearchSpec) -> list[str]:
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
+        if name == "methods":
+            value = {entry["method"]: entry for entry in value}
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

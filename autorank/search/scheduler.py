@@ -1,4 +1,4 @@
-"""When trials stop: now, at the first evaluation after the deadline."""
+"""When Tune stops trials: when the searcher's halving or its clock says so."""
 
 from __future__ import annotations
 
@@ -8,30 +8,36 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from autorank.search.searcher import JournalSearcher
+from autorank.search.confirm import ConfirmSearcher
+from autorank.search.searcher import Death, JournalSearcher
+
+PREEMPTED = ("preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure")
 
 
 class Scheduler(FIFOScheduler):
-    """First in, first out; stops trials when time is up, and notes why a trial's process died."""
+    """First in, first out; stops trials at their evaluations, and notes why a trial's process died."""
 
-    def __init__(self, searcher: JournalSearcher) -> None:
+    def __init__(self, searcher: JournalSearcher | ConfirmSearcher) -> None:
         super().__init__()
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        return str(TrialScheduler.STOP if self._searcher.out_of_time else TrialScheduler.CONTINUE)
+        goes_on = self._searcher.goes_on(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        self._searcher.reasons[trial.trial_id] = _reason(Path(trial.error_file).read_text(errors="replace"))
+        self._searcher.deaths[trial.trial_id] = _death(Path(trial.error_file).read_text(errors="replace"))
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see JournalSearcher
 
 
-def _reason(text: str) -> str:
-    """Why a trial failed, in a line, from what Ray wrote about it."""
+def _death(text: str) -> Death:
+    """Why a trial's process died, in a line, from what Ray wrote about it."""
+    if any(word in text for word in PREEMPTED):
+        return Death("its node went away", preempted=True)
     if "running low on memory" in text:
-        return "its process was killed: the machine ran out of memory"
+        return Death("its process was killed: the machine ran out of memory")
     if "ActorDiedError" in text or "died unexpectedly" in text:
-        return "its process died: killed, for memory perhaps, or crashed; ray.log says more"
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "its process died")
+        return Death("its process died: killed, for memory perhaps, or crashed; ray.log says more")
+    return Death(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "its process died"))

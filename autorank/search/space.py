@@ -13,7 +13,7 @@ import importlib.resources
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,6 +60,31 @@ def load(method: str, file: Path | None = None, overrides: Iterable[str] = ()) -
     if mistakes:
         raise AutorankError(f"{where} is not valid:\n" + "\n".join(f"  {mistake}" for mistake in mistakes))
     return space
+
+
+def load_all(methods: Sequence[str], file: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Space]:
+    """Method -> its space; an override goes to the methods that have the setting.
+
+    Raises:
+        AutorankError: as `load`; a file for several methods; an override that none of them knows.
+    """
+    if len(methods) == 1:
+        return {methods[0]: load(methods[0], file, overrides)}
+    if not methods:
+        raise AutorankError("--method names no method; `autorank methods` lists them.")
+    if twice := [method for method in methods if methods.count(method) > 1]:
+        raise AutorankError(f"--method names {twice[0]!r} twice.")
+    if file is not None:
+        raise AutorankError(f"--space {file} is one method's, but there are {len(methods)}: {', '.join(methods)}.")
+    own: dict[str, list[str]] = {method: [] for method in methods}
+    for text in overrides:
+        name = text.partition("=")[0].strip()
+        having = [method for method in methods if name in find(method).Config.model_fields]
+        if not having:
+            raise AutorankError(f"--set {text}: none of {', '.join(methods)} has a setting {name!r}.")
+        for method in having:
+            own[method].append(text)
+    return {method: load(method, None, own[method]) for method in methods}
 
 
 def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:

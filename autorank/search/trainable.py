@@ -1,15 +1,15 @@
-"""The one training loop as Ray runs it: warm trials for Tune, and a worker's loop for Ray Train."""
+"""The one training loop as Tune runs it, in actors that stay warm from trial to trial."""
 
 from __future__ import annotations
 
 import gc
 import logging
-import tempfile
 import traceback
-from collections.abc import Callable
+from collections import deque
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import ray
 import torch
 from pydantic import ValidationError
 from ray import tune
@@ -18,15 +18,18 @@ from ray.tune.result import RESULT_DUPLICATE
 from autorank import method as methods
 from autorank.errors import AutorankError
 from autorank.results.records import Evaluation
-from autorank.search.files import adapter_path
+from autorank.search.files import adapter_path, checkpoint_path
+from autorank.search.sizes import model_name
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
+from autorank.tasks.task import TaskData
+from autorank.training import checkpoint
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 
 logger = logging.getLogger(__name__)
 
 STATE = "run.pt"
-ADAPTER = "adapter.safetensors"
+T = TypeVar("T", bound="MethodTrainable")
 
 
 class MethodTrainable(tune.Trainable):
@@ -77,6 +80,7 @@ class MethodTrainable(tune.Trainable):
         return self.run is not None and self.run.step == self.run.total_steps
 
     def open_run(self) -> TrainingRun:
+        """The trial's run, nothing loaded yet."""
         settings = self.spec.settings | self.settings
         return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.workshop)
 
@@ -87,33 +91,69 @@ class MethodTrainable(tune.Trainable):
 
 
 class WarmTrial(MethodTrainable):
-    """A trial of a search: config `{"number", "settings"}`; the adapter of each evaluation goes to `folder`.
+    """A trial of a search; its config is what a searcher hands out:
+
+        number      names its folder
+        train       its `TrainSpec`, as plain values
+        recorded    the step of the last evaluation that the journal has
+        until       only where a point of the front is confirmed: the step to train to; then no adapter is kept
+
+    Each evaluation's adapter and then a checkpoint go to `folder` before the evaluation is told. A trial that has a
+    checkpoint goes on from it, and first tells the evaluations that never reached the journal.
 
     A run that raises is reported as a failed trial, not as an error of the actor: Tune would throw that away,
     and the next trial would start cold.
     """
 
     folder: ClassVar[Path]
+    shared: ClassVar[ray.ObjectRef[TaskData] | None] = None  # the task's data, on a node that may not have them
+
+    def setup(self, config: dict[str, Any]) -> None:
+        super().setup(config)
+        self._lend()
+
+    def _lend(self) -> None:
+        if self.shared is not None:
+            name = model_name(self.train_spec.task, self.train_spec.model)
+            self.workshop.keep(self.train_spec.task, name, ray.get(self.shared))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.asked = new_config
         self.number = new_config["number"]
-        return super().reset_config(new_config["settings"])
+        self.train_spec = TrainSpec.model_validate(new_config["train"])
+        return super().reset_config({})
+
+    def open_run(self) -> TrainingRun:
+        return TrainingRun(self.train_spec, self.workshop)
 
     def step(self) -> dict[str, Any]:
         try:
-            evaluation = self.advance()
-            if evaluation is None:
-                return {"done": True, RESULT_DUPLICATE: True}
-            assert self.run is not None
-            self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
+            return self._step()
         except torch.AcceleratorError:
             raise  # a GPU's context does not survive it; Tune starts a new actor
         except Exception as error:
-            failure = {"failed": reason(error), "traceback": traceback.format_exc(), "done": True}
-        else:
-            return {"evaluation": evaluation, "finished": self.finished, "done": self.finished}
+            failure = failed(error)
         self._recover()  # only now: the error held the run's tensors
         return failure
+
+    def _step(self) -> dict[str, Any]:
+        file = checkpoint_path(self.folder, self.number)
+        if self.run is None:
+            self.run = self.open_run()
+            self._made = checkpoint.load(file, self.run)
+            self._untold = deque(each for each in self._made if each.step > self.asked["recorded"])
+        if not self._untold:
+            evaluation = next(self.run, None)
+            if evaluation is None:
+                return {"done": True, RESULT_DUPLICATE: True}
+            self._made.append(evaluation)
+            self._untold.append(evaluation)
+            if "until" not in self.asked:
+                self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
+            checkpoint.save(file, self.run, self._made)
+        evaluation = self._untold.popleft()
+        finished = evaluation.step == self.asked.get("until", self.run.total_steps)
+        return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:
         """A clean workshop, whatever state the run was left in."""
@@ -122,12 +162,13 @@ class WarmTrial(MethodTrainable):
         except Exception:
             logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
             self.run, self.workshop = None, Workshop()
+            self._lend()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
 
-def bind(base: type[MethodTrainable], **attributes: Any) -> type[MethodTrainable]:
+def bind(base: type[T], **attributes: Any) -> type[T]:
     """A subclass with these class attributes, which travels to the trials' processes."""
     return type(base.__name__, (base,), attributes)
 
@@ -146,39 +187,6 @@ def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[Meth
         AutorankError: an unknown method or option, or a value that is refused.
     """
     return bind(MethodTrainable, spec=train_spec(method, task, **options))
-
-
-def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dict[str, Any]], None]:
-    """A `train_loop_per_worker` that trains `method` on `task`; `train_loop_config` are the settings.
-
-    It goes into any Ray Train `TorchTrainer` with one worker. Each evaluation is reported with a checkpoint
-    that a restarted worker goes on from, and that holds the adapter (`adapter.safetensors`).
-
-    Args and raises: as `tune_trainable`.
-    """
-    spec = train_spec(method, task, **options)
-
-    def loop(config: dict[str, Any]) -> None:  # no default: Ray would take it for a loop without a config
-        from ray import train
-        from ray.train.torch import get_device
-
-        workers = train.get_context().get_world_size()
-        if workers > 1:
-            raise AutorankError(
-                f"This loop trains in one worker, but there are {workers}. Use ScalingConfig(num_workers=1)."
-            )
-        settings = spec.settings | config
-        run = TrainingRun(spec.model_copy(update={"settings": settings}), Workshop(get_device()))
-        if checkpoint := train.get_checkpoint():
-            with checkpoint.as_directory() as folder:
-                run.load_state_dict(torch.load(Path(folder) / STATE, map_location="cpu", weights_only=True))
-        for evaluation in run:
-            with tempfile.TemporaryDirectory() as folder:
-                torch.save(run.state_dict(), Path(folder) / STATE)
-                run.save_adapter(Path(folder) / ADAPTER)
-                train.report(row(evaluation), checkpoint=train.Checkpoint.from_directory(folder))
-
-    return loop
 
 
 def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
@@ -203,6 +211,16 @@ def row(evaluation: Evaluation) -> dict[str, float]:
     values = evaluation.to_dict()
     del values["ranks"]
     return {**values.pop("metrics"), **values}
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """The result of a trial whose run raised; to be made where the error is handled."""
+    return {
+        "failed": reason(error),
+        "traceback": traceback.format_exc(),
+        "out_of_memory": isinstance(error, torch.OutOfMemoryError),
+        "done": True,
+    }
 
 
 def reason(error: BaseException) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 import ray
 from ray import tune
 
+from autorank.results.archive import Snapshot
 from autorank.results.journal import Journal
-from autorank.results.records import TrialRecord
+from autorank.search.confirm import ConfirmSearcher
 from autorank.search.searcher import JournalSearcher
 
 REFRESH = 0.5  # seconds between looks
 
-Progress = Callable[[list[TrialRecord]], object]
+Progress = Callable[[Snapshot], object]
 
 
 class Stopped(Exception):
@@ -31,7 +32,7 @@ class Watch(tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        searcher: JournalSearcher,
+        searcher: JournalSearcher | ConfirmSearcher,
         interrupt: Interrupt,
         listeners: Sequence[Progress],
     ) -> None:
@@ -48,9 +49,9 @@ class Watch(tune.Callback):
                     ray.kill(actor)  # else Tune waits for it to end its epoch
             raise Stopped
         if time.monotonic() - self._shown >= REFRESH and self._listeners:
-            records = self._journal.trials()
+            snapshot = self._journal.snapshot()
             for listener in self._listeners:
-                listener(records)
+                listener(snapshot)
             self._shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:

@@ -59,12 +59,24 @@ class Split:
         """Tokens of each example, `examples`."""
         return np.diff(self.offsets)
 
+    def take(self, indices: np.ndarray) -> Split:
+        """The examples at these rising indices: a copy, or the split itself if that is all of it."""
+        if len(indices) == len(self):
+            return self
+        lengths = self.lengths[indices]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        tokens = np.repeat(self.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        type_ids = self.type_ids[tokens] if self.type_ids is not None else None
+        return Split(self.ids[tokens], type_ids, offsets, self.labels[indices])
+
 
 @dataclass(frozen=True)
 class TaskData:
     """A task with its tokenised splits.
 
-    `digest` names the content: equal digests, equal arrays. `pad_id` is the token that fills up a batch.
+    `validation` is what is evaluated: the task's validation splits, or `tune`, a part held out of the training set.
+    `digest` names the content: equal digests, equal training examples, even where one evaluates on `tune` and the other
+    on the validation splits. `pad_id` is the token that fills up a batch.
     """
 
     task: Task

@@ -17,6 +17,7 @@ from autorank.modeling.hub import hub_access
 from autorank.spec import TaskSpec
 from autorank.tasks import source
 from autorank.tasks.examples import Examples
+from autorank.tasks.strata import held_out
 from autorank.tasks.task import Split, TaskData
 
 FORMAT = 1  # of the cached files; another number makes them anew
@@ -29,13 +30,17 @@ def load(spec: TaskSpec, model: str) -> TaskData:
     """The task's splits, tokenised for `model` (a folder or a name on the Hub).
 
     Texts are cut at the task's length or the model's own, whichever is less. Cached in `tokens` of the
-    cache folder, where pyarrow is installed. `max_train_examples` and `max_eval_examples` (of each validation
-    split) take examples after a shuffle with a fixed seed, and leave the cache shared.
+    cache folder, where pyarrow is installed. `max_train_examples` and `max_eval_examples` (of each split that is
+    evaluated) take examples after a shuffle with a fixed seed; of what is left for training, `tune_split` is held
+    out and, unless the spec is `final`, evaluated in place of the validation splits. All this leaves the cache shared.
 
     Raises:
-        AutorankError: the task, its data or the tokenizer is missing or of no use, or the cache not writable.
+        AutorankError: the task, its data or the tokenizer is missing or of no use, there are too few examples for
+            `tune_split`, or the cache is not writable.
     """
     task, train, validation = source.read(spec)
+    chosen = shuffled(len(train), spec.max_train_examples)
+    held = held_out(task, train.labels[chosen], spec.tune_split)
     tokenizer = load_tokenizer(model)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
@@ -43,14 +48,20 @@ def load(spec: TaskSpec, model: str) -> TaskData:
     length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
     maker = f"{FORMAT} {tokenizer_digest(tokenizer)} {length}"
     digest = hashlib.sha256(f"{task.kind} {task.label_names} {maker}".encode())
-    splits: dict[str, Split] = {}
+    keys: dict[str, str] = {}
+    rows = {"train": chosen} | {name: shuffled(len(one), spec.max_eval_examples) for name, one in validation.items()}
     for name, examples in {"train": train, **validation}.items():
-        key = hashlib.sha256(f"{maker} {examples.digest}".encode()).hexdigest()
-        limit = spec.max_train_examples if name == "train" else spec.max_eval_examples
-        count = min(len(examples), limit or len(examples))
-        splits[name] = subset(_cached(key, examples, tokenizer, length), count)
-        digest.update(f"{name} {key} {count}".encode())
-    return TaskData(task, splits.pop("train"), splits, digest.hexdigest(), pad_id)
+        keys[name] = hashlib.sha256(f"{maker} {examples.digest}".encode()).hexdigest()
+        digest.update(f"{name} {keys[name]} {len(rows[name])}".encode())
+    digest.update(held.tobytes())
+    whole = _cached(keys["train"], train, tokenizer, length)
+    if len(held) and not spec.final:
+        evaluated = {"tune": whole.take(chosen[held[shuffled(len(held), spec.max_eval_examples)]])}
+    else:
+        evaluated = {
+            name: _cached(keys[name], one, tokenizer, length).take(rows[name]) for name, one in validation.items()
+        }
+    return TaskData(task, whole.take(np.delete(chosen, held)), evaluated, digest.hexdigest(), pad_id)
 
 
 def load_tokenizer(model: str) -> Any:
@@ -98,15 +109,11 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
     return Split(np.concatenate(ids), types, offsets, examples.labels)
 
 
-def subset(split: Split, count: int) -> Split:
-    """`count` examples, the first of a shuffle with a fixed seed, in their old order."""
-    if count >= len(split):
-        return split
-    chosen = np.sort(np.random.default_rng(SUBSET_SEED).permutation(len(split))[:count])
-    tokens = np.concatenate([np.arange(*split.offsets[i : i + 2]) for i in chosen])
-    offsets = np.concatenate([[0], np.cumsum(split.lengths[chosen])])
-    type_ids = split.type_ids[tokens] if split.type_ids is not None else None
-    return Split(split.ids[tokens], type_ids, offsets, split.labels[chosen])
+def shuffled(total: int, limit: int | None) -> np.ndarray:
+    """Sorted indices of `limit` examples, the first of a shuffle with a fixed seed; of all if there are no more."""
+    if limit is None or limit >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(SUBSET_SEED).permutation(total)[:limit])
 
 
 def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:

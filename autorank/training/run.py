@@ -24,7 +24,7 @@ from autorank.tasks.batches import eval_batches
 from autorank.training import workers
 from autorank.training.hooks import Hooks, MethodHooks
 from autorank.training.phase import Phase, Plan
-from autorank.training.random_state import RandomState
+from autorank.training.random_state import stream
 from autorank.training.workshop import Workshop, fingerprint
 
 EVAL_BATCH = 64  # examples; results do not depend on it
@@ -79,7 +79,7 @@ class TrainingRun:
         assert self.total_steps is not None
         if self.step >= self.total_steps:
             raise StopIteration
-        with self._random.active():
+        with stream(self._workshop.device, self.spec.training.seed, workers.rank(), self.step):
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
@@ -98,7 +98,6 @@ class TrainingRun:
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
         layers = targets.find(self._base.model, self._method.config.targets)
-        self._random = RandomState(seed + workers.rank(), device)  # dropout: another one on each worker
         self._phase = self._make_phase(np.arange(len(self._data.train)), self._plan())
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
@@ -177,11 +176,10 @@ class TrainingRun:
 
     def _train_on(self, examples: np.ndarray, epochs: int) -> None:
         """RunContext.train_on: a phase of its own, over random numbers of its own."""
-        seed = self.spec.training.seed
         plan = Plan(**(self._plan().__dict__ | {"epochs": epochs, "steps": None}))
         phase = self._make_phase(examples, plan)
         phase.train_rest()
-        with RandomState(seed + workers.rank(), self._workshop.device).active():
+        with stream(self._workshop.device, self.spec.training.seed, workers.rank(), "train_on"):
             for step in range(phase.total_steps):
                 phase.step(step, Hooks())
 
@@ -197,7 +195,10 @@ class TrainingRun:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, after any evaluation: for torch.save and `load_state_dict`."""
+        """All that the rest of the run depends on, after any evaluation: for torch.save and `load_state_dict`.
+
+        Every worker has the same, so that of one of them serves all.
+        """
         return {
             "spec": self.spec.model_dump(mode="json"),
             "step": self.step,
@@ -206,19 +207,19 @@ class TrainingRun:
             "optimizer": self._phase.optimizer.state_dict(),
             "scaler": self._phase.scaler.state_dict(),
             "method": self._method.state_dict(),
-            "random": self._random.state,
             "generator": self._hooks.run.generator.get_state(),
             "seconds": self._seconds,
             "peak_trainable": self._peak_trainable,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. The run's spec must be the one that it was taken from.
+        """Go on where `state` was taken. The run's spec must be the one that it was taken from, but for `accumulate`:
+        a run that ran out of memory goes on with smaller micro-batches.
 
         Raises:
             AutorankError: the state is another spec's.
         """
-        if state["spec"] != self.spec.model_dump(mode="json"):
+        if _identity(state["spec"]) != _identity(self.spec.model_dump(mode="json")):
             raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
         self._open()
         assert self._context is not None
@@ -230,7 +231,6 @@ class TrainingRun:
         adapters.load_tensors(model, state["tensors"])
         self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
         self._phase.scaler.load_state_dict(state["scaler"])
-        self._random.state = state["random"]
         self._context.generator.set_state(state["generator"])
         self.step, self._seconds = state["step"], state["seconds"]
         self._peak_trainable = state["peak_trainable"]
@@ -247,6 +247,11 @@ class TrainingRun:
             for undo in reversed(self._context.undo):
                 undo()
             self._base.reset(self.spec.training.seed)
+
+
+def _identity(spec: dict[str, Any]) -> dict[str, Any]:
+    """What of a spec a checkpoint is bound to."""
+    return spec | {"training": spec["training"] | {"accumulate": None}}
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

@@ -32,6 +32,10 @@ class Workshop:
             self._data = (task, model), tasks.load(task, model)
         return self._data[1]
 
+    def keep(self, task: TaskSpec, model: str, data: TaskData) -> None:
+        """Lend these data for the task, which were tokenised elsewhere."""
+        self._data = (task, model), data
+
     def base(self, model: str, outputs: int, dtype: torch.dtype) -> base.BaseModel:
         """The base model with a head of this width, as the last run left it: `reset` it before use."""
         key = model, outputs, dtype

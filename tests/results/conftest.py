@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pytest
 
-from autorank.spec import SearchSpec, TaskSpec, TrainSpec
+from autorank.spec import SearchSpec
+from tests.results.made_trials import search
 
 
 @pytest.fixture
 def spec() -> SearchSpec:
-    train = TrainSpec(task=TaskSpec(name="demo"), method="lora-drop")
-    return SearchSpec(name="first", train=train, space={"rank": {"type": "int", "low": 1, "high": 8}})
-
-
-@pytest.fixture
-def sampler() -> Callable[[], optuna.samplers.BaseSampler]:
-    return lambda: optuna.samplers.TPESampler(seed=0, n_startup_trials=2)
+    return search()
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.results.front import candidates, front, hypervolume, knee, non_dominated, pick, progress
-from tests.results.made_trials import trial
+from autorank.results.front import (
+    EVERYTHING,
+    History,
+    candidates,
+    excesses,
+    front,
+    gain,
+    hypervolume,
+    knee,
+    non_dominated,
+    pick,
+)
+from autorank.spec import ObjectivesSpec
+from tests.results.made_trials import START, evaluation, trial
 
 
 def places(points):
@@ -96,12 +109,112 @@ def test_front_without_a_bend_has_its_knee_at_its_best_score(scores):
     assert [p.knee for p in points] == [False] * (len(scores) - 1) + [True]
 
 
-def test_progress_follows_the_order_in_which_trials_end():
-    first, second = trial(0, (100, 0.7), seconds=500.0), trial(1, (400, 0.9), seconds=10.0)
-    history = progress([first, second, trial(2, (1, 0.99), state="running")], (1000, 0.5))
+def test_history_follows_the_order_in_which_trials_end():
+    first, second = trial(0, (100, 0.7), ended=START + 500), trial(1, (400, 0.9), ended=START + 110)
+    history = History((1000, 0.5)).update([first, second, trial(2, (1, 0.99), state="running")])
     assert [[p.trial for p in after.points] for after in history] == [[1], [0, 1]]
     assert [after.hypervolume for after in history] == pytest.approx([600 * 0.4 / 500, 0.6])
-    assert [after.at - first.started for after in history] == [110, 500]
+    assert [after.at - START for after in history] == [110, 500]
+
+
+@pytest.mark.parametrize("third", [None, "seconds"])
+def test_a_history_that_grows_is_the_one_from_scratch(third):
+    draw = random.Random(7)
+    objectives = ObjectivesSpec(third=third, max_params=900)
+    made = [
+        trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), control=i % 5 == 3,
+              state=draw.choice(["complete", "pruned", "failed"]), ended=START + draw.randrange(10_000))
+        for i in range(40)
+    ]  # fmt: skip
+    order = sorted(made, key=lambda t: (t.ended, t.number))
+    growing = History((1000, 0.2), objectives)
+    for count in (0, 1, 2, 2, 17, 39, 40):
+        over = {t.number for t in order[:count]}
+        there = [t if t.number in over else trial(t.number, (1, 1.0), state="running") for t in made]
+        steps = growing.update(there)
+        assert steps == History((1000, 0.2), objectives).update(there) and len(steps) == count
+        for past, after in enumerate(steps):
+            points = front(sorted(order[: past + 1], key=lambda t: t.number), objectives)
+            assert [(p.adapter_params, p.score) for p in after.points] == [(p.adapter_params, p.score) for p in points]
+            assert after.hypervolume == pytest.approx(hypervolume(points, (1000, 0.2)))
+    assert steps[0].hypervolume < steps[-1].hypervolume
+
+
+def test_history_counts_the_control_s_trials_but_not_their_points():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), control=True), trial(2, (50, 0.6))]
+    history = History((1000, 0.5)).update(trials)
+    assert [[p.trial for p in after.points] for after in history] == [[0], [0], [2, 0]]
+    assert history[0].hypervolume == history[1].hypervolume == pytest.approx(900 * 0.2 / 500)
+
+
+def test_the_control_s_front_is_its_own():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), (5, 0.2), control=True, method="lora"), trial(2, (50, 0.6))]
+    assert places(front(trials)) == [(2, 10, 50, 0.6), (0, 10, 100, 0.7)]
+    assert places(front(trials, control=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
+    assert [p.method for p in front(trials, control=True)] == ["lora", "lora"]
+    assert len(candidates(trials)) == 4
+
+
+def test_gain_is_over_the_control_s_best_with_no_more_parameters():
+    trials = [trial(0, (9, 0.5), (100, 0.75), (300, 0.95)), trial(1, (10, 0.5), (100, 0.7), (200, 0.8), control=True)]
+    points, control = front(trials), front(trials, control=True)
+    assert gain(points[0], control) is None
+    assert [gain(point, control) for point in points[1:]] == pytest.approx([0.05, 0.15])
+    assert gain(points[0], []) is None
+
+
+@pytest.mark.parametrize(
+    "third, values, kept",
+    [
+        (None, {}, [(0, 10)]),
+        ("nonzero_params", {"nonzero_params": 10}, [(1, 10), (0, 10)]),
+        ("seconds", {"seconds": 1.0}, [(1, 10), (0, 10)]),
+        ("memory", {"peak_memory": 1}, [(1, 10), (0, 10)]),
+        ("memory", {"peak_memory": 2, "seconds": 0.0, "nonzero_params": 0}, [(0, 10)]),  # as much
+    ],
+)
+def test_a_third_objective_saves_who_is_worse_in_both_others(third, values, kept):
+    better = trial(0, evaluation(10, 100, 0.9, peak_memory=2))
+    worse = trial(1, evaluation(10, 100, 0.8, **{"peak_memory": 2} | values))
+    points = front([better, worse], ObjectivesSpec(third=third))
+    assert [(p.trial, p.step) for p in points] == kept
+
+
+def test_of_points_equal_in_three_objectives_the_earliest_stays():
+    objectives = ObjectivesSpec(third="memory")
+    equal = [trial(i, evaluation(10, 100, 0.9, peak_memory=5)) for i in range(3)]
+    lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))
+    assert places(front(equal, objectives)) == [(0, 10, 100, 0.9)]
+    assert places(front([*equal, lighter], objectives)) == [(3, 10, 100, 0.9)]
+
+
+@pytest.mark.parametrize(
+    "limits, params",
+    [
+        ({}, [10, 100, 1000]),
+        ({"max_params": 100}, [10, 100]),  # as many are within
+        ({"max_params": 99}, [10]),
+        ({"min_score": 0.7}, [100, 1000]),
+        ({"min_score": 0.71}, [1000]),
+        ({"max_memory": 100}, [10, 100]),
+        ({"max_params": 100, "min_score": 0.7}, [100]),
+        ({"max_params": 9}, []),
+    ],
+)
+def test_limits(limits, params):
+    trials = [trial(i, evaluation(10, 10**i, 0.4 + 0.15 * i, peak_memory=10**i)) for i in (1, 2, 3)]
+    objectives = ObjectivesSpec(**limits)
+    assert [p.adapter_params for p in front(trials, objectives)] == params
+    assert [p.adapter_params for p in candidates(trials, objectives)] == params
+    assert sum(p.knee for p in front(trials, objectives)) == bool(params)
+
+
+def test_by_how_much_limits_are_broken():
+    looked = evaluation(10, 150, 0.5, peak_memory=80)
+    assert excesses(looked, EVERYTHING) == {}
+    assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
+        {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
+    )
 
 
 def test_front_agrees_with_the_definition():
@@ -161,6 +274,16 @@ def test_pick_from_all_candidates_takes_a_trial_s_best():
 def test_pick_says_what_there_is(points, asked, says):
     with pytest.raises(AutorankError, match=says):
         pick(points, **asked)
+
+
+def test_pick_takes_the_knee_that_is_marked():
+    # the one in between is on the front for its time alone: among three it is no bend, without it there is none
+    slow, fast, large = evaluation(10, 10, 0.8), evaluation(10, 100, 0.5, seconds=1.0), evaluation(10, 1000, 0.9)
+    points = front([trial(0, slow), trial(1, fast), trial(2, large)], ObjectivesSpec(third="seconds"))
+    assert places(points) == [(0, 10, 10, 0.8), (1, 10, 100, 0.5), (2, 10, 1000, 0.9)]
+    assert [p.knee for p in points] == [True, False, False]
+    assert pick(points) is points[0]
+    assert pick(candidates([trial(0, slow), trial(1, fast), trial(2, large)])).adapter_params == 1000
 
 
 def test_pick_of_nothing():

@@ -1,25 +1,39 @@
-"""The journal: every state, reopening, recovery, torn files, one driver at a time."""
+"""The journal: every state, reopening, being cut off anywhere, torn files, its size, one driver at a time."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 import warnings
+from pathlib import Path
 
 import optuna
 import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from autorank.errors import AutorankError
 from autorank.results.journal import JOURNAL, Journal, runs
 from autorank.results.lock import LOCK, driver
-from tests.results.made_trials import evaluation
+from autorank.spec import ObjectivesSpec
+from tests.results.made_trials import base_ranks, evaluation, search, snapshot
 
+ROOT = Path(__file__).parents[2]
 REFERENCE = (1000.0, 0.5)
+CONFIG = {"learning_rate": 1e-3, "rank": 4, "alpha": 16, "target_modules": ["query", "value"]}
+DRAWN = {
+    "learning_rate": (1e-3, FloatDistribution(1e-4, 1e-2, log=True)),
+    "rank": (4, IntDistribution(1, 8)),
+    "shape": ("step", CategoricalDistribution(["step", "smooth"])),
+}
 
 
 @pytest.fixture
@@ -28,61 +42,87 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def journal(folder, spec, sampler):
-    with Journal.create(folder, spec, REFERENCE, sampler()) as journal:
+def journal(folder, spec):
+    with Journal.create(folder, spec, REFERENCE) as journal:
         yield journal
 
 
-def asked(journal):
-    trial = journal.ask()
-    rate = trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    rank = trial.suggest_int("rank", 1, 8)
-    journal.start(trial.number, {"learning_rate": rate, "rank": rank, "alpha": 16})
-    return trial.number
+def begun(journal, **values):
+    return journal.begin("lora-drop", CONFIG, DRAWN, **values).number
 
 
-def states(journal):
-    return [trial.state for trial in journal.study.get_trials(deepcopy=False)]
+def optuna_s(folder):
+    """The study as Optuna itself reads it."""
+    return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))))
 
 
-def test_a_search_is_described_in_its_study(journal, spec):
+def size(folder):
+    return (folder / JOURNAL).stat().st_size
+
+
+def test_a_search_is_described_in_its_study(journal, folder, spec):
     assert journal.spec == spec and journal.reference == REFERENCE
     assert journal.search_id.startswith("first-") and len(journal.search_id) == len("first-") + 8
-    assert [direction.name for direction in journal.study.directions] == ["MINIMIZE", "MAXIMIZE"]
-    assert journal.study.metric_names == ["adapter_params", "score"]
-    assert "optuna" in journal.study.user_attrs["versions"] and journal.study.user_attrs["created"]
+    study = optuna_s(folder)
+    assert study.study_name == journal.search_id
+    assert [direction.name for direction in study.directions] == ["MINIMIZE", "MAXIMIZE"]
+    assert study.metric_names == ["adapter_params", "score"]
+    assert "optuna" in study.user_attrs["versions"] and study.user_attrs["created"]
 
 
-def test_making_one_says_nothing(folder, spec, sampler, capfd):
+def test_a_spec_with_all_in_it_comes_back(folder):
+    spec = search(
+        "lora-drop", "adalora", control=True, model="roberta-base", sampler="gp", halving=None, seed=3,
+        objectives=ObjectivesSpec(third="memory", max_params=1000, min_score=0.5, max_memory=10**9),
+    )  # fmt: skip
+    Journal.create(folder, spec, REFERENCE).close()
+    assert Journal.open(folder).spec == spec
+
+
+def test_making_one_says_nothing(folder, spec, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Journal.create(folder, spec, REFERENCE, sampler()).close()
+        Journal.create(folder, spec, REFERENCE).close()
     assert capfd.readouterr() == ("", "")
 
 
-def test_each_state(journal):
-    complete, pruned, failed, never_evaluated, diverged, running = (asked(journal) for _ in range(6))
+def test_a_trial_begins_with_all_its_settings(journal, folder):
+    before = time.time()
+    first = journal.begin("lora-drop", CONFIG, DRAWN)
+    second = journal.begin("lora", {"learning_rate": 2e-3}, {}, control=True)
+    assert journal.trials() == [first, second] == [journal.trial(0), journal.trial(1)]
+    assert (first.number, first.method, first.config, first.state) == (0, "lora-drop", CONFIG, "running")
+    assert first.drawn == {"learning_rate": 1e-3, "rank": 4, "shape": "step"}
+    assert (first.evaluations, first.told, first.reason, first.step) == ((), None, None, 0)
+    assert before - 1e-3 <= first.started <= time.time() and (first.ended, first.seconds) == (0, 0)
+    assert (first.retries, first.finished, first.halved, first.control) == (0, False, False, False)
+    assert (second.number, second.method, second.control, second.drawn) == (1, "lora", True, {})
+    assert optuna_s(folder).trials[0].distributions == {name: space for name, (_, space) in DRAWN.items()}
+
+
+def test_each_state(journal, folder):
+    complete, pruned, failed, never_evaluated, diverged, running = (begun(journal) for _ in range(6))
     for step, (params, score) in enumerate([(50, 0.6), (200, 0.8), (100, 0.8), (100, math.nan)], start=1):
-        journal.record(complete, evaluation(step, params, score))
+        assert journal.record(complete, evaluation(step, params, score), last=step == 4)
     journal.record(pruned, evaluation(1, 10, 0.5))
     journal.record(diverged, evaluation(1, 10, math.nan))
     journal.record(diverged, evaluation(2, 10, math.inf))
 
-    record = journal.finish(complete, "complete", seconds=12.5)
-    assert (record.state, record.reason, record.seconds, len(record.evaluations)) == (
-        "complete",
-        None,
-        12.5,
-        4,
-    )
-    assert journal.finish(pruned, "pruned", "behind its peers at step 1").state == "pruned"
+    record = journal.finish(complete, "complete")
+    assert (record.state, record.reason, record.seconds, len(record.evaluations)) == ("complete", None, 4, 4)
+    assert record.told == (100, 0.8)  # the best score, and of its two the fewer parameters
+    assert record.finished and record.started < record.ended <= time.time()
+    record = journal.finish(pruned, "pruned", "behind its peers at step 1", told=(12.0, 0.55))
+    assert (record.state, record.reason, record.told) == ("pruned", "behind its peers at step 1", (12.0, 0.55))
+    assert not record.finished
     assert journal.finish(failed, "failed", "out of memory").reason == "out of memory"
     for number in (never_evaluated, diverged):
         record = journal.finish(number, "complete")
         assert (record.state, record.reason) == ("failed", "no evaluation with a finite score")
+        assert record.told is None
 
-    told = journal.study.trials
-    assert states(journal) == [
+    trials = optuna_s(folder).trials
+    assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
         TrialState.FAIL,
@@ -90,115 +130,202 @@ def test_each_state(journal):
         TrialState.FAIL,
         TrialState.RUNNING,
     ]
-    assert told[complete].values == [100, 0.8]  # the best score, and of its two the fewer parameters
-    assert told[pruned].values is None
-    assert [trial.state for trial in journal.trials()][running] == "running"
+    assert trials[complete].values == [100, 0.8]
+    assert [trials[number].values for number in (pruned, failed, diverged, running)] == [None] * 4
+    assert journal.trial(running).state == "running" and journal.trial(running).ended == 0
+    assert repr(Journal.open(folder).trials()) == repr(journal.trials())
 
 
-def test_the_sampler_goes_on_after_every_state(journal):
-    for ending in ("complete", "pruned", "failed", "complete", "complete", "pruned"):
-        number = asked(journal)
-        journal.record(number, evaluation(1, 10 * number + 10, 0.5 + number / 100))
-        journal.finish(number, ending)
-    assert asked(journal) == 6
+def test_an_ended_trial_takes_nothing_more(journal):
+    number = begun(journal)
+    journal.record(number, evaluation(1, 10, 0.5))
+    before = journal.finish(number, "complete")
+    for late in (
+        lambda: journal.record(number, evaluation(2, 10, 0.9)),
+        lambda: journal.note(number, retries=1),
+        lambda: journal.finish(number, "failed", "late"),
+    ):
+        with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+            late()
+    assert journal.trial(number) == before and [p.score for p in journal.snapshot().points] == [0.5]
 
 
 def test_reopened_it_is_the_same(journal, folder):
-    number = asked(journal)
+    number = begun(journal)
     journal.record(number, evaluation(10, 50, 0.6, metrics={"f1": math.nan}))
-    journal.record(number, evaluation(20, 40, 0.7))
+    journal.record(number, evaluation(20, 40, 0.7), last=True)
+    journal.note(number, retries=1)
     journal.finish(number, "complete")
-    asked(journal)
-    before = journal.trials()
+    journal.begin("lora", {"learning_rate": 1e-3}, {}, control=True)
+    journal.record(1, evaluation(10, 50, 0.9))
+    journal.note(1, retries=2, halved=True)
+    before, fronts = journal.trials(), journal.snapshot()
     journal.close()
 
     again = Journal.open(folder)
     assert again.spec == journal.spec and again.search_id == journal.search_id
     after = again.trials()
     assert repr(after) == repr(before)  # by repr, for NaN is not equal to itself
-    assert after[0].config["alpha"] == 16 and after[0].evaluations[1].ranks == {
-        "layer.0.query": 4,
-        "layer.1.query": 4,
-    }
-    assert after[0].started > 1_700_000_000 and 0 < after[0].seconds < 60
+    assert (again.snapshot().points, again.snapshot().control) == (fronts.points, fronts.control)
+    assert after[0].config == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
+    assert after[0].seconds == 20 and after[0].started > 1_700_000_000 and after[0].finished
+    assert (after[1].retries, after[1].halved, after[1].control, after[1].finished) == (2, True, True, False)
 
 
-def test_a_reader_sees_what_the_driver_appends_and_writes_nothing(journal, folder):
-    reader = Journal.open(folder)
-    assert reader.trials() == []
-    number = asked(journal)
-    journal.record(number, evaluation(1, 10, 0.5))
-    assert [len(trial.evaluations) for trial in reader.trials()] == [1]
-    journal.record(number, evaluation(2, 10, 0.6))
+def test_the_snapshot_is_the_front_from_scratch(folder):
+    objectives = ObjectivesSpec(third="seconds", max_params=15)
+    draw = random.Random(0)
+    with Journal.create(folder, search(control=True, objectives=objectives), REFERENCE) as journal:
+        for number in range(12):
+            journal.begin("lora" if number % 4 == 1 else "lora-drop", CONFIG, {}, control=number % 4 == 1)
+        for step in range(1, 6):
+            for number in draw.sample(range(12), 12):
+                if draw.random() < 0.8:
+                    score, seconds = draw.randrange(6) / 5, float(draw.randrange(4))
+                    journal.record(number, evaluation(step, draw.randrange(20), score, seconds=seconds))
+        for number in range(0, 12, 2):
+            journal.finish(number, draw.choice(["complete", "pruned", "failed"]))
+        assert journal.snapshot() == snapshot(journal.trials(), objectives)
+        assert Journal.open(folder).snapshot() == journal.snapshot()
+        assert journal.snapshot().points and journal.snapshot().control
+
+
+def test_a_snapshot_stays_as_it_was(journal):
+    number = begun(journal)
+    journal.record(number, evaluation(1, 100, 0.5))
+    before = journal.snapshot()
+    journal.record(number, evaluation(2, 50, 0.9))
     journal.finish(number, "complete")
-    assert reader.trials() == journal.trials()
-    with pytest.raises(RuntimeError, match="reading only"):
-        reader.ask()
+    assert [len(trial.evaluations) for trial in before.trials] == [1] and before.trials[0].state == "running"
+    assert [p.adapter_params for p in before.points] == [100]
 
 
-def test_an_evaluation_of_the_same_step_is_replaced(journal):
-    number = asked(journal)
-    for score in (0.5, 0.6):
-        journal.record(number, evaluation(10, 50, score))
-    journal.record(number, evaluation(5, 50, 0.1))
-    assert [(e.step, e.score) for e in journal.trials()[0].evaluations] == [(5, 0.1), (10, 0.6)]
+def test_a_reader_sees_the_journal_as_it_was_when_it_was_opened_and_writes_nothing(journal, folder):
+    number = begun(journal)
+    journal.record(number, evaluation(1, 10, 0.5))
+    reader = Journal.open(folder)
+    seen, fronts = reader.trials(), reader.snapshot()
+    assert seen == journal.trials()
+    journal.record(number, evaluation(2, 5, 0.6))
+    begun(journal)
+    journal.finish(number, "complete")
+    assert reader.trials() == seen and reader.snapshot() == fronts
+    assert Journal.open(folder).trials() == journal.trials()
+    before = size(folder)
+    for write in (
+        lambda: begun(reader),
+        lambda: reader.record(number, evaluation(3, 5, 0.6)),
+        lambda: reader.finish(number, "complete"),
+        lambda: reader.want(3),
+    ):
+        with pytest.raises(RuntimeError, match="open for reading only"):
+            write()
+    assert reader.trials() == seen and size(folder) == before
 
 
-def test_recover_leaves_no_zombie_and_loses_no_settings(journal, folder, sampler):
-    for ending in ("complete", None, None):
-        number = asked(journal)
-        journal.record(number, evaluation(10, 50, 0.6))
-        if ending:
-            journal.finish(number, ending)
-    journal.ask()  # the driver dies before anything was suggested
-    left = [trial.params for trial in journal.study.trials]
+def test_a_reader_may_come_while_the_driver_writes(journal, folder, monkeypatch):
+    number, steps = begun(journal), iter(range(1, 1000))
+    sync = JournalStorage._sync_with_backend
+
+    def write_then_sync(storage):
+        if storage is not journal._storage:  # whenever the reader looks, there is more, of layers not known so far
+            step = next(steps)
+            journal.record(number, evaluation(step, 10, 0.5, ranks={f"layer.{step}": step}))
+        sync(storage)
+
+    monkeypatch.setattr(JournalStorage, "_sync_with_backend", write_then_sync)
+    (trial,) = Journal.open(folder).trials()
+    assert trial.evaluations == journal.trial(number).evaluations[: len(trial.evaluations)] != ()
+
+
+def test_an_evaluation_that_is_here_is_not_stored_again(journal, folder):
+    number = begun(journal)
+    assert journal.record(number, evaluation(10, 50, 0.5))
+    before = size(folder)
+    assert not journal.record(number, evaluation(10, 50, 0.6))  # as told again by a run that went back to a checkpoint
+    assert not journal.record(number, evaluation(5, 50, 0.1), last=True)
+    assert size(folder) == before and not journal.trial(number).finished
+    assert journal.record(number, evaluation(20, 50, 0.7), last=True)
+    assert [(e.step, e.score) for e in journal.trial(number).evaluations] == [(10, 0.5), (20, 0.7)]
+    assert journal.trial(number).finished and journal.trial(number).step == 20
+    assert Journal.open(folder).trials() == journal.trials()
+
+
+def test_how_many_trials_are_wanted(journal, folder):
+    assert journal.wanted == 0
+    journal.want(20)
+    before = size(folder)
+    journal.want(20)
+    assert size(folder) == before
+    journal.want(30)
+    assert journal.wanted == Journal.open(folder).wanted == 30
+
+
+def test_what_was_confirmed(journal, folder):
+    assert journal.snapshot().confirmed == {}
+    journal.confirm(3, 120, 1, {"score": 0.8, "metrics": {"f1": 0.7}})
+    before = journal.snapshot()
+    journal.confirm(3, 120, 2, {"score": 0.7})
+    assert set(before.confirmed) == {(3, 120, 1)}
+    journal.confirm(3, 120, 2, {"score": 0.75})
+    stored = {(3, 120, 1): {"score": 0.8, "metrics": {"f1": 0.7}}, (3, 120, 2): {"score": 0.75}}
+    assert journal.snapshot().confirmed == Journal.open(folder).snapshot().confirmed == stored
+
+
+def test_a_trial_s_beginning_cut_off_anywhere_is_there_whole_or_not_at_all(journal, folder):
+    path = folder / JOURNAL
+    begun(journal)
+    start = path.read_bytes()
+    begun(journal, control=True)
+    end = path.read_bytes()
+    wanted = journal.trials()
     journal.close()
-
-    with Journal.open(folder, sampler()) as again:
-        recovered = again.recover()
-        assert [(trial.number, trial.state, trial.reason) for trial in recovered] == [
-            (number, "failed", "interrupted") for number in (1, 2, 3)
-        ]
-        assert recovered[0].seconds == 10  # what its evaluations took, not the time until now
-        assert TrialState.RUNNING not in states(again)
-        assert len(again.trials()) == 4  # settings that wait are no trials yet
-        for number in (1, 2):
-            retry = asked(again)
-            trial = again.study.trials[retry]
-            assert trial.params == left[number] and trial.user_attrs["retry_of"] == number
-        fresh = asked(again)  # of the third there was nothing to try again
-        assert "retry_of" not in again.study.trials[fresh].user_attrs
-        assert again.recover() != [] and again.recover() == []
+    assert end[len(start) :].count(b"\n") == 1
+    for length in sorted({*range(len(start), len(end), 29), len(end) - 1, len(end)}):
+        path.write_bytes(end[:length])
+        there = wanted if length == len(end) else wanted[:1]
+        assert Journal.open(folder).trials() == there
+        with Journal.open(folder, write=True) as again:
+            assert again.trials() == there and again.cut == (length - len(start) if there != wanted else 0)
+            assert begun(again) == len(there)
+        assert len(Journal.open(folder).trials()) == len(there) + 1
 
 
-def test_recover_cut_off_in_the_middle_enqueues_nothing_twice(journal, monkeypatch):
-    asked(journal)
-    with monkeypatch.context() as patch:
-        patch.setattr(journal, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            journal.recover()
-    journal.recover()
-    assert states(journal) == [TrialState.FAIL, TrialState.WAITING]
+def test_a_recording_cut_off_anywhere_leaves_what_stood_before(journal, folder):
+    path = folder / JOURNAL
+    number = begun(journal)
+    journal.record(number, evaluation(1, 50, 0.6))
+    start = path.read_bytes()
+    latest = evaluation(2, 40, 0.7, ranks=base_ranks(layers=1))  # other layers: their names take a line of their own
+    journal.record(number, latest, last=True)
+    end, wanted = path.read_bytes(), journal.trials()
+    journal.close()
+    assert end[len(start) :].count(b"\n") == 2
+    for length in sorted({*range(len(start), len(end), 29), len(end) - 1, len(end)}):
+        path.write_bytes(end[:length])
+        with Journal.open(folder, write=True) as again:
+            (trial,) = again.trials()
+            assert [e.step for e in trial.evaluations] == ([1, 2] if length == len(end) else [1])
+            assert again.record(number, latest, last=True) == (length < len(end))
+            assert again.trials() == wanted
+        assert Journal.open(folder).trials() == wanted
 
 
-def test_recover_keeps_enqueued_settings_that_were_not_suggested_yet(journal):
-    journal.study.enqueue_trial({"learning_rate": 1e-3, "rank": 5})
-    journal.ask().suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    journal.recover()
-    retry = asked(journal)
-    assert journal.study.trials[retry].params == {"learning_rate": 1e-3, "rank": 5}
-
-
-def test_a_torn_last_line_costs_only_itself(journal, folder, sampler):
-    number = asked(journal)
+def test_a_torn_last_line_costs_only_itself(journal, folder):
+    number = begun(journal)
     journal.record(number, evaluation(1, 50, 0.6))
     journal.record(number, evaluation(2, 50, 0.7))
     journal.close()
     path = folder / JOURNAL
-    path.write_bytes(path.read_bytes()[:-20])
+    torn = path.read_bytes()[:-20]
+    path.write_bytes(torn)
 
-    assert [e.step for e in Journal.open(folder).trials()[0].evaluations] == [1]
-    with Journal.open(folder, sampler()) as again:
+    reader = Journal.open(folder)
+    assert [e.step for e in reader.trials()[0].evaluations] == [1]
+    assert reader.cut == 0 and path.read_bytes() == torn  # a reader mends nothing
+    with Journal.open(folder, write=True) as again:
+        assert again.cut == len(torn) - torn.rfind(b"\n") - 1 > 0
+        assert [p.score for p in again.snapshot().points] == [0.6]
         again.record(number, evaluation(3, 50, 0.8))
         again.finish(number, "complete")
     trial = Journal.open(folder).trials()[0]
@@ -207,11 +334,69 @@ def test_a_torn_last_line_costs_only_itself(journal, folder, sampler):
 
 
 def test_a_line_torn_by_a_full_disk_is_mended_by_the_same_driver(journal, folder):
-    number = asked(journal)
+    number = begun(journal)
     with (folder / JOURNAL).open("ab") as file:
         file.write(b'{"op_code":8,"tri')
     journal.finish(number, "failed", "no space left on the disk")
     assert Journal.open(folder).trials()[0].reason == "no space left on the disk"
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_a_recording_that_failed_can_be_made_again(journal, folder, monkeypatch, lines):
+    number = begun(journal)
+    append, left = JournalFileBackend.append_logs, [None] * lines
+
+    def full(backend, logs):
+        if not left:
+            raise OSError("no space left on the disk")
+        left.pop()
+        append(backend, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFileBackend, "append_logs", full)
+        with pytest.raises(OSError, match="no space"):
+            journal.record(number, evaluation(1, 50, 0.6))
+    assert journal.trial(number).evaluations == () and journal.snapshot().points == []
+    assert journal.record(number, evaluation(1, 50, 0.6))
+    assert Journal.open(folder).trials() == journal.trials()
+
+
+def test_a_rank_map_of_72_modules_costs_less_than_a_kilobyte(journal, folder):
+    number = begun(journal)
+    journal.record(number, evaluation(1, 10**5, 0.5, ranks=base_ranks()))
+    before = size(folder)
+    for step in range(2, 12):
+        looked = evaluation(
+            step, 123_456_789, 0.123456789012 + step / 100, seconds=1234.567890123,
+            metrics={"accuracy": 0.81234567891234, "f1": 0.87654321987654}, ranks=base_ranks(seed=step),
+        )  # fmt: skip
+        journal.record(number, looked)
+    assert (size(folder) - before) / 10 < 1000
+    assert journal.trial(number).evaluations[5].ranks == base_ranks(seed=6)
+    assert list(Journal.open(folder).trial(number).evaluations[5].ranks.items()) == list(base_ranks(seed=6).items())
+
+
+def test_the_names_of_layers_are_stored_once(journal, folder):
+    shapes = [{"a": 1, "b": 2}, {"a": 2, "b": 1}, {"b": 1, "a": 2}, {"a": 1}, {}, {"a": 3, "b": 4}]
+    for number in range(2):
+        begun(journal)
+        for step, ranks in enumerate(shapes, start=1):
+            journal.record(number, evaluation(step, 10, 0.5, ranks=ranks))
+    assert optuna_s(folder).user_attrs["layers"] == [["a", "b"], ["b", "a"], ["a"], []]
+    for there in (journal, Journal.open(folder)):
+        for trial in there.trials():
+            assert [list(e.ranks.items()) for e in trial.evaluations] == [list(ranks.items()) for ranks in shapes]
+
+
+def test_equal_rank_maps_are_held_once(journal, folder):
+    for number in range(2):
+        begun(journal)
+        for step in (1, 2, 3):
+            journal.record(number, evaluation(step, 10, 0.5, ranks=base_ranks(seed=step == 3)))
+        journal.finish(number, "complete")  # from now on it is as it was read
+    for there in (journal, Journal.open(folder)):
+        first, second = ([id(e.ranks) for e in trial.evaluations] for trial in there.trials())
+        assert first == second and first[0] == first[1] != first[2]
 
 
 def test_a_spoiled_journal_is_named(journal, folder):
@@ -219,58 +404,86 @@ def test_a_spoiled_journal_is_named(journal, folder):
     path = folder / JOURNAL
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["{spoiled", *lines]) + "\n")
-    with pytest.raises(AutorankError, match="cannot be read") as error:
-        Journal.open(folder)
-    assert str(path) in str(error.value)
+    for write in (False, True, True):  # and the lock is free again
+        with pytest.raises(AutorankError, match="cannot be read") as error:
+            Journal.open(folder, write=write)
+        assert str(path) in str(error.value)
 
 
 def test_a_spec_of_another_version_is_named(journal, folder):
-    journal.study.set_user_attr("spec", {**journal.study.user_attrs["spec"], "novelty": 1})
+    study = journal._storage.get_all_studies()[0]
+    journal._storage.set_study_user_attr(study._study_id, "spec", {**study.user_attrs["spec"], "novelty": 1})
     journal.close()
     with pytest.raises(AutorankError, match=r"another version(.|\n)*novelty"):
         Journal.open(folder)
 
 
-def test_one_driver_at_a_time(journal, folder, spec, sampler):
+def test_one_driver_at_a_time(journal, folder, spec):
     assert driver(folder) == os.getpid()
     for second in (
-        lambda: Journal.open(folder, sampler()),
-        lambda: Journal.create(folder, spec, REFERENCE, sampler()),
+        lambda: Journal.open(folder, write=True),
+        lambda: Journal.create(folder, spec, REFERENCE),
     ):
         with pytest.raises(AutorankError, match=f"Process {os.getpid()} is at work on the run 'first'"):
             second()
     journal.close()
     assert driver(folder) is None
-    Journal.open(folder, sampler()).close()
+    Journal.open(folder, write=True).close()
 
 
-def test_a_killed_driver_bars_nobody(folder, spec, sampler):
+def test_a_killed_driver_bars_nobody_and_its_trials_are_still_running(folder, spec):
     script = f"""
-import sys, optuna
+import sys
 from autorank.results.journal import Journal
 from autorank.spec import SearchSpec
+from tests.results.made_trials import evaluation
 spec = SearchSpec.model_validate_json({spec.model_dump_json()!r})
-journal = Journal.create({str(folder)!r}, spec, (1000, 0.5), optuna.samplers.RandomSampler())
-journal.ask().suggest_int("rank", 1, 8)
+journal = Journal.create({str(folder)!r}, spec, (1000, 0.5))
+for number in range(3):
+    journal.begin("lora-drop", {CONFIG!r}, {{}})
+journal.record(0, evaluation(10, 50, 0.6))
+journal.record(0, evaluation(20, 40, 0.7))
+journal.note(0, retries=1)
+journal.record(1, evaluation(10, 30, 0.6), last=True)
+journal.finish(1, "complete")
 print("ready", flush=True)
 sys.stdin.read()
 """
     child = subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert child.stdout.readline() == "ready\n"
     with pytest.raises(AutorankError, match=f"Process {child.pid} is"):
-        Journal.open(folder, sampler())
+        Journal.open(folder, write=True)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    with Journal.open(folder, sampler()) as journal:
-        assert [trial.reason for trial in journal.recover()] == ["interrupted"]
+    with Journal.open(folder, write=True) as journal:
+        assert journal.cut == 0
+        first, second, third = journal.trials()
+        assert [trial.state for trial in (first, second, third)] == ["running", "complete", "running"]
+        assert [(e.step, e.score) for e in first.evaluations] == [(10, 0.6), (20, 0.7)]
+        assert (first.retries, first.config, first.ended, first.seconds) == (1, CONFIG, 0, 20)
+        assert third.evaluations == ()
+        journal.record(0, evaluation(30, 40, 0.8), last=True)  # it goes on under its number
+        assert journal.finish(0, "complete").told == (40, 0.8)
+        assert begun(journal) == 3
 
 
-def test_a_run_is_made_once(journal, folder, spec, sampler):
+def test_a_run_is_made_once(journal, folder, spec):
     journal.close()
     with pytest.raises(AutorankError, match=r"already.*autorank resume first"):
-        Journal.create(folder, spec, REFERENCE, sampler())
+        Journal.create(folder, spec, REFERENCE)
+    assert sorted(path.name for path in folder.iterdir()) == [LOCK, JOURNAL]
+    assert driver(folder) is None
+
+
+def test_a_draft_that_was_left_is_in_nobody_s_way(folder, spec):
+    folder.mkdir()
+    (folder / f"{JOURNAL}.new").write_text('{"torn')
+    with pytest.raises(AutorankError, match="no run 'first'"):
+        Journal.open(folder)
+    with Journal.create(folder, spec, REFERENCE) as journal:
+        assert journal.trials() == []
     assert sorted(path.name for path in folder.iterdir()) == [LOCK, JOURNAL]
 
 
@@ -279,16 +492,19 @@ def test_an_unknown_run_names_those_there_are(journal, folder):
     with pytest.raises(AutorankError, match=r"Unknown run 'frist'\. Did you mean 'first'"):
         Journal.open(folder.parent / "frist")
     with pytest.raises(AutorankError, match="holds none"):
-        Journal.open(folder.parent / "nowhere" / "first")
+        Journal.open(folder.parent / "nowhere" / "first", write=True)
     assert not (folder.parent / "nowhere").exists()
 
 
-def test_optuna_opens_it(journal, folder):
-    number = asked(journal)
-    journal.record(number, evaluation(1, 50, 0.6))
-    journal.finish(number, "complete")
-    storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-    )
-    study = optuna.load_study(study_name=None, storage=storage)
-    assert [trial.values for trial in study.best_trials] == [[50, 0.6]]
+def test_optuna_opens_it_and_goes_on(journal, folder):
+    for number in range(6):
+        begun(journal)
+        journal.record(number, evaluation(1, 50 - number, 0.6 - number / 100))
+        journal.finish(number, ("complete", "pruned", "failed")[number % 3], told=(1.0, 0.5))
+    begun(journal)
+    journal.close()
+    study = optuna_s(folder)
+    assert [trial.values for trial in study.best_trials] == [[50, 0.6], [47, 0.57]]
+    study.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=1)
+    trial = study.ask({name: space for name, (_, space) in DRAWN.items()})
+    assert trial.number == 7 and set(trial.params) == set(DRAWN)

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from autorank.results.front import front
+from autorank.results.front import History
 from autorank.results.plots import front_figure, hypervolume_figure, rank_map_figure
-from tests.results.made_trials import trial
+from autorank.spec import ObjectivesSpec
+from tests.results.made_trials import evaluation, snapshot, trial
 
 REFERENCE = (10_000.0, 0.5)
 SEARCHES = {
@@ -17,14 +18,20 @@ SEARCHES = {
     "one": [trial(0, (100, 0.7))],
     "no parameters": [trial(0, (0, 0.5), (100, 0.7))],
     "many": [trial(i, *((50 * 2**i, 0.5 + 0.05 * i + 0.01 * j) for j in range(3))) for i in range(7)],
+    "control": [trial(0, (100, 0.7)), trial(1, (200, 0.6), (0, 0.5), control=True)],
+    "control alone": [trial(0, (200, 0.6), control=True)],
 }
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 @pytest.mark.parametrize("trials", SEARCHES.values(), ids=SEARCHES)
 def test_every_figure_can_be_drawn(trials):
     for figure in (
-        front_figure(trials, front(trials), "lora on demo", REFERENCE),
-        hypervolume_figure(trials, REFERENCE),
+        front_figure(snapshot(trials), "lora on demo", REFERENCE),
+        hypervolume_figure(History(REFERENCE).update(trials), REFERENCE),
     ):
         png = io.BytesIO()
         figure.savefig(png)
@@ -33,17 +40,55 @@ def test_every_figure_can_be_drawn(trials):
 
 def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
     trials = [trial(0, (100, 0.5), (100, 0.6)), trial(1, (1000, 0.8)), trial(2, (10_000, 0.85))]
-    (axes,) = front_figure(trials, front(trials), "lora on demo", REFERENCE).axes
+    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
     everything, points, knee = (collection.get_offsets().tolist() for collection in axes.collections)
     assert everything == [[100, 0.5], [100, 0.6], [1000, 0.8], [10_000, 0.85]]
     assert points == [[100, 0.6], [1000, 0.8], [10_000, 0.85]] and knee == [[1000, 0.8]]
     assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "lora on demo"
     assert [note.get_text() for note in axes.texts] == ["knee: 1k, 0.800"]
+    assert legend(axes) == ["evaluations", "front (3)"]
+    (stair,) = axes.lines
+    assert stair.get_linestyle() == "-" and stair.get_drawstyle() == "steps-post"
+    assert stair.get_xydata().tolist() == [[100, 0.6], [1000, 0.8], [10_000, 0.85], [10_000, 0.85]]
+
+
+def test_the_control_s_front_is_a_dashed_stair_beside_it():
+    trials = [
+        trial(0, (100, 0.5), (1000, 0.8)),
+        trial(1, (50, 0.4), (500, 0.7), (800, 0.6), control=True, method="lora"),
+    ]
+    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    control, front = axes.lines
+    assert (control.get_linestyle(), front.get_linestyle()) == ("--", "-")
+    assert control.get_xydata().tolist() == [[50, 0.4], [500, 0.7], [10_000, 0.7]]
+    assert front.get_xydata().tolist() == [[100, 0.5], [1000, 0.8], [10_000, 0.8]]
+    assert {line.get_drawstyle() for line in axes.lines} == {"steps-post"}
+    assert control.get_color() != front.get_color()
+    everything, below, above, knee = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert len(everything) == 5 and below == [[50, 0.4], [500, 0.7]]
+    assert above == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone
+    assert legend(axes) == ["evaluations", "plain LoRA (2)", "front (2)"]
+
+
+def test_a_stair_never_goes_down_with_a_third_objective():
+    looks = [evaluation(1, 100, 0.7, seconds=9), evaluation(2, 200, 0.5, seconds=1), evaluation(3, 300, 0.8, seconds=9)]
+    (axes,) = front_figure(snapshot([trial(0, *looks)], ObjectivesSpec(third="seconds")), "lora", REFERENCE).axes
+    (stair,) = axes.lines
+    assert stair.get_ydata().tolist() == [0.7, 0.7, 0.8, 0.8]
+    assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]
+
+
+def test_what_breaks_a_limit_is_grey():
+    (axes,) = front_figure(
+        snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora", REFERENCE
+    ).axes
+    everything, points, *_ = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert everything == [[100, 0.7], [300, 0.9]] and points == [[100, 0.7]]
 
 
 def test_hypervolume_figure_shows_a_point_a_finished_trial():
     trials = [trial(0, (5000, 0.6)), trial(1, (5000, 0.75)), trial(2, (1, 0.9), state="running")]
-    (axes,) = hypervolume_figure(trials, REFERENCE).axes
+    (axes,) = hypervolume_figure(History(REFERENCE).update(trials), REFERENCE).axes
     (line,) = axes.lines
     assert list(line.get_xdata()) == [1, 2]
     assert list(line.get_ydata()) == pytest.approx([0.5 * 0.1 / 0.5, 0.5 * 0.25 / 0.5])

@@ -6,13 +6,27 @@ import csv
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from autorank.results.front import front
-from autorank.results.report import count, duration, front_csv, front_json, front_table, rank_table, trials_table
-from tests.results.made_trials import trial
+from autorank.results.report import (
+    NOTHING,
+    count,
+    duration,
+    front_csv,
+    front_json,
+    front_summary,
+    front_table,
+    rank_table,
+    trials_table,
+)
+from autorank.spec import ObjectivesSpec
+from tests.results.made_trials import snapshot, trial
+
+REFERENCE = (1_000_000.0, 0.5)
 
 
 def shown(table):
@@ -58,9 +72,104 @@ def test_front_table():
     ]
 
 
+def test_front_table_shows_the_settings_that_are_asked_for():
+    (_, row) = shown(front_table(front([trial(0, (9216, 0.7))]), varied=["rank", "depth"]))
+    assert row.split() == ["0", "10", "9.22k", "0.7000", "knee", "rank", "8"]
+
+
+def test_front_table_with_a_control_has_gains():
+    trials = [
+        trial(0, (9216, 0.7)),
+        trial(1, (147_456, 0.81234)),
+        trial(2, (36_864, 0.8)),
+        trial(3, (10_000, 0.75), (100_000, 0.81), control=True, method="lora"),
+        trial(4, (9000, 0.6), (200_000, 0.9), control=True, method="lora"),
+    ]
+    there = snapshot(trials)
+    assert shown(front_table(there.points, there)) == [
+        "trial  step  parameters   score     gain        settings",
+        "    0    10       9.22k  0.7000  +0.1000        lr 0.001",
+        "    2    10       36.9k  0.8000  +0.0500  knee  lr 0.003",
+        "    1    10        147k  0.8123  +0.0023        lr 0.002",
+    ]
+    smaller = snapshot([*trials[:3], trial(3, (40_000, 0.9), control=True)])
+    assert shown(front_table(smaller.points, smaller))[1:] == [
+        "    0    10       9.22k  0.7000                 lr 0.001",
+        "    2    10       36.9k  0.8000           knee  lr 0.003",
+        "    1    10        147k  0.8123  -0.0877        lr 0.002",
+    ]
+
+
+def test_front_table_names_methods_where_there_are_several():
+    trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.8), method="adalora", config={"target_rank": 4})]
+    assert shown(front_table(front(trials))) == [
+        "trial  step  parameters   score        method     settings",
+        "    0    10       9.22k  0.7000        lora-drop  lr 0.001, rank 8",
+        "    1    10        147k  0.8000  knee  adalora    target_rank 4",
+    ]
+
+
+def test_front_table_gives_what_confirmed_a_point():
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), trial(2, (200_000, 0.9))])
+    confirmed = {
+        (0, 10, 1): {"score": 0.68},
+        (0, 10, 2): {"score": 0.7},
+        (1, 10, 1): {"score": 0.75},
+        (1, 10, 2): {"failed": "out of memory"},
+        (1, 20, 1): {"score": 0.1},  # no point of the front
+    }
+    there = replace(there, confirmed=confirmed)
+    header, first, second, third = shown(front_table(there.points, there))
+    assert header.split()[3:7] == ["score", "confirmed", "on", "front"]
+    assert first.split()[3:8] == ["0.7000", "0.6900", "±", "0.0141", "100%"]
+    assert second.split()[3:5] == ["0.8000", "0.7500"] and second.split()[5].endswith("%")
+    assert third.split()[3:] == ["0.9000", "knee", "lr", "0.003"]
+    assert all(len(line) <= 80 for line in (header, first, second, third))
+    rows = json.loads(front_json(there), parse_constant=pytest.fail)
+    assert rows[0]["confirmed"] == {
+        "seeds": 2, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
+    }  # fmt: skip
+    assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
+    first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
+    assert first["confirmed.seeds"] == "2" and third["confirmed.seeds"] == ""
+
+
+def test_a_summary_counts_the_trials_and_tells_of_the_control():
+    trials = [
+        trial(0, (100_000, 0.7), (100_000, 0.6)),
+        trial(1, (200_000, 0.8), state="running"),
+        trial(2, state="failed", reason="out of memory"),
+        trial(3, (300_000, 0.6), state="pruned", reason="behind its peers"),
+        trial(4, state="running"),
+        trial(5, (100_000, 0.75), control=True, method="lora"),
+    ]
+    text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
+    # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
+    assert "2 of 5 evaluations are on the front, from 2 complete, 1 pruned, 1 failed, 2" in text
+    assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
+    assert "tuned in 1 of the trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
+    assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
+    without = "\n".join(shown(front_summary(snapshot(trials[:5]), REFERENCE)))
+    assert "gain" not in without and "1 complete, 1 pruned" in without
+
+
+@pytest.mark.parametrize(
+    "trials, limits, says",
+    [
+        ([], {}, "no evaluation has a finite score (no trials)"),
+        ([trial(0, state="running")], {}, "no evaluation has a finite score (1 unfinished)"),
+        ([trial(0, (10, math.nan), state="failed", reason="diverged")], {}, "has a finite score (1 failed)"),
+        ([trial(0, (10, 0.5))], {"max_params": 9}, "no evaluation keeps within the limits (1 complete)"),
+    ],
+)
+def test_a_summary_of_no_front_says_why(trials, limits, says):
+    lines = shown(front_summary(snapshot(trials, ObjectivesSpec(**limits)), REFERENCE))
+    assert lines[0].startswith("No front yet: ") and says in lines[0] and len(lines) == 2 + len(trials)
+
+
 def test_trials_table_gives_reasons_and_fits():
     trials = [
-        trial(0, (9216, 0.7), (100, math.nan)),
+        trial(0, (9216, 0.7), (100, math.nan), seconds=60.0),
         trial(1, state="failed", reason="out of memory: 3.2 GB more were asked for than there are; " * 2),
         trial(2, (9216, 0.6), state="running", seconds=0.0),
     ]
@@ -72,18 +181,19 @@ def test_trials_table_gives_reasons_and_fits():
 
 def test_no_points_no_rows():
     assert len(shown(front_table([]))) == len(shown(trials_table([]))) == 1
-    assert json.loads(front_json([])) == []
-    assert front_csv([]) == "trial,step,adapter_params,nonzero_params,score,knee\n"
+    assert json.loads(front_json(NOTHING)) == []
+    assert front_csv(NOTHING) == "trial,step,method,adapter_params,nonzero_params,score,knee\n"
 
 
 def test_front_json_is_strict_and_whole():
     trials = [trial(0, (100, 0.7))]
     trials[0].evaluations[0].metrics["f1"] = math.nan
     trials[0].config["target_modules"] = ("query", "value")
-    (point,) = json.loads(front_json(front(trials)), parse_constant=pytest.fail)
+    (point,) = json.loads(front_json(snapshot(trials)), parse_constant=pytest.fail)
     assert point == {
         "trial": 0,
         "step": 10,
+        "method": "lora-drop",
         "adapter_params": 100,
         "nonzero_params": 100,
         "score": 0.7,
@@ -96,13 +206,21 @@ def test_front_json_is_strict_and_whole():
 def test_front_csv():
     trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
     trials[1].config["target_modules"] = ["query", "value"]
-    first, second = csv.DictReader(io.StringIO(front_csv(front(trials))))
+    first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
+    assert [row["method"] for row in (first, second)] == ["lora-drop", "lora-drop"] and "gain" not in first
     assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
         "100",
         "0.7",
         "",
     )
     assert json.loads(second["config.target_modules"]) == ["query", "value"]
+
+
+def test_gains_go_into_json_and_csv():
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
+    there = snapshot(trials)
+    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
+    assert [row["gain"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
 
 
 def test_rank_table_is_a_map_with_the_first_layer_at_the_bottom():

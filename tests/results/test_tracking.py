@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import socket
 import threading
 import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
-from autorank.results.front import front
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection, default_uri
-from tests.results.made_trials import evaluation, trial
+from tests.results.made_trials import START, base_ranks, evaluation, search, snapshot, trial
 
 REFERENCE = (1000.0, 0.5)
 
@@ -82,7 +83,7 @@ def text(client, run, name):
 
 
 def test_a_search_as_runs(project, trials, client, server_runs):
-    project().push(trials, front(trials))
+    project().push(snapshot(trials))
     parent, nested = server_runs()
     assert [nested[number].info.status for number in range(4)] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
     assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in nested.values())
@@ -100,13 +101,18 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     assert history(client, nested[2], "train_loss") == [(10, 0.1)]
     assert nested[0].info.start_time == 1_700_000_000_000
     assert nested[0].info.end_time == 1_700_000_060_000
+    assert nested[3].info.end_time is None
+    assert [nested[number].data.tags.get("autorank.state") for number in range(4)] == [
+        "complete", "pruned", "failed", None,
+    ]  # fmt: skip
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
 
 
 def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
-    trials[0].evaluations[-1].ranks.update({"layer.1.query": 1, "layer.0.query": 7})
+    last = {"layer.0.query": 7, "layer.1.query": 1}
+    trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last))
     trials.append(trial(4, state="failed", reason="out of memory"))
-    project().push(trials, front(trials))
+    project().push(snapshot(trials))
     _, nested = server_runs()
     ranks = rank_map.read(Path(client.download_artifacts(nested[0].info.run_id, "ranks.json")))
     assert list(ranks.items()) == [("layer.0.query", 7), ("layer.1.query", 1)]
@@ -118,7 +124,7 @@ def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_run
 
 
 def test_the_parent_tells_the_search(project, trials, client, server_runs, own, front_of):
-    project().push(trials, front(trials), final=True)
+    project().push(snapshot(trials), final=True)
     parent, _ = server_runs()
     assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"
     # trials 0, 1, 2 have ended: alone 900 x 0.2; with (50, 0.65) another 50 x 0.15 to its left; nothing new
@@ -129,7 +135,7 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
     assert history(client, parent, "best_score") == [(1, 0.7), (2, 0.7), (3, 0.7)]
 
     assert [p["adapter_params"] for p in json.loads(text(client, parent, "front.json"))] == [50, 100, 400]
-    assert text(client, parent, "front.csv").startswith("trial,step,adapter_params,")
+    assert text(client, parent, "front.csv").startswith("trial,step,method,adapter_params,")
     assert json.loads(text(client, parent, "search.json"))["name"] == own.name
     names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"front.png", "hypervolume.png"} <= names
@@ -141,9 +147,9 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
 def test_pushed_again_nothing_doubles(project, trials, client, server_runs, front_of):
     projection = project()
     for _ in range(2):
-        projection.push(trials, front(trials))
-    project().push(trials, front(trials), final=True)  # another process
-    project().push(trials, front(trials), final=True)
+        projection.push(snapshot(trials))
+    project().push(snapshot(trials), final=True)  # another process
+    project().push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert sorted(nested) == [0, 1, 2, 3]
     assert len(history(client, nested[0], "score")) == 2
@@ -154,12 +160,12 @@ def test_pushed_again_nothing_doubles(project, trials, client, server_runs, fron
 def test_live_and_afterwards_come_to_the_same(project, trials, client, server_runs):
     live = project("live")
     for count in range(len(trials) + 1):
-        live.push(trials[:count], front(trials[:count]))
-    trials[3].evaluations.append(evaluation(20, 400, 0.92))
-    live.push(trials, front(trials))
-    trials[3].state = "complete"
-    live.push(trials, front(trials), final=True)
-    project("afterwards").push(trials, front(trials), final=True)
+        live.push(snapshot(trials[:count]))
+    trials[3] = trial(3, (400, 0.9), (400, 0.92), state="running")
+    live.push(snapshot(trials))
+    trials[3] = trial(3, (400, 0.9), (400, 0.92))
+    live.push(snapshot(trials), final=True)
+    project("afterwards").push(snapshot(trials), final=True)
 
     def shape(search_id):
         parent, nested = server_runs(search_id)
@@ -178,31 +184,163 @@ def test_live_and_afterwards_come_to_the_same(project, trials, client, server_ru
 
 
 def test_a_search_that_goes_on_is_running_again(project, trials, server_runs):
-    project().push(trials[:3], front(trials[:3]), final=True)
+    project().push(snapshot(trials[:3]), final=True)
     assert server_runs()[0].info.status == "FINISHED"
-    project().push(trials, front(trials))
+    project().push(snapshot(trials))
     assert server_runs()[0].info.status == "RUNNING"
 
 
-def test_cut_off_between_two_calls_it_goes_on(project, trials, client, server_runs, monkeypatch):
+@pytest.mark.parametrize("same", [True, False], ids=["same process", "another"])
+def test_a_trial_left_running_is_killed_and_goes_on(project, trials, client, server_runs, same):
+    projection = project()
+    projection.push(snapshot(trials), final=True)
+    parent, nested = server_runs()
+    assert (nested[3].info.status, parent.info.status) == ("KILLED", "FINISHED")
+    assert nested[3].info.end_time == (START + 300 + 10) * 1000  # up to its last evaluation
+    assert "autorank.state" not in nested[3].data.tags
+    there = {artifact.path for artifact in client.list_artifacts(nested[3].info.run_id)}
+    assert not there & {"evaluations.json", "ranks.json", "ranks.png"}
+
+    projection = projection if same else project()
+    trials[3] = trial(3, (400, 0.9), (300, 0.92), state="running")
+    projection.push(snapshot(trials))
+    parent, nested = server_runs()
+    assert (nested[3].info.status, parent.info.status) == ("RUNNING", "RUNNING")
+    trials[3] = trial(3, (400, 0.9), (300, 0.92), (200, 0.93))
+    projection.push(snapshot(trials), final=True)
+    parent, again = server_runs()
+    assert (again[3].info.status, again[3].info.run_id) == ("FINISHED", nested[3].info.run_id)
+    assert again[3].info.end_time == parent.info.end_time == (START + 360) * 1000
+    assert history(client, again[3], "score") == [(10, 0.9), (20, 0.92), (30, 0.93)]
+    assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3, 4]
+
+
+def test_a_killed_trial_that_is_stopped_later_ends_then(project, server_runs):
+    # the search went on without its server, so that nothing came in between
+    project().push(snapshot([trial(0, (100, 0.6), state="running")]), final=True)
+    project().push(snapshot([trial(0, (100, 0.6), (90, 0.6), state="running")]), final=True)
+    parent, nested = server_runs()
+    assert (nested[0].info.status, nested[0].info.end_time) == ("KILLED", (START + 20) * 1000)
+    stopped = trial(0, (100, 0.6), (90, 0.6), (80, 0.6), state="pruned", reason="behind its peers")
+    project().push(snapshot([stopped]), final=True)
+    parent, nested = server_runs()
+    assert (nested[0].info.status, nested[0].info.end_time) == ("KILLED", (START + 60) * 1000)
+    assert parent.info.end_time == (START + 60) * 1000 and nested[0].data.tags["autorank.state"] == "pruned"
+
+
+CALLS = ("create_run", "log_batch", "log_dict", "log_text", "set_tag", "set_terminated")
+
+
+def failing_at(patch, fatal, arrives):
+    """The client's writing calls, of which number `fatal` fails: it worked there all the same, or it did not."""
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
-    projection = project()
-    with monkeypatch.context() as patch:  # the metrics arrive, how far they reach does not
-        patch.setattr(MlflowClient, "set_tag", lambda *_: (_ for _ in ()).throw(MlflowException("gone")))
+    calls = itertools.count()
+
+    def broken(call):
+        def wrapped(*values, **named):
+            failing = next(calls) == fatal
+            if not failing or arrives:
+                result = call(*values, **named)
+            if failing:
+                raise MlflowException("gone")
+            return result
+
+        return wrapped
+
+    for name in CALLS:
+        patch.setattr(MlflowClient, name, broken(getattr(MlflowClient, name)))
+    return calls
+
+
+def test_cut_off_between_two_calls_it_goes_on(project, client, server_runs, monkeypatch):
+    from mlflow.tracking import MlflowClient
+
+    # pictures would take most of the time
+    monkeypatch.setattr(MlflowClient, "log_figure", lambda self, run, _, name: self.log_text(run, "drawn", name))
+    trials = [trial(0, (100, 0.6), (100, 0.7), state="pruned", reason="behind its peers")]
+    project("whole").push(snapshot(trials), final=True)
+
+    def shape(search_id):
+        parent, nested = server_runs(search_id)
+        runs = [parent, *(nested[number] for number in sorted(nested))]
+        names = ("score", "train_loss", "hypervolume", "front_size")
+        return [
+            (
+                run.info.status, run.info.end_time, run.data.params, run.data.metrics,
+                {key: value for key, value in run.data.tags.items() if key in ("autorank.state", "autorank.reason")},
+                [history(client, run, name) for name in names],
+                sorted(artifact.path for artifact in client.list_artifacts(run.info.run_id)),
+            )
+            for run in runs
+        ]  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        calls = failing_at(patch, -1, arrives=True)
+        project("counted").push(snapshot(trials), final=True)
+        count = next(calls)
+    assert count > 20
+    for fatal in range(count):
+        with monkeypatch.context() as patch:
+            failing_at(patch, fatal, arrives=fatal % 2 == 0)
+            projection = project(f"cut at {fatal}")
+            with pytest.raises(AutorankError, match="gone"):
+                projection.push(snapshot(trials), final=True)
+        (projection if fatal % 2 else project(f"cut at {fatal}")).push(snapshot(trials), final=True)
+        assert shape(f"cut at {fatal}") == shape("whole"), f"cut off at call {fatal}"
+
+
+def test_a_trial_is_done_only_with_its_state(project, trials, client, server_runs, monkeypatch):
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracking import MlflowClient
+
+    tag = MlflowClient.set_tag
+
+    def all_but_the_state(client, run, key, value):
+        if key == "autorank.state":
+            raise MlflowException("gone")
+        tag(client, run, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_tag", all_but_the_state)
         with pytest.raises(AutorankError, match="gone"):
-            projection.push(trials, front(trials))
-    projection.push(trials, front(trials))
+            project().push(snapshot(trials))
     _, nested = server_runs()
-    assert sorted(nested) == [0, 1, 2, 3] and history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]
+    assert nested[0].info.status == "FINISHED" and "autorank.state" not in nested[0].data.tags
+    client.log_text(nested[0].info.run_id, "spoiled", "ranks.json")
+    project().push(snapshot(trials))
+    _, nested = server_runs()
+    assert nested[0].data.tags["autorank.state"] == "complete" and len(nested) == 4
+    assert text(client, nested[0], "ranks.json") != "spoiled"
+    client.log_text(nested[0].info.run_id, "left alone", "ranks.json")
+    project().push(snapshot(trials))
+    assert text(client, nested[0], "ranks.json") == "left alone"
+    assert history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]
+
+
+def test_several_methods_and_the_control(store, own, client, server_runs, front_of):
+    spec = search("lora-drop", "adalora", control=True, name=own.name)
+    trials = [
+        trial(0, (100, 0.6)),
+        trial(1, (50, 0.9), method="adalora", config={"target_rank": 4}),
+        trial(2, (40, 0.95), method="lora", control=True),
+    ]
+    Projection(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
+    parent, nested = server_runs()
+    assert parent.data.params["method"] == "lora-drop,adalora"
+    assert [nested[number].data.params["method"] for number in range(3)] == ["lora-drop", "adalora", "lora"]
+    volumes = [0.9 * 0.1 / 0.5, 0.95 * 0.4 / 0.5, 0.95 * 0.4 / 0.5]  # the control's better point adds nothing
+    assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
+    assert history(client, parent, "best_score") == [(1, 0.6), (2, 0.9), (3, 0.9)]
+    table = front_of(parent)
+    assert list(table["method"]) == ["adalora"] and list(table["gain"]) == pytest.approx([-0.05])
 
 
 def test_long_settings_become_an_artifact(project, client, server_runs):
-    ranks = {f"encoder.layer.{i}.attention.self.query": 8 for i in range(72)}
-    trials = [trial(0, (100, 0.6))]
-    trials[0].config["rank_pattern"] = ranks
-    project().push(trials, front(trials))
+    ranks = base_ranks()
+    trials = [trial(0, (100, 0.6), config={"rank": 8, "rank_pattern": ranks})]
+    project().push(snapshot(trials))
     _, nested = server_runs()
     assert "rank_pattern" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
     assert json.loads(text(client, nested[0], "settings.json"))["rank_pattern"] == ranks
@@ -210,7 +348,7 @@ def test_long_settings_become_an_artifact(project, client, server_runs):
 
 def test_artifacts_lie_beside_the_store(project, store, trials, tmp_path, monkeypatch, server_runs, own):
     monkeypatch.chdir(tmp_path)
-    project().push(trials, front(trials), final=True)
+    project().push(snapshot(trials), final=True)
     home = Path(store.removeprefix("sqlite:///")).parent
     assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
     assert list(tmp_path.iterdir()) == []
@@ -232,10 +370,10 @@ def test_what_mlflow_does_not_take_is_refused_at_once(project, uri):
 
 
 def test_a_deleted_experiment_is_named(project, trials, client, own):
-    project().push(trials, front(trials))
+    project().push(snapshot(trials))
     client.delete_experiment(client.get_experiment_by_name(own.name).experiment_id)
     with pytest.raises(AutorankError, match="mlflow experiments restore"):
-        project().push(trials, front(trials))
+        project().push(snapshot(trials))
 
 
 @pytest.fixture
@@ -248,7 +386,7 @@ def dead():
 
 def test_a_dead_server_is_one_message_without_the_password(project, dead, trials, own):
     with pytest.raises(AutorankError, match=f"autorank sync {own.name}") as error:
-        project(uri=dead).push(trials, front(trials))
+        project(uri=dead).push(snapshot(trials))
     assert "Connection refused" in str(error.value) and "secret" not in str(error.value)
 
 
@@ -256,7 +394,7 @@ def test_tracker_warns_once_of_a_dead_server_and_closes(project, dead, trials, m
     monkeypatch.setattr("autorank.results.tracker.PAUSE", 0.01)
     warnings = []
     tracker = Tracker(project(uri=dead), warnings.append)
-    tracker.update(trials)
+    tracker.update(snapshot(trials))
     assert tracker.close(timeout=60) is False
     assert len(warnings) == 1 and "cannot be reached" in warnings[0]
 
@@ -267,14 +405,14 @@ def test_tracker_that_hangs_does_not_hold_up_closing(trials):
             threading.Event().wait()
 
     tracker = Tracker(Hanging())
-    tracker.update(trials)
+    tracker.update(snapshot(trials))
     assert tracker.close(timeout=0.05) is False
 
 
 def test_tracker_sends_the_last_snapshot_and_ends_the_run(project, trials, client, server_runs):
     tracker = Tracker(project())
     for count in range(1, 5):
-        tracker.update(trials[:count])
+        tracker.update(snapshot(trials[:count]))
     assert tracker.close(timeout=120) is True
     parent, nested = server_runs()
     assert parent.info.status == "FINISHED" and sorted(nested) == [0, 1, 2, 3]
@@ -286,14 +424,14 @@ def test_tracker_catches_up_when_the_server_comes_back(trials, monkeypatch):
     pushed = []
 
     class Flaky:
-        def push(self, trials, points, final):
-            pushed.append((len(trials), final))
+        def push(self, snapshot, final):
+            pushed.append((len(snapshot.trials), final))
             if len(pushed) < 3:
                 raise AutorankError("away")
 
     warnings = []
     tracker = Tracker(Flaky(), warnings.append)
-    tracker.update(trials)
+    tracker.update(snapshot(trials))
     while len(pushed) < 3:
         time.sleep(0.001)
     assert tracker.close(timeout=10) is True
@@ -305,14 +443,27 @@ def test_tracker_ignores_snapshots_that_say_nothing_new(trials, monkeypatch):
     pushed = []
 
     class Counting:
-        def push(self, trials, points, final):
+        def push(self, snapshot, final):
             pushed.append(final)
 
     tracker = Tracker(Counting())
-    tracker.update(trials)
+    tracker.update(snapshot(trials))
     while not pushed:
         time.sleep(0.001)
     for _ in range(20):
-        tracker.update(list(trials))
+        tracker.update(snapshot(trials))
         time.sleep(0.002)
     assert tracker.close(timeout=10) is True and pushed == [False, True]
+
+
+def test_tracker_sends_what_confirmed_the_front(trials):
+    pushed = []
+
+    class Keeping:
+        def push(self, snapshot, final):
+            pushed.append(dict(snapshot.confirmed))
+
+    tracker = Tracker(Keeping())
+    tracker.update(snapshot(trials))
+    tracker.update(replace(snapshot(trials), confirmed={(0, 20, 1): {"score": 0.7}}))
+    assert tracker.close(timeout=10) is True and pushed[-1] == {(0, 20, 1): {"score": 0.7}}

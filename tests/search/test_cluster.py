@@ -18,7 +18,8 @@ def no_ray(monkeypatch):
 
 
 def test_ray_client_is_refused(no_ray, tmp_path):
-    with pytest.raises(AutorankError, match="--address auto"), cluster.running("ray://head:10001", tmp_path / "log"):
+    way = "autorank submit --address http://head:8265 -- search"
+    with pytest.raises(AutorankError, match=way), cluster.running("ray://head:10001", tmp_path / "log"):
         pass
 
 

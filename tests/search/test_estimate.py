@@ -10,10 +10,11 @@ from autorank.method import names
 from autorank.modeling import targets
 from autorank.modeling.base import meta_model
 from autorank.search import space
-from autorank.search.estimate import estimate, parameter_range
+from autorank.search.estimate import estimate
+from autorank.search.proposals import first_settings
 from autorank.search.resources import Resources
-from autorank.search.trainable import train_spec
-from autorank.spec import SearchSpec
+from autorank.search.sizes import Sizes, parameter_range
+from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
 
@@ -27,10 +28,16 @@ def spec(tmp_path_factory):
     (folder / "data").mkdir()
     tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
     tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
-    own = {"data": folder / "data", "text": ("left", "right"), "label": "label", "epochs": 3, "batch_size": 16}
-    train = train_spec("lora-drop", "pairs", model=tiny.model("bert", folder / "model"), **own)
     space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": RATE}
-    return SearchSpec(name="costs", train=train, space=space)
+    return SearchSpec(
+        name="costs", model=tiny.model("bert", folder / "model"), training=TrainingSpec(epochs=3, batch_size=16),
+        task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
+        methods=(MethodSpec(method="lora-drop", space=space),),
+    )  # fmt: skip
+
+
+def bounds(spec):
+    return Sizes(spec.task, spec.model)
 
 
 @pytest.fixture(autouse=True)
@@ -39,22 +46,22 @@ def own_cache(tmp_path, monkeypatch):
 
 
 def test_shapes_come_from_the_config_alone(spec):
-    assert set(targets.shapes(meta_model(spec.train.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
+    assert set(targets.shapes(meta_model(spec.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
 
 
 def test_the_parameter_range_holds_what_runs_train(spec):
     # 3 layers of 2 kinds, rank (16 + 16) each; threshold 0.9 keeps 1 to 3 of 3, and the rest share one
-    fewest, most = parameter_range(spec)
+    fewest, most = parameter_range(spec, bounds(spec))
     assert (fewest, most) == (2 * 2 * 32, 4 * 3 * 2 * 32)
     for rank in (1, 4):
         settings = {"rank": rank, "learning_rate": 1e-2}
-        run = TrainingRun(spec.train.model_copy(update={"settings": settings}))
+        run = TrainingRun(spec.train("lora-drop", settings))
         assert fewest <= next(run).adapter_params <= most
 
 
 def test_the_estimate(spec):
     before = os.environ["AUTORANK_CACHE"]
-    cost = estimate(spec, trials=5, each=Resources(2, 1, 0))
+    cost = estimate(spec, 5, Resources(2, 1, 0), bounds(spec))
     assert cost.steps == 12  # 3 epochs of ⌈60 / 16⌉
     assert 0 < cost.seconds_per_step < cost.seconds_per_trial
     assert cost.seconds == pytest.approx(3 * cost.seconds_per_trial)  # 5 trials, 2 at once
@@ -65,7 +72,22 @@ def test_the_estimate(spec):
 def test_every_methods_own_space_can_be_timed(spec, method):
     """Schedules are those of whole trials, not of the few steps that are timed."""
     own = space.load(method)
-    training = spec.train.training.model_copy(update={"epochs": 40})
-    train = spec.train.model_copy(update={"method": method, "settings": own.fixed, "training": training})
-    cost = estimate(SearchSpec(name="own", train=train, space=own.ranges), trials=1, each=Resources(1, 1, 0))
+    training = spec.training.model_copy(update={"epochs": 40})
+    entry = MethodSpec(method=method, settings=own.fixed, space=own.ranges)
+    whole = spec.model_copy(update={"methods": (entry,), "training": training})
+    cost = estimate(whole, 1, Resources(1, 1, 0), bounds(whole))
     assert cost.steps == 160 and cost.seconds_per_step > 0
+
+
+def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
+    limited = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=500)})
+    assert parameter_range(limited, bounds(spec)) == (2 * 2 * 32, 500)
+
+
+def test_a_method_starts_with_its_defaults_and_both_ends(spec):
+    (entry,) = spec.methods
+    assert first_settings(entry, bounds(spec)) == [
+        {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler's
+        {"learning_rate": 1e-3, "rank": 1},
+        {"learning_rate": 1e-3, "rank": 4},
+    ]

@@ -21,6 +21,9 @@ from autorank.search.resources import Resources, local, share
         ({"CPU": 4, "GPU": 2}, {"gpus_per_trial": 0.25}, Resources(4, 1, 0.25)),
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0}, Resources(4, 4, 0)),
         ({"CPU": 16, "GPU": 5}, {"gpus_per_trial": 2}, Resources(2, 8, 2)),
+        ({"CPU": 16}, {"workers": 2}, Resources(4, 2, 0, 2)),
+        ({"CPU": 16, "GPU": 4}, {"workers": 2}, Resources(2, 4, 1, 2)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 1, "workers": 2}, Resources(2, 4, 0.5, 2)),
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.4}, Resources(4, 4, 0.4)),  # two on each, not five on both
     ],
 )
@@ -33,6 +36,8 @@ def test_share(available, asked, expected):
     [
         ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the 1 GPUs"),
         ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial have room for 2 trials"),
+        ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the 1 GPUs"),
+        ({"gpus_per_trial": 0, "workers": 9}, "8 CPUs have room for 0 trials of 9 workers"),
         ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs have room for 8 trials"),
     ],
 )

@@ -6,17 +6,15 @@ import time
 from dataclasses import replace
 
 import pytest
-from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.results.journal import Journal
-from autorank.search.opening import differences, first_settings, open_journal
-from autorank.search.samplers import make_sampler
-from autorank.search.searcher import JournalSearcher, ended
-from autorank.spec import TaskSpec, TrainSpec
+from autorank.search.opening import differences, open_journal
+from autorank.search.searcher import Death, JournalSearcher, ended
+from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainSpec
 from tests.results.made_trials import evaluation
-from tests.search.standin import search_spec
+from tests.search.standin import SPACE, bounds, search_spec
 
 REFERENCE = (64.0, 0.0)
 
@@ -27,8 +25,12 @@ def journal(tmp_path):
         yield journal
 
 
-def result(step, score=0.8, finished=False):
-    return {"evaluation": evaluation(step, 100, score), "finished": finished, "done": finished}
+def searching(journal, trials=9, **given):
+    return JournalSearcher(journal, bounds, trials, **given)
+
+
+def result(step, score=0.8, finished=False, params=100):
+    return {"evaluation": evaluation(step, params, score), "finished": finished, "done": finished}
 
 
 def states(journal):
@@ -37,81 +39,244 @@ def states(journal):
 
 def test_a_trial_from_settings_to_complete(journal):
     seen = []
-    searcher = JournalSearcher(journal, trials=2, on_evaluation=lambda trials: seen.append(len(trials[0].evaluations)))
+    searcher = searching(journal, 2, on_evaluation=lambda: seen.append(len(journal.trial(0).evaluations)))
     asked = searcher.suggest("a")
-    assert asked["number"] == 0
-    assert set(asked["settings"]) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
-    searcher.on_trial_result("a", result(1))
-    searcher.on_trial_complete("a", result(2, 0.9, finished=True))  # Tune gives the last one only here
+    assert (asked["number"], asked["recorded"]) == (0, 0)
+    train = TrainSpec.model_validate(asked["train"])
+    assert (train.task.name, train.method) == ("demo", "lora")
+    assert set(train.settings) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
+    assert searcher.goes_on("a", result(1))
+    searcher.on_trial_result("a", result(1))  # Tune gives it once more
+    searcher.on_trial_complete("a", result(2, 0.9, finished=True))  # and the last one only here
     assert states(journal) == [("complete", None)]
     assert [e.step for e in journal.trials()[0].evaluations] == [1, 2]
-    assert seen == [1, 2]
-    assert journal.study.trials[0].values == [100.0, 0.9]
+    assert seen == [1, 2, 2]
+    assert journal.trial(0).told == (100.0, 0.9)
 
 
-def test_a_search_starts_with_the_methods_defaults(journal):
-    settings = JournalSearcher(journal, trials=1).suggest("a")["settings"]
-    assert (settings["rank"], settings["learning_rate"]) == (8, 1e-3)
-    narrow = search_spec(space={"rank": {"type": "int", "low": 9, "high": 16}})
-    assert first_settings(narrow) == [{}, {"rank": 9}, {"rank": 16}]  # then the smallest and the largest adapter
+def test_a_search_starts_with_the_methods_defaults_and_both_ends(journal):
+    searcher = searching(journal)
+    settings = [searcher.suggest(trial)["train"]["settings"] for trial in "abc"]
+    assert [each["rank"] for each in settings] == [8, 1, 64]
+    assert [each["learning_rate"] for each in settings] == [1e-3] * 3
 
 
 def test_as_many_trials_as_asked_for_in_all(journal):
-    searcher = JournalSearcher(journal, trials=2)
+    searcher = searching(journal, 2)
     for trial in "ab":
         assert searcher.suggest(trial) != Searcher.FINISHED
         searcher.on_trial_complete(trial, result(1, finished=True))
     assert searcher.suggest("c") == Searcher.FINISHED
-    more = JournalSearcher(journal, trials=3)
+    more = searching(journal, 3)
     assert more.suggest("c")["number"] == 2
+    assert more.suggest("d") is None  # the one at work may have to be tried again
+    more.on_trial_complete("c", result(1, finished=True))
     assert more.suggest("d") == Searcher.FINISHED
 
 
 def test_no_trial_is_left_running(journal):
-    searcher = JournalSearcher(journal, trials=9)
+    searcher = searching(journal, retries=0)
     for name in "abcdef":
         searcher.suggest(name)
     searcher.on_trial_complete("a", result(1, float("nan"), finished=True))
     searcher.on_trial_complete("b", {"failed": "RuntimeError: no", "traceback": "", "done": True})
-    searcher.reasons["c"] = "its process died"
+    searcher.deaths["c"] = Death("its process crashed")
     searcher.on_trial_complete("c", error=True)
-    searcher.on_trial_complete("d", result(1))  # stopped by a scheduler
+    searcher.on_trial_complete("d", result(1))  # stopped by the scheduler
     searcher.on_trial_complete("e")  # stopped before its first result
     searcher.on_trial_complete("f", result(1, finished=True))
     assert states(journal) == [
         ("failed", "no evaluation with a finite score"),
         ("failed", "RuntimeError: no"),
-        ("failed", "its process died"),
-        ("pruned", "stopped"),
-        ("pruned", "stopped"),
+        ("failed", "its process crashed"),
+        ("pruned", "beaten"),
+        ("pruned", "beaten"),
         ("complete", None),
     ]
-    assert all(trial.state != TrialState.RUNNING for trial in journal.study.trials)
 
 
 def test_after_the_deadline_nothing_starts_and_what_runs_is_pruned(journal):
-    searcher = JournalSearcher(journal, trials=9, deadline=time.monotonic() + 3600)
+    searcher = searching(journal, deadline=time.monotonic() + 3600)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher._deadline = time.monotonic()
     assert searcher.suggest("c") == Searcher.FINISHED
+    assert not searcher.goes_on("a", result(1))
     searcher.on_trial_complete("a", result(1))
     searcher.on_trial_complete("b", result(3, finished=True))  # its last evaluation: complete all the same
     assert states(journal) == [("pruned", "time budget"), ("complete", None)]
-    assert len(ended(journal.trials())) == 2
+
+
+# Going on
+
+
+def reopened(journal):
+    journal.close()
+    return Journal.open(journal.folder, write=True)
+
+
+def test_trials_cut_off_go_on_first_from_their_last_evaluation(journal):
+    searcher = searching(journal)
+    asked = [searcher.suggest(name) for name in "abc"]
+    searcher.on_trial_result("a", result(1))
+    searcher.on_trial_complete("b", result(1, finished=True))
+    with reopened(journal) as again:
+        more = searching(again)
+        assert more.suggest("d") == asked[0] | {"recorded": 1}
+        assert more.suggest("e") == asked[2]
+        assert more.suggest("f")["number"] == 3
+
+
+def test_a_trial_cut_off_after_its_last_evaluation_is_complete(journal):
+    searcher = searching(journal)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(3, finished=True))
+    with reopened(journal) as again:
+        assert searching(again).suggest("b")["number"] == 1
+        assert states(again)[0] == ("complete", None)
+
+
+def test_a_trial_cut_off_between_its_evaluation_and_its_stop_is_stopped(journal):
+    before = searching(journal)
+    for name, score in zip("abc", (0.9, 0.8, 0.7), strict=True):  # ranks 8, 1 and 64: the last one is beaten
+        before.suggest(name)
+        before.on_trial_result(name, result(1, score))
+    with reopened(journal) as again:
+        searcher = searching(again)
+        assert [searcher.suggest(name)["number"] for name in "def"] == [0, 1, 3]
+        assert states(again)[2] == ("pruned", "beaten")
+
+
+def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
+    searcher = searching(journal, 1, retries=1)
+    asked = searcher.suggest("a")
+    searcher.on_trial_result("a", result(1))
+    lost = Death("its node went away", preempted=True)
+    for name, death in {"a": lost, "b": lost, "c": Death("crashed")}.items():
+        searcher.deaths[name] = death
+        searcher.on_trial_complete(name, error=True)
+        assert searcher.suggest(chr(ord(name) + 1)) == asked | {"recorded": 1}
+    searcher.deaths["d"] = Death("crashed again")
+    searcher.on_trial_complete("d", error=True)
+    assert states(journal) == [("failed", "crashed again")] and searcher.suggest("e") == Searcher.FINISHED
+
+
+def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal):
+    searcher = searching(journal)
+    memory = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", memory)
+    assert searcher.suggest("c") is None  # until b has ended
+    searcher.on_trial_complete("b", result(1, finished=True))
+    again = searcher.suggest("c")
+    assert again["number"] == 0 and again["train"]["training"]["accumulate"] == 2
+    assert searcher.suggest("d") is None
+    searcher.on_trial_complete("c", memory)
+    assert states(journal)[0] == ("failed", "out of memory")
+    assert searcher.suggest("d")["number"] == 2
+
+
+def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path):
+    """Killed after any of its writes and gone on with, a search ends with the same trials."""
+
+    def work(journal, writes=10**9):
+        """One trial after another, as the settings have it; gives up after so many evaluations."""
+        searcher = searching(journal, 14)
+        while (asked := searcher.suggest("t")) != Searcher.FINISHED:
+            settings = asked["train"]["settings"]
+            for step in range(asked["recorded"] + 1, 4):
+                if (writes := writes - 1) < 0:
+                    return
+                score = 0.5 + settings["rank"] / 1000 - abs(settings["learning_rate"] - 3e-3) * 10 + step / 100
+                told = result(step, score, step == 3, params=settings["rank"])
+                if step < 3 and not searcher.goes_on("t", told):
+                    break
+            searcher.on_trial_complete("t", told)
+
+    def essence(journal):
+        return [
+            replace(t, started=0.0, ended=0.0, seconds=0.0) for t in journal.trials()
+        ]
+
+    with open_journal(search_spec(), tmp_path / "whole", lambda: REFERENCE) as journal:
+        work(journal)
+        whole = essence(journal)
+    assert {"pruned", "complete"} == {trial.state for trial in whole}
+    for every in (1, 2, 5):
+        for _ in range(60):
+            with open_journal(search_spec(), tmp_path / f"cut-{every}", lambda: REFERENCE) as journal:
+                work(journal, every)
+                if len(journal.trials()) == 14 and all(trial.state != "running" for trial in journal.trials()):
+                    break
+        assert essence(journal) == whole
+
+
+# What is tried
+
+
+def test_settings_are_tried_once_and_a_space_without_new_ones_ends_the_search(tmp_path):
+    space = {"rank": {"type": "int", "low": 1, "high": 3}, "dropout": {"choices": [0.0, 0.1]}}
+    spec = search_spec(methods=(MethodSpec(method="lora", space=space),))
+    with open_journal(spec, tmp_path / "small", lambda: REFERENCE) as journal:
+        searcher = searching(journal, 50)
+        while searcher.suggest("t") != Searcher.FINISHED:
+            searcher.on_trial_complete("t", result(1, finished=True))
+        assert searcher.exhausted and searcher.problem is None
+        drawn = [tuple(trial.drawn.values()) for trial in journal.trials()]
+    assert sorted(drawn) == sorted((rank, dropout) for rank in (1, 2, 3) for dropout in (0.0, 0.1))
+
+
+def test_adapters_above_the_limit_are_not_trained(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(max_params=20))
+    with open_journal(spec, tmp_path / "limited", lambda: (20.0, 0.0)) as journal:
+        searcher = searching(journal, 12)
+        while (asked := searcher.suggest("t")) != Searcher.FINISHED:
+            assert asked["train"]["settings"]["rank"] <= 20
+            searcher.on_trial_complete("t", result(1, finished=True))
+        assert len(journal.trials()) == 12
+
+
+def test_several_methods_share_a_search(tmp_path):
+    methods = tuple(MethodSpec(method=name, space=SPACE) for name in ("lora-drop", "lora"))
+    with open_journal(search_spec(methods=methods), tmp_path / "both", lambda: REFERENCE) as journal:
+        searcher = searching(journal, 12)
+        while searcher.suggest("t") != Searcher.FINISHED:
+            searcher.on_trial_complete("t", result(1, finished=True))
+        assert [trial.method for trial in journal.trials()] == ["lora-drop", "lora"] * 6
+        assert {"threshold"} <= set(journal.trial(0).config) and "threshold" not in journal.trial(1).config
+
+
+def test_settings_that_a_method_refuses_fail_their_trial(tmp_path):
+    space = {"rank": {"type": "int", "low": 0, "high": 1}, "learning_rate": SPACE["learning_rate"]}
+    spec = search_spec(methods=(MethodSpec(method="lora", space=space),), sampler="random")
+    ranks = lambda method, settings: (settings["rank"], settings["rank"])  # noqa: E731
+    with open_journal(spec, tmp_path / "refused", lambda: REFERENCE) as journal:
+        searcher = JournalSearcher(journal, ranks, 8)
+        while searcher.suggest("t") != Searcher.FINISHED:
+            searcher.on_trial_complete("t", result(1, finished=True))
+        failed = [trial for trial in journal.trials() if trial.state == "failed"]
+        assert failed and all("rank" in trial.reason and trial.config["rank"] == 0 for trial in failed)
+
+
+# Problems
 
 
 def test_an_error_in_the_journal_is_kept_and_ends_the_search(journal, monkeypatch):
-    searcher = JournalSearcher(journal, trials=9)
+    searcher = searching(journal)
     searcher.suggest("a")
-    monkeypatch.setattr(journal, "record", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "record", full)
     searcher.on_trial_result("a", result(1))
     assert searcher.problem.errno == 28
     assert searcher.suggest("b") == Searcher.FINISHED
 
 
 def test_a_full_disk_in_a_trial_ends_the_search(journal):
-    searcher = JournalSearcher(journal, trials=9)
+    searcher = searching(journal)
     searcher.suggest("a")
     failed = {"failed": "OSError: [Errno 28] No space left on device", "traceback": "", "done": True}
     searcher.on_trial_complete("a", failed)
@@ -119,7 +284,7 @@ def test_a_full_disk_in_a_trial_ends_the_search(journal):
 
 
 def test_a_search_gives_up_when_nothing_but_one_failure_is_seen(journal):
-    searcher = JournalSearcher(journal, trials=9)
+    searcher = searching(journal)
     for name in "abc":
         assert searcher.problem is None
         searcher.suggest(name)
@@ -129,7 +294,7 @@ def test_a_search_gives_up_when_nothing_but_one_failure_is_seen(journal):
 
 
 def test_different_failures_are_no_reason_to_give_up(journal):
-    searcher = JournalSearcher(journal, trials=9)
+    searcher = searching(journal)
     for name in "abcd":
         searcher.suggest(name)
         searcher.on_trial_complete(name, {"failed": f"diverged at {name}", "traceback": "", "done": True})
@@ -138,10 +303,9 @@ def test_different_failures_are_no_reason_to_give_up(journal):
 
 def settings_of(folder, trials):
     with open_journal(search_spec(), folder, lambda: REFERENCE) as journal:
-        searcher = JournalSearcher(journal, trials)
-        while (asked := searcher.suggest("t")) != Searcher.FINISHED:
+        searcher = searching(journal, trials)
+        while searcher.suggest("t") != Searcher.FINISHED:
             searcher.on_trial_complete("t", result(1, finished=True))
-            assert asked["settings"]
         return [tuple(sorted(trial.config.items())) for trial in journal.trials()]
 
 
@@ -153,34 +317,24 @@ def test_a_seed_repeats_a_search_and_going_on_repeats_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["tpe", "nsga2", "gp", "random"])
 def test_samplers(tmp_path, name):
-    sampler = make_sampler(name, seed=1)
-    with Journal.create(tmp_path / "s", search_spec(sampler=name), REFERENCE, sampler) as journal:
-        searcher = JournalSearcher(journal, trials=3)
-        for trial in "abc":
-            assert 1 <= searcher.suggest(trial)["settings"]["rank"] <= 64
-            searcher.on_trial_complete(trial, result(1, finished=True))
-        assert len(ended(journal.trials())) == 3
+    with open_journal(search_spec(sampler=name), tmp_path / "s", lambda: REFERENCE) as journal:
+        searcher = searching(journal, 14)
+        for trial in map(str, range(14)):
+            settings = searcher.suggest(trial)["train"]["settings"]
+            assert 1 <= settings["rank"] <= 64
+            searcher.on_trial_complete(trial, result(1, 0.5 + settings["rank"] / 200, finished=True))
+        assert len(ended(journal.trials())) == 14
 
 
 def test_another_search_of_the_same_name_is_refused_with_what_differs(tmp_path):
     spec = search_spec()
     open_journal(spec, tmp_path / "s", lambda: REFERENCE).close()
-    train = TrainSpec(task=TaskSpec(name="demo", max_length=64), method="lora", settings={"alpha": 8})
-    other = spec.model_copy(update={"train": train, "seed": 3})
+    method = MethodSpec(method="lora", settings={"alpha": 8}, space=SPACE)
+    other = search_spec(task=TaskSpec(name="demo", max_length=64), methods=(method,), seed=3)
     assert differences(spec, other) == [
-        "train.task.max_length: None there, 64 now",
-        "train.settings.alpha: nothing there, 8 now",
+        "task.max_length: None there, 64 now",
+        "methods.lora.settings.alpha: nothing there, 8 now",
         "seed: 0 there, 3 now",
     ]
     with pytest.raises(AutorankError, match=r"seed: 0 there, 3 now\n.*--name"):
         open_journal(other, tmp_path / "s", lambda: REFERENCE)
-
-
-def test_interrupted_trials_do_not_count(journal):
-    searcher = JournalSearcher(journal, trials=2)
-    settings = searcher.suggest("a")["settings"]
-    journal.recover()
-    more = JournalSearcher(journal, trials=3)  # two first trials were waiting before
-    assert [more.suggest(trial)["number"] for trial in "bcd"] == [1, 2, 3]
-    assert journal.trials()[3].config == settings
-    assert replace(journal.trials()[0]).reason == "interrupted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from autorank import method
 from autorank.errors import AutorankError
 from autorank.search import ranges
-from autorank.search.space import Space, builtin, check, corners, load, parse_settings, suggest
+from autorank.search.space import Space, builtin, check, corners, load, load_all, parse_settings, suggest
 
 RATE = "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}\n"
 
@@ -218,3 +219,15 @@ def test_parse_settings():
     }
     with pytest.raises(AutorankError, match="rank: --set fixes one value"):
         parse_settings(["rank=[1, 2]"])
+
+
+def test_several_methods_spaces_and_who_gets_an_override():
+    spaces = load_all(["lora-drop", "lora"], overrides=["rank=4", "threshold=0.8"])
+    assert {name: space.fixed["rank"] for name, space in spaces.items()} == {"lora-drop": 4, "lora": 4}
+    assert spaces["lora-drop"].fixed["threshold"] == 0.8 and "threshold" not in spaces["lora"].fixed
+    with pytest.raises(AutorankError, match=r"none of lora-drop, lora has a setting 'rnk'"):
+        load_all(["lora-drop", "lora"], overrides=["rnk=4"])
+    with pytest.raises(AutorankError, match="one method's, but there are 2"):
+        load_all(["lora-drop", "lora"], file=Path("mine.yaml"))
+    with pytest.raises(AutorankError, match="names no method"):
+        load_all([])

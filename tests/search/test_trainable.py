@@ -1,15 +1,15 @@
-"""The loop under Ray: warm trials that neither leak into each other nor fall over, and plain Tune and Train."""
+"""The loop under Ray: warm trials that neither leak into each other nor fall over, and plain Tune."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.search.trainable import ADAPTER, WarmTrial, bind, reason, row, train_spec
+from autorank.search.trainable import WarmTrial, bind, reason, row, train_spec
 from autorank.spec import TaskSpec, TrainingSpec
 from tests import tiny
 from tests.results.made_trials import evaluation
@@ -72,8 +72,13 @@ def test_a_checkpoint_goes_on_in_another_actor(options, tmp_path):
 
 
 def warm_trial(options, folder, settings):
-    spec = train_spec("lora", "pairs", **options)
-    return bind(WarmTrial, spec=spec, folder=folder)({"number": 0, "settings": settings})
+    return bind(WarmTrial, folder=folder)(handed_out(options, 0, settings))
+
+
+def handed_out(options, number, settings, recorded=0, **more):
+    """What the searcher hands out."""
+    train = train_spec("lora", "pairs", **options).model_copy(update={"settings": settings})
+    return {"number": number, "train": train.model_dump(mode="json"), "recorded": recorded, **more}
 
 
 def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path, monkeypatch):
@@ -85,8 +90,40 @@ def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path
     assert failed["done"]
     assert failed["failed"].startswith("RuntimeError: The size of tensor a (2)")
     assert "Traceback" in failed["traceback"]
-    trial.reset({"number": 1, "settings": SETTINGS})
+    trial.reset(handed_out(options, 1, SETTINGS))
     assert [trial.step()["finished"] for _ in range(3)] == [False, False, True]
+
+
+def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_never_recorded(options, tmp_path):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    whole = [replace(trial.step()["evaluation"], seconds=0.0) for _ in range(3)]
+    for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
+        cut = bind(WarmTrial, folder=tmp_path / str(recorded))
+        first = cut(handed_out(options, 0, SETTINGS))
+        told = [first.step()["evaluation"] for _ in range(2)]
+        told = [evaluation for evaluation in told if evaluation.step <= recorded]
+        again, result = cut(handed_out(options, 0, SETTINGS, recorded=recorded)), {"done": False}
+        while not result["done"]:
+            result = again.step()
+            told.append(result["evaluation"])
+        assert [replace(evaluation, seconds=0.0) for evaluation in told] == whole
+
+
+def test_a_trial_may_end_before_its_run(options, tmp_path):
+    trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
+    assert [trial.step()["done"] for _ in range(2)] == [False, True]
+    assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
+
+
+def test_out_of_memory_is_told(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+
+    def exhausted():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(trial.run, "_train_step", exhausted)
+    assert trial.step()["out_of_memory"]
 
 
 def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):
@@ -106,7 +143,7 @@ def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path
     monkeypatch.setattr(trial.run, "release", broken)
     assert trial.step()["failed"] == "RuntimeError: broken"
     assert trial.workshop is not before
-    trial.reset({"number": 1, "settings": SETTINGS})
+    trial.reset(handed_out(options, 1, SETTINGS))
     assert trial.step()["evaluation"].step == 4
 
 
@@ -164,30 +201,3 @@ def test_in_anyones_tuner(ray, options, tmp_path):
     assert not found.errors
     assert [result.metrics["adapter_params"] for result in found] == [192, 384]  # 3 layers x 2 x rank (16 + 16)
     assert all(result.metrics["training_iteration"] == 3 and result.checkpoint for result in found)
-
-
-def test_in_anyones_torch_trainer(ray, options, tmp_path):
-    from ray import train
-    from ray.train.torch import TorchTrainer
-
-    loop = autorank.train_loop("lora", "pairs", **options)
-    result = TorchTrainer(
-        loop,
-        train_loop_config=SETTINGS,
-        scaling_config=train.ScalingConfig(num_workers=1),
-        run_config=train.RunConfig(name="own", storage_path=str(tmp_path)),
-    ).fit()
-    assert result.metrics["adapter_params"] == 384
-    assert result.metrics["step"] == 12
-    with result.checkpoint.as_directory() as folder:
-        assert (Path(folder) / ADAPTER).stat().st_size > 0
-
-
-def test_one_worker_only(options, monkeypatch):
-    class Context:
-        def get_world_size(self):
-            return 2
-
-    monkeypatch.setattr("ray.train.get_context", Context)
-    with pytest.raises(AutorankError, match="there are 2"):
-        autorank.train_loop("lora", "pairs", **options)(SETTINGS)

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from autorank.errors import AutorankError
 from autorank.method import configure, find
 from autorank.modeling import adapters, base
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate
 from autorank.training.run import TrainingRun
 from tests import tiny
-from trainables.lora_drop import output_squares, select, stratified
+from trainables.lora_drop import output_squares, select
 
 
 @pytest.fixture
@@ -54,16 +55,6 @@ def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, kept: 
 
 def test_as_many_of_the_least_important() -> None:
     assert select([3.0, 1.0, 5.0, 2.0], 0.7, least=True) == [1, 3]
-
-
-def test_sample_keeps_the_labels_shares() -> None:
-    labels = np.array([0] * 71 + [1] * 25 + [2] * 4)
-    sample = stratified(labels, 0.1, seed=3)
-    assert np.bincount(labels[sample]).tolist() == [8, 3, 1]
-    assert np.array_equal(sample, stratified(labels, 0.1, seed=3)) and len(set(sample)) == 12
-    scores = np.linspace(0, 5, 200, dtype=np.float32)
-    tenths = np.floor(scores[stratified(scores, 0.1, seed=0)] / 0.5001).astype(int)
-    assert np.bincount(tenths).tolist() == [2] * 10
 
 
 def test_importance_equals_a_plain_computation(made: Path) -> None:
@@ -128,6 +119,28 @@ def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.Monkey
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # as if there had been no cache
     run(made, rank=3)  # another rank, another probe
     assert calls
+
+
+def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = run(made).spec
+    search, final = (
+        spec.model_copy(update={"task": spec.task.model_copy(update={"tune_split": 0.25, "final": final})})
+        for final in (False, True)
+    )
+    first = TrainingRun(search)
+    next(first)
+    assert len(list((made / "cache" / "probes").iterdir())) == 2  # one is of the whole training set
+    monkeypatch.setattr(TrainingRun, "_train_on", None)  # another probe would raise
+    second = TrainingRun(final)
+    next(second)
+    ours, theirs = adapters.tensors(first._base.model), adapters.tensors(second._base.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert (set(first._data.validation), set(second._data.validation)) == ({"tune"}, {"validation"})
+
+    state = first.state_dict()
+    TrainingRun(search).load_state_dict(state)
+    with pytest.raises(AutorankError, match="other settings"):
+        TrainingRun(final).load_state_dict(state)
 
 
 def test_warm_start_goes_on_from_the_probe(made: Path) -> None:

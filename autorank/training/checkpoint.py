@@ -1,0 +1,37 @@
+"""A run's checkpoint: all that it needs to go on, and the evaluations that it has made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from autorank import durable
+from autorank.results.records import Evaluation
+from autorank.training.run import TrainingRun
+
+
+def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:
+    """Write what `run` needs to go on, and all of its evaluations so far; a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}")
+    try:
+        torch.save({"state": run.state_dict(), "evaluations": [each.to_dict() for each in evaluations]}, partial)
+        durable.put(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: Path, run: TrainingRun) -> list[Evaluation]:
+    """Let a fresh run go on from a checkpoint, and return its evaluations so far; none if there is no checkpoint.
+
+    Raises:
+        AutorankError: the checkpoint is another run's.
+    """
+    if not path.is_file():
+        return []
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    run.load_state_dict(found["state"])
+    return [Evaluation(**each) for each in found["evaluations"]]

@@ -1,0 +1,143 @@
+"""Searches compared on recorded curves: how good a front is found with how much training.
+
+    python benchmarks/search.py --curves benchmarks/curves/sst2.jsonl --plot search.png --out search.json
+
+Every contender searches the table (see `autorank.search.simulator`) once a seed, with as many workers and as many
+training steps as the others:
+
+- random: Ray's OptunaSearch with Optuna's random sampler; every trial is trained to its end.
+- stock: Ray's OptunaSearch as it comes, with two metrics; every trial is trained to its end, as none of Ray's
+  schedulers takes two metrics. Optuna learns a trial's last result.
+- tpe, gp: autorank's searcher with this sampler, its first settings and its halving, the first rung after a third of
+  a run.
+- tpe-whole: the same without halving.
+
+The measure is the same for all: the hypervolume of the front of every evaluation made, linear in parameters (up to the
+most recorded) and in score (0 to 1). No search can have more than the front of all recorded evaluations, and any trial
+whatever has most of that; what tells searches apart is what they lack of it. That regret is told and plotted: its
+median over the seeds, with a band from the 10th to the 90th percentile. "As stock" is the share of the budget after
+which a contender's median is where stock's is at the end, and "nearly": short of that by the least difference between
+two scores, one evaluation example. A table that has few curves is soon searched out, and then that one tells more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import RandomSampler
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from autorank.search.curves import Curves
+from autorank.search.proposals import distributions
+from autorank.search.scheduler import Scheduler
+from autorank.search.searcher import JournalSearcher
+from autorank.search.simulator import journal, simulate
+from autorank.spec import HalvingSpec, SearchSpec, TaskSpec
+
+CONTENDERS = ("random", "stock", "tpe-whole", "tpe", "gp")
+TRIALS = 40  # trained to their ends: the budget
+SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1)  # of the budget, in the table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", type=Path, required=True)
+    parser.add_argument("--contenders", default=",".join(CONTENDERS))
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, help=f"training steps of a search; by default those of {TRIALS} trials")
+    parser.add_argument("--plot", type=Path, help="a PNG")
+    parser.add_argument("--out", type=Path, help="JSON: regrets by contender, seed and budget")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # Optuna's, of what is experimental
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    curves = Curves.read(arguments.curves)
+    budgets = grid(curves, arguments.steps or TRIALS * curves.total_steps)
+    print(f"{len(curves.curves)} curves, {budgets[-1]} steps, attainable hypervolume {curves.attainable:.4f}\n")
+    print("| " + " | ".join(["contender", *(f"{share:.0%}" for share in SHARES), "as stock", "nearly"]) + " |")
+    print("|---" * 8 + "|")
+    found: dict[str, np.ndarray] = {}
+    names = arguments.contenders.split(",")
+    for name in sorted(names, key=lambda name: name != "stock"):
+        seeds = range(arguments.seeds)
+        found[name] = np.array([regrets(name, curves, seed, arguments.workers, budgets) for seed in seeds])
+        print(row(name, found, budgets, curves.resolution), flush=True)
+    if arguments.out:
+        table = {name: rows.round(6).tolist() for name, rows in found.items()}
+        arguments.out.write_text(json.dumps({"steps": budgets.tolist(), "regrets": table}))
+    if arguments.plot:
+        plot(found, budgets, arguments.plot)
+
+
+def grid(curves: Curves, steps: int) -> np.ndarray:
+    """The budgets at which searches are looked at: as far apart as evaluations are."""
+    return np.arange(0, steps + 1, curves.curves[0][0].step)
+
+
+def regrets(name: str, curves: Curves, seed: int, workers: int, budgets: np.ndarray) -> np.ndarray:
+    """What a contender's search lacks of the attainable hypervolume at each budget."""
+    searcher, scheduler = contender(name, curves, seed)
+    history = simulate(searcher, scheduler, curves, workers, int(budgets[-1]))
+    at = np.searchsorted([progress.steps for progress in history], budgets, side="right") - 1
+    return curves.attainable - np.array([progress.hypervolume for progress in history])[at]
+
+
+def contender(name: str, curves: Curves, seed: int) -> tuple[OptunaSearch | JournalSearcher, FIFOScheduler]:
+    """Its searcher and its scheduler."""
+    if name in ("random", "stock"):
+        chosen: dict[str, Any] = {"sampler": RandomSampler(seed)} if name == "random" else {"seed": seed}
+        metrics: dict[str, Any] = {"metric": ["adapter_params", "score"], "mode": ["min", "max"]}
+        return OptunaSearch(distributions(curves.entry), **metrics, **chosen), FIFOScheduler()
+    sampler, _, whole = name.partition("-")
+    halving = None if whole else HalvingSpec()
+    values: dict[str, Any] = {"name": name, "sampler": sampler, "halving": halving, "seed": seed}
+    spec = SearchSpec(task=TaskSpec(name="recorded"), methods=(curves.entry,), **values)
+    there, length = journal(spec, curves.reference), max(map(len, curves.curves))
+    ours = JournalSearcher(there, curves.bounds, trials=10**6, evaluations=length)
+    return ours, Scheduler(ours)
+
+
+def cost_of(target: float, rows: np.ndarray, budgets: np.ndarray) -> float:
+    """The share of the budget after which the median regret is no more than `target`; infinite if it never is."""
+    there = np.flatnonzero(np.median(rows, axis=0) <= target + 1e-12)
+    return float(budgets[there[0]] / budgets[-1]) if len(there) else float("inf")
+
+
+def row(name: str, found: Mapping[str, np.ndarray], budgets: np.ndarray, slack: float) -> str:
+    """A contender's line of the table."""
+    columns = [np.searchsorted(budgets, share * budgets[-1], side="right") - 1 for share in SHARES]
+    low, middle, high = np.percentile(found[name][:, columns], [10, 50, 90], axis=0)
+    cells = [f"{m:.4f} ({a:.4f}–{b:.4f})" for a, m, b in zip(low, middle, high, strict=True)]
+    if "stock" in found:
+        target = float(np.median(found["stock"][:, -1]))
+        cells += [f"{cost_of(goal, found[name], budgets):.2f}" for goal in (target, target + slack)]
+    return f"| {name} | " + " | ".join(cells) + " |"
+
+
+def plot(found: Mapping[str, np.ndarray], budgets: np.ndarray, file: Path) -> None:
+    """Regret over training steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    for name, rows in found.items():
+        low, middle, high = np.percentile(rows, [10, 50, 90], axis=0)
+        line = axes.plot(budgets, middle, label=name)[0]
+        axes.fill_between(budgets, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
+    axes.set(xlabel="training steps of all trials", ylabel="hypervolume that is missing", yscale="log")
+    axes.set_title("Median of the searches, 10th to 90th percentile", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(file)
+
+
+if __name__ == "__main__":
+    main()

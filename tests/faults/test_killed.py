@@ -1,0 +1,80 @@
+"""Searches whose driver or trial is killed: they end with what an undisturbed one ends with."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autorank.results.journal import JOURNAL
+from tests.faults.searches import essence, finish, make_place, start
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With an undisturbed search, `whole`, in it."""
+    made = make_place(tmp_path_factory.mktemp("killed") / "place")
+    finish(made, "whole")
+    return made
+
+
+def lines(place: Path, name: str) -> int:
+    file = place / "runs" / name / JOURNAL
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def disturbed(place: Path, name: str, seed: int) -> Iterator[subprocess.Popen[str]]:
+    """The search, started again and again until it ends by itself; each is killed at a random moment after it wrote."""
+    draw = random.Random(seed)
+    while True:
+        process, before = start(place, name), lines(place, name)
+        while process.poll() is None and lines(place, name) == before:
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 3) if draw.random() < 0.7 else 0)
+        if process.poll() is not None:
+            assert process.returncode == 0, process.communicate()[0]
+            return
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        yield process
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_driver_killed_at_random_moments(place: Path, kills: int) -> None:
+    killed = 0
+    for _ in disturbed(place, f"cut-{kills}", seed=kills):
+        killed += 1
+        if killed == kills:
+            finish(place, f"cut-{kills}")
+            break
+    print(f"{killed} kills")
+    assert killed == kills, "it ended before; kill it sooner"
+    assert essence(place, f"cut-{kills}") == essence(place, "whole")
+
+
+def actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes of a search's trials."""
+    found = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in found if "WarmTrial" in " ".join(child.cmdline()[:1])]
+
+
+@pytest.mark.slow
+def test_a_trials_process_killed(place: Path) -> None:
+    process, killed = start(place, "actor"), 0
+    while process.poll() is None and killed < 3:
+        if lines(place, "actor") > 12 * (killed + 1):
+            for actor in actors(process):
+                os.kill(actor.pid, signal.SIGKILL)
+                killed += 1
+        time.sleep(0.05)
+    printed, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, printed
+    assert killed >= 3
+    assert essence(place, "actor") == essence(place, "whole")

@@ -1,0 +1,104 @@
+"""What a search depends on goes away in the middle of it: a node of its cluster, its MLflow server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.faults.searches import TRIALS, make_place, start
+
+pytestmark = pytest.mark.slow
+
+NODES = """
+import sys, threading
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from autorank.search.opening import open_journal
+from autorank.search.run import Budget, conduct
+from autorank.search.trainable import bind
+from tests.search.standin import StandInTrial, bounds, search_spec
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+cluster.wait_for_nodes()
+with open_journal(search_spec(halving=None), Path(sys.argv[1]), lambda: (64.0, 0.0)) as journal:
+    trainable = bind(StandInTrial, folder=journal.folder, plans={None: "slow"})
+    def lose(snapshot):
+        if nodes and sum(len(trial.evaluations) for trial in snapshot.trials) >= 4:
+            cluster.remove_node(nodes.pop(), allow_graceful=False)
+            cluster.add_node(num_cpus=1)
+            nodes.clear()
+    outcome = conduct(journal, trainable, bounds, Budget(8, concurrency=2, address=cluster.address), progress=lose)
+    print(outcome.ending, [(t.state, len(t.evaluations), t.retries) for t in outcome.snapshot.trials])
+"""
+
+
+def test_a_node_removed_from_a_cluster(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, str(tmp_path / "standin")], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"trials {[('complete', 3, 0)] * 8}"
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """An MLflow server on this machine, once it answers."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+        cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=os.environ | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'server.db'}"},
+    )  # fmt: skip
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(answers)
+    return process
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_an_mlflow_server_stopped_and_started_again(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    place = make_place(tmp_path / "place")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    journal = place / "runs" / "away" / "journal.log"
+    server = serve(place, port)
+    try:
+        search = start(place, "away", "--tracking-uri", f"http://127.0.0.1:{port}")
+        wait_for(lambda: journal.exists() and journal.read_text().count("evaluation:") >= 4)
+        stop(server)
+        wait_for(lambda: journal.read_text().count("evaluation:") >= 12)
+        server = serve(place, port)
+        printed, _ = search.communicate(timeout=600)
+        assert search.returncode == 0, printed
+        assert "cannot be reached" in printed  # said once
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        experiment = client.get_experiment_by_name("away")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id])
+        assert len(runs) == TRIALS + 1 and {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
+    finally:
+        stop(server)

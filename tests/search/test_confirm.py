@@ -1,0 +1,70 @@
+"""Points of a front, trained again."""
+
+from __future__ import annotations
+
+import pytest
+from ray.tune.search import Searcher
+
+from autorank.search.confirm import FIRST_SEED, ConfirmSearcher, pending
+from autorank.search.opening import open_journal
+from autorank.search.searcher import Death
+from autorank.spec import MethodSpec, TrainSpec
+from tests.results.made_trials import evaluation
+from tests.search.standin import SPACE, search_spec
+
+CONTROL = MethodSpec(method="lora", space=SPACE)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Of three trials: the first is dominated, the second's first evaluation is the front, the third is a control's."""
+    spec = search_spec("s", "lora-drop", control=CONTROL)
+    with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
+        trials = [("lora-drop", [0.5]), ("lora-drop", [0.9, 0.8]), ("lora", [0.7])]
+        for number, (method, scores) in enumerate(trials):
+            journal.begin(method, {"rank": 1, "learning_rate": 1e-3}, {}, control=method == "lora")
+            for step, score in enumerate(scores, start=1):
+                journal.record(number, evaluation(10 * step, 100, score))
+            journal.finish(number, "complete")
+        yield journal
+
+
+def test_every_point_of_both_fronts_with_each_seed(journal):
+    searcher = ConfirmSearcher(journal, seeds=2)
+    asked = [searcher.suggest(str(i)) for i in range(4)]
+    assert searcher.suggest("4") is None  # one of them may have to be tried again
+    assert [(each["number"], each["until"]) for each in asked] == [
+        ("1-10-1000", 10), ("2-10-1000", 10), ("1-10-1001", 10), ("2-10-1001", 10),
+    ]  # fmt: skip
+    train = TrainSpec.model_validate(asked[3]["train"])
+    assert (train.method, train.training.seed, train.task.final) == ("lora", FIRST_SEED + 1, True)
+    for i in range(4):
+        searcher.on_trial_complete(str(i), {"evaluation": evaluation(10, 100, 0.6 + i / 10), "finished": True})
+    assert searcher.suggest("5") == Searcher.FINISHED
+    confirmed = journal.snapshot().confirmed
+    assert {key: value["score"] for key, value in confirmed.items()} == pytest.approx(
+        {(1, 10, 1000): 0.6, (2, 10, 1000): 0.7, (1, 10, 1001): 0.8, (2, 10, 1001): 0.9}
+    )
+    assert pending(journal, 2) == [] and len(pending(journal, 3)) == 2
+
+
+def test_cut_off_it_goes_on_with_what_is_missing(journal):
+    searcher = ConfirmSearcher(journal, seeds=2)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("b", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert len(pending(journal, 2)) == 3
+    assert ConfirmSearcher(journal, seeds=2).suggest("c")["number"] == "1-10-1000"
+
+
+def test_what_fails_is_noted_and_what_dies_is_tried_again(journal):
+    searcher = ConfirmSearcher(journal, seeds=1, retries=1)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", {"failed": "out of memory", "done": True})
+    for name in ("b", "c"):
+        searcher.deaths[name] = Death("crashed")
+        searcher.on_trial_complete(name, error=True)
+        again = searcher.suggest(chr(ord(name) + 1))
+    assert again == Searcher.FINISHED
+    assert [value["failed"] for value in journal.snapshot().confirmed.values()] == ["out of memory", "crashed"]

@@ -1,0 +1,142 @@
+"""Several workers on one run under Ray: a TorchTrainer of anyone's, and trials of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.search.files import adapter_path, checkpoint_path
+from autorank.search.resources import Resources
+from autorank.search.trainable import train_spec
+from autorank.search.workers import ADAPTER, failure, trained_trial
+from autorank.training import checkpoint
+from autorank.training.run import TrainingRun
+from autorank.training.workers import rank
+from autorank.training.workshop import Workshop
+from tests import tiny
+
+WORKERS = 2
+SETTINGS = {"rank": 2, "learning_rate": 1e-2, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A tiny model and the user's own file, as options."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 64, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
+    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16, "precision": "fp32"}
+
+
+def break_once(folder: Path) -> None:
+    """Worker 1 fails at its last report. By then Ray has taken the first, for it takes one after the other."""
+    from ray import train
+
+    if train.get_checkpoint():
+        (folder / "resumed").touch()
+    elif rank() == 1:
+        report, reports = train.report, []
+
+        def breaking(*row, **given):
+            reports.append(row)
+            if len(reports) == 3:
+                raise RuntimeError("broken")
+            report(*row, **given)
+
+        train.report = breaking
+
+
+def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_path):
+    """The restarted group ends where the same two workers end when nothing happens, bit for bit."""
+    from ray import train
+    from ray.train.torch import TorchTrainer
+
+    trained = autorank.train_loop("lora", "pairs", **options)
+    spec = train_spec("lora", "pairs", **options, **SETTINGS)
+
+    def loop(config):
+        break_once(tmp_path)
+        trained(config)
+        whole = TrainingRun(spec, Workshop("cpu"))
+        assert len(list(whole)) == 3
+        if rank() == 0:
+            whole.save_adapter(tmp_path / "whole.safetensors")
+
+    result = TorchTrainer(
+        loop,
+        train_loop_config=SETTINGS,
+        scaling_config=train.ScalingConfig(num_workers=WORKERS),
+        run_config=train.RunConfig(
+            name="own", storage_path=str(tmp_path), failure_config=train.FailureConfig(max_failures=1)
+        ),
+    ).fit()
+    assert (tmp_path / "resumed").exists()
+    assert result.metrics["adapter_params"] == 384  # 3 layers x 2 x rank 2 x (16 + 16)
+    assert result.metrics["step"] == 12
+    with result.checkpoint.as_directory() as folder:
+        ours = load_file(Path(folder) / ADAPTER)
+    whole = load_file(tmp_path / "whole.safetensors")
+    assert list(ours) == list(whole)
+    assert all(torch.equal(values, whole[name]) for name, values in ours.items())
+
+
+def test_a_stopped_trial_gives_its_workers_to_one_that_goes_on(ray, options, tmp_path):
+    """Both want all CPUs. The second has a checkpoint whose evaluation was never recorded."""
+    from ray import cluster_resources, tune
+    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+    specs = [train_spec("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
+    earlier = TrainingRun(specs[1], Workshop("cpu"))
+    checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
+    told = []
+
+    class StopFirst(FIFOScheduler):
+        def on_trial_result(self, tune_controller, trial, result):
+            told.append((trial.config["number"], result["evaluation"].step, result["finished"]))
+            return TrialScheduler.STOP if trial.config["number"] == 0 else TrialScheduler.CONTINUE
+
+    found = tune.Tuner(
+        trained_trial(tmp_path, Resources(1, int(cluster_resources()["CPU"]) // WORKERS, 0, WORKERS)),
+        param_space={
+            "number": tune.grid_search([0, 1]),
+            "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),
+            "recorded": 0,
+        },
+        tune_config=tune.TuneConfig(scheduler=StopFirst(), max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="trials", storage_path=str(tmp_path / "ray"), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()  # fmt: skip
+    assert not found.errors
+    assert told[0] == (0, 4, False)
+    assert told[1:] == [(1, 4, False), (1, 8, False), (1, 12, True)]
+    assert all(adapter_path(tmp_path, 1, step).exists() for step in (8, 12))
+
+
+def test_why_workers_failed():
+    from ray import train
+
+    told = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nare gone")}))
+    assert (told["failed"], told["out_of_memory"], told["done"]) == ("the data are gone", False, True)
+    assert "rank 1: Traceback" in told["traceback"]
+    told = failure(train.ControllerError(ValueError("no such node")))
+    assert told["failed"] == "ValueError: no such node"
+
+
+def test_a_worker_that_died_is_no_fault_of_the_run():
+    """The others then miss it, and what they raise says nothing."""
+    from ray import train
+    from ray.exceptions import ActorDiedError
+
+    died = ActorDiedError()
+    assert failure(train.WorkerGroupError("both", {0: RuntimeError("Connection closed by peer"), 1: died})) is died
+    lost = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    assert failure(train.WorkerGroupError("one", {0: lost})) is lost

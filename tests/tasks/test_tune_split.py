@@ -1,0 +1,191 @@
+"""The two views of a task's data: a search's, which holds out what it selects on, and its final runs'."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from autorank.errors import AutorankError
+from autorank.option_groups import RunOptions
+from autorank.spec import TaskSpec, TrainSpec
+from autorank.tasks import load, tokenise
+from autorank.tasks.task import Split, TaskData
+from tests import tiny
+
+Load = Callable[..., TaskData]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny.model("bert", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)
+    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 20, seed=1)
+    return tmp_path
+
+
+@pytest.fixture
+def view(folder: Path, model: str) -> Load:
+    """Loads the pairs with these values in the spec."""
+    return lambda **values: load(
+        TaskSpec(name="mine", text=("left", "right"), label="label", **{"data": folder / "data"} | values), model
+    )
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of what is tokenised."""
+    sizes: list[int] = []
+    plain = tokenise.tokenise
+
+    def counted(examples: Any, *rest: Any) -> Split:
+        sizes.append(len(examples))
+        return plain(examples, *rest)
+
+    monkeypatch.setattr(tokenise, "tokenise", counted)
+    return sizes
+
+
+def rows(split: Split) -> list[tuple[Any, ...]]:
+    """Each example as its tokens, their types and its label."""
+    assert split.type_ids is not None
+    parts = [slice(*split.offsets[i : i + 2]) for i in range(len(split))]
+    labels = split.labels.tolist()
+    return [(*split.ids[part], *split.type_ids[part], label) for part, label in zip(parts, labels, strict=True)]
+
+
+def test_a_fifth_of_each_class_is_held_out(view: Load) -> None:
+    whole, data = view(), view(tune_split=0.2)
+    assert set(data.validation) == {"tune"}
+    tune = data.validation["tune"]
+    assert Counter(tune.labels.tolist()) == {0: 6, 1: 6} and Counter(data.train.labels.tolist()) == {0: 24, 1: 24}
+    before = rows(whole.train)
+    assert len(set(before)) == 60  # all differ, so that sets tell
+    assert set(rows(tune)) | set(rows(data.train)) == set(before) and not set(rows(tune)) & set(rows(data.train))
+    for split in (tune, data.train):
+        places = [before.index(row) for row in rows(split)]
+        assert places == sorted(places)
+        for row in rows(split):  # the label is still that of these texts: whether their first words are equal
+            first = row[1], row[row.index(3) + 1]  # 3: the separator
+            assert (first[0] == first[1]) == row[-1]
+        dtypes = [array.dtype for array in vars(split).values()]
+        assert dtypes == [np.int32, np.int8, np.int64, np.int64]
+    again = view(tune_split=0.2)
+    assert rows(again.validation["tune"]) == rows(tune) and again.digest == data.digest
+
+
+def test_a_final_run_trains_on_the_same(view: Load) -> None:
+    whole, search, final = view(), view(tune_split=0.2), view(tune_split=0.2, final=True)
+    assert rows(final.train) == rows(search.train) and final.digest == search.digest
+    assert set(final.validation) == {"validation"}
+    assert rows(final.validation["validation"]) == rows(whole.validation["validation"])
+    assert len({whole.digest, search.digest, view(tune_split=0.3).digest}) == 3
+
+
+def test_without_a_tune_split_nothing_changes(view: Load) -> None:
+    for data in (view(tune_split=0), view(final=True)):
+        assert data.digest == view().digest and rows(data.train) == rows(view().train)
+        assert set(data.validation) == {"validation"}
+        assert not data.train.ids.flags.owndata  # still the cached file itself
+
+
+def test_limits(view: Load) -> None:
+    """Training examples are limited first; what is evaluated is limited last."""
+    former, limited = view(max_train_examples=30), view(max_train_examples=30, tune_split=0.2)
+    tune = limited.validation["tune"]
+    assert sorted(rows(limited.train) + rows(tune)) == sorted(rows(former.train))
+    shares = Counter(former.train.labels.tolist())
+    assert Counter(tune.labels.tolist()) == {label: -(-count // 5) for label, count in shares.items()}
+
+    both = {"max_train_examples": 30, "max_eval_examples": 3, "tune_split": 0.2}
+    search, final = view(**both), view(**both, final=True)
+    assert len(search.validation["tune"]) == len(final.validation["validation"]) == 3
+    assert set(rows(search.validation["tune"])) <= set(rows(tune))
+    assert rows(search.train) == rows(final.train) == rows(limited.train) and search.digest == final.digest
+
+
+def test_nothing_is_tokenised_twice(view: Load, made: list[int], folder: Path) -> None:
+    view(tune_split=0.2)
+    assert made == [60]  # validation is not looked at
+    view(tune_split=0.2, final=True)
+    view(tune_split=0.3)
+    view()
+    assert made == [60, 20] and len(list((folder / "cache" / "tokens").iterdir())) == 2
+
+
+def test_without_pyarrow(view: Load, made: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = view(tune_split=0.2)
+    made.clear()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    plain = view(tune_split=0.2)
+    assert made == [60] and plain.digest == cached.digest
+    assert rows(plain.train) == rows(cached.train) and rows(plain.validation["tune"]) == rows(cached.validation["tune"])
+
+
+def test_one_file(view: Load, folder: Path) -> None:
+    """Validation is held out of it first, and the same with and without a tune split."""
+    file = {"data": folder / "data" / "train.jsonl"}
+    whole, search, final = view(**file), view(**file, tune_split=0.5), view(**file, tune_split=0.5, final=True)
+    assert rows(final.validation["validation"]) == rows(whole.validation["validation"])
+    assert sorted(rows(search.train) + rows(search.validation["tune"])) == sorted(rows(whole.train))
+    assert len(search.validation["tune"]) == 28  # of 54, 27 of a class: 14 of each
+
+
+def test_regression(view: Load, folder: Path, model: str) -> None:
+    path = folder / "scores.jsonl"
+    lines = [json.dumps(row | {"score": i / 4}) for i, row in enumerate(tiny.rows(111))]
+    path.write_text("\n".join(lines))
+    spec = TaskSpec(name="scores", data=path, text=("left",), label="score", tune_split=0.2)
+    whole, data = load(spec.model_copy(update={"tune_split": 0.0}), model), load(spec, model)
+    tune = data.validation["tune"]
+    assert tune.labels.dtype == np.float32
+    assert sorted([*data.train.labels, *tune.labels]) == sorted(whole.train.labels) and len(whole.train) == 100
+    tenths = np.sort(whole.train.labels).reshape(10, 10)
+    assert [int(np.isin(tune.labels, tenth).sum()) for tenth in tenths] == [2] * 10
+
+
+def test_several_validation_splits_are_for_final_runs(folder: Path, model: str) -> None:
+    for split, seed in (("train", 0), ("validation_matched", 1), ("validation_mismatched", 2)):
+        lines = [
+            json.dumps({"premise": row["left"], "hypothesis": row["right"], "label": i % 3})
+            for i, row in enumerate(tiny.rows(30, seed))
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    spec = TaskSpec(name="mnli", data=folder, tune_split=0.1)
+    assert Counter(load(spec, model).validation["tune"].labels.tolist()) == {0: 1, 1: 1, 2: 1}
+    final = load(spec.model_copy(update={"final": True}), model)
+    assert list(final.validation) == ["validation_matched", "validation_mismatched"]
+
+
+def test_a_class_that_is_left_too_small(view: Load, made: list[int]) -> None:
+    with pytest.raises(AutorankError, match=r"--tune-split 0.2 .* '[01]' \([01]\)"):
+        view(max_train_examples=2, tune_split=0.2)
+    assert not made  # it is said before any work is done
+
+
+def test_as_json_and_on_the_command_line() -> None:
+    task = RunOptions(method="lora", task="demo", tune_split=0.1).task_spec()
+    assert (task.tune_split, task.final) == (0.1, False)
+    spec = TrainSpec(task=task.model_copy(update={"final": True}), method="lora")
+    there = TrainSpec.model_validate_json(spec.model_dump_json())
+    assert there == spec and there.model_dump(mode="json") == spec.model_dump(mode="json")
+    assert spec != TrainSpec(task=task, method="lora")
+    assert TaskSpec.model_validate({"name": "demo"}) == RunOptions(method="lora", task="demo").task_spec()
+    with pytest.raises(AutorankError, match=r"tune_split: .*0\.5 \(got 0\.6\)"):
+        RunOptions(method="lora", task="demo", tune_split=0.6).task_spec()
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(ValidationError):
+            TaskSpec(name="demo", tune_split=wrong)
