@@ -75,7 +75,7 @@ def search(
 def resume(name: Name, use: BudgetOptions) -> None:
     """Go on with a search after Ctrl-C or a crash; with a higher --trials, or --trials +20, extend it."""
     journal, _ = open_search(name, use.runs)
-    _search(journal.spec, use, journal.wanted)
+    _search(journal.spec, use)
 
 
 @app.command()
@@ -178,15 +178,15 @@ def _explain(error: OSError) -> str:
     return f"{error.strerror}{where}. {REMEDIES[error.errno or 0]}"
 
 
-def _search(spec: SearchSpec, use: BudgetOptions, before: int = 0) -> None:
-    """Search and show it. `before`: the trials that were asked for at last."""
+def _search(spec: SearchSpec, use: BudgetOptions) -> None:
+    """Search and show it."""
     from autorank.results.tracking import default_uri
     from autorank.search import display
     from autorank.search.files import run_folder
     from autorank.search.run import search as run_search
 
     console = terminal()
-    budget = use.budget(before)
+    budget = use.budget()
     folder = run_folder(use.runs, spec.name)
     with display.live(console, spec, budget) as progress:
         outcome = run_search(spec, folder, budget, use.tracking_uri or default_uri(use.runs), progress, display.warn)

@@ -125,8 +125,9 @@ def sync(
     from autorank.results.tracking import Projection, default_uri, shown
 
     journal, snapshot = open_search(name, runs)
-    if pid := driver(journal.folder):
-        raise AutorankError(f"Process {pid} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
+    if (pid := driver(journal.folder)) is not None:
+        who = f"Process {pid}" if pid else "Another process"
+        raise AutorankError(f"{who} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
     projection = Projection(tracking_uri or default_uri(runs), journal.spec, journal.search_id, journal.reference)
     projection.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} are in {shown(projection.uri)}")

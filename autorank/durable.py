@@ -11,3 +11,8 @@ def put(written: Path, place: Path) -> None:
     with written.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(written, place)
+    folder = os.open(place.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the new name is the folder's content
+    finally:
+        os.close(folder)

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from autorank.search.run import Budget
     from autorank.spec import Spec, TaskSpec, TrainingSpec
 
-TRIALS = 20  # of a search that says nothing
 S = TypeVar("S", bound="Spec")
 DATA, TRAINING, FRONT, STOPPING, MACHINES = (
     "Task and data", "Training", "The front", "Sampling and early stopping", "Budget and machines",
@@ -154,7 +153,7 @@ class SearchOptions:
     grace: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Evaluations before a trial may be stopped. Default: a third of its run's.",
+            min=1, help="Evaluations before a trial may be stopped. Default: one in --reduction-factor of a run's.",
             rich_help_panel=STOPPING,
         ),
     ] = None
@@ -217,29 +216,30 @@ class BudgetOptions:
         int, typer.Option(min=0, help="Of a trial whose process died.", rich_help_panel=MACHINES)
     ] = 3
     confirm_seeds: Annotated[
-        int,
+        int | None,
         typer.Option(min=0, help="In the end, train the front again with so many seeds.", rich_help_panel=FRONT),
-    ] = 0
+    ] = None
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster. Default: a local one.", rich_help_panel=MACHINES)
     ] = None
     tracking_uri: TrackingURI = None
     runs: Runs = RUNS
 
-    def budget(self, before: int = 0) -> Budget:
-        """What a search may use. `before`: how many trials were asked for at last, if any were.
+    def budget(self) -> Budget:
+        """What a search may use.
 
         Raises:
             AutorankError: a value that is refused.
         """
         from autorank.search.run import Budget
 
-        text = self.trials if self.trials is not None else str(before or TRIALS)
-        more = text.startswith("+")
-        if not text.removeprefix("+").isdigit() or int(text) < 1:
+        text = self.trials or ""
+        number = text.removeprefix("+")
+        if self.trials is not None and (not number.isdigit() or int(number) < 1):
             raise AutorankError(f"--trials {text!r} is not a number of trials; write 30, or +20 for 20 more.")
         return Budget(
-            trials=int(text), more=more, seconds=None if self.time_budget is None else seconds(self.time_budget),
+            trials=int(number) if number else None, more=text.startswith("+"),
+            seconds=None if self.time_budget is None else seconds(self.time_budget),
             concurrency=self.concurrency, gpus_per_trial=self.gpus_per_trial, workers=self.workers_per_trial,
             retries=self.max_retries, confirm=self.confirm_seeds, address=self.address,
         )  # fmt: skip

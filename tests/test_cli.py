@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from autorank import cli
 from autorank.results.journal import Journal
 from autorank.results.records import TrialRecord
 from tests import tiny
@@ -161,10 +162,9 @@ def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(sea
     assert again.returncode == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
     other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
     assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
-    for trials, there in (("5", 5), ("+1", 6)):
-        more = autorank("resume", "tiny", "--trials", trials, cwd=searched)
-        assert more.returncode == 0, more.stderr
-        assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * there
+    more = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
+    assert more.returncode == 0, more.stderr
+    assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * 5
 
 
 def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
@@ -176,6 +176,21 @@ def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None and len(client.search_runs([experiment.experiment_id])) >= 5
+
+
+def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> None:
+    run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
+    done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=place)
+    assert done.returncode == 0, done.stderr
+    trials = trials_of(place, "honest")
+    assert [trial.method for trial in trials] == ["lora-drop", "prilora"] * 1 + ["lora-drop", "lora"] + [
+        "prilora", "lora-drop", "prilora", "lora"]  # fmt: skip
+    assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
+    points = json.loads(autorank("front", "honest", "--format", "json", cwd=place).stdout)
+    for point in points:
+        assert point["method"] in ("lora-drop", "prilora") and "gain" in point
+        assert point["confirmed"]["seeds"] == 2 and 0 <= point["confirmed"]["on_front"] <= 1
+    assert not list((place / "runs" / "honest").glob("confirm/trials/*"))
 
 
 def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
@@ -241,15 +256,33 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("ranks", "tiny", "--to", "ranks.csv"), "end in .json or .png"),
         (("ranks", "tiny", "--knee", "--trial", "1"), "leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
+        (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
+        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
         (("ui", "--runs", "empty"), "Nothing is tracked"),
     ],
 )
-def test_bad_input_is_one_message_with_a_remedy(arguments: tuple[str, ...], said: str, place: Path) -> None:
+def test_bad_input_is_one_message_with_a_remedy(
+    arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process, for there are many; what a shell sees of one is tested below."""
     before = sorted(place.rglob("*"))
-    done = autorank(*arguments, cwd=place, HF_HUB_OFFLINE="1")
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("autorank: ") and said in done.stderr and "Traceback" not in done.stderr
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
+    monkeypatch.setenv("AUTORANK_CACHE", str(place / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capfd.readouterr().err
+    assert ended.value.code == 2, told
+    assert told.startswith("autorank: ") and said in told and "Traceback" not in told
     assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+
+
+def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
+    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
 
 
 def test_debug_shows_the_traceback(place: Path) -> None:

@@ -18,12 +18,16 @@ class Snapshot:
     Attributes:
         points, control: the fronts of the methods and of the control, knees marked.
         confirmed: see `results.confirmed`.
+        wanted: trials that were asked for.
+        third: the search's third objective.
     """
 
     trials: list[TrialRecord]
     points: list[Point]
     control: list[Point]
     confirmed: Results = field(default_factory=dict)
+    wanted: int = 0
+    third: str | None = None
 
 
 class Archive:

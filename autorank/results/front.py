@@ -78,7 +78,7 @@ def excesses(evaluation: Evaluation, objectives: ObjectivesSpec) -> dict[str, fl
 def front(
     trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, control: bool = False
 ) -> list[Point]:
-    """The candidates that no other dominates, by rising parameters (and so score), with the knee marked.
+    """The candidates that no other dominates, by rising parameters, with the knee marked.
 
     With `control` those of the control's trials alone, else those of all others. Of points with equal parameters and
     score the earliest stays: the lowest trial number, then step.
@@ -98,6 +98,11 @@ def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Poi
     return sorted(
         (p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score)
     )
+
+
+def third_of(evaluation: Evaluation, third: str) -> float:
+    """An evaluation's third objective."""
+    return float(getattr(evaluation, "peak_memory" if third == "memory" else third))
 
 
 def costs(point: Point, third: str | None = None) -> tuple[float, ...]:

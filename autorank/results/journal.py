@@ -6,12 +6,8 @@ cut off stays RUNNING in it, with its number, until a driver goes on with it and
 
 from __future__ import annotations
 
-import uuid
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,10 +24,10 @@ from autorank.results.archive import Archive, Snapshot
 from autorank.results.lock import DriverLock
 from autorank.results.records import Evaluation, State, TrialRecord, best
 from autorank.results.rows import EVALUATION, STATES, Rows
+from autorank.results.study import write_study
 from autorank.spec import SearchSpec, explain
 
 JOURNAL = "journal.log"
-PACKAGES = ("autorank", "optuna", "peft", "ray", "torch", "transformers")
 CONFIRMED = "confirmed:"  # + trial:step:seed: a study's user attribute
 
 
@@ -57,6 +53,7 @@ class Journal:
             self.spec = SearchSpec.model_validate(attributes["spec"])
             self.reference: tuple[float, float] = tuple(attributes["reference"])
             self._confirmed = _confirmed(attributes)
+            self._wanted: dict[str, int] = attributes.get("wanted", {})
             self._rows = Rows(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
             self._records = [self._rows.read(trial) for trial in trials]
@@ -133,14 +130,15 @@ class Journal:
         return self._storage.get_study_name_from_id(self._study)
 
     @property
-    def wanted(self) -> int:
-        """How many trials were asked for at last: for one who goes on without saying how many."""
-        return int(self._attributes().get("trials", 0))
+    def wanted(self) -> dict[str, int]:
+        """What was asked for at last (`trials`, `confirm`): for one who goes on without saying."""
+        return self._wanted
 
-    def want(self, trials: int) -> None:
-        """Stores how many trials are asked for."""
-        if trials != self.wanted:
-            self._storage.set_study_user_attr(self._study, "trials", trials)
+    def want(self, **wanted: int) -> None:
+        """Stores what is asked for."""
+        if wanted != self._wanted:
+            self._storage.set_study_user_attr(self._study, "wanted", wanted)
+            self._wanted = wanted
 
     def trials(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
@@ -151,40 +149,51 @@ class Journal:
 
     def snapshot(self) -> Snapshot:
         """All trials and their fronts."""
-        return Snapshot(self.trials(), self._archive.points, self._archive.control, self._confirmed)
+        return Snapshot(
+            self.trials(), self._archive.points, self._archive.control, self._confirmed,
+            self._wanted.get("trials", 0), self.spec.objectives.third,
+        )  # fmt: skip
 
     def begin(
         self, method: str, config: dict[str, Any], drawn: Mapping[str, tuple[Any, BaseDistribution]],
-        control: bool = False,
+        control: bool = False, generation: Mapping[str, Any] | None = None,
     ) -> TrialRecord:  # fmt: skip
         """A new trial, written in one line: it is there with all its settings, or not at all.
 
         Args:
             config: all settings: drawn, fixed and default ones.
             drawn: setting -> its value as it was drawn, and from what.
+            generation: what a genetic sampler noted of it.
         """
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
             params={name: value for name, (value, _) in drawn.items()},
             distributions={name: distribution for name, (_, distribution) in drawn.items()},
+            system_attrs=dict(generation or {}),
             user_attrs={"method": method, "config": config} | ({"control": True} if control else {}),
         )
         self._ids.append(self._storage.create_new_trial(self._study, template))
         self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))
         return self._records[-1]
 
-    def record(self, number: int, evaluation: Evaluation, last: bool = False) -> bool:
-        """Stores an evaluation of a running trial; `last`: of its run. False for one that is here already."""
+    def record(self, number: int, evaluation: Evaluation, last: bool = False, stop: str | None = None) -> bool:
+        """Stores an evaluation of a running trial. Returns False for one that is here already.
+
+        Args:
+            last: it is the run's last.
+            stop: why the trial stops after it.
+        """
         trial = self._records[number]
         if evaluation.step <= trial.step:
             return False
         row, layers = self._rows.write(evaluation)
         if layers is not None:
             self._storage.set_study_user_attr(self._study, "layers", layers)
-        self._set(number, f"{EVALUATION}{evaluation.step}", row | ({"last": True} if last else {}))
+        notes = {name: value for name, value in (("last", last), ("stop", stop)) if value}
+        self._set(number, f"{EVALUATION}{evaluation.step}", row | notes)
         evaluation = self._rows.shared(evaluation)
         evaluations = (*trial.evaluations, evaluation)
-        self._change(number, evaluations=evaluations, seconds=evaluation.seconds, finished=last)
+        self._change(number, evaluations=evaluations, seconds=evaluation.seconds, finished=last, stop=stop)
         self._archive.add(trial, evaluation)
         return True
 
@@ -195,20 +204,20 @@ class Journal:
         return self._change(number, **values)
 
     def finish(
-        self, number: int, state: State, reason: str | None = None, told: tuple[float, float] | None = None
+        self, number: int, state: State, reason: str | None = None, told: tuple[float, ...] | None = None
     ) -> TrialRecord:
         """Ends a running trial and returns it. Nothing can be recorded for it afterwards.
 
         Args:
-            told: params and score that samplers learn of a pruned trial; of a complete one they learn its best
-                evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
+            told: params, score (and the third objective) that samplers learn of it; by default of a complete one
+                its best evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
         """
         values = None
         if state == "complete":
             if (top := best(self._records[number].evaluations)) is not None:
                 values = (float(top.adapter_params), float(top.score))
             else:
-                state, reason = "failed", "no evaluation with a finite score"
+                state, reason, told = "failed", "no evaluation with a finite score", None
         for name, value in {"reason": reason, "told": told}.items():
             if value is not None:
                 self._set(number, name, value)
@@ -239,22 +248,6 @@ def runs(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
 
 
-def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
-    """The first lines of a journal."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
-        directions=["minimize", "maximize"],
-    )  # fmt: skip
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study.set_metric_names(["adapter_params", "score"])
-    study.set_user_attr("spec", spec.model_dump(mode="json"))
-    study.set_user_attr("reference", list(reference))
-    study.set_user_attr("created", datetime.now(UTC).isoformat(timespec="seconds"))
-    study.set_user_attr("versions", _versions())
-
-
 def _confirmed(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
     found = {}
     for key, value in attributes.items():
@@ -271,13 +264,3 @@ def _no_run(folder: Path) -> AutorankError:
         f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
         "--runs DIR names another folder."
     )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import time
 from pathlib import Path
 from typing import IO
@@ -36,16 +37,23 @@ class DriverLock(JournalFileOpenLock):
                 break
             except BlockingIOError:
                 time.sleep(0.05 * attempt)
+            except OSError as error:
+                file.close()
+                raise AutorankError(
+                    f"The file system of {self._journal.parent} has no locks ({error.strerror}), so two drivers could "
+                    "spoil the journal. Give --runs DIR on another one, or mount it with locks."
+                ) from error
         else:
-            pid = _pid(file)
+            pid, host = _holder(file)
             file.close()
-            who = f"Process {pid}" if pid else "Another process"
+            where = f" on {host}" if host and host != socket.gethostname() else ""
+            who = f"Process {pid}{where}" if pid else "Another process"
             raise AutorankError(
                 f"{who} is at work on the run {self._journal.parent.name!r}. Wait until it ends, or stop it "
                 "(Ctrl-C there) and then go on."
             )
         file.truncate(0)
-        file.write(f"{os.getpid()}\n")
+        file.write(f"{os.getpid()} {socket.gethostname()}\n")
         file.flush()
         self._file = file
 
@@ -75,16 +83,17 @@ def driver(folder: Path) -> int | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _pid(file) or 0
+                return _holder(file)[0]
     except FileNotFoundError:
         pass
     return None
 
 
-def _pid(file: IO[str]) -> int | None:
+def _holder(file: IO[str]) -> tuple[int, str]:
+    """The process that wrote itself into a lock's file, and its machine; 0 if it cannot be told."""
     file.seek(0)
-    text = file.read().strip()
-    return int(text) if text.isdigit() else None
+    pid, _, host = file.read().strip().partition(" ")
+    return (int(pid), host) if pid.isdigit() else (0, "")
 
 
 def _cut_torn_line(path: Path) -> int:

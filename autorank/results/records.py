@@ -52,7 +52,9 @@ class TrialRecord:
     ended: float = 0.0  # likewise; 0 while it runs
     control: bool = False
     drawn: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
-    told: tuple[float, float] | None = None  # params, score: what samplers learn of it, once it ended
+    told: tuple[float, ...] | None = None  # params, score (and the third objective): what samplers learn of it
+    stop: str | None = None  # why its last evaluation stopped it
+    generation: dict[str, Any] = field(default_factory=dict)  # what a genetic sampler noted of it
     retries: int = 0  # after its process died
     finished: bool = False  # its last evaluation is its run's last
     halved: bool = False  # ran out of memory: its micro-batches are half as large

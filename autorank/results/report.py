@@ -26,6 +26,13 @@ NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
 
 
+THIRD: dict[str, tuple[str, Callable[[Point], str]]] = {  # objective -> column, cell
+    "nonzero_params": ("non-zero", lambda p: count(p.nonzero_params)),
+    "seconds": ("time", lambda p: duration(p.seconds)),
+    "memory": ("memory", lambda p: f"{count(p.memory)}B"),
+}
+
+
 def count(number: float) -> str:
     """A count in three digits: 860, 9.22k, 147k, 1.18M."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -63,6 +70,8 @@ def front_table(points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: S
         "parameters>": lambda p: count(p.adapter_params),
         "score>": lambda p: f"{p.score:.4f}",
     }
+    if snapshot.third is not None:
+        columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
         columns["on front>"] = lambda p: _chance(confirmed.get((p.trial, p.step)))
@@ -113,9 +122,10 @@ def front_summary(
             Text(f"No front yet: {why} ({counts or 'no trials'})."),
             trials_table(trials),
         )
+    evaluations = sum(len(trial.evaluations) for trial in trials if not trial.control)
     rows: list[RenderableType] = [
         front_table(points, snapshot, varied),
-        Text(f"\n{len(points)} of {sum(len(t.evaluations) for t in trials)} evaluations are on the front, "
+        Text(f"\n{len(points)} of {evaluations} evaluations are on the front, "
              f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
     if snapshot.control:
@@ -151,6 +161,8 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "adapter_params": point.adapter_params,
             "nonzero_params": point.nonzero_params,
             "score": point.score,
+            "seconds": point.seconds,
+            "memory": point.memory,
             "knee": point.knee,
             "metrics": _plain(point.metrics),
             "config": _plain(point.config),

@@ -16,6 +16,7 @@ STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 EVALUATION = "evaluation:"  # + step
+GENERATION = ":generation"  # ends the keys under which Optuna's genetic samplers note a trial's
 
 
 class Rows:
@@ -50,7 +51,7 @@ class Rows:
         rows = [value for key, value in attributes.items() if key.startswith(EVALUATION)]
         evaluations = tuple(sorted(map(self._evaluation, rows), key=lambda evaluation: evaluation.step))
         state = STATES[trial.state]
-        told = trial.values or attributes.get("told")
+        told = attributes.get("told") or trial.values
         return TrialRecord(
             number=trial.number,
             method=attributes["method"],
@@ -63,7 +64,9 @@ class Rows:
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
             control=attributes.get("control", False),
             drawn=trial.params,
-            told=None if told is None or state == "failed" else (told[0], told[1]),
+            told=None if told is None or state == "failed" else tuple(told),
+            stop=max(rows, key=lambda row: row["step"]).get("stop") if rows else None,
+            generation={key: value for key, value in trial.system_attrs.items() if key.endswith(GENERATION)},
             retries=attributes.get("retries", 0),
             halved=attributes.get("halved", False),
             finished=any("last" in row for row in rows),
@@ -72,7 +75,8 @@ class Rows:
     def _evaluation(self, row: dict[str, Any]) -> Evaluation:
         values = dict(row)
         layers = values.pop("layers")
-        values.pop("last", None)
+        for note in ("last", "stop"):
+            values.pop(note, None)
         return Evaluation(**values | {"ranks": self._map(layers, values["ranks"])})
 
     def _map(self, layers: int, ranks: Any) -> dict[str, int]:

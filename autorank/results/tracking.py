@@ -131,12 +131,21 @@ class Projection:
                 tags = found.data.tags
                 run = Run.found(found)
                 if TRIAL in tags:
-                    self._runs[int(tags[TRIAL])] = run
+                    number = int(tags[TRIAL])
+                    self._runs[number] = self._one(client, run, self._runs.get(number))
                 else:
-                    self._parent = run
+                    self._parent = self._one(client, run, self._parent if self._parent.id else None)
             token = page.token
             if not token:
                 return
+
+    def _one(self, client: MlflowClient, run: Run, other: Run | None) -> Run:
+        """Of two runs of one thing that with more in it; a server that was too slow to answer may have made both."""
+        if other is None:
+            return run
+        kept, lesser = sorted((run, other), key=lambda each: (each.closed, each.sent, each.id), reverse=True)
+        client.delete_run(lesser.id)
+        return kept
 
     def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
         own = {SEARCH: self._search_id, "mlflow.user": getpass.getuser(), "mlflow.source.name": "autorank"}

@@ -19,7 +19,7 @@ from autorank.results.records import TrialRecord, best
 from autorank.results.report import count, duration, front_summary, front_table, settings
 from autorank.search import resources
 from autorank.search.estimate import estimate
-from autorank.search.run import Budget, Outcome
+from autorank.search.run import TRIALS, Budget, Outcome
 from autorank.search.searcher import ended
 from autorank.search.sizes import Sizes
 from autorank.search.watch import Progress
@@ -34,7 +34,7 @@ def live(console: Console, spec: SearchSpec, budget: Budget) -> Iterator[Progres
     board = Board(spec, budget)
     if not console.is_terminal:
         console.print(board.title())
-        yield LinePrinter(console, spec, budget)
+        yield LinePrinter(console, spec)
         return
     with Live(board.render(Snapshot([], [], [])), console=console, refresh_per_second=4, transient=True) as shown:
         yield lambda snapshot: shown.update(board.render(snapshot))
@@ -67,40 +67,52 @@ class Board:
     def _counts(self, snapshot: Snapshot) -> Text:
         done = ended(snapshot.trials)
         states = Counter(trial.state for trial in done)
-        parts = [f"{len(done)} trials" if self._budget.more else f"{len(done)}/{self._budget.trials} trials"]
+        parts = [f"{len(done)}/{snapshot.wanted} trials"]
         parts += [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]]
         if snapshot.points:
             parts.append(f"best {max(point.score for point in snapshot.points):.4f}")
         parts.append(f"{duration(time.monotonic() - self._started)} so far")
-        if (left := self._left(done)) is not None:
+        if snapshot.confirmed:
+            parts.append(f"{len(snapshot.confirmed)} confirmations")
+        elif (left := self._left(done, snapshot.wanted)) is not None:
             parts.append(f"about {duration(left)} left")
         return Text(", ".join(parts))
 
-    def _left(self, done: list[TrialRecord]) -> float | None:
+    def _left(self, done: list[TrialRecord], wanted: int) -> float | None:
         """Seconds: what remains of the trials at the pace of those that ended since the start, or of the budget."""
         passed = time.monotonic() - self._started
         recent = [trial for trial in done if trial.ended > time.time() - passed]
         guesses = [] if self._budget.seconds is None else [max(0.0, self._budget.seconds - passed)]
-        if recent and not self._budget.more:
-            guesses.append((self._budget.trials - len(done)) * passed / len(recent))
+        if recent:
+            guesses.append((wanted - len(done)) * passed / len(recent))
         return max(0.0, min(guesses)) if guesses else None
 
 
 class LinePrinter:
-    """A line for each trial that ended."""
+    """A line for each trial that ends from now on, and for each confirmation."""
 
-    def __init__(self, console: Console, spec: SearchSpec, budget: Budget) -> None:
+    def __init__(self, console: Console, spec: SearchSpec) -> None:
         self._console, self._several = console, len(spec.entries) > 1
-        self._of = "" if budget.more else f"/{budget.trials}"
+        self._started = time.time()
         self._told: set[int] = set()
+        self._confirmed: set[tuple[int, int, int]] | None = None
 
     def __call__(self, snapshot: Snapshot) -> None:
-        for trial in ended(snapshot.trials):
-            if trial.number not in self._told:
+        done = sorted(ended(snapshot.trials), key=lambda trial: trial.ended)
+        for place, trial in enumerate(done, start=1):
+            if trial.ended >= self._started and trial.number not in self._told:
                 self._told.add(trial.number)
-                place = f"[{len(self._told)}{self._of}]"
-                line = f"{place} trial {trial.number} {self._about(trial)}"
-                self._console.print(line, markup=False, soft_wrap=True)
+                self._line(f"[{place}/{snapshot.wanted}] trial {trial.number} {self._about(trial)}")
+        if self._confirmed is None:
+            self._confirmed = set(snapshot.confirmed)
+        for key in snapshot.confirmed.keys() - self._confirmed:
+            self._confirmed.add(key)
+            result = snapshot.confirmed[key]
+            came_to = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"
+            self._line(f"trial {key[0]}, step {key[1]} again with seed {key[2]}: {came_to}")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)
 
     def _about(self, trial: TrialRecord) -> str:
         top = best(trial.evaluations)
@@ -119,10 +131,15 @@ def finish(
     notes = {
         "interrupted": f"Interrupted; nothing is lost. Go on: autorank resume {name}{places}",
         "time budget": f"The time budget is used up. Go on: autorank resume {name}{places}",
-        "exhausted": "Every setting of the space has had its trial.",
+        "exhausted": "Nothing new was found in the space: its settings have had their trials.",
     }
     if note := notes.get(outcome.ending):
         console.print(f"\n{note}", markup=False, soft_wrap=True)
+    if outcome.unconfirmed:
+        console.print(
+            f"\n{outcome.unconfirmed} confirmations are missing. Go on: autorank resume {name}{places}", markup=False,
+            soft_wrap=True,
+        )  # fmt: skip
     if not outcome.tracked:
         console.print(f"\nMLflow could not be reached; catch up: autorank sync {name}{places}", style="yellow")
     if points:
@@ -159,7 +176,8 @@ def warn(message: str) -> None:
 def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     """What `--dry-run` prints: the spaces, their exact parameter range, the resources, an estimate of the time."""
     each = budget.share(resources.local())
-    cost = estimate(spec, budget.trials, each, Sizes(spec.task, spec.model))
+    trials = budget.trials or TRIALS
+    cost = estimate(spec, trials, each, Sizes(spec.task, spec.model))
     rows: list[RenderableType] = [_title(spec, ", nothing is run")]
     for entry in spec.entries:
         role = "  the control: plain LoRA, tuned alike" if entry is spec.control else ""
@@ -170,7 +188,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
              f"resources           {each}\n"
              f"a trial             {cost.steps:,} steps, about {duration(cost.seconds_per_trial)} "
              f"({1e3 * cost.seconds_per_step:.0f} ms a step at the largest adapter)\n"
-             + f"{budget.trials} trials".ljust(20) + f"about {duration(cost.seconds)} at the most"
+             + f"{trials} trials".ljust(20) + f"about {duration(cost.seconds)} at the most"
              + (", and Ray's start" if spec.halving is None else ", and Ray's start; most are stopped early")),
     )  # fmt: skip
     return Group(*rows)

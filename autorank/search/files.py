@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from pathlib import Path
 
 from autorank.errors import AutorankError
@@ -14,8 +16,13 @@ def run_folder(runs: Path, name: str) -> Path:
     """The folder of the search `name` in the folder of runs.
 
     Raises:
-        AutorankError: the name leads elsewhere.
+        AutorankError: the name leads elsewhere, or the folder is an address.
     """
+    if re.match(r"[a-z0-9]+:/", str(runs)):
+        raise AutorankError(
+            f"--runs {runs} is no folder. A journal is appended to line by line, which object storage cannot do; give "
+            "a folder, on storage that all nodes share if there are several."
+        )
     folder = (Path(runs) / name).resolve()
     if folder.parent != Path(runs).resolve() or not name.strip("."):
         raise AutorankError(
@@ -40,10 +47,15 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
     written and not yet told."""
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
     for file in folder.glob("trials/*/*"):
-        trial = snapshot.trials[int(file.parent.name)]
+        number = file.parent.name
+        if not number.isdigit() or int(number) >= len(snapshot.trials):
+            continue  # not ours
+        trial = snapshot.trials[int(number)]
         running = trial.state == "running"
         if file in kept or (running and (file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step)):
             continue
-        file.unlink(missing_ok=True)
-        if not running and not any(file.parent.iterdir()):
-            file.parent.rmdir()
+        # a worker that is just being ended may still write there, and network storage has its ways: next time, then
+        with contextlib.suppress(OSError):
+            file.unlink()
+            if not running and not any(file.parent.iterdir()):
+                file.parent.rmdir()

@@ -14,6 +14,7 @@ Trials of different methods are not compared: they do not learn at the same pace
 from __future__ import annotations
 
 import math
+import random
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ class Halving:
         later trials may have beaten it."""
         if not self.is_rung(number, evaluations):
             return True
-        rung = self._rungs[method, number % self._spec.brackets, evaluations]
+        rung = self._rungs[method, self._bracket(number), evaluations]
         rung[number] = reached
         if len(rung) > REMEMBERED:
             del rung[next(iter(rung))]
@@ -61,10 +62,14 @@ class Halving:
 
     def is_rung(self, number: int, evaluations: int) -> bool:
         """Whether there is a rung after so many evaluations of trial `number`: at grace · η^k, k >= its bracket."""
-        at = self._grace * self._spec.factor ** (number % self._spec.brackets)
+        at = self._grace * self._spec.factor ** self._bracket(number)
         while at < evaluations:
             at *= self._spec.factor
         return bool(at == evaluations)
+
+    def _bracket(self, number: int) -> int:
+        """Drawn, not in turn: turns would fall together with those of the methods."""
+        return random.Random(number).randrange(self._spec.brackets)
 
 
 def promoted(rung: Sequence[Reached], index: int, factor: int) -> bool:

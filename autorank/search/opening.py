@@ -49,8 +49,9 @@ def _entry(method: str, space: Space) -> MethodSpec:
 
 def _common(spaces: Mapping[str, Space]) -> list[str]:
     """What the control shares with the methods: the layers that are adapted, if all of them name the same."""
-    named = {str(space.fixed["targets"]) for space in spaces.values() if "targets" in space.fixed}
-    return [f"targets={named.pop()}"] if len(named) == 1 else []
+    named = {space.fixed.get("targets") for space in spaces.values()}
+    (only,) = named if len(named) == 1 else (None,)
+    return [] if only is None else [f"targets={only}"]
 
 
 def _anywhere(method: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from autorank.search.sizes import Bounds
 from autorank.search.turns import turn
 from autorank.spec import MethodSpec
 
-ATTEMPTS = 30  # draws before a method's space is taken to hold nothing new
+ATTEMPTS = 200  # draws before a method's space is taken to hold nothing new
 
 
 class Planner:
@@ -40,7 +40,7 @@ class Planner:
 
     def begin(self) -> TrialRecord | None:
         """The next trial, begun in the journal; None if no method has anything new to try."""
-        while self._left:
+        while any(entry.method in self._left for entry in self._spec.methods):
             snapshot = self._journal.snapshot()
             front = {point.trial for point in snapshot.points}
             entry = turn(self._spec, snapshot.trials, front, self._left)
@@ -68,7 +68,9 @@ class Planner:
                 proposals.reject(proposal)
                 continue
             self._known.add(key)
-            trial = self._journal.begin(entry.method, config, _drawn(proposal), control=entry is self._spec.control)
+            control = entry is self._spec.control
+            generation = proposals.generation(proposal)
+            trial = self._journal.begin(entry.method, config, _drawn(proposal), control, generation)
             proposals.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))

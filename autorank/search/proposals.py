@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from autorank.method import find
-from autorank.results.front import excesses
+from autorank.results.front import excesses, third_of
 from autorank.results.records import TrialRecord, best
+from autorank.results.rows import GENERATION
 from autorank.search import ranges, space
 from autorank.search.samplers import make_sampler
 from autorank.search.sizes import Bounds, extremes
+from autorank.search.stopping import Stopping
 from autorank.spec import MethodSpec, SearchSpec
 
 RECENT = 200  # trials from which it is learnt what a stopped one was to gain
@@ -27,14 +32,16 @@ class Proposals:
 
     Each proposal has a seed of its own, made of the search's seed and the trial's number, so that a search that was
     cut off proposes what it would have proposed. A stopped trial is told with the score that it was expected to
-    reach (see `expected`): as stopped alone it would pass for the worst there is, with its score of the moment for
+    reach (see `learnt`): as stopped alone it would pass for the worst there is, with its score of the moment for
     worse than it is. A failed one is left out.
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec, self._entry, self._first = spec, entry, first
-        self._study = optuna.create_study(directions=["minimize", "maximize"])
+        minimize, maximize = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+        third = [] if spec.objectives.third is None else [minimize]
+        self._study = optuna.create_study(directions=[minimize, maximize, *third])
         self._distributions = distributions(entry)
         self._running: dict[int, Trial] = {}  # by the record's number
         self._had = 0
@@ -48,6 +55,11 @@ class Proposals:
         trial = self._study.ask()
         space.suggest(self._entry.space, trial)
         return trial
+
+    def generation(self, proposal: Trial) -> dict[str, Any]:
+        """What a genetic sampler noted of a proposal."""
+        noted = self._study.get_trials(deepcopy=False)[proposal.number].system_attrs
+        return {name: value for name, value in noted.items() if name.endswith(GENERATION)}
 
     def accept(self, number: int, proposal: Trial) -> None:
         """The proposal became trial `number`: until it ends, samplers count it as running."""
@@ -75,6 +87,7 @@ class Proposals:
                 state=state, values=trial.told if state == TrialState.COMPLETE else None, params=trial.drawn,
                 distributions={name: self._distributions[name] for name in trial.drawn},
                 constraints=self._limits(trial) if state == TrialState.COMPLETE else None,
+                system_attrs=trial.generation,
             )
         )  # fmt: skip
         if state == TrialState.RUNNING:
@@ -82,9 +95,12 @@ class Proposals:
         self._had += 1
 
     def _limits(self, trial: TrialRecord) -> dict[str, float]:
-        """By how much a trial's best evaluation breaks each limit of the search."""
+        """By how much a trial breaks each limit of the search, by what is told of it."""
         top = best(trial.evaluations)
-        return excesses(top, self._spec.objectives) if top else {}
+        if top is None or trial.told is None:
+            return {}
+        told = replace(top, adapter_params=round(trial.told[0]), score=trial.told[1])
+        return excesses(told, self._spec.objectives)
 
 
 def first_settings(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:
@@ -102,26 +118,37 @@ def first_settings(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:
     return [defaults, *({**defaults, **ends} for ends in extremes(entry, bounds))]
 
 
-def expected(trial: TrialRecord, params: float, others: Sequence[TrialRecord]) -> tuple[float, float] | None:
-    """What samplers learn of a stopped trial: the parameters that it was to end with, and the score it was to reach.
+def learnt(
+    trial: TrialRecord, stopping: Stopping, others: Sequence[TrialRecord], spec: SearchSpec
+) -> tuple[float, ...] | None:
+    """What samplers learn of a trial that has ended: parameters, score and third objective; nothing without a score.
 
-    That is its best score so far plus what its method's complete trials gained (the median) after as many evaluations,
-    but no more than the best that was measured with no more parameters: it was beaten, and no estimate must seem better
-    than what beat it. Nothing if it has no score.
+    Of one that was stopped: the parameters that it was to end with, and the score that it was to reach. That is its
+    best score so far plus what its method's complete trials gained (the median) after as many evaluations, but no more
+    than the best that was measured with no more parameters: it was beaten, and no estimate must seem better than what
+    beat it.
     """
     top = best(trial.evaluations)
     if top is None:
         return None
-    at = len(trial.evaluations)
-    peers = [other for other in others[-RECENT:] if other.method == trial.method and other.number != trial.number]
-    gains = [
-        other.told[1] - sofar.score
-        for other in peers
-        if other.state == "complete" and other.told and (sofar := best(other.evaluations[:at]))
-    ]
-    measured = [e.score for other in peers for e in other.evaluations if e.adapter_params <= params]
-    reached = top.score + (median(gains) if gains else 0.0)
-    return params, max(top.score, min(reached, max(measured, default=reached)))
+    params, score = float(top.adapter_params), top.score
+    if not trial.finished:
+        params = stopping.target(trial)
+        peers = [other for other in others[-RECENT:] if other.method == trial.method and other.number != trial.number]
+        gains = [
+            ended.score - sofar.score
+            for other in peers
+            if other.state == "complete" and (ended := best(other.evaluations))
+            if (sofar := best(other.evaluations[: len(trial.evaluations)]))
+        ]
+        measured = [
+            e.score for other in peers for e in other.evaluations
+            if e.adapter_params <= params and math.isfinite(e.score)
+        ]  # fmt: skip
+        reached = score + (median(gains) if gains else 0.0)
+        score = max(score, min(reached, max(measured, default=reached)))
+    third = spec.objectives.third
+    return (params, score) if third is None else (params, score, third_of(top, third))
 
 
 def distributions(entry: MethodSpec) -> dict[str, optuna.distributions.BaseDistribution]:

@@ -12,7 +12,8 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
     TPE takes each setting by itself, Optuna's default for several objectives. It learns from the fifth trial on
     (ours; Optuna's default, 10, is a large part of a search here), GP from the tenth. NSGA-II's generations are of 16
-    (ours): with Optuna's 50 most searches here would end within the first, which is random.
+    (ours): with Optuna's 50 most searches here would end within the first, which is random. A search with it that was
+    cut off has other children than an undisturbed one; with the others it proposes the same.
     """
     from optuna import samplers
 

@@ -8,8 +8,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from autorank.search.confirm import ConfirmSearcher
-from autorank.search.searcher import Death, JournalSearcher
+from autorank.search.source import Death, TrialSource
 
 PREEMPTED = ("preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure")
 
@@ -17,7 +16,7 @@ PREEMPTED = ("preempted", "node was terminated", "NodeDiedError", "The node died
 class Scheduler(FIFOScheduler):
     """First in, first out; stops trials at their evaluations, and notes why a trial's process died."""
 
-    def __init__(self, searcher: JournalSearcher | ConfirmSearcher) -> None:
+    def __init__(self, searcher: TrialSource) -> None:
         super().__init__()
         self._searcher = searcher
 
@@ -29,7 +28,7 @@ class Scheduler(FIFOScheduler):
         self._searcher.deaths[trial.trial_id] = _death(Path(trial.error_file).read_text(errors="replace"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # see JournalSearcher
+        return {}  # see TrialSource
 
 
 def _death(text: str) -> Death:

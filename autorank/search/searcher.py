@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import errno
 import logging
-import time
+import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.results.journal import Journal
-from autorank.results.records import TrialRecord, best
-from autorank.search.halving import Halving, Reached
+from autorank.results.records import TrialRecord
 from autorank.search.planner import Planner
-from autorank.search.proposals import expected
+from autorank.search.proposals import learnt
 from autorank.search.sizes import Bounds
+from autorank.search.source import Death, TrialSource
+from autorank.search.stopping import Stopping
+from autorank.spec import SearchSpec
 
 logger = logging.getLogger(__name__)
 
 OUT_OF_TIME = "time budget"
-BEATEN = "beaten"
 NO_SPACE = "No space left"  # in every message about a full disk
+LENGTH = 3  # evaluations of a run, where nothing else is known
 HOPELESS = 3  # trials that fail for one and the same reason, and no other, before a search gives up
 
 
-@dataclass(frozen=True)
-class Death:
-    """Why a trial's process died. `preempted`: its node went away, which is no fault of the trial."""
-
-    reason: str
-    preempted: bool = False
-
-
-class JournalSearcher(Searcher):
-    """Tune's searcher over a journal. An error in here (a full disk) is kept in `problem`: Tune hides some.
+class JournalSearcher(TrialSource):
+    """Tune's searcher over a journal.
 
     Trials that an earlier session left running go on first, from their last evaluation. So does one whose process
     died, up to `retries` times; and one that ran out of memory, once, alone, with half the micro-batch.
@@ -56,31 +50,30 @@ class JournalSearcher(Searcher):
         journal: Journal,
         bounds: Bounds,
         trials: int,
-        deadline: float | None = None,
+        deadline: float = math.inf,
         retries: int = 3,
-        evaluations: int = 3,
+        evaluations: int = LENGTH,
         on_evaluation: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__()
-        self.problem: Exception | None = None
-        self.exhausted = False  # every setting of the space has had its trial
-        self.deaths: dict[str, Death] = {}  # of trials whose process died; the scheduler leaves them here
-        self._journal, self._bounds = journal, bounds
+        super().__init__(deadline)
+        self.exhausted = False  # nothing new was found in the space
+        self._journal = journal
         self._planner = Planner(journal, bounds)
-        self._halving = Halving(journal.spec.halving, evaluations) if journal.spec.halving else None
-        self._deadline, self._retries = deadline, retries
+        self._stopping = Stopping(journal.spec, bounds, evaluations)
+        self._retries = retries
         self._on_evaluation = on_evaluation
         self._numbers: dict[str, int] = {}  # Tune's id -> the journal's number, of trials at work
         self._alone: str | None = None  # Tune's id of a trial that must have the machine to itself
         there = journal.trials()
         self._waiting = deque(trial.number for trial in there if trial.state == "running")
         self._left = trials - len(there)
+        self._lost: dict[int, int] = {}  # a trial's number -> its step when it last lost its process
         for trial in there:
-            self._replay(trial)
+            self._stopping.replay(trial)
 
-    @property
-    def out_of_time(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def wanted(self) -> bool:
+        """Whether trials wait, or new ones may begin."""
+        return bool(self._waiting) or (self._left > 0 and not self.exhausted)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial (`number`, `train`: its TrainSpec, `recorded`: the last step in the journal), FINISHED, or
@@ -102,8 +95,8 @@ class JournalSearcher(Searcher):
             if trial.finished:
                 self._end(trial.number, "complete")
                 continue
-            if self.out_of_time or self._beaten(trial):
-                self._end(trial.number, "pruned", OUT_OF_TIME if self.out_of_time else BEATEN)
+            if reason := trial.stop or (OUT_OF_TIME if self.out_of_time else None):
+                self._end(trial.number, "pruned", reason)
                 continue
             if trial.halved:
                 self._alone = trial_id
@@ -122,31 +115,34 @@ class JournalSearcher(Searcher):
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._numbers[trial_id] = trial.number
-        train = self._journal.spec.train(trial.method, trial.config)
-        if trial.halved:
-            accumulate = 2 * train.training.accumulate
-            train = train.model_copy(update={"training": train.training.model_copy(update={"accumulate": accumulate})})
-        return {"number": trial.number, "train": train.model_dump(mode="json"), "recorded": trial.step}
+        return {"number": trial.number, "train": plain(self._journal.spec, trial), "recorded": trial.step}
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Records the evaluation that a result carries; whether the trial goes on after it."""
         self.on_trial_result(trial_id, result)
-        if self.out_of_time and not result.get("finished"):
-            return False
-        number = self._numbers.get(trial_id)
-        if number is None or "evaluation" not in result or result["finished"]:
-            return True
-        return not self._beaten(self._journal.trial(number))
+        return trial_id not in self._numbers or self._journal.trial(self._numbers[trial_id]).stop is None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Records the evaluation that a result carries. Tune hands on some results twice."""
+        """Records the evaluation that a result carries, and with it whether it stops the trial: a search that is cut
+        off here goes on with the same decision. Tune hands on some results twice."""
         if "evaluation" not in result or trial_id not in self._numbers:
             return
+        number, evaluation, last = self._numbers[trial_id], result["evaluation"], result["finished"]
         try:
-            if self._journal.record(self._numbers[trial_id], result["evaluation"], last=result["finished"]):
-                self._on_evaluation()
+            trial = self._journal.trial(number)
+            if evaluation.step <= trial.step:
+                return
+            reason = None if last else self._reason(replace(trial, evaluations=(*trial.evaluations, evaluation)))
+            self._journal.record(number, evaluation, last, reason)
+            self._on_evaluation()
         except Exception as error:
             self.problem = self.problem or error
+
+    def _reason(self, trial: TrialRecord) -> str | None:
+        """Why a trial stops after its last evaluation."""
+        if self.out_of_time:
+            return OUT_OF_TIME
+        return self._stopping.reason(trial, self._journal.snapshot().points)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tells how a trial ended: failed, pruned or complete; or puts it back, to be tried again."""
@@ -163,30 +159,41 @@ class JournalSearcher(Searcher):
 
     def _ended(self, number: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(number)
-        if death and (death.preempted or trial.retries < self._retries):
-            if not death.preempted:
+        halved = plain(self._journal.spec, replace(trial, halved=True)) if result.get("out_of_memory") else None
+        if trial.finished:  # whatever happened on the way out
+            self._end(number, "complete")
+        elif death and (self._counts_not(trial, death) or trial.retries < self._retries):
+            if not self._counts_not(trial, death):
                 self._journal.note(number, retries=trial.retries + 1)
-            logger.warning("trial %d goes on from step %d: %s", number, trial.step, death.reason)
-            self._waiting.append(number)
+            self._lost[number] = trial.step
+            self._again(number, death.reason)
         elif death:
             self._fail(number, death.reason)
-        elif result.get("out_of_memory") and not trial.halved:
-            logger.warning("trial %d is tried again alone, with half the micro-batch: %s", number, result["failed"])
+        elif halved and not trial.halved:
             self._journal.note(number, halved=True)
-            self._waiting.append(number)
+            self._again(number, result["failed"])
         elif "failed" in result:
             logger.error("trial %d failed\n%s", number, result["traceback"])
             self._fail(number, result["failed"])
-        elif result.get("finished"):
-            self._end(number, "complete")
         else:
-            self._end(number, "pruned", OUT_OF_TIME if self.out_of_time else BEATEN)
+            self._end(number, "pruned", trial.stop or (OUT_OF_TIME if self.out_of_time else "stopped"))
+
+    def _counts_not(self, trial: TrialRecord, death: Death) -> bool:
+        """Whether a death is no fault of the trial: its node went away, and it had come further since it last did."""
+        return death.preempted and self._lost.get(trial.number, -1) < trial.step
+
+    def _again(self, number: int, reason: str) -> None:
+        """A trial is to go on from its last evaluation, if there is time."""
+        if self.out_of_time:
+            self._end(number, "pruned", OUT_OF_TIME)
+        else:
+            logger.warning("trial %d goes on from step %d: %s", number, self._journal.trial(number).step, reason)
+            self._waiting.append(number)
 
     def _end(self, number: int, state: Any, reason: str | None = None) -> None:
         told = None
-        if state == "pruned":
-            trial = self._journal.trial(number)
-            told = expected(trial, self._target(trial), self._journal.trials())
+        if state != "failed":
+            told = learnt(self._journal.trial(number), self._stopping, self._journal.trials(), self._journal.spec)
         self._planner.learn(self._journal.finish(number, state, reason, told))
 
     def _fail(self, number: int, reason: str) -> None:
@@ -201,40 +208,18 @@ class JournalSearcher(Searcher):
         if len(trials) >= HOPELESS and {(trial.state, trial.reason) for trial in trials} == {("failed", reason)}:
             raise AutorankError(f"All {len(trials)} trials failed, for the same reason: {reason}")
 
-    def _beaten(self, trial: TrialRecord) -> bool:
-        """Whether the scheduler stops a trial after its last evaluation."""
-        count = len(trial.evaluations)
-        top = best(trial.evaluations)
-        if self._halving is None or top is None or not self._halving.is_rung(trial.number, count):
-            return False
-        reached = Reached(self._target(trial), top.score)
-        return not self._halving.goes_on(trial.method, trial.number, count, reached)
-
-    def _replay(self, trial: TrialRecord) -> None:
-        """An earlier session's trial at the rungs that it reached."""
-        if self._halving is None or not trial.evaluations:
-            return
-        target = self._target(trial)
-        for count in range(1, len(trial.evaluations) + 1):
-            if self._halving.is_rung(trial.number, count) and (top := best(trial.evaluations[:count])):
-                self._halving.goes_on(trial.method, trial.number, count, Reached(target, top.score))
-
-    def _target(self, trial: TrialRecord) -> float:
-        """The parameters that a trial will end with: exact where the settings tell; else those of the moment, which
-        are final in methods that allocate before they train."""
-        fewest, most = self._bounds(trial.method, trial.config)
-        return float(min(max(trial.evaluations[-1].adapter_params, fewest), most)) if trial.evaluations else float(most)
-
-    def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal has it all."""
-
-    def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal has it all."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its searcher for a restore that we do not use; a journal is no value
-
 
 def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
     """The trials that are done with."""
     return [trial for trial in trials if trial.state != "running"]
+
+
+def plain(spec: SearchSpec, trial: TrialRecord, **training: Any) -> dict[str, Any] | None:
+    """A trial's run as plain values, with `training` changed; None if its micro-batches cannot be halved as it asks."""
+    train = spec.train(trial.method, trial.config)
+    if trial.halved:
+        training["accumulate"] = 2 * train.training.accumulate
+        batch = train.training.batch_size
+        if batch is not None and batch % training["accumulate"]:
+            return None
+    return train.model_copy(update={"training": train.training.model_copy(update=training)}).model_dump(mode="json")

@@ -17,8 +17,9 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.results.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, point
-from autorank.results.journal import Journal, write_study
+from autorank.results.journal import Journal
 from autorank.results.records import Evaluation, TrialRecord
+from autorank.results.study import write_study
 from autorank.search.curves import Curves, Replay
 from autorank.spec import SearchSpec
 

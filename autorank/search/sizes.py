@@ -55,8 +55,8 @@ def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
-    """Fewest and most adapter parameters of any trial, `max_params` considered."""
-    found = [at for entry in spec.entries for at in at_corners(entry, bounds)]
+    """Fewest and most adapter parameters of any trial but the control's, `max_params` considered."""
+    found = [at for entry in spec.methods for at in at_corners(entry, bounds)]
     most = max(high for _, high in found)
     return min(low for low, _ in found), min(most, spec.objectives.max_params or most)
 

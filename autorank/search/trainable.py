@@ -19,9 +19,7 @@ from autorank import method as methods
 from autorank.errors import AutorankError
 from autorank.results.records import Evaluation
 from autorank.search.files import adapter_path, checkpoint_path
-from autorank.search.sizes import model_name
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
-from autorank.tasks.task import TaskData
 from autorank.training import checkpoint
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
@@ -106,16 +104,15 @@ class WarmTrial(MethodTrainable):
     """
 
     folder: ClassVar[Path]
-    shared: ClassVar[ray.ObjectRef[TaskData] | None] = None  # the task's data, on a node that may not have them
+    lent: ClassVar[Any] = None  # reference to (task, model, its data), on a node that may not have them
 
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
         self._lend()
 
     def _lend(self) -> None:
-        if self.shared is not None:
-            name = model_name(self.train_spec.task, self.train_spec.model)
-            self.workshop.keep(self.train_spec.task, name, ray.get(self.shared))
+        if self.lent is not None:
+            self.workshop.keep(*ray.get(self.lent))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.asked = new_config

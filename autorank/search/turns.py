@@ -30,12 +30,10 @@ def turn(
 
     Args:
         front: numbers of the trials on the front.
-        left: methods with settings that were not tried yet; at least one.
+        left: methods with settings that were not tried yet; at least one that is not the control.
     """
     number = len(trials)
-    if spec.control and (spec.control.method in left) and (
-        number % CONTROL_EVERY == CONTROL_EVERY - 1 or left == {spec.control.method}
-    ):
+    if spec.control and spec.control.method in left and number % CONTROL_EVERY == CONTROL_EVERY - 1:
         return spec.control
     methods = [entry for entry in spec.methods if entry.method in left]
     if len(methods) == 1:

@@ -14,8 +14,7 @@ from ray import tune
 
 from autorank.results.archive import Snapshot
 from autorank.results.journal import Journal
-from autorank.search.confirm import ConfirmSearcher
-from autorank.search.searcher import JournalSearcher
+from autorank.search.source import TrialSource
 
 REFRESH = 0.5  # seconds between looks
 
@@ -32,7 +31,7 @@ class Watch(tune.Callback):
     def __init__(
         self,
         journal: Journal,
-        searcher: JournalSearcher | ConfirmSearcher,
+        searcher: TrialSource,
         interrupt: Interrupt,
         listeners: Sequence[Progress],
     ) -> None:
@@ -55,7 +54,7 @@ class Watch(tune.Callback):
             self._shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # see JournalSearcher
+        return {}  # see TrialSource
 
 
 class Interrupt:

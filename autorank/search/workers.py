@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import ray
 import torch
 from ray import PlacementGroupID, train, tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
@@ -20,7 +21,7 @@ from ray.util.queue import Queue
 from autorank.results.records import Evaluation
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
-from autorank.search.trainable import failed, row, train_spec
+from autorank.search.trainable import WarmTrial, failed, row, train_spec
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
 from autorank.training.run import TrainingRun
@@ -75,6 +76,7 @@ class TrainedTrial(tune.Trainable):
     """
 
     folder: ClassVar[Path]
+    lent: ClassVar[Any]
     each: ClassVar[Resources]
 
     @classmethod
@@ -97,7 +99,7 @@ class TrainedTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._group is None:
-            self._group = Group({**self._asked, "folder": self.folder}, self.each, Path(self.logdir))
+            self._group = Group({**self._asked, "folder": self.folder, "lent": self.lent}, self.each, Path(self.logdir))
         return self._group.result()
 
     def cleanup(self) -> None:
@@ -109,9 +111,9 @@ class TrainedTrial(tune.Trainable):
             self._group = None
 
 
-def trained_trial(folder: Path, each: Resources) -> type[TrainedTrial]:
-    """The trials of the search in `folder`, for a Tuner."""
-    return type("TrainedTrial", (TrainedTrial,), {"folder": folder, "each": each})
+def trained_trial(trial: type[WarmTrial], each: Resources) -> type[TrainedTrial]:
+    """What `trial` is with one worker, for a Tuner, with several."""
+    return type("TrainedTrial", (TrainedTrial,), {"folder": trial.folder, "lent": trial.lent, "each": each})
 
 
 class Trainer(TorchTrainer):
@@ -191,7 +193,10 @@ def work(config: dict[str, Any]) -> None:
     first = rank() == 0
     if first:
         queue.put(get_current_placement_group())
-    run = TrainingRun(TrainSpec.model_validate(config["train"]), Workshop(get_device()))
+    workshop = Workshop(get_device())
+    if config["lent"] is not None:
+        workshop.keep(*ray.get(config["lent"]))
+    run = TrainingRun(TrainSpec.model_validate(config["train"]), workshop)
 
     def hand_in(evaluation: Evaluation) -> None:
         queue.put({"evaluation": evaluation, "finished": evaluation.step == config.get("until", run.total_steps)})

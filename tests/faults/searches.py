@@ -28,12 +28,12 @@ def make_place(folder: Path) -> Path:
     return folder
 
 
-def start(place: Path, name: str, *more: str) -> subprocess.Popen[str]:
+def start(place: Path, name: str, *more: str, trials: int = TRIALS) -> subprocess.Popen[str]:
     """`autorank search`: one trial after another, so that nothing depends on which of two is quicker."""
     own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
         sys.executable, "-m", "autorank.cli", "search", "--method", "lora", *own, "--space", "space.yaml",
-        "--epochs", "4", "--name", name, "--trials", str(TRIALS), "--concurrency", "1", *more,
+        "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", *more,
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
@@ -42,9 +42,9 @@ def start(place: Path, name: str, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(place: Path, name: str, *more: str) -> str:
+def finish(place: Path, name: str, trials: int = TRIALS) -> str:
     """The same, to its end. Returns what it printed."""
-    process = start(place, name, *more)
+    process = start(place, name, trials=trials)
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     return printed

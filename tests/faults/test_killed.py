@@ -9,20 +9,25 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from autorank.results.journal import JOURNAL
-from tests.faults.searches import essence, finish, make_place, start
+from tests.faults.searches import TRIALS, essence, finish, make_place, start
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With an undisturbed search, `whole`, in it."""
-    made = make_place(tmp_path_factory.mktemp("killed") / "place")
-    finish(made, "whole")
-    return made
+    return make_place(tmp_path_factory.mktemp("killed") / "place")
+
+
+def undisturbed(place: Path, trials: int) -> dict[str, Any]:
+    """What a search comes to that nothing happens to."""
+    if not (place / "runs" / f"whole-{trials}").exists():
+        finish(place, f"whole-{trials}", trials)
+    return essence(place, f"whole-{trials}")
 
 
 def lines(place: Path, name: str) -> int:
@@ -30,11 +35,11 @@ def lines(place: Path, name: str) -> int:
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def disturbed(place: Path, name: str, seed: int) -> Iterator[subprocess.Popen[str]]:
+def disturbed(place: Path, name: str, trials: int, seed: int) -> Iterator[subprocess.Popen[str]]:
     """The search, started again and again until it ends by itself; each is killed at a random moment after it wrote."""
     draw = random.Random(seed)
     while True:
-        process, before = start(place, name), lines(place, name)
+        process, before = start(place, name, trials=trials), lines(place, name)
         while process.poll() is None and lines(place, name) == before:
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 3) if draw.random() < 0.7 else 0)
@@ -46,17 +51,16 @@ def disturbed(place: Path, name: str, seed: int) -> Iterator[subprocess.Popen[st
         yield process
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_driver_killed_at_random_moments(place: Path, kills: int) -> None:
-    killed = 0
-    for _ in disturbed(place, f"cut-{kills}", seed=kills):
+@pytest.mark.parametrize(("kills", "trials"), [(1, 3), pytest.param(20, TRIALS, marks=pytest.mark.slow)])
+def test_a_driver_killed_at_random_moments(place: Path, kills: int, trials: int) -> None:
+    name, killed = f"cut-{kills}", 0
+    for _ in disturbed(place, name, trials, seed=kills):
         killed += 1
         if killed == kills:
-            finish(place, f"cut-{kills}")
+            finish(place, name, trials)
             break
-    print(f"{killed} kills")
     assert killed == kills, "it ended before; kill it sooner"
-    assert essence(place, f"cut-{kills}") == essence(place, "whole")
+    assert essence(place, name) == undisturbed(place, trials)
 
 
 def actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -77,4 +81,4 @@ def test_a_trials_process_killed(place: Path) -> None:
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     assert killed >= 3
-    assert essence(place, "actor") == essence(place, "whole")
+    assert essence(place, "actor") == undisturbed(place, TRIALS)

@@ -68,7 +68,8 @@ def trial(
 
 def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> Snapshot:
     """The trials with their fronts, taken from scratch."""
-    return Snapshot(list(trials), front(trials, objectives), front(trials, objectives, control=True))
+    points, control = front(trials, objectives), front(trials, objectives, control=True)
+    return Snapshot(list(trials), points, control, third=objectives.third)
 
 
 def base_ranks(seed: int = 0, layers: int = 12) -> dict[str, int]:

@@ -216,7 +216,7 @@ def test_a_reader_sees_the_journal_as_it_was_when_it_was_opened_and_writes_nothi
         lambda: begun(reader),
         lambda: reader.record(number, evaluation(3, 5, 0.6)),
         lambda: reader.finish(number, "complete"),
-        lambda: reader.want(3),
+        lambda: reader.want(trials=3),
     ):
         with pytest.raises(RuntimeError, match="open for reading only"):
             write()
@@ -251,14 +251,15 @@ def test_an_evaluation_that_is_here_is_not_stored_again(journal, folder):
     assert Journal.open(folder).trials() == journal.trials()
 
 
-def test_how_many_trials_are_wanted(journal, folder):
-    assert journal.wanted == 0
-    journal.want(20)
-    before = size(folder)
-    journal.want(20)
-    assert size(folder) == before
-    journal.want(30)
-    assert journal.wanted == Journal.open(folder).wanted == 30
+def test_what_is_wanted(journal, folder):
+    assert journal.wanted == {}
+    journal.want(trials=20, confirm=0)
+    size = (folder / JOURNAL).stat().st_size
+    journal.want(trials=20, confirm=0)
+    assert (folder / JOURNAL).stat().st_size == size  # nothing new is not written
+    journal.want(trials=30, confirm=2)
+    assert journal.wanted == Journal.open(folder).wanted == {"trials": 30, "confirm": 2}
+    assert journal.snapshot().wanted == 30
 
 
 def test_what_was_confirmed(journal, folder):

@@ -197,6 +197,8 @@ def test_front_json_is_strict_and_whole():
         "adapter_params": 100,
         "nonzero_params": 100,
         "score": 0.7,
+        "seconds": 10.0,
+        "memory": 0,
         "knee": True,
         "metrics": {"accuracy": 0.7, "f1": None},
         "config": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},

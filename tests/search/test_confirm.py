@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from ray.tune.search import Searcher
 
 from autorank.search.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.search.opening import open_journal
-from autorank.search.searcher import Death
+from autorank.search.source import Death
 from autorank.spec import MethodSpec, TrainSpec
 from tests.results.made_trials import evaluation
 from tests.search.standin import SPACE, search_spec
@@ -29,8 +31,8 @@ def journal(tmp_path):
         yield journal
 
 
-def test_every_point_of_both_fronts_with_each_seed(journal):
-    searcher = ConfirmSearcher(journal, seeds=2)
+def test_every_point_of_both_fronts_with_each_seed(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
     asked = [searcher.suggest(str(i)) for i in range(4)]
     assert searcher.suggest("4") is None  # one of them may have to be tried again
     assert [(each["number"], each["until"]) for each in asked] == [
@@ -48,17 +50,17 @@ def test_every_point_of_both_fronts_with_each_seed(journal):
     assert pending(journal, 2) == [] and len(pending(journal, 3)) == 2
 
 
-def test_cut_off_it_goes_on_with_what_is_missing(journal):
-    searcher = ConfirmSearcher(journal, seeds=2)
+def test_cut_off_it_goes_on_with_what_is_missing(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("b", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
     assert len(pending(journal, 2)) == 3
-    assert ConfirmSearcher(journal, seeds=2).suggest("c")["number"] == "1-10-1000"
+    assert ConfirmSearcher(journal, 2, tmp_path).suggest("c")["number"] == "1-10-1000"
 
 
-def test_what_fails_is_noted_and_what_dies_is_tried_again(journal):
-    searcher = ConfirmSearcher(journal, seeds=1, retries=1)
+def test_what_fails_is_noted_and_what_dies_is_tried_again(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
     searcher.suggest("a")
     searcher.suggest("b")
     searcher.on_trial_complete("a", {"failed": "out of memory", "done": True})
@@ -68,3 +70,30 @@ def test_what_fails_is_noted_and_what_dies_is_tried_again(journal):
         again = searcher.suggest(chr(ord(name) + 1))
     assert again == Searcher.FINISHED
     assert [value["failed"] for value in journal.snapshot().confirmed.values()] == ["out of memory", "crashed"]
+    assert len(pending(journal, 1)) == 2  # another session tries again
+
+
+def test_time_that_is_up_cuts_off_and_stores_nothing(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, deadline=time.monotonic() + 3600)
+    searcher.suggest("a")
+    searcher._deadline = time.monotonic()
+    assert not searcher.goes_on("a", {}) and searcher.suggest("b") == Searcher.FINISHED
+    searcher.on_trial_complete("a", {"evaluation": evaluation(5, 100, 0.6), "finished": False})
+    assert journal.snapshot().confirmed == {} and not searcher.wanted()
+
+
+def test_a_checkpoint_goes_with_its_run(journal, tmp_path):
+    (tmp_path / "trials" / "1-10-1000").mkdir(parents=True)
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert list((tmp_path / "trials").iterdir()) == []
+
+
+def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):
+    number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
+    journal.note(number, halved=True)
+    journal.record(number, evaluation(10, 50, 0.95))
+    journal.finish(number, "complete")
+    asked = ConfirmSearcher(journal, 1, tmp_path).suggest("a")
+    assert asked["number"] == f"{number}-10-1000" and asked["train"]["training"]["accumulate"] == 2

@@ -112,7 +112,21 @@ def test_more_is_asked_for_than_there_is(conducted):
         conducted(1, {}, gpus_per_trial=99)
 
 
+@pytest.mark.parametrize(
+    ("budget", "before", "ended", "wanted"),
+    [
+        (Budget(), {}, 0, (20, 0)),
+        (Budget(), {"trials": 8, "confirm": 3}, 8, (8, 3)),  # as asked for at last
+        (Budget(12, confirm=0), {"trials": 8, "confirm": 3}, 8, (12, 0)),
+        (Budget(5, more=True), {"trials": 8}, 8, (13, 0)),
+        (Budget(5, more=True), {"trials": 13}, 10, (13, 0)),  # cut off: the same command again does not ask for more
+    ],
+)
+def test_how_many_trials(budget, before, ended, wanted):
+    assert budget.wanted(before, ended) == wanted
+
+
 def test_so_many_more(conducted):
     assert len(conducted(2, {}).snapshot.trials) == 2
     assert len(conducted(3, {}, more=True).snapshot.trials) == 5
-    assert len(conducted(5, {}).snapshot.trials) == 5
+    assert len(conducted(None, {}).snapshot.trials) == 5

@@ -11,12 +11,14 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.results.journal import Journal
 from autorank.search.opening import differences, open_journal
-from autorank.search.searcher import Death, JournalSearcher, ended
-from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainSpec
+from autorank.search.searcher import JournalSearcher, ended
+from autorank.search.source import Death
+from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainingSpec, TrainSpec
 from tests.results.made_trials import evaluation
 from tests.search.standin import SPACE, bounds, search_spec
 
 REFERENCE = (64.0, 0.0)
+TRIALS = 14
 
 
 @pytest.fixture
@@ -82,15 +84,15 @@ def test_no_trial_is_left_running(journal):
     searcher.on_trial_complete("b", {"failed": "RuntimeError: no", "traceback": "", "done": True})
     searcher.deaths["c"] = Death("its process crashed")
     searcher.on_trial_complete("c", error=True)
-    searcher.on_trial_complete("d", result(1))  # stopped by the scheduler
-    searcher.on_trial_complete("e")  # stopped before its first result
+    searcher.on_trial_complete("d", result(1))  # stopped by somebody else
+    searcher.on_trial_complete("e")  # before its first result
     searcher.on_trial_complete("f", result(1, finished=True))
     assert states(journal) == [
         ("failed", "no evaluation with a finite score"),
         ("failed", "RuntimeError: no"),
         ("failed", "its process crashed"),
-        ("pruned", "beaten"),
-        ("pruned", "beaten"),
+        ("pruned", "stopped"),
+        ("pruned", "stopped"),
         ("complete", None),
     ]
 
@@ -136,7 +138,9 @@ def test_a_trial_cut_off_after_its_last_evaluation_is_complete(journal):
         assert states(again)[0] == ("complete", None)
 
 
-def test_a_trial_cut_off_between_its_evaluation_and_its_stop_is_stopped(journal):
+def test_a_decision_is_made_once(journal):
+    """A trial that was told to stop is stopped when the search goes on; one that was told to go on goes on, whatever
+    came to its rung since."""
     before = searching(journal)
     for name, score in zip("abc", (0.9, 0.8, 0.7), strict=True):  # ranks 8, 1 and 64: the last one is beaten
         before.suggest(name)
@@ -145,17 +149,22 @@ def test_a_trial_cut_off_between_its_evaluation_and_its_stop_is_stopped(journal)
         searcher = searching(again)
         assert [searcher.suggest(name)["number"] for name in "def"] == [0, 1, 3]
         assert states(again)[2] == ("pruned", "beaten")
+        for name, score in zip("ghij", (0.99, 0.98, 0.97, 0.96), strict=True):
+            searcher.suggest(name)
+            searcher.on_trial_result(name, result(1, score, params=1))
+    with reopened(again) as later:
+        assert searching(later).suggest("k")["number"] == 0
 
 
 def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
     searcher = searching(journal, 1, retries=1)
     asked = searcher.suggest("a")
-    searcher.on_trial_result("a", result(1))
     lost = Death("its node went away", preempted=True)
-    for name, death in {"a": lost, "b": lost, "c": Death("crashed")}.items():
+    for step, (name, death) in enumerate({"a": lost, "b": lost, "c": Death("crashed")}.items(), start=1):
+        searcher.on_trial_result(name, result(step))
         searcher.deaths[name] = death
         searcher.on_trial_complete(name, error=True)
-        assert searcher.suggest(chr(ord(name) + 1)) == asked | {"recorded": 1}
+        assert searcher.suggest(chr(ord(name) + 1)) == asked | {"recorded": step}
     searcher.deaths["d"] = Death("crashed again")
     searcher.on_trial_complete("d", error=True)
     assert states(journal) == [("failed", "crashed again")] and searcher.suggest("e") == Searcher.FINISHED
@@ -177,12 +186,13 @@ def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal):
     assert searcher.suggest("d")["number"] == 2
 
 
-def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path):
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path, sampler):
     """Killed after any of its writes and gone on with, a search ends with the same trials."""
 
     def work(journal, writes=10**9):
         """One trial after another, as the settings have it; gives up after so many evaluations."""
-        searcher = searching(journal, 14)
+        searcher = searching(journal, TRIALS)
         while (asked := searcher.suggest("t")) != Searcher.FINISHED:
             settings = asked["train"]["settings"]
             for step in range(asked["recorded"] + 1, 4):
@@ -199,17 +209,95 @@ def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path):
             replace(t, started=0.0, ended=0.0, seconds=0.0) for t in journal.trials()
         ]
 
-    with open_journal(search_spec(), tmp_path / "whole", lambda: REFERENCE) as journal:
+    spec = search_spec(sampler=sampler)
+    with open_journal(spec, tmp_path / "whole", lambda: REFERENCE) as journal:
         work(journal)
         whole = essence(journal)
     assert {"pruned", "complete"} == {trial.state for trial in whole}
     for every in (1, 2, 5):
-        for _ in range(60):
-            with open_journal(search_spec(), tmp_path / f"cut-{every}", lambda: REFERENCE) as journal:
+        for _ in range(100):
+            with open_journal(spec, tmp_path / f"cut-{every}", lambda: REFERENCE) as journal:
                 work(journal, every)
-                if len(journal.trials()) == 14 and all(trial.state != "running" for trial in journal.trials()):
+                if len(journal.trials()) == TRIALS and all(trial.state != "running" for trial in journal.trials()):
                     break
         assert essence(journal) == whole
+
+
+def test_micro_batches_that_cannot_be_halved_fail_with_their_reason(tmp_path):
+    spec = search_spec(training=TrainingSpec(batch_size=15))
+    with open_journal(spec, tmp_path / "odd", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        searcher.suggest("a")
+        memory = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
+        searcher.on_trial_complete("a", memory)
+        assert states(journal) == [("failed", "out of memory")]
+
+
+def test_a_node_that_goes_away_again_at_once_counts(journal):
+    searcher = searching(journal, 1, retries=0)
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.deaths[name] = Death("its node went away", preempted=True)
+        searcher.on_trial_complete(name, error=True)
+    assert states(journal) == [("failed", "its node went away")]
+
+
+def test_a_trial_that_dies_after_the_deadline_is_pruned(journal):
+    searcher = searching(journal, deadline=time.monotonic() + 3600)
+    searcher.suggest("a")
+    searcher._deadline = time.monotonic()
+    searcher.on_trial_complete("a", error=True)
+    assert states(journal) == [("pruned", "time budget")]
+
+
+# What stops, and what is learnt of it
+
+
+def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(max_memory=100))
+    with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name in "abcde":
+            searcher.suggest(name)
+            over = {"evaluation": evaluation(1, 1, 0.9, peak_memory=101), "finished": False}
+            assert not searcher.goes_on(name, over)
+            searcher.on_trial_complete(name, over)
+        searcher.suggest("f")
+        assert searcher.goes_on("f", result(1, 0.5, params=64))
+        assert states(journal)[0] == ("pruned", "over --max-memory with 101 bytes")
+
+
+def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        going = []
+        for name, rank, score, seconds in zip("abc", (8, 1, 64), (0.8, 0.9, 0.7), (50.0, 60.0, 1.0), strict=True):
+            searcher.suggest(name)
+            told = {"evaluation": evaluation(1, rank, score, seconds=seconds), "finished": False}
+            going.append(searcher.goes_on(name, told))
+        assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
+        last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
+        searcher.on_trial_complete("c", last)
+        assert journal.trial(2).told == (64.0, 0.75, 2.0)
+        assert searching(reopened(journal)).suggest("d")["number"] == 0
+
+
+def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
+    """Stopped with too low a score, expected to reach enough: no sampler learns that it broke the limit."""
+    spec = search_spec(objectives=ObjectivesSpec(min_score=0.8))
+    with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name, score in zip("ab", (0.80, 0.82), strict=True):
+            searcher.suggest(name)
+            searcher.on_trial_result(name, result(1, score))
+            searcher.on_trial_complete(name, result(2, score + 0.1, finished=True))
+        searcher.suggest("c")
+        assert not searcher.goes_on("c", result(1, 0.75))
+        searcher.on_trial_complete("c", result(1, 0.75))
+        assert journal.trial(2).told == (64.0, pytest.approx(0.85))
+        study = searcher._planner._proposals["lora"]._study
+        assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
 
 
 # What is tried

@@ -51,4 +51,3 @@ def test_a_method_with_nothing_left_is_passed_over() -> None:
     spec = search_spec("s", *METHODS, control=CONTROL)
     had = [TrialRecord(number, "lora-drop", {}) for number in range(3)]
     assert turn(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # the control's turn, but for that
-    assert turn(spec, had[:1], set(), {"lora"}).method == "lora"

@@ -12,7 +12,7 @@ import autorank
 from autorank.errors import AutorankError
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
-from autorank.search.trainable import train_spec
+from autorank.search.trainable import WarmTrial, bind, train_spec
 from autorank.search.workers import ADAPTER, failure, trained_trial
 from autorank.training import checkpoint
 from autorank.training.run import TrainingRun
@@ -102,8 +102,9 @@ def test_a_stopped_trial_gives_its_workers_to_one_that_goes_on(ray, options, tmp
             told.append((trial.config["number"], result["evaluation"].step, result["finished"]))
             return TrialScheduler.STOP if trial.config["number"] == 0 else TrialScheduler.CONTINUE
 
+    cpus = int(cluster_resources()["CPU"]) // WORKERS
     found = tune.Tuner(
-        trained_trial(tmp_path, Resources(1, int(cluster_resources()["CPU"]) // WORKERS, 0, WORKERS)),
+        trained_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
         param_space={
             "number": tune.grid_search([0, 1]),
             "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),
