@@ -10,7 +10,10 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from autorank.search.source import Death, TrialSource
 
-PREEMPTED = ("preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure")
+PREEMPTED = (  # Ray says it in many ways
+    "preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure",
+    "ActorUnavailableError", "temporarily unavailable",
+)  # fmt: skip
 
 
 class Scheduler(FIFOScheduler):

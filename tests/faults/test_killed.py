@@ -36,13 +36,17 @@ def lines(place: Path, name: str) -> int:
 
 
 def disturbed(place: Path, name: str, trials: int, seed: int) -> Iterator[subprocess.Popen[str]]:
-    """The search, started again and again until it ends by itself; each is killed at a random moment after it wrote."""
+    """The search, started again and again until it ends by itself; each is killed at a random moment: mostly soon after
+    it wrote to its journal, at times while it starts."""
     draw = random.Random(seed)
     while True:
         process, before = start(place, name, trials=trials), lines(place, name)
-        while process.poll() is None and lines(place, name) == before:
-            time.sleep(0.01)
-        time.sleep(draw.uniform(0, 3) if draw.random() < 0.7 else 0)
+        if draw.random() < 0.15:
+            time.sleep(draw.uniform(0, 8))
+        else:
+            while process.poll() is None and lines(place, name) == before:
+                time.sleep(0.01)
+            time.sleep(draw.choice((0.0, draw.uniform(0, 0.3), draw.uniform(0, 1.0))))
         if process.poll() is not None:
             assert process.returncode == 0, process.communicate()[0]
             return
