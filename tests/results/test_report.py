@@ -145,7 +145,7 @@ def test_a_summary_counts_the_trials_and_tells_of_the_control():
     ]
     text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
     # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
-    assert "2 of 5 evaluations are on the front, from 2 complete, 1 pruned, 1 failed, 2" in text
+    assert "2 of 4 evaluations are on the front, from 2 complete, 1 pruned, 1 failed, 2" in text
     assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
     assert "tuned in 1 of the trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
     assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
