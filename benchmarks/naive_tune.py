@@ -156,11 +156,11 @@ def naive(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
             storage_path=str(folder),
             callbacks=[TuneReportCallback()],  # type: ignore[list-item]
         )
-        scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
+        scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.9})
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()
 
     with cluster.running(None, folder / cluster.LOG):
-        fit(tune.with_resources(driver, {"cpu": 0}), spec, trials, folder, tell, warm=False)
+        fit(tune.with_resources(driver, {"cpu": 0.1}), spec, trials, folder, tell, warm=False)
 
 
 def grown(told: list[tuple[float, int, float]], reference: tuple[float, float]) -> list[tuple[float, float]]:
