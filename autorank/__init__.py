@@ -6,11 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autorank.modeling.adapter_file import load_adapter
     from autorank.search.trainable import tune_trainable
     from autorank.search.workers import train_loop
 
-__all__ = ["train_loop", "tune_trainable"]
-MODULES = {"train_loop": "autorank.search.workers", "tune_trainable": "autorank.search.trainable"}
+__all__ = ["load_adapter", "train_loop", "tune_trainable"]
+MODULES = {
+    "load_adapter": "autorank.modeling.adapter_file",
+    "train_loop": "autorank.search.workers",
+    "tune_trainable": "autorank.search.trainable",
+}
 
 
 def __getattr__(name: str) -> Any:

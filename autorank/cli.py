@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from autorank import cli_cluster, cli_results
+from autorank import cli_cluster, cli_pages, cli_papers, cli_results
 from autorank.errors import AutorankError
-from autorank.option_groups import BudgetOptions, RunOptions, SearchOptions, with_options
 from autorank.options import RUNS, Name, open_search, terminal
+from autorank.options.budget import BudgetOptions
+from autorank.options.groups import with_options
+from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
+from autorank.options.run import RunOptions
+from autorank.options.search import SearchOptions
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
@@ -44,24 +48,37 @@ def _global(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks
 @app.command()
 @with_options
 def search(
+    ctx: typer.Context,
     run: RunOptions,
     how: SearchOptions,
     use: BudgetOptions,
+    table: RecipeOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Space, parameters, cost; nothing is run.")] = False,
 ) -> None:
     """Search the settings of one method or several for the front of parameters against score.
 
     The same command again goes on where it stopped; a higher --trials extends a finished search.
 
+    With --recipe FILE the rows of a paper's table are trained instead.
+
     [dim]Example:[/] autorank search --method lora-drop --task demo --trials 8
     """
     from autorank.search import space as spaces
     from autorank.search.opening import make_spec
 
+    given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    if table.recipe is not None:
+        refuse_others(given)
+        changes = {name: getattr(run.training_spec(), name) for name in CHANGES if name in given}
+        data = run.data.expanduser().absolute() if run.data else None
+        cli_papers.run_recipe(table, use, how.name, run.model_name(), data, changes, dry_run)
+        return
+    refuse_alone(given)
     searched = spaces.load_all(run.methods, how.space, run.set or ())
     spec = make_spec(
-        searched, run.task_spec(), run.model_name(), run.training_spec(), how.name, seed=run.seed, **how.values()
-    )
+        searched, run.task_spec(), run.model_name(), run.training_spec(), how.name, seed=run.seed,
+        beside=spaces.by_method(run.methods, how.space).get(spaces.CONTROL), **how.values(),
+    )  # fmt: skip
     if dry_run:
         from autorank.search.display import dry_run as shown
 
@@ -97,7 +114,7 @@ def train(
     from autorank.training.follow import follow
     from autorank.training.run import TrainingRun
 
-    (method,) = run.methods if len(run.methods) == 1 else _one_method(run.method)
+    (method,) = run.methods if len(run.methods) == 1 else _one_method(str(run.method))
     spec = TrainSpec(
         task=run.task_spec(), model=run.model_name(), method=method, settings=parse_settings(run.set or ()),
         training=run.training_spec(),
@@ -115,7 +132,11 @@ def train(
 
 for command in (cli_results.front, cli_results.ranks, cli_results.export, cli_results.sync, cli_results.ui):
     app.command()(command)
+app.command()(cli_pages.report)
+app.command()(cli_pages.compare)
 app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
+app.add_typer(cli_results.specs, name="spec")
+app.add_typer(cli_papers.papers, name="papers")
 
 
 @app.command()
@@ -137,11 +158,13 @@ def tasks() -> None:
     from rich.table import Table
 
     from autorank.tasks import TASKS
+    from autorank.tasks.demo import DEMO
 
     table = Table("task", "kind", "metrics (the first is the score)", "epochs", "batch", "model", box=None)
     for task in TASKS.values():
-        model = "shipped with autorank" if task.hub is None else task.model
-        table.add_row(task.name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
+        name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
+        model = "shipped with autorank" if task is DEMO else task.model
+        table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
     terminal().print(table)
 
 

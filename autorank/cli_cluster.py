@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -46,7 +47,8 @@ def submit(
     from autorank.search import jobs
 
     command = command or []
-    given, absent = _parse(command)
+    with contextlib.chdir(working_dir) if working_dir and working_dir.is_dir() else contextlib.nullcontext():
+        given, absent = _parse(command)
     _refuse_absent(given, working_dir)
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
     ways = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
@@ -95,7 +97,8 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
         raise AutorankError(f"--working-dir {working_dir} is not a folder.")
     maybe = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in given.get("set", ())}
     maybe |= {"--model": Path(given["model"])} if "model" in given else {}
-    inputs = {f"--{name}": Path(given[name]) for name in ("data", "space") if name in given}
+    files = ("config", "data", "recipe", "space")
+    inputs = {f"--{name}": Path(given[name]) for name in files if isinstance(given.get(name), str | Path)}
     inputs |= {option: path for option, path in maybe.items() if path.exists()}
     outputs = {f"--{name}": Path(given[name]) for name in ("runs", "to") if name in given}
     if (uri := given.get("tracking_uri", "")).startswith("sqlite:///"):

@@ -20,6 +20,9 @@ MaxParams = Annotated[
 MinScore = Annotated[float | None, typer.Option(help="The smallest that scores so much.")]
 
 
+specs = typer.Typer(help="A search's spec as a file of options.", no_args_is_help=True)
+
+
 class Format(StrEnum):
     """How to print a front."""
 
@@ -96,6 +99,8 @@ def export(
 ) -> None:
     """Write a point of the front as a PEFT adapter, or merged into its base.
 
+    What PEFT has no adapter for is written in autorank's own format, which `autorank.load_adapter` reads.
+
     [dim]Example:[/] autorank export lora-drop-demo --max-params 20k --to adapter
     """
     from autorank.results.card import export_point
@@ -107,11 +112,10 @@ def export(
     journal, snapshot = open_search(name, runs)
     point = pick([*snapshot.points, *snapshot.control] if trial is not None else snapshot.points, **asked)
     train = journal.spec.train(point.method, point.config)
-    export_point(adapter_path(journal.folder, point.trial, point.step), to, point, train, merge)
-    what = "Merged model" if merge else "PEFT adapter"
+    form = export_point(adapter_path(journal.folder, point.trial, point.step), to, point, train, merge)
     terminal().print(
-        f"{what} of trial {point.trial}, step {point.step} in {to}: {count(point.adapter_params)} parameters, "
-        f"score {point.score:.4f}"
+        f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step} in {to}: "
+        f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
     )
 
 
@@ -128,7 +132,8 @@ def sync(
     if (pid := driver(journal.folder)) is not None:
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
-    projection = Projection(tracking_uri or default_uri(runs), journal.spec, journal.search_id, journal.reference)
+    uri = tracking_uri or default_uri(runs)
+    projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs)
     projection.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} are in {shown(projection.uri)}")
 
@@ -158,6 +163,23 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
     raise typer.Exit(subprocess.call(command, env=os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}))
+
+
+@specs.callback()
+def _specs() -> None:
+    """A search's spec as a file of options."""
+
+
+@specs.command()
+def show(name: Name, runs: Runs = RUNS) -> None:
+    """Print the options that make an equal search, as YAML for --config.
+
+    [dim]Example:[/] autorank spec show lora-drop-demo > again.yaml; autorank search --config again.yaml --name again
+    """
+    from autorank.options.file import as_yaml
+
+    journal, _ = open_search(name, runs)
+    print(as_yaml(journal.spec, journal.wanted), end="")
 
 
 def _asked(knee: bool, max_params: str | None, min_score: float | None, trial: int | None) -> dict[str, Any]:

@@ -46,7 +46,12 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: amid the published ones)")
-    targets: str = Field("query,value", description="adapted layers: names, or all-linear")
+
+
+class TargetedConfig(MethodConfig):
+    """Settings of a method that adapts some of the model's linear layers."""
+
+    targets: str = Field("query,value", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
 
 
 class Optimizer(Protocol):
@@ -76,9 +81,10 @@ class RunContext:
 
     Attributes:
         base: the model and its head.
-        layers: name -> layer to adapt, in the model's order.
+        layers: name -> layer to adapt, in the model's order; none for a method whose settings name no targets.
         generator: the run's own random numbers, for initial values; on the CPU.
-        labels: training labels, `examples`.
+        labels: training labels, or for spans and generation other strata, `examples`.
+        weights: how much each training example counts in a mean loss, `examples`.
         total_steps, warmup_steps: of this run.
         step: optimizer steps done.
         batch: the micro-batch of the training forward pass at hand: input_ids, attention_mask, ...
@@ -93,6 +99,8 @@ class RunContext:
             learning rate, warm-up ratio and batch size.
         observe: run the model over these examples in evaluation mode; the callback gets each batch before its
             forward pass.
+        gradients: run the model over these examples in evaluation mode; name -> gradient of the sum of their losses,
+            by `weights`, of every parameter that requires one, summed over the workers; no `.grad` is left behind.
     """
 
     base: BaseTransformer
@@ -101,12 +109,14 @@ class RunContext:
     device: torch.device
     seed: int
     labels: np.ndarray
+    weights: np.ndarray
     total_steps: int
     warmup_steps: int
     cache: Path
     key: str
     train_on: Callable[[np.ndarray, int], None]
     observe: Callable[[np.ndarray, Callable[[dict[str, Tensor]], None]], None]
+    gradients: Callable[[np.ndarray], dict[str, Tensor]]
     optimizer: Optimizer
     loss_scale: Callable[[], float] = lambda: 1.0
     sum: Callable[[Tensor], Tensor] = lambda values: values

@@ -24,13 +24,18 @@ class TaskSpec(Spec):
     """What is learned, and from which data.
 
     `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, a named task is read from that folder instead of
-    the Hub. With `data`, `text` and `label` it is the user's own file or folder, and `name` only labels it.
+    the Hub. With `data`, and `text` and `label` or `prompt` and `completion`, it is the user's own file or folder, and
+    `name` only labels it.
     """
 
     name: str
     data: Path | None = None
     text: tuple[str, ...] = ()
     label: str | None = None
+    prompt: str | None = None  # of the user's own text-to-text data, in place of text and label
+    completion: str | None = None
+    metric: str | None = None  # which of the task's metrics is the score; None: its first
+    chat: bool | None = None  # prompts in the tokenizer's chat template; None: where it has one
     max_length: PositiveInt | None = None  # tokens; None: the task's own
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
     max_eval_examples: PositiveInt | None = None  # of each split that is evaluated
@@ -40,7 +45,7 @@ class TaskSpec(Spec):
     @property
     def own_data(self) -> bool:
         """Whether the user's own columns are read rather than a named task's."""
-        return self.label is not None
+        return self.label is not None or self.completion is not None
 
 
 class TrainingSpec(Spec):
@@ -49,17 +54,19 @@ class TrainingSpec(Spec):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None  # optimizer steps; overrides epochs
     batch_size: PositiveInt | None = None  # examples an optimizer step
-    accumulate: PositiveInt = 1  # micro-batches an optimizer step
+    accumulate: PositiveInt | Literal["auto"] = 1  # micro-batches an optimizer step; auto: as few as fit on the GPU
     eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
     warmup_ratio: float = Field(0.06, ge=0, lt=1)  # microsoft/LoRA, roberta_base scripts
     weight_decay: float = Field(0.1, ge=0)  # likewise
     max_grad_norm: float = Field(1.0, gt=0)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    quantize: Literal["4bit"] | None = None  # of the frozen base (QLoRA)
+    gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> TrainingSpec:
-        if self.batch_size is not None and self.batch_size % self.accumulate:
+        if self.accumulate != "auto" and self.batch_size is not None and self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}; "
                 f"choose for example batch_size {self.accumulate * max(1, self.batch_size // self.accumulate)}"

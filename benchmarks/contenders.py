@@ -17,9 +17,11 @@ from autorank.method import RunContext, configure
 from autorank.modeling import targets
 from autorank.modeling.base import BaseModel
 from autorank.modeling.low_rank import LowRankUpdate
+from autorank.tasks import TASKS
 from autorank.tasks.batches import collate
 from autorank.tasks.task import Split
 from autorank.training.hooks import MethodHooks
+from autorank.training.objective import Classification
 from autorank.training.phase import Phase, Plan
 from trainables.increlora import Growth, IncreLoRAConfig
 
@@ -77,11 +79,12 @@ def our_step(
     name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
 ) -> Step:
     """The method as it is, in our training loop."""
-    phase = Phase(base.model, split, np.arange(len(split)), 0, False, plan, device)
+    phase = Phase(base.model, split, np.arange(len(split)), 0, Classification(TASKS["mrpc"]), plan, device)
     run = RunContext(
         base=base, layers=targets.find(base.model, arguments.targets), generator=torch.Generator().manual_seed(0),
-        device=device, seed=0, labels=split.labels, total_steps=arguments.steps, warmup_steps=phase.warmup_steps,
-        cache=Path(), key="", train_on=no_probe, observe=no_probe, optimizer=phase.optimizer,
+        device=device, seed=0, labels=split.labels, weights=split.weights, total_steps=arguments.steps,
+        warmup_steps=phase.warmup_steps, cache=Path(), key="", train_on=no_probe, observe=no_probe, gradients=no_probe,
+        optimizer=phase.optimizer,
     )  # fmt: skip
     method = configure(name, settings(name, arguments))
     method.prepare(run)

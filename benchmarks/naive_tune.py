@@ -28,9 +28,9 @@ from autorank.results.archive import Snapshot
 from autorank.results.front import Point, hypervolume, non_dominated
 from autorank.search import cluster
 from autorank.search import space as spaces
+from autorank.search.budget import Budget
 from autorank.search.opening import make_spec
 from autorank.search.proposals import distributions
-from autorank.search.run import Budget
 from autorank.search.run import search as autorank_search
 from autorank.search.sizes import Sizes, parameter_range
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
@@ -62,7 +62,8 @@ def main() -> None:
             known[way] = run(way, spec, arguments.trials)
             with arguments.out.open("a") as file:
                 file.write(json.dumps(known[way]) + "\n")
-    report(known, spec)
+    if "naive" in known:
+        report(known, spec)
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -25,9 +25,10 @@ from autorank.results.records import Evaluation
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection
 from autorank.search import cluster
+from autorank.search.budget import Budget
 from autorank.search.files import adapter_path, sweep
 from autorank.search.opening import open_journal
-from autorank.search.run import Budget, conduct
+from autorank.search.run import conduct
 from autorank.search.searcher import JournalSearcher
 from autorank.search.trainable import WarmTrial, bind
 from autorank.search.watch import REFRESH

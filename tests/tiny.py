@@ -81,3 +81,35 @@ def pairs_file(path: Path, count: int, seed: int = 0) -> Path:
 
     path.write_text("".join(json.dumps(row) + "\n" for row in rows(count, seed)))
     return path
+
+
+def questions(count: int, seed: int = 0, unanswerable: bool = False) -> list[dict[str, object]]:
+    """Questions as SQuAD has them, answered by `w0 w1` wherever the context has it: learnable by a tiny model.
+
+    With `unanswerable` every second context has no such words.
+    """
+    import random
+
+    draw = random.Random(seed)
+    made: list[dict[str, object]] = []
+    for i in range(count):
+        words = [draw.choice(WORDS[2:]) for _ in range(draw.randint(4, 50))]
+        place = draw.randrange(len(words))
+        answers: dict[str, list[object]] = {"text": [], "answer_start": []}
+        if not (unanswerable and i % 2):
+            answers = {"text": ["w0 w1"], "answer_start": [sum(len(word) + 1 for word in words[:place])]}
+            words[place:place] = ["w0", "w1"]
+        question = " ".join(draw.choice(WORDS) for _ in range(draw.randint(2, 5)))
+        made.append({"id": str(i), "question": question, "context": " ".join(words), "answers": answers})
+    return made
+
+
+def questions_folder(folder: Path, count: int, unanswerable: bool = False) -> Path:
+    """A folder with `questions` as train and half as many for validation, jsonl."""
+    import json
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, size, seed in (("train", count, 1), ("validation", count // 2, 2)):
+        rows = questions(size, seed, unanswerable)
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder

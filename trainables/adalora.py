@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.stacks import Orthogonality, Stacks, gradient_rows, rows
+from autorank.modeling.stacks import Orthogonality
 from autorank.modeling.targets import features, shapes
-from trainables.triplets import TripletConfig, new_triplet, whole
+from trainables.triplets import Sensitivity, TripletConfig, new_triplet, whole
 
 
 class AdaLoRAConfig(TripletConfig):
@@ -104,6 +104,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     summary = "Triplets to which the loss is least sensitive are masked, then dropped"
     source = "Zhang et al. 2023, arXiv 2303.10512"
     Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
+    _sensitivity: Sensitivity | None  # none: the ranks are final
 
     def prepare(self, run: RunContext) -> None:
         Shrinking.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
@@ -112,49 +113,32 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
             update = new_triplet(features(layer), rank, self.config.alpha / rank, run)
             attach(run.model, name, update, self.config.dropout)
         self._begin(run)
-        weights = self._stacks.stack([view.detach() for update in self._updates for view in rows(update)])
-        self._sensitivity, self._uncertainty = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+        self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
 
     def _begin(self, run: RunContext) -> None:
         """What the hooks work with; the model's updates are there already."""
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._shrinking = Shrinking.plan(self.config, len(self._updates), run.total_steps)
         self._orthogonality = Orthogonality()
-        self._stacks = Stacks([(view.shape[0], view.shape[1]) for update in self._updates for view in rows(update)])
+        self._sensitivity = None
 
     def penalty(self, run: RunContext) -> Tensor | None:
         return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
     def after_step(self, run: RunContext) -> None:
-        if not self._sensitivity:
-            return  # the ranks are final
+        if self._sensitivity is None:
+            return
         plan = self._shrinking
         if run.step < plan.fixed:
-            self._score()
+            self._sensitivity.observe()
         if run.step >= plan.fixed or (run.step > plan.initial and run.step % self.config.interval == 0):
-            self._mask(plan.budget(run.step))
+            self._mask(self._sensitivity.scores(), plan.budget(run.step))
         if run.step >= plan.fixed:
             self._drop(run)
 
     @torch.no_grad()
-    def _score(self) -> None:
-        """Smoothed sensitivity of every entry and its uncertainty (eq. 8 to 10)."""
-        weights = self._stacks.stack([view for update in self._updates for view in rows(update)])
-        gradients = self._stacks.stack([view for update in self._updates for view in gradient_rows(update)])
-        for w, g, smoothed, uncertainty in zip(weights, gradients, self._sensitivity, self._uncertainty, strict=True):
-            now = w.mul_(g).abs_()
-            smoothed.lerp_(now, 1 - self.config.beta1)
-            uncertainty.lerp_(now.sub_(smoothed).abs_(), 1 - self.config.beta2)
-
-    @torch.no_grad()
-    def _mask(self, budget: int) -> None:
+    def _mask(self, scores: Tensor, budget: int) -> None:
         """Put e of all but the best triplets to zero."""
-        entries = [
-            (smoothed * uncertainty).mean(1)
-            for smoothed, uncertainty in zip(self._sensitivity, self._uncertainty, strict=True)
-        ]
-        parts = self._stacks.split(entries)
-        scores = torch.cat([a + b + e for a, b, e in zip(parts[::3], parts[1::3], parts[2::3], strict=True)])
         best = scores.sort(descending=True, stable=True).indices[:budget]
         kept = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, best, True)
         for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
@@ -168,18 +152,16 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
             assert update.active is not None
             run.keep(update, update.active.nonzero().flatten())
             update.active = None
-        self._sensitivity = self._uncertainty = []
+        self._sensitivity = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "sensitivity": [values.clone() for values in self._sensitivity],
-            "uncertainty": [values.clone() for values in self._uncertainty],
-        }
+        return {} if self._sensitivity is None else self._sensitivity.state_dict()
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
-        self._sensitivity = [values.to(run.device).clone() for values in state["sensitivity"]]
-        self._uncertainty = [values.to(run.device).clone() for values in state["uncertainty"]]
+        if state:
+            self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
+            self._sensitivity.load_state_dict(state)
 
     @classmethod
     def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:

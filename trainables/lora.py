@@ -13,14 +13,14 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import attach
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, shapes
 
 
-class UniformConfig(MethodConfig):
+class UniformConfig(TargetedConfig):
     """Settings of LoRA updates that all have one rank."""
 
     rank: int = Field(8, ge=1, description="rank of every update")

@@ -32,6 +32,7 @@ from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, kind, shapes
+from autorank.tasks.batches import token_mask
 from autorank.tasks.strata import stratified
 from trainables.lora import UniformConfig, new_update
 
@@ -177,19 +178,18 @@ def select(squares: Sequence[float], threshold: float, least: bool = False) -> l
 def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all", "first"]) -> dict[str, float]:
     """g of eq. 2: layer name -> Σ ‖ΔW x‖² over the examples' tokens, padding left out."""
     sums = {name: torch.zeros((), dtype=torch.float64) for name in adapted(run.model)}
-    mask = torch.empty(0)
+    seen: dict[str, Tensor] = {}
 
     def before(batch: dict[str, Tensor]) -> None:
-        nonlocal mask
-        mask = batch["attention_mask"].clone()
-        if tokens == "first":
-            first = mask.argmax(dim=1, keepdim=True)
-            mask = torch.zeros_like(mask).scatter_(1, first, 1)
+        seen.update(batch)
 
     def add(name: str) -> object:
         def hook(update: nn.Module, inputs: tuple[Tensor, Tensor], _: Tensor) -> None:
             assert isinstance(update, LowRankUpdate)
             squares = update.output(inputs[0]).float().square().sum(-1)  # batch x seq
+            mask = token_mask(seen, squares)
+            if tokens == "first":
+                mask = torch.zeros_like(mask).scatter_(1, mask.argmax(dim=1, keepdim=True), 1)
             sums[name] += (squares * mask).sum(dtype=torch.float64).cpu()
 
         return hook

@@ -26,16 +26,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.targets import block, features, shapes
 from trainables.lora import new_update
 
 
-class PRILoRAConfig(MethodConfig):
+class PRILoRAConfig(TargetedConfig):
     """PRILoRA's settings."""
 
-    targets: str = Field("all-linear", description="adapted layers: names, or all-linear")
+    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the model's layers")
     slope: float = Field(
         0.5, ge=-1, le=1, description="last layer's rank above the mean, and the first's below it, in means"
@@ -88,20 +88,23 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             return
         if run.micro_batch == 0:
             self._sums.zero_()
-        self._mask = run.batch["attention_mask"] * (run.micro_batches > 0)
-        self._sums[-1] += self._mask.sum()
+        # an encoder-decoder's completions have a mask of their own; within a layer the number of tokens cancels
+        names = [name for name in ("attention_mask", "decoder_attention_mask") if name in run.batch]
+        self._masks = [run.batch[name] * (run.micro_batches > 0) for name in names]
+        self._sums[-1] += self._masks[0].sum()
         self._waiting = set(adapted(run.model).values())
 
     @torch.no_grad()
     def _watch(self, squares: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
         """Add up the squares of a layer's input, batch x seq x in: the first, for positions may follow (DeBERTa)."""
         x = inputs[0]
-        if layer not in self._waiting or x.shape[:-1] != self._mask.shape:
+        mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
+        if layer not in self._waiting or mask is None:
             return
         self._waiting.remove(layer)
         if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
             with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
-                self._seen = x, x.flatten(0, -2).float().square().t() @ self._mask.flatten().float()
+                self._seen = x, x.flatten(0, -2).float().square().t() @ mask.flatten().float()
         squares += self._seen[1]
 
     def before_step(self, run: RunContext) -> None:

@@ -1,21 +1,38 @@
-"""An adapter on disk: one safetensors file with its tensors, its layout and the base model that it belongs to."""
+"""An adapter on disk: one safetensors file with its tensors, its layout and the base model that it belongs to.
+
+The file holds all that makes the model differ from its base, as tensors by parameter name: low-rank factors
+(`LAYER.update.A`, `.B`, `.e`, `.u`), bottlenecks (`PLACE.bottleneck.down.weight`, ...), the head, and whatever else of
+the base trained, under its own name. What several layers share is stored once. The metadata entry `autorank` is JSON:
+
+    {"format": "autorank adapter 1", "origin": `Origin`, "layout": as `adapters.layout` gives it}
+
+docs/adapter-format.md tells the same to users.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from torch import nn
 
 from autorank import durable
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, base
+from autorank.modeling.targets import features
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+M = TypeVar("M", bound="PreTrainedModel")
 
 FORMAT = "autorank adapter 1"
+FILE = "adapter.safetensors"  # its name in an exported folder
+_SHOWN = 3  # misfits that a message names
 
 
 @dataclass(frozen=True)
@@ -26,6 +43,7 @@ class Origin:
     outputs: int  # width of the head
     label_names: tuple[str, ...]  # empty for regression
     pad_id: int  # the padding token, by which decoders find the last token of a text
+    kind: str = "classification"  # of task
 
 
 def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
@@ -41,13 +59,10 @@ def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
 
     values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
     about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model, counting=True)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(values, partial, {"autorank": json.dumps(about)})
-        durable.put(partial, path)
+        with durable.writing(path) as partial:
+            save_file(values, partial, {"autorank": json.dumps(about)})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
             raise AutorankError(f"No space left on the disk of {path.parent}; free some, then go on.") from error
         raise
@@ -62,15 +77,90 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
     from safetensors.torch import load_file
 
     belongs = origin(path)
-    restored = base.load(belongs.model, belongs.outputs, dtype, device)
+    restored = base.load(belongs.model, belongs.outputs, dtype, device, belongs.kind)
     restored.model.config.pad_token_id = belongs.pad_id
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _about(path)["layout"], device)
-    known = dict(restored.model.named_parameters())
-    restored.unfreeze(name for name in values if ".update." not in name and name in known)
+    added = adapters.added(restored.model)
+    restored.unfreeze(name for name in values if name not in added)
     adapters.load_tensors(restored.model, values)
     restored.model.eval()
     return restored, belongs
+
+
+def load_adapter(model: M, folder: str | Path) -> M:
+    """Put an adapter that autorank wrote on a transformers model of the same base, its head included.
+
+    Args:
+        model: fresh from `from_pretrained`, with as many outputs as the adapter's head has.
+        folder: what `autorank export` wrote, or an adapter file itself.
+
+    Returns:
+        The same model, in evaluation mode.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter, it does not fit the model, or the model has one already.
+    """
+    from safetensors.torch import load_file
+
+    file = Path(folder)
+    file = file / FILE if file.is_dir() else file
+    layout, belongs = _about(file)["layout"], origin(file)
+    if adapters.added(model):
+        raise AutorankError("The model carries an adapter already. Load the base anew for another one.")
+    values = load_file(file, device=str(model.device))
+    misfits = _misplaced(model, layout)
+    if not misfits:
+        adapters.rebuild(model, layout, model.device)
+        misfits = _misshapen(dict(model.named_parameters()), values)
+    if misfits:
+        adapters.detach_all(model)
+        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        raise AutorankError(
+            f"The adapter in {file} does not fit this model: {'; '.join(misfits[:_SHOWN])}{more}. It belongs to "
+            f"{belongs.model!r} with {belongs.outputs} outputs: load that."
+        )
+    adapters.load_tensors(model, values)
+    model.config.pad_token_id = belongs.pad_id
+    model.eval()
+    return model
+
+
+def _misplaced(model: nn.Module, layout: dict[str, Any]) -> list[str]:
+    """What of a layout has no place in the model: layers that are not there or have other widths."""
+    modules: dict[str, Any] = dict(model.named_modules())
+    found = []
+    for name, held in layout["layers"].items():
+        update = layout["updates"][held["update"]]
+        wanted = tuple(layout["factors"][update[factor]]["shape"][dim] for factor, dim in (("A", 1), ("B", 0)))
+        if name not in modules:
+            found.append(f"there is no layer {name}")
+        elif features(modules[name]) != wanted:
+            found.append(f"{name} is {features(modules[name])} (in, out), not {wanted}")
+    for name, bottleneck in layout.get("bottlenecks", {}).items():
+        if name not in modules:
+            found.append(f"there is no module {name}")
+        elif (width := features(getattr(modules[name], "dense", modules[name]))[1]) != bottleneck["width"]:
+            found.append(f"{name} gives {width} features, not {bottleneck['width']}")
+    return found
+
+
+def _misshapen(parameters: dict[str, nn.Parameter], values: dict[str, torch.Tensor]) -> list[str]:
+    """Values that no parameter can take."""
+    missing = [f"there is no parameter {name}" for name in values if name not in parameters]
+    shapes = ((name, tuple(parameters[name].shape), tuple(v.shape)) for name, v in values.items() if name in parameters)
+    return missing + [f"{name} is {here}, not {stored}" for name, here, stored in shapes if here != stored]
+
+
+def low_rank(path: Path) -> bool:
+    """Whether low-rank updates are all that this adapter adds to its base, which is what PEFT's LoRA can hold.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter.
+    """
+    layout = _about(path)["layout"]
+    ranks = (layout["factors"][update["A"]]["shape"][0] for update in layout["updates"])
+    return any(ranks) and not layout.get("bottlenecks")
 
 
 def origin(path: Path) -> Origin:
@@ -80,7 +170,7 @@ def origin(path: Path) -> Origin:
         AutorankError: the file is missing or not an adapter.
     """
     stored = _about(path)["origin"]
-    return Origin(stored["model"], stored["outputs"], tuple(stored["label_names"]), stored["pad_id"])
+    return Origin(**stored | {"label_names": tuple(stored["label_names"])})
 
 
 def _about(path: Path) -> dict[str, Any]:

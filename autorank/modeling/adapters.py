@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from autorank.modeling.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
 
-FACTORS = ("A", "B", "e", "u")
+FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
 
 
 def attach(model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 0.0) -> None:
@@ -21,9 +22,16 @@ def attach(model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 
     setattr(owner, child, AdaptedLinear(getattr(owner, child), update, dropout))
 
 
+def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice: bool = False) -> None:
+    """Put a bottleneck at the place called `name`."""
+    parent, _, child = name.rpartition(".")
+    owner = model.get_submodule(parent)
+    setattr(owner, child, Bottlenecked(getattr(owner, child), bottleneck, twice))
+
+
 def detach_all(model: nn.Module) -> None:
-    """Take every update off; the model is the one that was loaded."""
-    for name, layer in adapted(model).items():
+    """Take every update and bottleneck off; the model is the one that was loaded."""
+    for name, layer in (adapted(model) | bottlenecked(model)).items():
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.base)
 
@@ -31,6 +39,18 @@ def detach_all(model: nn.Module) -> None:
 def adapted(model: nn.Module) -> dict[str, AdaptedLinear]:
     """Name -> layer, of all layers that carry an update."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
+
+
+def bottlenecked(model: nn.Module) -> dict[str, Bottlenecked]:
+    """Name -> module, of all that carry a bottleneck."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Bottlenecked)}
+
+
+def added(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, of all that the model as it was loaded does not have."""
+    modules = [*_updates(model), *(place.bottleneck for place in bottlenecked(model).values())]
+    own = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
 
 
 def _updates(model: nn.Module) -> list[LowRankUpdate]:
@@ -58,8 +78,9 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
     updates = _updates(model)
     users = Counter(id(update.B) for update in updates)
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
-    gone = {id(vector) for update in foldable for vector in (update.e, update.u)}
-    exported = _counting(updates) | {id(update.B): update.folded()[1].detach() for update in foldable}
+    needed = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
+    gone = {id(vector) for update in foldable for vector in (update.e, update.u)} - needed
+    exported = _counting(updates) | {id(update.B): update.own()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in head and id(parameter) not in gone:
             yield exported.get(id(parameter), parameter)
@@ -84,9 +105,10 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     """The structure of all updates as plain values: who holds which update, and which factor is whose.
 
     {"layers": {name: {"update": int, "dropout": float}},
-     "updates": [{"scale": float, "A": factor, "B": factor, "e": factor | None, "u": factor | None,
+     "updates": [{"scale": float, "A": factor, "B": factor, "e", "u", "m", "A0", "B0": factor | None each,
                   "active": [bool, ...] | None}],
-     "factors": [{"shape": [int, ...], "trained": bool}]}
+     "factors": [{"shape": [int, ...], "trained": bool}],
+     "bottlenecks": {name: {"width": int, "size": int, "activation": str, "twice": bool}}}
 
     Args:
         counting: leave out components that are there for training alone.
@@ -112,21 +134,30 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
         "factors": [
             {"shape": list(parts.get(id(factor), factor).shape), "trained": factor.requires_grad} for factor in factors
         ],
+        "bottlenecks": {
+            name: place.bottleneck.describe() | {"twice": place.twice} for name, place in bottlenecked(model).items()
+        },
     }
 
 
 def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str = "cpu") -> None:
-    """Attach updates of this layout, sharing included; their values are still to be loaded."""
+    """Attach updates, sharing included, and bottlenecks of this layout; their values are still to be loaded."""
+    for name, described in layout.get("bottlenecks", {}).items():  # of a file before bottlenecks: none
+        width, size, activation = (described[key] for key in ("width", "size", "activation"))
+        attach_bottleneck(model, name, Bottleneck(width, size, activation, device), described["twice"])
     factors = [
         nn.Parameter(torch.zeros(factor["shape"], device=device), requires_grad=factor["trained"])
         for factor in layout["factors"]
     ]
 
     def build(update: dict[str, Any]) -> LowRankUpdate:
-        A, B, e, u = (None if update[name] is None else factors[update[name]] for name in FACTORS)
+        # a file from before a factor was invented does not have it
+        numbers = {name: update.get(name) for name in FACTORS}
+        A, B, e, u, m, A0, B0 = (None if number is None else factors[number] for number in numbers.values())
         active = None if update.get("active") is None else torch.tensor(update["active"], device=device)
         assert A is not None and B is not None
-        return LowRankUpdate(A, B, update["scale"], e, u, active)
+        start = None if A0 is None or B0 is None else (A0, B0)
+        return LowRankUpdate(A, B, update["scale"], e, u, active, m=m, start=start)
 
     updates = [build(update) for update in layout["updates"]]
     for name, layer in layout["layers"].items():

@@ -11,13 +11,15 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters
 from autorank.modeling.hub import hub_access
+from autorank.modeling.quantize import four_bit
 
-HEADS = ("classifier", "score")  # the heads' names in transformers' sequence classifiers; PEFT trains these too
+# The heads' names in transformers' sequence classifiers (DistilBERT's has two parts; BART's and T5's is the last).
+HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")
 
 
 @dataclass
@@ -57,18 +59,32 @@ class BaseModel:
         self.draw_head(seed)
 
     def unfreeze(self, names: Iterable[str]) -> None:
-        """Let these parameters train, in float32."""
+        """Let these parameters train, in float32.
+
+        Raises:
+            AutorankError: one of them is quantised.
+        """
         for name in names:
             parameter = self.model.get_parameter(name)
-            self._clean.setdefault(parameter, parameter.data.clone())
-            parameter.data = parameter.data.float()
+            if not parameter.is_floating_point():
+                raise AutorankError(f"{name} is quantised and cannot train. Use another method, or no --quantize.")
+            module = self.model.get_submodule(name.rpartition(".")[0])
+            # a normalisation wants its gain and its bias of one type, be one of them frozen
+            for vector in (p for p in module.parameters(recurse=False) if p.ndim == 1):
+                self._widen(vector)
+            self._widen(parameter)
             parameter.requires_grad_(True)
+
+    def _widen(self, parameter: nn.Parameter) -> None:
+        """In float32, with what was loaded kept aside."""
+        self._clean.setdefault(parameter, parameter.data.clone())
+        parameter.data = parameter.data.float()
 
     def check_unfrozen(self) -> None:
         """That what trains of the base was unfrozen here, for only that is given back clean."""
-        factors = {id(p) for layer in adapters.adapted(self.model).values() for p in layer.update.parameters()}
+        added = adapters.added(self.model)
         for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad and parameter not in self._clean and id(parameter) not in factors:
+            if parameter.requires_grad and parameter not in self._clean and name not in added:
                 raise RuntimeError(f"{name} trains, but was not unfrozen by BaseModel.unfreeze")
 
     @torch.no_grad()
@@ -90,20 +106,25 @@ class BaseModel:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * self.std)
 
 
-def load(model: str, outputs: int, dtype: torch.dtype = torch.float32, device: str = "cpu") -> BaseModel:
-    """A sequence classifier with `outputs` outputs (1 for regression) from a folder or the Hub.
+def load(
+    model: str, outputs: int, dtype: torch.dtype = torch.float32, device: str = "cpu", kind: str = "classification",
+    quantize: str | None = None,
+) -> BaseModel:
+    """A model for a kind of task from a folder or the Hub, its head `outputs` wide (0: it needs none of its own).
 
-    The frozen weights are kept in `dtype`; what trains is float32.
+    The frozen weights are kept in `dtype`, or with `quantize` in 4 bits; what trains is float32.
 
     Raises:
-        AutorankError: there is no such model, the Hub is out of reach, or the model cannot classify sequences.
+        AutorankError: there is no such model, the Hub is out of reach, or the model is of no use for such tasks.
     """
-    from transformers import AutoModelForSequenceClassification
-
     # the library draws the head that `reset` draws again; the process's own random numbers are not its to use
     with hub_access("model", model), _quiet(), torch.random.fork_rng(devices=[]):
-        loaded, info = AutoModelForSequenceClassification.from_pretrained(
-            model, num_labels=outputs, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
+        config = _config(model, outputs)
+        packed: dict[str, Any] = {}
+        if quantize:
+            packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
+        loaded, info = auto_class(kind, config).from_pretrained(
+            model, config=config, **packed, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
             trust_remote_code=False,
         )  # fmt: skip
     names = dict(loaded.named_parameters())
@@ -111,23 +132,27 @@ def load(model: str, outputs: int, dtype: torch.dtype = torch.float32, device: s
     new |= {key[0] for key in info["mismatched_keys"]}
     head = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
     _refuse_new_backbone(model, new)
-    base = BaseModel(loaded.to(device), frozenset(new), head, getattr(loaded.config, "initializer_range", 0.02))
+    if kind == "generation" and new:
+        raise AutorankError(
+            f"Model {model!r} lacks weights that a model needs to write texts ({min(new)}). Give a language model with "
+            "its output layer, not a backbone alone."
+        )
+    placed = loaded if quantize else loaded.to(device)
+    base = BaseModel(placed, frozenset(new), head, getattr(loaded.config, "initializer_range", 0.02))
     base.reset(seed=0)
     return base
 
 
-def meta_model(model: str, outputs: int = 2) -> nn.Module:
+def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn.Module:
     """The model's structure on the meta device: shapes without weights.
 
     Raises:
         AutorankError: as `load`.
     """
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
     with hub_access("model", model):
-        config = AutoConfig.from_pretrained(model, num_labels=outputs, trust_remote_code=False)
+        config = _config(model, outputs)
         with torch.device("meta"):
-            built: nn.Module = AutoModelForSequenceClassification.from_config(config)
+            built: nn.Module = auto_class(kind, config).from_config(config)
     return built
 
 
@@ -138,14 +163,70 @@ def owner(name: str) -> str:
     return ".".join(path[: known[0] + 1] if known else path)
 
 
+def headless(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """Name -> parameter, of all that are in no head whatever the checkpoint, and of those that may be in none.
+
+    A pooler, or part of a classifier under another name than `HEADS`, is in the head if the checkpoint lacks it.
+
+    Args:
+        model: on any device, the meta device too.
+    """
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    most = {name: p for name, p in model.named_parameters() if name.split(".")[0] not in HEADS}
+    fewest = {name: p for name, p in most.items() if name.startswith(prefix) and "pooler" not in name.split(".")}
+    return fewest, most
+
+
+def _config(model: str, outputs: int) -> PreTrainedConfig:
+    """The model's config, for a head of `outputs` outputs."""
+    from transformers import AutoConfig
+
+    head = {"num_labels": outputs} if outputs else {}
+    config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False, **head)
+    return config
+
+
+def auto_class(kind: str, config: PreTrainedConfig) -> Any:
+    """transformers' class that loads a model with the head for a kind of task.
+
+    Raises:
+        AutorankError: there is none for models of this type.
+    """
+    import transformers
+
+    if kind == "generation":
+        name, able = "AutoModelForCausalLM", "LLaMA, Qwen, GPT-2"
+        if getattr(config, "is_encoder_decoder", False):
+            name, able = "AutoModelForSeq2SeqLM", "BART, T5"
+    elif kind == "span":
+        name, able = "AutoModelForQuestionAnswering", "BERT, RoBERTa, DeBERTa, ELECTRA, ModernBERT"
+    else:
+        name, able = "AutoModelForSequenceClassification", "BERT, RoBERTa, DeBERTa, ModernBERT, LLaMA, Qwen, BART, T5"
+    found = getattr(transformers, name)
+    if name == "AutoModelForCausalLM" and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
+        raise AutorankError(
+            f"The model is an encoder ({config.model_type!r}): each token sees those after it, so it cannot write. "
+            f"Give another --model: {able}, BART, T5 or others."
+        )
+    if type(config) not in found._model_mapping:
+        raise AutorankError(
+            f"The model is of type {config.model_type!r}, and transformers has no {name} of that type, which a "
+            f"{kind} task needs. Give another --model: {able} or others."
+        )
+    return found
+
+
 def _refuse_new_backbone(model: str, new: set[str]) -> None:
     """A checkpoint that lacks whole layers is another architecture's, and training on noise must not pass unseen."""
     missing = sorted(name for name in new if any(part.isdigit() for part in name.split(".")))
-    if missing:
-        raise AutorankError(
-            f"Model {model!r} lacks weights of its own layers ({len(missing)}, among them {missing[0]}). "
-            "Its config.json and its weights do not belong together; give a complete model."
-        )
+    if not missing:
+        return
+    remedy = "Its config.json and its weights do not belong together; give a complete model."
+    if all(".decoder." in f".{name}" for name in missing):
+        remedy = "It is an encoder alone, and this architecture classifies texts with encoder and decoder; give both."
+    raise AutorankError(
+        f"Model {model!r} lacks weights of its own layers ({len(missing)}, among them {missing[0]}). {remedy}"
+    )
 
 
 @contextlib.contextmanager

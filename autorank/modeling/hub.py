@@ -88,7 +88,8 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
     if "backend tokenizer" in text:
         return AutorankError(
             f"The tokenizer of {what} cannot be read: there is no tokenizer.json, and no other form that the "
-            "installed packages can convert (DeBERTa-v3's needs `pip install sentencepiece`)."
+            "installed packages can convert (DeBERTa-v3's needs `pip install sentencepiece`; a model that is not "
+            "for texts has none)."
         )
     if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
         return AutorankError(

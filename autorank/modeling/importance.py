@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from autorank.modeling import recompute
 from autorank.modeling.low_rank import LowRankUpdate
 
 TILE = 1 << 18  # entries of ΔW at a time on a CPU, where they should stay in the cache
@@ -62,7 +63,7 @@ class Importance:
             handle.remove()
 
     def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        if self.watching and output.requires_grad:
+        if self.watching and output.requires_grad and not recompute.again():
             self._open[i] += 1
             output.register_hook(partial(self._backward, i, inputs[0].detach()))
 

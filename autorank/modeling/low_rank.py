@@ -11,11 +11,11 @@
      │           B              IncreLoRA, AdaLoRA: A, e, B. SoRA: e is a gate.
      │       s·(u)              VeRA: A, B shared and frozen, e and u trained. Tied-LoRA: all trained.
      └─────+─────┘              PRILoRA, SparseAdapter: zeros in A, or in A and B.
-           │
-           y: out
+           │                    DoRA: m, the norms that the rows of W0 + ΔW are given (modeling/dora.py).
+           y: out               PiSSA: A0, B0, the frozen start of A and B: s · (B A - B0 A0).
 
 Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
-share that factor. The base layer is only called, never read, so quantised layers work.
+share that factor. In training the base layer is only called, never read, so quantised layers work.
 
 A component is one row of A, one entry of e and one column of B. An update may hold more than counts: IncreLoRA's
 reserves, triplets that AdaLoRA has masked but may bring back, entries of A that grow again after PRILoRA has pruned
@@ -30,6 +30,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autorank.modeling import dora
+
 
 class LowRankUpdate(nn.Module):
     """The factors of s · diag(u) · B · diag(e) · A. A factor is trained exactly when it requires a gradient.
@@ -42,21 +44,31 @@ class LowRankUpdate(nn.Module):
         u: out, or None.
         active: held, bool: the components that count. None: all.
         mask: held x in, 1 where an entry of A counts, else 0. None: all do.
+        m: out, or None: the norm that each row of the base's weight with the update has.
+        start: A0 and B0, of the shapes of A and B, or None; s · B0 A0 is subtracted. It is frozen and a function of the
+            base, so that neither rank nor counts know of it. All components count, and there is no e and u then.
     """
 
     A: nn.Parameter
     B: nn.Parameter
     e: nn.Parameter | None
     u: nn.Parameter | None
+    m: nn.Parameter | None
+    A0: nn.Parameter | None
+    B0: nn.Parameter | None
     active: Tensor | None
     mask: Tensor | None
 
     def __init__(
         self, A: nn.Parameter, B: nn.Parameter, scale: float, e: nn.Parameter | None = None,
         u: nn.Parameter | None = None, active: Tensor | None = None, mask: Tensor | None = None,
+        m: nn.Parameter | None = None, start: tuple[nn.Parameter, nn.Parameter] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.A, self.B, self.e, self.u = A, B, e, u
+        if start and not (e is u is active is mask is None):
+            raise ValueError("an update with a start has no e, u, active or mask")
+        self.A, self.B, self.e, self.u, self.m = A, B, e, u, m
+        self.A0, self.B0 = start or (None, None)
         self.scale = scale
         self.register_buffer("active", active, persistent=False)
         self.register_buffer("mask", mask, persistent=False)
@@ -94,18 +106,34 @@ class LowRankUpdate(nn.Module):
         return self._add(x, y)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        A, B = self.A if self.training or self.mask is None else self.A * self.mask, self.B
-        e: Tensor | None = self.e
-        if self.active is not None and not self.training:
-            # zeros, for to leave components out would wait until the GPU says how many there are
-            e = self.active.to(A.dtype) * (1 if e is None else e)
-        # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
-        down = F.linear(x, A if e is None else A * e[:, None])
+        A, B = self.used()
+        down = F.linear(x, A)
         if self.u is not None:
             return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=self.scale)
         # One call that scales and adds inside the matrix product: no tokens x out tensor besides the result.
         flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=self.scale)
         return flat.view(y.shape)
+
+    def used(self) -> tuple[Tensor, Tensor]:
+        """diag(e) · A and B as a forward pass has them: what does not count is there in training alone."""
+        A, B = self.A if self.training or self.mask is None else self.A * self.mask, self.B
+        e: Tensor | None = self.e
+        if self.active is not None and not self.training:
+            # zeros, for to leave components out would wait until the GPU says how many there are
+            e = self.active.to(A.dtype) * (1 if e is None else e)
+        if self.A0 is not None:
+            return self._less_start(A, B)
+        # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
+        return A if e is None else A * e[:, None], B
+
+    def _less_start(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of B A - B0 A0, of twice the rank.
+
+        As (B - B0) A + B0 (A - A0): zero at the start, whatever the precision, and what has been learnt is not lost
+        beside the large B0 A0 when the factors are rounded to 16 bits.
+        """
+        assert self.A0 is not None and self.B0 is not None
+        return torch.cat([A, A - self.A0]), torch.cat([B - self.B0, self.B0], dim=1)
 
     def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """A, B and e of what counts."""
@@ -115,12 +143,21 @@ class LowRankUpdate(nn.Module):
         return A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
 
     def output(self, x: Tensor) -> Tensor:
-        """The update alone, ΔW x. x: ... x in -> ... x out."""
+        """The update alone, ΔW x; as `delta_weight`. x: ... x in -> ... x out."""
+        self._refuse_norms()
         down, up = self.folded()
         return F.linear(F.linear(x.to(down.dtype), down) * self.scale, up)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """A (rank x in) and diag(u) · B · diag(e) (out x rank): with the scale, the same update as two matrices."""
+        """Two matrices that with the scale are the same update, but for m: A and diag(u) · B · diag(e).
+
+        rank x in, out x rank; twice the rank where there is a start, which is part of them.
+        """
+        down, up = self.own()
+        return (down, up) if self.A0 is None else self._less_start(down, up)
+
+    def own(self) -> tuple[Tensor, Tensor]:
+        """A (rank x in) and diag(u) · B · diag(e) (out x rank), whatever the start."""
         down, up, e = self.counting()
         if e is not None:
             up = up * e
@@ -129,9 +166,18 @@ class LowRankUpdate(nn.Module):
         return down, up
 
     def delta_weight(self) -> Tensor:
-        """ΔW, out x in."""
+        """ΔW, out x in. With a factor m it depends on the base layer: `AdaptedLinear.delta_weight` has it.
+
+        Raises:
+            ValueError: there is a factor m.
+        """
+        self._refuse_norms()
         down, up = self.folded()
         return self.scale * up @ down
+
+    def _refuse_norms(self) -> None:
+        if self.m is not None:
+            raise ValueError("this update has a factor m, so ΔW depends on the base layer; ask the AdaptedLinear")
 
     @torch.no_grad()
     def keep(self, components: Tensor) -> None:
@@ -161,6 +207,8 @@ class LowRankUpdate(nn.Module):
             self.mask = torch.cat([self.mask, self.mask.new_ones(A.shape)])
 
     def _replace(self, factor: str, values: Tensor) -> None:
+        if self.A0 is not None:
+            raise ValueError("this update has a start, so its components are given")
         parameter = getattr(self, factor)
         parameter.data = values.contiguous()
         parameter.grad = None  # of the old shape
@@ -171,20 +219,30 @@ class AdaptedLinear(nn.Module):
 
     base: nn.Module
     update: LowRankUpdate
+    squares: Tensor | None  # of the norms of W0's rows; only where the update has a factor m
 
     def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = base
         self.update = update
         self.dropout = dropout
+        if update.m is None:
+            self.squares = None  # plain, for a buffer takes longer to look up
+        else:
+            self.register_buffer("squares", dora.squares(base).to(update.m), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: ... x in -> ... x out."""
         y: Tensor = self.base(x)
-        if self.dropout and self.training and self.update.held:
-            x = F.dropout(x, self.dropout)
-        out: Tensor = self.update(x, y)
+        dropped = F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
+        if self.squares is not None:
+            return dora.forward(self, x, dropped, y)
+        out: Tensor = self.update(dropped, y)
         return out
+
+    def delta_weight(self) -> Tensor:
+        """ΔW, out x in: what the whole layer's weight has more than the base's."""
+        return self.update.delta_weight() if self.squares is None else dora.delta_weight(self)
 
     # Some architectures look at their layers' weights, for a dtype for example.
     @property

@@ -130,11 +130,11 @@ class Journal:
         return self._storage.get_study_name_from_id(self._study)
 
     @property
-    def wanted(self) -> dict[str, int]:
-        """What was asked for at last (`trials`, `confirm`): for one who goes on without saying."""
+    def wanted(self) -> dict[str, Any]:
+        """What was asked for at last (`trials`, `confirm`, perhaps `storage`): for one who goes on without saying."""
         return self._wanted
 
-    def want(self, **wanted: int) -> None:
+    def want(self, **wanted: Any) -> None:
         """Stores what is asked for."""
         if wanted != self._wanted:
             self._storage.set_study_user_attr(self._study, "wanted", wanted)

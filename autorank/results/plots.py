@@ -9,6 +9,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.results.archive import Snapshot
 from autorank.results.front import Point, Progress, candidates
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, QUIET, LINE, KNEE, CONTROL = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
+HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
 NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
 
@@ -47,6 +49,25 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float])
     axes.set_ylabel("score")
     if everything:
         axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
+    """Fronts of several searches as stairs.
+
+    Raises:
+        AutorankError: there are more than can be told apart.
+    """
+    if len(fronts) > len(HUES):
+        raise AutorankError(f"{len(fronts)} fronts in one picture cannot be told apart; name {len(HUES)} at the most.")
+    figure, axes = _axes("Fronts")
+    axes.set_xscale("log")
+    right = max(_log_safe(p.adapter_params) for points in fronts.values() for p in points)
+    for color, (name, points) in zip(HUES, fronts.items(), strict=False):
+        _stair(axes, points, right, color, name)
+    _params_axis(axes, [p.adapter_params for points in fronts.values() for p in points])
+    axes.set_ylabel("score")
+    axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 

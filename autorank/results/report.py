@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 def settings(config: Mapping[str, Any]) -> str:
     """`threshold 0.9, lr 0.0005`: the learning rate is in every space, so it gets its usual short name."""
     names = {"learning_rate": "lr"}
-    return ", ".join(f"{names.get(key, key)} {_value(value)}" for key, value in config.items())
+    return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in config.items())
 
 
 def front_table(points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None) -> Table:
@@ -164,8 +164,8 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "seconds": point.seconds,
             "memory": point.memory,
             "knee": point.knee,
-            "metrics": _plain(point.metrics),
-            "config": _plain(point.config),
+            "metrics": plain(point.metrics),
+            "config": plain(point.config),
         }
         | ({"gain": gain(point, snapshot.control)} if snapshot.control else {})
         | ({"confirmed": asdict(found)} if (found := confirmed.get((point.trial, point.step))) else {})
@@ -217,21 +217,23 @@ def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
 
 
-def _value(value: Any) -> str:
+def setting(value: Any) -> str:
+    """A setting's value in few letters."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
-        return ",".join(_value(item) for item in value)
+        return ",".join(setting(item) for item in value)
     return str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers that are not finite become None, what JSON does not know its text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 

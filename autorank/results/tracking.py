@@ -21,6 +21,7 @@ from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 from autorank.results.front import History
 from autorank.results.mlflow_run import Run, metrics_at, ms
+from autorank.results.page import report
 from autorank.results.plots import front_figure, hypervolume_figure
 from autorank.results.records import TrialRecord
 from autorank.results.report import front_columns, front_csv, front_json
@@ -47,13 +48,17 @@ def default_uri(runs_dir: Path) -> str:
 
 
 class Projection:
-    """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`: its journal's)."""
+    """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`: its journal's; `runs`: the
+    folder of runs)."""
 
-    def __init__(self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float]) -> None:
+    def __init__(
+        self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None
+    ) -> None:
         self.uri = checked(uri)
         self.spec = spec
         self._search_id = search_id
         self._reference = reference
+        self._folder = runs
         self._client: MlflowClient | None
         self._forget()
         self._figures_at = -math.inf
@@ -203,6 +208,9 @@ class Projection:
             growth = hypervolume_figure(self._history.steps, self._reference)
             client.log_figure(self._parent.id, growth, "hypervolume.png")
             self._figures_at = time.monotonic()
+        if final:
+            page = report(snapshot, self.spec, self._reference, self._folder)
+            client.log_text(self._parent.id, page, "report.html")
 
 
 def shown(uri: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from autorank.results.journal import Journal
+from autorank.search.files import remove
 from autorank.search.searcher import plain
 from autorank.search.source import Death, TrialSource
 
@@ -79,7 +79,7 @@ class ConfirmSearcher(TrialSource):
             logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, outcome["failed"])
         try:
             self._journal.confirm(*what, outcome)
-            shutil.rmtree(self._folder / "trials" / "-".join(map(str, what)), ignore_errors=True)
+            remove(self._folder / "trials" / "-".join(map(str, what)))
         except Exception as problem:
             self.problem = problem
 

@@ -18,8 +18,9 @@ from autorank.results.front import Point
 from autorank.results.records import TrialRecord, best
 from autorank.results.report import count, duration, front_summary, front_table, settings
 from autorank.search import resources
+from autorank.search.budget import TRIALS, Budget
 from autorank.search.estimate import estimate
-from autorank.search.run import TRIALS, Budget, Outcome
+from autorank.search.run import Outcome
 from autorank.search.searcher import ended
 from autorank.search.sizes import Sizes
 from autorank.search.watch import Progress
@@ -149,6 +150,7 @@ def finish(
             f"autorank export {name} --knee --to {name}-adapter{runs}   "
             f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}",
             f"autorank front {name} --format json{runs}",
+            f"autorank report {name}{runs}",
             f"autorank ui{places}",
         ]
         console.print("\nNext:\n  " + "\n  ".join(lines), markup=False, soft_wrap=True)

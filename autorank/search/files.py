@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from pathlib import Path
 
+from autorank import durable
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 
@@ -20,8 +22,8 @@ def run_folder(runs: Path, name: str) -> Path:
     """
     if re.match(r"[a-z0-9]+:/", str(runs)):
         raise AutorankError(
-            f"--runs {runs} is no folder. A journal is appended to line by line, which object storage cannot do; give "
-            "a folder, on storage that all nodes share if there are several."
+            f"--runs {runs} is no folder. A journal is appended to line by line, which object storage cannot do: give "
+            f"a folder of this machine, and the address for what trials write, --storage {runs}."
         )
     folder = (Path(runs) / name).resolve()
     if folder.parent != Path(runs).resolve() or not name.strip("."):
@@ -42,11 +44,50 @@ def checkpoint_path(folder: Path, trial: int | str) -> Path:
     return folder / "trials" / str(trial) / CHECKPOINT
 
 
+def stored(address: str, search_id: str) -> Path:
+    """The part of object storage that is a search's: a `UPath`, used like a folder.
+
+    Args:
+        address: s3://BUCKET/PATH, gs://..., or any other that fsspec knows.
+
+    Raises:
+        AutorankError: it is none, or the package that reads it is missing.
+    """
+    from upath import UPath
+
+    if not re.match(r"[a-z0-9]+:/", address):
+        raise AutorankError(f"--storage {address!r} is no address; write s3://BUCKET/PATH, gs://... or another.")
+    try:
+        place = UPath(address) / search_id
+        _ = place.fs
+    except (ImportError, ValueError) as error:
+        raise AutorankError(f"--storage {address!r} cannot be used: {error}.") from error
+    return place  # type: ignore[return-value]
+
+
+def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
+    """Copy adapters of the front from object storage to the search's folder."""
+    for point in (*snapshot.points, *snapshot.control):
+        file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
+        if not file.exists() and there.exists():
+            with durable.writing(file) as partial:
+                partial.write_bytes(there.read_bytes())
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and all in it, if it is there and can be deleted."""
+    if isinstance(folder, Path):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            folder.rmdir(recursive=True)
+
+
 def sweep(folder: Path, snapshot: Snapshot) -> None:
     """Delete adapters that are on no front and checkpoints of trials that have ended, but for what a running trial has
     written and not yet told."""
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
-    for file in folder.glob("trials/*/*"):
+    for file in list(folder.glob("trials/*/*")):
         number = file.parent.name
         if not number.isdigit() or int(number) >= len(snapshot.trials):
             continue  # not ours
@@ -57,5 +98,5 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
         # a worker that is just being ended may still write there, and network storage has its ways: next time, then
         with contextlib.suppress(OSError):
             file.unlink()
-            if not running and not any(file.parent.iterdir()):
+            if not running and file.parent.is_dir() and not any(file.parent.iterdir()):
                 file.parent.rmdir()

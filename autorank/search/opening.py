@@ -12,20 +12,19 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError
 from autorank.method import find
 from autorank.results.journal import JOURNAL, Journal
-from autorank.search.space import Space, load
+from autorank.search.space import CONTROL, Source, Space, load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
-
-CONTROL = "lora"
 
 
 def make_spec(
     spaces: Mapping[str, Space], task: TaskSpec, model: str | None = None, training: TrainingSpec | None = None,
-    name: str | None = None, control: bool = True, **values: Any,
+    name: str | None = None, control: bool = True, beside: Source = None, **values: Any,
 ) -> SearchSpec:  # fmt: skip
     """The search of `spaces` (method -> its space) on `task`.
 
     Args:
         control: add plain LoRA, tuned in its own space, where it is not among the methods.
+        beside: the control's space, in place of its own.
         values: other fields of `SearchSpec`.
 
     Raises:
@@ -33,11 +32,13 @@ def make_spec(
     """
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
     entries = [_entry(method, space) for method, space in spaces.items()]
-    beside = _entry(CONTROL, load(CONTROL, overrides=_common(spaces))) if control and CONTROL not in spaces else None
+    plain = None
+    if control and CONTROL not in spaces:
+        plain = _entry(CONTROL, load(CONTROL, beside, _common(spaces) if beside is None else ()))
     try:
         return SearchSpec(
             name=name, task=task, model=model, training=training or TrainingSpec(), methods=tuple(entries),
-            control=beside, **values,
+            control=plain, **values,
         )  # fmt: skip
     except ValidationError as error:
         raise explain(error, "The search") from None
@@ -48,8 +49,9 @@ def _entry(method: str, space: Space) -> MethodSpec:
 
 
 def _common(spaces: Mapping[str, Space]) -> list[str]:
-    """What the control shares with the methods: the layers that are adapted, if all of them name the same."""
-    named = {space.fixed.get("targets") for space in spaces.values()}
+    """What the control shares with the methods: the layers that are adapted, if all that name any name the same."""
+    aiming = [space for method, space in spaces.items() if "targets" in find(method).Config.model_fields]
+    named = {space.fixed.get("targets") for space in aiming}
     (only,) = named if len(named) == 1 else (None,)
     return [] if only is None else [f"targets={only}"]
 

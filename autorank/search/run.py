@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +24,10 @@ from autorank.results.journal import Journal
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection, checked
 from autorank.search import cluster, resources, storage
+from autorank.search.budget import Budget
 from autorank.search.confirm import FOLDER as CONFIRMING
 from autorank.search.confirm import ConfirmSearcher, pending
-from autorank.search.files import sweep
+from autorank.search.files import collect, stored, sweep
 from autorank.search.opening import open_journal
 from autorank.search.scheduler import Scheduler
 from autorank.search.searcher import LENGTH, NO_SPACE, JournalSearcher, ended
@@ -39,51 +40,7 @@ from autorank.tasks.task import TaskData
 
 logger = logging.getLogger(__name__)
 
-TRIALS = 20  # of a search that was never told how many
 SCRATCH = ".tune"  # Tune's own files, in the search's folder; gone at the end
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a search may use.
-
-    Attributes:
-        trials: how many shall have ended in total, those of earlier sessions included; by default as many as were
-            asked for at last, or TRIALS. With `more`, so many more than that, unless that was not reached yet.
-        seconds: from now; then no trial starts, and those running stop at their next evaluation.
-        concurrency: trials at once; by default as `resources.share` does.
-        gpus_per_trial: may be a fraction; by default 1 for each worker where there are GPUs.
-        workers: of each trial; with several, a trial is a Ray Train TorchTrainer.
-        retries: of a trial whose process died.
-        confirm: fresh seeds with which the front's points are trained again when the trials have ended; by default
-            as asked for at last.
-        address: of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
-    """
-
-    trials: int | None = None
-    more: bool = False
-    seconds: float | None = None
-    concurrency: int | None = None
-    gpus_per_trial: float | None = None
-    workers: int = 1
-    retries: int = 3
-    confirm: int | None = None
-    address: str | None = None
-
-    def wanted(self, before: Mapping[str, int], ended: int) -> tuple[int, int]:
-        """Trials in all, and seeds to confirm with. `before`: what was asked for at last, `ended`: trials so far."""
-        trials = before.get("trials", 0)
-        if self.trials is None:
-            trials = trials or TRIALS
-        elif not self.more:
-            trials = self.trials
-        elif ended >= trials:
-            trials += self.trials
-        return trials, before.get("confirm", 0) if self.confirm is None else self.confirm
-
-    def share(self, available: Mapping[str, float]) -> resources.Resources:
-        """What each trial gets of what there is. Raises AutorankError if that does not suffice."""
-        return resources.share(available, self.concurrency, self.gpus_per_trial, self.workers)
 
 
 Ending = Literal["trials", "exhausted", "time budget", "interrupted"]
@@ -157,35 +114,48 @@ def conduct(
         data: of the search's task, tokenised: the nodes of a cluster get them from here.
     """
     folder, done = journal.folder, len(ended(journal.trials()))
+    address = budget.storage or journal.wanted.get("storage")
+    written = stored(address, journal.search_id) if address else folder
     if journal.cut:
         warn(f"The journal's last line was cut off in writing ({journal.cut} bytes); it was read up to there.")
     trials, confirm = budget.wanted(journal.wanted, done)
     listeners: list[Progress] = [] if progress is None else [progress]
     tracker = None
     if tracking_uri is not None:
-        tracker = Tracker(Projection(tracking_uri, journal.spec, journal.search_id, journal.reference), warn)
+        there = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, folder.parent)
+        tracker = Tracker(there, warn)
         listeners.append(tracker.update)
+
+    def tidy() -> None:
+        snapshot = journal.snapshot()
+        if written is not folder:
+            collect(folder, written, snapshot)
+            sweep(written, snapshot)
+        sweep(folder, snapshot)
+
+    def look() -> None:
+        snapshot = journal.snapshot()
+        for listener in listeners:
+            listener(snapshot)
+
     ending: Ending = "trials"
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
             with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
                 each = budget.share(ray.cluster_resources())
-                if joined := budget.address is not None or "RAY_ADDRESS" in os.environ:
-                    storage.check(folder)
-                journal.want(trials=trials, confirm=confirm)
-                sweep(folder, journal.snapshot())
+                if joined := budget.address is not None or "RAY_ADDRESS" in os.environ or written is not folder:
+                    storage.check(written)
+                journal.want(trials=trials, confirm=confirm, **({"storage": address} if address else {}))
+                tidy()
                 deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
                 length = LENGTH if data is None else run_length(journal.spec, data)[1]
-                main = JournalSearcher(
-                    journal, bounds, trials, deadline, budget.retries, length,
-                    on_evaluation=lambda: sweep(folder, journal.snapshot()),
-                )  # fmt: skip
-                again = ConfirmSearcher(journal, confirm, folder / CONFIRMING, deadline, budget.retries)
-                for searcher, place in ((main, folder), (again, folder / CONFIRMING)):
+                main = JournalSearcher(journal, bounds, trials, deadline, budget.retries, length, on_evaluation=tidy)
+                again = ConfirmSearcher(journal, confirm, written / CONFIRMING, deadline, budget.retries)
+                for searcher, place in ((main, written), (again, written / CONFIRMING)):
                     lent = lend(journal.spec, searcher is again) if joined and data else None
                     work = bind(trainable, folder=place, lent=lent)
                     if searcher.wanted() and not interrupt.requested:
-                        _fit(searcher, Watch(journal, searcher, interrupt, listeners), work, each, folder)
+                        fit(searcher, Watch(searcher, interrupt, look), work, each, folder)
                 if interrupt.requested:
                     ending = "interrupted"
                 elif main.out_of_time and (main.wanted() or again.wanted()):
@@ -196,22 +166,23 @@ def conduct(
         ending = "interrupted"
     finally:
         with contextlib.suppress(OSError):  # a full disk
-            sweep(folder, journal.snapshot())
-        snapshot = journal.snapshot()
-        for listener in listeners:
-            listener(snapshot)
+            tidy()
+        look()
         tracked = tracker is None or tracker.close()
-    return Outcome(snapshot, ending, tracked, len(pending(journal, confirm)))
+    return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))
 
 
 def lend(spec: SearchSpec, final: bool) -> Any:
-    """A task's data in the cluster's object store, for nodes that do not have them: what `WarmTrial.lent` takes."""
+    """A task's data in the cluster's object store, and a base model that is a folder, for nodes that do not have them:
+    what `WarmTrial.lent` takes."""
     task = spec.task.model_copy(update={"final": final})
     name = model_name(task, spec.model)
-    return ray.put((task, name, tasks.load(task, name)))
+    folder = Path(name)
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    return ray.put((task, name, tasks.load(task, name), files))
 
 
-def _fit(
+def fit(
     searcher: TrialSource, watch: Watch, trainable: type[WarmTrial], each: resources.Resources,
     folder: Path,
 ) -> None:  # fmt: skip

@@ -209,6 +209,9 @@ class JournalSearcher(TrialSource):
             raise AutorankError(f"All {len(trials)} trials failed, for the same reason: {reason}")
 
 
+ONE_BY_ONE = 2**20  # more micro-batches than a step has examples: where even the number found by trial was too few
+
+
 def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
     """The trials that are done with."""
     return [trial for trial in trials if trial.state != "running"]
@@ -218,8 +221,8 @@ def plain(spec: SearchSpec, trial: TrialRecord, **training: Any) -> dict[str, An
     """A trial's run as plain values, with `training` changed; None if its micro-batches cannot be halved as it asks."""
     train = spec.train(trial.method, trial.config)
     if trial.halved:
-        training["accumulate"] = 2 * train.training.accumulate
-        batch = train.training.batch_size
+        batch, parts = train.training.batch_size, train.training.accumulate
+        training["accumulate"] = batch or ONE_BY_ONE if parts == "auto" else 2 * parts
         if batch is not None and batch % training["accumulate"]:
             return None
     return train.model_copy(update={"training": train.training.model_copy(update=training)}).model_dump(mode="json")

@@ -35,7 +35,8 @@ class Sizes:
 
     @cached_property
     def _model(self) -> nn.Module:
-        return meta_model(model_name(self._task, self._name))
+        task = tasks.resolve(self._task)
+        return meta_model(self._name or task.model, task.outputs, task.kind)
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         found = find(method)

@@ -21,12 +21,16 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from autorank.errors import AutorankError
-from autorank.method import find
+from autorank.errors import AutorankError, unknown
+from autorank.method import find, names
 from autorank.search import ranges as r
 
 if TYPE_CHECKING:
     import optuna
+
+
+CONTROL = "lora"
+Source = Path | Mapping[str, Any] | None  # a file; what one would hold, for several methods by name; or their own
 
 
 @dataclass(frozen=True)
@@ -37,15 +41,18 @@ class Space:
     fixed: dict[str, Any]
 
 
-def load(method: str, file: Path | None = None, overrides: Iterable[str] = ()) -> Space:
+def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Space:
     """The space of a method: its own or `file`'s, with `overrides` (`key=value`, the value in YAML) fixed.
 
     Raises:
         AutorankError: an unknown method, a file that cannot be read, or a space that is not valid, with every
             mistake listed.
     """
-    where = f"The space of {method}" if file is None else f"The space in {file}"
-    entries = _parse(builtin(method) if file is None else _read(file), where)
+    where = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
+    if isinstance(file, Mapping):
+        entries = _checked(file, where)
+    else:
+        entries = _parse(builtin(method) if file is None else _read(file), where)
     settings, mistakes = _overrides(overrides)
     entries |= settings
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
@@ -62,20 +69,19 @@ def load(method: str, file: Path | None = None, overrides: Iterable[str] = ()) -
     return space
 
 
-def load_all(methods: Sequence[str], file: Path | None = None, overrides: Sequence[str] = ()) -> dict[str, Space]:
+def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[str] = ()) -> dict[str, Space]:
     """Method -> its space; an override goes to the methods that have the setting.
 
     Raises:
-        AutorankError: as `load`; a file for several methods; an override that none of them knows.
+        AutorankError: as `load` and `by_method`; an override that none of them knows.
     """
     if len(methods) == 1:
-        return {methods[0]: load(methods[0], file, overrides)}
+        return {methods[0]: load(methods[0], by_method(methods, file).get(methods[0]), overrides)}
     if not methods:
         raise AutorankError("--method names no method; `autorank methods` lists them.")
     if twice := [method for method in methods if methods.count(method) > 1]:
         raise AutorankError(f"--method names {twice[0]!r} twice.")
-    if file is not None:
-        raise AutorankError(f"--space {file} is one method's, but there are {len(methods)}: {', '.join(methods)}.")
+    given = by_method(methods, file)
     own: dict[str, list[str]] = {method: [] for method in methods}
     for text in overrides:
         name = text.partition("=")[0].strip()
@@ -84,7 +90,26 @@ def load_all(methods: Sequence[str], file: Path | None = None, overrides: Sequen
             raise AutorankError(f"--set {text}: none of {', '.join(methods)} has a setting {name!r}.")
         for method in having:
             own[method].append(text)
-    return {method: load(method, None, own[method]) for method in methods}
+    return {method: load(method, given.get(method), own[method]) for method in methods}
+
+
+def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
+    """Method -> what `source` has for it; the control may be among them.
+
+    Raises:
+        AutorankError: one space for several methods, or one of a method that is not searched.
+    """
+    if source is None:
+        return {}
+    if isinstance(source, Mapping) and set(source) & set(names()):
+        for name in source:
+            if name not in (*methods, CONTROL):
+                raise unknown("method in the space", name, [*methods, CONTROL])
+        return dict(source)
+    if len(methods) > 1:
+        what = f"--space {source}" if isinstance(source, Path) else "The space"
+        raise AutorankError(f"{what} is one method's, but there are {len(methods)}: {', '.join(methods)}.")
+    return {method: source for method in methods}
 
 
 def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
@@ -200,9 +225,13 @@ def _parse(text: str, where: str) -> dict[str, Any]:
         entries = yaml.load(text, Yaml)
     except yaml.YAMLError as error:
         raise AutorankError(f"{where} is not YAML: {error}") from error
-    if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries):
+    return _checked(entries, where)
+
+
+def _checked(entries: Any, where: str) -> dict[str, Any]:
+    if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
         raise AutorankError(f"{where} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
-    return entries
+    return dict(entries)
 
 
 class Yaml(yaml.SafeLoader):

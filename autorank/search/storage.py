@@ -1,9 +1,8 @@
-"""Whether all nodes of a cluster see a search's folder: checked before the first trial writes an adapter there."""
+"""Whether all nodes of a cluster see a search's folder or its object storage: checked before a trial writes there."""
 
 from __future__ import annotations
 
 import secrets
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autorank.errors import AutorankError
+from autorank.search.files import remove
 
 TIMEOUT = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
 LAG = 10.0  # seconds in which a file has to show up on another node
@@ -20,7 +20,7 @@ QUESTION = "question"
 
 
 def check(folder: Path) -> None:
-    """Have each node on which trials can run read a file in `folder`, and write one that is read here.
+    """Have each node on which trials can run read a file in `folder` (a `UPath` too), and write one that is read here.
 
     Leaves nothing behind. Nodes that join later are not asked.
 
@@ -29,7 +29,7 @@ def check(folder: Path) -> None:
     """
     token = secrets.token_hex(16)
     place = folder.absolute() / f".storage-{token[:8]}"
-    place.mkdir()
+    place.mkdir(parents=True)
     try:
         (place / QUESTION).write_text(token)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
@@ -40,12 +40,13 @@ def check(folder: Path) -> None:
             ray.cancel(ref, force=True)
         problems += [f"{_name(asked[ref])} {why}" for ref in done if (why := _problem(ref, asked[ref], place, token))]
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove(place)
     if problems:
         raise AutorankError(
             f"Not all nodes of the cluster share {folder.absolute()}:\n"
             + "\n".join(f"  {line}" for line in sorted(problems))
-            + "\nTrials write their adapters there. Give --runs DIR, a folder on storage that all nodes share."
+            + "\nTrials write their adapters there. Give --runs DIR, a folder on storage that all nodes share, or "
+            "--storage s3://..., object storage that they all reach."
         )
 
 
@@ -80,7 +81,7 @@ def _problem(ref: Any, node: dict[str, Any], place: Path, token: str) -> str | N
         return "does not see the folder"
     except OSError as error:
         cause = getattr(error, "cause", error)  # Ray wraps what a task raised
-        return f"cannot read and write there ({cause.strerror})"
+        return f"cannot read and write there ({getattr(cause, 'strerror', None) or cause})"
     except RayError as error:
         return f"failed: {str(error).strip().splitlines()[-1]}"
     try:

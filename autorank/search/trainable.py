@@ -94,7 +94,7 @@ class WarmTrial(MethodTrainable):
         number      names its folder
         train       its `TrainSpec`, as plain values
         recorded    the step of the last evaluation that the journal has
-        until       only where a point of the front is confirmed: the step to train to; then no adapter is kept
+        until       only where no adapter is kept: the step to train to, None: to the end
 
     Each evaluation's adapter and then a checkpoint go to `folder` before the evaluation is told. A trial that has a
     checkpoint goes on from it, and first tells the evaluations that never reached the journal.
@@ -104,7 +104,7 @@ class WarmTrial(MethodTrainable):
     """
 
     folder: ClassVar[Path]
-    lent: ClassVar[Any] = None  # reference to (task, model, its data), on a node that may not have them
+    lent: ClassVar[Any] = None  # reference to what `Workshop.keep` takes, on a node that may not have them
 
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
@@ -149,7 +149,7 @@ class WarmTrial(MethodTrainable):
                 self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
             checkpoint.save(file, self.run, self._made)
         evaluation = self._untold.popleft()
-        finished = evaluation.step == self.asked.get("until", self.run.total_steps)
+        finished = evaluation.step == (self.asked.get("until") or self.run.total_steps)
         return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:

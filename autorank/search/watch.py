@@ -1,11 +1,11 @@
-"""What looks on while Tune's loop runs: hands the records on, ends the loop on Ctrl-C or a problem."""
+"""What looks on while Tune's loop runs: lets others know, ends the loop on Ctrl-C or a problem."""
 
 from __future__ import annotations
 
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -13,7 +13,6 @@ import ray
 from ray import tune
 
 from autorank.results.archive import Snapshot
-from autorank.results.journal import Journal
 from autorank.search.source import TrialSource
 
 REFRESH = 0.5  # seconds between looks
@@ -26,19 +25,14 @@ class Stopped(Exception):
 
 
 class Watch(tune.Callback):
-    """Called in Tune's loop: hands the records on, ends the loop on Ctrl-C or a problem of the searcher."""
+    """Called in Tune's loop: ends it on Ctrl-C or a problem of the searcher; calls `look` twice a second."""
 
     def __init__(
-        self,
-        journal: Journal,
-        searcher: TrialSource,
-        interrupt: Interrupt,
-        listeners: Sequence[Progress],
+        self, searcher: TrialSource, interrupt: Interrupt, look: Callable[[], object] = lambda: None
     ) -> None:
         self.stopped = False
-        self._journal, self._searcher, self._interrupt = journal, searcher, interrupt
-        self._listeners = listeners
-        self._shown = 0.0
+        self._searcher, self._interrupt, self._look = searcher, interrupt, look
+        self._looked = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._interrupt.requested or self._searcher.problem:
@@ -47,11 +41,9 @@ class Watch(tune.Callback):
                 if actor := trial.temporary_state.ray_actor:
                     ray.kill(actor)  # else Tune waits for it to end its epoch
             raise Stopped
-        if time.monotonic() - self._shown >= REFRESH and self._listeners:
-            snapshot = self._journal.snapshot()
-            for listener in self._listeners:
-                listener(snapshot)
-            self._shown = time.monotonic()
+        if time.monotonic() - self._looked >= REFRESH:
+            self._look()
+            self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see TrialSource

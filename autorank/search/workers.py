@@ -199,7 +199,7 @@ def work(config: dict[str, Any]) -> None:
     run = TrainingRun(TrainSpec.model_validate(config["train"]), workshop)
 
     def hand_in(evaluation: Evaluation) -> None:
-        queue.put({"evaluation": evaluation, "finished": evaluation.step == config.get("until", run.total_steps)})
+        queue.put({"evaluation": evaluation, "finished": evaluation.step == (config.get("until") or run.total_steps)})
 
     made = checkpoint.load(checkpoint_path(folder, number), run)
     for evaluation in made if first else ():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from autorank.tasks.pairs import Pairs
 from autorank.tasks.task import Split
 
 if TYPE_CHECKING:
@@ -38,10 +40,12 @@ def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -
 
     Returns:
         input_ids, attention_mask and, where the model has them, token_type_ids: int64, `batch x seq`;
-        labels: int64 or float32, `batch`.
+        labels: int64 or float32, `batch`. Of pairs, see `Pairs.batch`.
     """
     import torch
 
+    if isinstance(split, Pairs):
+        return split.batch(indices, pad_id, multiple)
     starts = split.offsets[indices]
     lengths = split.offsets[np.asarray(indices) + 1] - starts
     width = -(-int(lengths.max()) // multiple) * multiple
@@ -56,6 +60,18 @@ def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -
         batch["token_type_ids"] = np.where(real, split.type_ids[where], 0).astype(np.int64)
     batch["labels"] = split.labels[indices]
     return {name: torch.from_numpy(values) for name, values in batch.items()}
+
+
+def token_mask(batch: Mapping[str, torch.Tensor], values: torch.Tensor) -> torch.Tensor:
+    """Which of a layer's `values`, batch x seq x ..., are of tokens rather than padding: 1 or 0, batch x seq.
+
+    An encoder-decoder's layers see prompts or completions; which, their number tells (see `EncodedPairs.batch`).
+    Where neither has that number, all are taken for tokens.
+    """
+    for name in ("attention_mask", "decoder_attention_mask"):
+        if name in batch and batch[name].shape == values.shape[:2]:
+            return batch[name]
+    return values.new_ones(values.shape[:2])
 
 
 def _cut(numbers: np.ndarray, size: int) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,17 +24,21 @@ SHOWN = 5  # row numbers and values that a message names
 class Examples:
     """A split before the tokenizer.
 
-    texts: one or two columns; labels: int64 (classification) or float32 (regression), `examples`.
+    texts: one or two columns; labels: int64 (classification; the stratum, for spans; which prompt, for
+    generation) or float32 (regression), `examples`; references: as `Split` has them, plain values.
     """
 
     texts: tuple[Sequence[str], ...]
     labels: np.ndarray
+    references: Sequence[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: np.ndarray) -> Examples:
-        return Examples(tuple([column[i] for i in indices] for column in self.texts), self.labels[indices])
+        texts = tuple([column[i] for i in indices] for column in self.texts)
+        references = None if self.references is None else [self.references[i] for i in indices]
+        return Examples(texts, self.labels[indices], references)
 
     @property
     def digest(self) -> str:
@@ -43,6 +48,8 @@ class Examples:
             found.update(np.fromiter(map(len, column), np.int64, len(column)).tobytes())
             found.update("".join(column).encode("utf-8", "surrogatepass"))
         found.update(f"{self.labels.dtype}".encode() + self.labels.tobytes())
+        if self.references is not None:
+            found.update(json.dumps(self.references).encode())
         return found.hexdigest()
 
 
@@ -53,11 +60,19 @@ def checked(task: Task, columns: Columns, where: str, train: bool = False) -> Ex
         AutorankError: there are no rows, a text is null, a label is missing, not finite or unknown, or, in
             the training split, all labels are the same.
     """
+    if task.kind == "generation":
+        from autorank.tasks import generation  # which needs this module
+
+        return generation.pairs(task, columns, where)
     labels = columns[task.label]
     if not len(labels):
         raise AutorankError(f"{where} has no rows. Give a file with at least two labelled rows.")
     for name in task.text:
         _check_text(columns[name], name, where)
+    if task.kind == "span":
+        from autorank.tasks import spans  # which needs this module
+
+        return spans.checked(task, columns, where)
     classify = task.kind == "classification"
     values = _class_numbers(task, labels, where) if classify else _numbers(labels, task.label, where)
     if train and len(np.unique(values)) < 2:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError, unknown
+from autorank.tasks import generation
 from autorank.tasks.examples import Examples, checked, own_task
+from autorank.tasks.strata import whole_prompts
 from autorank.tasks.task import Task
 
 ALIASES = {"validation": ("validation", "dev", "valid")}
@@ -32,7 +34,8 @@ def read_named(task: Task, folder: Path) -> Splits:
         problem = "is a file" if folder.exists() else "does not exist"
         raise AutorankError(
             f"--data {folder} {problem}. Task {task.name!r} is read from a folder with a csv, jsonl or "
-            f"parquet file for each of {', '.join(splits)}; a file of your own needs --text and --label."
+            f"parquet file for each of {', '.join(splits)}; a file of your own needs --text and --label, or "
+            "--prompt and --completion."
         )
     found = {split: _find(folder, split) for split in splits}
     missing = [split for split, path in found.items() if path is None]
@@ -47,14 +50,15 @@ def read_named(task: Task, folder: Path) -> Splits:
         for split, path in found.items()
         if path is not None
     }
-    return task, read_in.pop("train"), read_in
+    train = read_in.pop("train")
+    return (task, train, read_in) if read_in else with_validation(task, train, str(found["train"]))
 
 
-def read_own(name: str, data: Path, text: tuple[str, ...], label: str) -> Splits:
+def read_own(name: str, data: Path, text: tuple[str, ...], label: str, generate: bool = False) -> Splits:
     """The user's own data: a file, or a folder with a train and perhaps a validation (dev, valid) file.
 
-    Without a validation file a tenth of the examples is held out, the same one each time: of each class a
-    tenth, and at least one where there are two.
+    Without a validation file some examples are held out: see `with_validation`. `generate`: `text` is the prompt and
+    `label` the completion, rather than something to be predicted.
 
     Raises:
         AutorankError: as `read_named`.
@@ -64,14 +68,32 @@ def read_own(name: str, data: Path, text: tuple[str, ...], label: str) -> Splits
     columns = read(train_path, wanted)
     if not columns[label]:
         raise AutorankError(f"{train_path} has no rows. Give a file with at least two labelled rows.")
-    task = own_task(name, text, label, columns[label], str(train_path))
+    if generate:
+        task = generation.own(name, text[0], label)
+    else:
+        task = own_task(name, text, label, columns[label], str(train_path))
     train = checked(task, columns, str(train_path), train=True)
     if validation_path is not None:
         return task, train, {"validation": checked(task, read(validation_path, wanted), str(validation_path))}
-    held = hold_out(train.labels, stratify=task.kind == "classification")
+    return with_validation(task, train, str(train_path))
+
+
+def with_validation(task: Task, train: Examples, where: str) -> Splits:
+    """A tenth of the training examples held out as validation, the same one each time.
+
+    Of each class a tenth, and at least one where there are two; of text-to-text data a tenth of the prompts, each with
+    all of its completions.
+
+    Raises:
+        AutorankError: there are too few examples.
+    """
+    if task.kind == "generation":
+        held = whole_prompts(train.labels, HELD_OUT, HOLD_OUT_SEED)
+    else:
+        held = hold_out(train.labels, stratify=task.kind == "classification")
     if not len(held):
         raise AutorankError(
-            f"{train_path} has too few rows of each class to hold any out for validation. Add rows, or give "
+            f"{where} has too few rows of each class to hold any out for validation. Add rows, or give "
             "a folder with train and validation files."
         )
     kept = np.setdiff1d(np.arange(len(train)), held)

@@ -7,7 +7,7 @@ from typing import Any
 from autorank.errors import AutorankError
 from autorank.modeling.hub import hub_access
 from autorank.tasks.examples import checked
-from autorank.tasks.files import Splits
+from autorank.tasks.files import Splits, with_validation
 from autorank.tasks.task import Task
 
 
@@ -48,4 +48,5 @@ def read(task: Task) -> Splits:
         if absent:
             raise AutorankError(f"There is no column {absent[0]!r} in {where}: it has {', '.join(rows.column_names)}.")
         splits[split] = checked(task, rows.select_columns(columns).to_dict(), where, train=split == "train")
-    return task, splits.pop("train"), splits
+    train = splits.pop("train")
+    return (task, train, splits) if splits else with_validation(task, train, f"split 'train' of {repository}")

@@ -31,18 +31,39 @@ def stratified(labels: np.ndarray, ratio: float, seed: int, quantiles: int = QUA
     return np.sort(np.concatenate(chosen))
 
 
+def whole_prompts(prompts: np.ndarray, ratio: float, seed: int) -> np.ndarray:
+    """Sorted indices of all examples of ⌈ratio · n⌉ prompts, so that none of these is on both sides.
+
+    prompts: which prompt each example has -> sample.
+
+    Raises:
+        AutorankError: there are fewer than two prompts.
+    """
+    known = np.unique(prompts)
+    if len(known) < 2:
+        raise AutorankError(
+            "There must be two different prompts at least, one to hold out for validation and one to train on, but "
+            f"there is {len(known)}. Add some, or give a folder with train and validation files."
+        )
+    count = min(math.ceil(ratio * len(known) - 1e-9), len(known) - 1)
+    return np.flatnonzero(np.isin(prompts, np.random.default_rng(seed).choice(known, count, replace=False)))
+
+
 def held_out(task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
     """Sorted indices of the training examples on which a search selects: of each stratum `ratio`, the same every time.
 
-    Regression labels are cut into deciles, or where fewer than ten examples are to be held out into as many parts: one
-    of each decile would be too many. labels: examples -> held out; `ratio` is at most 1/2, and 0 holds out none.
+    Strata are classes, questions with and without an answer, or all of the examples. Regression labels are cut into
+    deciles, or where fewer than ten examples are to be held out into as many parts: one of each decile would be too
+    many. labels: examples -> held out; `ratio` is at most 1/2, and 0 holds out none.
 
     Raises:
         AutorankError: a class cannot be on both sides, for there are fewer than two examples of it.
     """
     if not ratio:
         return np.empty(0, np.int64)
-    if task.kind == "regression":
+    if task.kind == "generation":
+        return whole_prompts(labels, ratio, TUNE_SEED)
+    if not task.label_names:
         if len(labels) < 2:
             raise AutorankError(
                 f"--tune-split {ratio:g} needs two training examples at least, one to hold out and one to train on, "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+Kind = Literal["classification", "regression", "span", "generation"]
 CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regression; their mean first
 
 
@@ -19,55 +21,92 @@ class Task:
     """
 
     name: str
-    kind: Literal["classification", "regression"]
-    text: tuple[str, ...]  # one or two text columns
-    label: str
-    label_names: tuple[str, ...]  # empty for regression
-    metrics: tuple[str, ...]  # the first is the score; see tasks/metrics.py
-    validation: tuple[str, ...] = ("validation",)  # MNLI has two, scored together and apart
+    kind: Kind
+    text: tuple[str, ...]  # one or two text columns; for spans the question and the context
+    label: str  # the column to be predicted
+    label_names: tuple[str, ...]  # of classes; empty for all other kinds
+    metrics: tuple[str, ...]  # the first is the score; see tasks/{metrics,squad_metrics,text_metrics}.py
+    validation: tuple[str, ...] = ("validation",)  # MNLI has two, scored together and apart; (): held out of train
     hub: tuple[str, str] | None = None  # (repository, configuration)
     model: str = "FacebookAI/roberta-base"
     epochs: int = 10
     batch_size: int = 16
     max_length: int = 512
+    eval_examples: int | None = None  # of each split, where none are asked for and the run is not final; None: all
+    template: str = "{}"  # of prompts; see tasks/generation.py
+    unanswerable: bool = False  # for spans: whether there are questions without an answer
     source: str = ""
 
     @property
     def outputs(self) -> int:
-        """Width of the model's head: classes, or 1 for regression."""
-        return len(self.label_names) if self.kind == "classification" else 1
+        """Width of the model's head: classes, 1 for regression, 2 for spans (start and end); 0: text, no head."""
+        return {"classification": len(self.label_names), "regression": 1, "span": 2, "generation": 0}[self.kind]
 
 
 @dataclass(frozen=True)
 class Split:
     """Tokenised examples, end to end in flat arrays (memory-mapped where they come from the cache).
 
-    ids: int32, `tokens`; type_ids: int8, `tokens`, or None where the model has none; offsets: int64,
-    `examples + 1`; labels: int64 (classification) or float32 (regression), `examples`.
+    Spans and generation have more to an example; see tasks/spans.py and tasks/pairs.py.
+
+    Attributes:
+        ids: int32, `tokens`.
+        type_ids: int8, `tokens`; None where the model has none.
+        offsets: int64, `examples + 1`.
+        labels: int64 (classification) or float32 (regression), `examples`.
+        references: what a prediction is compared with where labels do not say it all, an entry an example.
     """
 
     ids: np.ndarray
     type_ids: np.ndarray | None
     offsets: np.ndarray
     labels: np.ndarray
+    references: Sequence[Any] | None = None
+
+    RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}  # a row of many values -> its offsets
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def examples(self) -> int:
+        """What `take` counts: a row each, but for spans, where a question has several."""
+        return len(self)
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each example, `examples`."""
         return np.diff(self.offsets)
 
-    def take(self, indices: np.ndarray) -> Split:
+    def take(self, indices: np.ndarray) -> Self:
         """The examples at these rising indices: a copy, or the split itself if that is all of it."""
-        if len(indices) == len(self):
-            return self
-        lengths = self.lengths[indices]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.repeat(self.offsets[indices] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        type_ids = self.type_ids[tokens] if self.type_ids is not None else None
-        return Split(self.ids[tokens], type_ids, offsets, self.labels[indices])
+        return self if len(indices) == len(self) else self._rows(indices)
+
+    def _rows(self, indices: np.ndarray) -> Self:
+        """A copy with these rows."""
+        taken: dict[str, Any] = {}
+        for name in set(self.RAGGED.values()):
+            taken[name] = np.concatenate([[0], np.cumsum(np.diff(getattr(self, name))[indices])])
+        for field in fields(self):
+            values = getattr(self, field.name)
+            if field.name in self.RAGGED and values is not None:
+                old, new = getattr(self, self.RAGGED[field.name]), taken[self.RAGGED[field.name]]
+                taken[field.name] = values[np.repeat(old[indices] - new[:-1], np.diff(new)) + np.arange(new[-1])]
+            elif isinstance(values, np.ndarray) and field.name not in taken:
+                taken[field.name] = values[indices]
+        if self.references is not None:
+            taken["references"] = [self.references[i] for i in indices]
+        return replace(self, **taken)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each example counts in a batch's mean loss, `examples`."""
+        return np.ones(len(self))
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Whose shares a sample keeps: labels, `examples`."""
+        return self.labels
 
 
 @dataclass(frozen=True)
@@ -76,7 +115,8 @@ class TaskData:
 
     `validation` is what is evaluated: the task's validation splits, or `tune`, a part held out of the training set.
     `digest` names the content: equal digests, equal training examples, even where one evaluates on `tune` and the other
-    on the validation splits. `pad_id` is the token that fills up a batch.
+    on the validation splits. `pad_id` is the token that fills up a batch. `tokenizer` is there where predictions are
+    text.
     """
 
     task: Task
@@ -84,3 +124,4 @@ class TaskData:
     validation: dict[str, Split]
     digest: str
     pad_id: int
+    tokenizer: Any = None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,14 @@ from autorank import cache
 from autorank.errors import AutorankError
 from autorank.modeling.hub import hub_access
 from autorank.spec import TaskSpec
-from autorank.tasks import source
+from autorank.tasks import arrow, source, spans
 from autorank.tasks.examples import Examples
+from autorank.tasks.pairs import Pairs
+from autorank.tasks.prompting import prompting
 from autorank.tasks.strata import held_out
-from autorank.tasks.task import Split, TaskData
+from autorank.tasks.task import Split, Task, TaskData
 
-FORMAT = 1  # of the cached files; another number makes them anew
+FORMAT = 2  # of the cached files; another number makes them anew
 CHUNK = 10_000  # examples tokenised at a time
 SUBSET_SEED = 0
 NO_LIMIT = 10**9  # transformers says 10**30 where a tokenizer does not know how much its model can take
@@ -31,7 +32,8 @@ def load(spec: TaskSpec, model: str) -> TaskData:
 
     Texts are cut at the task's length or the model's own, whichever is less. Cached in `tokens` of the
     cache folder, where pyarrow is installed. `max_train_examples` and `max_eval_examples` (of each split that is
-    evaluated) take examples after a shuffle with a fixed seed; of what is left for training, `tune_split` is held
+    evaluated; the task's `eval_examples` by default, unless the spec is `final`) take examples after a shuffle with a
+    fixed seed; of what is left for training, `tune_split` is held
     out and, unless the spec is `final`, evaluated in place of the validation splits. All this leaves the cache shared.
 
     Raises:
@@ -45,8 +47,8 @@ def load(spec: TaskSpec, model: str) -> TaskData:
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
         raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Give it one.")
-    length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
-    maker = f"{FORMAT} {tokenizer_digest(tokenizer)} {length}"
+    made = tokenised(task, spec, model, tokenizer)
+    maker = f"{FORMAT} {tokenizer_digest(tokenizer)} {made.tag}"
     digest = hashlib.sha256(f"{task.kind} {task.label_names} {maker}".encode())
     keys: dict[str, str] = {}
     rows = {"train": chosen} | {name: shuffled(len(one), spec.max_eval_examples) for name, one in validation.items()}
@@ -54,14 +56,42 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         keys[name] = hashlib.sha256(f"{maker} {examples.digest}".encode()).hexdigest()
         digest.update(f"{name} {keys[name]} {len(rows[name])}".encode())
     digest.update(held.tobytes())
-    whole = _cached(keys["train"], train, tokenizer, length)
+    whole = _cached(keys["train"], train, made)
+    limit = spec.max_eval_examples or (None if spec.final else task.eval_examples)
     if len(held) and not spec.final:
-        evaluated = {"tune": whole.take(chosen[held[shuffled(len(held), spec.max_eval_examples)]])}
+        evaluated = {"tune": _evaluated(whole.take(chosen[held]), limit)}
     else:
-        evaluated = {
-            name: _cached(keys[name], one, tokenizer, length).take(rows[name]) for name, one in validation.items()
-        }
-    return TaskData(task, whole.take(np.delete(chosen, held)), evaluated, digest.hexdigest(), pad_id)
+        evaluated = {name: _evaluated(_cached(keys[name], one, made), limit) for name, one in validation.items()}
+    kept = whole.take(np.delete(chosen, held))
+    speaks = tokenizer if task.kind == "generation" else None
+    return TaskData(task, kept, evaluated, digest.hexdigest(), pad_id, speaks)
+
+
+def _evaluated(split: Split, limit: int | None) -> Split:
+    """What is evaluated of a split: at most `limit` examples; of pairs, each prompt is one."""
+    whole = split.grouped() if isinstance(split, Pairs) else split
+    return whole.take(shuffled(whole.examples, limit))
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """How a task's examples become token ids: the class of its splits, the function, and what names its settings."""
+
+    kind: type[Split]
+    of: Callable[[Examples], Split]
+    tag: str
+
+
+def tokenised(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenised:
+    """How `task` is tokenised for `model`."""
+    if task.kind == "generation":
+        how = prompting(task, spec, model, tokenizer)
+        return Tokenised(how.kind, how.split, how.tag)
+    length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
+    if task.kind == "span":
+        spans.check(model, tokenizer, length)
+        return Tokenised(spans.Windows, lambda examples: spans.tokenise(examples, tokenizer, length), spans.tag(length))
+    return Tokenised(Split, lambda examples: tokenise(examples, tokenizer, length), str(length))
 
 
 def load_tokenizer(model: str) -> Any:
@@ -121,66 +151,17 @@ def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:
     return np.fromiter((number for one in lists for number in one), dtype, total)
 
 
-def _cached(key: str, examples: Examples, tokenizer: Any, length: int) -> Split:
+def _cached(key: str, examples: Examples, made: Tokenised) -> Split:
     """The split from its file, which is made where it is missing or broken."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        return tokenise(examples, tokenizer, length)
+        return made.of(examples)
     path = cache.folder() / "tokens" / f"{key}.arrow"
-    found = read_arrow(path)
+    found = arrow.read(path, made.kind)
     if found is None:
-        write_arrow(tokenise(examples, tokenizer, length), path)
-        found = read_arrow(path)
+        arrow.write(made.of(examples), path)
+        found = arrow.read(path, made.kind)
         if found is None:
             raise AutorankError(f"{path} cannot be read back. Set AUTORANK_CACHE to another folder.")
-    return found
-
-
-def write_arrow(split: Split, path: Path) -> None:
-    """One record batch: ids and type_ids as large_list, label. Another process sees the whole file or none.
-
-    Raises:
-        AutorankError: the disk is full, or the folder cannot be written to.
-    """
-    import pyarrow as pa
-
-    ids = pa.LargeListArray.from_arrays(split.offsets, split.ids)
-    columns = {"ids": ids, "label": pa.array(split.labels)}
-    if split.type_ids is not None:
-        columns["type_ids"] = pa.LargeListArray.from_arrays(split.offsets, split.type_ids)
-    batch = pa.record_batch(columns)
-    partial = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-            partial = Path(file.name)
-            with pa.ipc.new_file(file, batch.schema) as writer:
-                writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise AutorankError(
-            f"Cannot keep tokenised data in {path.parent}: {error.strerror or error}. Make room there, or "
-            "set AUTORANK_CACHE to another folder."
-        ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)  # gone already unless something failed
-
-
-def read_arrow(path: Path) -> Split | None:
-    """A split as views on the memory-mapped file; None where it is missing or broken."""
-    import pyarrow as pa
-
-    try:
-        with pa.memory_map(str(path)) as file:
-            batch = pa.ipc.open_file(file).get_batch(0)
-        ids, labels = batch.column("ids"), batch.column("label").to_numpy()
-        type_ids = batch.column("type_ids").values.to_numpy() if "type_ids" in batch.schema.names else None
-        split = Split(ids.values.to_numpy(), type_ids, ids.offsets.to_numpy(), labels)
-    except (OSError, pa.ArrowException, KeyError, IndexError):
-        return None
-    whole = len(split.offsets) == len(labels) + 1 and split.offsets[-1] == len(split.ids)
-    return split if whole else None
+    return replace(found, references=examples.references)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +14,8 @@ from autorank.training.run import TrainingRun
 
 def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:
     """Write what `run` needs to go on, and all of its evaluations so far; a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    try:
+    with durable.writing(path) as partial:
         torch.save({"state": run.state_dict(), "evaluations": [each.to_dict() for each in evaluations]}, partial)
-        durable.put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load(path: Path, run: TrainingRun) -> list[Evaluation]:
@@ -32,6 +26,7 @@ def load(path: Path, run: TrainingRun) -> list[Evaluation]:
     """
     if not path.is_file():
         return []
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    with path.open("rb") as file:
+        found = torch.load(file, map_location="cpu", weights_only=True)
     run.load_state_dict(found["state"])
     return [Evaluation(**each) for each in found["evaluations"]]

@@ -87,16 +87,17 @@ class GroupedAdamW:
 
     def step(self, step: int) -> None:
         """Move the weights; `step` is the number of steps done before."""
-        assert self._adamw is not None, "the optimizer has no parameters"
+        assert next(self.parameters, None) is not None, "the optimizer has no parameters"
         for group in self.groups:
             group["lr"] = self.learning_rate * float(self.factor(step, torch.tensor(group["start"])))
-        self._adamw.step()
+        if self._adamw is not None:  # a model without a head may have nothing but components
+            self._adamw.step()
         self._rowwise.step(step)
 
     def unscale(self, scaler: torch.amp.GradScaler) -> None:
         """Gradients in their true size, none where nothing is trained; needed before they are clipped."""
-        assert self._adamw is not None
-        scaler.unscale_(self._adamw)
+        if self._adamw is not None:
+            scaler.unscale_(self._adamw)
         if next(self._rowwise.parameters, None) is not None:
             scaler.unscale_(self._rowwise)  # type: ignore[arg-type]
             self._rowwise.silence()
@@ -143,8 +144,8 @@ class GroupedAdamW:
         for group in state["groups"]:
             chosen = {name: parameters[name] for name in group["names"]}
             self._add(chosen, group["start"], group["weight_decay"])
-        assert self._adamw is not None
         for name, moments in state["moments"].items():
+            assert self._adamw is not None
             parameter = parameters[name]
             self._adamw.state[parameter] = {key: value.to(parameter.device).clone() for key, value in moments.items()}
         self._rowwise.load_state_dict(state["rowwise"], parameters)

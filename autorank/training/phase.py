@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.tasks.batches import collate, epoch_batches
+from autorank.tasks.batches import collate, epoch_batches, eval_batches
 from autorank.tasks.task import Split
 from autorank.training import workers
 from autorank.training.hooks import Hooks
 from autorank.training.optimizer import GroupedAdamW
+
+if TYPE_CHECKING:
+    from autorank.training.objective import Objective
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 
@@ -43,16 +46,16 @@ class Phase:
 
     Args:
         examples: indices into the split.
-        regression: mean squared error rather than cross-entropy.
+        objective: what is minimised.
     """
 
     def __init__(
-        self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, regression: bool, plan: Plan,
+        self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
         device: torch.device,
     ) -> None:  # fmt: skip
         self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
         self._examples = examples
-        self._regression = regression
+        self.objective = objective
         self.steps_per_epoch = math.ceil(len(examples) / plan.batch_size)
         self.total_steps = plan.steps or plan.epochs * self.steps_per_epoch
         self.warmup_steps = math.ceil(plan.warmup_ratio * self.total_steps)
@@ -82,11 +85,12 @@ class Phase:
         total = torch.zeros((), device=self.device)
         mine = np.array_split(batch, workers.count())[workers.rank()]
         parts = np.array_split(mine, min(self.plan.accumulate, len(mine))) if len(mine) else []
+        weights = self.split.weights
         # a worker without examples goes along with one that has no weight, for the others wait for it
         for i, examples in enumerate(parts or [batch[:1]]):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
             hooks.before_forward(inputs, i, len(parts))
-            loss = self.loss(inputs) * (len(examples) / len(batch) if parts else 0.0)
+            loss = self.loss(inputs) * (weights[examples].sum() / weights[batch].sum() if parts else 0.0)
             total += loss.detach()
             self.scaler.scale(loss).backward()
         penalty = hooks.penalty()
@@ -112,40 +116,64 @@ class Phase:
             )
         return total
 
+    def gradients(self, examples: np.ndarray) -> dict[str, Tensor]:
+        """Gradients of the sum of these examples' losses by their weights, in evaluation mode, summed over the workers.
+
+        examples: indices into the split -> name -> gradient, of all parameters that require one. No loss is scaled
+        (fp16): a sum over examples is large enough.
+        """
+        self.model.eval()
+        trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        mine, weights = np.array_split(examples, workers.count())[workers.rank()], self.split.weights
+        for part in eval_batches(self.split.lengths[mine], math.ceil(self.plan.batch_size / self.plan.accumulate)):
+            batch = to_device(collate(self.split, mine[part], self.pad_id), self.device)
+            (self.loss(batch) * weights[mine[part]].sum()).backward()
+        workers.sum_gradients(list(trained.values()))
+        found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
+        for parameter in trained.values():
+            parameter.grad = None
+        return found
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Mean loss of a batch, in float32."""
         labels = batch.pop("labels")
-        logits = self.forward(batch)
-        if self._regression:
-            return F.mse_loss(logits.squeeze(-1).float(), labels)
-        return F.cross_entropy(logits.float(), labels)
+        with self.autocast():
+            outputs = self.model(**batch)
+        return self.objective.loss(outputs, labels)
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Logits, batch x outputs."""
-        with self._autocast():
-            logits: Tensor = self.model(**batch).logits
-        return logits
-
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision in which the model computes."""
         dtype = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.plan.precision != "fp32")
 
     @torch.no_grad()
-    def predict(
+    def outputs(
         self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
-    ) -> np.ndarray:
-        """Logits in evaluation mode, in the split's order; `before` sees each batch before its forward pass.
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """What the model returns in evaluation mode for each batch, with the batch's examples.
 
-        batches: indices into the split, covering what is wanted -> examples x outputs (rows not covered are NaN).
+        Args:
+            batches: indices into the split.
+            before: sees each batch before its forward pass.
         """
         self.model.eval()
-        logits = None
         for examples in batches:
             batch = to_device(collate(split, examples, self.pad_id), self.device)
             batch.pop("labels")
             if before:
                 before(batch)
-            rows = self.forward(batch).float().cpu().numpy()
+            with self.autocast():
+                outputs = self.model(**batch)
+            yield examples, outputs
+
+    def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
+        """Logits in evaluation mode, in the split's order.
+
+        batches: indices into the split, covering what is wanted -> examples x outputs (rows not covered are NaN).
+        """
+        logits = None
+        for examples, outputs in self.outputs(split, batches):
+            rows = outputs.logits.float().cpu().numpy()
             if logits is None:
                 logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
             logits[examples] = rows

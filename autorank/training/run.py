@@ -15,19 +15,17 @@ from torch import Tensor
 
 from autorank import method, tasks
 from autorank.errors import AutorankError
-from autorank.method import RunContext
-from autorank.modeling import adapter_file, adapters, targets
+from autorank.method import RunContext, TargetedConfig
+from autorank.modeling import adapter_file, adapters, quantize, recompute, targets
 from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
-from autorank.tasks import metrics
 from autorank.tasks.batches import eval_batches
-from autorank.training import workers
+from autorank.training import ends, memory, objective, workers
 from autorank.training.hooks import Hooks, MethodHooks
+from autorank.training.objective import EVAL_BATCH
 from autorank.training.phase import Phase, Plan
 from autorank.training.random_state import stream
 from autorank.training.workshop import Workshop, fingerprint
-
-EVAL_BATCH = 64  # examples; results do not depend on it
 
 
 class TrainingRun:
@@ -55,7 +53,10 @@ class TrainingRun:
         self._method = method.configure(spec.method, spec.settings)
         self._model_name = spec.model or tasks.resolve(spec.task).model
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
+        if spec.training.quantize:
+            quantize.check()
         self._context: RunContext | None = None
+        self._accumulate = 1 if spec.training.accumulate == "auto" else spec.training.accumulate
         self._seconds = 0.0
         self._peak_trainable = 0
         self._losses: list[Tensor] = []
@@ -83,7 +84,7 @@ class TrainingRun:
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
-            scores = self._evaluate()
+            scores = self._objective.evaluate(self._phase, self._data.validation)
         self._seconds += time.perf_counter() - started
         return self._describe(scores)
 
@@ -94,18 +95,32 @@ class TrainingRun:
         self._data = self._workshop.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
-        self._base = self._workshop.base(self._model_name, task.outputs, dtype)
+        self._objective = objective.of(self._data)
+        self._base = self._workshop.base(
+            self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
+        )
+        if task.kind in ("classification", "regression"):
+            ends.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
-        layers = targets.find(self._base.model, self._method.config.targets)
-        self._phase = self._make_phase(np.arange(len(self._data.train)), self._plan())
+        config = self._method.config
+        layers = targets.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
+        undo = [recompute.enable(self._base.model)] if self.spec.training.gradient_checkpointing else []
+        everything = np.arange(len(self._data.train))
+        self._phase = self._make_phase(everything, self._plan())
+        if self.spec.training.accumulate == "auto" and device.type == "cuda":
+            key = f"{self._key()} {self.spec.training.gradient_checkpointing}"
+            self._accumulate = memory.micro_batches(self._phase, layers, self._workshop.probes, key)
+            self._phase = self._make_phase(everything, self._plan())
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
-            labels=self._data.train.labels, total_steps=self.total_steps, warmup_steps=self._phase.warmup_steps,
+            labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
+            warmup_steps=self._phase.warmup_steps,
             cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
-            optimizer=self._phase.optimizer, loss_scale=self._phase.scaler.get_scale, sum=workers.sum_,
+            gradients=self._phase.gradients, optimizer=self._phase.optimizer,
+            loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=undo,
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":
@@ -122,15 +137,15 @@ class TrainingRun:
         task, asked = self._data.task, self.spec.training
         return Plan(
             learning_rate=self._method.config.learning_rate, batch_size=asked.batch_size or task.batch_size,
-            accumulate=asked.accumulate, epochs=asked.epochs or task.epochs, steps=asked.steps,
+            accumulate=self._accumulate, epochs=asked.epochs or task.epochs, steps=asked.steps,
             warmup_ratio=asked.warmup_ratio, weight_decay=asked.weight_decay, max_grad_norm=asked.max_grad_norm,
             precision=self._precision, seed=asked.seed,
         )  # fmt: skip
 
     def _make_phase(self, examples: np.ndarray, plan: Plan) -> Phase:
         return Phase(
-            self._base.model, self._data.train, examples, self._data.pad_id, self._data.task.kind == "regression",
-            plan, self._workshop.device,
+            self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
+            self._workshop.device,
         )  # fmt: skip
 
     def _train_step(self) -> None:
@@ -140,14 +155,6 @@ class TrainingRun:
         self._peak_trainable = max(self._peak_trainable, trained)
         self._losses.append(self._phase.step(self.step, self._hooks))
         self.step += 1
-
-    def _evaluate(self) -> dict[str, float]:
-        """The task's metrics on its validation splits, the score first."""
-        splits = self._data.validation
-        logits = [self._phase.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
-        labels = np.concatenate([split.labels for split in splits.values()])
-        sizes = {name: len(split) for name, split in splits.items()}
-        return metrics.compute(self._data.task, np.concatenate(logits), labels, sizes)
 
     def _describe(self, scores: dict[str, float]) -> Evaluation:
         model = self._base.model
@@ -186,12 +193,14 @@ class TrainingRun:
     def _observe(self, examples: np.ndarray, before: Any) -> None:
         """RunContext.observe."""
         lengths = self._data.train.lengths[examples]
-        self._phase.predict(self._data.train, [examples[i] for i in eval_batches(lengths, EVAL_BATCH)], before)
+        batches = [examples[i] for i in eval_batches(lengths, EVAL_BATCH)]
+        for _ in self._phase.outputs(self._data.train, batches, before):
+            pass
 
     def _key(self) -> str:
         """Names the data, the model and the training, but not the method's settings."""
         training = self._plan().__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-        parts = [self._data.digest, fingerprint(self._model_name), training]
+        parts = [self._data.digest, fingerprint(self._model_name), training, self.spec.training.quantize]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
@@ -213,8 +222,8 @@ class TrainingRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. The run's spec must be the one that it was taken from, but for `accumulate`:
-        a run that ran out of memory goes on with smaller micro-batches.
+        """Go on where `state` was taken. The run's spec must be the one that it was taken from, but for `accumulate`
+        and `gradient_checkpointing`: a run that ran out of memory goes on with less.
 
         Raises:
             AutorankError: the state is another spec's.
@@ -225,8 +234,8 @@ class TrainingRun:
         assert self._context is not None
         model = self._base.model
         adapters.rebuild(model, state["layout"], self._workshop.device)
-        known = dict(model.named_parameters())
-        self._base.unfreeze(name for name in state["tensors"] if name in known and ".update." not in name)
+        added = adapters.added(model)
+        self._base.unfreeze(name for name in state["tensors"] if name not in added)
         self._method.load_state_dict(state["method"], self._context)
         adapters.load_tensors(model, state["tensors"])
         self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
@@ -238,7 +247,7 @@ class TrainingRun:
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
         task = self._data.task
-        origin = adapter_file.Origin(self._model_name, task.outputs, task.label_names, self._data.pad_id)
+        origin = adapter_file.Origin(self._model_name, task.outputs, task.label_names, self._data.pad_id, task.kind)
         adapter_file.save(path, self._base, origin)
 
     def release(self) -> None:
@@ -251,7 +260,7 @@ class TrainingRun:
 
 def _identity(spec: dict[str, Any]) -> dict[str, Any]:
     """What of a spec a checkpoint is bound to."""
-    return spec | {"training": spec["training"] | {"accumulate": None}}
+    return spec | {"training": spec["training"] | {"accumulate": None, "gradient_checkpointing": None}}
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

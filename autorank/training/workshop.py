@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +12,7 @@ import torch
 from autorank import cache, tasks
 from autorank.modeling import base
 from autorank.spec import TaskSpec
-from autorank.tasks.task import TaskData
+from autorank.tasks.task import Kind, TaskData
 
 
 class Workshop:
@@ -23,8 +25,9 @@ class Workshop:
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self._moved: dict[str, str] = {}  # models that lie elsewhere here
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
-        self._base: tuple[tuple[str, int, torch.dtype], base.BaseModel] | None = None
+        self._base: tuple[tuple[str, Kind, int, torch.dtype, str | None], base.BaseModel] | None = None
 
     def data(self, task: TaskSpec, model: str) -> TaskData:
         """The task, tokenised for the model."""
@@ -32,16 +35,26 @@ class Workshop:
             self._data = (task, model), tasks.load(task, model)
         return self._data[1]
 
-    def keep(self, task: TaskSpec, model: str, data: TaskData) -> None:
-        """Lend these data for the task, which were tokenised elsewhere."""
-        self._data = (task, model), data
+    def keep(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, bytes]) -> None:
+        """Lend these data for the task, which were tokenised elsewhere, and the base model of these files.
 
-    def base(self, model: str, outputs: int, dtype: torch.dtype) -> base.BaseModel:
-        """The base model with a head of this width, as the last run left it: `reset` it before use."""
-        key = model, outputs, dtype
+        files: name -> content, of a model that is a folder elsewhere; none if it can be had by its name.
+        """
+        self._data = (task, model), data
+        if files and not Path(model).is_dir():
+            self._folder = tempfile.TemporaryDirectory()
+            for name, content in files.items():
+                (Path(self._folder.name) / name).write_bytes(content)
+            self._moved = {model: self._folder.name}
+
+    def base(
+        self, model: str, kind: Kind, outputs: int, dtype: torch.dtype, quantize: str | None = None
+    ) -> base.BaseModel:
+        """The base model with a head for this kind of task, as the last run left it: `reset` it before use."""
+        key = model, kind, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
-            self._base = key, base.load(model, outputs, dtype, str(self.device))
+            self._base = key, base.load(self._moved.get(model, model), outputs, dtype, str(self.device), kind, quantize)
         return self._base[1]
 
 

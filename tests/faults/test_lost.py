@@ -22,7 +22,8 @@ import sys, threading
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from autorank.search.opening import open_journal
-from autorank.search.run import Budget, conduct
+from autorank.search.budget import Budget
+from autorank.search.run import conduct
 from autorank.search.trainable import bind
 from tests.search.standin import StandInTrial, bounds, search_spec
 

@@ -76,6 +76,44 @@ def test_a_layout_rebuilds_structure_and_sharing(bert: base.BaseModel, tmp_path:
     assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
 
 
+def test_a_layout_from_before_a_factor_was_invented(bert: base.BaseModel, tmp_path: Path) -> None:
+    name = queries(bert.model)[0]
+    adapters.attach(bert.model, name, lora())
+    described = adapters.layout(bert.model)
+    old = described | {
+        "updates": [
+            {key: value for key, value in update.items() if key not in ("m", "A0", "B0")}
+            for update in described["updates"]
+        ]
+    }
+    other = base.load(str(tmp_path / "bert"), outputs=2)
+    adapters.rebuild(other.model, old)
+    assert adapters.layout(other.model) == described
+
+
+def test_norms_and_starts_in_layouts_and_counts(bert: base.BaseModel, tmp_path: Path) -> None:
+    """The norms are stored; a start is a function of the base, kept in files but not counted."""
+    first, second, _ = queries(bert.model)
+    normed, plain = lora(), lora()
+    normed.m = nn.Parameter(torch.rand(H) + 0.5)
+    frozen = [nn.Parameter(torch.randn(*factor.shape), requires_grad=False) for factor in (plain.A, plain.B)]
+    adapters.attach(bert.model, first, normed)
+    adapters.attach(bert.model, second, LowRankUpdate(plain.A, plain.B, 0.5, start=(frozen[0], frozen[1])))
+    assert adapters.adapter_params(bert.model, bert.head) == 2 * 2 * 2 * H + H
+    assert adapters.nonzero_params(bert.model, bert.head) == 2 * 2 * H + H  # B is zero at the start
+    assert adapters.ranks(bert.model) == {first: 2, second: 2}
+    described, values = adapters.layout(bert.model, counting=True), adapters.tensors(bert.model, counting=True)
+    other = base.load(str(tmp_path / "bert"), outputs=2)
+    adapters.rebuild(other.model, described)
+    adapters.load_tensors(other.model, values)
+    assert adapters.layout(other.model) == described
+    trained = [factor["trained"] for factor in described["factors"]]
+    assert trained == [True, True, True, True, True, False, False]
+    ids = torch.randint(4, 40, (2, 9))
+    bert.model.eval(), other.model.eval()
+    assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
+
+
 def test_counted_parameters_are_the_tensors_on_disk(bert: base.BaseModel, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -16,6 +16,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
+from autorank.results.page import report
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection, default_uri
 from tests.results.made_trials import START, base_ranks, evaluation, search, snapshot, trial
@@ -139,9 +140,21 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
     assert json.loads(text(client, parent, "search.json"))["name"] == own.name
     names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"front.png", "hypervolume.png"} <= names
+    assert text(client, parent, "report.html") == report(snapshot(trials), own, REFERENCE)
     table = front_of(parent)
     assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
     assert list(table["config.rank"]) == [8, 8, 8]
+
+
+def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
+    made = []
+    monkeypatch.setattr("autorank.results.tracking.report", lambda *_: made.append("report") or "page")
+    projection = project()
+    projection.push(snapshot(trials[:1]))
+    projection.push(snapshot(trials))
+    assert not made
+    projection.push(snapshot(trials), final=True)
+    assert made == ["report"]
 
 
 def test_pushed_again_nothing_doubles(project, trials, client, server_runs, front_of):

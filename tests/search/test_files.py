@@ -7,7 +7,7 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 from autorank.results.front import front
-from autorank.search.files import adapter_path, checkpoint_path, run_folder, sweep
+from autorank.search.files import adapter_path, checkpoint_path, collect, remove, run_folder, stored, sweep
 from tests.results.made_trials import trial
 
 
@@ -47,3 +47,29 @@ def test_what_stays_on_disk(tmp_path):
     kept = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
     assert left == sorted([*kept, checkpoint_path(tmp_path, 2)])
     assert not (tmp_path / "trials" / "1").exists()
+
+
+def test_object_storage_is_swept_and_the_front_collected(tmp_path):
+    place = stored("memory://bucket/runs", "search-1")
+    trials = [trial(0, (100, 0.7), (100, 0.8)), trial(1, (200, 0.7)), trial(2, (50, 0.6), state="running")]
+    for number, step in ((0, 10), (0, 20), (1, 10), (2, 10)):
+        adapter_path(place, number, step).parent.mkdir(parents=True, exist_ok=True)
+        adapter_path(place, number, step).write_bytes(f"{number} {step}".encode())
+        checkpoint_path(place, number).write_bytes(b"")
+    seen = Snapshot(trials, front(trials), ())
+    collect(tmp_path, place, seen)
+    sweep(place, seen)
+    assert adapter_path(tmp_path, 0, 20).read_bytes() == b"0 20"
+    assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")) == [
+        "trials/0/step-20.safetensors", "trials/2/step-10.safetensors"
+    ]  # fmt: skip
+    left = {str(file).removeprefix(f"{place}/") for file in place.glob("trials/*/*")}
+    assert left == {"trials/0/step-20.safetensors", "trials/2/step-10.safetensors", "trials/2/run.pt"}
+    remove(place)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(("address", "said"), [("bucket/runs", "is no address"), ("nonsense://b", "cannot be used")])
+def test_what_is_no_object_storage(address, said):
+    with pytest.raises(AutorankError, match=f"--storage '{address}' {said}"):
+        stored(address, "search-1")

@@ -8,9 +8,10 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.results.front import front
+from autorank.search.budget import Budget
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.opening import open_journal
-from autorank.search.run import SCRATCH, Budget, conduct
+from autorank.search.run import SCRATCH, conduct
 from autorank.search.trainable import bind
 from autorank.spec import HalvingSpec
 from tests.search.standin import STEPS, StandInTrial, bounds, search_spec

@@ -12,11 +12,13 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, resolve, source
+from autorank.tasks.generation import GENERATION
 from tests import tiny
 
 
 def test_what_there_is() -> None:
-    assert set(TASKS) == {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "demo"}
+    glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"}
+    assert set(TASKS) == glue | {"squad_v1", "squad_v2", "demo"} | set(GENERATION)
     assert resolve(TaskSpec(name="mrpc")) is TASKS["mrpc"]
 
 

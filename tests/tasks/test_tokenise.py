@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks import load, tokenise
+from autorank.tasks import arrow, load, tokenise
 from autorank.tasks.task import Split, TaskData
 from tests import tiny
 
@@ -205,16 +205,16 @@ import sys
 from pathlib import Path
 import numpy as np
 from autorank.tasks.task import Split
-from autorank.tasks.tokenise import write_arrow
+from autorank.tasks.arrow import write
 
 for size in range(1, 200):
     ids = np.full(size * 100, size, np.int32)
-    write_arrow(Split(ids, None, np.arange(0, len(ids) + 1, 100), np.full(size, size)), Path(sys.argv[1]))
+    write(Split(ids, None, np.arange(0, len(ids) + 1, 100), np.full(size, size)), Path(sys.argv[1]))
 """
     writers = [subprocess.Popen([sys.executable, "-c", script, str(path)]) for _ in range(2)]
     seen = set()
     while any(writer.poll() is None for writer in writers):
-        split = tokenise.read_arrow(path)
+        split = arrow.read(path, Split)
         if split is not None:
             assert set(split.ids.tolist()) == set(split.labels.tolist()) == {len(split)}
             seen.add(len(split))

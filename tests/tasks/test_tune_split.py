@@ -14,7 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from autorank.errors import AutorankError
-from autorank.option_groups import RunOptions
+from autorank.options.run import RunOptions
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.tasks import load, tokenise
 from autorank.tasks.task import Split, TaskData
@@ -81,7 +81,7 @@ def test_a_fifth_of_each_class_is_held_out(view: Load) -> None:
         for row in rows(split):  # the label is still that of these texts: whether their first words are equal
             first = row[1], row[row.index(3) + 1]  # 3: the separator
             assert (first[0] == first[1]) == row[-1]
-        dtypes = [array.dtype for array in vars(split).values()]
+        dtypes = [array.dtype for array in vars(split).values() if array is not None]
         assert dtypes == [np.int32, np.int8, np.int64, np.int64]
     again = view(tune_split=0.2)
     assert rows(again.validation["tune"]) == rows(tune) and again.digest == data.digest

@@ -18,19 +18,25 @@ class Case:
     """A method as the suite trains it: STEPS steps, each of them evaluated, all linear layers.
 
     Attributes:
-        total: steps done -> what the ranks add up to.
+        total: steps done -> what the ranks add up to; none: the weights decide.
         stops: steps done when a run is stopped, to go on in another.
         spare: those of them at which there are components for training alone.
         emptied: whether some layers end with rank 0.
+        low_rank: whether it trains low-rank updates: has ranks, and is exported to PEFT.
+        exported: ranks of the PEFT adapter for each of ours.
+        starts_at_zero: whether the updates change nothing until they are trained.
         refusals: setting -> a value that it cannot have.
         short: settings whose schedule takes more than STEPS steps; none: the method has no schedule.
     """
 
     settings: dict[str, Any]
-    total: Callable[[int], int]
+    total: Callable[[int], int] | None
     stops: tuple[int, ...] = (1, 12, STEPS)
     spare: tuple[int, ...] = ()
     emptied: bool = False
+    low_rank: bool = True
+    exported: int = 1
+    starts_at_zero: bool = True
     refusals: dict[str, Any] = field(default_factory=dict)
     short: dict[str, Any] | None = None
 
@@ -74,6 +80,14 @@ METHODS = {
         refusals={"start_ratio": 0.9, "mean_rank": 0, "final": 1, "initial": 1, "interval": 0, "beta2": -0.1},
         short={"final": 0.03},
     ),
+    "rslora": Case({"rank": 2, "dropout": 0.1}, lambda _: 36, refusals={"rank": 0, "alpha": 0.0}),
+    "dora": Case({"rank": 2, "dropout": 0.1}, lambda _: 36, refusals={"rank": 0, "alpha": -1.0, "dropout": 1.0}),
+    "pissa": Case({"rank": 2}, lambda _: 36, exported=2, refusals={"rank": 0, "learning_rate": 0}),
+    "eva": Case(
+        {"rank": 2, "alpha": 4, "dropout": 0.1, "svd_batch_size": 8},
+        lambda _: 36,
+        refusals={"rank": 0, "rho": 0.5, "tau": 1.1, "svd_batch_size": 65, "svd_steps": 1},
+    ),
     "prilora": Case(
         {"mean_rank": 2, "slope": 1, "interval": 5, "dropout": 0.1},
         lambda _: 36,
@@ -81,11 +95,47 @@ METHODS = {
         refusals={"slope": 1.5, "pruning": 1, "interval": 0, "scope": "column"},
         short={"interval": 30},
     ),
+    "gora": Case(
+        {"reference_rank": 2, "examples": 30, "dropout": 0.1},
+        None,
+        starts_at_zero=False,
+        refusals={"reference_rank": 0, "max_rank": 0, "gamma": -0.1, "examples": 0, "alpha": 0.0},
+    ),
+    "elalora": Case(
+        {"mean_rank": 3, "initial": 0.1, "final": 0.3, "rounds": 5, "moved": 6, "dropout": 0.1},
+        lambda _: 54,
+        stops=(1, 5, 6, 12, 13, 20),  # the first round is after the step numbered 4, the last after 12
+        refusals={"mean_rank": 0.5, "rounds": 0, "moved": 0, "candidates": 0, "initial": 1, "final": 1, "beta1": 1},
+        short={"rounds": 15},
+    ),
+    "sora": Case(
+        {"rank": 2, "threshold": 0.04, "sparse_lambda": 0.1, "dropout": 0.1},
+        None,
+        spare=(12, STEPS),
+        emptied=True,
+        refusals={"rank": 0, "threshold": -1.0, "sparse_lambda": -0.5, "first": 1.0},
+    ),
+    "sparse-adapter": Case(
+        {"rank": 2}, lambda _: 36, starts_at_zero=False, refusals={"sparsity": 1.0, "examples": 0, "rank": 0}
+    ),
+    "vera": Case(
+        {"rank": 6, "dropout": 0.1}, lambda _: 108, refusals={"rank": 0, "dropout": 1.5, "projection_seed": -1}
+    ),
+    "tied-lora": Case({"rank": 2, "dropout": 0.1}, lambda _: 36, refusals={"rank": 0, "alpha": 0.0}),
+    "full": Case({"learning_rate": 1e-3}, None, low_rank=False, refusals={"learning_rate": 0}),
+    "bitfit": Case({}, None, low_rank=False, refusals={"learning_rate": -1.0}),
+    "houlsby": Case({"size": 3}, None, low_rank=False, starts_at_zero=False, refusals={"size": 0}),
+    "pfeiffer": Case({"size": 3}, None, low_rank=False, starts_at_zero=False, refusals={"size": 0}),
 }
-PENALISED = [name for name in METHODS if "orthogonality" in method.find(name).Config.model_fields]
+LOW_RANK = [name for name, case in METHODS.items() if case.low_rank]
+PENALTIES = ("orthogonality", "sparse_lambda")
+PENALISED = {  # method -> the weight of its penalty
+    name: weight for name in METHODS for weight in PENALTIES if weight in method.find(name).Config.model_fields
+}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),
     "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
+    "sora over several thresholds": ("sora", {"schedule": (0.02, 0.08), "layer_norms": True}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),
 }

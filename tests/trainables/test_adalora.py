@@ -40,7 +40,7 @@ def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:
     method: Any = run._method
     state = method.state_dict()
     for ours, theirs in (("sensitivity", reference.smoothed), ("uncertainty", reference.uncertainty)):
-        parts = iter(method._stacks.split(state[ours]))
+        parts = iter(method._sensitivity.stacks.split(state[ours]))
         for name in reference.layers:
             for factor in (theirs[reference.A[name]], theirs[reference.B[name]].T, theirs[reference.e[name]][:, None]):
                 torch.testing.assert_close(next(parts), factor, rtol=1e-3, atol=1e-3 * factor.max().item())

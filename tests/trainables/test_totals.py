@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from autorank.method import configure, find
-from autorank.modeling import targets
+from autorank.modeling import adapters, targets
 from trainables.lora_drop import groups
 from trainables.prilora import ranks
 
@@ -62,6 +64,14 @@ def test_lora(rank: int, total: int, model: nn.Module) -> None:
 
 def test_lora_of_query_and_value(model: nn.Module) -> None:
     assert params("lora", model) == (294_912, 294_912)
+
+
+def test_variants_of_lora(model: nn.Module) -> None:
+    """DoRA has a norm for each of 768 rows of 24 layers; EVA may give 16 to half of the layers, all of one size."""
+    assert params("dora", model) == (294_912 + 24 * 768,) * 2
+    for name in ("rslora", "pissa", "eva"):
+        assert params(name, model) == (294_912, 294_912)
+    assert params("eva", model, targets="all-linear") == (576 * 1536, 24 * 16 * 3840 + 192 * 1536)
 
 
 def test_a_mean_rank_of_one(model: nn.Module) -> None:
@@ -130,3 +140,30 @@ def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Modul
     assert params("lora-drop", model, threshold=1.0, ablation=ablation) == (294_912, 294_912)
     kinds = groups(targets.shapes(model, "query,value"))
     assert [len(members) for members in kinds.values()] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    ("method", "total"),
+    [
+        ("vera", 24 * (512 + 768)),  # 30,720
+        ("tied-lora", 56 * 768 + 2 * 768 * 56 + 12 * (56 + 2 * 768)),  # 148,128
+        ("sora", 12 * 8 * 13_824),  # 1,327,104 before a gate is zero
+        ("sparse-adapter", 294_912),  # zeros included
+    ],
+)
+def test_what_is_attached_counts_as_in_closed_form(method: str, total: int) -> None:
+    """Shared and frozen factors, e and u: counted on the model that they are attached to."""
+    with torch.device("meta"):
+        model = roberta()
+    model.requires_grad_(False)
+    config: Any = configure(method, {}).config
+    fewest, most = params(method, model)
+    run: Any = SimpleNamespace(
+        model=model, layers=targets.find(model, config.targets), device=torch.device("meta"), seed=0, labels=np.ones(9),
+        weights=np.ones(9), generator=torch.Generator().manual_seed(0), total_steps=1, undo=[],
+        optimizer=SimpleNamespace(add_group=lambda *_, **__: None),
+    )  # fmt: skip
+    run.gradients = lambda _: {name: torch.empty_like(p) for name, p in model.named_parameters()}
+    configure(method, {}).prepare(run)
+    assert most == total == adapters.adapter_params(model)
+    assert fewest == (0 if method == "sora" else total)

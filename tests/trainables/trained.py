@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from autorank import method
 from autorank.modeling import adapters
 from autorank.results.records import Evaluation
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -36,7 +37,9 @@ def write_model(folder: Path, dropout: float) -> None:
 def spec(
     made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
 ) -> TrainSpec:
-    common = {"targets": "all-linear", "learning_rate": 1e-2}
+    common: dict[str, Any] = {"learning_rate": 1e-2}
+    if issubclass(method.find(name).Config, method.TargetedConfig):
+        common["targets"] = "all-linear"
     training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
     return TrainSpec(
         task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
@@ -57,6 +60,11 @@ def until(run: TrainingRun, step: int) -> list[Evaluation]:
 
 def weights(run: TrainingRun) -> dict[str, Tensor]:
     return {name: p.detach().clone() for name, p in adapters.tensors(run._base.model).items()}
+
+
+def functional(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the keys' biases, which softmax does not see: Adam makes the rounding in their gradients large."""
+    return {name: value for name, value in values.items() if not name.endswith("key.bias")}
 
 
 def full_state(run: TrainingRun) -> dict[str, Any]:

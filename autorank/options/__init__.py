@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
     from autorank.results.archive import Snapshot
     from autorank.results.journal import Journal
+    from autorank.spec import Spec
 
+S = TypeVar("S", bound="Spec")
+DATA, TRAINING, FRONT, STOPPING, MACHINES = (
+    "Task and data", "Training", "The front", "Sampling and early stopping", "Budget and machines",
+)  # fmt: skip
 RUNS = Path("runs")
 
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all searches.")]
@@ -55,6 +60,16 @@ def parse_count(text: str, option: str = "--max-params") -> int:
     return int(value * units.get(unit, 1))
 
 
+def whole_or_auto(text: str) -> int | str:
+    """`auto`, or a whole number."""
+    if str(text) == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a whole number nor auto.") from None
+
+
 def _positive(text: str, complaint: str) -> float:
     try:
         value = float(text)
@@ -63,3 +78,15 @@ def _positive(text: str, complaint: str) -> float:
     if not 0 < value < float("inf"):
         raise AutorankError(complaint)
     return value
+
+
+def built(kind: type[S], **values: Any) -> S:
+    """A spec of these values. Raises AutorankError with all that is wrong with them."""
+    from pydantic import ValidationError
+
+    from autorank.spec import explain
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise explain(error, "The command") from None

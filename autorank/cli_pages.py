@@ -1,0 +1,74 @@
+"""The commands that make pictures and pages of searches; `autorank.cli` puts them on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autorank.cli_results import Format
+from autorank.errors import AutorankError
+from autorank.options import RUNS, Name, Runs, open_search, terminal
+
+PAGE = "report.html"
+
+
+def report(
+    name: Name,
+    to: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {PAGE} in the search's folder.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write pictures into this folder too, as PNG and SVG.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Write a search's report: one HTML file that needs no network.
+
+    [dim]Example:[/] autorank report lora-drop-demo --to report.html --figures figures
+    """
+    from autorank.results import page
+
+    if to is not None and to.suffix not in (".html", ".htm"):
+        raise AutorankError(f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR.")
+    journal, snapshot = open_search(name, runs)
+    place = to or journal.folder / PAGE
+    page.write(page.report(snapshot, journal.spec, journal.reference, runs), place)
+    terminal().print(f"Report in {place}", soft_wrap=True)
+    if figures is not None:
+        written = page.write_figures(snapshot, journal.spec, journal.reference, figures)
+        terminal().print(f"Pictures in {figures}: {', '.join(file.name for file in written)}", soft_wrap=True)
+
+
+def compare(
+    names: Annotated[list[str], typer.Argument(help="Searches; each is compared with the first.", metavar="A B ...")],
+    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    to: Annotated[Path | None, typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Compare the fronts of searches on the same data.
+
+    [dim]Example:[/] autorank compare lora-mrpc increlora-mrpc --to fronts.png
+    """
+    from autorank.results import compare as comparing
+
+    if to is not None and to.suffix not in (".png", ".svg", ".html"):
+        raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise AutorankError(f"{twice[0]} is named twice.")
+    opened = [open_search(name, runs) for name in names]
+    searches = [comparing.Searched(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
+    rows = comparing.compare(searches)
+    if format is Format.json:
+        print(comparing.as_json(rows))
+    elif format is Format.csv:
+        print(comparing.as_csv(rows), end="")
+    else:
+        terminal().print(comparing.as_table(rows))
+        terminal().print(f"\n{comparing.NOTE}", style="dim")
+    if to is not None:
+        from autorank.results.page import save, write
+        from autorank.results.pages import comparison
+        from autorank.results.plots import fronts_figure
+
+        if to.suffix == ".html":
+            write(comparison.page(searches, rows), to)
+        else:
+            save(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)

@@ -1,0 +1,122 @@
+"""The commands about papers' tables: run one, list them, set measured beside reported figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from autorank.cli_results import Format
+from autorank.options import RUNS, Runs, terminal
+from autorank.options.budget import BudgetOptions
+from autorank.options.recipe import RecipeOptions
+
+if TYPE_CHECKING:
+    from autorank.recipes.searcher import Training
+
+papers = typer.Typer(help="Tables of papers: list their recipes, compare what they came to.")
+
+
+@papers.callback(invoke_without_command=True)
+def listed(ctx: typer.Context) -> None:
+    """List the recipes that come with autorank, or compare what one came to.
+
+    [dim]Example:[/] autorank search --recipe increlora-glue-small --rows '*/rte'
+    """
+    from rich.table import Table
+
+    from autorank.recipes import recipe as recipes
+
+    if ctx.invoked_subcommand is not None:
+        return
+    table = Table("recipe", "lines", "tasks", "seeds", "what", box=None)
+    for name, file in recipes.shipped().items():
+        recipe = recipes.parse(file)
+        size = (str(len(recipe.methods)), str(len(recipe.tasks)), str(len(recipe.numbers())))
+        table.add_row(name, *size, f"{recipe.title}\n[dim]{recipe.source}[/]")
+    terminal().print(table)
+
+
+@papers.command()
+def compare(
+    name: Annotated[str, typer.Argument(help="A run of a recipe, or a recipe that was not run yet.")],
+    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    runs: Runs = RUNS,
+) -> None:
+    """Print a paper's figures beside the measured ones, with their spread over seeds.
+
+    Measured is the best evaluation of each run, as the papers count; json and csv have the last ones too.
+    """
+    from autorank.recipes import compare as tables
+    from autorank.recipes.recipe import read, shipped
+    from autorank.recipes.results import FILE, Results
+
+    scale = 1.0
+    if name in shipped() and not (runs / name / FILE).exists():
+        recipe, found = read(Path(name)), {}
+    else:
+        results = Results.read(runs, name)
+        recipe, found, scale = results.recipe, results.runs, results.about["scale"]
+    entries = tables.compared(recipe, found)
+    if format is Format.json:
+        print(tables.as_json(entries))
+    elif format is Format.csv:
+        print(tables.as_csv(entries), end="")
+    else:
+        console = terminal()
+        console.print(f"[bold]{recipe.title}[/]  [dim]{recipe.source}[/]")
+        if scale < 1:
+            console.print(f"[yellow]A try at --scale {scale:g}: its scores mean nothing.[/]")
+        console.print(tables.as_table(entries))
+
+
+def run_recipe(
+    asked: RecipeOptions, use: BudgetOptions, name: str | None, model: str | None, data: Path | None,
+    training: dict[str, Any], dry_run: bool,
+) -> None:  # fmt: skip
+    """Train a recipe's rows and show what they came to."""
+    from autorank.recipes import run as recipes
+    from autorank.recipes.recipe import read
+    from autorank.recipes.results import Results
+
+    assert asked.recipe is not None
+    recipe, console = read(asked.recipe), terminal()
+    trainings = recipes.plan(recipe, asked.rows, asked.seeds, asked.scale, model, data, training)
+    if dry_run:
+        _show(trainings)
+        return
+    name = name or (recipe.name if asked.scale == 1 else f"{recipe.name}-try")
+    with Results.open(use.runs, name, recipes.about(recipe, asked.scale, model, data)) as results:
+        left = [each for each in trainings if not results.done(each.run)]
+        console.print(f"[bold]{name}[/]  {len(left)} of {len(trainings)} trainings to run")
+        ended = len(trainings) - len(left)
+
+        def told(run: tuple[str, int], outcome: dict[str, Any]) -> None:
+            nonlocal ended
+            ended += 1
+            scores = [each["score"] for each in outcome.get("evaluations", ())]
+            came_to = f"score {max(scores):.4f}" if scores else f"failed: {outcome['failed']}"
+            line = f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {came_to}"
+            console.print(line, markup=False, soft_wrap=True)
+
+        ending = recipes.run(trainings, results, use.budget(), told)
+        failed = sum("failed" in results.runs.get(each.run, {}) for each in trainings)
+    if ending != "complete" or failed:
+        why = {"interrupted": "Interrupted; nothing is lost.", "time budget": "The time budget is used up."}
+        console.print(f"{why.get(ending, f'{failed} trainings failed.')} The same command goes on.")
+    runs = f" --runs {use.runs}" if use.runs != RUNS else ""
+    console.print(f"\nNext:\n  autorank papers compare {name}{runs}", markup=False, soft_wrap=True)
+    if ending == "interrupted":
+        raise typer.Exit(130)
+
+
+def _show(trainings: list[Training]) -> None:
+    """What would be trained."""
+    for each in trainings:
+        settings = ", ".join(f"{name} {value}" for name, value in each.train.settings.items())
+        how = each.train.training.model_dump(exclude_defaults=True)
+        rest = ", ".join(f"{name} {value}" for name, value in how.items())
+        after = f"  ranks of {each.ranks_of[0]}" if each.ranks_of else ""
+        line = f"{each.run[0]}, seed {each.run[1]}: {each.train.method}: {settings}; {rest}{after}"
+        terminal().print(line, markup=False, soft_wrap=True)

@@ -1,0 +1,145 @@
+"""A paper's figures beside those that a run of its recipe came to."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from autorank.recipes.recipe import Recipe, figure
+from autorank.recipes.results import Run
+from autorank.recipes.rows import Row, rows
+from autorank.results.report import count
+
+Runs = Mapping[Run, Mapping[str, Any]]
+COLUMNS = (
+    "line", "method", "task", "metric", "reported", "reported_sd", "measured", "measured_sd", "last", "seeds",
+    "reported_params", "measured_params", "measured_nonzero", "failed", "note", "assumed",
+)  # fmt: skip
+
+
+def compared(recipe: Recipe, runs: Runs) -> list[dict[str, Any]]:
+    """A dict of `COLUMNS` for each line, task and reported metric, and for each average. Scores are in percent.
+
+    `measured` is the mean over seeds of each run's best evaluation on the metric, as papers count, `last` that of the
+    last evaluations; `measured_params` are those of the best one.
+    """
+    every = rows(recipe)
+    found = []
+    for line in recipe.methods:
+        mine = [row for row in every if row.line == line]
+        found += [entry for row in mine for entry in _of_row(recipe, row, runs)]
+        if recipe.methods[line].reported.average is not None:
+            found.append(_average(recipe, mine, runs))
+    return found
+
+
+def as_json(entries: Sequence[Mapping[str, Any]]) -> str:
+    """A JSON list of objects."""
+    return json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
+    """CSV with a header line."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([", ".join(value) if isinstance(value, list) else value for value in
+                      (entry[name] for name in COLUMNS)] for entry in entries)  # fmt: skip
+    return text.getvalue()
+
+
+def as_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """For a terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("line", "task", "metric"):
+        table.add_column(column, no_wrap=True)
+    for column in ("reported", "measured", "seeds", "parameters: reported", "measured"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for entry in entries:
+        params, nonzero = entry["measured_params"], entry["measured_nonzero"]
+        size = "" if params is None else count(params) + (f" ({count(nonzero)})" if nonzero != params else "")
+        failed = f"{entry['failed']} failed" if entry["failed"] else ""
+        notes = Text(", ".join(filter(None, (failed, entry["note"]))), style="dim")
+        table.add_row(
+            entry["line"], entry["task"], entry["metric"], _spread(entry["reported"], entry["reported_sd"]),
+            _spread(entry["measured"], entry["measured_sd"]), str(entry["seeds"] or ""), entry["reported_params"] or "",
+            size, notes,
+        )  # fmt: skip
+    return table
+
+
+def _of_row(recipe: Recipe, row: Row, runs: Runs) -> list[dict[str, Any]]:
+    reported = recipe.methods[row.line].reported
+    printed = reported.score.get(row.task)
+    figures = printed if isinstance(printed, Mapping) else {row.metric: printed}
+    return [_entry(recipe, row, metric, each, runs) for metric, each in figures.items()]
+
+
+def _entry(recipe: Recipe, row: Row, metric: str, printed: Any, runs: Runs) -> dict[str, Any]:
+    reported = recipe.methods[row.line].reported
+    params = reported.params.get(row.task) if isinstance(reported.params, dict) else reported.params
+    mine = [run for run in runs if run[0] == row.name]
+    ended = [_best(runs[run], metric) for run in mine if _best(runs[run], metric)]
+    return _filled(
+        recipe, row.line, row.task, metric, printed, ended, reported_params=params, failed=len(mine) - len(ended),
+        assumed=sorted(row.assumed),
+    )  # fmt: skip
+
+
+def _average(recipe: Recipe, mine: Sequence[Row], runs: Runs) -> dict[str, Any]:
+    """Over the tasks, of the seeds that all of them have."""
+    whole = []
+    for seed in sorted({seed for _, seed in runs}):
+        found = [_best(runs.get((row.name, seed), {}), row.metric) for row in mine]
+        if all(found):
+            whole.append(tuple(map(statistics.fmean, zip(*found, strict=True))))
+    reported = recipe.methods[mine[0].line].reported
+    params = reported.params if isinstance(reported.params, str) else None
+    return _filled(recipe, mine[0].line, "average", "", reported.average, whole, reported_params=params)
+
+
+def _best(outcome: Mapping[str, Any], metric: str) -> tuple[float, ...]:
+    """Score of the best evaluation, of the last, and the best one's parameters, in all and without zeros; empty where
+    no score is finite."""
+    scored = [
+        (100 * each["metrics"][metric], each["adapter_params"], each["nonzero_params"])
+        for each in outcome.get("evaluations", ()) if math.isfinite(each["metrics"][metric])
+    ]  # fmt: skip
+    if not scored:
+        return ()
+    best = max(scored, key=lambda each: each[0])
+    return best[0], scored[-1][0], *best[1:]
+
+
+def _filled(
+    recipe: Recipe, line: str, task: str, metric: str, printed: Any, ended: Sequence[tuple[float, ...]], **more: Any
+) -> dict[str, Any]:
+    block = recipe.methods[line]
+    mean, sd = (None, None) if printed is None else figure(printed)
+    scores, last, params, nonzero = ([each[i] for each in ended] for i in range(4))
+    values: dict[str, Any] = {
+        "line": line, "method": block.method or line, "task": task, "metric": metric, "reported": mean,
+        "reported_sd": sd, "measured": _mean(scores), "last": _mean(last), "seeds": len(scores),
+        "measured_sd": statistics.stdev(scores) if len(scores) > 1 else None, "measured_params": _mean(params),
+        "measured_nonzero": _mean(nonzero), "reported_params": None, "failed": 0, "assumed": [], "note": block.not_run,
+    }  # fmt: skip
+    return values | more
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _spread(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return ""
+    return f"{mean:.2f}" if sd is None else f"{mean:.2f} ± {sd:.2f}"

@@ -1,0 +1,96 @@
+"""What a recipe's trainings came to: a line of JSON each, in the run's folder, written when a training has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from autorank import durable
+from autorank.errors import AutorankError, unknown
+from autorank.recipes.recipe import Recipe
+from autorank.results.lock import DriverLock
+from autorank.search.files import run_folder
+
+FILE = "recipe.jsonl"
+Run = tuple[str, int]  # a row's name, and the seed
+
+
+class Results:
+    """The first line says what is run: the recipe, the scale, the model and the data. A context manager.
+
+    Attributes:
+        about: the first line.
+        runs: (row, seed) -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: why it could not.
+    """
+
+    def __init__(self, folder: Path, about: Mapping[str, Any], runs: dict[Run, dict[str, Any]]) -> None:
+        self.folder, self.about, self.runs = folder, about, runs
+        self._lock: DriverLock | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.model_validate(self.about["recipe"])
+
+    @classmethod
+    def read(cls, runs: Path, name: str) -> Results:
+        """Those of the run `name`, as they are now.
+
+        Raises:
+            AutorankError: there is no such run of a recipe.
+        """
+        folder = run_folder(runs, name)
+        if not (folder / FILE).is_file():
+            raise unknown("run of a recipe", name, [file.parent.name for file in runs.glob(f"*/{FILE}")])
+        lines = (folder / FILE).read_text(encoding="utf-8").split("\n")[:-1]  # the last is empty, or cut off
+        about, *rest = [json.loads(line) for line in lines]
+        return cls(folder, about, {(line.pop("row"), line.pop("seed")): line for line in rest})
+
+    @classmethod
+    def open(cls, runs: Path, name: str, about: Mapping[str, Any]) -> Results:
+        """A new run, or one to go on with; one driver at a time.
+
+        Raises:
+            AutorankError: the run of that name is another one, or a driver is at work on it.
+        """
+        folder = run_folder(runs, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = DriverLock(folder / FILE)
+        lock.take()
+        try:
+            lock.mend()
+            if not (folder / FILE).exists() or not (folder / FILE).stat().st_size:
+                durable.append(json.dumps(about), folder / FILE)
+            found = cls.read(runs, name)
+            if differ := [key for key in about if found.about.get(key) != about[key]]:
+                raise AutorankError(
+                    f"There is another run {name!r} in {runs}: its {' and '.join(differ)} differ. Give the same to go "
+                    "on with it, or another --name."
+                )
+        except BaseException:
+            lock.drop()
+            raise
+        found._lock = lock
+        return found
+
+    def add(self, run: Run, outcome: dict[str, Any]) -> None:
+        """Store what a training came to."""
+        assert self._lock is not None
+        self._lock.mend()  # what a full disk left
+        durable.append(json.dumps({"row": run[0], "seed": run[1], **outcome}), self.folder / FILE)
+        self.runs[run] = outcome
+
+    def done(self, run: Run) -> bool:
+        """Whether a training has ended; one that failed is tried again."""
+        return "evaluations" in self.runs.get(run, {})
+
+    def __enter__(self) -> Results:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.drop()

@@ -1,0 +1,123 @@
+"""A recipe at work: every row with every seed is one training, in the warm actors that searches use."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+
+from autorank import tasks
+from autorank.errors import AutorankError
+from autorank.recipes.recipe import Recipe, chosen
+from autorank.recipes.results import Results, Run
+from autorank.recipes.rows import Row, rows
+from autorank.recipes.scale import scaled
+from autorank.recipes.searcher import RecipeSearcher, Training
+from autorank.search import cluster, resources, storage
+from autorank.search.budget import Budget
+from autorank.search.run import fit
+from autorank.search.sizes import model_name
+from autorank.search.trainable import WarmTrial, bind
+from autorank.search.watch import Interrupt, Watch
+from autorank.spec import TrainingSpec, TrainSpec
+
+Ending = Literal["complete", "time budget", "interrupted"]
+
+
+def plan(
+    recipe: Recipe, pattern: str | None = None, seeds: int | None = None, scale: float = 1.0,
+    model: str | None = None, data: Path | None = None, training: Mapping[str, Any] | None = None,
+) -> list[Training]:  # fmt: skip
+    """The trainings, task by task and seed by seed, those first whose ranks others take.
+
+    Args:
+        pattern: the rows, as `recipe.chosen` has them; those whose ranks they take come along.
+        training: of `TrainingSpec`, in place of the recipe's.
+
+    Raises:
+        AutorankError: nothing is left to run, or the data cannot be had.
+    """
+    every = {row.name: row for row in rows(recipe, model, data)}
+    names = set(chosen(list(every), pattern))
+    names |= {source for name in names if (source := every[name].ranks_of)}
+    wanted = [row for name, row in every.items() if name in names and row.train is not None]
+    if not wanted:
+        raise AutorankError("There is nothing to run: the rows are only reported, as the recipe says (not_run).")
+    wanted.sort(key=lambda row: row.ranks_of is not None)
+    wanted.sort(key=lambda row: recipe.tasks.index(row.task))
+    small = {row.name: _changed(row, training or {}, scale) for row in wanted}
+    return [
+        Training((row.name, seed), _seeded(small[row.name], seed), (row.ranks_of, seed) if row.ranks_of else None)
+        for row in wanted for seed in recipe.numbers(seeds)
+    ]  # fmt: skip
+
+
+def about(recipe: Recipe, scale: float, model: str | None, data: Path | None) -> dict[str, Any]:
+    """What tells runs of recipes apart: the first line of their results."""
+    place = None if data is None else str(data)
+    return {"recipe": recipe.model_dump(mode="json"), "scale": scale, "model": model, "data": place}
+
+
+def check(trainings: Sequence[Training]) -> None:
+    """Load what is to be learnt: trainings find it in the cache, and mistakes show before anything starts.
+
+    Raises:
+        AutorankError: names all data and models that cannot be had.
+    """
+    wanted = {(training.train.task, model_name(training.train.task, training.train.model)) for training in trainings}
+    problems: dict[str, None] = {}
+    for task, model in sorted(wanted, key=str):
+        try:
+            tasks.load(task, model)
+        except AutorankError as error:
+            problems[str(error)] = None
+    if problems:
+        raise AutorankError("\n".join(problems))
+
+
+def run(
+    trainings: Sequence[Training], results: Results, budget: Budget,
+    told: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
+) -> Ending:  # fmt: skip
+    """Train what has not ended yet. Ctrl-C ends it; the same call goes on, each training from its last evaluation.
+
+    Raises:
+        AutorankError: the data cannot be had, or the resources do not suffice.
+    """
+    left = [each for each in trainings if not results.done(each.run)]
+    if not left:
+        return "complete"
+    joined = budget.address is not None or "RAY_ADDRESS" in os.environ
+    if not joined:
+        budget.share(resources.local())
+    check(left)
+    deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+    searcher = RecipeSearcher(left, results, deadline, budget.retries, told)
+    folder = results.folder
+    try:
+        with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
+            each = budget.share(ray.cluster_resources())
+            if joined:
+                storage.check(folder)
+            fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder), each, folder)
+            if interrupt.requested:
+                return "interrupted"
+    except KeyboardInterrupt:  # while Ray starts, or the second one
+        return "interrupted"
+    return "complete" if all(each.run in results.runs for each in left) else "time budget"
+
+
+def _changed(row: Row, training: Mapping[str, Any], scale: float) -> TrainSpec:
+    assert row.train is not None
+    values = row.train.training.model_dump() | dict(training)
+    train = row.train.model_copy(update={"training": TrainingSpec.model_validate(values)})
+    return scaled(train, scale)
+
+
+def _seeded(train: TrainSpec, seed: int) -> TrainSpec:
+    return train.model_copy(update={"training": train.training.model_copy(update={"seed": seed})})

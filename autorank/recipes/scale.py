@@ -1,0 +1,41 @@
+"""A training cut down to a try: whether a recipe runs, in seconds. Its scores mean nothing."""
+
+from __future__ import annotations
+
+import math
+
+from autorank import tasks
+from autorank.spec import TrainSpec
+from autorank.tasks import source
+
+EXAMPLES, STEPS, EVALUATIONS = 64, 100, 4  # at least so many; IncreLoRA's ranks take 73 steps to grow on SQuAD
+COUNT_STEPS = ("interval",)  # settings that are a number of steps
+
+
+def scaled(train: TrainSpec, scale: float) -> TrainSpec:
+    """The training with `scale` of its examples and epochs, and `scale`² of what counts steps.
+
+    Raises:
+        AutorankError: the data cannot be had.
+    """
+    if scale >= 1:
+        return train
+    task = tasks.resolve(train.task)
+    size = len(source.read(train.task)[1])
+    batch, epochs = train.training.batch_size or task.batch_size, train.training.epochs or task.epochs
+    examples = min(size, max(EXAMPLES, math.ceil(scale * size)))
+    steps = max(STEPS, max(1, round(scale * epochs)) * math.ceil(examples / batch))
+    counts = {
+        name: max(1, round(scale**2 * value))
+        for name, value in train.settings.items()
+        if name in COUNT_STEPS and value is not None
+    }
+    cut = {"max_train_examples": examples, "max_eval_examples": max(EXAMPLES, examples // EVALUATIONS)}
+    fewer = {"steps": steps, "eval_every": math.ceil(steps / EVALUATIONS)}
+    return train.model_copy(
+        update={
+            "task": train.task.model_copy(update=cut),
+            "training": train.training.model_copy(update=fewer),
+            "settings": train.settings | counts,
+        }
+    )

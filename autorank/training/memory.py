@@ -1,0 +1,82 @@
+"""How many micro-batches a step is cut into so that it fits: found by trial once, and kept for the runs to come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from autorank.errors import AutorankError
+from autorank.modeling import adapters, targets
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.tasks.batches import collate
+from autorank.training import workers
+from autorank.training.phase import Phase, to_device
+
+RANK = 8  # of the updates that are tried; what takes the memory is activations
+
+
+def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], kept: Path, key: str) -> int:
+    """The fewest micro-batches, a power of two, with which a step over the longest examples fits.
+
+    Args:
+        phase: over the model as loaded, nothing attached.
+        layers: that will be adapted.
+        kept: folder where the number is kept by `key` and the device's name and size.
+
+    Raises:
+        AutorankError: not even one example at a time fits.
+    """
+    properties = torch.cuda.get_device_properties(phase.device)
+    device = [properties.name, properties.total_memory, workers.count()]
+    name = json.dumps([key, sorted(layers), phase.plan.batch_size, *device])
+    file = kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+    if not workers.sum_(torch.tensor(float(not file.exists()), device=phase.device)):  # every worker has it
+        return int(file.read_text())
+    found = fewest(phase, layers)
+    kept.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(str(found))
+    os.replace(partial, file)
+    return found
+
+
+def fewest(phase: Phase, layers: Mapping[str, nn.Module]) -> int:
+    """As `micro_batches`, by trying."""
+    share = -(-phase.plan.batch_size // workers.count())  # examples of a step on one worker
+    parts = 1
+    while not _fits(phase, layers, -(-share // parts)):
+        if parts >= share:
+            longest = int(phase.split.lengths.max())
+            raise AutorankError(
+                f"Not even one example of {longest} tokens fits into the memory of {phase.device}. Use a lower "
+                "--max-length, --gradient-checkpointing, --quantize 4bit or a smaller --model."
+            )
+        parts *= 2
+    return parts
+
+
+def _fits(phase: Phase, layers: Mapping[str, nn.Module], examples: int) -> bool:
+    """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
+    draw = torch.Generator().manual_seed(0)
+    for name, layer in layers.items():
+        update = LowRankUpdate.lora(*targets.features(layer), RANK, RANK, draw, phase.device)
+        adapters.attach(phase.model, name, update)
+    phase.model.train()
+    longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
+    too_much = 0.0
+    try:
+        phase.loss(to_device(collate(phase.split, longest, phase.pad_id), phase.device)).backward()
+    except torch.OutOfMemoryError:
+        too_much = 1.0
+    adapters.detach_all(phase.model)
+    phase.model.zero_grad(set_to_none=True)
+    if phase.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return not workers.sum_(torch.tensor(too_much, device=phase.device))

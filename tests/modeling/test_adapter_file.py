@@ -1,0 +1,146 @@
+"""Adapters in autorank's own format, on models that a user has loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, adapters, base, export
+from autorank.modeling.bottleneck import Bottleneck, places
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.targets import features, find
+from tests import tiny
+
+FORMS = ["low-rank", "bottlenecks", "biases", "everything"]
+IDS = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(5))
+
+
+def logits(model: nn.Module) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = model(input_ids=IDS).logits
+    return found
+
+
+def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path, Tensor]:
+    """A folder as `autorank export` writes it, and the logits of what is in it."""
+    made = base.load(tiny.model(architecture, folder / "model"), outputs=2)
+    made.model.config.pad_token_id = 0
+    draw = torch.Generator().manual_seed(0)
+    if form == "low-rank":
+        for name, layer in find(made.model, "query,value").items():
+            adapters.attach(made.model, name, LowRankUpdate.lora(*features(layer), rank=2, alpha=8, generator=draw))
+    elif form == "bottlenecks":
+        for place in places(made.model):
+            bottleneck = Bottleneck(place.width, 3, "relu")
+            bottleneck.draw(0.2, draw)
+            adapters.attach_bottleneck(made.model, place.name, bottleneck, twice=place.post_norm)
+    else:
+        names = [name for name, _ in made.model.named_parameters()]
+        made.unfreeze(name for name in names if form == "everything" or name.endswith("bias"))
+    for parameter in made.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    file = folder / "file.safetensors"
+    adapter_file.save(file, made, adapter_file.Origin(str(folder / "model"), 2, (), 0))
+    export.to_own(file, folder / "adapter", card="# Card")
+    made.model.eval()
+    return folder / "adapter", logits(made.model)
+
+
+def fresh(folder: Path, outputs: int = 2) -> PreTrainedModel:
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_pretrained(folder / "model", num_labels=outputs)
+    return model.train()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_model_of_the_users_gives_the_same_logits(form: str, tmp_path: Path) -> None:
+    folder, expected = exported(form, tmp_path)
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "adapter.safetensors"]
+    model = fresh(tmp_path)
+    loaded = autorank.load_adapter(model, folder)
+    assert loaded is model and not model.training
+    assert torch.equal(logits(model), expected)
+    assert torch.equal(logits(autorank.load_adapter(fresh(tmp_path), str(folder / "adapter.safetensors"))), expected)
+
+
+def test_a_decoder_learns_its_padding_token(tmp_path: Path) -> None:
+    folder, expected = exported("bottlenecks", tmp_path, "llama")
+    model = fresh(tmp_path)
+    model.config.pad_token_id = None
+    assert torch.equal(logits(autorank.load_adapter(model, folder)), expected)
+
+
+def test_another_base_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+    folder, _ = exported("low-rank", tmp_path)
+    (tmp_path / "other").mkdir()
+    tiny.model("gpt2", tmp_path / "other" / "model")
+    model = fresh(tmp_path / "other")
+    with pytest.raises(AutorankError, match=r"does not fit.*no layer bert\.encoder\.layer\.0.*and 3 more.*2 outputs"):
+        autorank.load_adapter(model, folder)
+    assert not adapters.added(model)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_head_of_another_width_is_refused(form: str, tmp_path: Path) -> None:
+    folder, _ = exported(form, tmp_path)
+    model = fresh(tmp_path, outputs=3)
+    with pytest.raises(AutorankError, match=r"classifier\.\w+ is \(3,.*not \(2,.*with 2 outputs"):
+        autorank.load_adapter(model, folder)
+    assert not adapters.added(model)
+
+
+@pytest.mark.parametrize(
+    ("form", "said"), [("low-rank", r"is \(24, 24\).*not \(16, 16\)"), ("bottlenecks", "gives 24 features, not 16")]
+)
+def test_layers_of_other_widths_are_refused(form: str, said: str, tmp_path: Path) -> None:
+    from transformers import BertConfig, BertForSequenceClassification
+
+    folder, _ = exported(form, tmp_path)
+    wide = BertForSequenceClassification(
+        BertConfig(vocab_size=64, hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+    )
+    with pytest.raises(AutorankError, match=said):
+        autorank.load_adapter(wide, folder)
+
+
+def test_a_second_adapter_is_refused(tmp_path: Path) -> None:
+    folder, _ = exported("bottlenecks", tmp_path)
+    model = autorank.load_adapter(fresh(tmp_path), folder)
+    with pytest.raises(AutorankError, match="carries an adapter already"):
+        autorank.load_adapter(model, folder)
+
+
+def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tiny.model("bert", tmp_path / "model")
+    model = fresh(tmp_path)
+    with pytest.raises(AutorankError, match=r"No adapter can be read from .*model/adapter\.safetensors"):
+        autorank.load_adapter(model, tmp_path / "model")
+    save_file({"A": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(AutorankError, match="not an adapter that autorank wrote"):
+        autorank.load_adapter(model, tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
+    folder, expected = exported(form, tmp_path)
+    file = folder / "adapter.safetensors"
+    assert adapter_file.low_rank(file) == (form == "low-rank")
+    if form != "low-rank":
+        with pytest.raises(AutorankError, match=r"no PEFT LoRA adapter.*--merge"):
+            export.to_peft(file, tmp_path / "peft", card="")
+    if form == "bottlenecks":
+        with pytest.raises(AutorankError, match=r"cannot be merged.*Leave --merge out"):
+            export.to_merged(file, tmp_path / "merged", card="")
+    else:
+        export.to_merged(file, tmp_path / "merged", card="")
+        merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+        torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-5)
+    assert not (tmp_path / "peft").exists()

@@ -1,0 +1,215 @@
+"""Every family of architectures as a sequence classifier, by tiny random models of the true ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, adapters, base, export, recompute, targets
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.tasks.task import Split
+from autorank.training.run import TrainingRun
+from tests import families, tiny
+
+HEADS = {
+    "bert": ["classifier"],
+    "roberta": ["classifier"],
+    "electra": ["classifier"],
+    "deberta-v2": ["classifier", "pooler"],
+    "distilbert": ["classifier", "pre_classifier"],
+    "modernbert": ["classifier", "head.dense", "head.norm"],
+    "gpt2": ["score"],
+    "llama": ["score"],
+    "mistral": ["score"],
+    "qwen2": ["score"],
+    "qwen3": ["score"],
+    "bart": ["classification_head"],
+    "t5": ["classification_head"],
+    "t5-gated": ["classification_head"],
+}
+each_family = pytest.mark.parametrize("made", families.FAMILIES, indirect=True)
+
+
+@dataclass
+class Made:
+    """A family's model in its folder, and as loaded."""
+
+    family: str
+    folder: Path
+    base: base.BaseModel
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp(request.param)
+    loaded = base.load(families.model(request.param, folder / "model"), outputs=2)
+    loaded.model.config.pad_token_id = 0
+    return Made(request.param, folder, loaded)
+
+
+@pytest.fixture(autouse=True)
+def clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "made" in request.fixturenames:
+        request.getfixturevalue("made").base.reset(seed=0)
+
+
+def batch(rows: list[int]) -> dict[str, Tensor]:
+    """These texts as the loop sees them, padded on the right."""
+    texts = [[2, *range(start, start + length), 3] for start, length in ((5, 3), (20, 7), (40, 5))]
+    offsets = np.cumsum([0, *map(len, texts)])
+    split = Split(np.array(list(chain(*texts))), None, offsets, np.zeros(len(texts), np.int64))
+    inputs = collate(split, np.array(rows), pad_id=0)
+    del inputs["labels"]
+    return inputs
+
+
+def adapt(made: Made, dropout: float = 0.0) -> None:
+    """Updates of mixed ranks on all layers, each of them doing something."""
+    draw = torch.Generator().manual_seed(0)
+    for i, (name, layer) in enumerate(targets.find(made.base.model, "all-linear").items()):
+        update = LowRankUpdate.lora(*targets.features(layer), rank=1 + i % 3, alpha=8, generator=draw)
+        update.B.data += 0.1 * torch.randn(update.B.shape, generator=draw)
+        adapters.attach(made.base.model, name, update, dropout)
+
+
+@torch.no_grad()
+def logits(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    return model.eval()(**inputs).logits
+
+
+def gradients(made: Made) -> dict[str, Tensor]:
+    """Of a training step, dropout included."""
+    torch.manual_seed(3)
+    model = made.base.model.train()
+    F.cross_entropy(model(**batch([0, 1, 2])).logits, torch.tensor([0, 1, 0])).backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+@each_family
+def test_the_head_is_new_and_trains_alone(made: Made) -> None:
+    assert made.base.head_modules == HEADS[made.family]
+    assert made.base.new == set(made.base.head)
+    assert {name for name, p in made.base.model.named_parameters() if p.requires_grad} == made.base.new
+    first = logits(made.base.model, batch([0]))
+    made.base.reset(seed=1)
+    assert not torch.allclose(logits(made.base.model, batch([0])), first)
+    made.base.reset(seed=0)
+    assert torch.equal(logits(made.base.model, batch([0])), first)
+
+
+@each_family
+def test_padding_changes_nothing(made: Made) -> None:
+    together = logits(made.base.model, batch([0, 1, 2]))
+    alone = torch.cat([logits(made.base.model, batch([i])) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
+    assert (alone[0] - alone[1]).abs().max() > 1e-4  # and the text something
+
+
+@each_family
+def test_what_is_attached_trains_and_comes_off_clean(made: Made) -> None:
+    before = {name: p.clone() for name, p in made.base.model.named_parameters()}
+    adapt(made, dropout=0.1)
+    trained = {name for name, p in made.base.model.named_parameters() if p.requires_grad}
+    found = gradients(made)
+    assert set(found) == trained and all(values.any() for values in found.values())
+    for parameter in made.base.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 1
+    made.base.reset(seed=0)
+    after = dict(made.base.model.named_parameters())
+    assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
+
+
+@each_family
+def test_exports_give_the_same_logits(made: Made, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    adapt(made)
+    inputs = batch([0, 1, 2])
+    expected = logits(made.base.model, inputs)
+    model = str(made.folder / "model")
+    adapter_file.save(tmp_path / "adapter", made.base, adapter_file.Origin(model, 2, ("no", "yes"), 0))
+    export.to_merged(tmp_path / "adapter", tmp_path / "merged", card="")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(logits(merged, inputs), expected, rtol=0, atol=1e-5)
+    export.to_peft(tmp_path / "adapter", tmp_path / "peft", card="")
+    plain = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=0)
+    wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
+    torch.testing.assert_close(logits(wrapped, inputs), expected, rtol=0, atol=1e-5)
+    layers = {name.removesuffix(".lora_A") for name, _ in plain.named_modules() if name.endswith(".lora_A")}
+    assert layers == set(adapters.adapted(made.base.model))
+
+
+@each_family
+def test_gradient_checkpointing_gives_the_same_gradients(made: Made) -> None:
+    adapt(made, dropout=0.1)
+    passes: list[bool] = []
+    for layer in adapters.adapted(made.base.model).values():
+        layer.update.register_forward_hook(lambda *_: passes.append(recompute.again()))
+    expected = gradients(made)
+    once = len(passes)
+    undo = recompute.enable(made.base.model)
+    found = gradients(made)
+    undo()
+    assert passes.count(False) == 2 * once and passes.count(True) > once / 2  # it did happen, and says so
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        scale = float(values.abs().max())
+        torch.testing.assert_close(found[name], values, rtol=0, atol=1e-5 * scale, msg=name)
+    del passes[:]
+    again = gradients(made)
+    assert len(passes) == once and all(torch.equal(again[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_cut_texts_keep_their_end(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    families.model(family, tmp_path / "model")
+    tiny.pairs_file(tmp_path / "train.jsonl", 20, seed=1)
+    tiny.pairs_file(tmp_path / "validation.jsonl", 10, seed=2)
+    task = TaskSpec(name="pairs", data=tmp_path, text=("left", "right"), label="label", max_length=11)
+    spec = TrainSpec(
+        task=task, model=str(tmp_path / "model"), method="lora", settings={"targets": "attention-qv"},
+        training=TrainingSpec(steps=2, batch_size=8),
+    )  # fmt: skip
+    run = TrainingRun(spec)
+    assert next(run).step == 2
+    assert run._data.train.lengths.max() == 11
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('{"left": "w1", "right": "w2 [SEP] w3", "label": 0}\n')
+    with pytest.raises(AutorankError, match=f"Text 21 of 'train' has 3 end tokens.*the first has 2; a {family} model"):
+        next(TrainingRun(spec))
+
+
+def test_a_model_without_a_text_classifier_is_refused(tmp_path: Path) -> None:
+    from transformers import CLIPConfig, ViTConfig
+
+    ViTConfig().save_pretrained(tmp_path / "vit")
+    CLIPConfig().save_pretrained(tmp_path / "clip")
+    for kind in ("vit", "clip"):
+        for load in (lambda folder: base.load(folder, 2), base.meta_model):
+            with pytest.raises(AutorankError, match=f"type '{kind}'.*classification task.*BERT"):
+                load(str(tmp_path / kind))
+
+
+def test_half_of_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    from transformers import T5EncoderModel
+
+    T5EncoderModel(families.config("t5")).save_pretrained(tmp_path)
+    with pytest.raises(AutorankError, match="encoder alone"):
+        base.load(str(tmp_path), 2)

@@ -1,0 +1,147 @@
+"""A recipe run to its end by warm trials in this process, as Tune runs them; cut off, gone on with, compared."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.tune.search import Searcher
+
+from autorank.errors import AutorankError
+from autorank.recipes.compare import as_csv, as_json, compared
+from autorank.recipes.recipe import read
+from autorank.recipes.results import FILE, Results
+from autorank.recipes.run import about, plan
+from autorank.recipes.searcher import RecipeSearcher, Training, place
+from autorank.search.source import Death
+from autorank.search.trainable import WarmTrial, bind
+from tests import tiny
+from tests.recipes.table import written
+from tests.results.made_trials import evaluation
+
+
+@pytest.fixture(scope="module")
+def place_of(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, and a folder with a folder for RTE."""
+    folder = tmp_path_factory.mktemp("recipes")
+    tiny.model("deberta-v2", folder / "model")
+    (folder / "data" / "rte").mkdir(parents=True)
+    for split, count in (("train", 120), ("validation", 40)):
+        renamed = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+                   for row in tiny.rows(count, seed=count)]  # fmt: skip
+        (folder / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+
+
+def drive(searcher: RecipeSearcher, folder: Path, trials: int = 99) -> int:
+    """What Tune's loop does with one actor: how many trials ended. `trials`: cut off in the one after so many."""
+    actor, ended = None, 0
+    while (config := searcher.suggest(str(ended))) != Searcher.FINISHED:
+        assert isinstance(config, dict)
+        if actor is None:
+            actor = bind(WarmTrial, folder=folder)(config)
+        else:
+            assert actor.reset(config)
+        while not (result := actor.train())["done"]:
+            assert searcher.goes_on(str(ended), result)
+            searcher.on_trial_result(str(ended), result)
+            if ended == trials:
+                actor.stop()
+                return ended
+        searcher.on_trial_complete(str(ended), result)
+        assert searcher.problem is None
+        ended += 1
+    if actor is not None:
+        actor.stop()
+    return ended
+
+
+def small(recipe: Any, where: Path, pattern: str, seeds: int) -> list[Training]:
+    return plan(recipe, pattern, seeds, 0.02, str(where / "model"), where / "data")
+
+
+def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
+    recipe = read(Path("increlora-table1"))
+    trainings = small(recipe, place_of, "lora-2/rte,increlora-2/rte", 2)
+    lines = ("lora-2", "increlora-2")
+    assert [each.run for each in trainings] == [(f"{line}/rte", seed) for line in lines for seed in (0, 1)]
+    grown = trainings[-1].train
+    # 2 of 120 examples in 1 of 50 epochs, and every 100th step of 0.02²: all below what is needed at least
+    assert (grown.task.max_train_examples, grown.training.steps, grown.settings["interval"]) == (64, 100, 1)
+    told: list[Any] = []
+    header = about(recipe, 0.02, str(place_of / "model"), place_of / "data")
+    with Results.open(tmp_path, "tried", header) as results:
+        with pytest.raises(AutorankError, match="at work on the run"):
+            Results.open(tmp_path, "tried", header)
+        searcher = RecipeSearcher(trainings, results, told=lambda run, outcome: told.append(run))
+        assert drive(searcher, results.folder, trials=1) == 1
+        assert not place(results.folder, trainings[0]).exists() and place(results.folder, trainings[1]).exists()
+    with pytest.raises(AutorankError, match="scale"):
+        Results.open(tmp_path, "tried", header | {"scale": 0.5})
+    with (tmp_path / "tried" / FILE).open("a") as file:
+        file.write('{"row": "lora-2/rte", "seed": 1, "cut o')  # a killed driver's
+    with Results.open(tmp_path, "tried", header) as results:
+        assert set(results.runs) == {("lora-2/rte", 0)}
+        drive(RecipeSearcher(trainings, results, told=lambda run, outcome: told.append(run)), results.folder)
+    assert Counter(told) == {each.run: 1 for each in trainings}
+    found = Results.read(tmp_path, "tried")
+    assert found.recipe == recipe and {run: len(found.runs[run]["evaluations"]) for run in found.runs} == {
+        each.run: 4 for each in trainings
+    }
+    assert not list((tmp_path / "tried" / "trials").glob("*"))
+    entries = {(e["line"], e["task"]): e for e in compared(recipe, found.runs)}
+    lora = entries["lora-2", "rte"]
+    best = [max(e["score"] for e in found.runs["lora-2/rte", seed]["evaluations"]) for seed in (0, 1)]
+    assert lora["measured"] == pytest.approx(50 * sum(best)) and lora["seeds"] == 2 and lora["reported"] == 85.56
+    per_layer = 4 * 2 * tiny.HIDDEN + 2 * (tiny.HIDDEN + 32)  # in + out of its six matrices
+    assert lora["measured_params"] == 2 * tiny.LAYERS * per_layer and lora["reported_params"] == "0.33M"
+    assert "learning_rate" in lora["assumed"] and entries["increlora-2", "rte"]["assumed"] == []
+    assert entries["increlora-2", "mnli"]["measured"] is None and entries["increlora-2", "average"]["measured"] is None
+
+
+def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
+    recipe = read(written(tmp_path))
+    trainings = small(recipe, place_of, "again/rte", 1)
+    assert [each.run[0] for each in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
+    with Results.open(tmp_path, "ranks", about(recipe, 0.02, None, None)) as results:
+        drive(RecipeSearcher(trainings, results), results.folder)
+        grown, again = results.runs["grown/rte", 0], results.runs["again/rte", 0]
+    assert again["ranks"] == grown["ranks"] and len(set(grown["ranks"].values())) > 1
+
+
+def test_what_fails_is_stored_tried_again_and_takes_its_dependants_along(tmp_path: Path, place_of: Path) -> None:
+    recipe = read(written(tmp_path))
+    trainings = small(recipe, place_of, "again/rte,lora/rte", 1)
+    names = [each.run[0] for each in trainings]
+    assert names == ["lora/rte", "grown/rte", "again/rte"]
+    with Results.open(tmp_path, "fails", about(recipe, 1.0, None, None)) as results:
+        searcher = RecipeSearcher(trainings, results, retries=1)
+        assert [searcher.suggest(name)["until"] for name in "ab"] == [None, None]
+        assert searcher.suggest("c") is None  # it waits for b's ranks
+        searcher.deaths["b"] = Death("its process died")
+        searcher.on_trial_complete("b", error=True)
+        assert searcher.suggest("b")["number"] == "grown@rte@0"  # tried again, once
+        searcher.deaths["b"] = Death("its process died")
+        searcher.on_trial_complete("b", error=True)
+        searcher.on_trial_complete("a", {"failed": "out of memory", "out_of_memory": True})
+        smaller = searcher.suggest("a")
+        assert isinstance(smaller, dict) and smaller["train"]["training"]["accumulate"] == 2
+        searcher.on_trial_complete("a", {"evaluation": evaluation(4, 10, 0.5), "finished": True})
+        assert searcher.suggest("d") == Searcher.FINISHED and searcher.problem is None
+        assert results.runs["grown/rte", 0] == {"failed": "its process died"}
+        assert "ranks of grown/rte" in results.runs["again/rte", 0]["failed"]
+        assert RecipeSearcher(trainings, results).suggest("e")["number"] == "grown@rte@0"  # tried again
+    entries = compared(recipe, Results.read(tmp_path, "fails").runs)
+    by_line = {entry["line"]: entry for entry in entries if entry["task"] == "rte"}
+    assert by_line["grown"]["failed"] == 1 and by_line["gone"]["note"] == "at inference only"
+    assert by_line["lora"]["measured"] == 50 and by_line["lora"]["measured_sd"] is None
+    assert json.loads(as_json(entries)) == entries and as_csv(entries).count("\n") == 1 + len(entries)

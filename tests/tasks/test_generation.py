@@ -1,0 +1,146 @@
+"""Text-to-text tasks: columns as prompts and completions, what is held out, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.spec import TaskSpec
+from autorank.tasks import TASKS, resolve, source
+from autorank.tasks.generation import GENERATION, own, pairs
+from autorank.tasks.strata import held_out, whole_prompts
+from tests import texts
+
+
+def folder(path: Path, **splits: list[dict[str, Any]]) -> Path:
+    path.mkdir()
+    for name, rows in splits.items():
+        texts.write(path / f"{name}.jsonl", rows)
+    return path
+
+
+def test_what_there_is() -> None:
+    assert set(GENERATION) == {"e2e", "dart", "dialogsum", "gsm8k"}
+    for task in GENERATION.values():
+        assert (task.kind, task.outputs, task.label_names, task.eval_examples) == ("generation", 0, (), 200)
+    scores = {name: task.metrics[0] for name, task in GENERATION.items()}
+    assert scores == {"e2e": "bleu", "dart": "bleu", "dialogsum": "rouge", "gsm8k": "exact_answer"}
+
+
+def test_prompts_of_e2e() -> None:
+    columns = {"meaning_representation": ["name[A]", "name[{B}]", "name[A]"], "human_reference": ["A.", "B.", "An A."]}
+    made = pairs(TASKS["e2e"], columns, "x")
+    assert made.texts[0][1] == "Describe the restaurant in a sentence or two.\nname[{B}]\nDescription:"
+    assert list(made.texts[1]) == ["A.", "B.", "An A."] == list(made.references or ())
+    assert made.labels.tolist() == [0, 1, 0]  # which prompt
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"source": ["a", "b"], "text": ["One.", "Two."]},
+        [{"source": "a", "text": "One."}, {"source": "b", "text": "Two."}],
+    ],
+)
+def test_each_annotation_of_dart_is_an_example(annotations: Any) -> None:
+    triples = [["Mars Hill", "LEVEL", "High"], ["Mars Hill", "CITY", "Asheville"]]
+    made = pairs(TASKS["dart"], {"tripleset": [triples], "annotations": [annotations]}, "x")
+    assert list(made.texts[1]) == ["One.", "Two."] and made.labels.tolist() == [0, 0]
+    assert made.texts[0][0].splitlines()[1:3] == ["Mars Hill : LEVEL : High", "Mars Hill : CITY : Asheville"]
+
+
+def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": f"so\n#### {i}"} for i in range(40)]
+    data = folder(tmp_path / "gsm8k", train=rows, test=[{"question": "t", "answer": "#### 1"}])
+    for _ in range(2):
+        _, train, validation = source.read(TaskSpec(name="gsm8k", data=data))
+        held = [text for text in validation["validation"].texts[0]]
+        assert (len(train), len(held)) == (36, 4)
+        assert not set(held) & set(train.texts[0]) and "Question: t\nAnswer:" not in held
+    assert len({*held, *train.texts[0]}) == 40
+
+
+def test_own_data(tmp_path: Path) -> None:
+    path = texts.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
+    spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
+    task, train, validation = source.read(spec)
+    assert resolve(spec) == task == own("mine", "q", "a")
+    assert task.metrics == ("rougeL", "exact_match", "bleu")
+    held = validation["validation"]
+    assert (len(train), len(held)) == (36, 4)  # 2 of 20 prompts, with both completions
+    assert not set(held.texts[0]) & set(train.texts[0]) and len(set(held.texts[0])) == 2
+
+
+def test_a_metric_as_the_score(tmp_path: Path) -> None:
+    assert resolve(TaskSpec(name="mrpc", metric="f1")).metrics == ("f1", "accuracy")
+    assert resolve(TaskSpec(name="dialogsum", metric="rouge2")).metrics == ("rouge2", "rouge", "rouge1", "rougeL")
+    path = texts.write(tmp_path / "x.jsonl", texts.rows(30))
+    spec = TaskSpec(name="mine", data=path, prompt="asked", completion="told", metric="bleu")
+    assert source.read(spec)[0].metrics == ("bleu", "rougeL", "exact_match")
+    with pytest.raises(AutorankError) as caught:
+        resolve(TaskSpec(name="mrpc", metric="bleu"))
+    assert "Unknown metric of mrpc 'bleu'" in str(caught.value) and "accuracy, f1" in str(caught.value)
+
+
+def test_whole_prompts_are_held_out() -> None:
+    prompts = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
+    held = held_out(TASKS["e2e"], prompts, 0.25)
+    assert len(set(prompts[held])) == 5
+    assert not set(prompts[held]) & set(np.delete(prompts, held))
+    assert held_out(TASKS["e2e"], prompts, 0.25).tolist() == held.tolist()
+    assert len(whole_prompts(np.array([7, 7, 8]), 0.1, 0)) in (1, 2)
+    with pytest.raises(AutorankError, match="two different prompts"):
+        whole_prompts(np.zeros(9), 0.1, 0)
+
+
+def test_rows_of_no_use_are_all_told(tmp_path: Path) -> None:
+    rows = [
+        {"q": "a", "a": "b"}, {"q": None, "a": "b"}, {"q": "c", "a": " "}, {"q": "c", "a": None}, {"q": 3, "a": "b"},
+        {"q": "c", "a": ""},
+    ]  # fmt: skip
+    with pytest.raises(AutorankError) as caught:
+        source.read(TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a"))
+    for words in ("'q' is null: row 2 (1", "'a' is empty: rows 3, 6 (2", "'a' is null: row 4", "'q' is no text: row 5"):
+        assert words in str(caught.value)
+
+
+def test_gsm8k_needs_answers(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": text} for text in ("#### 1", "2", "#### three", "#### 4")]
+    with pytest.raises(AutorankError, match=r"no answer after '####': rows 2, 3 \(2 in all\)"):
+        source.read(TaskSpec(name="gsm8k", data=folder(tmp_path / "gsm8k", train=rows)))
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "x", "prompt": "a", "data": "x.csv"}, ["--completion is missing"]),
+        ({"name": "x", "completion": "a", "data": "x.csv"}, ["--prompt is missing"]),
+        ({"name": "x", "prompt": "a", "completion": "b"}, ["--data FILE"]),
+        ({"name": "x", "prompt": "a", "completion": "a", "data": "x.csv"}, ["both --prompt and --completion"]),
+        ({"name": "x", "prompt": "a", "completion": "b", "text": ("c",), "data": "x.csv"}, ["do not go with --text"]),
+        ({"name": "e2e"}, ["not on the Hub", "--data DIR", "train, validation", "meaning_representation"]),
+        ({"name": "mrpc", "chat": True, "data": "x"}, ["text-to-text tasks; 'mrpc' is classification"]),
+    ],
+)
+def test_specs_that_do_not_go_together(spec: dict[str, Any], words: list[str], tmp_path: Path) -> None:
+    if spec["name"] == "mrpc":
+        rows = [{"sentence1": "a", "sentence2": "b", "label": i} for i in (0, 1)]
+        spec = spec | {"data": folder(tmp_path / "mrpc", train=rows, validation=rows)}
+    with pytest.raises(AutorankError) as caught:
+        source.read(TaskSpec(**spec))
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_the_dataset_that_ships_columns_as_the_hub_does(tmp_path: Path) -> None:
+    """DART's columns through jsonl, as a user would convert it."""
+    rows = [{"tripleset": [["a", "b", str(i)]], "annotations": {"source": ["s"], "text": [f"t{i}"]}} for i in range(3)]
+    _, train, validation = source.read(
+        TaskSpec(name="dart", data=folder(tmp_path / "dart", train=rows, validation=rows[:1]))
+    )
+    assert (len(train), len(validation["validation"])) == (3, 1)
+    assert json.dumps(train.references) == '["t0", "t1", "t2"]'

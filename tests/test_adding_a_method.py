@@ -1,0 +1,123 @@
+"""docs/adding-a-method.md: every block of it, as a user would write and run it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autorank import cli, method
+
+PAGE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
+
+
+def blocks() -> list[tuple[str, str, str]]:
+    """Language, text before it, and content of every block."""
+    page = PAGE.read_text(encoding="utf-8")
+    found, end = [], 0
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        found.append((match[1], page[end : match.start()], match[2]))
+        end = match.end()
+    return found
+
+
+def files() -> dict[str, str]:
+    """The files that the page shows; the last one named before a block is that block's."""
+    shown = {}
+    for language, before, content in blocks():
+        if language in ("python", "toml", "yaml"):
+            shown[re.findall(r"`(norm-lora/[\w./-]+)`", before)[-1]] = content
+    return shown
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A user's folder with the package written and installed, by hand for pip would want a network."""
+    folder = tmp_path_factory.mktemp("place")
+    for name, content in files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+    project = tomllib.loads((folder / "norm-lora" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = folder / "norm-lora" / f"norm_lora-{project['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in members.items())
+        for group, members in project["entry-points"].items()
+    )
+    (info / "entry_points.txt").write_text(points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder / "norm-lora"))
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        method._points.cache_clear()
+        yield folder
+    method._points.cache_clear()
+    for module in [name for name in sys.modules if name.split(".")[0] == "norm_lora"]:
+        del sys.modules[module]
+
+
+def commands() -> list[str]:
+    return [line for language, _, content in blocks() if language == "sh" for line in content.splitlines()]
+
+
+def test_the_tree_is_that_of_the_files() -> None:
+    (tree,) = (content for language, _, content in blocks() if language == "text")
+    names = set(re.findall(r"[\w-]+\.\w+", tree))
+    assert names == {Path(name).name for name in files()}
+    assert all(language in ("text", "toml", "python", "yaml", "sh") for language, _, _ in blocks())
+
+
+def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = {}
+    for command in commands():
+        program, *words = shlex.split(command)
+        if program == "pip":
+            assert words == ["install", "-e", "norm-lora"]
+            continue
+        assert program == "autorank"
+        assert words[0] != "search" or "--dry-run" in words  # no Ray here
+        cli.app(words, standalone_mode=False)
+        printed[words[0]] = capsys.readouterr().out
+    assert list(printed) == ["methods", "spaces", "train", "search"]
+    assert "norm-lora" in printed["methods"] and "part of the run after which" in printed["methods"]
+    assert printed["spaces"].strip() == files()["norm-lora/norm_lora/method.yaml"].strip()
+    assert (place / "adapter" / "adapter_model.safetensors").is_file()
+    assert "norm-lora" in printed["search"]
+
+
+def test_the_users_own_test_passes(place: Path, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("test_norm_lora", place / "norm-lora" / "test_norm_lora.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    (test,) = (value for name, value in vars(module).items() if name.startswith("test_"))
+    test(tmp_path)
+
+
+def test_what_it_says_of_files_in_this_repository_is_true() -> None:
+    root = PAGE.parents[1]
+    for name in re.findall(r"`((?:tests|trainables|autorank)/[\w./]+)`", PAGE.read_text(encoding="utf-8")):
+        assert (root / name).exists(), name
+    for name in re.findall(r"`(\w+\.py)`", PAGE.read_text(encoding="utf-8")):
+        assert (root / "trainables" / name).is_file(), name
+
+
+def test_the_wheel_has_class_and_space(place: Path, tmp_path: Path) -> None:
+    wheel = pytest.importorskip("hatchling.builders.wheel")
+    before = os.getcwd()
+    (built,) = wheel.WheelBuilder(str(place / "norm-lora")).build(directory=str(tmp_path), versions=["standard"])
+    assert os.getcwd() == before
+    with zipfile.ZipFile(built) as archive:
+        names = archive.namelist()
+        points = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
+    assert {"norm_lora/__init__.py", "norm_lora/method.py", "norm_lora/method.yaml"} <= set(names)
+    assert points == (next((place / "norm-lora").glob("*.dist-info")) / "entry_points.txt").read_text()

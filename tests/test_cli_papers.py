@@ -1,0 +1,108 @@
+"""The commands about papers' tables, in this process; one table through Ray as a user has it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorank import cli
+from autorank.errors import AutorankError
+from autorank.recipes.results import Results
+from autorank.recipes.run import about
+from tests import tiny
+from tests.recipes.table import written
+from tests.test_cli import autorank
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def run(*words: object) -> None:
+    cli.app([str(word) for word in words], standalone_mode=False)
+
+
+def test_the_recipes_that_come_along_are_listed(capsys: Any) -> None:
+    run("papers")
+    told = capsys.readouterr().out
+    for name in ("increlora-table1", "increlora-squad", "lora-drop-table1", "lora-drop-table2", "prilora-glue"):
+        assert name in told
+    assert "arXiv 2308.12043" in told
+
+
+def test_compare_before_and_after_a_run(tmp_path: Path, capsys: Any) -> None:
+    from autorank.recipes.recipe import read
+
+    run("papers", "compare", "increlora-table2", "--format", "json")
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["reported"] for entry in entries if entry["line"] == "increlora"] == [88.81, 92.07]
+    assert {entry["measured"] for entry in entries} == {None}
+    recipe = read(written(tmp_path))
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
+        for seed, score in ((0, 0.8), (1, 0.82)):
+            evaluated = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
+            results.add(("lora/rte", seed), {"evaluations": [evaluated, evaluated | {"metrics": {"accuracy": 0.5}}]})
+    run("papers", "compare", "mine", "--format", "csv")
+    (row,) = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["measured"]]
+    assert (row["line"], row["seeds"], row["reported"], row["reported_sd"]) == ("lora", "2", "80.1", "0.2")
+    values = [float(row[name]) for name in ("measured", "measured_sd", "last", "measured_params")]
+    assert values == pytest.approx([81.0, 2**0.5, 50.0, 1000.0])
+    run("papers", "compare", "mine")
+    told = capsys.readouterr().out
+    assert "80.10 ± 0.20  81.00 ± 1.41" in told and "1k (500)" in told
+    with pytest.raises(AutorankError, match="Did you mean 'mine'"):
+        run("papers", "compare", "mina")
+
+
+def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:
+    run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
+    grown, again = capsys.readouterr().out.splitlines()
+    assert grown.startswith("grown/rte, seed 0: increlora") and "accumulate 4" in grown and "epochs 50" in grown
+    assert again.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--method", "lora", "--epochs", "3"), "--method, --epochs: not with --recipe"),
+        (("--trials", "3"), "--trials: not with --recipe"),
+        (("--rows", "lorra/*"), "names no row"),
+        (("--rows", "gone/*"), "only reported"),
+    ],
+)
+def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=said.replace("*", r"\*")):
+        run("search", "--recipe", written(tmp_path), *words)
+
+
+def test_options_of_a_recipe_without_one() -> None:
+    with pytest.raises(AutorankError, match="--scale goes with --recipe FILE only"):
+        run("search", "--method", "lora", "--task", "demo", "--scale", "0.1")
+    with pytest.raises(AutorankError, match="Did you mean 'increlora-table"):
+        run("search", "--recipe", "increlora-table")
+    with pytest.raises(AutorankError, match="--method NAME"):
+        run("search", "--task", "demo")
+
+
+def test_a_table_through_ray_twice(tmp_path: Path) -> None:
+    tiny.model("deberta-v2", tmp_path / "model")
+    (tmp_path / "data" / "rte").mkdir(parents=True)
+    for split, count in (("train", 100), ("validation", 40)):
+        renamed = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+                   for row in tiny.rows(count, seed=count)]  # fmt: skip
+        (tmp_path / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    rows = "lora-2/rte,increlora-2/rte,bitfit/rte"
+    words = ("search", "--recipe", "increlora-table1", "--rows", rows, "--scale", 0.02, "--seeds", 1,
+             "--model", "model", "--data", "data", "--name", "tried")  # fmt: skip
+    done = autorank(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "[3/3]" in done.stdout and "failed" not in done.stdout, done.stderr
+    again = autorank(*words, cwd=tmp_path)
+    assert again.returncode == 0 and "0 of 3 trainings to run" in again.stdout
+    assert len(Results.read(tmp_path / "runs", "tried").runs) == 3

@@ -1,0 +1,123 @@
+"""Tiny random language models of the true architectures, and text-to-text data that they can learn."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WORDS = [f"w{i}" for i in range(24)]
+ANSWERS = ["red fox", "green", "a blue bird sings"]  # of different lengths; which one, the prompt's key tells
+KEYS = ["k0", "k1", "k2"]
+TOKENS = ["[PAD]", "[UNK]", "[BOS]", "[EOS]", "[NL]", *KEYS, *WORDS, *sorted({w for a in ANSWERS for w in a.split()})]
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+IDS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3, "vocab_size": len(TOKENS)}
+DECODER = IDS | SIZES | {"num_key_value_heads": 1, "max_position_embeddings": 64}
+GPT2 = (
+    IDS
+    | {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64}
+    | dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
+)
+BART = IDS | {
+    "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "encoder_ffn_dim": 64,
+    "decoder_attention_heads": 2, "decoder_ffn_dim": 64, "max_position_embeddings": 64, "decoder_start_token_id": 3,
+    "dropout": 0.0,
+}  # fmt: skip
+T5 = IDS | {
+    "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0,
+    "dropout_rate": 0.0,
+}  # fmt: skip
+
+# family -> transformers' class, its config, and the special tokens that its tokenizer puts around a text
+FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "llama": ("LlamaForCausalLM", DECODER, "[BOS] $A"),
+    "gpt2": ("GPT2LMHeadModel", GPT2, "$A"),
+    "qwen2": ("Qwen2ForCausalLM", DECODER, "$A"),
+    "bart": ("BartForConditionalGeneration", BART, "[BOS] $A [EOS]"),
+    "t5": ("T5ForConditionalGeneration", T5, "$A [EOS]"),
+}
+ENCODED = ("bart", "t5")
+CHAT = "{% for m in messages %}[BOS] k0 {{ m['content'] }} k1 {% endfor %}{% if add_generation_prompt %}[NL]{% endif %}"
+
+
+def byte_tokenizer(folder: Path) -> Any:
+    """Byte-level BPE, the only kind that transformers takes for Qwen2's; it knows the words as tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import Qwen2Tokenizer
+
+    built = Tokenizer(models.BPE())
+    built.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["[PAD]", "[EOS]"])
+    built.train_from_iterator([" ".join([*TOKENS[5:], *ANSWERS])] * 9, trainer)
+    made = json.loads(built.to_str())["model"]
+    Qwen2Tokenizer(
+        vocab=made["vocab"], merges=[tuple(pair) for pair in made["merges"]], pad_token="[PAD]", eos_token="[EOS]",
+        unk_token=None, model_max_length=64,
+    ).save_pretrained(folder)  # fmt: skip
+    return len(made["vocab"])
+
+
+def tokenizer(folder: Path, around: str = "$A", chat: bool = False) -> Any:
+    """A word-level tokenizer that knows line breaks."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    built = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token="[UNK]"))
+    built.normalizer = normalizers.Replace("\n", " [NL] ")
+    built.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if around != "$A":
+        built.post_processor = processors.TemplateProcessing(single=around, special_tokens=[("[BOS]", 2), ("[EOS]", 3)])
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", bos_token="[BOS]", eos_token="[EOS]",
+        model_max_length=64, chat_template=CHAT if chat else None,
+    )  # fmt: skip
+    made.save_pretrained(folder)
+    return made
+
+
+def model(family: str, folder: Path, chat: bool = False) -> str:
+    """Write a random language model and its tokenizer; its weights are large enough for clear choices."""
+    import transformers
+
+    name, settings, around = FAMILIES[family]
+    if family == "qwen2":
+        settings = settings | {"vocab_size": byte_tokenizer(folder), "eos_token_id": 1}
+    else:
+        tokenizer(folder, around, chat)
+    kind = getattr(transformers, name)
+    torch.manual_seed(0)
+    built = kind(kind.config_class(**settings))
+    for parameter in built.parameters():
+        if parameter.ndim == 2:
+            parameter.data += 0.1 * torch.randn(parameter.shape)
+    built.save_pretrained(folder)
+    return str(folder)
+
+
+def rows(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Prompts of different lengths, a key among their words; the completion is the key's answer."""
+    draw = random.Random(seed)
+    made = []
+    for i in range(count):
+        words = [draw.choice(WORDS) for _ in range(draw.randint(1, 7))]
+        words.insert(draw.randint(0, len(words)), KEYS[i % len(KEYS)])
+        made.append({"asked": " ".join(words), "told": ANSWERS[i % len(KEYS)]})
+    return made
+
+
+def write(path: Path, given: list[dict[str, Any]]) -> Path:
+    """Rows as a jsonl file."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in given))
+    return path
+
+
+def data(folder: Path, train: int = 96, validation: int = 24) -> Path:
+    """A folder with train and validation files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / "train.jsonl", rows(train, 1))
+    write(folder / "validation.jsonl", rows(validation, 2))
+    return folder

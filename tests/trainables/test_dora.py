@@ -1,0 +1,199 @@
+"""DoRA against PEFT's, on the same values, seeds and examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import configure, find
+from autorank.modeling import adapter_file, adapters, base, export, targets
+from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+from tests import tiny
+from tests.trainables import beside_peft, slow
+
+RANK, ALPHA = 2, 8.0
+
+
+@pytest.fixture(params=["bert", "llama", "gpt2"])
+def architecture(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def pair(folder: Path, architecture: str, dropout: float = 0.0) -> tuple[nn.Module, Any]:
+    """One model with our DoRA and one with PEFT's, with the same A, B and m, none as at the start."""
+    from peft import LoraConfig
+
+    ours, names = beside_peft.loaded(folder, architecture)
+    theirs, _ = beside_peft.loaded(folder, architecture)
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, lora_dropout=dropout, use_dora=True, target_modules=names)
+    wrapped = beside_peft.wrap(theirs, config)
+    draw = torch.Generator().manual_seed(0)
+    for name in names:
+        layer = wrapped.base_model.model.get_submodule(name)
+        A, B = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        m = layer.lora_magnitude_vector["default"].weight
+        A.data.normal_(0, 0.3, generator=draw), B.data.normal_(0, 0.3, generator=draw)
+        update = LowRankUpdate(beside_peft.copy(A), beside_peft.copy(B), ALPHA / RANK)
+        m.data *= torch.empty_like(m).uniform_(0.5, 1.5, generator=draw)
+        update.m = beside_peft.copy(m)
+        adapters.attach(ours, name, update, dropout)
+    return ours, wrapped
+
+
+def test_m_starts_as_the_norms_of_w0(architecture: str, tmp_path: Path) -> None:
+    """Ours from the method's own hook; PEFT's from ‖W0‖, as B is zero."""
+    from peft import LoraConfig
+
+    from autorank.modeling import dora
+
+    ours, names = beside_peft.loaded(tmp_path, architecture)
+    theirs, _ = beside_peft.loaded(tmp_path, architecture)
+    wrapped = beside_peft.wrap(theirs, LoraConfig(r=RANK, use_dora=True, target_modules=names))
+    for name in names:
+        magnitude = wrapped.base_model.model.get_submodule(name).lora_magnitude_vector["default"].weight
+        torch.testing.assert_close(dora.squares(ours.get_submodule(name)).sqrt(), magnitude.data)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_logits_and_gradients_are_pefts(architecture: str, dropout: float, tmp_path: Path) -> None:
+    ours, theirs = pair(tmp_path, architecture, dropout)
+    ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
+    for model in (ours, theirs):
+        model.train()
+        torch.manual_seed(7)
+        model.logits = model(input_ids=ids).logits
+        model.logits.square().sum().backward()
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-5)
+    for name, layer in adapters.adapted(ours).items():
+        peft = theirs.base_model.model.get_submodule(name)
+        for parameter, their in (
+            (layer.update.A, peft.lora_A["default"].weight),
+            (layer.update.B, peft.lora_B["default"].weight),
+            (layer.update.m, peft.lora_magnitude_vector["default"].weight),
+        ):
+            assert parameter is not None and parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, their.grad, rtol=1e-3, atol=1e-4 * their.grad.abs().max().item())
+    ours.eval(), theirs.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(input_ids=ids).logits, theirs(input_ids=ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_training_is_pefts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With weight decay and dropout, from our own initial values."""
+    from peft import LoraConfig
+
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    settings = {"rank": 2, "alpha": 8, "dropout": 0.2}
+    config = {"r": 2, "lora_alpha": 8, "lora_dropout": 0.2, "use_dora": True}
+    run, theirs = beside_peft.train(
+        slow.write(tmp_path), "dora", settings, lambda names: LoraConfig(**config, target_modules=names)
+    )
+    for name, update in slow.updates(run).items():
+        peft = theirs.layers[name]
+        torch.testing.assert_close(update.A, peft.lora_A["default"].weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.B, peft.lora_B["default"].weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.m, peft.lora_magnitude_vector["default"].weight, rtol=1e-3, atol=1e-4)
+        assert update.B.abs().max() > 1e-3
+
+
+class Int8Linear(nn.Module):
+    """A layer that is only to be called: its weight is no matrix of numbers."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.bias = layer.in_features, layer.out_features, layer.bias
+        self.step = layer.weight.abs().max() / 127
+        self.weight = nn.Parameter((layer.weight / self.step).round().to(torch.int8), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.weight.to(x.dtype) * self.step.to(x.dtype), self.bias.to(x.dtype))
+
+
+def full(quantised: Int8Linear) -> nn.Linear:
+    layer = nn.Linear(quantised.in_features, quantised.out_features)
+    layer.weight.data, layer.bias.data = quantised.weight.float() * quantised.step, quantised.bias.data
+    return layer.requires_grad_(False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_layer_that_can_only_be_called(dtype: torch.dtype) -> None:
+    """A large bias must not round away what is seen of W0 in 16 bits."""
+    torch.manual_seed(0)
+    linear = nn.Linear(24, 10).requires_grad_(False)
+    linear.bias.data *= 20
+    quantised = Int8Linear(linear)
+    seen, read = (AdaptedLinear(layer, norms_of(layer)) for layer in (quantised, full(quantised)))
+    assert seen.squares is not None and read.squares is not None
+    torch.testing.assert_close(seen.squares, read.squares)
+    x = torch.randn(4, 24)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        tolerance = {"rtol": 2e-2, "atol": 2e-1} if dtype == torch.bfloat16 else {}
+        torch.testing.assert_close(seen(x).float(), read(x).float(), **tolerance)
+    torch.testing.assert_close(seen.delta_weight(), read.delta_weight(), rtol=1e-4, atol=1e-5)
+    whole = read.base.weight + read.delta_weight()  # type: ignore[operator]
+    torch.testing.assert_close(whole.norm(dim=1), read.update.m)
+
+
+def norms_of(layer: nn.Module) -> LowRankUpdate:
+    draw = torch.Generator().manual_seed(3)
+    A, B = torch.randn(3, 24, generator=draw), torch.randn(10, 3, generator=draw)
+    m = torch.rand(10, generator=draw) + 1
+    return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), 0.1, m=nn.Parameter(m))
+
+
+def test_the_update_alone_has_no_delta_weight() -> None:
+    update = norms_of(nn.Identity())
+    with pytest.raises(ValueError, match="factor m"):
+        update.delta_weight()
+    with pytest.raises(ValueError, match="factor m"):
+        update.output(torch.randn(2, 24))
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
+    """A merged model and PEFT's own give our logits; some layers with norms and some without have no PEFT adapter."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    trained, names = beside_peft.base_model(tmp_path, architecture)
+    draw = torch.Generator().manual_seed(0)
+    for name in names:
+        sizes = targets.features(trained.model.get_submodule(name))
+        update = LowRankUpdate.lora(*sizes, RANK, ALPHA, draw)
+        update.B.data.normal_(0, 0.3, generator=draw)
+        update.m = nn.Parameter(torch.rand(sizes[1], generator=draw) + 0.5)
+        adapters.attach(trained.model, name, update)
+    ids = torch.randint(4, 40, (3, 11), generator=draw)
+    trained.model.eval()
+    expected = trained.model(input_ids=ids).logits
+    file = tmp_path / "adapter.safetensors"
+    adapter_file.save(file, trained, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
+    again, _ = adapter_file.load(file)
+    assert torch.equal(again.model(input_ids=ids).logits, expected)
+    export.to_merged(file, tmp_path / "merged", card="")
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+    export.to_peft(file, tmp_path / "peft", card="")
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
+    plain.config.pad_token_id = 0
+    peft = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
+    torch.testing.assert_close(peft(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
+    adapters.adapted(again.model)[names[0]].update.m = None
+    adapters.adapted(again.model)[names[0]].squares = None
+    adapter_file.save(file, again, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
+    with pytest.raises(AutorankError, match=r"norms of their own.*--merge"):
+        export.to_peft(file, tmp_path / "mixed", card="")
+
+
+def test_parameters_in_closed_form(tmp_path: Path) -> None:
+    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    config = configure("dora", {"rank": 3, "targets": "all-linear"}).config
+    hidden, inner = tiny.HIDDEN, 32
+    layer = 4 * (3 * 2 * hidden + hidden) + (3 * (hidden + inner) + inner) + (3 * (inner + hidden) + hidden)
+    assert find("dora").adapter_params(config, model) == (tiny.LAYERS * layer,) * 2

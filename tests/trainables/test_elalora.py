@@ -1,0 +1,129 @@
+"""ElaLoRA against a plain reference in float64, and its rounds against examples done by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autorank.method import configure
+from autorank.modeling import targets
+from autorank.training.run import TrainingRun
+from tests.trainables import slow
+from tests.trainables.slow_elalora import SlowElaLoRA
+from trainables.elalora import ElaLoRA, ElaLoRAConfig, elastic, start_ranks
+
+STEPS = 40
+SETTINGS = {"mean_rank": 3, "initial": 0.1, "final": 0.3, "rounds": 7, "moved": 5}
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "defaults": ({}, {}),
+    "a mean that is no integer": ({"mean_rank": 2.4}, {}),
+    "every round alike, no warm-up": ({"scheduler": False, "initial": 0.0, "rounds": 12}, {}),
+    "more to move than candidates": ({"candidates": 1, "moved": 30, "rounds": 2}, {}),
+    "other averages, micro-batches": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {"accumulate": 2}),
+    "weight decay": ({"candidates": 4}, {"weight_decay": 0.1}),
+}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow.write(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_step_is_the_references(variant: str, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, training = VARIANTS[variant]
+    wanted = slow.spec(bert, "elalora", SETTINGS | settings, steps=STEPS, **training)
+    run, reference = TrainingRun(wanted), SlowElaLoRA(wanted)
+    rounds: list[list[list[float]]] = []
+
+    def watched(scores: list[list[float]], *rest: int) -> Any:
+        rounds.append(scores)
+        return elastic(scores, *rest)
+
+    monkeypatch.setattr("trainables.elalora.elastic", watched)
+    for evaluation in slow.lockstep(run, reference):
+        assert evaluation.ranks == {name: len(own) for name, own in reference.triplets.items()}
+        if evaluation.step - 1 in reference.moved:
+            assert len(rounds) == len(reference.moved)
+            highest = max(map(max, reference.scores.values()))
+            for ours, theirs in zip(rounds[-1], reference.scores.values(), strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=2e-3, atol=1e-3 * highest)
+        if evaluation.step % 10 == 8:
+            logits = reference.evaluate(slow.validation(run))
+            torch.testing.assert_close(slow.evaluate(run).double(), logits, rtol=1e-4, atol=1e-5)
+    for name, update in slow.updates(run).items():  # float32 beside float64
+        A, B = reference.factors(name)
+        torch.testing.assert_close(update.A.double(), A, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(update.B.double(), B, rtol=1e-3, atol=1e-4)
+        e = torch.stack([triplet.e for triplet in reference.triplets[name]])
+        torch.testing.assert_close(update.e.double(), e, rtol=1e-3, atol=1e-4)
+    total = int(wanted.settings["mean_rank"] * len(reference.layers) + 0.5)
+    assert sum(evaluation.ranks.values()) == total
+    assert len(rounds) == wanted.settings["rounds"] and max(reference.moved) < reference.fixed
+    if variant != "more to move than candidates":  # there every layer may lose one and gain one
+        assert len(set(evaluation.ranks.values())) > 1
+
+
+def test_a_round_by_hand() -> None:
+    scores = [[5.0, 1.0, 3.0], [9.0, 8.0], [0.5], [2.0, 7.0, 0.1]]
+    # candidates, two a layer at most and never the last triplet: 1 3 | 8 | none | 0.1 2
+    assert elastic(scores, 1, 2) == ([[], [], [], [2]], [0, 1, 0, 0])
+    assert elastic(scores, 2, 2) == ([[1], [], [], [2]], [1, 1, 0, 0])
+    assert elastic(scores, 3, 2) == ([[1], [], [], [2, 0]], [1, 1, 0, 1])
+    # more than there are: every candidate's layer loses it and gains one
+    assert elastic(scores, 9, 2) == ([[1, 2], [1], [], [2, 0]], [2, 1, 0, 2])
+    assert elastic(scores, 2, 1) == ([[1], [], [], [2]], [1, 1, 0, 0])
+    # of equal ones the earlier, to lose and to gain for
+    assert elastic([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0]], 1, 1) == ([[0], [], []], [0, 0, 1])
+    assert elastic([[1.0, 1.0], [1.0, 1.0]], 1, 1) == ([[0], []], [1, 0])
+
+
+def test_the_scheduler_by_hand() -> None:
+    """4 · (1 - (i / 10)³) for i from 1 to 9 is 3.996 3.968 3.892 3.744 3.5 3.136 2.628 1.952 1.084."""
+    assert ElaLoRAConfig().moves() == [4, 4, 4, 4, 4, 3, 3, 2, 1]
+    assert ElaLoRAConfig(scheduler=False).moves() == [4] * 9
+    assert start_ranks(2.4, 5) == [3, 3, 2, 2, 2]
+
+
+def roberta() -> torch.nn.Module:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    with torch.device("meta"):
+        return RobertaForSequenceClassification(RobertaConfig(vocab_size=1000, max_position_embeddings=514))
+
+
+def params(**settings: Any) -> tuple[int, int]:
+    return ElaLoRA.adapter_params(configure("elalora", settings).config, roberta())
+
+
+def test_adapter_params_by_hand() -> None:
+    """29 ranks move at most, from layers of 3840 to layers of 1536 parameters a rank, or back."""
+    assert params() == (1_327_104 - 29 * 2304, 1_327_104 + 29 * 2304)
+    assert params(mean_rank=1) == (165_888, 165_888)
+    # a layer gains two at most in a single round: 60 of 24 large layers are more than the 48 that those can gain
+    assert params(rounds=1, moved=60, scheduler=False) == (1_327_104 - 48 * 2304, 1_327_104 + 48 * 2304)
+
+
+@pytest.mark.parametrize("settings", [{}, {"mean_rank": 2}, {"moved": 40, "candidates": 3}, {"mean_rank": 2.3}])
+def test_rounds_stay_within_adapter_params(settings: dict[str, Any]) -> None:
+    """Even if size alone decides."""
+    config = configure("elalora", settings).config
+    assert isinstance(config, ElaLoRAConfig)
+    sizes = [sum(shape) for shape in targets.shapes(roberta(), "all-linear").values()]
+    fewest, most = params(**settings)
+    for sign in (1, -1):
+        ranks = start_ranks(config.mean_rank, len(sizes))
+        for moved in config.moves():
+            scores = [[float(sign * size)] * rank for size, rank in zip(sizes, ranks, strict=True)]
+            lost, gains = elastic(scores, moved, config.candidates)
+            ranks = [rank - len(own) + gain for rank, own, gain in zip(ranks, lost, gains, strict=True)]
+            total = sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
+            assert fewest <= total <= most

@@ -1,0 +1,191 @@
+"""EVA against PEFT's, on the same batches, and against the exact decomposition of the inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import configure, find
+from autorank.modeling import base, targets
+from autorank.tasks.batches import collate, eval_batches
+from autorank.training.run import TrainingRun
+from tests import tiny
+from tests.trainables import beside_peft, slow
+from trainables import eva
+
+SETTINGS = {"rank": 2, "alpha": 4.0, "svd_batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def started(folder: Path, **settings: Any) -> TrainingRun:
+    """A run whose updates are attached."""
+    run = TrainingRun(slow.spec(folder, "eva", SETTINGS | settings, steps=6))
+    run._open(), run._start()
+    return run
+
+
+def batches(run: TrainingRun) -> list[dict[str, Tensor]]:
+    """The decomposition's batches of an epoch, as the model gets them."""
+    found: list[dict[str, Tensor]] = []
+    assert run._context is not None
+    for examples in eva.batches(run._context, run._method.config):
+        if len(found) * 16 >= len(run._data.train):
+            return found
+        lengths = run._data.train.lengths[examples]
+        ordered = [examples[i] for i in eval_batches(lengths, 64)]
+        assert len(ordered) == 1
+        batch = collate(run._data.train, ordered[0], run._data.pad_id)
+        batch.pop("labels")
+        found.append(batch)
+    raise AssertionError("batches never end")
+
+
+@pytest.mark.parametrize(("rank", "rho"), [(2, 1.0), (2, 2.0), (3, 1.5), (1, 6.0)])
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_start_and_ranks_are_pefts(architecture: str, rank: int, rho: float, tmp_path: Path) -> None:
+    from peft import LoraConfig, initialize_lora_eva_weights
+    from peft.tuners.lora.config import EvaConfig
+
+    slow.write(tmp_path, architecture)
+    run = started(tmp_path, rank=rank, rho=rho)
+    plain = base.load(str(tmp_path / "model"), outputs=2)
+    plain.model.config.pad_token_id = run._data.pad_id
+    names = list(targets.find(plain.model, "all-linear"))
+    config = LoraConfig(
+        r=rank, lora_alpha=4, target_modules=names, init_lora_weights="eva", eva_config=EvaConfig(rho=rho)
+    )
+    wrapped = beside_peft.wrap(plain.model, config)
+    initialize_lora_eva_weights(wrapped, batches(run), gather_distributed_inputs=False, show_progress_bar=False)
+    layers = {name: wrapped.base_model.model.get_submodule(name) for name in names}
+    theirs = {name: layer for name, layer in layers.items() if hasattr(layer, "lora_A")}
+    ours = slow.updates(run)
+    assert {name: update.rank for name, update in ours.items()} == {
+        name: len(layer.lora_A["default"].weight) for name, layer in theirs.items()
+    }
+    assert sum(update.rank for update in ours.values()) == rank * len(names)
+    assert (len(ours) < len(names)) == (rank == 1 and architecture == "gpt2")  # layers of rank 0
+    for name, update in ours.items():
+        torch.testing.assert_close(update.A.detach(), theirs[name].lora_A["default"].weight, rtol=1e-3, atol=1e-4)
+        assert update.scale == pytest.approx(theirs[name].scaling["default"])
+        assert not update.B.any() and update.A.dtype == torch.float32
+        torch.testing.assert_close(update.A @ update.A.T, torch.eye(update.rank), rtol=0, atol=1e-4)
+
+
+def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
+    """The exact decomposition of one pass's inputs, without their padding."""
+    run = started(slow.write(tmp_path))
+    plain = base.load(str(tmp_path / "model"), outputs=2)
+    inputs: dict[str, list[Tensor]] = {name: [] for name in slow.updates(run)}
+    mask = torch.empty(0)
+    for name in inputs:
+        layer = plain.model.get_submodule(name)
+        layer.register_forward_pre_hook(lambda _, args, name=name: inputs[name].append(args[0][mask]))
+    plain.model.eval()
+    with torch.no_grad():
+        for batch in batches(run):
+            mask = batch["attention_mask"].bool()
+            plain.model(**batch)
+    for name, update in slow.updates(run).items():
+        x = torch.cat(inputs[name]).double()
+        _, values, Vh = torch.linalg.svd(x - x.mean(0), full_matrices=False)
+        if values[0] > 1.1 * values[1]:  # otherwise which one is first is anybody's
+            assert abs(float(Vh[0] @ update.A[0].detach().double())) > 0.98, name
+        within = Vh[: update.rank + 2] @ update.A.double().T
+        assert (within.norm(dim=0) > 0.9).all(), name
+
+
+def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
+    run = started(slow.write(tmp_path))
+    assert run._context is not None
+    assert torch.equal(run._context.generator.get_state(), torch.Generator().manual_seed(0).get_state())
+    assert not [m for m in run._base.model.modules() if m._forward_hooks or m._forward_pre_hooks]
+    fresh = base.load(str(tmp_path / "model"), outputs=2)
+    fresh.reset(seed=0)
+    run.release()
+    after = run._base.model.state_dict()
+    assert all(torch.equal(values, after[name]) for name, values in fresh.model.state_dict().items())
+
+
+def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = started(slow.write(tmp_path))
+
+    def never(*_: Any) -> None:
+        raise AssertionError("decomposed again")
+
+    monkeypatch.setattr(eva, "directions", never)
+    again = started(tmp_path, alpha=8.0, learning_rate=1e-3)
+    for name, update in slow.updates(first).items():
+        assert torch.equal(slow.updates(again)[name].A, update.A)
+    with pytest.raises(AssertionError, match="decomposed again"):
+        started(tmp_path, rho=1.0)
+
+
+def test_an_end_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directions that never stay as they are: ranks from what there is."""
+    steps = []
+    passed = eva.pass_through
+    monkeypatch.setattr(eva, "pass_through", lambda *args: steps.append(1) or passed(*args))
+    run = started(slow.write(tmp_path), tau=1.0, svd_steps=4)
+    assert len(steps) == 1 + 4  # the first is to see which layers have the same input
+    assert sum(update.rank for update in slow.updates(run).values()) == 2 * 18
+
+
+def test_positions_are_no_inputs(tmp_path: Path) -> None:
+    """DeBERTa's keys and queries pass twice through their layers: tokens, and then positions; PEFT takes neither."""
+    run = started(slow.write(tmp_path, "deberta-v2"))
+    assert run._context is not None
+    seen: dict[str, int] = {}
+    run.release()
+    examples = next(eva.batches(run._context, run._method.config))
+    see = {name: lambda x, name=name: seen.update({name: seen.get(name, 0) + len(x)}) for name in run._context.layers}
+    eva.pass_through(run._context, examples, see)
+    assert len(seen) == 18 and set(seen.values()) == {int(run._data.train.lengths[examples].sum())}
+
+
+def test_too_few_tokens_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=r"cannot find 32 directions in batches of 1 .*Raise svd_batch_size"):
+        started(slow.write(tmp_path), rank=8, rho=4, svd_batch_size=1, svd_steps=8)
+
+
+def test_ties_go_to_the_earlier_layer() -> None:
+    shares = {"a": torch.tensor([0.5, 0.2]), "b": torch.tensor([0.5, 0.2]), "c": torch.tensor([0.4, 0.3])}
+    assert eva.distribute(shares, 5) == {"a": 2, "b": 1, "c": 2}
+    assert eva.distribute(shares, 1) == {"a": 1, "b": 0, "c": 0}
+
+
+def brute(sizes: list[tuple[int, int]], rank: int, rho: float) -> tuple[int, int]:
+    """Fewest and most parameters of all ways to deal out the ranks."""
+    from itertools import product
+
+    highest = [min(round(rank * rho), inputs) for inputs, _ in sizes]
+    totals = [
+        sum(r * sum(size) for r, size in zip(ranks, sizes, strict=True))
+        for ranks in product(*(range(high + 1) for high in highest))
+        if sum(ranks) == rank * len(sizes)
+    ]
+    return min(totals), max(totals)
+
+
+@pytest.mark.parametrize(("rank", "rho"), [(2, 1.0), (2, 2.0), (1, 2.6), (3, 1.5)])
+def test_bounds_are_those_of_all_ways(rank: int, rho: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(16, 16), (16, 32), (32, 16), (16, 16), (16, 8)]
+    monkeypatch.setattr(eva, "shapes", lambda *_: dict(enumerate(sizes)))
+    config = configure("eva", {"rank": rank, "rho": rho}).config
+    assert find("eva").adapter_params(config, nn.Module()) == brute(sizes, rank, rho)
+
+
+def test_bounds_without_a_choice(tmp_path: Path) -> None:
+    """rho 1 is LoRA's count."""
+    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    config = configure("eva", {"rank": 3, "rho": 1, "targets": "all-linear"}).config
+    lora = configure("lora", {"rank": 3, "targets": "all-linear"}).config
+    assert find("eva").adapter_params(config, model) == find("lora").adapter_params(lora, model)

@@ -1,0 +1,102 @@
+"""Full fine-tuning and BitFit against the same training in plain PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from autorank.method import configure, find
+from autorank.modeling import base
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+from tests import tiny
+from tests.trainables.trained import write_model
+
+STEPS = 4
+
+
+def params(model: nn.Module) -> tuple[int, int]:
+    return find("full").adapter_params(configure("full", {}).config, model)
+
+
+def test_sizes_of_published_models() -> None:
+    """BERT-base has 109,482,240 parameters, 590,592 of them the pooler's; DeBERTaV3-base 183M, and no pooler."""
+    import transformers as t
+
+    config = t.DebertaV2Config(
+        vocab_size=128_100, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+        max_position_embeddings=512, type_vocab_size=0, relative_attention=True, position_buckets=256,
+        norm_rel_ebd="layer_norm", share_att_key=True, pos_att_type="p2c|c2p", position_biased_input=False,
+    )  # fmt: skip
+    with torch.device("meta"):
+        bert, deberta = t.BertForSequenceClassification(t.BertConfig()), t.DebertaV2ForSequenceClassification(config)
+    assert params(bert) == (109_482_240 - 590_592, 109_482_240)
+    assert params(deberta) == (183_831_552, 183_831_552 + 590_592)
+
+
+@pytest.mark.parametrize(("architecture", "pooler"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
+def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: bool, tmp_path: Path) -> None:
+    loaded = base.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
+    rest = sum(p.numel() for name, p in loaded.model.named_parameters() if name not in loaded.head)
+    assert rest == params(loaded.model)[pooler]
+    assert params(base.meta_model(str(tmp_path / "model"))) == params(loaded.model)
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_it_is_ordinary_training(method: str, tmp_path: Path) -> None:
+    """AdamW with a linear warm-up and decay, gradients clipped at 1, biases and normalisations not decayed."""
+    write_model(tmp_path / "model", dropout=0.0)
+    (tmp_path / "data").mkdir()
+    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 32, seed=1)
+    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
+    spec = TrainSpec(
+        task=TaskSpec(name="pairs", data=tmp_path / "data", text=("left", "right"), label="label"),
+        model=str(tmp_path / "model"), method=method, settings={"learning_rate": 1e-2},
+        training=TrainingSpec(steps=STEPS, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
+    )  # fmt: skip
+    run = TrainingRun(spec, Workshop("cpu", tmp_path / "probes"))
+    run._open()
+    start = base.load(str(tmp_path / "model"), outputs=2)
+    start.reset(seed=0)
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2).eval()
+    plain.load_state_dict(start.model.state_dict())
+    trained = {
+        name: p
+        for name, p in plain.named_parameters()
+        if method == "full" or name.endswith("bias") or name.startswith("classifier")
+    }
+    frozen = {name: p.detach().clone() for name, p in plain.named_parameters() if name not in trained}
+    for name in frozen:
+        plain.get_parameter(name).requires_grad_(False)
+    decayed = [p for name, p in trained.items() if not (name.endswith("bias") or "norm" in name.lower())]
+    others = [p for name, p in trained.items() if name.endswith("bias") or "norm" in name.lower()]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-2
+    )
+    warmup = run._phase.warmup_steps
+    run._start()
+    for step in range(STEPS):
+        batch = collate(run._data.train, run._phase.batch(step), run._data.pad_id)
+        labels = batch.pop("labels")
+        F.cross_entropy(plain(**batch).logits, labels).backward()
+        nn.utils.clip_grad_norm_(trained.values(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-2 * (step / warmup if step < warmup else (STEPS - step) / (STEPS - warmup))
+        optimizer.step()
+        optimizer.zero_grad()
+        run._train_step()
+    ours = dict(run._base.model.named_parameters())
+    assert {name for name, p in ours.items() if p.requires_grad} == set(trained)
+    for name, parameter in plain.named_parameters():
+        if not name.endswith("key.bias"):  # softmax does not see it
+            torch.testing.assert_close(ours[name], parameter, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(ours[name], values) for name, values in frozen.items())
+    loaded = dict(start.model.named_parameters())
+    assert not [name for name in trained if torch.equal(ours[name], loaded[name])]

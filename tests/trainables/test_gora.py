@@ -1,0 +1,196 @@
+"""GoRA's gradients, ranks and first values against float64 autograd and examples done by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.errors import AutorankError
+from autorank.method import configure
+from autorank.modeling import base, targets
+from autorank.tasks.batches import collate
+from autorank.training import workers
+from autorank.training.run import TrainingRun
+from tests.trainables import slow
+from trainables.gora import GoRA, GoRAConfig, compressed, ranks, weight_gradients
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def reference(run: TrainingRun, model: str, examples: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer name -> W and dL/dW, out x in, in float64, an example at a time."""
+    loaded = base.load(model, outputs=2)
+    loaded.reset(0)
+    plain: Any = loaded.model.double().eval()
+    chosen = torch.randperm(len(run._data.train), generator=torch.Generator().manual_seed(0))[:examples]
+    weights = {}
+    for name in targets.find(plain, run.spec.settings["targets"]):
+        weights[name] = plain.get_parameter(f"{name}.weight").requires_grad_(True)
+    for example in chosen.tolist():
+        batch = collate(run._data.train, np.array([example]), run._data.pad_id)
+        labels = batch.pop("labels")
+        (F.cross_entropy(plain(**batch).logits, labels) / len(chosen)).backward()
+    turned = model.endswith("gpt2")
+    found = {}
+    for name, weight in weights.items():
+        assert weight.grad is not None
+        found[name] = (weight.detach().T, weight.grad.T) if turned else (weight.detach(), weight.grad)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings", "training"),
+    [
+        ("bert", {"examples": 1000}, {}),  # all of the 91
+        ("bert", {"examples": 40, "reference_rank": 3, "min_rank": 1, "max_rank": 9, "gamma": 0.3}, {"accumulate": 4}),
+        ("gpt2", {"examples": 30, "reference_rank": 4, "min_rank": 1, "alpha": 4}, {"seed": 0}),
+    ],
+)
+def test_ranks_and_first_values(
+    architecture: str, settings: dict[str, Any], training: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = slow.write(tmp_path, architecture)
+    model = (folder / "model").rename(folder / architecture)
+    wanted = slow.spec(folder, "gora", settings, steps=2, **training)
+    run = TrainingRun(wanted.model_copy(update={"model": str(model)}))
+    run._open()
+    run._start()
+    theirs = reference(run, str(model), min(settings["examples"], 91))
+    importance = {name: (W * G).abs().mean().item() for name, (W, G) in theirs.items()}
+    root = {name: math.sqrt(sum(W.shape)) for name, (W, _) in theirs.items()}
+    config = run._method.config
+    assert isinstance(config, GoRAConfig)
+    given = {}
+    for name, (W, _) in theirs.items():
+        share = importance[name] / sum(importance.values())
+        exact = config.reference_rank * sum(root.values()) * share / root[name]
+        assert abs(exact % 1 - 0.5) > 1e-3  # else float32 may round it elsewhere
+        limits = config.min_rank or config.reference_rank // 2, config.max_rank or 4 * config.reference_rank
+        given[name] = min(max(math.floor(exact + 0.5), limits[0]), limits[1], *W.shape)
+    updates = slow.updates(run)
+    assert {name: update.rank for name, update in updates.items()} == given
+    assert len(set(given.values())) > 2
+    for name, update in updates.items():
+        A = update.A.detach().double()
+        assert A.abs().max() <= 1 / math.sqrt(A.shape[1])  # Kaiming-uniform as LoRA's
+        W, G = theirs[name]
+        projection = A.T @ torch.linalg.inv(A @ A.T) @ A  # onto A's rows
+        step = config.gamma * math.sqrt(W.shape[1] / given[name])
+        found = update.delta_weight().detach().double()
+        torch.testing.assert_close(found, -step * G @ projection, rtol=1e-3, atol=1e-3 * step * G.abs().max().item())
+    assert run._context is not None
+    layers = run._context.layers.values()
+    assert not any(layer.weight.requires_grad or layer._forward_hooks for layer in layers)
+    assert len(list(run)) == 2
+
+
+def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their parts add up to the whole; more workers than examples too."""
+    run = TrainingRun(slow.spec(slow.write(tmp_path), "gora", {}, steps=2))
+    run._open()
+    context = run._context
+    assert context is not None
+    context.sum = lambda values: values
+
+    def part(examples: int) -> dict[str, Tensor]:
+        context.generator.manual_seed(0)
+        return weight_gradients(context, examples)
+
+    for examples, count in ((40, 3), (2, 4)):
+        whole = part(examples)
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "sum_gradients", lambda parameters: None)
+            patch.setattr(workers, "count", lambda count=count: count)
+            added = {name: torch.zeros_like(G) for name, G in whole.items()}
+            for rank in range(count):
+                patch.setattr(workers, "rank", lambda rank=rank: rank)
+                for name, G in part(examples).items():
+                    added[name] += G
+        for name, G in whole.items():
+            torch.testing.assert_close(added[name], G, rtol=1e-4, atol=1e-6)
+
+
+def test_the_first_step_goes_downhill(tmp_path: Path) -> None:
+    folder = slow.write(tmp_path)
+    losses = {}
+    for gamma in (0.0, 0.05):
+        run = TrainingRun(slow.spec(folder, "gora", {"gamma": gamma, "examples": 91}, steps=2))
+        run._open()
+        run._start()
+        run._base.model.eval()
+        batch = collate(run._data.train, np.arange(91), run._data.pad_id)
+        labels = batch.pop("labels")
+        with torch.no_grad():
+            losses[gamma] = F.cross_entropy(run._base.model(**batch).logits, labels).item()
+    assert losses[0.05] < losses[0.0] - 1e-4
+
+
+def test_ranks_by_hand() -> None:
+    """√(in + out) is 4, 4 and 8; the budget 8 · 16 = 128 goes 1/8, 3/8, 1/2: 4, 12 and 8."""
+    sizes = {"a": (8, 8), "b": (4, 12), "c": (32, 32)}
+    config = GoRAConfig()
+    assert ranks({"a": 1, "b": 3, "c": 4}, sizes, config) == {"a": 4, "b": 4, "c": 8}  # b: no more than its 4 inputs
+    assert ranks({"a": 0, "b": 0, "c": 4}, sizes, config) == {"a": 4, "b": 4, "c": 16}
+    wide = {"a": (8, 8), "b": (8, 8), "c": (32, 32)}
+    assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(max_rank=6)) == {"a": 4, "b": 6, "c": 6}
+    assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(min_rank=1)) == {"a": 4, "b": 8, "c": 8}
+
+
+def test_compressed_is_the_nearest() -> None:
+    generator = torch.Generator().manual_seed(0)
+    G, A = torch.randn(7, 9, generator=generator), torch.randn(3, 9, generator=generator)
+    nearest = torch.linalg.lstsq(A.double().T, G.double().T).solution.T
+    torch.testing.assert_close(compressed(G, A), nearest)
+
+
+def test_limits_out_of_order_are_refused() -> None:
+    with pytest.raises(AutorankError, match="min_rank 9 is above max_rank 8"):
+        configure("gora", {"min_rank": 9, "max_rank": 8})
+
+
+def roberta() -> torch.nn.Module:
+    from transformers import RobertaConfig, RobertaForSequenceClassification
+
+    with torch.device("meta"):
+        return RobertaForSequenceClassification(RobertaConfig(vocab_size=1000, max_position_embeddings=514))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"reference_rank": 1}, {"min_rank": 1, "max_rank": 12}, {"min_rank": 8}, {"max_rank": 8}]
+)
+def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
+    config = configure("gora", settings).config
+    assert isinstance(config, GoRAConfig)
+    sizes = targets.shapes(roberta(), "all-linear")
+    fewest, most = GoRA.adapter_params(config, roberta())
+    totals = []
+    for power in (-4.0, -2.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
+        for chosen in (1, 8, 12, 16, 18, 20, 24, 72):  # importance for some of the largest, or smallest
+            for sign in (1, -1):
+                favoured = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:chosen]
+                drawn = {name: sum(sizes[name]) ** power if name in favoured else 0.0 for name in sizes}
+                given = ranks(drawn, sizes, config)
+                totals.append(sum(rank * sum(sizes[name]) for name, rank in given.items()))
+    assert fewest <= min(totals) and max(totals) <= most
+    # the bounds are close: 72 layers of which a few are at the limit
+    assert min(totals) < 1.35 * fewest and max(totals) > 0.85 * most
+
+
+def test_adapter_params_by_hand() -> None:
+    """4 for all, and the budget gives so many of the 24 layers of 3840 a rank of 32, which costs 31.5 √3840 each."""
+    budget = 8 * (48 * math.sqrt(1536) + 24 * math.sqrt(3840))
+    chosen = budget / (31.5 * math.sqrt(3840))
+    most = 4 * 165_888 + math.ceil(chosen * 28 * 3840)
+    assert chosen < 24
+    assert GoRA.adapter_params(GoRAConfig(), roberta()) == (4 * 165_888, most)
+    assert GoRA.adapter_params(GoRAConfig(min_rank=8, max_rank=8), roberta()) == (1_327_104, 1_327_104)

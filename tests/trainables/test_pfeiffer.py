@@ -1,0 +1,47 @@
+"""Pfeiffer adapters: sizes and form. What they compute is in tests/modeling/test_bottleneck.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autorank.method import configure, find
+from autorank.modeling import adapters, base
+from tests import tiny
+from tests.trainables.test_totals import deberta, roberta
+from tests.trainables.trained import spec, start
+
+
+@pytest.mark.parametrize(("size", "total"), [(16, 304_320), (32, 599_424), (64, 1_189_632)])
+def test_sizes_on_base_models(size: int, total: int) -> None:
+    """12 bottlenecks of 2 · 768 · h + h + 768."""
+    config = configure("pfeiffer", {"size": size}).config
+    with torch.device("meta"):
+        for model in (deberta(), roberta()):
+            assert find("pfeiffer").adapter_params(config, model) == (total, total)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "place", "twice"),
+    [
+        ("bert", "bert.encoder.layer.{}.output", True),
+        ("deberta-v2", "deberta.encoder.layer.{}.output", True),
+        ("llama", "model.layers.{}.mlp.down_proj", False),
+        ("gpt2", "transformer.h.{}.mlp.c_proj", False),
+    ],
+)
+def test_form_by_architecture(architecture: str, place: str, twice: bool, tmp_path: Path) -> None:
+    """LayerNorm before the bottleneck too where it comes after the feed-forward layer; as it is elsewhere."""
+    tiny.model(architecture, tmp_path / "model")
+    (tmp_path / "data").mkdir()
+    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 16, seed=1)
+    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 8, seed=2)
+    run = start(spec(tmp_path, "pfeiffer", steps=2), tmp_path)
+    evaluations = list(run)
+    found = adapters.bottlenecked(run._base.model)
+    assert list(found) == [place.format(i) for i in range(tiny.LAYERS)]
+    assert all(at.twice == twice and at.bottleneck.activation == "relu" for at in found.values())
+    (total, _) = find("pfeiffer").adapter_params(run._method.config, base.meta_model(str(tmp_path / "model")))
+    assert [e.adapter_params for e in evaluations] == [total, total] and evaluations[-1].ranks == {}

@@ -1,0 +1,178 @@
+"""PiSSA against PEFT's, which writes the residual into the base, and against the decomposition itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.method import configure, find
+from autorank.modeling import adapters, base, export, targets
+from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+from autorank.training.run import TrainingRun
+from tests import tiny
+from tests.trainables import beside_peft, slow
+from tests.trainables.test_dora import Int8Linear, full
+from trainables import pissa
+
+RANK = 3
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def pair(folder: Path, architecture: str) -> tuple[nn.Module, Any]:
+    """One model with our PiSSA and one with PEFT's."""
+    from peft import LoraConfig
+
+    ours, names = beside_peft.loaded(folder, architecture)
+    theirs, _ = beside_peft.loaded(folder, architecture)
+    starts = pissa.principal({name: ours.get_submodule(name) for name in names}, RANK)
+    for name in names:
+        adapters.attach(ours, name, started(starts[f"{name}.A"], starts[f"{name}.B"]))
+    config = LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="pissa", target_modules=names)
+    return ours, beside_peft.wrap(theirs, config)
+
+
+def started(A: Tensor, B: Tensor) -> LowRankUpdate:
+    frozen = nn.Parameter(A.clone(), requires_grad=False), nn.Parameter(B.clone(), requires_grad=False)
+    return LowRankUpdate(nn.Parameter(A.clone()), nn.Parameter(B.clone()), 1.0, start=frozen)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+def test_it_starts_as_pefts(architecture: str, tmp_path: Path) -> None:
+    ours, theirs = pair(tmp_path, architecture)
+    plain, _ = beside_peft.loaded(tmp_path, architecture)
+    ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
+    logits = []
+    for model in (ours, theirs):
+        logits.append(model(input_ids=ids).logits)
+        logits[-1].square().sum().backward()
+    assert torch.equal(logits[0], plain(input_ids=ids).logits)
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-4, atol=1e-5)
+    for name, layer in adapters.adapted(ours).items():
+        peft = theirs.base_model.model.get_submodule(name)
+        A, B = peft.lora_A["default"].weight, peft.lora_B["default"].weight
+        signs = (A * layer.update.A).sum(dim=1).sign().detach()  # of singular vectors they are anybody's
+        torch.testing.assert_close(layer.update.A, signs[:, None] * A, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer.update.B, signs * B, rtol=1e-4, atol=1e-5)
+        for parameter, gradient in ((layer.update.A, signs[:, None] * A.grad), (layer.update.B, signs * B.grad)):
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item())
+
+
+def test_a_training_is_pefts(tmp_path: Path) -> None:
+    from peft import LoraConfig
+
+    config = {"r": 2, "lora_alpha": 2, "init_lora_weights": "pissa"}
+    run, theirs = beside_peft.train(
+        slow.write(tmp_path), "pissa", {"rank": 2}, lambda names: LoraConfig(**config, target_modules=names), False
+    )
+    for name, update in slow.updates(run).items():
+        peft = theirs.layers[name]
+        product = peft.lora_B["default"].weight @ peft.lora_A["default"].weight
+        torch.testing.assert_close(update.B @ update.A, product, rtol=1e-3, atol=1e-4)
+        assert (update.A - update.A0).abs().max() > 1e-3
+        assert update.A0 is not None and update.A0.grad is None and not update.A0.requires_grad
+
+
+def test_directions_are_the_principal_ones() -> None:
+    """The best approximation of a rank (Eckart and Young): what is left has the other singular values."""
+    torch.manual_seed(0)
+    layers: dict[str, nn.Module] = {"wide": nn.Linear(20, 9), "tall": nn.Linear(9, 20)}
+    found = pissa.principal(layers, 4)
+    for name, layer in layers.items():
+        A, B, weight = found[f"{name}.A"], found[f"{name}.B"], layer.weight.detach()  # type: ignore[operator]
+        values = torch.linalg.svdvals(weight)
+        torch.testing.assert_close(torch.linalg.svdvals(weight - B @ A)[:5], values[4:9])
+        torch.testing.assert_close(A @ A.T, values[:4].diag(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(B.T @ B, values[:4].diag(), rtol=1e-4, atol=1e-5)
+        assert (A.gather(1, A.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+def test_a_layer_that_can_only_be_called() -> None:
+    torch.manual_seed(0)
+    quantised = Int8Linear(nn.Linear(24, 10).requires_grad_(False))
+    seen, read = (pissa.principal({"x": layer}, 4) for layer in (quantised, full(quantised)))
+    for key in seen:
+        torch.testing.assert_close(seen[key], read[key], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_learnt_outlives_16_bits() -> None:
+    """A small step beside a large start: two products in 16 bits would be wrong by the start's rounding."""
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 32).requires_grad_(False)
+    layer.weight.data *= 30
+    found = pissa.principal({"x": layer}, RANK)
+    adapted = AdaptedLinear(layer, started(found["x.A"], found["x.B"]))
+    x = torch.randn(16, 64)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(adapted(x), layer(x))
+        zero = torch.zeros(16, 32)
+        adapted.update.B.data += 1e-3
+        moved = adapted.update(x, zero).float()
+    torch.testing.assert_close(moved, x @ adapted.delta_weight().T, rtol=2e-2, atol=1e-4)
+
+
+def test_a_start_stands_by_itself() -> None:
+    draw = torch.Generator().manual_seed(0)
+    update = started(torch.randn(2, 5, generator=draw), torch.randn(4, 2, generator=draw))
+    with pytest.raises(ValueError, match="start"):
+        update.keep(torch.tensor([0]))
+    with pytest.raises(ValueError, match="start"):
+        update.grow(torch.randn(1, 5), torch.randn(4, 1))
+    with pytest.raises(ValueError, match="start"):
+        LowRankUpdate(update.A, update.B, 1.0, nn.Parameter(torch.ones(2)), start=(update.A, update.B))
+    update.B.data += torch.randn(4, 2, generator=draw)
+    assert update.A0 is not None and update.B0 is not None
+    delta = update.B @ update.A - update.B0 @ update.A0
+    torch.testing.assert_close(update.delta_weight(), delta)
+    x = torch.randn(3, 5, generator=draw)
+    torch.testing.assert_close(update(x, torch.zeros(3, 4)), x @ delta.T)
+    torch.testing.assert_close(update.output(x), x @ delta.T)
+    assert update.rank == 2 and [len(part) for part in (update.folded()[0], update.folded()[1].T)] == [4, 4]
+
+
+def test_merged(tmp_path: Path) -> None:
+    run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": 2}, steps=4))
+    list(run)
+    expected = slow.evaluate(run)
+    batch = slow.validation(run)
+    batch.pop("labels")
+    export.merge(run._base)
+    assert not adapters.adapted(run._base.model)
+    torch.testing.assert_close(run._base.model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any rank up to the directions that are kept."""
+    slow.write(tmp_path)
+    first = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
+
+    def never(*_: Any) -> None:
+        raise AssertionError("decomposed again")
+
+    monkeypatch.setattr(pissa, "principal", never)
+    again = list(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 2}, steps=3)))
+    assert [e.train_loss for e in again] == [e.train_loss for e in first]
+    other = next(TrainingRun(slow.spec(tmp_path, "pissa", {"rank": 5, "learning_rate": 1e-3}, steps=3)))
+    assert set(other.ranks.values()) == {5}
+
+
+def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
+    run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": tiny.HIDDEN + 1}, steps=3))
+    with pytest.raises(AutorankError, match=r"rank 17 .* 16; lower rank"):
+        next(run)
+
+
+def test_parameters_in_closed_form(tmp_path: Path) -> None:
+    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    config = configure("pissa", {"rank": 3, "targets": "all-linear"}).config
+    total = 3 * sum(map(sum, targets.shapes(model, "all-linear").values()))
+    assert find("pissa").adapter_params(config, model) == (total, total)

@@ -1,0 +1,180 @@
+"""SoRA: the proximal step against a twin without one, the penalty and the thresholds by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+
+from autorank.errors import AutorankError
+from autorank.method import configure, find
+from autorank.modeling import adapter_file, adapters, base, export
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+from tests import tiny
+from trainables.sora import normalisations
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("sora")
+    tiny.model("bert", folder / "bert")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 24, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def opened(made: Path, settings: dict[str, Any] | None = None, **training: Any) -> TrainingRun:
+    """A run before its first step, its updates attached; it evaluates after every step."""
+    common = {"steps": 6, "batch_size": 8, "eval_every": 1, "precision": "fp32", "warmup_ratio": 0.0}
+    wanted = TrainSpec(
+        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
+        model=str(made / "bert"),
+        method="sora",
+        settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
+        training=TrainingSpec(**common | training),
+    )
+    run = TrainingRun(wanted, Workshop("cpu"))
+    run._open()
+    run._start()
+    return run
+
+
+def gates(run: TrainingRun) -> Tensor:
+    """All of them, one layer after the other."""
+    found = [layer.update.e for layer in adapters.adapted(run._base.model).values()]
+    return torch.cat([e.detach() for e in found if e is not None])
+
+
+def test_gates_start_normal_and_the_update_zero(made: Path) -> None:
+    drawn = gates(opened(made, {"rank": 500}))
+    assert len(drawn) == 500 * 2 * tiny.LAYERS
+    assert abs(drawn.mean()) < 0.1 and drawn.std().item() == pytest.approx(1, abs=0.05)
+    for layer in adapters.adapted(opened(made)._base.model).values():
+        assert layer.update.scale == 4 and not layer.update.B.any() and layer.update.rank == 4
+
+
+def test_after_a_step_gates_shrink_by_the_threshold(made: Path) -> None:
+    """Whatever the learning rate; gates that are not shrunk are a twin's."""
+    free, run = (opened(made, {"threshold": threshold}) for threshold in (0.0, 0.3))
+    before = gates(free)
+    next(free), next(run)
+    moved = gates(free)
+    assert ((moved - before).abs() > 1e-3).any()  # the penalty alone moves them at a first step
+    by_hand = [g - 0.3 if g > 0.3 else g + 0.3 if g < -0.3 else 0.0 for g in moved.tolist()]
+    torch.testing.assert_close(gates(run), torch.tensor(by_hand))
+    zero = gates(run) == 0
+    assert 0 < zero.sum() < len(zero)
+    counted = torch.cat([torch.as_tensor(u.update.active) for u in adapters.adapted(run._base.model).values()])
+    assert torch.equal(counted, ~zero)
+
+
+def test_only_gates_are_without_weight_decay(made: Path) -> None:
+    groups = opened(made, weight_decay=0.1)._phase.optimizer.groups
+    free = {name for group in groups for name in group["names"] if group["weight_decay"] == 0}
+    assert {name for name in free if ".update." in name} == {
+        name for group in groups for name in group["names"] if name.endswith("update.e")
+    }
+    assert any(name.endswith("update.A") for group in groups if group["weight_decay"] == 0.1 for name in group["names"])
+
+
+def test_the_penalty_is_the_gates_mean_magnitude(made: Path) -> None:
+    run = opened(made, {"sparse_lambda": 5.0})
+    assert run._context is not None
+    penalty = run._method.penalty(run._context)
+    assert penalty is not None
+    every = gates(run)
+    assert penalty.item() == pytest.approx(5 * sum(abs(g) for g in every.tolist()) / len(every), rel=1e-6)
+    penalty.backward()
+    first = next(iter(adapters.adapted(run._base.model).values())).update.e
+    assert first is not None
+    torch.testing.assert_close(first.grad, 5 / len(every) * first.detach().sign())
+    none = opened(made, {"sparse_lambda": 0.0})
+    assert none._context is not None and none._method.penalty(none._context) is None
+
+
+def test_a_zero_gate_may_come_back(made: Path) -> None:
+    """It counts again then; until then its component is in no count and no evaluation, but held."""
+    run = opened(made, {"threshold": 1e-3, "sparse_lambda": 0.0}, steps=8)
+    layers = list(adapters.adapted(run._base.model).values())
+    for layer in layers:
+        assert layer.update.e is not None
+        layer.update.e.data[0] = 0
+        layer.update.B.data.fill_(0.1)
+    ranks = [sum(next(run).ranks.values()) for _ in range(8)]
+    assert all(layer.update.held == 4 for layer in layers)
+    assert any(layer.update.e[0] != 0 for layer in layers if layer.update.e is not None)
+    assert ranks[-1] == int((gates(run) != 0).sum())
+
+
+def test_thresholds_follow_each_other(made: Path) -> None:
+    run = opened(made, {"threshold": 0.1, "schedule": (0.2, 0.3), "first": 0.4}, steps=10)
+    assert run._context is not None
+    method: Any = run._method
+    found = []
+    for run._context.step in range(10):
+        found.append(method._threshold(run._context))
+    assert found == [0.1] * 4 + [0.2] * 3 + [0.3] * 3
+    alone = opened(made, {"threshold": 0.1}, steps=10)
+    assert alone._context is not None
+    alone._context.step = 9
+    assert alone._method._threshold(alone._context) == 0.1  # type: ignore[attr-defined]
+
+
+def test_more_thresholds_than_steps_are_refused(made: Path) -> None:
+    with pytest.raises(AutorankError, match=r"^sora's schedule has 5 thresholds .* 6 steps .*Train longer"):
+        opened(made, {"schedule": (0.1,) * 5})
+    opened(made, {"schedule": (0.1,) * 4})
+
+
+def test_a_run_may_lose_all_components(made: Path, tmp_path: Path) -> None:
+    run = opened(made, {"threshold": 10.0}, steps=2)
+    for evaluation in run:
+        assert set(evaluation.ranks.values()) == {0}
+        assert evaluation.adapter_params == evaluation.nonzero_params == 0
+    run.save_adapter(tmp_path / "adapter.safetensors")
+    restored, _ = adapter_file.load(tmp_path / "adapter.safetensors")
+    assert set(adapters.ranks(restored.model).values()) == {0}
+    values = load_file(tmp_path / "adapter.safetensors")
+    assert not any(value.numel() for name, value in values.items() if ".update." in name)
+
+
+def test_normalisation_layers_train_and_count_if_asked_for(made: Path, tmp_path: Path) -> None:
+    settings = {"layer_norms": True, "threshold": 0.05, "rank": 4, "targets": "query,value"}
+    run = opened(made, settings)
+    model = run._base.model
+    names = set(normalisations(model))
+    assert names == {
+        f"bert.encoder.layer.{i}.{place}.LayerNorm.{part}"
+        for i in range(tiny.LAYERS)
+        for place in ("attention.output", "output")
+        for part in ("weight", "bias")
+    }
+    loaded = {name: model.get_parameter(name).detach().clone() for name in names}
+    last = list(run)[-1]
+    assert all(not torch.equal(model.get_parameter(name), loaded[name]) for name in names)
+    norms = 4 * tiny.LAYERS * tiny.HIDDEN
+    assert last.adapter_params == norms + 2 * tiny.HIDDEN * sum(last.ranks.values())
+    config = configure("sora", settings).config
+    bounds = find("sora").adapter_params(config, base.meta_model(str(made / "bert")))
+    assert bounds == (norms, norms + 4 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS)
+    batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
+    run.save_adapter(tmp_path / "adapter.safetensors")
+    export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    plain = AutoModelForSequenceClassification.from_pretrained(made / "bert", num_labels=2)
+    theirs = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
+    torch.testing.assert_close(theirs(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
+    run.release()
+    assert all(torch.equal(model.get_parameter(name), loaded[name]) for name in names)
+    assert not any(model.get_parameter(name).requires_grad for name in names)

@@ -1,0 +1,113 @@
+"""Tied-LoRA: who shares what, and what that counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autorank.method import configure, find
+from autorank.modeling import adapters, base, targets
+from autorank.modeling.low_rank import LowRankUpdate
+from tests import tiny
+
+ATTENTION = "encoder.layer.{}.attention.self.{}"
+LONE = "layer.1.attention.self.query,value"  # one query layer, all value layers
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> base.BaseModel:
+    folder: Path = tmp_path_factory.mktemp("tied")
+    return base.load(tiny.model("bert", folder), outputs=2)
+
+
+def prepare(loaded: base.BaseModel, given: str) -> dict[str, LowRankUpdate]:
+    """Layer name -> its update, fresh."""
+    loaded.reset(seed=0)
+    run: Any = SimpleNamespace(
+        model=loaded.model, layers=targets.find(loaded.model, given), device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    configure("tied-lora", {"rank": 3, "alpha": 6, "targets": given}).prepare(run)
+    return {name.removeprefix("bert."): layer.update for name, layer in adapters.adapted(loaded.model).items()}
+
+
+def test_query_and_value(loaded: base.BaseModel) -> None:
+    updates = prepare(loaded, "query,value")
+    assert len(updates) == 2 * tiny.LAYERS
+    query, value = ([updates[ATTENTION.format(i, kind)] for i in range(tiny.LAYERS)] for kind in ("query", "value"))
+    every = query + value
+    assert len({id(update.A) for update in every}) == 1
+    assert [len({id(update.B) for update in kind}) for kind in (query, value)] == [1, 1]
+    assert query[0].B is not value[0].B
+    assert [a.e is b.e for a, b in zip(query, value, strict=True)] == [True] * tiny.LAYERS
+    assert len({id(update.e) for update in every}) == tiny.LAYERS
+    assert len({id(update.u) for update in every}) == 2 * tiny.LAYERS
+    assert all(p.requires_grad for update in every for p in update.parameters())
+
+
+def test_several_widths_have_an_A_each(loaded: base.BaseModel) -> None:
+    updates = prepare(loaded, "all-linear")
+    downs = {id(update.A): update.A.shape for update in updates.values()}
+    assert sorted(downs.values()) == [(3, tiny.HIDDEN), (3, 2 * tiny.HIDDEN)]
+    assert len({id(update.B) for update in updates.values()}) == 6  # a kind each
+    assert len({id(update.e) for update in updates.values()}) == 2 * tiny.LAYERS
+    wide = [update for name, update in updates.items() if name.endswith(".output.dense") and "attention" not in name]
+    assert all(update.A.shape[1] == 2 * tiny.HIDDEN for update in wide)
+
+
+def test_the_update_is_its_formula_and_starts_as_loras(loaded: base.BaseModel) -> None:
+    updates = prepare(loaded, "all-linear").values()
+    for update in updates:
+        assert update.e is not None and update.u is not None and update.scale == 2
+        assert (update.e == 1).all() and (update.u == 1).all() and not update.B.any()
+        assert update.A.abs().max() <= update.A.shape[1] ** -0.5  # LoRA's Kaiming-uniform, a = √5
+    for update in updates:
+        assert update.e is not None and update.u is not None
+        for factor in (update.B, update.e, update.u):
+            factor.data.normal_()
+        expected = 2 * torch.diag(update.u) @ update.B @ torch.diag(update.e) @ update.A
+        torch.testing.assert_close(update.delta_weight(), expected)
+
+
+@pytest.mark.parametrize("given", ["query,value", "all-linear", LONE, "layer.1.attention.self.query"])
+def test_what_is_counted_is_the_closed_formula(given: str, loaded: base.BaseModel) -> None:
+    """A B that one layer alone uses takes up its e and u, unless another layer needs that e."""
+    prepare(loaded, given)
+    config = configure("tied-lora", {"rank": 3, "targets": given}).config
+    with torch.device("meta"):
+        plain = type(loaded.model)(loaded.model.config)
+    counted = adapters.adapter_params(loaded.model, loaded.head)
+    assert find("tied-lora").adapter_params(config, plain) == (counted, counted)
+    h, layers = tiny.HIDDEN, tiny.LAYERS
+    by_hand = {
+        "query,value": 3 * h + 2 * 3 * h + layers * 3 + 2 * layers * h,
+        LONE: 3 * h + 2 * 3 * h + layers * 3 + layers * h,
+        "layer.1.attention.self.query": 3 * h + 3 * h,
+    }
+    assert counted == by_hand.get(given, counted)
+
+
+def test_all_layers_move_what_they_share(loaded: base.BaseModel) -> None:
+    """A's gradient is the sum of what each layer alone would give it."""
+    updates = prepare(loaded, "query,value")
+    for update in updates.values():
+        update.B.data.normal_()
+    model, batch = loaded.model.eval(), {"input_ids": torch.arange(4, 18).view(2, 7)}
+    model(**batch).logits.square().sum().backward()
+    shared = next(iter(updates.values())).A.grad
+    assert shared is not None
+    alone = torch.zeros_like(shared)
+    for update in updates.values():
+        own, tied = nn.Parameter(update.A.detach().clone()), update.A
+        update.A = own
+        model.zero_grad()
+        model(**batch).logits.square().sum().backward()
+        assert own.grad is not None and own.grad.any()
+        alone += own.grad
+        update.A = tied
+    torch.testing.assert_close(alone, shared, rtol=1e-4, atol=1e-6)

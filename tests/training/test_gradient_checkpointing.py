@@ -1,0 +1,51 @@
+"""Activations computed again: training is the same for methods that look into the layers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from autorank.modeling import adapters
+from tests import tiny
+from tests.trainables.trained import full_state, same, spec, start, write_model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("checkpointing")
+    write_model(folder / "model", dropout=0.1)
+    tiny.model("llama", folder / "llama")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 40, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+@pytest.mark.parametrize("name", ["lora-drop", "increlora", "prilora"])
+def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path) -> None:
+    given = {"eval_every": 12, "accumulate": 2}
+    plain = start(spec(made, name, **given), tmp_path / "plain")
+    next(plain)
+    middle = plain.state_dict()
+    expected = next(plain), full_state(plain)
+    wanted = spec(made, name, gradient_checkpointing=True, **given)
+    run = start(wanted, tmp_path / "again")  # a probe of its own
+    next(run)
+    resumed = start(wanted, tmp_path / "resumed")
+    resumed.load_state_dict(middle)
+    for other in (run, resumed):
+        evaluation, state = next(other), full_state(other)
+        assert (evaluation.score, evaluation.ranks) == (expected[0].score, expected[0].ranks)
+        assert same(state | {"spec": None}, expected[1] | {"spec": None})
+
+
+def test_the_base_comes_back_without_it(made: Path) -> None:
+    run = start(spec(made, "lora", {"dropout": 0.0}, model="llama", steps=1, gradient_checkpointing=True))
+    next(run)
+    model = run._base.model
+    assert model.is_activation_checkpointing and not model.config.use_cache and adapters.adapted(model)
+    run.release()
+    assert not model.is_activation_checkpointing and model.config.use_cache
+    assert not any(module._forward_hooks for module in model.modules())

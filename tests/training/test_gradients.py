@@ -1,0 +1,93 @@
+"""RunContext.gradients: against single examples, and shared out over workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.batches import collate
+from autorank.training import workers
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
+from tests import tiny
+
+EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("gradients")
+    tiny.model("bert", folder / "model")  # with dropout, which evaluation mode leaves out
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 24, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 4, seed=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def opened(made: Path, **training: int) -> TrainingRun:
+    wanted = TrainSpec(
+        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
+        model=str(made / "model"),
+        method="sora",  # its gates are not zero, and B can be made so
+        settings={"rank": 2},
+        training=TrainingSpec(**{"steps": 4, "batch_size": 4, "precision": "fp32"} | training),
+    )
+    run = TrainingRun(wanted, Workshop("cpu"))
+    run._open()
+    run._start()
+    for name, parameter in run._base.model.named_parameters():
+        if name.endswith("update.B"):
+            parameter.data.fill_(0.1)
+    return run
+
+
+def one_by_one(run: TrainingRun) -> dict[str, Tensor]:
+    model = run._base.model.eval()
+    for example in EXAMPLES:
+        batch = collate(run._data.train, np.array([example]), run._data.pad_id)
+        labels = batch.pop("labels")
+        F.cross_entropy(model(**batch).logits, labels).backward()
+    found = {name: p.grad for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
+    for parameter in model.parameters():
+        parameter.grad = None
+    return found
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_the_sum_over_examples(accumulate: int, made: Path) -> None:
+    run = opened(made, accumulate=accumulate)
+    assert run._context is not None
+    expected = one_by_one(run)
+    found = run._context.gradients(EXAMPLES)
+    trained = {name: p for name, p in run._base.model.named_parameters() if p.requires_grad}
+    assert set(found) == set(trained) and any(".update.A" in name for name in found) and "classifier.weight" in found
+    assert all(parameter.grad is None for parameter in trained.values())
+    assert all(gradient.any() for gradient in expected.values())
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_workers_share_the_examples_out(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More workers than examples too; their parts add up to the whole."""
+    run = opened(made)
+    assert run._context is not None
+    whole = run._context.gradients(EXAMPLES)
+    monkeypatch.setattr(workers, "sum_gradients", lambda parameters: None)
+    for count in (3, len(EXAMPLES) + 2):
+        monkeypatch.setattr(workers, "count", lambda count=count: count)
+        added = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
+        for rank in range(count):
+            monkeypatch.setattr(workers, "rank", lambda rank=rank: rank)
+            for name, gradient in run._context.gradients(EXAMPLES).items():
+                added[name] += gradient
+        for name, gradient in whole.items():
+            torch.testing.assert_close(added[name], gradient, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,90 @@
+"""Micro-batches found by trial, on a device that runs out of memory when we say so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from autorank.errors import AutorankError
+from autorank.modeling import adapters
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training import memory
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
+    """An opened run, eight examples a step."""
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    for split, size in (("train", 40), ("validation", 8)):
+        tiny.pairs_file(tmp_path / "data" / f"{split}.jsonl", size, seed=size)
+    model = tiny.model("bert", tmp_path / "model")
+    task = TaskSpec(name="own", data=tmp_path / "data", text=("left", "right"), label="label")
+    opened = TrainingRun(
+        TrainSpec(task=task, model=model, method="lora", training=TrainingSpec(batch_size=8, accumulate="auto"))
+    )
+    opened._open()
+    return opened
+
+
+def limited(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """Let batches of more than `most` examples run out of memory; returns the sizes that were tried."""
+    tried: list[int] = []
+    loss = run._phase.loss
+
+    def limit(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        tried.append(len(batch["input_ids"]))
+        if tried[-1] > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return loss(batch)
+
+    monkeypatch.setattr(run._phase, "loss", limit)
+    return tried
+
+
+def test_as_few_as_fit(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run._context is not None
+    before = {name: p.clone() for name, p in run._base.model.named_parameters()}
+    tried = limited(run, monkeypatch, 3)
+    assert memory.fewest(run._phase, run._context.layers) == 4 and tried == [8, 4, 2]
+    assert not adapters.adapted(run._base.model)
+    after = dict(run._base.model.named_parameters())
+    assert all(torch.equal(before[name], after[name]) and after[name].grad is None for name in before)
+
+
+def test_the_longest_examples_are_tried(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run._context is not None
+    widths: list[int] = []
+    loss = run._phase.loss
+    monkeypatch.setattr(run._phase, "loss", lambda batch: widths.append(batch["input_ids"].shape[1]) or loss(batch))
+    assert memory.fewest(run._phase, run._context.layers) == 1
+    assert widths == [run._phase.split.lengths.max()]
+
+
+def test_not_even_one(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run._context is not None
+    limited(run, monkeypatch, 0)
+    with pytest.raises(AutorankError, match=r"Not even one example of \d+ tokens fits.*--gradient-checkpointing"):
+        memory.fewest(run._phase, run._context.layers)
+
+
+def test_it_is_kept(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert run._context is not None
+    device = SimpleNamespace(name="a GPU", total_memory=2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    tried = limited(run, monkeypatch, 4)
+    for _ in range(2):
+        assert memory.micro_batches(run._phase, run._context.layers, tmp_path / "kept", "key") == 2
+    assert tried == [8, 4]
+    device.total_memory *= 2
+    memory.micro_batches(run._phase, run._context.layers, tmp_path / "kept", "key")
+    assert len(tried) == 4  # another device is tried anew
+
+
+def test_on_a_cpu_a_step_is_whole(run: TrainingRun) -> None:
+    assert run._phase.plan.accumulate == 1

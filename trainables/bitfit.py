@@ -1,0 +1,53 @@
+"""BitFit: the model's biases are trained, and nothing else but the head.
+
+Ben Zaken et al. 2022, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models"
+(arXiv 2106.10199). All biases: of linear layers and of normalisations. A model without any (LLaMA, T5) is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from autorank.errors import AutorankError
+from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.modeling.base import headless
+
+
+class BitFitConfig(MethodConfig):
+    """BitFit's settings."""
+
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (published code's example)")
+
+
+class BitFit(AllocationMethod[BitFitConfig]):
+    """All biases are trained."""
+
+    name = "bitfit"
+    summary = "The biases alone, LayerNorm's too"
+    source = "Ben Zaken et al. 2022, arXiv 2106.10199"
+    Config: ClassVar[type[BitFitConfig]] = BitFitConfig
+
+    def prepare(self, run: RunContext) -> None:
+        run.base.unfreeze(biases(dict(run.model.named_parameters())))
+
+    @classmethod
+    def adapter_params(cls, config: BitFitConfig, model: nn.Module) -> tuple[int, int]:
+        """All biases but the head's; a pooler that the checkpoint lacks belongs to the head."""
+        fewest, most = (sum(p.numel() for p in biases(found).values()) for found in headless(model))
+        return fewest, most
+
+
+def biases(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Those of the parameters that are biases.
+
+    Raises:
+        AutorankError: there is none.
+    """
+    found = {name: p for name, p in parameters.items() if name.endswith("bias")}
+    if not found:
+        raise AutorankError("bitfit has nothing to train: this model has no biases. Use another method, such as lora.")
+    return found

@@ -1,0 +1,40 @@
+"""Full fine-tuning: every parameter of the model is trained. What all parameter-efficient methods are measured against.
+
+Devlin et al. 2018, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (arXiv
+1810.04805). There is no adapter: all parameters train, embeddings included, as float32 copies of the weights as they
+were loaded, and all but the head count as the adapter's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.modeling.base import headless
+
+
+class FullConfig(MethodConfig):
+    """Full fine-tuning's settings."""
+
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (DeBERTaV3's model card)")
+
+
+class Full(AllocationMethod[FullConfig]):
+    """All parameters are trained."""
+
+    name = "full"
+    summary = "Full fine-tuning: every parameter, embeddings included"
+    source = "Devlin et al. 2018, arXiv 1810.04805"
+    Config: ClassVar[type[FullConfig]] = FullConfig
+
+    def prepare(self, run: RunContext) -> None:
+        run.base.unfreeze([name for name, _ in run.model.named_parameters()])
+
+    @classmethod
+    def adapter_params(cls, config: FullConfig, model: nn.Module) -> tuple[int, int]:
+        """All but the head; a pooler that the checkpoint lacks belongs to the head."""
+        fewest, most = headless(model)
+        return sum(p.numel() for p in fewest.values()), sum(p.numel() for p in most.values())

@@ -1,0 +1,36 @@
+"""rsLoRA: LoRA whose scale falls with the root of the rank, so that larger ranks learn as fast as small ones.
+
+Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA" (arXiv 2312.03732). All else is
+LoRA's, its defaults included.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from pydantic import Field
+
+from autorank.method import RunContext
+from autorank.modeling.adapters import adapted
+from trainables.lora import LoRA, LoRAConfig
+
+
+class RsLoRAConfig(LoRAConfig):
+    """rsLoRA's settings."""
+
+    alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / √rank")
+
+
+class RsLoRA(LoRA):
+    """ΔW = alpha / √rank · B A for each target layer."""
+
+    name = "rslora"
+    summary = "LoRA scaled by alpha / √rank"
+    source = "Kalajdzievski 2023, arXiv 2312.03732"
+    Config: ClassVar[type[RsLoRAConfig]] = RsLoRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        super().prepare(run)
+        for layer in adapted(run.model).values():
+            layer.update.scale = self.config.alpha / math.sqrt(layer.update.rank)

@@ -1,0 +1,104 @@
+"""SparseAdapter: LoRA whose A and B are masked once before training, by SNIP.
+
+He et al. 2022, "SparseAdapter: An Easy Approach for Improving the Parameter-Efficiency of Adapters" (arXiv 2210.04284,
+Findings of EMNLP 2022), applied to LoRA as in its published code (Shwai-He/SparseAdapter); the default share is
+LoRA-drop's baseline's. What is ours says so.
+
+  1. A and B are both drawn from N(0, 0.02²) ("bert" in the code): with LoRA's B = 0 every score would be zero.
+  2. The loss's gradient g of every entry w of A and B, in evaluation mode, over 10 training examples a class drawn at
+     random; score |w · g| (SNIP, Lee et al. 2019: how much the loss depends on w's mask).
+  3. The `sparsity` share of lowest scores, of all layers' A and B together, is zero from then on: in training,
+     evaluations and the exported adapter. (In the code `sparsity` is the share that is kept.)
+
+The head is as drawn, untrained. The update is not zero at the start. `adapter_params` counts A and B whole, since they
+are stored so; `nonzero_params` counts what is not masked. Ours: ties are broken so that the share is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from autorank.method import AllocationMethod, RunContext
+from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.targets import features, shapes
+from trainables.lora import UniformConfig
+from trainables.triplets import draw
+
+
+class SparseAdapterConfig(UniformConfig):
+    """SparseAdapter's settings; LoRA's are among them."""
+
+    sparsity: float = Field(0.5, ge=0, lt=1, description="share of A's and B's entries that are zero (LoRA-drop: 0.5)")
+    examples: int = Field(10, ge=1, description="examples that are scored, in classes (published code)")
+
+
+class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
+    """LoRA whose A and B are sparse from the start."""
+
+    name = "sparse-adapter"
+    summary = "LoRA whose A and B are masked once, before training"
+    source = "He et al. 2022, arXiv 2210.04284"
+    Config: ClassVar[type[SparseAdapterConfig]] = SparseAdapterConfig
+
+    def prepare(self, run: RunContext) -> None:
+        for name, layer in run.layers.items():
+            A, B = draw(features(layer), self.config.rank, run)
+            update = LowRankUpdate(nn.Parameter(A), nn.Parameter(B), self.config.alpha / self.config.rank)
+            attach(run.model, name, update, self.config.dropout)
+        gradients = run.gradients(sample(run.labels, self.config.examples, run.seed))
+        factors = _factors(run)
+        scores = [(factor.detach() * gradients[name]).abs() for name, factor in factors.items()]
+        self._apply(dict(zip(factors, masks(scores, self.config.sparsity), strict=True)), run)
+
+    @torch.no_grad()
+    def _apply(self, kept: dict[str, Tensor], run: RunContext) -> None:
+        """Zero the rest for good: without a gradient it has no moments either, and weight decay leaves zeros alone."""
+        self._kept = kept
+        for name, factor in _factors(run).items():
+            factor.mul_(kept[name])
+            run.undo.append(factor.register_hook(lambda gradient, mask=kept[name]: gradient * mask).remove)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": {name: mask.clone() for name, mask in self._kept.items()}}
+
+    def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
+        self._apply({name: mask.to(run.device) for name, mask in state["kept"].items()}, run)
+
+    @classmethod
+    def adapter_params(cls, config: SparseAdapterConfig, model: nn.Module) -> tuple[int, int]:
+        """Σ rank (in + out), zeros included."""
+        total = config.rank * sum(map(sum, shapes(model, config.targets).values()))
+        return total, total
+
+
+def _factors(run: RunContext) -> dict[str, nn.Parameter]:
+    """Parameter name -> A or B, of all layers."""
+    return {
+        f"{name}.update.{factor}": getattr(layer.update, factor)
+        for name, layer in adapted(run.model).items()
+        for factor in ("A", "B")
+    }
+
+
+def sample(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
+    """Sorted indices of `per_class` examples for each class there is (for a regression: in all), drawn at random."""
+    classes = 1 if np.issubdtype(labels.dtype, np.floating) else len(np.unique(labels))
+    count = min(len(labels), per_class * classes)
+    return np.sort(np.random.default_rng(seed).choice(len(labels), count, replace=False))
+
+
+def masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
+    """For each of `scores` where it is not among the ⌈sparsity · n⌉ lowest of all n; of equal ones later ones stay."""
+    together = torch.cat([values.flatten() for values in scores])
+    lowest = together.sort(stable=True).indices[: math.ceil(sparsity * len(together) - 1e-9)]
+    kept = torch.ones_like(together, dtype=torch.bool).index_fill_(0, lowest, False)
+    parts = kept.split([values.numel() for values in scores])
+    return [part.view_as(values) for part, values in zip(parts, scores, strict=True)]

@@ -1,0 +1,87 @@
+"""Tied-LoRA: A and B tied over the layers, with vectors of each layer's own between and after them.
+
+Renduchintala et al. 2024, "Tied-LoRA: Enhancing Parameter Efficiency of LoRA with Weight Tying" (arXiv 2311.09578,
+NAACL 2024), in its variant that trains everything: ΔW = alpha / rank · diag(u) B diag(e) A. The layout is the one that
+gives the parameters which LoRA-drop tells for its baseline (0.15M at rank 56 on RoBERTa-base):
+
+    A: rank x in     one for all kinds and layers
+    B: out x rank    one a kind (query, value, ...), tied over the layers
+    e: rank          one a layer, for all its kinds
+    u: out           one a layer and kind
+
+Where targeted layers have several input widths (`all-linear`: the feed-forward output's is wider), one A cannot serve
+all: there is one A a width, and one e a layer and width.
+
+Ours: alpha, and the initial values (A Kaiming-uniform, B zero, e and u one: LoRA's, as long as nothing is trained).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from autorank.method import AllocationMethod, RunContext
+from autorank.modeling.adapters import attach
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.targets import block, features, kind, shapes
+from trainables.lora import UniformConfig, new_update
+
+
+class TiedLoRAConfig(UniformConfig):
+    """Tied-LoRA's settings; LoRA's are among them."""
+
+    rank: int = Field(56, ge=1, description="rank of every update (LoRA-drop's baseline)")
+
+
+class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
+    """One A, one B a kind, and vectors that tell the layers apart."""
+
+    name = "tied-lora"
+    summary = "A and B tied over the layers, scaled by vectors of each layer's own"
+    source = "Renduchintala et al. 2024, arXiv 2311.09578"
+    Config: ClassVar[type[TiedLoRAConfig]] = TiedLoRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        def parameter(value: float, *shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.full(shape, value, device=run.device))
+
+        rank, alpha = self.config.rank, self.config.alpha
+        sizes = {name: features(layer) for name, layer in run.layers.items()}
+        held: dict[Any, nn.Parameter] = {}
+        for name, owned in owners(sizes).items():
+            if owned["A"] not in held:
+                held[owned["A"]] = new_update(sizes[name], rank, alpha, run).A
+            out = sizes[name][1]
+            B = held.setdefault(owned["B"], parameter(0.0, out, rank))
+            e = held.setdefault(owned["e"], parameter(1.0, rank))
+            update = LowRankUpdate(held[owned["A"]], B, alpha / rank, e, parameter(1.0, out))
+            attach(run.model, name, update, self.config.dropout)
+
+    @classmethod
+    def adapter_params(cls, config: TiedLoRAConfig, model: nn.Module) -> tuple[int, int]:
+        """All distinct factors, but for e and u that fold into a B which one layer alone uses."""
+        sizes = shapes(model, config.targets)
+        layers = owners(sizes)
+        users = Counter(owned["B"] for owned in layers.values())
+        folded = {name for name, owned in layers.items() if users[owned["B"]] == 1}
+        found: dict[Any, int] = {}
+        for name, owned in layers.items():
+            inner, outer = sizes[name]
+            found |= {owned["A"]: config.rank * inner, owned["B"]: config.rank * outer}
+            if name not in folded:
+                found |= {owned["e"]: config.rank, name: outer}
+        total = sum(found.values())
+        return total, total
+
+
+def owners(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, tuple[Any, ...]]]:
+    """Layer name -> whose A, B and e it has: equal keys, same factor. sizes: layer name -> (in, out)."""
+    return {
+        name: {"A": ("A", inner), "B": ("B", kind(name), inner, outer), "e": ("e", block(name), inner)}
+        for name, (inner, outer) in sizes.items()
+    }

@@ -1,0 +1,77 @@
+"""VeRA: frozen random A and B that all layers share; two vectors a layer are trained.
+
+Kopiczko et al. 2024, "VeRA: Vector-based Random Matrix Adaptation" (arXiv 2310.11454, ICLR 2024).
+
+    ΔW = diag(u) B diag(e) A    A: rank x in, B: out x rank, Kaiming-uniform from a seed of their own; e (the paper's d)
+                                starts at 0.1, u (its b) at zero
+
+The projections are those that PEFT's VeRA draws from the same seed; layers smaller than the largest use the first
+columns of A and the first rows of B, as there. Only e and u count, rank + out a layer; the adapter's file has the
+projections beside them, so that it needs no random numbers.
+
+Defaults: rank 512 is that of LoRA-drop's baseline on RoBERTa-base (the paper has 1024 there, 256 on RoBERTa-large); the
+learning rate is among the paper's for RoBERTa-base, ten times LoRA's.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.modeling.adapters import attach
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.targets import features, shapes
+
+
+class VeRAConfig(TargetedConfig):
+    """VeRA's settings."""
+
+    learning_rate: float = Field(4e-3, gt=0, description="peak learning rate (paper: 4e-3 to 1e-2 on RoBERTa-base)")
+    rank: int = Field(512, ge=1, description="rank of every update")
+    d_initial: float = Field(0.1, description="e at the start (paper)")
+    projection_seed: int = Field(0, ge=0, description="what A and B are drawn from, whatever the run's seed (as PEFT)")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
+
+
+class VeRA(AllocationMethod[VeRAConfig]):
+    """Scaling vectors around one random pair of matrices."""
+
+    name = "vera"
+    summary = "Vectors that scale random matrices shared by all layers"
+    source = "Kopiczko et al. 2024, arXiv 2310.11454"
+    Config: ClassVar[type[VeRAConfig]] = VeRAConfig
+
+    def prepare(self, run: RunContext) -> None:
+        sizes = {name: features(layer) for name, layer in run.layers.items()}
+        inners, outers = ({size[side] for size in sizes.values()} for side in (0, 1))
+        A, B = projections(max(inners), max(outers), self.config.rank, self.config.projection_seed)
+        downs = {inner: _frozen(A[:, :inner], run) for inner in inners}
+        ups = {outer: _frozen(B[:outer], run) for outer in outers}
+        for name, (inner, outer) in sizes.items():
+            e = nn.Parameter(torch.full((self.config.rank,), self.config.d_initial, device=run.device))
+            u = nn.Parameter(torch.zeros(outer, device=run.device))
+            attach(run.model, name, LowRankUpdate(downs[inner], ups[outer], 1.0, e, u), self.config.dropout)
+
+    @classmethod
+    def adapter_params(cls, config: VeRAConfig, model: nn.Module) -> tuple[int, int]:
+        """Σ rank + out: neither e nor u folds into a frozen B."""
+        total = sum(config.rank + out for _, out in shapes(model, config.targets).values())
+        return total, total
+
+
+def projections(in_features: int, out_features: int, rank: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A (rank x in) and B (out x rank), drawn on the CPU in this order."""
+    generator = torch.Generator().manual_seed(seed)
+    A, B = torch.empty(rank, in_features), torch.empty(out_features, rank)
+    for matrix in (A, B):
+        nn.init.kaiming_uniform_(matrix, generator=generator)
+    return A, B
+
+
+def _frozen(values: Tensor, run: RunContext) -> nn.Parameter:
+    copy = values.clone(memory_format=torch.contiguous_format)  # safetensors refuses tensors that share memory
+    return nn.Parameter(copy.to(run.device), requires_grad=False)
