@@ -155,12 +155,15 @@ def methods() -> None:
 @app.command()
 def tasks() -> None:
     """List the named tasks, their metrics and defaults."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from autorank.tasks import TASKS
     from autorank.tasks.demo import DEMO
 
-    table = Table("task", "kind", "metrics (the first is the score)", "epochs", "batch", "model", box=None)
+    table = Table(
+        "task", Column("kind", no_wrap=True), Column("score, other metrics", overflow="fold"), "epochs", "batch",
+        Column("model", no_wrap=True), box=None, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for task in TASKS.values():
         name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
         model = "shipped with autorank" if task is DEMO else task.model

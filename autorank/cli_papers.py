@@ -115,7 +115,7 @@ def _show(trainings: list[Training]) -> None:
     """What would be trained."""
     for each in trainings:
         settings = ", ".join(f"{name} {value}" for name, value in each.train.settings.items())
-        how = each.train.training.model_dump(exclude_defaults=True)
+        how = each.train.training.model_dump(exclude_defaults=True, exclude={"seed"})
         rest = ", ".join(f"{name} {value}" for name, value in how.items())
         after = f"  ranks of {each.ranks_of[0]}" if each.ranks_of else ""
         line = f"{each.run[0]}, seed {each.run[1]}: {each.train.method}: {settings}; {rest}{after}"

@@ -242,7 +242,7 @@ def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
     try:
         return method(method.Config(**settings))
     except ValidationError as error:
-        raise explain(error, f"settings of {name}") from None
+        raise explain(error, f"One of the settings of {name}") from None
 
 
 def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:

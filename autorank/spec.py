@@ -134,6 +134,13 @@ class SearchSpec(Spec):
         return self
 
     @property
+    def title(self) -> str:
+        """Name, methods (how many, where there are many) and task."""
+        names = [each.method for each in self.methods]
+        methods = ", ".join(names) if len(names) <= 3 else f"{len(names)} methods"
+        return f"{self.name}: {methods} on {self.task.name}"
+
+    @property
     def entries(self) -> tuple[MethodSpec, ...]:
         """The methods, the control last."""
         return self.methods if self.control is None else (*self.methods, self.control)

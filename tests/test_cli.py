@@ -261,6 +261,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("spaces", "lora-dorp"), "lora-drop"),
         (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
         (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
+        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
         (("ui", "--runs", "empty"), "Nothing is tracked"),
     ],
 )

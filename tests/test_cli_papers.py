@@ -37,7 +37,7 @@ def test_the_recipes_that_come_along_are_listed(capsys: Any) -> None:
     assert "arXiv 2308.12043" in told
 
 
-def test_compare_before_and_after_a_run(tmp_path: Path, capsys: Any) -> None:
+def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     from autorank.recipes.recipe import read
 
     run("papers", "compare", "increlora-table2", "--format", "json")
@@ -54,9 +54,10 @@ def test_compare_before_and_after_a_run(tmp_path: Path, capsys: Any) -> None:
     assert (row["line"], row["seeds"], row["reported"], row["reported_sd"]) == ("lora", "2", "80.1", "0.2")
     values = [float(row[name]) for name in ("measured", "measured_sd", "last", "measured_params")]
     assert values == pytest.approx([81.0, 2**0.5, 50.0, 1000.0])
+    monkeypatch.setenv("COLUMNS", "80")
     run("papers", "compare", "mine")
     told = capsys.readouterr().out
-    assert "80.10 ± 0.20  81.00 ± 1.41" in told and "1k (500)" in told
+    assert "80.10 ± 0.20 81.00 ± 1.41" in told and "1k (500)" in told and "…" not in told
     with pytest.raises(AutorankError, match="Did you mean 'mine'"):
         run("papers", "compare", "mina")
 

@@ -159,7 +159,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
-        if state:
+        if state.get("sensitivity"):  # final ranks: nothing, or in older checkpoints empty lists
             self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
             self._sensitivity.load_state_dict(state)
 

@@ -30,6 +30,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling.adapters import attach
 from autorank.modeling.low_rank import LowRankUpdate
@@ -137,8 +138,16 @@ def _limits(shape: Sequence[int], config: GoRAConfig) -> tuple[int, int]:
 
 
 def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]], config: GoRAConfig) -> dict[str, int]:
-    """Rank of every layer. sizes: (in, out)."""
+    """Rank of every layer. sizes: (in, out).
+
+    Raises:
+        AutorankError: the importance of the layers is zero or not finite.
+    """
     whole = sum(importance.values())
+    if not 0 < whole < math.inf:
+        raise AutorankError(
+            f"gora's gradients are of no use: the layers' importance adds up to {whole}. Use --precision bf16 or fp32."
+        )
     budget = config.reference_rank * sum(math.sqrt(sum(shape)) for shape in sizes.values())
     given = {}
     for name, shape in sizes.items():

@@ -180,6 +180,10 @@ def _about(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {}).get("autorank", "{}"))
     except (OSError, SafetensorError) as error:
+        if (path.parent / "adapter_config.json").is_file():
+            raise AutorankError(
+                f"{path.parent} holds a PEFT adapter. Load it with `PeftModel.from_pretrained` of the package peft."
+            ) from error
         raise AutorankError(f"No adapter can be read from {path}: {error}.") from error
     if about.get("format") != FORMAT:
         raise AutorankError(f"{path} is not an adapter that autorank wrote (format {about.get('format')!r}).")

@@ -118,7 +118,7 @@ def load(
         AutorankError: there is no such model, the Hub is out of reach, or the model is of no use for such tasks.
     """
     # the library draws the head that `reset` draws again; the process's own random numbers are not its to use
-    with hub_access("model", model), _quiet(), torch.random.fork_rng(devices=[]):
+    with hub_access("model", model), quiet(), torch.random.fork_rng(devices=[]):
         config = _config(model, outputs)
         packed: dict[str, Any] = {}
         if quantize:
@@ -230,7 +230,7 @@ def _refuse_new_backbone(model: str, new: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and its report of new weights, which are meant to be new."""
     from transformers.utils import logging
 

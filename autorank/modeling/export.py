@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,7 +63,8 @@ def to_peft(adapter: Path, folder: Path, card: str) -> None:
     config = LoraConfig(task_type=_task_type(trained, origin), inference_mode=True, **settings)
     config.base_model_name_or_path = origin.model
     _name_labels(trained.model, origin)
-    wrapped: Any = get_peft_model(trained.model, config)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # PEFT's, of transformers' next version
+        wrapped: Any = get_peft_model(trained.model, config)
     with torch.no_grad():
         for name, update in folded.items():
             layer = wrapped.base_model.model.get_submodule(name)
@@ -108,7 +110,8 @@ def to_merged(adapter: Path, folder: Path, card: str) -> None:
         start = getattr(trained.model.config, "decoder_start_token_id", None)
         trained.model.generation_config = greedy(tokenizer.eos_token_id, origin.pad_id, start)
     with _whole(folder) as partial:
-        trained.model.save_pretrained(partial)
+        with base.quiet():
+            trained.model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         (partial / "README.md").write_text(card)
 

@@ -57,13 +57,13 @@ def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    """For a terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    """For a terminal; where it is narrow, names are broken, and figures are whole."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in ("line", "task", "metric"):
-        table.add_column(column, no_wrap=True)
-    for column in ("reported", "measured", "seeds", "parameters: reported", "measured"):
+        table.add_column(column, overflow="fold")
+    for column in ("reported", "measured", "seeds", "params:\nreported", "\nmeasured"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for entry in entries:
         params, nonzero = entry["measured_params"], entry["measured_nonzero"]
         size = "" if params is None else count(params) + (f" ({count(nonzero)})" if nonzero != params else "")

@@ -99,11 +99,23 @@ def _misnamed(recipe: Recipe) -> Iterator[str]:
         given.append((f"{line}.tasks", dict.fromkeys(each.tasks or ())))
         if each.ranks_of is not None and each.ranks_of not in recipe.methods:
             yield f"{line}.ranks_of: {unknown('line', each.ranks_of, recipe.methods)}"
+        elif each.ranks_of is not None and (why := _rankless(recipe, line, recipe.methods[each.ranks_of])):
+            yield f"{line}.ranks_of: {each.ranks_of} {why}, so it has no ranks to give; name a line that is trained"
     for where, mapping in given:
         for task in mapping:
             if task not in recipe.tasks:
                 yield f"{where}: {unknown('task of the recipe', str(task), recipe.tasks)}"
     yield from _nobodys(recipe)
+
+
+def _rankless(recipe: Recipe, line: str, source: Block) -> str:
+    """Why `line` cannot have the ranks of `source`; empty: it can."""
+    if source.not_run is not None:
+        return "is not run"
+    if source.ranks_of is not None:
+        return f"takes those of {source.ranks_of} itself"
+    missing = [task for task in recipe.tasks_of(line) if task not in (source.tasks or recipe.tasks)]
+    return f"is not trained on {', '.join(missing)}" if missing else ""
 
 
 def _nobodys(recipe: Recipe) -> Iterator[str]:

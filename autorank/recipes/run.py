@@ -97,7 +97,13 @@ def run(
         budget.share(resources.local())
     check(left)
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
-    searcher = RecipeSearcher(left, results, deadline, budget.retries, told)
+    ended: set[tuple[str, int]] = set()
+
+    def tell(run: Run, outcome: dict[str, Any]) -> None:
+        ended.add(run)
+        told(run, outcome)
+
+    searcher = RecipeSearcher(left, results, deadline, budget.retries, tell)
     folder = results.folder
     try:
         with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
@@ -109,7 +115,7 @@ def run(
                 return "interrupted"
     except KeyboardInterrupt:  # while Ray starts, or the second one
         return "interrupted"
-    return "complete" if all(each.run in results.runs for each in left) else "time budget"
+    return "complete" if all(each.run in ended for each in left) else "time budget"
 
 
 def _changed(row: Row, training: Mapping[str, Any], scale: float) -> TrainSpec:

@@ -28,6 +28,7 @@ def export_point(adapter: Path, to: Path, point: Point, train: TrainSpec, merged
     """
     from autorank.modeling import adapter_file, export
 
+    export.refuse_taken(to)
     if not adapter.is_file():
         raise AutorankError(
             f"The adapter of trial {point.trial}, step {point.step} is not at {adapter}. Train it again:\n"
@@ -95,23 +96,18 @@ def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     options: dict[str, Any] = {
         "method": train.method, "task": None if task.own_data else task.name, "data": task.data,
         "text": ",".join(task.text) or None, "label": task.label, "prompt": task.prompt,
-        "completion": task.completion, "metric": task.metric, "model": train.model,
-        "max-length": task.max_length, "max-train-examples": task.max_train_examples,
-        "max-eval-examples": task.max_eval_examples, "epochs": training.epochs, "steps": training.steps,
-        "batch-size": training.batch_size, "eval-every": training.eval_every, "seed": training.seed,
+        "completion": task.completion, "metric": task.metric, "chat": task.chat, "model": train.model,
+        "max_length": task.max_length, "max_train_examples": task.max_train_examples,
+        "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
+        **training.model_dump(exclude_defaults=True), "seed": training.seed,
     }  # fmt: skip
-    if training.accumulate != 1:
-        options["accumulate"] = training.accumulate
-    if task.tune_split:
-        options["tune-split"] = task.tune_split
-    if training.precision != "auto":
-        options["precision"] = training.precision
     words = ["autorank", "train"]
     for name, value in options.items():
-        if value is not None:
-            words += [f"--{name}", str(value)]
-    if task.chat is not None:
-        words.append("--chat" if task.chat else "--no-chat")
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
     for name, value in settings.items():
         words += ["--set", f"{name}={_yaml(value)}"]
     return shlex.join(words)

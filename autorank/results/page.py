@@ -43,16 +43,15 @@ def report(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float],
     about = f"{methods} on {spec.task.name}" + (f", {spec.model}" if spec.model else "")
     head = f'<h1 id="title">{escape(spec.name)}</h1><p id="about">{escape(about)}</p>'
     body = f"<header>{head}{sections.summary(snapshot, reference)}</header>" + "".join(content)
-    return document(f"{spec.name}: {methods}", body, shown, _points(snapshot, spec, runs))
+    return document(spec.title, body, shown, _points(snapshot, spec, runs))
 
 
 def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], folder: Path) -> list[Path]:
     """The front, its hypervolume and the ranks at its knee as PNG and SVG files, equal for equal journals."""
     from autorank.results.plots import front_figure, hypervolume_figure, rank_map_figure
 
-    methods = ", ".join(entry.method for entry in spec.methods)
     drawn = {
-        "front": front_figure(snapshot, f"{spec.name}: {methods} on {spec.task.name}", reference),
+        "front": front_figure(snapshot, spec.title, reference),
         "hypervolume": hypervolume_figure(History(reference, spec.objectives).update(snapshot.trials), reference),
     }
     for point in snapshot.points:

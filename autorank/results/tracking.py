@@ -202,8 +202,7 @@ class Projection:
             client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(listed))
             self._front = text
         if final or (changed and time.monotonic() - self._figures_at > _FIGURES_EVERY):
-            methods = ", ".join(entry.method for entry in self.spec.methods)
-            front = front_figure(snapshot, f"{self.spec.name}: {methods} on {self.spec.task.name}", self._reference)
+            front = front_figure(snapshot, self.spec.title, self._reference)
             client.log_figure(self._parent.id, front, "front.png")
             growth = hypervolume_figure(self._history.steps, self._reference)
             client.log_figure(self._parent.id, growth, "hypervolume.png")

@@ -67,6 +67,7 @@ def stored(address: str, search_id: str) -> Path:
 
 def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
     """Copy adapters of the front from object storage to the search's folder."""
+    stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # listings from before what trials have written since
     for point in (*snapshot.points, *snapshot.control):
         file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
         if not file.exists() and there.exists():

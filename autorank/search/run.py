@@ -81,6 +81,8 @@ def search(
     """
     if tracking_uri is not None:
         checked(tracking_uri)
+    if budget.storage is not None:
+        stored(budget.storage, spec.name)  # whether it can be used at all
     if budget.address is None and "RAY_ADDRESS" not in os.environ:
         budget.share(resources.local())
     # trials find them in the cache, and mistakes show before anything starts

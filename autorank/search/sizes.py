@@ -45,7 +45,7 @@ class Sizes:
 
 def model_name(task: TaskSpec, model: str | None) -> str:
     """The base model: the one asked for, or the task's own."""
-    return model or tasks.resolve(task).model
+    return model or tasks.base_model(task)
 
 
 def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autorank.tasks.source import TASKS, resolve
+from autorank.tasks.source import TASKS, base_model, resolve
 from autorank.tasks.tokenise import load
 
-__all__ = ["TASKS", "load", "resolve"]
+__all__ = ["TASKS", "base_model", "load", "resolve"]

@@ -46,8 +46,10 @@ class Prompting:
     @property
     def tag(self) -> str:
         """Names the settings."""
-        template = hashlib.sha256(str(self.tokenizer.chat_template).encode()).hexdigest() if self.chat else ""
-        return f"{self.length} {template} {self.start}"
+        template = str(self.tokenizer.chat_template) if self.chat else ""
+        # which tokens are special, the end token above all, differs between models of one vocabulary (base and chat)
+        said = hashlib.sha256(f"{template} {sorted(self.tokenizer.special_tokens_map.items())}".encode()).hexdigest()
+        return f"{self.length} {said} {self.start}"
 
     def split(self, examples: Examples) -> Pairs:
         """All examples as token ids.
@@ -126,16 +128,19 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
     """How the task's pairs are tokenised for `model`.
 
     Raises:
-        AutorankError: the tokenizer has no end token or no chat template, or the model cannot be had.
+        AutorankError: the model cannot be had or cannot write, or the tokenizer has no end token or no chat template.
     """
     from transformers import AutoConfig
 
+    from autorank.modeling.base import auto_class
+
+    with hub_access("model", model):
+        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+    auto_class(task.kind, config)  # whether it can write at all is to be said first
     if tokenizer.eos_token_id is None:
         raise AutorankError(f"The tokenizer of {model!r} has no end token, so no text would ever end. Give it one.")
     if spec.chat and not tokenizer.chat_template:
         raise AutorankError(f"The tokenizer of {model!r} has no chat template, which --chat asks for. Leave it out.")
-    with hub_access("model", model):
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     length = min(spec.max_length or task.max_length, tokenizer.model_max_length, positions)
     start = None

@@ -8,7 +8,7 @@ from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
 from autorank.tasks import demo, files, hub
 from autorank.tasks.examples import checked
-from autorank.tasks.generation import GENERATION
+from autorank.tasks.generation import GENERATION, MODEL
 from autorank.tasks.glue import GLUE
 from autorank.tasks.squad import SQUAD
 from autorank.tasks.task import Task
@@ -24,6 +24,18 @@ def resolve(spec: TaskSpec) -> Task:
     """
     _check(spec)
     return read(spec)[0] if spec.own_data else _scored(TASKS[spec.name], spec)
+
+
+def base_model(spec: TaskSpec) -> str:
+    """The base model where none is asked for. Own data, which may lie on another machine, are not read for it.
+
+    Raises:
+        AutorankError: as `resolve`, but for what is in the data.
+    """
+    if not spec.own_data:
+        return resolve(spec).model
+    _check(spec)
+    return Task.model if spec.completion is None else MODEL
 
 
 def read(spec: TaskSpec) -> files.Splits:

@@ -27,7 +27,7 @@ def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], kept: Path, key
 
     Args:
         phase: over the model as loaded, nothing attached.
-        layers: that will be adapted.
+        layers: that will be adapted; none: what trains is no updates, and every layer's activations are kept for it.
         kept: folder where the number is kept by `key` and the device's name and size.
 
     Raises:
@@ -65,7 +65,7 @@ def fewest(phase: Phase, layers: Mapping[str, nn.Module]) -> int:
 def _fits(phase: Phase, layers: Mapping[str, nn.Module], examples: int) -> bool:
     """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
     draw = torch.Generator().manual_seed(0)
-    for name, layer in layers.items():
+    for name, layer in (layers or targets.linear_layers(phase.model)).items():
         update = LowRankUpdate.lora(*targets.features(layer), RANK, RANK, draw, phase.device)
         adapters.attach(phase.model, name, update)
     phase.model.train()

@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,12 @@ class TrainingRun:
         self.total_steps: int | None = None  # known once the data are there
         self._workshop = workshop or Workshop()
         self._method = method.configure(spec.method, spec.settings)
-        self._model_name = spec.model or tasks.resolve(spec.task).model
+        self._model_name = spec.model or tasks.base_model(spec.task)
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
         if spec.training.quantize:
             quantize.check()
         self._context: RunContext | None = None
+        self._undo: list[Callable[[], object]] = []  # what gives the base model back clean
         self._accumulate = 1 if spec.training.accumulate == "auto" else spec.training.accumulate
         self._seconds = 0.0
         self._peak_trainable = 0
@@ -101,11 +104,13 @@ class TrainingRun:
         )
         if task.kind in ("classification", "regression"):
             ends.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
+        self._undo.append(partial(self._base.reset, seed))
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
         config = self._method.config
         layers = targets.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
-        undo = [recompute.enable(self._base.model)] if self.spec.training.gradient_checkpointing else []
+        if self.spec.training.gradient_checkpointing:
+            self._undo.append(recompute.enable(self._base.model))
         everything = np.arange(len(self._data.train))
         self._phase = self._make_phase(everything, self._plan())
         if self.spec.training.accumulate == "auto" and device.type == "cuda":
@@ -120,7 +125,7 @@ class TrainingRun:
             warmup_steps=self._phase.warmup_steps,
             cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
-            loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=undo,
+            loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=self._undo,
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":
@@ -228,7 +233,7 @@ class TrainingRun:
         Raises:
             AutorankError: the state is another spec's.
         """
-        if _identity(state["spec"]) != _identity(self.spec.model_dump(mode="json")):
+        if _identity(TrainSpec.model_validate(state["spec"])) != _identity(self.spec):
             raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
         self._open()
         assert self._context is not None
@@ -251,16 +256,14 @@ class TrainingRun:
         adapter_file.save(path, self._base, origin)
 
     def release(self) -> None:
-        """Give the base model back clean. The run is over."""
-        if self._context is not None:
-            for undo in reversed(self._context.undo):
-                undo()
-            self._base.reset(self.spec.training.seed)
+        """Give the base model back clean, however far the run came. The run is over."""
+        while self._undo:
+            self._undo.pop()()
 
 
-def _identity(spec: dict[str, Any]) -> dict[str, Any]:
-    """What of a spec a checkpoint is bound to."""
-    return spec | {"training": spec["training"] | {"accumulate": None, "gradient_checkpointing": None}}
+def _identity(spec: TrainSpec) -> dict[str, Any]:
+    """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
+    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing"}})
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

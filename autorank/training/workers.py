@@ -32,7 +32,7 @@ def sum_(values: Tensor) -> Tensor:
 @torch.no_grad()
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Add up the workers' gradients, in one flat buffer: adapters are small, and their ranks may change in flight."""
-    if count() == 1:
+    if count() == 1 or not parameters:  # none: a language model with nothing attached yet, and no head to train
         return
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
     sum_(flat)

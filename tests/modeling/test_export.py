@@ -1,5 +1,6 @@
 """Exported adapters in the hands of plain PEFT and transformers."""
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,10 @@ def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     file, ids, expected = adapted(architecture, tmp_path)
-    export.to_peft(file, tmp_path / "peft", card="# Card")
+    with warnings.catch_warnings(action="error", category=FutureWarning):
+        export.to_peft(file, tmp_path / "peft", card="# Card")
+    with pytest.raises(AutorankError, match="holds a PEFT adapter"):
+        adapter_file.load(tmp_path / "peft" / adapter_file.FILE)
     assert (tmp_path / "peft" / "README.md").read_text() == "# Card"
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
@@ -57,11 +61,15 @@ def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
-def test_merged_is_a_plain_model_with_the_same_logits(architecture: str, tmp_path: Path) -> None:
+def test_merged_is_a_plain_model_with_the_same_logits(
+    architecture: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     file, ids, expected = adapted(architecture, tmp_path)
+    capfd.readouterr()
     export.to_merged(file, tmp_path / "merged", card="# Card")
+    assert "".join(capfd.readouterr()) == ""
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     assert loaded.config.id2label == {0: "no", 1: "yes"}
     with torch.no_grad():

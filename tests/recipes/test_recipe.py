@@ -46,6 +46,20 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         read(written(tmp_path, {"f1: 94": "f2: 94"}))
 
 
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("again: {method: increlora, ranks_of: gone}", "gone is not run"),
+        ("again: {method: increlora, ranks_of: grown}\n  more: {method: lora, ranks_of: again}", "of grown itself"),
+        ("again: {method: increlora, ranks_of: part}\n  part: {method: lora, tasks: [rte]}", "not trained on mrpc"),
+    ],
+)
+def test_ranks_that_nobody_has(line: str, why: str, tmp_path: Path) -> None:
+    changes = {"again: {method: increlora, ranks_of: grown, tasks: [rte]}": line}
+    with pytest.raises(AutorankError, match=f"ranks_of: .*{why}.*name a line that is trained"):
+        read(written(tmp_path, changes))
+
+
 def test_seeds_and_rows_that_are_asked_for(tmp_path: Path) -> None:
     recipe = read(written(tmp_path, {"seeds: 2": "seeds: [41, 42]"}))
     assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]

@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
-from autorank.results.card import export_point
+from autorank.results.card import command, export_point
 from autorank.results.front import Point
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
@@ -78,3 +78,12 @@ def test_bottlenecks_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="cannot be merged"):
         exported("pfeiffer", tmp_path, merged=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_has_every_option_of_the_training() -> None:
+    training = TrainingSpec(steps=2, warmup_ratio=0.2, weight_decay=0.0, gradient_checkpointing=True, accumulate=4)
+    task = TaskSpec(name="gsm8k", tune_split=0.1, chat=False)
+    assert command(TrainSpec(task=task, method="lora", training=training), {"rank": 2}) == (
+        "autorank train --method lora --task gsm8k --no-chat --tune-split 0.1 --steps 2 --accumulate 4 "
+        "--warmup-ratio 0.2 --weight-decay 0.0 --gradient-checkpointing --seed 0 --set rank=2"
+    )

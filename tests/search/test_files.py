@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
@@ -67,6 +70,35 @@ def test_object_storage_is_swept_and_the_front_collected(tmp_path):
     assert left == {"trials/0/step-20.safetensors", "trials/2/step-10.safetensors", "trials/2/run.pt"}
     remove(place)
     assert not place.exists()
+
+
+def test_what_was_written_since_the_last_look_is_collected(tmp_path, monkeypatch):
+    """From object storage that remembers its listings, as s3fs does, while others write there."""
+    listings = {}
+    ls, exists = MemoryFileSystem.ls, MemoryFileSystem.exists
+
+    def remembered(fs, path, detail=True, **_):
+        found = listings.setdefault(fs._strip_protocol(path), ls(fs, path, detail=True))
+        return found if detail else sorted(each["name"] for each in found)
+
+    def listed(fs, path, **_):
+        path = fs._strip_protocol(path)
+        beside = listings.get(fs._parent(path))
+        return exists(fs, path) if beside is None else any(each["name"] == path for each in beside)
+
+    monkeypatch.setattr(MemoryFileSystem, "ls", remembered)
+    monkeypatch.setattr(MemoryFileSystem, "exists", listed)
+    monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda fs, path=None: listings.clear())
+    place = stored("memory://bucket/lists", "search-1")
+    running = trial(0, (100, 0.7), (90, 0.8), state="running")
+    for seen in (replace(running, evaluations=running.evaluations[:1]), running):
+        MemoryFileSystem().pipe_file(adapter_path(place, 0, seen.step).path, b"%d" % seen.step)
+        snapshot = Snapshot([seen], front([seen]), ())
+        collect(tmp_path, place, snapshot)
+        assert adapter_path(tmp_path, 0, seen.step).read_text() == f"{seen.step}"
+        sweep(place, snapshot)
+    listings.clear()
+    assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
 
 
 @pytest.mark.parametrize(("address", "said"), [("bucket/runs", "is no address"), ("nonsense://b", "cannot be used")])

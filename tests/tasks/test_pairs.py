@@ -16,7 +16,7 @@ from autorank.tasks.batches import collate, token_mask
 from autorank.tasks.examples import Examples
 from autorank.tasks.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.prompting import Prompting
-from tests import texts
+from tests import texts, tiny
 
 BOS, EOS, NL = 2, 3, 4
 
@@ -144,6 +144,20 @@ def test_loading(tmp_path: Path) -> None:
     assert not set(tuned.validation["tune"].labels) & set(tuned.train.labels)
 
 
+def test_models_of_one_vocabulary_end_their_texts_each_in_its_way(tmp_path: Path) -> None:
+    """As a base model and the chat model made of it: tokenizer.json is the same, the end token is not."""
+    from transformers import AutoTokenizer
+
+    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=False)
+    base, chat = (texts.model("llama", tmp_path / name) for name in ("base", "chat"))
+    for model, end in ((base, "[EOS]"), (chat, "[PAD]")):
+        AutoTokenizer.from_pretrained(model, eos_token=end).save_pretrained(model)
+    ours, theirs = load(spec, base), load(spec, chat)
+    assert (tmp_path / "base" / "tokenizer.json").read_text() == (tmp_path / "chat" / "tokenizer.json").read_text()
+    ends = [made.train.target_ids[made.train.target_offsets[1] - 1] for made in (ours, theirs)]
+    assert ends == [EOS, 0] and ours.digest != theirs.digest
+
+
 def test_how_many_are_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from autorank.tasks import generation
 
@@ -168,6 +182,8 @@ def test_models_that_cannot(tmp_path: Path) -> None:
     AutoTokenizer.from_pretrained(model, eos_token=None).save_pretrained(model)
     with pytest.raises(AutorankError, match="no end token"):
         load(spec, model)
+    with pytest.raises(AutorankError, match=r"an encoder .*cannot write"):  # rather than that it has no end token
+        load(spec, tiny.model("bert", tmp_path / "bert"))
 
 
 def test_positions_are_the_limit(tmp_path: Path) -> None:

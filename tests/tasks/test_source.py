@@ -11,7 +11,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks import TASKS, resolve, source
+from autorank.tasks import TASKS, base_model, resolve, source
 from autorank.tasks.generation import GENERATION
 from tests import tiny
 
@@ -20,6 +20,16 @@ def test_what_there_is() -> None:
     glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"}
     assert set(TASKS) == glue | {"squad_v1", "squad_v2", "demo"} | set(GENERATION)
     assert resolve(TaskSpec(name="mrpc")) is TASKS["mrpc"]
+
+
+def test_the_base_model_is_known_without_the_data() -> None:
+    """They may lie on the machine that lends them to others."""
+    own: dict[str, Any] = {"name": "mine", "data": Path("/nowhere/x.jsonl")}
+    assert base_model(TaskSpec(**own, text=("a",), label="b")) == "FacebookAI/roberta-base"
+    assert base_model(TaskSpec(**own, prompt="a", completion="b")) == "meta-llama/Llama-2-7b-hf"
+    assert base_model(TaskSpec(name="squad_v2")) == "microsoft/deberta-v3-base"
+    with pytest.raises(AutorankError, match="--completion is missing"):
+        base_model(TaskSpec(**own, prompt="a"))
 
 
 def test_importing_it_is_cheap() -> None:

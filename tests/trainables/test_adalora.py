@@ -77,3 +77,13 @@ def test_every_step_is_the_references(variant: str, bert: Path) -> None:
     assert len(reference.budgets) > 10
     if variant == "some layers end with nothing":
         assert 0 in evaluation.ranks.values()
+
+
+def test_an_older_checkpoint_with_final_ranks(bert: Path) -> None:
+    run = TrainingRun(slow.spec(bert, "adalora", SETTINGS, steps=STEPS))
+    list(run)
+    state = run.state_dict()
+    assert state["method"] == {}
+    again = TrainingRun(run.spec)
+    again.load_state_dict(state | {"method": {"sensitivity": [], "uncertainty": []}})
+    assert again.step == STEPS

@@ -15,9 +15,11 @@ from torch import Tensor
 from autorank.errors import AutorankError
 from autorank.method import configure
 from autorank.modeling import base, targets
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate
 from autorank.training import workers
 from autorank.training.run import TrainingRun
+from tests import texts
 from tests.trainables import slow
 from trainables.gora import GoRA, GoRAConfig, compressed, ranks, weight_gradients
 
@@ -120,6 +122,19 @@ def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.Monk
             torch.testing.assert_close(added[name], G, rtol=1e-4, atol=1e-6)
 
 
+def test_workers_on_a_model_of_which_nothing_trains_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Language models have no head."""
+    task = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
+    model = texts.model("llama", tmp_path / "model")
+    run = TrainingRun(TrainSpec(task=task, model=model, method="gora", training=TrainingSpec(steps=2, batch_size=8)))
+    run._open()
+    assert run._context is not None and not any(p.requires_grad for p in run._base.model.parameters())
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    monkeypatch.setattr(workers, "sum_", lambda values: values)
+    run._context.sum = lambda values: values
+    assert all(G.isfinite().all() and G.any() for G in weight_gradients(run._context, 16).values())
+
+
 def test_the_first_step_goes_downhill(tmp_path: Path) -> None:
     folder = slow.write(tmp_path)
     losses = {}
@@ -144,6 +159,12 @@ def test_ranks_by_hand() -> None:
     wide = {"a": (8, 8), "b": (8, 8), "c": (32, 32)}
     assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(max_rank=6)) == {"a": 4, "b": 6, "c": 6}
     assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(min_rank=1)) == {"a": 4, "b": 8, "c": 8}
+
+
+@pytest.mark.parametrize("importance", [0.0, math.nan, math.inf])
+def test_gradients_of_no_use_are_refused(importance: float) -> None:
+    with pytest.raises(AutorankError, match="gradients are of no use"):
+        ranks({"a": importance}, {"a": (8, 8)}, GoRAConfig())
 
 
 def test_compressed_is_the_nearest() -> None:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from autorank.errors import AutorankError
 from autorank.modeling import adapters
+from autorank.training.run import TrainingRun
+from autorank.training.workshop import Workshop
 from tests import tiny
 from tests.trainables.trained import full_state, same, spec, start, write_model
 
@@ -39,6 +42,21 @@ def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path)
         evaluation, state = next(other), full_state(other)
         assert (evaluation.score, evaluation.ranks) == (expected[0].score, expected[0].ranks)
         assert same(state | {"spec": None}, expected[1] | {"spec": None})
+
+
+def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AutorankError("not even one example fits")
+
+    workshop = Workshop("cpu")
+    monkeypatch.setattr(TrainingRun, "_make_phase", refuse)
+    run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), workshop)
+    with pytest.raises(AutorankError):
+        next(run)
+    model = run._base.model
+    assert not model.config.use_cache
+    run.release()
+    assert not model.is_activation_checkpointing and model.config.use_cache
 
 
 def test_the_base_comes_back_without_it(made: Path) -> None:

@@ -66,6 +66,16 @@ def test_the_longest_examples_are_tried(run: TrainingRun, monkeypatch: pytest.Mo
     assert widths == [run._phase.split.lengths.max()]
 
 
+def test_what_adapts_no_layer_keeps_the_activations_of_all(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Biases, bottlenecks: with nothing attached a backward pass would end at the head."""
+    seen: list[int] = []
+    loss = run._phase.loss
+    model = run._base.model
+    monkeypatch.setattr(run._phase, "loss", lambda batch: seen.append(len(adapters.adapted(model))) or loss(batch))
+    assert memory.fewest(run._phase, {}) == 1
+    assert seen == [6 * tiny.LAYERS] and not adapters.adapted(model)
+
+
 def test_not_even_one(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._context is not None
     limited(run, monkeypatch, 0)

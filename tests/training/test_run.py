@@ -45,6 +45,19 @@ def test_another_specs_state_is_refused(folder: Path) -> None:
         TrainingRun(spec(folder, settings={"rank": 3})).load_state_dict(first.state_dict())
 
 
+def test_a_state_from_before_an_option_was_invented(folder: Path) -> None:
+    """A search that an older version began goes on with its trials."""
+    first = TrainingRun(spec(folder))
+    next(first)
+    state = first.state_dict()
+    for part, later in (("training", ("quantize", "gradient_checkpointing")), ("task", ("prompt", "chat", "metric"))):
+        for name in later:
+            del state["spec"][part][name]
+    again = TrainingRun(spec(folder))
+    again.load_state_dict(state)
+    assert next(again) and again.step == 12
+
+
 def test_a_run_may_go_on_with_smaller_micro_batches(folder: Path) -> None:
     settings = {"dropout": 0.0}
     whole = TrainingRun(spec(folder, settings=settings))

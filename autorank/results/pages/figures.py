@@ -31,9 +31,14 @@ def safe(text: str) -> str:
     return escape(text, quote=False)
 
 
-def hues(trials: Sequence[TrialRecord]) -> dict[str, str]:
-    """Method -> its colour in all figures of a search; that of the front where there is one method."""
-    methods = sorted({trial.method for trial in trials if not trial.control})
+def hues(snapshot: Snapshot) -> dict[str, str]:
+    """Method -> its colour in all figures of a search; that of the front where there is one method.
+
+    Where there are more than colours, those on the front have different ones.
+    """
+    first = {point.method for point in snapshot.points}
+    every = {trial.method for trial in snapshot.trials if not trial.control}
+    methods = [*sorted(every & first), *sorted(every - first)]
     return {method: hue(i) if len(methods) > 1 else "var(--line)" for i, method in enumerate(methods)}
 
 
@@ -85,7 +90,7 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
         traces.append(marks(snapshot.control, "", {"color": "var(--control)", "size": 7}, showlegend=False))
     if snapshot.points:
         traces.append(stair(snapshot.points, right, "var(--line)", "front"))
-        for method, color in (colors := hues(snapshot.trials)).items():
+        for method, color in (colors := hues(snapshot)).items():
             own = [p for p in snapshot.points if p.method == method]
             traces.append(marks(own, safe(method), {"color": color, "size": 9}, showlegend=len(colors) > 1))
     for points, color in ((snapshot.control, "var(--control)"), (snapshot.points, "var(--ink)")):
@@ -143,7 +148,7 @@ def curves(snapshot: Snapshot) -> Figure | None:
     if not trials:
         return None
     traces = []
-    colors = hues(snapshot.trials)
+    colors = hues(snapshot)
     for control, method in sorted({(trial.control, trial.method) for trial in trials}):
         own = [t for t in trials if (t.control, t.method) == (control, method)]
         x = [e for t in own for e in (*(e.step for e in t.evaluations), None)]

@@ -60,8 +60,8 @@ def importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dict[str, f
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["minimize", "maximize", "minimize"][: len(told[0].told or ())]
-    study = optuna.create_study(directions=directions)
+    less, more = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
+    study = optuna.create_study(directions=[less, more, less][: len(told[0].told or ())])
     study.add_trials(
         optuna.trial.create_trial(
             values=list(trial.told or ()), params={name: trial.drawn[name] for name in names},
