@@ -223,6 +223,11 @@ def test_train_needs_no_ray(place: Path) -> None:
     assert "best: step 7" in done.stdout and (place / "trained" / "adapter_config.json").exists()
 
 
+def test_the_list_of_tasks_fits_a_terminal(place: Path) -> None:
+    done = autorank("tasks", cwd=place, COLUMNS="80")
+    assert done.returncode == 0 and "microsoft/deberta-v3-base" in done.stdout and "…" not in done.stdout
+
+
 def test_dry_run_runs_nothing(place: Path) -> None:
     done = autorank(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
     size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
