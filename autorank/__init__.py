@@ -6,13 +6,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autorank.api import Search, open_search, search, train
     from autorank.modeling.adapter_file import load_adapter
+    from autorank.running import Trained
     from autorank.search.trainable import tune_trainable
     from autorank.search.workers import train_loop
 
-__all__ = ["load_adapter", "train_loop", "tune_trainable"]
+else:
+    from autorank import search
+    from autorank.calling import CallablePackage
+
+    search.__class__ = CallablePackage  # the command's function too
+
+__all__ = ["Search", "Trained", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
 MODULES = {
+    "Search": "autorank.api",
+    "Trained": "autorank.running",
     "load_adapter": "autorank.modeling.adapter_file",
+    "open_search": "autorank.api",
+    "train": "autorank.api",
     "train_loop": "autorank.search.workers",
     "tune_trainable": "autorank.search.trainable",
 }

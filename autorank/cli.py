@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import errno
-import shlex
+import logging
 import sys
+import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorank import cli_cluster, cli_pages, cli_papers, cli_results
+from autorank import cli_cluster, cli_doctor, cli_pages, cli_papers, cli_results, cli_ship
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, open_search, terminal
-from autorank.options.budget import BudgetOptions
+from autorank.options import Name, completion, read_search, terminal
+from autorank.options.calls import ResumeCall, SearchCall, TrainCall
+from autorank.options.file import FileOptions
 from autorank.options.groups import with_options
 from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
-from autorank.options.run import RunOptions
-from autorank.options.search import SearchOptions
+from autorank.secrets import hide
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
 
 app = typer.Typer(
-    help="Finds how few adapter parameters buy how much score, for a task and a base model.",
     no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
 )  # fmt: skip
 
+TOKENISING = logging.getLogger("autorank.tasks.tokenise")
 OTHER = "Choose another folder with --runs or --to."
 REMEDIES = {
     errno.ENOSPC: "Make room on the disk, then give the same command again.",
@@ -40,18 +41,33 @@ REMEDIES = {
 }
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        print(f"autorank {metadata.version('autorank')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _global(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors.")] = False) -> None:
-    """Finds how few adapter parameters buy how much score, for a task and a base model."""
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of user errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Finds how few adapter parameters buy how much score, for a task and a base model.
+
+    [dim]Example:[/] autorank doctor; autorank search --method lora-drop --task demo --trials 8
+    """
 
 
 @app.command()
 @with_options
 def search(
     ctx: typer.Context,
-    run: RunOptions,
-    how: SearchOptions,
-    use: BudgetOptions,
+    asked: SearchCall,
+    file: FileOptions,
     table: RecipeOptions,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Space, parameters, cost; nothing is run.")] = False,
 ) -> None:
@@ -63,77 +79,53 @@ def search(
 
     [dim]Example:[/] autorank search --method lora-drop --task demo --trials 8
     """
-    from autorank.search import space as spaces
-    from autorank.search.opening import make_spec
-
     given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
     if table.recipe is not None:
         refuse_others(given)
-        changes = {name: getattr(run.training_spec(), name) for name in CHANGES if name in given}
-        data = run.data.expanduser().absolute() if run.data else None
-        cli_papers.run_recipe(table, use, how.name, run.model_name(), data, changes, dry_run)
+        changes = {name: getattr(asked.training_spec(), name) for name in CHANGES if name in given}
+        cli_papers.run_recipe(table, asked, asked.name, asked.model_name(), asked.data_path(), changes, dry_run)
         return
     refuse_alone(given)
-    searched = spaces.load_all(run.methods, how.space, run.set or ())
-    spec = make_spec(
-        searched, run.task_spec(), run.model_name(), run.training_spec(), how.name, seed=run.seed,
-        beside=spaces.by_method(run.methods, how.space).get(spaces.CONTROL), **how.values(),
-    )  # fmt: skip
+    _hush(asked)
+    spec = asked.spec()
     if dry_run:
-        from autorank.search.display import dry_run as shown
+        from autorank.search.display import plan
 
-        terminal().print(shown(spec, use.budget()))
+        terminal().print(plan.dry_run(spec, asked.budget()))
         return
-    _search(spec, use)
+    _search(spec, asked)
 
 
 @app.command()
 @with_options
-def resume(name: Name, use: BudgetOptions) -> None:
-    """Go on with a search after Ctrl-C or a crash; with a higher --trials, or --trials +20, extend it."""
-    journal, _ = open_search(name, use.runs)
-    _search(journal.spec, use)
+def resume(name: Name, asked: ResumeCall) -> None:
+    """Go on with a search after Ctrl-C or a crash; with a higher --trials, or --trials +20, extend it.
+
+    [dim]Example:[/] autorank resume lora-drop-demo --trials +20
+    """
+    _hush(asked)
+    journal, _ = read_search(name, Path(asked.runs))
+    _search(journal.spec, asked)
 
 
 @app.command()
 @with_options
-def train(
-    run: RunOptions,
-    to: Annotated[Path | None, typer.Option(help="Write the best evaluation's adapter here, for PEFT.")] = None,
-) -> None:
+def train(asked: TrainCall, file: FileOptions) -> None:
     """Train once with one setting, without Ray.
 
     [dim]Example:[/] autorank train --method lora --task demo --set rank=4 --to my-adapter
     """
-    import tempfile
+    from autorank.running import trained
 
-    from autorank.modeling.export import refuse_taken
-    from autorank.results.card import export_point
-    from autorank.search.space import parse_settings
-    from autorank.spec import TrainSpec
-    from autorank.training.follow import follow
-    from autorank.training.run import TrainingRun
-
-    (method,) = run.methods if len(run.methods) == 1 else _one_method(str(run.method))
-    spec = TrainSpec(
-        task=run.task_spec(), model=run.model_name(), method=method, settings=parse_settings(run.set or ()),
-        training=run.training_spec(),
-    )  # fmt: skip
-    training = TrainingRun(spec)
-    if to is not None:
-        refuse_taken(to)
-    with tempfile.TemporaryDirectory() as scratch:
-        best = Path(scratch) / "best.safetensors"
-        point = follow(terminal(), training, best)
-        if to is not None:
-            export_point(best, to, point, spec, merged=False)
-            terminal().print(f"Adapter of step {point.step} in {to}")
+    _hush(asked)
+    trained(asked)
 
 
-for command in (cli_results.front, cli_results.ranks, cli_results.export, cli_results.sync, cli_results.ui):
+for command in (cli_results.front, cli_results.ranks, cli_ship.export, cli_results.sync, cli_results.ui):
     app.command()(command)
 app.command()(cli_pages.report)
 app.command()(cli_pages.compare)
+app.command()(cli_doctor.doctor)
 app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
 app.add_typer(cli_results.specs, name="spec")
 app.add_typer(cli_papers.papers, name="papers")
@@ -141,8 +133,11 @@ app.add_typer(cli_papers.papers, name="papers")
 
 @app.command()
 def methods() -> None:
-    """List the allocation methods, their settings and sources."""
-    from autorank.method import find, names
+    """List the allocation methods, their settings and sources.
+
+    [dim]Example:[/] autorank methods
+    """
+    from autorank.methods import find, names
 
     console = terminal()
     for name in names():
@@ -154,7 +149,10 @@ def methods() -> None:
 
 @app.command()
 def tasks() -> None:
-    """List the named tasks, their metrics and defaults."""
+    """List the named tasks, their sources, metrics and defaults.
+
+    [dim]Example:[/] autorank tasks
+    """
     from rich.table import Column, Table
 
     from autorank.tasks import TASKS
@@ -168,15 +166,27 @@ def tasks() -> None:
         name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
         model = "shipped with autorank" if task is DEMO else task.model
         table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
-    terminal().print(table)
+    console = terminal()
+    console.print(table)
+    sources: dict[str, list[str]] = {}
+    for task in TASKS.values():
+        where = f", {task.hub[0]}" if task.hub else ""
+        sources.setdefault(task.source.partition(";")[0] + where, []).append(task.name)
+    console.print("\n" + "\n".join(f"{', '.join(names)}: {source}" for source, names in sources.items()), style="dim")
 
 
 @app.command()
 def spaces(
-    method: Annotated[str | None, typer.Argument(help="Print this method's, to start one of your own.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Argument(help="Print this method's, to start one of your own.", autocompletion=completion.methods),
+    ] = None,
 ) -> None:
-    """Print search spaces as YAML."""
-    from autorank.method import names
+    """Print search spaces as YAML.
+
+    [dim]Example:[/] autorank spaces lora-drop > mine.yaml
+    """
+    from autorank.methods import names
     from autorank.search.space import builtin
 
     for name in [method] if method else names():
@@ -185,18 +195,36 @@ def spaces(
 
 def main() -> None:
     """Run the command line. User errors go to stderr with exit code 2; bugs keep their traceback."""
+    _tell_of_tokenising()
     try:
         app()
     except (AutorankError, OSError) as error:
         known = isinstance(error, AutorankError) or error.errno in REMEDIES
         if "--debug" in sys.argv or not known:
             raise
-        print(f"autorank: {error if isinstance(error, AutorankError) else _explain(error)}", file=sys.stderr)
+        print(hide(f"autorank: {error if isinstance(error, AutorankError) else _explain(error)}"), file=sys.stderr)
         sys.exit(2)
+    finally:  # not before: Typer puts its own in place
+        sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error))))
 
 
-def _one_method(given: str) -> NoReturn:
-    raise AutorankError(f"--method {given}: one run trains one method. `autorank search` takes several.")
+def _tell_of_tokenising() -> None:
+    """A line on stderr where large data are made tokens of, which takes a while and is quiet."""
+    if not TOKENISING.handlers:
+        TOKENISING.addHandler(_Teller())
+        TOKENISING.setLevel(logging.INFO)
+
+
+class _Teller(logging.Handler):
+    """Writes to what stderr is at the time: within a live table that is what prints above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"autorank: {self.format(record)}", file=sys.stderr)
+
+
+def _hush(asked: ResumeCall | TrainCall) -> None:
+    if asked.quiet:
+        TOKENISING.setLevel(logging.WARNING)
 
 
 def _explain(error: OSError) -> str:
@@ -204,31 +232,12 @@ def _explain(error: OSError) -> str:
     return f"{error.strerror}{where}. {REMEDIES[error.errno or 0]}"
 
 
-def _search(spec: SearchSpec, use: BudgetOptions) -> None:
+def _search(spec: SearchSpec, asked: ResumeCall) -> None:
     """Search and show it."""
-    from autorank.results.tracking import default_uri
-    from autorank.search import display
-    from autorank.search.files import run_folder
-    from autorank.search.run import search as run_search
+    from autorank.running import conduct
 
-    console = terminal()
-    budget = use.budget()
-    folder = run_folder(use.runs, spec.name)
-    with display.live(console, spec, budget) as progress:
-        outcome = run_search(spec, folder, budget, use.tracking_uri or default_uri(use.runs), progress, display.warn)
-    places = _places(use.runs, use.tracking_uri)
-    display.finish(console, spec, outcome, open_search(spec.name, use.runs)[0].reference, places)
-    if outcome.ending == "interrupted":
+    if conduct(spec, asked, commands=True).ending == "interrupted":
         raise typer.Exit(130)
-
-
-def _places(runs: Path, tracking_uri: str | None) -> str:
-    """The options by which a next command finds the same runs and the same store."""
-    from autorank.results.tracking import shown
-
-    words = ["--runs", str(runs)] if runs != RUNS else []
-    words += ["--tracking-uri", shown(tracking_uri)] if tracking_uri else []
-    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 if __name__ == "__main__":

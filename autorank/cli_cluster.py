@@ -13,6 +13,7 @@ import typer
 
 from autorank.errors import AutorankError
 from autorank.options import terminal
+from autorank.secrets import hide
 
 COMMANDS = ("search", "resume", "train")
 RUNS_THERE = '"$HOME"/runs'  # for the shell of the head node
@@ -47,13 +48,14 @@ def submit(
     from autorank.search import jobs
 
     command = command or []
+    _refuse_passwords(command)
     with contextlib.chdir(working_dir) if working_dir and working_dir.is_dir() else contextlib.nullcontext():
         given, absent = _parse(command)
     _refuse_absent(given, working_dir)
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
     ways = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
     console = terminal()
-    console.print(f"{job.id} submitted to {job.address}\n{ways}", markup=False, soft_wrap=True)
+    console.print(f"{job.id} submitted to {hide(job.address)}\n{ways}", markup=False, soft_wrap=True)
     if no_wait:
         return
     try:
@@ -62,6 +64,17 @@ def submit(
         console.print(f"\nNo longer following; {job.id} runs on.\n{ways}", markup=False, soft_wrap=True)
         code = jobs.INTERRUPTED
     raise typer.Exit(code)
+
+
+def _refuse_passwords(command: list[str]) -> None:
+    """Raises AutorankError for a password in a job's command line, which the dashboard shows to all who reach it."""
+    for word in command:
+        if hide(word) != word:
+            raise AutorankError(
+                f"{hide(word)} holds a password or a token, and a cluster shows its jobs' command lines. Leave it out, "
+                "and set it in the environment of the cluster's nodes (MLFLOW_TRACKING_USERNAME, "
+                "MLFLOW_TRACKING_PASSWORD, HF_TOKEN, ...)."
+            )
 
 
 def _parse(command: list[str]) -> tuple[dict[str, Any], set[str]]:

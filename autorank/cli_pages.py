@@ -9,14 +9,14 @@ import typer
 
 from autorank.cli_results import Format
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, Runs, open_search, terminal
-
-PAGE = "report.html"
+from autorank.options import RUNS, Name, Runs, completion, read_search, terminal
 
 
 def report(
     name: Name,
-    to: Annotated[Path | None, typer.Option(help=f"The file to write. Default: {PAGE} in the search's folder.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="The file to write. Default: report.html in the search's folder.")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="Write pictures into this folder too, as PNG and SVG.")] = None,
     runs: Runs = RUNS,
 ) -> None:
@@ -24,21 +24,21 @@ def report(
 
     [dim]Example:[/] autorank report lora-drop-demo --to report.html --figures figures
     """
-    from autorank.results import page
+    from autorank.api import open_search
 
-    if to is not None and to.suffix not in (".html", ".htm"):
-        raise AutorankError(f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR.")
-    journal, snapshot = open_search(name, runs)
-    place = to or journal.folder / PAGE
-    page.write(page.report(snapshot, journal.spec, journal.reference, runs), place)
+    place = open_search(name, runs).report(to, figures)
     terminal().print(f"Report in {place}", soft_wrap=True)
     if figures is not None:
-        written = page.write_figures(snapshot, journal.spec, journal.reference, figures)
-        terminal().print(f"Pictures in {figures}: {', '.join(file.name for file in written)}", soft_wrap=True)
+        terminal().print(f"Pictures in {figures}", soft_wrap=True)
 
 
 def compare(
-    names: Annotated[list[str], typer.Argument(help="Searches; each is compared with the first.", metavar="A B ...")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Searches; each is compared with the first.", metavar="A B ...", autocompletion=completion.searches
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
     to: Annotated[Path | None, typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.")] = None,
     runs: Runs = RUNS,
@@ -53,7 +53,7 @@ def compare(
         raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"{twice[0]} is named twice.")
-    opened = [open_search(name, runs) for name in names]
+    opened = [read_search(name, runs) for name in names]
     searches = [comparing.Searched(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
     rows = comparing.compare(searches)
     if format is Format.json:

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorank.cli_results import Format
-from autorank.options import RUNS, Runs, terminal
+from autorank.options import RUNS, Runs, completion, terminal
 from autorank.options.budget import BudgetOptions
 from autorank.options.recipe import RecipeOptions
 
 if TYPE_CHECKING:
     from autorank.recipes.searcher import Training
 
-papers = typer.Typer(help="Tables of papers: list their recipes, compare what they came to.")
+papers = typer.Typer()
 
 
 @papers.callback(invoke_without_command=True)
 def listed(ctx: typer.Context) -> None:
-    """List the recipes that come with autorank, or compare what one came to.
+    """Papers' tables: list the recipes that come with autorank, or compare what one came to.
 
-    [dim]Example:[/] autorank search --recipe increlora-glue-small --rows '*/rte'
+    [dim]Example:[/] autorank papers; autorank search --recipe increlora-table1 --rows '*-2/rte' --seeds 3
     """
     from rich.table import Table
 
@@ -40,24 +40,32 @@ def listed(ctx: typer.Context) -> None:
 
 @papers.command()
 def compare(
-    name: Annotated[str, typer.Argument(help="A run of a recipe, or a recipe that was not run yet.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A run of a recipe, or a recipe that was not run yet.", autocompletion=completion.recipe_runs
+        ),
+    ],
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
     runs: Runs = RUNS,
 ) -> None:
     """Print a paper's figures beside the measured ones, with their spread over seeds.
 
     Measured is the best evaluation of each run, as the papers count; json and csv have the last ones too.
+
+    [dim]Example:[/] autorank papers compare increlora-table1
     """
     from autorank.recipes import compare as tables
     from autorank.recipes.recipe import read, shipped
     from autorank.recipes.results import FILE, Results
 
-    scale = 1.0
+    scale, precision = 1.0, None
     if name in shipped() and not (runs / name / FILE).exists():
         recipe, found = read(Path(name)), {}
     else:
         results = Results.read(runs, name)
         recipe, found, scale = results.recipe, results.runs, results.about["scale"]
+        precision = results.about.get("precision")
     entries = tables.compared(recipe, found)
     if format is Format.json:
         print(tables.as_json(entries))
@@ -68,6 +76,8 @@ def compare(
         console.print(f"[bold]{recipe.title}[/]  [dim]{recipe.source}[/]")
         if scale < 1:
             console.print(f"[yellow]A try at --scale {scale:g}: its scores mean nothing.[/]")
+        if precision is not None:
+            console.print(f"Run with --precision {precision}.", style="dim")
         console.print(tables.as_table(entries))
 
 
@@ -87,7 +97,8 @@ def run_recipe(
         _show(trainings)
         return
     name = name or (recipe.name if asked.scale == 1 else f"{recipe.name}-try")
-    with Results.open(use.runs, name, recipes.about(recipe, asked.scale, model, data)) as results:
+    about = recipes.about(recipe, asked.scale, model, data, training.get("precision"))
+    with Results.open(Path(use.runs), name, about) as results:
         left = [each for each in trainings if not results.done(each.run)]
         console.print(f"[bold]{name}[/]  {len(left)} of {len(trainings)} trainings to run")
         ended = len(trainings) - len(left)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, Runs, TrackingURI, open_search, parse_count, terminal
+from autorank.options import RUNS, Name, Runs, TrackingURI, read_search, terminal
 
 Knee = Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")]
 MaxParams = Annotated[
@@ -20,7 +18,7 @@ MaxParams = Annotated[
 MinScore = Annotated[float | None, typer.Option(help="The smallest that scores so much.")]
 
 
-specs = typer.Typer(help="A search's spec as a file of options.", no_args_is_help=True)
+specs = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):
@@ -36,10 +34,13 @@ def front(
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
     runs: Runs = RUNS,
 ) -> None:
-    """Print a search's front, its knee and its hypervolume."""
+    """Print a search's front, its knee and its hypervolume.
+
+    [dim]Example:[/] autorank front lora-drop-demo --format csv
+    """
     from autorank.results import report
 
-    journal, snapshot = open_search(name, runs)
+    journal, snapshot = read_search(name, runs)
     if format is Format.json:
         print(report.front_json(snapshot))
     elif format is Format.csv:
@@ -61,62 +62,22 @@ def ranks(
 
     [dim]Example:[/] autorank ranks lora-drop-demo --to ranks.png
     """
+    from autorank.api import open_search
     from autorank.modeling import rank_map
     from autorank.results import report
-    from autorank.results.front import candidates, pick
-
-    if to is not None and to.suffix not in (".json", ".png"):
-        raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
-    asked = _asked(knee, max_params, min_score, trial)
-    _, snapshot = open_search(name, runs)
-    points, trials = [*snapshot.points, *snapshot.control] if trial is not None else snapshot.points, snapshot.trials
-    if trial is not None and all(point.trial != trial for point in points):
-        points = candidates(trials)  # unlike adapters, ranks are kept of every evaluation
-    point = pick(points, **asked)
-    found = next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)
-    where = f"trial {point.trial}, step {point.step}"
-    if not found:
-        raise AutorankError(f"There are no ranks: {where} of {name} has no low-rank updates. Choose another --trial.")
-    terminal().print(report.rank_table(found))
-    terminal().print(
-        f"\nT{where[1:]}: {rank_map.summary(found)}; {report.count(point.adapter_params)} parameters, "
-        f"score {point.score:.4f}"
-    )
-    if to is not None:
-        _write_ranks(to, found, f"{name}: {where}")
-        terminal().print(f"Written to {to}")
-
-
-def export(
-    name: Name,
-    to: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
-    knee: Knee = False,
-    max_params: MaxParams = None,
-    min_score: MinScore = None,
-    trial: Annotated[int | None, typer.Option(help="The best of this trial on the front.")] = None,
-    merge: Annotated[bool, typer.Option("--merge", help="A full transformers model rather than an adapter.")] = False,
-    runs: Runs = RUNS,
-) -> None:
-    """Write a point of the front as a PEFT adapter, or merged into its base.
-
-    What PEFT has no adapter for is written in autorank's own format, which `autorank.load_adapter` reads.
-
-    [dim]Example:[/] autorank export lora-drop-demo --max-params 20k --to adapter
-    """
-    from autorank.results.card import export_point
-    from autorank.results.front import pick
-    from autorank.results.report import count
     from autorank.search.files import adapter_path
 
-    asked = _asked(knee, max_params, min_score, trial)
-    journal, snapshot = open_search(name, runs)
-    point = pick([*snapshot.points, *snapshot.control] if trial is not None else snapshot.points, **asked)
-    train = journal.spec.train(point.method, point.config)
-    form = export_point(adapter_path(journal.folder, point.trial, point.step), to, point, train, merge)
+    searched = open_search(name, runs)
+    found = searched.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, to=to)
+    terminal().print(report.rank_table(found))
     terminal().print(
-        f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step} in {to}: "
-        f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
+        f"\nTrial {found.point.trial}, step {found.point.step}: {rank_map.summary(found)}; "
+        f"{report.count(found.point.adapter_params)} parameters, score {found.point.score:.4f}"
     )
+    for held in rank_map.shared(adapter_path(searched.folder, found.point.trial, found.point.step), found):
+        terminal().print(f"One update, shared: {held}")
+    if to is not None:
+        terminal().print(f"Written to {to}")
 
 
 def sync(
@@ -124,16 +85,19 @@ def sync(
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Bring MLflow up to date with a search's journal."""
+    """Bring MLflow up to date with a search's journal.
+
+    [dim]Example:[/] autorank sync lora-drop-demo
+    """
     from autorank.results.lock import driver
     from autorank.results.tracking import Projection, default_uri, shown
 
-    journal, snapshot = open_search(name, runs)
+    journal, snapshot = read_search(name, runs)
     if (pid := driver(journal.folder)) is not None:
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
     uri = tracking_uri or default_uri(runs)
-    projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs)
+    projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
     projection.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} are in {shown(projection.uri)}")
 
@@ -143,11 +107,13 @@ def ui(
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Open MLflow's pages on the searches of a runs folder, on this machine only."""
-    import os
-    import socket
-    import subprocess
+    """Open MLflow's pages on the searches of a runs folder, on this machine only.
 
+    [dim]Example:[/] autorank ui --port 5000
+    """
+    import os
+
+    from autorank.results.mlflow_server import HOST, free, serve
     from autorank.results.tracking import checked, default_uri, shown
 
     uri = checked(tracking_uri or default_uri(runs))
@@ -155,19 +121,25 @@ def ui(
         raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
     if uri.startswith("http"):
         raise AutorankError(f"{shown(uri)} is a server already; open it in a browser.")
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    terminal().print(f"http://127.0.0.1:{port}   (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
-    raise typer.Exit(subprocess.call(command, env=os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}))
+    port, console = free(port), terminal()
+    waiting = console.status("MLflow's pages are coming up")
+
+    def say() -> None:
+        waiting.stop()
+        console.print(f"http://{HOST}:{port}   (Ctrl-C ends it)")
+        if "SSH_CONNECTION" in os.environ:
+            console.print(f"From your own machine: ssh -L {port}:{HOST}:{port} and the name of this one")
+
+    with waiting:
+        serve(uri, port, say)
 
 
 @specs.callback()
 def _specs() -> None:
-    """A search's spec as a file of options."""
+    """A search's spec as a file of options.
+
+    [dim]Example:[/] autorank spec show lora-drop-demo
+    """
 
 
 @specs.command()
@@ -178,30 +150,5 @@ def show(name: Name, runs: Runs = RUNS) -> None:
     """
     from autorank.options.file import as_yaml
 
-    journal, _ = open_search(name, runs)
+    journal, _ = read_search(name, runs)
     print(as_yaml(journal.spec, journal.wanted), end="")
-
-
-def _asked(knee: bool, max_params: str | None, min_score: float | None, trial: int | None) -> dict[str, Any]:
-    """Which point, as `autorank.results.front.pick` takes it.
-
-    Raises:
-        AutorankError: --knee beside another choice.
-    """
-    if knee and (max_params or min_score is not None or trial is not None):
-        raise AutorankError("--knee names a point already; leave out --max-params, --min-score and --trial.")
-    most = None if max_params is None else parse_count(max_params)
-    return {"trial": trial, "max_params": most, "min_score": min_score}
-
-
-def _write_ranks(to: Path, ranks: Mapping[str, int], title: str) -> None:
-    """The ranks as JSON or as a figure, by the file's ending."""
-    if to.suffix == ".json":
-        from autorank.modeling import rank_map
-
-        rank_map.write(to, ranks)
-    else:
-        from autorank.results.plots import rank_map_figure
-
-        to.absolute().parent.mkdir(parents=True, exist_ok=True)
-        rank_map_figure(ranks, title).savefig(to)

@@ -1,4 +1,4 @@
-"""The contract that every allocation method fulfils, and how methods are found.
+"""The contract that every allocation method fulfils; `autorank.methods` finds them.
 
 A method is five hooks on the training loop plus its state:
 
@@ -14,28 +14,23 @@ through its `RunContext`.
 
 from __future__ import annotations
 
-import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from autorank.errors import AutorankError, unknown
 from autorank.modeling.base import BaseModel as BaseTransformer
 from autorank.modeling.low_rank import LowRankUpdate
-from autorank.spec import explain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-GROUP = "autorank.methods"
 ASLEEP = 1 << 40  # a clock that never starts: the component is not trained
 CONSTANT = -1  # a clock without a schedule: the peak learning rate throughout
 
@@ -92,6 +87,8 @@ class RunContext:
             and what passes is an example without weight.
         loss_scale: by how much gradients are too large during the backward pass (fp16), not afterwards.
         sum: add up the workers' values, in place.
+        once: what the first worker's function gives, to all workers: so that they start alike whatever their devices.
+            It is called there alone, so not for `sum`, `train_on` and `gradients`, in which all take part.
         undo: called when the run is over: whoever puts hooks or modules on the model adds what takes them off.
         cache: folder for results that other runs can reuse, keyed by `key`.
         key: names the data, the model and everything of the training but the method's settings.
@@ -120,6 +117,7 @@ class RunContext:
     optimizer: Optimizer
     loss_scale: Callable[[], float] = lambda: 1.0
     sum: Callable[[Tensor], Tensor] = lambda values: values
+    once: Callable[[Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = lambda make: make()
     step: int = 0
     batch: dict[str, Tensor] = field(default_factory=dict)
     micro_batch: int = 0
@@ -201,52 +199,3 @@ class AllocationMethod(ABC, Generic[C]):
             config: an instance of `Config`.
             model: the base model's structure, on the meta device.
         """
-
-
-@cache  # reading what is installed takes 12 ms, and every trial asks
-def _points() -> importlib.metadata.EntryPoints:
-    return importlib.metadata.entry_points(group=GROUP)
-
-
-def names() -> list[str]:
-    """Names of all methods installed."""
-    return sorted({point.name for point in _points()})
-
-
-def find(name: str) -> type[AllocationMethod[Any]]:
-    """The method called `name`.
-
-    Raises:
-        AutorankError: there is none, or it does not fulfil the contract.
-    """
-    for point in _points():
-        if point.name == name:
-            method = point.load()
-            if not (isinstance(method, type) and issubclass(method, AllocationMethod)):
-                raise AutorankError(
-                    f"Method {name!r} ({point.value}) is not an AllocationMethod; its package must subclass "
-                    "autorank.method.AllocationMethod."
-                )
-            return method
-    raise unknown("method", name, names())
-
-
-def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
-    """The method called `name` with these settings, the rest at its defaults.
-
-    Raises:
-        AutorankError: an unknown method or setting, or a value that the method refuses; all of them at once.
-    """
-    method = find(name)
-    refuse_unknown(method, settings)
-    try:
-        return method(method.Config(**settings))
-    except ValidationError as error:
-        raise explain(error, f"One of the settings of {name}") from None
-
-
-def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:
-    """Raise AutorankError for a setting that the method does not have, with the nearest one suggested."""
-    for setting in settings:
-        if setting not in method.Config.model_fields:
-            raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)

@@ -6,6 +6,8 @@ the same search exactly when their specs are equal.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +42,7 @@ class TaskSpec(Spec):
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
     max_eval_examples: PositiveInt | None = None  # of each split that is evaluated
     tune_split: float = Field(0.0, ge=0, le=0.5)  # part of the training set on which a search selects, held out of it
+    trust_remote_code: bool = False  # run code that comes with the model and its tokenizer
     final: bool = False  # evaluate on the untouched validation split; what is held out stays out of training
 
     @property
@@ -154,11 +157,15 @@ class SearchSpec(Spec):
         return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=self.training)
 
 
-def explain(error: ValidationError, what: str) -> AutorankError:
-    """All of pydantic's findings about `what` in one message, a line each."""
-    lines = [
-        f"  {'.'.join(str(part) for part in found['loc']) or what}: {found['msg'].removeprefix('Value error, ')}"
-        + (f" (got {found['input']!r})" if found["type"] not in ("missing", "value_error") else "")
-        for found in error.errors()
-    ]
+def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
+    """All of pydantic's findings about `what` in one message, a line each. `keys`: those that there are."""
+    lines = []
+    for found in error.errors():
+        said = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden" and keys:
+            near = difflib.get_close_matches(str(found["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
+            said = "there is no such key" + (f"; did you mean {near[0]!r}?" if near else "")
+        elif found["type"] not in ("missing", "value_error"):
+            said += f" (got {found['input']!r})"
+        lines.append(f"  {'.'.join(map(str, found['loc'])) or what}: {said}")
     return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autorank.method import RunContext, configure
+from autorank.method import RunContext
+from autorank.methods import configure
 from autorank.modeling import targets
 from autorank.modeling.base import BaseModel
 from autorank.modeling.low_rank import LowRankUpdate

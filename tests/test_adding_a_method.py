@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from autorank import cli, method
+from autorank import cli, methods
 
 PAGE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 
@@ -58,9 +58,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.syspath_prepend(str(folder / "norm-lora"))
         patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
         patch.chdir(folder)
-        method._points.cache_clear()
+        methods._installed.cache_clear()
         yield folder
-    method._points.cache_clear()
+    methods._installed.cache_clear()
     for module in [name for name in sys.modules if name.split(".")[0] == "norm_lora"]:
         del sys.modules[module]
 

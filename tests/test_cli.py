@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -36,6 +38,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.pairs_file(folder / "pairs.jsonl", 120)
     (folder / "space.yaml").write_text(SPACE)
     return folder
+
+
+def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from autorank.options.calls import TrainCall
+
+    monkeypatch.setattr(cli.TOKENISING, "handlers", [])
+    cli._tell_of_tokenising()
+    shown = io.StringIO()
+    with monkeypatch.context() as live:
+        live.setattr(sys, "stderr", shown)  # as rich does while it draws
+        cli.TOKENISING.info("tokenising %s examples", 7)
+    assert shown.getvalue() == "autorank: tokenising 7 examples\n"
+    cli._hush(TrainCall(quiet=True))
+    cli.TOKENISING.info("tokenising again")
+    cli.TOKENISING.setLevel(logging.NOTSET)
+    assert capsys.readouterr().err == ""
 
 
 def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from autorank import cli
 from autorank.errors import AutorankError
+from autorank.recipes.recipe import read
 from autorank.recipes.results import Results
 from autorank.recipes.run import about
 from tests import tiny
@@ -38,8 +39,6 @@ def test_the_recipes_that_come_along_are_listed(capsys: Any) -> None:
 
 
 def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    from autorank.recipes.recipe import read
-
     run("papers", "compare", "increlora-table2", "--format", "json")
     entries = json.loads(capsys.readouterr().out)
     assert [entry["reported"] for entry in entries if entry["line"] == "increlora"] == [88.81, 92.07]
@@ -57,9 +56,31 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("COLUMNS", "80")
     run("papers", "compare", "mine")
     told = capsys.readouterr().out
+    assert "8 more rows were not run" in told and "mrpc" not in told and "at inference only" not in told
     assert "80.10 ± 0.20 81.00 ± 1.41" in told and "1k (500)" in told and "…" not in told
     with pytest.raises(AutorankError, match="Did you mean 'mine'"):
         run("papers", "compare", "mina")
+
+
+def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path, capsys: Any) -> None:
+    recipe = read(written(tmp_path))
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)):
+        pass
+    run("papers", "compare", "mine")
+    told = capsys.readouterr().out
+    assert "mrpc" in told and told.count("at inference only") == 1 and "more rows" not in told
+
+
+def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
+    recipe = read(written(tmp_path, {"training: {": "training: {precision: fp32, "}))
+    plain = about(recipe, 1.0, None, None)
+    assert about(recipe, 1.0, None, None, "fp32") == plain
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None, "bf16")):
+        pass
+    with pytest.raises(AutorankError, match="its precision differs"):
+        Results.open(tmp_path / "runs", "mine", plain)
+    run("papers", "compare", "mine")
+    assert "--precision bf16" in capsys.readouterr().out
 
 
 def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:

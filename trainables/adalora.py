@@ -119,6 +119,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         """What the hooks work with; the model's updates are there already."""
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._shrinking = Shrinking.plan(self.config, len(self._updates), run.total_steps)
+        self._due = max(0, run.step - 1) // self.config.interval  # intervals up to the last step
         self._orthogonality = Orthogonality()
         self._sensitivity = None
 
@@ -131,8 +132,11 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         plan = self._shrinking
         if run.step < plan.fixed:
             self._sensitivity.observe()
-        if run.step >= plan.fixed or (run.step > plan.initial and run.step % self.config.interval == 0):
-            self._mask(self._sensitivity.scores(), plan.budget(run.step))
+        due = run.step // self.config.interval
+        if run.step >= plan.fixed or (run.step > plan.initial and due > self._due):  # fp16 may have skipped the step
+            # added up, so that workers whose devices round otherwise mask the same
+            self._mask(run.sum(self._sensitivity.scores()), plan.budget(run.step))
+        self._due = due
         if run.step >= plan.fixed:
             self._drop(run)
 
@@ -155,13 +159,14 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         self._sensitivity = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._sensitivity is None else self._sensitivity.state_dict()
+        return {} if self._sensitivity is None else self._sensitivity.state_dict() | {"due": self._due}
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
         if state.get("sensitivity"):  # final ranks: nothing, or in older checkpoints empty lists
             self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
             self._sensitivity.load_state_dict(state)
+            self._due = state.get("due", self._due)
 
     @classmethod
     def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:

@@ -15,9 +15,10 @@ and the scheduler. All details below are those of its published code (HuandongCh
   7. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank.
 
 Ours: phases are parts of the run and rounds are counted (the code counts steps; its scripts have 9 to 22 rounds on
-GLUE); as many are gained as are pruned where scores tie or candidates are few; what a mean rank that is no integer
-leaves over goes to the first layers; what stays keeps its optimizer state, what is new starts without one, at the
-run's learning rate (the code makes a new optimizer in every round); nothing is scored after the last round.
+GLUE); a round that falls on a step that fp16 skips follows the next one; as many are gained as are pruned where scores
+tie or candidates are few; what a mean rank that is no integer leaves over goes to the first layers; what stays keeps
+its optimizer state, what is new starts without one, at the run's learning rate (the code makes a new optimizer in every
+round); nothing is scored after the last round.
 """
 
 from __future__ import annotations
@@ -90,11 +91,6 @@ class Rounds:
             )
         return cls({initial + i * interval: moved for i, moved in enumerate(config.moves(), start=1)})
 
-    @property
-    def last(self) -> int:
-        """The step after which the ranks are final."""
-        return max(self.moves)
-
 
 class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     """Triplets that are pruned in some layers and grown in others, their number constant."""
@@ -115,8 +111,9 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         self._begin(run)
         self._sensitivity = self._observer()
 
-    def _begin(self, run: RunContext) -> None:
-        """What the hooks work with; the model's updates are there already."""
+    def _begin(self, run: RunContext, done: int = 0) -> None:
+        """What the hooks work with, after so many rounds; the model's updates are there already."""
+        self._done = done
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._rounds = Rounds.plan(self.config, run.total_steps)
         self._orthogonality = Orthogonality()
@@ -132,14 +129,17 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         if self._sensitivity is None:
             return
         self._sensitivity.observe()
-        if run.step in self._rounds.moves:
-            self._move(run, self._sensitivity, self._rounds.moves[run.step])
-        if run.step >= self._rounds.last:
+        due, moved = list(self._rounds.moves.items())[self._done]
+        if run.step >= due:  # later than that, where fp16 has skipped the step
+            self._move(run, self._sensitivity, moved)
+            self._done += 1
+        if self._done == len(self._rounds.moves):
             self._sensitivity = None
 
     def _move(self, run: RunContext, sensitivity: Sensitivity, moved: int) -> None:
         """Prune the lowest candidates, and give the layers of the highest as many."""
-        scores = sensitivity.scores().split([update.held for update in self._updates])
+        # added up, so that workers whose devices round otherwise move the same
+        scores = run.sum(sensitivity.scores()).split([update.held for update in self._updates])
         lost, gains = elastic([own.tolist() for own in scores], moved, self.config.candidates)
         kept = []
         for update, own, gain in zip(self._updates, lost, gains, strict=True):
@@ -152,10 +152,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         sensitivity.follow(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        return {} if self._sensitivity is None else self._sensitivity.state_dict()
+        return {} if self._sensitivity is None else self._sensitivity.state_dict() | {"rounds": self._done}
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
-        self._begin(run)
+        before = sum(step < run.step for step in Rounds.plan(self.config, run.total_steps).moves)
+        self._begin(run, state.get("rounds", before))  # older checkpoints have no number
         if state:
             self._sensitivity = self._observer()
             self._sensitivity.load_state_dict(state)

@@ -9,7 +9,7 @@ Paischer et al. 2024, "Parameter Efficient Fine-tuning via Explained Variance Ad
   3. The directions taken are the rows of A; B is zero. alpha / rank scales all updates alike, whatever their rank.
 
 The decomposition is PEFT's; what is decomposed when is as in its `get_eva_state_dict`, but that an end is set to it
-(`svd_steps`, ours), and that it goes with any precision. Every worker sees all of the examples.
+(`svd_steps`, ours), and that it goes with any precision. Of several workers the first does it for all.
 """
 
 from __future__ import annotations
@@ -193,21 +193,29 @@ def _equal(ours: Tensor, theirs: Tensor) -> bool:
 def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callable[[Tensor], None]]) -> None:
     """Run the base over these examples; `see` gets each layer's input, tokens x in, padding left out where it can be.
 
-    A layer's first input: DeBERTa's positions follow.
+    A layer's first input: DeBERTa's positions follow. Where the examples pass in parts, for memory's sake, `see` gets
+    the input of all of them.
     """
     passing: dict[str, Tensor] = {}
     waiting: set[str] = set()
+    parts: dict[str, list[Tensor]] = {name: [] for name in see}
+    passed = 0
 
     def before(batch: dict[str, Tensor]) -> None:
-        nonlocal passing
+        nonlocal passing, passed
         passing = dict(batch)
+        passed += len(batch["input_ids"])
         waiting.update(see)
 
     def watch(name: str, layer: nn.Module, inputs: tuple[Tensor]) -> None:
         if name in waiting:
             waiting.remove(name)
             x = inputs[0].detach()
-            see[name](x[token_mask(passing, x).bool()] if x.ndim == 3 else x.flatten(0, -2))
+            x = x[token_mask(passing, x).bool()] if x.ndim == 3 else x.flatten(0, -2)
+            if passed < len(examples):
+                parts[name].append(x.cpu())
+            else:
+                see[name](torch.cat([*(part.to(x.device) for part in parts[name]), x]) if parts[name] else x)
 
     handles = [run.layers[name].register_forward_pre_hook(partial(watch, name)) for name in see]
     try:

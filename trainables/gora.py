@@ -22,9 +22,9 @@ drawn at random; the model is in evaluation mode, its head as drawn; no rank exc
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -74,15 +74,16 @@ class GoRA(AllocationMethod[GoRAConfig]):
 
     def prepare(self, run: RunContext) -> None:
         gradients = weight_gradients(run, self.config.examples)
-        importance = {
-            name: float((matrix(layer).cpu() * gradients[name]).abs().mean()) for name, layer in run.layers.items()
-        }
         sizes = {name: features(layer) for name, layer in run.layers.items()}
-        for name, rank in ranks(importance, sizes, self.config).items():
+        importance = run.once(lambda: importances(run.layers, gradients))
+        updates = {}
+        for name, rank in ranks({n: float(i) for n, i in importance.items()}, sizes, self.config).items():
             alpha = self.config.alpha * math.sqrt(rank)  # LoRA divides it by the rank
-            update = LowRankUpdate.lora(*sizes[name], rank, alpha, run.generator, run.device)
+            updates[name] = LowRankUpdate.lora(*sizes[name], rank, alpha, run.generator, run.device)
+        starts = run.once(lambda: {n: compressed(gradients[n], u.A.detach()) for n, u in updates.items()})
+        for name, update in updates.items():
             step = self.config.gamma * math.sqrt(sizes[name][0]) / self.config.alpha
-            update.B.data = (compressed(gradients[name], update.A.detach()) * -step).to(update.B)
+            update.B.data = (starts[name] * -step).to(update.B)
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod
@@ -115,10 +116,8 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
         totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).cpu()
 
     def watch(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-        lifted = output + lift
-        if lifted.requires_grad:
-            lifted.register_hook(partial(add, name, inputs[0].detach()))
-        return lifted
+        watched: Tensor = _Watched.apply(output, inputs[0].detach(), lift, partial(add, name))
+        return watched
 
     handles = [layer.register_forward_hook(partial(watch, name)) for name, layer in run.layers.items()]
     try:
@@ -129,6 +128,29 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
             handle.remove()
     weight = float(run.weights[chosen].sum())
     return {name: run.sum(total.to(run.device)).cpu() / weight for name, total in totals.items()}
+
+
+def importances(layers: Mapping[str, nn.Module], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mean |W ∘ G| of every layer, scalars on the CPU."""
+    return {name: (matrix(layer).cpu() * gradients[name]).abs().mean() for name, layer in layers.items()}
+
+
+class _Watched(torch.autograd.Function):
+    """A layer's output as it is; `add` gets the layer's input and the output's gradient.
+
+    The input is saved by autograd, which with gradient checkpointing computes it again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, x: Tensor, lift: Tensor, add: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.add = add
+        return output.view_as(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.add(*ctx.saved_tensors, gradient)
+        return gradient, None, None, None
 
 
 def _limits(shape: Sequence[int], config: GoRAConfig) -> tuple[int, int]:

@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from autorank.method import RunContext
@@ -17,20 +17,34 @@ from autorank.method import RunContext
 def kept(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `make` gives, on the run's device; from the run's cache where another run has left it.
 
+    The first worker's, for all of them.
+
     Args:
         name: of the method, for people who look into the cache.
         key: plain values that, with `run.key`, name all that the result depends on.
+        make: as `RunContext.once` takes it.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
     digest = hashlib.sha256(json.dumps([run.key, key], sort_keys=True).encode()).hexdigest()[:32]
     file = run.cache / f"{name}-{digest}.safetensors"
-    if not run.sum(torch.tensor(float(not file.exists()), device=run.device)):  # every worker has it
-        return load_file(file, device=str(run.device))
-    # contiguous, for the products of another layout are rounded otherwise
-    values = {key: value.contiguous() for key, value in make().items()}
-    run.cache.mkdir(parents=True, exist_ok=True)
+
+    def found() -> dict[str, Tensor]:
+        if file.exists():
+            return load_file(file, device=str(run.device))
+        # contiguous, for the products of another layout are rounded otherwise
+        values = {key: value.contiguous() for key, value in make().items()}
+        save(values, file)
+        return values
+
+    return run.once(found)
+
+
+def save(values: dict[str, Tensor], file: Path) -> None:
+    """Write a file whole."""
+    from safetensors.torch import save_file
+
+    file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
     save_file(values, partial)
     os.replace(partial, file)
-    return values

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
@@ -34,6 +33,7 @@ from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, kind, shapes
 from autorank.tasks.batches import token_mask
 from autorank.tasks.strata import stratified
+from trainables.kept import save
 from trainables.lora import UniformConfig, new_update
 
 
@@ -101,17 +101,15 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
 
         The run goes on as if there had been no probe: same head, same random numbers, whether it was cached or not.
         """
-        from safetensors.torch import load_file, save_file
+        from safetensors.torch import load_file
 
         file = run.cache / f"lora-drop-{self._probe_key(run)}.safetensors"
-        if not run.sum(torch.tensor(float(not file.exists()), device=run.device)):  # every worker has it
-            values = load_file(file, device=str(run.device))
-        else:
-            values = self._train_probe(run)
-            run.cache.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(f".{os.getpid()}")
-            save_file(values, partial)
-            os.replace(partial, file)
+        # what the first worker finds, or else what it has made of the probe that all of them train
+        values = run.once(lambda: load_file(file, device=str(run.device)) if file.exists() else {})
+        if not values:
+            trained = self._train_probe(run)
+            values = run.once(lambda: trained)
+            save(values, file)
         run.generator.manual_seed(run.seed)
         return dict(zip(run.layers, values.pop("importance").tolist(), strict=True)), values
 

@@ -163,6 +163,24 @@ def low_rank(path: Path) -> bool:
     return any(ranks) and not layout.get("bottlenecks")
 
 
+def bottlenecked(path: Path) -> bool:
+    """Whether there are bottlenecks in this adapter, which no weight of the base can take.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter.
+    """
+    return bool(_about(path)["layout"].get("bottlenecks"))
+
+
+def held(path: Path) -> dict[str, int]:
+    """Layer -> the number of the update that it holds; layers that share one have its number in common.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter.
+    """
+    return {name: layer["update"] for name, layer in _about(path)["layout"]["layers"].items()}
+
+
 def origin(path: Path) -> Origin:
     """What the adapter in this file belongs to.
 

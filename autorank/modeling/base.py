@@ -17,6 +17,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters
 from autorank.modeling.hub import hub_access
 from autorank.modeling.quantize import four_bit
+from autorank.modeling.trust import trusted
 
 # The heads' names in transformers' sequence classifiers (DistilBERT's has two parts; BART's and T5's is the last).
 HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")
@@ -125,7 +126,7 @@ def load(
             packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
         loaded, info = auto_class(kind, config).from_pretrained(
             model, config=config, **packed, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
-            trust_remote_code=False,
+            trust_remote_code=trusted(),
         )  # fmt: skip
     names = dict(loaded.named_parameters())
     new = {name for name in info["missing_keys"] if name in names}
@@ -152,7 +153,7 @@ def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn
     with hub_access("model", model):
         config = _config(model, outputs)
         with torch.device("meta"):
-            built: nn.Module = auto_class(kind, config).from_config(config)
+            built: nn.Module = auto_class(kind, config).from_config(config, trust_remote_code=trusted())
     return built
 
 
@@ -182,7 +183,7 @@ def _config(model: str, outputs: int) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     head = {"num_labels": outputs} if outputs else {}
-    config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=False, **head)
+    config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
     return config
 
 
@@ -203,6 +204,8 @@ def auto_class(kind: str, config: PreTrainedConfig) -> Any:
     else:
         name, able = "AutoModelForSequenceClassification", "BERT, RoBERTa, DeBERTa, ModernBERT, LLaMA, Qwen, BART, T5"
     found = getattr(transformers, name)
+    if trusted() and name in (getattr(config, "auto_map", None) or {}):
+        return found  # the model brings the class along
     if name == "AutoModelForCausalLM" and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
         raise AutorankError(
             f"The model is an encoder ({config.model_type!r}): each token sees those after it, so it cannot write. "

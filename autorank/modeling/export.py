@@ -2,118 +2,132 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters, base
+from autorank.modeling import adapter_file, adapters, base, padding
 from autorank.modeling.base import BaseModel
+from autorank.modeling.folder import Files, whole, write
 from autorank.modeling.greedy import greedy
+from autorank.modeling.hub import hub_access, public_name
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.trust import trusted
 
 T = TypeVar("T")
 TASK_TYPES = {"classification": "SEQ_CLS", "regression": "SEQ_CLS", "span": "QUESTION_ANS"}  # PEFT's names of kinds
 
 
-def to_peft(adapter: Path, folder: Path, card: str) -> None:
-    """Write `adapter` as a PEFT LoRA adapter whose logits are the same, with `card` as its README.md.
+def to_peft(
+    adapter: Path, folder: Path, card: str, files: Files | None = None, max_length: int | None = None,
+    pad: bool = False,
+) -> None:  # fmt: skip
+    """Write `adapter` as a PEFT LoRA adapter whose logits are the same, with tokenizer and `card` as its README.md.
 
     Every update is A' = A and B' = s · diag(u) · B · diag(e), each layer has its own rank and alpha, a layer of rank 0
     is left out, and layers that share an update get a copy each. Updates with a factor m become PEFT's DoRA; where a
     start is subtracted, the adapter has twice the rank, as PEFT's own conversion of PiSSA.
 
+    Args:
+        files: what else to write.
+        max_length: tokens of the task's texts, which the tokenizer is told; None: what its model takes.
+        pad: one rank and one alpha for all layers, filled up with zeros; see `autorank.modeling.padding`.
+
     Raises:
         AutorankError: `folder` is there already, nothing is adapted, or no PEFT adapter can hold it.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    if not adapter_file.low_rank(adapter):
-        raise AutorankError(
-            f"{adapter} is not made of low-rank updates, so there is no PEFT LoRA adapter of it. `autorank export` "
-            "writes it in autorank's own format, and with --merge as a plain model if it can be merged."
-        )
+    refuse_peft(adapter)
     trained, origin = adapter_file.load(adapter)
-    folded = {
+    updates = {
         name: layer.update for name, layer in adapters.adapted(trained.model).items() if layer.update.rank > 0
     }
     dora = _given_norms(trained)
+    if dora and pad:
+        raise AutorankError(
+            "The rows of the adapted weights have norms of their own (DoRA), which servers that want one rank do not "
+            "know. Leave --pad out, or use --merge."
+        )
     adapters.detach_all(trained.model)
-    ranks = {name: len(update.folded()[0]) for name, update in folded.items()}
-    alphas = {name: round(update.scale * ranks[name], 6) for name, update in folded.items()}  # 16, not 15.999…
-    rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
-    settings: dict[str, Any] = {
-        "r": rank,
-        "lora_alpha": alpha,
-        "target_modules": list(folded),
-        "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
-        "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
-        "modules_to_save": _whole_modules(trained, set(folded)),
-        "use_dora": dora,
-    }
-    config = LoraConfig(task_type=_task_type(trained, origin), inference_mode=True, **settings)
-    config.base_model_name_or_path = origin.model
-    _name_labels(trained.model, origin)
+    settings, factors = _one_rank(trained, updates) if pad else _own_ranks(updates)
+    config = _lora_config(trained, origin, set(updates), settings, dora)
+    tell(trained.model.config, origin)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):  # PEFT's, of transformers' next version
         wrapped: Any = get_peft_model(trained.model, config)
     with torch.no_grad():
-        for name, update in folded.items():
+        for name, (down, up) in factors.items():
             layer = wrapped.base_model.model.get_submodule(name)
-            down, up = update.folded()  # the scale stays apart: plain LoRA's numbers are kept bit for bit
             layer.lora_A["default"].weight.copy_(down)
             layer.lora_B["default"].weight.copy_(up)
-            if update.m is not None:
-                layer.lora_magnitude_vector["default"].weight.copy_(update.m)
-    with _whole(folder) as partial:
-        wrapped.save_pretrained(partial, safe_serialization=True)
-        (partial / "README.md").write_text(card)
+            if dora:
+                layer.lora_magnitude_vector["default"].weight.copy_(updates[name].m)
+    with whole(folder) as partial:
+        wrapped.save_pretrained(partial, save_embedding_layers=False)  # else PEFT asks the Hub whether they changed
+        tokenizer(origin, max_length).save_pretrained(partial)
+        write(partial, card, files)
 
 
-def to_own(adapter: Path, folder: Path, card: str) -> None:
+def to_own(adapter: Path, folder: Path, card: str, files: Files | None = None) -> None:
     """Write `adapter` as it is, for `autorank.load_adapter`.
 
     Raises:
         AutorankError: `folder` is there already.
     """
-    with _whole(folder) as partial:
+    with whole(folder) as partial:
         shutil.copyfile(adapter, partial / adapter_file.FILE)
-        (partial / "README.md").write_text(card)
+        write(partial, card, files)
 
 
-def to_merged(adapter: Path, folder: Path, card: str) -> None:
+def to_merged(
+    adapter: Path, folder: Path, card: str, files: Files | None = None, max_length: int | None = None
+) -> None:
     """Write the base with `adapter` added into its weights: a plain transformers model, tokenizer included.
+
+    `files` and `max_length` as for `to_peft`.
 
     Raises:
         AutorankError: `folder` is there already, or the adapter has bottlenecks, which no weight can take.
     """
-    from transformers import AutoTokenizer
-
+    refuse_merging(adapter)
     trained, origin = adapter_file.load(adapter)
-    if adapters.bottlenecked(trained.model):
+    merge(trained)
+    tell(trained.model.config, origin)
+    words = tokenizer(origin, max_length)
+    if origin.kind == "generation":
+        start = getattr(trained.model.config, "decoder_start_token_id", None)
+        trained.model.generation_config = greedy(words.eos_token_id, origin.pad_id, start)
+    with whole(folder) as partial:
+        with base.quiet():
+            trained.model.save_pretrained(partial)
+        words.save_pretrained(partial)
+        write(partial, card, files)
+
+
+def refuse_peft(adapter: Path) -> None:
+    """Raise AutorankError if no PEFT LoRA adapter can hold what is in this file."""
+    if not adapter_file.low_rank(adapter):
+        raise AutorankError(
+            f"{adapter} is not made of low-rank updates, so there is no PEFT LoRA adapter of it. `autorank export` "
+            "writes it in autorank's own format (without --pad), and with --merge as a plain model if it can be merged."
+        )
+
+
+def refuse_merging(adapter: Path) -> None:
+    """Raise AutorankError if what is in this file cannot be added into the base's weights."""
+    if adapter_file.bottlenecked(adapter):
         raise AutorankError(
             f"{adapter} has bottlenecks, which are not linear, so they cannot be merged into the model's weights. "
             "Leave --merge out: then it is written in autorank's own format."
         )
-    merge(trained)
-    _name_labels(trained.model, origin)
-    tokenizer = AutoTokenizer.from_pretrained(origin.model)
-    if origin.kind == "generation":
-        start = getattr(trained.model.config, "decoder_start_token_id", None)
-        trained.model.generation_config = greedy(tokenizer.eos_token_id, origin.pad_id, start)
-    with _whole(folder) as partial:
-        with base.quiet():
-            trained.model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "README.md").write_text(card)
 
 
 @torch.no_grad()
@@ -165,33 +179,67 @@ def _task_type(trained: BaseModel, origin: adapter_file.Origin) -> str:
     return TASK_TYPES[origin.kind]
 
 
+def _own_ranks(updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], padding.Factors]:
+    """PEFT's settings with a rank and an alpha for each layer, and the layers' A and B."""
+    factors = {name: update.folded() for name, update in updates.items()}
+    ranks = {name: len(down) for name, (down, _) in factors.items()}
+    # The scale stays apart: plain LoRA's numbers are kept bit for bit. Rounded, for 16 and not 15.999…
+    alphas = {name: round(update.scale * ranks[name], 6) for name, update in updates.items()}
+    rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
+    return {
+        "r": rank,
+        "lora_alpha": alpha,
+        "target_modules": list(updates),
+        "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
+    }, factors
+
+
+def _one_rank(
+    trained: BaseModel, updates: Mapping[str, LowRankUpdate]
+) -> tuple[dict[str, Any], padding.Factors]:
+    """PEFT's settings with one rank, the highest, and an alpha that scales nothing; and the layers' A and B."""
+    factors = padding.padded(trained.model, updates)
+    rank = len(next(iter(factors.values()))[0])
+    return {"r": rank, "lora_alpha": rank, "target_modules": padding.ends(trained.model, factors)}, factors
+
+
+def _lora_config(
+    trained: BaseModel, origin: adapter_file.Origin, adapted: set[str], settings: dict[str, Any], dora: bool
+) -> Any:
+    from peft import LoraConfig
+
+    config = LoraConfig(
+        task_type=_task_type(trained, origin),
+        inference_mode=True,
+        modules_to_save=_whole_modules(trained, adapted),
+        use_dora=dora,
+        **settings,
+    )
+    config.base_model_name_or_path = public_name(origin.model) or origin.model
+    return config
+
+
 def _commonest(values: Iterable[T]) -> T:
     return Counter(values).most_common(1)[0][0]
 
 
-def _name_labels(model: PreTrainedModel, origin: adapter_file.Origin) -> None:
+def tell(config: PreTrainedConfig, origin: adapter_file.Origin) -> None:
+    """Tell a config what the head means, so that pipelines name classes and leave a regression's values as they are."""
     if origin.label_names:
-        model.config.id2label = dict(enumerate(origin.label_names))
-        model.config.label2id = {name: i for i, name in enumerate(origin.label_names)}
+        config.id2label = dict(enumerate(origin.label_names))
+        config.label2id = {name: i for i, name in enumerate(origin.label_names)}
+    if origin.kind == "regression":
+        config.problem_type = "regression"
+    config.pad_token_id = origin.pad_id
 
 
-def refuse_taken(folder: Path) -> None:
-    """Raise AutorankError if there is something at `folder` already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise AutorankError(f"{folder} exists already. Choose another --to, or remove it first.")
+def tokenizer(origin: adapter_file.Origin, max_length: int | None) -> Any:
+    """The base's tokenizer, which cuts where training did: at `max_length` tokens, if its model takes as many."""
+    from transformers import AutoTokenizer
 
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A folder that appears under its name only when it is complete; raises as `refuse_taken`."""
-    refuse_taken(folder)
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.absolute().parent))
-    try:
-        yield partial
-        if folder.exists():
-            folder.rmdir()
-        os.chmod(partial, 0o755)
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with hub_access("model", origin.model):
+        loaded = AutoTokenizer.from_pretrained(origin.model, trust_remote_code=trusted())
+    if max_length is not None:
+        loaded.model_max_length = min(max_length, loaded.model_max_length)
+    return loaded

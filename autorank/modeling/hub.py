@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from autorank.errors import AutorankError
+from autorank.secrets import hide
 
 PATIENCE = 5.0  # seconds for the Hub's first answer; its clients would retry each file for 23 s
 
@@ -31,7 +33,6 @@ UNUSABLE = (
     "Unrecognized model in",
     "Unrecognized configuration class",
     "does not recognize this architecture",
-    "trust_remote_code",
 )
 
 
@@ -58,13 +59,21 @@ def hub_access(kind: str, name: str) -> Iterator[None]:
             raise clear from error
 
 
+def public_name(model: str) -> str | None:
+    """The Hub's name of a model: itself, or that of a folder in the Hub's cache; None: any other folder's."""
+    if not Path(model).is_dir():
+        return model
+    found = re.search(r"/models--([^/]+)/snapshots/[^/]+/?$", str(Path(model).absolute()))
+    return found[1].replace("--", "/") if found else None
+
+
 def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError | None:
     """The clear error for what the Hub's clients raised about `what` ("model 'x'"); None for any other."""
     if isinstance(error, AutorankError):
         return error
     chain = list(_chain(error))
     classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
-    text = str(error)
+    text = hide(str(error))  # it may name a proxy with its password
     if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
         return AutorankError(f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk.")
     if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
@@ -85,6 +94,16 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
         )
     if "HfHubHTTPError" in classes:
         return AutorankError(f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
+    if "trust_remote_code" in text:
+        return AutorankError(
+            f"The {what} brings code of its own (auto_map in its config.json), which is not run unasked: it could do "
+            "anything that you can. Read its .py files; if you trust them, give --trust-remote-code."
+        )
+    if "UnpicklingError" in classes or "weights_only" in text:
+        return AutorankError(
+            f"The weights of {what} are a pickle with more than tensors in it, which loading would run. Ask whoever "
+            "made them for model.safetensors."
+        )
     if "backend tokenizer" in text:
         return AutorankError(
             f"The tokenizer of {what} cannot be read: there is no tokenizer.json, and no other form that the "

@@ -20,7 +20,7 @@ def check() -> None:
     if not torch.cuda.is_available():
         raise AutorankError("--quantize 4bit needs a GPU, and there is none. Leave it out, or use a smaller --model.")
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise AutorankError("--quantize 4bit needs the package bitsandbytes: pip install 'autorank[quantize]'.")
+        raise AutorankError("--quantize 4bit needs the package bitsandbytes: pip install bitsandbytes.")
 
 
 def four_bit(compute: torch.dtype, whole: Collection[str]) -> Any:

@@ -78,6 +78,30 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
     return _without_common_start(rows), _shortest_ends(_without_common_start(columns)), cells
 
 
+def shared(file: Path, ranks: Mapping[str, int]) -> list[str]:
+    """Which layers hold one update together, a line each: `query of 0, 3, 5`. `file`: the adapter.
+
+    Empty where none do, and where the file is not there: adapters are kept of a front's points alone.
+
+    Raises:
+        AutorankError: the file is not an adapter.
+    """
+    from autorank.modeling import adapter_file  # torch, which pictures of ranks can do without
+
+    if not file.is_file():
+        return []
+    updates = adapter_file.held(file)
+    rows, columns, cells = grid({name: number for number, name in enumerate(ranks)})
+    place = {number: (rows[i], columns[j]) for i, row in enumerate(cells) for j, number in enumerate(row)}
+    groups: dict[int, dict[str, list[str]]] = {}
+    for number, name in enumerate(ranks):
+        if name in updates:
+            row, column = place[number]
+            groups.setdefault(updates[name], {}).setdefault(column, []).append(row)
+    several = [kinds for kinds in groups.values() if sum(map(len, kinds.values())) > 1]
+    return ["; ".join(f"{kind} of {', '.join(held)}" for kind, held in kinds.items()) for kinds in several]
+
+
 def summary(ranks: Mapping[str, int]) -> str:
     """`total rank 96, mean 8.0`."""
     total = sum(ranks.values())

@@ -1,18 +1,20 @@
 """Gradient checkpointing: a block's activations are computed again in the backward pass, not kept until then.
 
 All comes out the same, dropout included, for one more forward pass a step. Only a hook in a block would see each pass
-twice: `again` tells it so.
+twice: `again` tells it so. What a hook keeps of its own is not computed again, but what an autograd function saves is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 _again = False
@@ -54,6 +56,41 @@ def enable(model: PreTrainedModel) -> Callable[[], object]:
         keep(True)
 
     return disable
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode, for backward passes too: its blocks' activations are computed again as in training.
+
+    transformers does so in training mode alone, hence a block seems to be in it until its own forward pass begins.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    model.eval()
+    blocks: list[Any] = [
+        m for m in model.modules() if isinstance(m, GradientCheckpointingLayer) and m.gradient_checkpointing
+    ]
+    before = [block._gradient_checkpointing_func for block in blocks]
+    try:
+        for block, checkpointed in zip(blocks, before, strict=True):
+            block._gradient_checkpointing_func = partial(_in_evaluation, block, checkpointed)
+            block.training = True
+        yield
+    finally:
+        for block, checkpointed in zip(blocks, before, strict=True):
+            block._gradient_checkpointing_func = checkpointed
+            block.training = False
+
+
+def _in_evaluation(block: nn.Module, checkpointed: Callable[..., Any], forward: Callable[..., Any], *args: Any) -> Any:
+    def run(*args: Any) -> Any:
+        block.training = False
+        try:
+            return forward(*args)
+        finally:
+            block.training = True
+
+    return checkpointed(run, *args)
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

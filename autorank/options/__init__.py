@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from autorank.errors import AutorankError
+from autorank.options import completion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,22 +24,23 @@ DATA, TRAINING, FRONT, STOPPING, MACHINES = (
 )  # fmt: skip
 RUNS = Path("runs")
 
-Runs = Annotated[Path, typer.Option("--runs", help="Folder of all searches.")]
-Name = Annotated[str, typer.Argument(help="A search's name.")]
+RUNS_OPTION = typer.Option("--runs", help="Folder of all searches.")
+Runs = Annotated[Path, RUNS_OPTION]
+Name = Annotated[str, typer.Argument(help="A search's name.", autocompletion=completion.searches)]
 TrackingURI = Annotated[
     str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or a file in the runs folder.")
 ]
 
 
-def terminal() -> Console:
+def terminal(quiet: bool = False) -> Console:
     """Where commands print."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, force_jupyter=False, quiet=quiet)
 
 
-def open_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
-    """The search of this name as it is now, to read it."""
+def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
+    """The journal of the search of this name, to read it, and the search as it is now."""
     from autorank.results.journal import Journal
     from autorank.search.files import run_folder
 
@@ -45,16 +48,36 @@ def open_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
     return journal, journal.snapshot()
 
 
-def seconds(text: str) -> float:
+def listed(names: str | Sequence[str] | None) -> list[str]:
+    """`A,B` as a list; from Python it may be one already."""
+    parts = names.split(",") if isinstance(names, str) else names or ()
+    return [part.strip() for part in parts if part.strip()]
+
+
+def which(
+    knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None
+) -> dict[str, Any]:
+    """Which point of a front is meant, as `autorank.results.front.pick` takes it.
+
+    Raises:
+        AutorankError: --knee beside another choice.
+    """
+    if knee and (max_params is not None or min_score is not None or trial is not None):
+        raise AutorankError("--knee names a point already; leave out --max-params, --min-score and --trial.")
+    most = None if max_params is None else parse_count(max_params)
+    return {"trial": trial, "max_params": most, "min_score": min_score}
+
+
+def seconds(time: str | float) -> float:
     """90, 90s, 30m, 4h, 1d as seconds."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    units, text = {"s": 1, "m": 60, "h": 3600, "d": 86400}, str(time)
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     return _positive(number, f"--time-budget {text!r} is not a time; write 90s, 30m or 4h.") * units[unit]
 
 
-def parse_count(text: str, option: str = "--max-params") -> int:
+def parse_count(count: str | float, option: str = "--max-params") -> int:
     """150000, 150k, 1.2M as a number."""
-    units = {"k": 1e3, "M": 1e6, "G": 1e9}
+    units, text = {"k": 1e3, "M": 1e6, "G": 1e9}, str(count)
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
     value = _positive(number, f"{option} {text!r} is not a count; write 150000, 150k or 1.2M.")
     return int(value * units.get(unit, 1))

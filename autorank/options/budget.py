@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import FRONT, MACHINES, RUNS, Runs, TrackingURI, seconds
+from autorank.options import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI, seconds
 
 if TYPE_CHECKING:
     from autorank.search.budget import Budget
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BudgetOptions:
     """What a search may use, and where it keeps what it finds."""
 
     trials: Annotated[
-        str | None,
+        str | int | None,
         typer.Option(
             help="Trials in all, those of earlier starts included, or +20: so many more. Default: 20, or as before.",
             rich_help_panel=MACHINES,
         ),
     ] = None
     time_budget: Annotated[
-        str | None, typer.Option(help="Stop after: 90s, 30m, 4h.", rich_help_panel=MACHINES)
+        str | float | None, typer.Option(help="Stop after: 90s, 30m, 4h.", rich_help_panel=MACHINES)
     ] = None
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.", rich_help_panel=MACHINES)
@@ -56,7 +57,7 @@ class BudgetOptions:
         ),
     ] = None
     tracking_uri: TrackingURI = None
-    runs: Runs = RUNS
+    runs: Annotated[Path | str, RUNS_OPTION] = RUNS
 
     def budget(self) -> Budget:
         """What a search may use.
@@ -66,7 +67,7 @@ class BudgetOptions:
         """
         from autorank.search.budget import Budget
 
-        text = self.trials or ""
+        text = "" if self.trials is None else str(self.trials)
         number = text.removeprefix("+")
         if self.trials is not None and (not number.isdigit() or int(number) < 1):
             raise AutorankError(f"--trials {text!r} is not a number of trials; write 30, or +20 for 20 more.")

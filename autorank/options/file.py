@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
 
 from autorank.errors import AutorankError
+from autorank.options import parse_count, seconds
 
 if TYPE_CHECKING:
     from autorank.spec import MethodSpec, SearchSpec
 
 FILES = ("data", "recipe", "runs", "space", "to")  # options that name a file or a folder
 BLOCKS = ("space", "set")  # options that may be a mapping
+LISTS = ("method", "rows", "text")  # options that may be a list
+CHECKS: dict[str, Callable[[Any], object]] = {
+    "max_memory": partial(parse_count, option="--max-memory"), "max_params": parse_count, "time_budget": seconds,
+}  # fmt: skip
 
 
 def read(ctx: typer.Context, file: Path | None) -> Path | None:
@@ -41,7 +48,9 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
                 values[name] = value if flag else _given(name, value, file.parent)
                 if not isinstance(values[name], dict):
                     options[name].process_value(ctx, values[name])
-            except (typer.BadParameter, ValueError) as error:
+                if name in CHECKS:
+                    CHECKS[name](values[name])
+            except (AutorankError, typer.BadParameter, ValueError) as error:
                 mistakes.append(f"{name}: {getattr(error, 'message', error)}")
     if mistakes:
         raise AutorankError(f"The options in {file} are not valid:\n" + "\n".join(f"  {each}" for each in mistakes))
@@ -53,6 +62,18 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
         values["set"] = [f"{name}={json.dumps(value, default=str)}" for name, value in values["set"].items()]
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return file
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """The option of a file of options."""
+
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML with these options; those of the command line count more.", is_eager=True, callback=read
+        ),
+    ] = None
 
 
 def merged(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
@@ -139,7 +160,7 @@ def _given(name: str, value: Any, folder: Path) -> Any:
         return value
     if name == "set":
         raise ValueError("write set: {KEY: VALUE}")
-    if isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
+    if name in LISTS and isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
         value = ",".join(map(str, value))  # the methods, the text columns
     if isinstance(value, dict | list):
         raise ValueError("one value is expected")
@@ -150,7 +171,7 @@ def _given(name: str, value: Any, folder: Path) -> Any:
 
 def _beside(block: Any, method: str, folder: Path) -> Any:
     """A block whose settings that name files name them from `folder`."""
-    from autorank.method import find, names
+    from autorank.methods import find, names
 
     if not isinstance(block, dict):
         return block

@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 
 from autorank.errors import AutorankError
+from autorank.options import completion
 from autorank.options.budget import BudgetOptions
 
 RECIPE = "A paper's table"
 CHANGES = ("accumulate", "gradient_checkpointing", "precision")  # how a training fits a machine, not what it is
 OTHERS = ("config", "name", "data", "model", "dry_run", *CHANGES)
 NOT_MINE = ("trials", "confirm_seeds", "storage", "tracking_uri")
+SHOWN = ("quiet", "json")  # how a search is shown
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class RecipeOptions:
             help="Train the rows of a recipe instead: a file, or a name that `autorank papers` lists. With it --data "
             "is a folder with a folder a task.",
             rich_help_panel=RECIPE,
+            autocompletion=completion.recipes,
         ),
     ] = None
     rows: Annotated[
@@ -53,6 +56,12 @@ def refuse_others(given: Iterable[str]) -> None:
     Raises:
         AutorankError: names those that a recipe has no use for.
     """
+    given = list(given)
+    if shown := [f"--{name}" for name in given if name in SHOWN]:
+        raise AutorankError(
+            f"{', '.join(shown)}: not with --recipe, whose trainings are told a line each and nothing else. For "
+            "programs: `autorank papers compare NAME --format json` when they have ended."
+        )
     known = {*OTHERS, *(field.name for group in (RecipeOptions, BudgetOptions) for field in fields(group))}
     if wrong := [name for name in given if name in NOT_MINE or name not in known]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)

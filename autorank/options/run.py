@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,38 +11,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import DATA, TRAINING, built, whole_or_auto
-from autorank.options.file import merged, read
+from autorank.options import DATA, TRAINING, built, completion, listed, whole_or_auto
+from autorank.options.file import merged
 
 if TYPE_CHECKING:
     from autorank.spec import TaskSpec, TrainingSpec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """One field an option; `with_run_options` puts them all on a command."""
+    """What is learned, how, and with which base: a field an option."""
 
     method: Annotated[
-        str | None, typer.Option(help="Allocation method, or several: A,B; `autorank methods` lists them.")
-    ] = None
-    config: Annotated[
-        Path | None,
+        str | Sequence[str] | None,
         typer.Option(
-            help="YAML with these options; those of the command line count more.", is_eager=True, callback=read
+            help="Allocation method, or several: A,B; `autorank methods` lists them.", autocompletion=completion.methods
         ),
     ] = None
     task: Annotated[
-        str | None, typer.Option(help="Named task; `autorank tasks` lists them.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            help="Named task; `autorank tasks` lists them.", rich_help_panel=DATA, autocompletion=completion.tasks
+        ),
     ] = None
     data: Annotated[
-        Path | None,
+        Path | str | None,
         typer.Option(
             help="Your own file or folder (csv, jsonl, parquet), or a folder with a named task's splits.",
             rich_help_panel=DATA,
         ),
     ] = None
     text: Annotated[
-        str | None, typer.Option(help="Your data's text column, or two: COL,COL.", rich_help_panel=DATA)
+        str | Sequence[str] | None,
+        typer.Option(help="Your data's text column, or two: COL,COL.", rich_help_panel=DATA),
     ] = None
     label: Annotated[str | None, typer.Option(help="Your data's label column.", rich_help_panel=DATA)] = None
     prompt: Annotated[
@@ -57,8 +60,15 @@ class RunOptions:
         str | None, typer.Option(help="Which of the task's metrics is the score.", rich_help_panel=DATA)
     ] = None
     model: Annotated[
-        str | None, typer.Option(help="Base model: folder or Hub name. Default: the task's.", rich_help_panel=DATA)
+        str | Path | None,
+        typer.Option(help="Base model: folder or Hub name. Default: the task's.", rich_help_panel=DATA),
     ] = None
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run code that comes with the model. Read it first.", rich_help_panel=DATA
+        ),
+    ] = False
     max_length: Annotated[int | None, typer.Option(help="Longest input, tokens.", rich_help_panel=DATA)] = None
     max_train_examples: Annotated[
         int | None, typer.Option(help="Train on this many examples only.", rich_help_panel=DATA)
@@ -74,7 +84,7 @@ class RunOptions:
         ),
     ] = 0.0
     set: Annotated[
-        list[str] | None,
+        list[str] | Mapping[str, Any] | None,
         typer.Option(
             help="Fix a setting of the method: KEY=VALUE. Repeatable.", rich_help_panel=TRAINING, callback=merged
         ),
@@ -84,14 +94,14 @@ class RunOptions:
         int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)
     ] = None
     batch_size: Annotated[
-        Any,
+        int | str | None,
         typer.Option(
             help="Examples an optimizer step. Default: the task's. auto: the task's, with --accumulate auto.",
             parser=whole_or_auto, metavar="N|auto", rich_help_panel=TRAINING,
         ),
     ] = None
     accumulate: Annotated[
-        Any,
+        int | str,
         typer.Option(
             help="Micro-batches that a step is cut into. auto: as few as the GPU's memory allows, found once.",
             parser=whole_or_auto, metavar="N|auto", rich_help_panel=TRAINING,
@@ -106,7 +116,11 @@ class RunOptions:
     weight_decay: Annotated[float, typer.Option(help="AdamW's.", rich_help_panel=TRAINING)] = 0.1
     max_grad_norm: Annotated[float, typer.Option(help="Gradients are clipped to it.", rich_help_panel=TRAINING)] = 1.0
     precision: Annotated[
-        str, typer.Option(help="auto, fp32, bf16 or fp16.", rich_help_panel=TRAINING)
+        str,
+        typer.Option(
+            help="auto, fp32, bf16 or fp16.", rich_help_panel=TRAINING,
+            autocompletion=completion.one_of("auto", "fp32", "bf16", "fp16"),
+        ),
     ] = "auto"
     quantize: Annotated[
         str | None, typer.Option(help="4bit: the frozen base in NF4 (QLoRA); needs a GPU.", rich_help_panel=TRAINING)
@@ -125,7 +139,14 @@ class RunOptions:
         """The methods asked for. Raises AutorankError if --method is not given."""
         if self.method is None:
             raise AutorankError("Say how to allocate ranks: --method NAME; `autorank methods` lists them.")
-        return [name.strip() for name in self.method.split(",") if name.strip()]
+        return listed(self.method)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The settings that are fixed, as `KEY=VALUE` texts."""
+        if isinstance(self.set, Mapping):
+            return [f"{name}={json.dumps(value, default=str)}" for name, value in self.set.items()]
+        return list(self.set or ())
 
     def task_spec(self) -> TaskSpec:
         """The task asked for.
@@ -149,13 +170,14 @@ class RunOptions:
                 "Say what to learn: --task NAME, or --data FILE with --text COL[,COL] --label COL, or with "
                 "--prompt COL --completion COL."
             )
-        data = self.data.expanduser().absolute() if self.data else None
+        data = self.data_path()
         return built(
             TaskSpec, name=self.task or (data.stem if data else ""), data=data, label=self.label,
-            text=tuple(part.strip() for part in (self.text or "").split(",") if part.strip()),
+            text=tuple(listed(self.text)),
             prompt=self.prompt, completion=self.completion, metric=self.metric, chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
             max_eval_examples=self.max_eval_examples, tune_split=self.tune_split,
+            trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
 
     def training_spec(self) -> TrainingSpec:
@@ -167,8 +189,12 @@ class RunOptions:
             asked |= {"batch_size": None, "accumulate": "auto"}
         return built(TrainingSpec, **asked)
 
+    def data_path(self) -> Path | None:
+        """The user's own data, as a full path."""
+        return Path(self.data).expanduser().absolute() if self.data else None
+
     def model_name(self) -> str | None:
         """The base model, a folder as its full path."""
         if self.model and Path(self.model).expanduser().is_dir():
             return str(Path(self.model).expanduser().absolute())
-        return self.model
+        return None if self.model is None else str(self.model)

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import FRONT, STOPPING, built, parse_count
+from autorank.options import FRONT, STOPPING, built, completion, parse_count
 from autorank.options.file import space
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """How a search goes about it, and what it is after."""
 
     name: Annotated[str | None, typer.Option(help="Default: METHOD-TASK.")] = None
     space: Annotated[
-        Any, typer.Option(help="Search space, YAML. Default: the method's.", parser=space, metavar="FILE")
+        Path | str | Mapping[str, Any] | None,
+        typer.Option(help="Search space, YAML. Default: the method's.", parser=space, metavar="FILE"),
     ] = None
     control: Annotated[
         bool, typer.Option("--control/--no-control", help="Tune plain LoRA too, to compare.", rich_help_panel=FRONT)
     ] = True
     objective: Annotated[
         str | None,
-        typer.Option(help="A third one, to be small: nonzero_params, seconds or memory.", rich_help_panel=FRONT),
+        typer.Option(
+            help="A third one, to be small: nonzero_params, seconds or memory.", rich_help_panel=FRONT,
+            autocompletion=completion.one_of("nonzero_params", "seconds", "memory"),
+        ),
     ] = None
     max_params: Annotated[
-        str | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
+        str | int | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
     ] = None
     min_score: Annotated[
         float | None, typer.Option(help="No point that scores less.", rich_help_panel=FRONT)
     ] = None
     max_memory: Annotated[
-        str | None, typer.Option(help="No point that took more GPU memory: 800M, 12G bytes.", rich_help_panel=FRONT)
+        str | int | None,
+        typer.Option(help="No point that took more GPU memory: 800M, 12G bytes.", rich_help_panel=FRONT),
     ] = None
-    sampler: Annotated[str, typer.Option(help="tpe, nsga2, gp or random.", rich_help_panel=STOPPING)] = "tpe"
+    sampler: Annotated[
+        str,
+        typer.Option(
+            help="tpe, nsga2, gp or random.", rich_help_panel=STOPPING,
+            autocompletion=completion.one_of("tpe", "nsga2", "gp", "random"),
+        ),
+    ] = "tpe"
     scheduler: Annotated[
-        str, typer.Option(help="asha stops trials early; none lets all end.", rich_help_panel=STOPPING)
+        str,
+        typer.Option(
+            help="asha stops trials early; none lets all end.", rich_help_panel=STOPPING,
+            autocompletion=completion.one_of("asha", "none"),
+        ),
     ] = "asha"
     grace: Annotated[
         int | None,
@@ -53,6 +70,10 @@ class SearchOptions:
     brackets: Annotated[
         int, typer.Option(min=1, help="Each starts stopping a rung later.", rich_help_panel=STOPPING)
     ] = 1
+
+    def space_source(self) -> Path | Mapping[str, Any] | None:
+        """The space, as `autorank.search.space` takes it."""
+        return Path(self.space) if isinstance(self.space, str) else self.space
 
     def values(self) -> dict[str, Any]:
         """The fields of a `SearchSpec` that these options fill.

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -56,8 +57,19 @@ def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def as_table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    """For a terminal; where it is narrow, names are broken, and figures are whole."""
+def as_table(entries: Sequence[Mapping[str, Any]]) -> Group:
+    """For a terminal: the rows that were run, or all if none was; where it is narrow, names are broken, not figures."""
+    run = [entry for entry in entries if entry["seeds"] or entry["failed"]]
+    left = len(entries) - len(run) if run else 0
+    under: list[RenderableType] = []
+    if left:
+        under.append(Text(f"\n{left} more rows were not run; --format json and csv have what is reported of them."))
+    notes = {entry["line"]: entry["note"] for entry in run or entries if entry["note"]}
+    under += [Text(f"\n{line}: {note}", style="dim") for line, note in notes.items()]
+    return Group(_table(run or entries), *under)
+
+
+def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     for column in ("line", "task", "metric"):
         table.add_column(column, overflow="fold")
@@ -68,11 +80,10 @@ def as_table(entries: Sequence[Mapping[str, Any]]) -> Table:
         params, nonzero = entry["measured_params"], entry["measured_nonzero"]
         size = "" if params is None else count(params) + (f" ({count(nonzero)})" if nonzero != params else "")
         failed = f"{entry['failed']} failed" if entry["failed"] else ""
-        notes = Text(", ".join(filter(None, (failed, entry["note"]))), style="dim")
         table.add_row(
             entry["line"], entry["task"], entry["metric"], _spread(entry["reported"], entry["reported_sd"]),
             _spread(entry["measured"], entry["measured_sd"]), str(entry["seeds"] or ""), entry["reported_params"] or "",
-            size, notes,
+            size, Text(failed, style="dim"),
         )  # fmt: skip
     return table
 

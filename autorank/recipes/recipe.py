@@ -6,6 +6,7 @@ setting the later one counts: the recipe's `assumed`, its `training` and `settin
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -99,6 +100,9 @@ class Recipe(Spec):
         return self.methods[line].tasks or self.tasks
 
 
+KEYS = {name for block in (Recipe, Block, Assumed, Reported) for name in block.model_fields}
+
+
 def read(file: Path) -> Recipe:
     """The recipe in a file, or the one of that name that comes with autorank.
 
@@ -132,7 +136,7 @@ def parse(file: Path) -> Recipe:
     except yaml.YAMLError as error:
         raise AutorankError(f"The recipe {file} is not YAML: {error}") from error
     except ValidationError as error:
-        raise explain(error, f"The recipe {file}") from None
+        raise explain(error, f"The recipe {file}", KEYS) from None
 
 
 def shipped() -> dict[str, Path]:
@@ -144,15 +148,29 @@ def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
     """The rows (`LINE/TASK`) that a pattern names: `increlora/*`, or several: `lora/rte,*/mrpc`; None: all.
 
     Raises:
-        AutorankError: a part of it names none.
+        AutorankError: a part of it names none; the nearest is suggested.
     """
     if pattern is None:
         return list(rows)
     parts = [part.strip() for part in pattern.split(",")]
     for part in parts:
         if not any(fnmatchcase(row, part) for row in rows):
-            raise AutorankError(f"--rows {part} names no row, which are LINE/TASK: {', '.join(rows)}.")
+            lines, tasks = (list(dict.fromkeys(names)) for names in zip(*(row.split("/") for row in rows), strict=True))
+            line, _, task = part.partition("/")
+            near = f"{_nearest(line, lines)}/{_nearest(task or '*', tasks)}"
+            hint = f"Did you mean {near!r}? " if any(fnmatchcase(row, near) for row in rows) else ""
+            raise AutorankError(
+                f"--rows {part} names no row. {hint}There are {len(rows)}, LINE/TASK, with the lines "
+                f"{', '.join(lines)} and the tasks {', '.join(tasks)}."
+            )
     return [row for row in rows if any(fnmatchcase(row, part) for part in parts)]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The name, if it is a pattern of any that is known, or else the nearest; empty if none is near."""
+    if any(fnmatchcase(each, name) for each in known):
+        return name
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
 
 
 def figure(printed: Any) -> tuple[float, float | None]:

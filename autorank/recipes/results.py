@@ -66,8 +66,8 @@ class Results:
             found = cls.read(runs, name)
             if differ := [key for key in about if found.about.get(key) != about[key]]:
                 raise AutorankError(
-                    f"There is another run {name!r} in {runs}: its {' and '.join(differ)} differ. Give the same to go "
-                    "on with it, or another --name."
+                    f"There is another run {name!r} in {runs}: its {' and '.join(differ)} "
+                    f"{'differs' if len(differ) == 1 else 'differ'}. Give the same to go on with it, or another --name."
                 )
         except BaseException:
             lock.drop()

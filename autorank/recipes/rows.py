@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autorank import method as methods
+from autorank import methods
 from autorank.errors import AutorankError, unknown
 from autorank.recipes.recipe import Assumed, Block, Recipe
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -57,10 +58,16 @@ def plan(
     ]  # fmt: skip
 
 
-def about(recipe: Recipe, scale: float, model: str | None, data: Path | None) -> dict[str, Any]:
-    """What tells runs of recipes apart: the first line of their results."""
+def about(
+    recipe: Recipe, scale: float, model: str | None, data: Path | None, precision: str | None = None
+) -> dict[str, Any]:
+    """What tells runs of recipes apart: the first line of their results. `precision`: in place of the recipe's."""
     place = None if data is None else str(data)
-    return {"recipe": recipe.model_dump(mode="json"), "scale": scale, "model": model, "data": place}
+    own = precision == recipe.training.get("precision", "auto")
+    return {
+        "recipe": recipe.model_dump(mode="json"), "scale": scale, "model": model, "data": place,
+        "precision": None if own else precision,
+    }  # fmt: skip
 
 
 def check(trainings: Sequence[Training]) -> None:
@@ -106,11 +113,13 @@ def run(
     searcher = RecipeSearcher(left, results, deadline, budget.retries, tell)
     folder = results.folder
     try:
-        with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
+        with (
+            cluster.running(budget.address, folder / cluster.LOG),
+            Interrupt() as interrupt,
+            storage.shared(folder) if joined else contextlib.nullcontext() as seal,
+        ):
             each = budget.share(ray.cluster_resources())
-            if joined:
-                storage.check(folder)
-            fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder), each, folder)
+            fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder, seal=seal), each, folder)
             if interrupt.requested:
                 return "interrupted"
     except KeyboardInterrupt:  # while Ray starts, or the second one

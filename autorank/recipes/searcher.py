@@ -54,8 +54,8 @@ class RecipeSearcher(TrialSource):
         self, trainings: Sequence[Training], results: Results, deadline: float = math.inf, retries: int = 3,
         told: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
     ) -> None:  # fmt: skip
-        super().__init__(deadline)
-        self._results, self._retries, self._told = results, retries, told
+        super().__init__(deadline, retries)
+        self._results, self._told = results, told
         self._left = [each for each in trainings if not results.done(each.run)]
         self._running: dict[str, tuple[Training, dict[int, Evaluation]]] = {}
         self._died: Counter[Run] = Counter()
@@ -67,6 +67,8 @@ class RecipeSearcher(TrialSource):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
+        if self.held_back:
+            return None
         try:
             self._refuse_hopeless()
             ready = next((each for each in self._left if self._ready(each)), None)
@@ -83,6 +85,7 @@ class RecipeSearcher(TrialSource):
         if "evaluation" in result and trial_id in self._running:
             evaluation = result["evaluation"]
             self._running[trial_id][1][evaluation.step] = evaluation
+            self.heard()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores what it came to; or puts it back, to be tried again."""
@@ -92,9 +95,10 @@ class RecipeSearcher(TrialSource):
         if training is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[training.run] += death is not None and not death.preempted
+        self._died[training.run] += death is not None and not death.blameless
         again = death and self._died[training.run] <= self._retries
         try:
+            self.heard(death)
             if again or (result.get("out_of_memory") and self._halve(training)):
                 self._left.append(training)
             elif death or "failed" in result:

@@ -20,6 +20,7 @@ class Snapshot:
         confirmed: see `results.confirmed`.
         wanted: trials that were asked for.
         third: the search's third objective.
+        reference: the corner of the hypervolume's box; None: of no search.
     """
 
     trials: list[TrialRecord]
@@ -28,6 +29,7 @@ class Snapshot:
     confirmed: Results = field(default_factory=dict)
     wanted: int = 0
     third: str | None = None
+    reference: tuple[float, float] | None = None
 
 
 class Archive:

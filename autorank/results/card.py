@@ -1,81 +1,57 @@
-"""The model card of an exported adapter."""
+"""Model cards: what an export is, its scores, how it is loaded and how it is made again."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
-from autorank.errors import AutorankError
 from autorank.modeling.adapter_file import Origin
-from autorank.results.front import Point
+from autorank.modeling.hub import public_name
+from autorank.results.archive import Snapshot
+from autorank.results.card_data import front_matter, licence
+from autorank.results.confirmed import summarise
+from autorank.results.front import Point, gain
 from autorank.results.report import count
-from autorank.spec import TrainSpec
+from autorank.results.usage import Form, code
+from autorank.spec import SearchSpec, TrainSpec
 
-Form = Literal["merged model", "PEFT adapter", "autorank adapter"]
-
-
-def export_point(adapter: Path, to: Path, point: Point, train: TrainSpec, merged: bool) -> Form:
-    """Write a point's adapter, with its card, and return as what.
-
-    That is merged into its base if asked for, else a PEFT adapter where PEFT can hold it, else autorank's own format.
-
-    Raises:
-        AutorankError: the adapter is not there (only those on the front are kept), or `to` is taken.
-    """
-    from autorank.modeling import adapter_file, export
-
-    export.refuse_taken(to)
-    if not adapter.is_file():
-        raise AutorankError(
-            f"The adapter of trial {point.trial}, step {point.step} is not at {adapter}. Train it again:\n"
-            f"  {command(train, point.config)} --to {to}"
-        )
-    origin = adapter_file.origin(adapter)
-    form: Form = "PEFT adapter" if adapter_file.low_rank(adapter) else "autorank adapter"
-    if merged:
-        form = "merged model"
-    write = {"merged model": export.to_merged, "PEFT adapter": export.to_peft, "autorank adapter": export.to_own}[form]
-    write(adapter, to, model_card(point, train, origin, form))
-    return form
+FIGURE = "front.png"
 
 
-def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form) -> str:
+@dataclass(frozen=True)
+class Found:
+    """The search that a point comes from."""
+
+    spec: SearchSpec
+    snapshot: Snapshot
+    reference: tuple[float, float]  # the corner of its hypervolume: parameters, score
+
+
+def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, found: Found | None = None) -> str:
     """Markdown with the Hub's metadata: what it is, its score, how to load and how to reproduce it."""
-    libraries = {"merged model": "transformers", "PEFT adapter": "peft", "autorank adapter": "autorank"}
-    front_matter = yaml.safe_dump(
-        {
-            "base_model": origin.model,
-            "library_name": libraries[form],
-            "tags": ["autorank", *(["lora"] if form == "PEFT adapter" else [])],
-        },
-        sort_keys=False,
-    )
+    name = public_name(origin.model) or origin.model
     head = "; the head comes on top" if origin.outputs else ""
-    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in point.metrics.items())
     settings = "\n".join(f"| {name} | {value} |" for name, value in point.config.items())
-    return f"""---
-{front_matter}---
-
+    known = licence(origin.model)
+    return f"""{front_matter(point, train, origin, form, known)}
 # {train.method} on {train.task.name}
 
-{"An" if form[0] == "a" else "A"} {form} for `{origin.model}`, trained by autorank
+{"An" if form[0] == "a" else "A"} {form} for `{name}`, trained by autorank
 for {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
 ({count(point.adapter_params)}), of which {point.nonzero_params:,} are not zero{head}.
+{_padding(form)}
+{_scores(point, train, found)}
 
-| {"a part of the training data, held out" if train.task.tune_split else "validation"} | |
-|---|---|
-{scores}
-
-It was chosen by its score on these data, so the score is optimistic.
+The base model's licence: {known or f"see that of `{name}`"}.
 
 ## Load it
 
 ```python
-{_writing(origin, form, train) if origin.kind == "generation" else _loading(origin, form)}
+{code(origin, form, train)}
 ```
 
 ## Reproduce it
@@ -90,6 +66,36 @@ It was chosen by its score on these data, so the score is optimistic.
 """
 
 
+def _padding(form: Form) -> str:
+    if form != "padded PEFT adapter":
+        return ""
+    return (
+        "\nIn this folder all layers have one rank and one alpha, filled up with zeros, for servers that want one;\n"
+        "the zeros are not counted.\n"
+    )
+
+
+def _scores(point: Point, train: TrainSpec, found: Found | None) -> str:
+    """A table of what was measured, what it is worth, and the front."""
+    where = "a part of the training data, held out" if train.task.tune_split else "validation"
+    rows = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
+    worth = "It was chosen by its score on these data, so the score is optimistic."
+    picture = ""
+    if found is not None:
+        again = summarise(found.snapshot.points, found.snapshot.confirmed).get((point.trial, point.step))
+        if again is not None:
+            rows.append((f"score on validation, trained again with {again.seeds} fresh seeds", str(again)))
+            worth = "It was chosen by its score on the data above; what was trained again is the honest figure."
+        if (above := gain(point, found.snapshot.control)) is not None:
+            rows.append(("score above plain LoRA with no more parameters", f"{above:+.4f}"))
+        picture = (
+            f"\n\n![The front of the search {found.spec.name}, this point ringed]({FIGURE})\n\n"
+            f"Trial {point.trial}, step {point.step} of the search `{found.spec.name}`."
+        )
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
+    return f"| {where} | |\n|---|---|\n{table}\n\n{worth}{picture}"
+
+
 def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     """The `autorank train` command that trains with these settings."""
     task, training = train.task, train.training
@@ -99,6 +105,7 @@ def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         "completion": task.completion, "metric": task.metric, "chat": task.chat, "model": train.model,
         "max_length": task.max_length, "max_train_examples": task.max_train_examples,
         "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
+        "trust_remote_code": task.trust_remote_code or None,
         **training.model_dump(exclude_defaults=True), "seed": training.seed,
     }  # fmt: skip
     words = ["autorank", "train"]
@@ -116,68 +123,3 @@ def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
 def _yaml(value: Any) -> str:
     """A setting's value as --set reads it."""
     return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()
-
-
-def _loading(origin: Origin, form: Form) -> str:
-    model = "AutoModelForQuestionAnswering" if origin.kind == "span" else "AutoModelForSequenceClassification"
-    if form == "merged model":
-        return f"""from transformers import {model}
-
-model = {model}.from_pretrained("this folder")"""
-    names = f"\n    id2label={dict(enumerate(origin.label_names))!r}," if origin.label_names else ""
-    package, load = (
-        ("from peft import PeftModel", "PeftModel.from_pretrained")
-        if form == "PEFT adapter"
-        else ("from autorank import load_adapter", "load_adapter")
-    )
-    return f"""import torch
-{package}
-from transformers import {model}
-
-base = {model}.from_pretrained(
-    {origin.model!r},
-    num_labels={origin.outputs},
-    pad_token_id={origin.pad_id},
-    dtype=torch.float32,{names}
-)
-model = {load}(base, "this folder")"""
-
-
-def _writing(origin: Origin, form: Form, train: TrainSpec) -> str:
-    """How a text is written, from the prompt as it was in training."""
-    from autorank.tasks import TASKS, generation
-    from autorank.tasks.prompting import END_OF_PROMPT, prompting
-    from autorank.tasks.tokenise import load_tokenizer
-
-    task = generation.own(train.task.name, "", "") if train.task.own_data else TASKS[train.task.name]
-    how = prompting(task, train.task, origin.model, load_tokenizer(origin.model))
-    model = "AutoModelForCausalLM" if how.start is None else "AutoModelForSeq2SeqLM"
-    package, load = {
-        "merged model": ("", "base.eval()"),
-        "PEFT adapter": ("from peft import PeftModel\n", 'PeftModel.from_pretrained(base, "this folder").eval()'),
-        "autorank adapter": ("from autorank import load_adapter\n", 'load_adapter(base, "this folder").eval()'),
-    }[form]
-    folder = "this folder" if form == "merged model" else origin.model
-    decoder = "" if how.start is None else f", decoder_start_token_id={how.start}"
-    if how.chat:
-        inputs = """tokenizer.apply_chat_template(
-    [{"role": "user", "content": prompt}], add_generation_prompt=True, return_dict=True, return_tensors="pt"
-)"""
-    else:
-        ended = f" + {END_OF_PROMPT!r}" if how.start is None else ""
-        inputs = f'tokenizer(prompt{ended}, return_tensors="pt", return_token_type_ids=False)'
-    begin = 'inputs["input_ids"].shape[1]' if how.start is None else "1"
-    return f"""import torch
-{package}from transformers import {model}, AutoTokenizer, GenerationConfig
-
-tokenizer = AutoTokenizer.from_pretrained({folder!r})
-base = {model}.from_pretrained({folder!r}, dtype=torch.float32)
-base.generation_config = GenerationConfig(  # greedy, as it was scored
-    eos_token_id={how.tokenizer.eos_token_id}, pad_token_id={origin.pad_id}{decoder}
-)
-model = {load}
-
-prompt = {task.template.format("...")!r}
-inputs = {inputs}
-written = model.generate(**inputs, max_new_tokens=256)
-print(tokenizer.decode(written[0, {begin}:], skip_special_tokens=True).strip())"""

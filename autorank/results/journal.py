@@ -28,6 +28,7 @@ from autorank.results.study import write_study
 from autorank.spec import SearchSpec, explain
 
 JOURNAL = "journal.log"
+ABOUT = ("versions", "revision", "data")  # a study's user attributes
 CONFIRMED = "confirmed:"  # + trial:step:seed: a study's user attribute
 
 
@@ -54,6 +55,7 @@ class Journal:
             self.reference: tuple[float, float] = tuple(attributes["reference"])
             self._confirmed = _confirmed(attributes)
             self._wanted: dict[str, int] = attributes.get("wanted", {})
+            self._about = {name: attributes[name] for name in ABOUT if name in attributes}
             self._rows = Rows(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
             self._records = [self._rows.read(trial) for trial in trials]
@@ -140,6 +142,18 @@ class Journal:
             self._storage.set_study_user_attr(self._study, "wanted", wanted)
             self._wanted = wanted
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What the search began with: `versions` of packages; git `revision` and `data` where known."""
+        return self._about
+
+    def describe(self, data: Mapping[str, Any]) -> bool:
+        """Stores which data the search began with; returns whether they are still the same."""
+        if "data" not in self._about:
+            self._storage.set_study_user_attr(self._study, "data", dict(data))
+            self._about["data"] = dict(data)
+        return bool(self._about["data"] == data)
+
     def trials(self) -> list[TrialRecord]:
         """Every trial that was started, by number."""
         return list(self._records)
@@ -151,7 +165,7 @@ class Journal:
         """All trials and their fronts."""
         return Snapshot(
             self.trials(), self._archive.points, self._archive.control, self._confirmed,
-            self._wanted.get("trials", 0), self.spec.objectives.third,
+            self._wanted.get("trials", 0), self.spec.objectives.third, self.reference,
         )  # fmt: skip
 
     def begin(

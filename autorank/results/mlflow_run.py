@@ -7,11 +7,13 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from autorank.results.about import model_name
 from autorank.results.plots import rank_map_png
-from autorank.results.records import Evaluation, State, TrialRecord
+from autorank.results.records import Evaluation, State, TrialRecord, best
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -50,8 +52,8 @@ class Run:
         """Sends what was trained and with which settings, once."""
         from mlflow.entities import Param
 
-        base = {"method": method, "task": spec.task.name, "model": spec.model or "the task's own"}
-        texts = {key: str(value) for key, value in (base | dict(settings)).items()}
+        base = {"method": method, "task": spec.task.name, "model": model_name(spec.task, spec.model)}
+        texts = {key: as_text(value) for key, value in (base | dict(settings)).items() if value is not None}
         if any(len(text) > _LONGEST_PARAM for text in texts.values()):
             client.log_dict(self.id, dict(settings), "settings.json")
         params = [Param(key, text) for key, text in texts.items() if len(text) <= _LONGEST_PARAM]
@@ -60,13 +62,16 @@ class Run:
         self.has_params = True
 
     def push_metrics(self, client: MlflowClient, metrics: Sequence[Metric], sent: int) -> None:
-        """Metrics in batches, then how far they reach. Cut off in between, they are sent again, which MLflow
+        """Metrics in batches, with the last how far they reach. Cut off in between, they are sent again, which MLflow
         ignores: key, step, time and value are equal."""
+        from mlflow.entities import RunTag
+
         if sent == self.sent:
             return
-        for chunk in _chunks(metrics, 1000):
+        *most, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow takes 1,000 entries, the tag is one
+        for chunk in most:
             client.log_batch(self.id, metrics=chunk)
-        client.set_tag(self.id, _SENT, str(sent))
+        client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
         self.sent = sent
 
     def push_trial(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord, final: bool) -> None:
@@ -74,9 +79,12 @@ class Run:
         (`final`) that leaves it to be gone on with."""
         if not self.has_params:
             self.push_params(client, spec, trial.method, trial.config)
-        new = [evaluation for evaluation in trial.evaluations if evaluation.step > self.sent]
-        metrics = [metric for evaluation in new for metric in _metrics(evaluation, trial.started)]
-        self.push_metrics(client, metrics, new[-1].step if new else self.sent)
+        metrics = [
+            metric
+            for place, evaluation in enumerate(trial.evaluations, start=1) if evaluation.step > self.sent
+            for metric in _metrics(evaluation, best(trial.evaluations[:place]), trial.started)
+        ]  # fmt: skip
+        self.push_metrics(client, metrics, max(self.sent, trial.step) if trial.evaluations else self.sent)
         if trial.state != "running":
             self._end(client, spec, trial)
         elif final:
@@ -117,10 +125,23 @@ def ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _metrics(evaluation: Evaluation, started: float) -> list[Metric]:
+def as_text(value: Any) -> str:
+    """A parameter's value. Numbers are plain, 0.0001 rather than 1e-04; what is made of parts is JSON."""
+    if isinstance(value, float) and math.isfinite(value):
+        return format(Decimal(repr(value)), "f")
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def _metrics(evaluation: Evaluation, top: Evaluation | None, started: float) -> list[Metric]:
+    """An evaluation's metrics. MLflow compares runs by their latest values: `best_score` and `best_adapter_params` are
+    those of `top`, the trial's best evaluation so far. The rank is the mean over the layers, whatever the method."""
     counts = ("adapter_params", "nonzero_params", "trainable_params", "head_params", "peak_memory")
     names = ("epoch", "score", "train_loss", "seconds", *counts)
     values = evaluation.metrics | {name: getattr(evaluation, name) for name in names}
+    if ranks := evaluation.ranks:
+        values["mean_rank"] = sum(ranks.values()) / len(ranks)
+    if top is not None:
+        values |= {"best_score": top.score, "best_adapter_params": top.adapter_params}
     return metrics_at(values, started + evaluation.seconds, evaluation.step)
 
 

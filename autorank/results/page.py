@@ -13,7 +13,8 @@ from autorank.results.confirmed import summarise
 from autorank.results.front import History, Point, gain
 from autorank.results.pages import sections
 from autorank.results.pages.document import document
-from autorank.results.pages.figures import ranks_at
+from autorank.results.pages.figures import third_text
+from autorank.results.pages.ranks import ranks_at
 from autorank.results.report import setting
 from autorank.spec import SearchSpec
 
@@ -93,6 +94,9 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
+        if snapshot.third:
+            name, text = third_text(snapshot.third, point)
+            facts[name.capitalize()] = text
         if found := confirmed.get((point.trial, point.step)):
             facts["Fresh seeds"] = str(found)
         if snapshot.control:

@@ -24,9 +24,11 @@ HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", 
 NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
 
-def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float]) -> Figure:
-    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named, the control's front
-    as a dashed one."""
+def front_figure(
+    snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None
+) -> Figure:
+    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named (or another point that
+    was `chosen`), the control's front as a dashed one."""
     figure, axes = _axes(title)
     everything, points = candidates(snapshot.trials), snapshot.points
     axes.scatter(
@@ -44,7 +46,10 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float])
         _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
     if points:
         _stair(axes, points, right, LINE, f"front ({len(points)})")
-        _mark_knee(axes, points)
+    if chosen is not None:
+        _ring(axes, chosen, "exported")
+    elif marked := [point for point in points if point.knee]:
+        _ring(axes, marked[0], "knee")
     _params_axis(axes, [p.adapter_params for p in everything])
     axes.set_ylabel("score")
     if everything:
@@ -166,15 +171,13 @@ def _axes(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _mark_knee(axes: Axes, points: Sequence[Point]) -> None:
+def _ring(axes: Axes, point: Point, name: str) -> None:
     """A ring and a label: above the front, where nothing is, or below it at the left edge."""
-    for point in points:
-        if point.knee:
-            where = (_log_safe(point.adapter_params), point.score)
-            left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
-            axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
-            label = f"knee: {count(point.adapter_params)}, {point.score:.3f}"
-            _note(axes, label, where, (10, -16) if left else (-8, 8), KNEE)
+    where = (_log_safe(point.adapter_params), point.score)
+    left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
+    axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
+    label = f"{name}: {count(point.adapter_params)}, {point.score:.3f}"
+    _note(axes, label, where, (10, -16) if left else (-8, 8), KNEE)
 
 
 def _note(axes: Axes, text: str, where: tuple[float, float], shift: tuple[int, int], color: str) -> None:

@@ -57,10 +57,12 @@ def settings(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in config.items())
 
 
-def front_table(points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None) -> Table:
+def front_table(
+    points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None, wrap: bool = True
+) -> Table:
     """The front, a row a point; with its gain where `snapshot` has a control's front, and with what confirmed it.
 
-    `varied`: the settings to show; None: those that differ between points.
+    `varied`: the settings to show; None: those that differ between points. Without `wrap` they are cut off instead.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
     confirmed = summarise(points, snapshot.confirmed)
@@ -78,12 +80,18 @@ def front_table(points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: S
     if snapshot.control:
         columns["gain>"] = lambda p: "" if (above := gain(p, snapshot.control)) is None else f"{above:+.4f}"
     columns[""] = lambda p: "knee" if p.knee else ""
-    if len({point.method for point in points}) > 1:
+    several = len({point.method for point in points}) > 1
+    if several and not confirmed:
         columns["method"] = lambda p: p.method
-    columns["settings"] = lambda p: settings({key: p.config[key] for key in varied if key in p.config})
-    table = _table(*columns)
+    before = several and bool(confirmed)  # in 80 columns not all have one of their own
+    columns["method, settings" if before else "settings"] = lambda p: (f"{p.method}, " if before else "") + settings(
+        {key: p.config[key] for key in varied if key in p.config}
+    )
+    table = _table(*columns, gap=1 if confirmed else 2)
     for point in points:
-        table.add_row(*(cell(point) for cell in columns.values()), style="bold" if point.knee else None)
+        *cells, last = (cell(point) for cell in columns.values())
+        fitting = Text(last, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
+        table.add_row(*cells, fitting, style="bold" if point.knee else None)
     return table
 
 
@@ -201,9 +209,9 @@ def _chance(confirmed: Confirmed | None) -> str:
     return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
 
 
-def _table(*headers: str) -> Table:
+def _table(*headers: str, gap: int = 2) -> Table:
     """A plain table; a header that ends in `>` is right-aligned. Only the last column wraps."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     for header in headers[:-1]:
         right = header.endswith(">")
         table.add_column(header.removesuffix(">"), justify="right" if right else "left", no_wrap=True)

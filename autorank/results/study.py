@@ -11,9 +11,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
+from autorank.results.about import revision
 from autorank.spec import SearchSpec
 
-PACKAGES = ("autorank", "optuna", "peft", "ray", "torch", "transformers")
+PACKAGES = ("autorank", "mlflow", "optuna", "peft", "ray", "torch", "transformers")
 
 
 def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
@@ -30,6 +31,8 @@ def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[
     study.set_user_attr("reference", list(reference))
     study.set_user_attr("created", datetime.now(UTC).isoformat(timespec="seconds"))
     study.set_user_attr("versions", _versions())
+    if code := revision():
+        study.set_user_attr("revision", code)
 
 
 def _versions() -> dict[str, str]:

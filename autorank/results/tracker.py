@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
 
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 from autorank.results.tracking import Projection
+from autorank.secrets import hide
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +68,8 @@ class Tracker:
             self._projection.push(self._snapshot, final)
             return True
         except Exception as error:  # whatever it is, a search is worth more than its tracking
-            logger.debug("push to MLflow failed", exc_info=True)
+            logger.debug("push to MLflow failed: %s", hide(traceback.format_exc()))
             if not self._warned:
                 self._warned = True
-                self._warn(str(error) if isinstance(error, AutorankError) else f"Tracking failed: {error!r}")
+                self._warn(str(error) if isinstance(error, AutorankError) else f"Tracking failed: {hide(repr(error))}")
             return False

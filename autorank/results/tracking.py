@@ -14,10 +14,10 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
+from autorank.results.about import dataset, tags
 from autorank.results.archive import Snapshot
 from autorank.results.front import History
 from autorank.results.mlflow_run import Run, metrics_at, ms
@@ -25,6 +25,7 @@ from autorank.results.page import report
 from autorank.results.plots import front_figure, hypervolume_figure
 from autorank.results.records import TrialRecord
 from autorank.results.report import front_columns, front_csv, front_json
+from autorank.secrets import hide
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags by which runs are found: search id, trial number
 _FIGURES_EVERY = 60.0  # seconds, while a search runs
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
-_ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls home
+ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls home
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # 7 by default: minutes. The tracker backs off by itself
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -48,17 +49,19 @@ def default_uri(runs_dir: Path) -> str:
 
 
 class Projection:
-    """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`: its journal's; `runs`: the
-    folder of runs)."""
+    """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`, `about`: its journal's;
+    `runs`: the folder of runs)."""
 
     def __init__(
-        self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None
-    ) -> None:
+        self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.uri = checked(uri)
         self.spec = spec
         self._search_id = search_id
         self._reference = reference
         self._folder = runs
+        self._about = about or {}
         self._client: MlflowClient | None
         self._forget()
         self._figures_at = -math.inf
@@ -68,7 +71,7 @@ class Projection:
 
         Raises AutorankError if the store cannot be reached or refuses; the next push goes on from there.
         """
-        for name, value in _ENVIRONMENT.items():
+        for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
@@ -81,9 +84,8 @@ class Projection:
             self._push_parent(client, snapshot, final)
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
             self._forget()
-            said = _root(error).replace(self.uri, shown(self.uri))
             raise AutorankError(
-                f"MLflow at {shown(self.uri)} cannot be reached or refuses: {said}. Nothing is lost: "
+                f"MLflow at {shown(self.uri)} cannot be reached or refuses: {hide(_root(error))}. Nothing is lost: "
                 f"`autorank sync {self.spec.name}` catches up once it is there."
             ) from error
 
@@ -121,7 +123,7 @@ class Projection:
             self._experiment = experiment.experiment_id
         self._fetch(client)
         if not self._parent.id:
-            self._parent = self._create(client, self.spec.name, started, {})
+            self._parent = self._create(client, self.spec.name, started, tags(self.spec, self._about, self._methods))
         self._client = client
         return client
 
@@ -162,22 +164,31 @@ class Projection:
         if run is not None and run.closed:
             return
         if run is None:
-            tags = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
-            run = self._create(client, f"trial-{trial.number}", trial.started, tags)
+            own = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
+            known = tags(self.spec, self._about, trial.method)
+            run = self._create(client, f"trial-{trial.number}", trial.started, known | own)
             self._runs[trial.number] = run
         run.push_trial(client, self.spec, trial, final)
+
+    @property
+    def _methods(self) -> str:
+        return ",".join(entry.method for entry in self.spec.methods)
 
     def _push_parent(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
         run = self._parent
         if not run.has_params:
             client.log_text(run.id, self.spec.model_dump_json(indent=2), "search.json")
-            methods = ",".join(entry.method for entry in self.spec.methods)
-            run.push_params(client, self.spec, methods, {"sampler": self.spec.sampler, "seed": self.spec.seed})
+            if "data" in self._about:
+                client.log_inputs(run.id, [dataset(self.spec, self._about["data"])])
+            settings = {"sampler": self.spec.sampler, "seed": self.spec.seed}
+            run.push_params(client, self.spec, self._methods, settings)
         history = self._history.update(snapshot.trials)
         metrics = []
         for finished, after in enumerate(history[max(0, run.sent) :], start=max(0, run.sent) + 1):
-            best = max((point.score for point in after.points), default=math.nan)
-            values = {"hypervolume": after.hypervolume, "front_size": len(after.points), "best_score": best}
+            values: dict[str, float] = {"hypervolume": after.hypervolume, "front_size": len(after.points)}
+            if after.points:
+                top = max(after.points, key=lambda point: point.score)
+                values |= {"best_score": top.score, "best_adapter_params": top.adapter_params}
             metrics += metrics_at(values, after.at, finished)
         run.push_metrics(client, metrics, max(run.sent, len(history)))
         self._push_front(client, snapshot, final)
@@ -213,9 +224,8 @@ class Projection:
 
 
 def shown(uri: str) -> str:
-    """The URI without a password."""
-    user, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(user + at, "") if at else uri
+    """The URI without user and password."""
+    return hide(uri)
 
 
 def checked(uri: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -12,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.search.travelling import travelling
+from autorank.search.travelling import own_methods, travelling
+from autorank.secrets import hide
 
 LOG = "ray.log"
 ENVIRONMENT = {
@@ -25,7 +28,16 @@ ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not relied on
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
+# names that are not of Ray's public interface, which is why its version has an upper bound too -> what for
+PRIVATE = {
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback address alone",
+    "ray._private.utils:get_entrypoint_name": "passwords stay out of Ray's logs",
+    "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "keys stay out of Ray's logs",
+}
+TRIED = "2.60.0"  # the version that all tests are run with
+SLOW = "timed out during startup"  # what Ray says, in a plain Exception
 STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
 
 
@@ -43,15 +55,54 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         os.environ.setdefault(name, value)
     import ray
 
+    _check_private()
     ours = not ray.is_initialized()
-    with _quiet(log):
+    with _quiet(log), _discreet(), contextlib.ExitStack() as within:
         try:
             if ours:
-                _connect(address or os.environ.get("RAY_ADDRESS") or "local")
+                where = address or os.environ.get("RAY_ADDRESS") or "local"
+                within.enter_context(_loopback() if where == "local" else contextlib.nullcontext())
+                _connect(where)
             yield
         finally:
             if ours:
                 ray.shutdown()
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Within it a Ray that is started is for this machine alone: all its servers listen on the loopback address."""
+    from ray._private import ray_constants
+
+    before, there = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(ALONE)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # of this process, which has read the variable when it imported Ray
+    os.environ[ALONE] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(ALONE)
+        if there is not None:
+            os.environ[ALONE] = there
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """Within it Ray is told nothing secret: what it is told is in its logs, and its dashboard shows it to all.
+
+    That is the command line, and Tune's habit of naming AWS keys in the runtime environment of each trial. Processes of
+    a local Ray have them from the start, nodes of a cluster have their own.
+    """
+    from ray._private import utils
+    from ray.tune.execution import class_cache
+
+    entrypoint, handed_on = utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE
+    utils.get_entrypoint_name = lambda: hide(entrypoint())
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE = entrypoint, handed_on
 
 
 def _connect(address: str) -> None:
@@ -72,14 +123,21 @@ def _connect(address: str) -> None:
             code: contextlib.AbstractContextManager[dict[str, Any]]
             code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
             with code as modules:
-                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT}, **quiet)
+                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | own_methods()}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address == "local":
             raise
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AutorankError(
-            f"No Ray cluster answers at {address!r}: {text} Check the address; a cluster with token "
+            f"No Ray cluster answers at {address!r}: {hide(text)} Check the address; a cluster with token "
             "authentication also needs RAY_AUTH_MODE=token, and its token in ~/.ray/auth_token."
+        ) from error
+    except Exception as error:
+        if SLOW not in str(error):
+            raise
+        raise AutorankError(
+            "Ray did not start on this machine within its time: something else may have the processors or the memory. "
+            "Nothing is lost; give the same command again. `autorank doctor` says what the machine has."
         ) from error
 
 
@@ -94,6 +152,35 @@ def check_install() -> None:
         raise AutorankError(f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'.")
 
 
+def _check_private() -> None:
+    """Refuse a Ray that cannot be kept to this machine, or secrets out of its logs.
+
+    Raises:
+        AutorankError: names what it lacks.
+    """
+    lacking = []
+    for place, purpose in PRIVATE.items():
+        module, _, name = place.partition(":")
+        try:
+            found = hasattr(importlib.import_module(module), name)
+        except ImportError:
+            found = False
+        if not found:
+            lacking.append(f"{module}.{name}, by which {purpose}")
+    if lacking:
+        raise AutorankError(
+            f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install one that has: "
+            f"pip install 'ray[default,train,tune]=={TRIED}'."
+        )
+
+
+class _Formatter(logging.Formatter):
+    """Leaves passwords out, of messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
     """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
@@ -102,7 +189,7 @@ def _quiet(log: Path) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("ray", "autorank.search")]
     before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     handler = logging.FileHandler(log, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)

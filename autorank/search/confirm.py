@@ -34,8 +34,8 @@ class ConfirmSearcher(TrialSource):
     def __init__(
         self, journal: Journal, seeds: int, folder: Path, deadline: float = math.inf, retries: int = 3
     ) -> None:
-        super().__init__(deadline)
-        self._journal, self._seeds, self._folder, self._retries = journal, seeds, folder, retries
+        super().__init__(deadline, retries)
+        self._journal, self._seeds, self._folder = journal, seeds, folder
         self._running: dict[str, tuple[int, int, int]] = {}
         self._died: Counter[tuple[int, int, int]] = Counter()
         self._left: deque[tuple[int, int, int]] | None = None  # known once the trials have ended
@@ -48,6 +48,8 @@ class ConfirmSearcher(TrialSource):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
+        if self.held_back:
+            return None
         if not self.wanted() or self.problem:
             return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
         assert self._left
@@ -58,7 +60,8 @@ class ConfirmSearcher(TrialSource):
         return {"number": f"{number}-{step}-{seed}", "train": train, "recorded": 0, "until": step}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: only the last evaluation counts."""
+        """Only the last evaluation counts; of the others, that there are any."""
+        self.heard()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores the last evaluation, or why there is none; what lost its process is tried again."""
@@ -66,22 +69,23 @@ class ConfirmSearcher(TrialSource):
         if what is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[what] += death is not None and not death.preempted
-        if death and self._died[what] <= self._retries:
-            assert self._left is not None
-            self._left.append(what)
-        elif death or "failed" in result or result.get("finished"):
-            self._store(what, result, death)
+        self._died[what] += death is not None and not death.blameless
+        try:
+            self.heard(death)
+            if death and self._died[what] <= self._retries:
+                assert self._left is not None
+                self._left.append(what)
+            elif death or "failed" in result or result.get("finished"):
+                self._store(what, result, death)
+        except Exception as problem:
+            self.problem = problem
 
     def _store(self, what: tuple[int, int, int], result: dict[str, Any], death: Death | None) -> None:
         outcome = _outcome(result, death)
         if "failed" in outcome:
             logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, outcome["failed"])
-        try:
-            self._journal.confirm(*what, outcome)
-            remove(self._folder / "trials" / "-".join(map(str, what)))
-        except Exception as problem:
-            self.problem = problem
+        self._journal.confirm(*what, outcome)
+        remove(self._folder / "trials" / "-".join(map(str, what)))
 
 
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int]]:

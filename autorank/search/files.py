@@ -10,6 +10,8 @@ from pathlib import Path
 from autorank import durable
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
+from autorank.results.records import TrialRecord
+from autorank.secrets import held, hide
 
 ADAPTER, CHECKPOINT = ".safetensors", "run.pt"
 
@@ -57,6 +59,11 @@ def stored(address: str, search_id: str) -> Path:
 
     if not re.match(r"[a-z0-9]+:/", address):
         raise AutorankError(f"--storage {address!r} is no address; write s3://BUCKET/PATH, gs://... or another.")
+    if held(address):
+        raise AutorankError(
+            f"--storage {hide(address)} holds a password, which the journal would keep. Give it in the environment, "
+            "as the storage's own tools take it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ...)."
+        )
     try:
         place = UPath(address) / search_id
         _ = place.fs
@@ -85,19 +92,32 @@ def remove(folder: Path) -> None:
 
 
 def sweep(folder: Path, snapshot: Snapshot) -> None:
-    """Delete adapters that are on no front and checkpoints of trials that have ended, but for what a running trial has
-    written and not yet told."""
+    """Delete adapters that are on no front, checkpoints of trials that have ended, and folders with nothing left in
+    them, but for what a running trial needs."""
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
     for file in list(folder.glob("trials/*/*")):
-        number = file.parent.name
-        if not number.isdigit() or int(number) >= len(snapshot.trials):
-            continue  # not ours
-        trial = snapshot.trials[int(number)]
-        running = trial.state == "running"
-        if file in kept or (running and (file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step)):
+        trial = _whose(file.parent, snapshot)
+        if trial is None or file in kept or _awaited(file, trial):
             continue
         # a worker that is just being ended may still write there, and network storage has its ways: next time, then
         with contextlib.suppress(OSError):
             file.unlink()
-            if not running and file.parent.is_dir() and not any(file.parent.iterdir()):
-                file.parent.rmdir()
+    # object storage has no empty folders; here each would make the next look longer
+    for home in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
+        trial = _whose(home, snapshot)
+        if trial is not None and trial.state != "running":
+            with contextlib.suppress(OSError):  # not empty
+                home.rmdir()
+
+
+def _whose(home: Path, snapshot: Snapshot) -> TrialRecord | None:
+    """The trial whose folder this is; None: it is none of ours."""
+    known = home.name.isdigit() and int(home.name) < len(snapshot.trials)
+    return snapshot.trials[int(home.name)] if known else None
+
+
+def _awaited(file: Path, trial: TrialRecord) -> bool:
+    """Whether a trial at work still needs a file, or has written it and not yet told."""
+    if trial.state != "running":
+        return False
+    return file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
 from autorank.search.cluster import check_install
-from autorank.search.travelling import travelling
+from autorank.search.travelling import own_methods, travelling
+from autorank.secrets import hide
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -43,7 +44,7 @@ class Job:
 
     def command(self, verb: str) -> str:
         """What a shell is told to do something with the job: `logs --follow`, `stop`, `status`."""
-        return f"{'RAY_AUTH_MODE=token ' if self.token else ''}ray job {verb} --address {self.address} {self.id}"
+        return f"{'RAY_AUTH_MODE=token ' if self.token else ''}ray job {verb} --address {hide(self.address)} {self.id}"
 
 
 def resolve(address: str | None) -> str:
@@ -83,7 +84,7 @@ def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Jo
     try:
         client = JobSubmissionClient(address, headers=headers)
         with travelling() as modules:
-            runtime_env: dict[str, Any] = {**modules, "env_vars": ENVIRONMENT}
+            runtime_env: dict[str, Any] = {**modules, "env_vars": ENVIRONMENT | own_methods()}
             if working_dir:
                 runtime_env["working_dir"] = str(working_dir)
             submitted = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from autorank.errors import AutorankError
-from autorank.method import find
+from autorank.methods import find
 from autorank.results.journal import JOURNAL, Journal
 from autorank.search.space import CONTROL, Source, Space, load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain

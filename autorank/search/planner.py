@@ -7,7 +7,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from autorank import method as methods
+from autorank import methods
 from autorank.errors import AutorankError
 from autorank.results.journal import Journal
 from autorank.results.records import TrialRecord

@@ -14,7 +14,7 @@ from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
-from autorank.method import find
+from autorank.methods import find
 from autorank.results.front import excesses, third_of
 from autorank.results.records import TrialRecord, best
 from autorank.results.rows import GENERATION

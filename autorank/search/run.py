@@ -19,6 +19,7 @@ from ray import tune
 
 from autorank import tasks
 from autorank.errors import AutorankError
+from autorank.results.about import described
 from autorank.results.archive import Snapshot
 from autorank.results.journal import Journal
 from autorank.results.tracker import Tracker
@@ -87,6 +88,8 @@ def search(
         budget.share(resources.local())
     # trials find them in the cache, and mistakes show before anything starts
     data = tasks.load(spec.task, model_name(spec.task, spec.model))
+    if data.shortened:
+        warn(data.shortened)
     bounds = Sizes(spec.task, spec.model)
     fewest, most = parameter_range(spec, bounds)
     if spec.objectives.max_params is not None and fewest > spec.objectives.max_params:
@@ -120,11 +123,15 @@ def conduct(
     written = stored(address, journal.search_id) if address else folder
     if journal.cut:
         warn(f"The journal's last line was cut off in writing ({journal.cut} bytes); it was read up to there.")
+    if data is not None and not journal.describe(described(data)):
+        warn("The data, or what makes tokens of them, have changed since this search began: its scores do not compare.")
     trials, confirm = budget.wanted(journal.wanted, done)
     listeners: list[Progress] = [] if progress is None else [progress]
     tracker = None
     if tracking_uri is not None:
-        there = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, folder.parent)
+        there = Projection(
+            tracking_uri, journal.spec, journal.search_id, journal.reference, folder.parent, journal.about
+        )
         tracker = Tracker(there, warn)
         listeners.append(tracker.update)
 
@@ -143,19 +150,25 @@ def conduct(
     ending: Ending = "trials"
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
-            with cluster.running(budget.address, folder / cluster.LOG), Interrupt() as interrupt:
+            with (
+                cluster.running(budget.address, folder / cluster.LOG),
+                Interrupt() as interrupt,
+                contextlib.ExitStack() as within,
+            ):
                 each = budget.share(ray.cluster_resources())
-                if joined := budget.address is not None or "RAY_ADDRESS" in os.environ or written is not folder:
-                    storage.check(written)
+                joined = budget.address is not None or "RAY_ADDRESS" in os.environ or written is not folder
+                seal = within.enter_context(storage.shared(written)) if joined else None
                 journal.want(trials=trials, confirm=confirm, **({"storage": address} if address else {}))
                 tidy()
+                if progress is not None:
+                    progress(journal.snapshot())  # what there is already
                 deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
                 length = LENGTH if data is None else run_length(journal.spec, data)[1]
                 main = JournalSearcher(journal, bounds, trials, deadline, budget.retries, length, on_evaluation=tidy)
                 again = ConfirmSearcher(journal, confirm, written / CONFIRMING, deadline, budget.retries)
                 for searcher, place in ((main, written), (again, written / CONFIRMING)):
                     lent = lend(journal.spec, searcher is again) if joined and data else None
-                    work = bind(trainable, folder=place, lent=lent)
+                    work = bind(trainable, folder=place, lent=lent, seal=seal)
                     if searcher.wanted() and not interrupt.requested:
                         fit(searcher, Watch(searcher, interrupt, look), work, each, folder)
                 if interrupt.requested:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from autorank.search.source import Death, TrialSource
+from autorank.search.storage import NotShared
+from autorank.secrets import hide
 
 PREEMPTED = (  # Ray says it in many ways
     "preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure",
@@ -36,6 +39,9 @@ class Scheduler(FIFOScheduler):
 
 def _death(text: str) -> Death:
     """Why a trial's process died, in a line, from what Ray wrote about it."""
+    text = hide(text)
+    if astray := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
+        return Death(astray[-1], astray=True)
     if any(word in text for word in PREEMPTED):
         return Death("its node went away", preempted=True)
     if "running low on memory" in text:

@@ -34,7 +34,8 @@ class JournalSearcher(TrialSource):
     """Tune's searcher over a journal.
 
     Trials that an earlier session left running go on first, from their last evaluation. So does one whose process
-    died, up to `retries` times; and one that ran out of memory, once, alone, with half the micro-batch.
+    died, up to `retries` times; and one that ran out of memory, once, alone, with half the micro-batch. One that came
+    to a node which does not see the search's folder goes on elsewhere, however often.
 
     Args:
         journal: of the search, open for writing.
@@ -55,14 +56,13 @@ class JournalSearcher(TrialSource):
         evaluations: int = LENGTH,
         on_evaluation: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(deadline)
+        super().__init__(deadline, retries)
         self.exhausted = False  # nothing new was found in the space
         self._journal = journal
         self._planner = Planner(journal, bounds)
         self._stopping = Stopping(journal.spec, bounds, evaluations)
-        self._retries = retries
         self._on_evaluation = on_evaluation
-        self._numbers: dict[str, int] = {}  # Tune's id -> the journal's number, of trials at work
+        self._running: dict[str, int] = {}  # Tune's id -> the journal's number
         self._alone: str | None = None  # Tune's id of a trial that must have the machine to itself
         there = journal.trials()
         self._waiting = deque(trial.number for trial in there if trial.state == "running")
@@ -85,11 +85,11 @@ class JournalSearcher(TrialSource):
             return Searcher.FINISHED
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._alone in self._numbers:
+        if self._alone in self._running or self.held_back:
             return None
         while self._waiting and not self.problem:
             trial = self._journal.trial(self._waiting[0])
-            if trial.halved and self._numbers:
+            if trial.halved and self._running:
                 return None  # until the others have ended
             self._waiting.popleft()
             if trial.finished:
@@ -111,29 +111,30 @@ class JournalSearcher(TrialSource):
                 return self._hand_out(trial_id, new)
             self._check_hopeless(str(new.reason))
         # a trial at work may yet have to be tried again
-        return None if self._numbers and not self.out_of_time and not self.problem else Searcher.FINISHED
+        return None if self._running and not self.out_of_time and not self.problem else Searcher.FINISHED
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
-        self._numbers[trial_id] = trial.number
+        self._running[trial_id] = trial.number
         return {"number": trial.number, "train": plain(self._journal.spec, trial), "recorded": trial.step}
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Records the evaluation that a result carries; whether the trial goes on after it."""
         self.on_trial_result(trial_id, result)
-        return trial_id not in self._numbers or self._journal.trial(self._numbers[trial_id]).stop is None
+        return trial_id not in self._running or self._journal.trial(self._running[trial_id]).stop is None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Records the evaluation that a result carries, and with it whether it stops the trial: a search that is cut
         off here goes on with the same decision. Tune hands on some results twice."""
-        if "evaluation" not in result or trial_id not in self._numbers:
+        if "evaluation" not in result or trial_id not in self._running:
             return
-        number, evaluation, last = self._numbers[trial_id], result["evaluation"], result["finished"]
+        number, evaluation, last = self._running[trial_id], result["evaluation"], result["finished"]
         try:
             trial = self._journal.trial(number)
             if evaluation.step <= trial.step:
                 return
             reason = None if last else self._reason(replace(trial, evaluations=(*trial.evaluations, evaluation)))
             self._journal.record(number, evaluation, last, reason)
+            self.heard()
             self._on_evaluation()
         except Exception as error:
             self.problem = self.problem or error
@@ -148,11 +149,13 @@ class JournalSearcher(TrialSource):
         """Tells how a trial ended: failed, pruned or complete; or puts it back, to be tried again."""
         if result:
             self.on_trial_result(trial_id, result)
-        number = self._numbers.pop(trial_id, None)
+        number = self._running.pop(trial_id, None)
         if number is None or self.problem:
             return
+        death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
-            self._ended(number, result or {}, self.deaths.pop(trial_id, Death("its process died")) if error else None)
+            self.heard(death)  # if it raises, the trial goes on when the search does
+            self._ended(number, result or {}, death)
             self._on_evaluation()
         except Exception as problem:
             self.problem = problem
@@ -162,6 +165,8 @@ class JournalSearcher(TrialSource):
         halved = plain(self._journal.spec, replace(trial, halved=True)) if result.get("out_of_memory") else None
         if trial.finished:  # whatever happened on the way out
             self._end(number, "complete")
+        elif death and death.astray:
+            self._again(number, death.reason)
         elif death and (self._counts_not(trial, death) or trial.retries < self._retries):
             if not self._counts_not(trial, death):
                 self._journal.note(number, retries=trial.retries + 1)

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from torch import nn
 
 from autorank import tasks
-from autorank.method import find
+from autorank.methods import find
 from autorank.modeling.base import meta_model
+from autorank.modeling.trust import trusting
 from autorank.search.space import corners
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tasks.task import TaskData
@@ -36,7 +37,8 @@ class Sizes:
     @cached_property
     def _model(self) -> nn.Module:
         task = tasks.resolve(self._task)
-        return meta_model(self._name or task.model, task.outputs, task.kind)
+        with trusting(self._task.trust_remote_code):
+            return meta_model(self._name or task.model, task.outputs, task.kind)
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         found = find(method)

@@ -8,33 +8,63 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from autorank.errors import AutorankError
+
 
 @dataclass(frozen=True)
 class Death:
-    """Why a trial's process died. `preempted`: its node went away, which is no fault of the trial."""
+    """Why a trial's process died. `preempted`: its node went away. `astray`: its node does not see the search's
+    folder."""
 
     reason: str
     preempted: bool = False
+    astray: bool = False
+
+    @property
+    def blameless(self) -> bool:
+        """Whether the trial had no part in it."""
+        return self.preempted or self.astray
 
 
 class TrialSource(Searcher):
     """A searcher that keeps its state elsewhere (in the journal) and its errors to itself, for Tune hides some.
+
+    A node that does not see the folder of a search ends its trials in seconds, is then the one with free room, and gets
+    the next. So after `retries` such deaths in a row none starts until one at work tells of itself; and where none is
+    at work, that is the end.
 
     Attributes:
         problem: what went wrong in here; it ends the session.
         deaths: Tune's id -> why a trial's process died; the scheduler leaves them here.
     """
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, retries: int) -> None:
         super().__init__()
         self.problem: Exception | None = None
         self.deaths: dict[str, Death] = {}
-        self._deadline = deadline
+        self._deadline, self._retries = deadline, retries
+        self._running: dict[str, Any] = {}  # Tune's id -> what is at work under it
+        self._astray = 0  # deaths of that kind since anything else was heard of
 
     @property
     def out_of_time(self) -> bool:
         """Whether `time.monotonic()` is past the deadline."""
         return time.monotonic() >= self._deadline
+
+    @property
+    def held_back(self) -> bool:
+        """Whether nothing may start before one at work has told of itself."""
+        return self._astray > self._retries and bool(self._running)
+
+    def heard(self, death: Death | None = None) -> None:
+        """One at work has evaluated or, no longer among them, ended.
+
+        Raises:
+            AutorankError: by a death astray, one too many, and none is at work.
+        """
+        self._astray = self._astray + 1 if death and death.astray else 0
+        if death and self._astray > self._retries and not self._running:
+            raise AutorankError(death.reason)
 
     def wanted(self) -> bool:
         """Whether there is anything to hand out."""

@@ -22,7 +22,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from autorank.errors import AutorankError, unknown
-from autorank.method import find, names
+from autorank.methods import find, names
 from autorank.search import ranges as r
 
 if TYPE_CHECKING:

@@ -1,9 +1,14 @@
-"""Whether all nodes of a cluster see a search's folder or its object storage: checked before a trial writes there."""
+"""Whether all nodes of a cluster see a search's folder or its object storage: checked before a trial writes there.
+
+Of all nodes at the start, and by each trial on its own node: others may have joined since.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +22,61 @@ from autorank.search.files import remove
 TIMEOUT = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
 LAG = 10.0  # seconds in which a file has to show up on another node
 QUESTION = "question"
+SEAL = ".shared"  # file in the folder while a search writes there
+REMEDY = (
+    "Trials write their adapters there. Give --runs DIR, a folder on storage that all nodes share, or --storage "
+    "s3://..., object storage that they all reach."
+)
+
+Seal = tuple[Path, str]  # a file, and what is in it if it is the search's own
+
+
+class Unreachable(Exception):
+    """A trial's node cannot look into the search's folder now: a fault of storage, which may pass."""
+
+
+class NotShared(Unreachable):
+    """A trial's node does not see the search's folder; another may."""
+
+
+@contextlib.contextmanager
+def shared(folder: Path) -> Iterator[Seal]:
+    """`check`; within it the folder has a seal by which trials know it (`see`)."""
+    check(folder)
+    file, token = folder.absolute() / SEAL, secrets.token_hex(16)
+    file.write_text(token)
+    try:
+        yield file, token
+    finally:
+        with contextlib.suppress(Exception):  # clients of object storage raise others than OSError
+            file.unlink()
+
+
+def see(seal: Seal) -> None:
+    """That this node sees the folder with this seal.
+
+    Raises:
+        NotShared: it does not, or may not read there; names the node.
+        Unreachable: it could not be read, which says nothing about the node.
+    """
+    file, token = seal
+    try:
+        found = read(file)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        found = ""
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise Unreachable(f"{file.parent} could not be read: {type(error).__name__}: {said}") from error
+    if found != token:
+        here = ray.get_runtime_context().get_node_id()
+        node = _name({"NodeManagerAddress": ray.util.get_node_ip_address(), "NodeID": here})
+        raise NotShared(f"Not all nodes of the cluster share {file.parent}: {node} does not see it. {REMEDY}")
 
 
 def check(folder: Path) -> None:
     """Have each node on which trials can run read a file in `folder` (a `UPath` too), and write one that is read here.
 
-    Leaves nothing behind. Nodes that join later are not asked.
+    Leaves nothing behind.
 
     Raises:
         AutorankError: names each node that does not see the folder, cannot write there, or does not answer.
@@ -45,8 +99,7 @@ def check(folder: Path) -> None:
         raise AutorankError(
             f"Not all nodes of the cluster share {folder.absolute()}:\n"
             + "\n".join(f"  {line}" for line in sorted(problems))
-            + "\nTrials write their adapters there. Give --runs DIR, a folder on storage that all nodes share, or "
-            "--storage s3://..., object storage that they all reach."
+            + f"\n{REMEDY}"
         )
 
 

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 
-from autorank import method as methods
+from autorank import methods
 from autorank.errors import AutorankError
 from autorank.results.records import Evaluation
 from autorank.search.files import adapter_path, checkpoint_path
+from autorank.search.storage import Seal, Unreachable, see
+from autorank.secrets import hide
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.training import checkpoint
 from autorank.training.run import TrainingRun
@@ -105,6 +107,7 @@ class WarmTrial(MethodTrainable):
 
     folder: ClassVar[Path]
     lent: ClassVar[Any] = None  # reference to what `Workshop.keep` takes, on a node that may not have them
+    seal: ClassVar[Seal | None] = None  # of the search's folder, on a node that may not have that
 
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
@@ -126,8 +129,8 @@ class WarmTrial(MethodTrainable):
     def step(self) -> dict[str, Any]:
         try:
             return self._step()
-        except torch.AcceleratorError:
-            raise  # a GPU's context does not survive it; Tune starts a new actor
+        except (torch.AcceleratorError, Unreachable):
+            raise  # a GPU's context does not survive it, or the folder is not to be had here: Tune starts a new actor
         except Exception as error:
             failure = failed(error)
         self._recover()  # only now: the error held the run's tensors
@@ -136,6 +139,8 @@ class WarmTrial(MethodTrainable):
     def _step(self) -> dict[str, Any]:
         file = checkpoint_path(self.folder, self.number)
         if self.run is None:
+            if self.seal is not None:
+                see(self.seal)
             self.run = self.open_run()
             self._made = checkpoint.load(file, self.run)
             self._untold = deque(each for each in self._made if each.step > self.asked["recorded"])
@@ -213,8 +218,8 @@ def row(evaluation: Evaluation) -> dict[str, float]:
 def failed(error: Exception) -> dict[str, Any]:
     """The result of a trial whose run raised; to be made where the error is handled."""
     return {
-        "failed": reason(error),
-        "traceback": traceback.format_exc(),
+        "failed": hide(reason(error)),
+        "traceback": hide(traceback.format_exc()),
         "out_of_memory": isinstance(error, torch.OutOfMemoryError),
         "done": True,
     }

@@ -1,16 +1,24 @@
-"""This process's autorank for the nodes of a cluster, which may have another version of it or none."""
+"""This process's autorank and the user's own methods for the nodes of a cluster, which may have others or none."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from autorank.methods import OWN
+
 PACKAGES = ("autorank", "trainables", "search_spaces")
+
+
+def own_methods() -> dict[str, str]:
+    """The variable that names methods which no package installs, for the environment there; they do not travel."""
+    return {OWN: os.environ[OWN]} if OWN in os.environ else {}
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from ray.util.queue import Queue
 from autorank.results.records import Evaluation
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
+from autorank.search.storage import Seal, Unreachable, see
 from autorank.search.trainable import WarmTrial, failed, row, train_spec
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
@@ -77,6 +78,7 @@ class TrainedTrial(tune.Trainable):
 
     folder: ClassVar[Path]
     lent: ClassVar[Any]
+    seal: ClassVar[Seal | None]
     each: ClassVar[Resources]
 
     @classmethod
@@ -99,7 +101,8 @@ class TrainedTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._group is None:
-            self._group = Group({**self._asked, "folder": self.folder, "lent": self.lent}, self.each, Path(self.logdir))
+            lent = {"folder": self.folder, "lent": self.lent, "seal": self.seal}
+            self._group = Group(self._asked | lent, self.each, Path(self.logdir))
         return self._group.result()
 
     def cleanup(self) -> None:
@@ -113,7 +116,8 @@ class TrainedTrial(tune.Trainable):
 
 def trained_trial(trial: type[WarmTrial], each: Resources) -> type[TrainedTrial]:
     """What `trial` is with one worker, for a Tuner, with several."""
-    return type("TrainedTrial", (TrainedTrial,), {"folder": trial.folder, "lent": trial.lent, "each": each})
+    of_search = {name: getattr(trial, name) for name in ("folder", "lent", "seal")}
+    return type("TrainedTrial", (TrainedTrial,), of_search | {"each": each})
 
 
 class Trainer(TorchTrainer):
@@ -193,6 +197,8 @@ def work(config: dict[str, Any]) -> None:
     first = rank() == 0
     if first:
         queue.put(get_current_placement_group())
+    if config["seal"] is not None:
+        see(config["seal"])
     workshop = Workshop(get_device())
     if config["lent"] is not None:
         workshop.keep(*ray.get(config["lent"]))
@@ -219,13 +225,13 @@ def work(config: dict[str, Any]) -> None:
 def failure(error: Exception) -> dict[str, Any] | Exception:
     """What a trial tells when its trainer failed.
 
-    As `WarmTrial` does: a run that raised is a result, but a process that died or lost its GPU is an error to raise,
-    after which the searcher tries again.
+    As `WarmTrial` does: a run that raised is a result, but a process that died, lost its GPU or does not see the folder
+    is an error to raise, after which the searcher tries again.
     """
     causes = [getattr(error, "controller_failure", error)]
     if isinstance(error, train.WorkerGroupError):
         causes = list(error.worker_failures.values())
     for cause in causes:
-        if isinstance(cause, torch.AcceleratorError) or type(cause).__module__.startswith("ray."):
+        if isinstance(cause, torch.AcceleratorError | Unreachable) or type(cause).__module__.startswith("ray."):
             return cause
     return failed(causes[0]) | {"traceback": str(error)}

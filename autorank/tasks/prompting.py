@@ -16,11 +16,13 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.modeling.hub import hub_access
+from autorank.modeling.trust import trusted
 from autorank.spec import TaskSpec
 from autorank.tasks.examples import Examples, rows
 from autorank.tasks.pairs import EncodedPairs, Pairs
 from autorank.tasks.task import Task
 
+Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them lost a part
 END_OF_PROMPT = "\n"  # after the prompt, where no chat template and no decoder of its own parts it from the completion
 
 
@@ -58,9 +60,9 @@ class Prompting:
             AutorankError: the template leaves no room for prompts, or the tokenizer makes nothing of one.
         """
         prompts, completions = (list(column) for column in examples.texts)
-        targets = self._completions(completions)
+        targets, cut_targets = self._completions(completions)
         room = self.length - (max(map(len, targets)) if self.start is None else 0)
-        ids = self._chats(prompts, room) if self.chat else self._plain(prompts, room)
+        ids, cut = self._chats(prompts, room) if self.chat else self._plain(prompts, room)
         if empty := [i for i, one in enumerate(ids) if not one]:
             raise AutorankError(
                 f"The tokenizer makes no tokens of {rows(empty)} of the prompts. Is it the model's own?"
@@ -68,23 +70,29 @@ class Prompting:
         return self.kind(
             ids=_flat(ids), type_ids=None, offsets=_offsets(ids), labels=examples.labels,
             references=examples.references, target_ids=_flat(targets), target_offsets=_offsets(targets),
+            cut=np.maximum(np.array(cut, np.int8), np.array(cut_targets, np.int8)),
         )  # fmt: skip
 
-    def _completions(self, texts: list[str]) -> list[list[int]]:
+    def _completions(self, texts: list[str]) -> Shortened:
         end = self.tokenizer.eos_token_id
         if self.start is None:
-            return [[*ids, end][: self.length // 2] for ids in self._ids(texts)]
-        made = self.tokenizer(text_target=texts, verbose=False)["input_ids"]
-        ended = [ids if ids and ids[-1] == end else [*ids, end] for ids in made]
-        return [[self.start, *ids[: self.length]] for ids in ended]
+            most, before = self.length // 2, []
+            ended = [[*ids, end] for ids in self._ids(texts)]
+        else:
+            most, before = self.length, [self.start]
+            made = self.tokenizer(text_target=texts, verbose=False)["input_ids"]
+            ended = [ids if ids and ids[-1] == end else [*ids, end] for ids in made]
+        return [before + ids[:most] for ids in ended], [len(ids) > most for ids in ended]
 
-    def _plain(self, texts: list[str], room: int) -> list[list[int]]:
+    def _plain(self, texts: list[str], room: int) -> Shortened:
         """Prompts between the special tokens that the tokenizer puts around a text; none follow in a decoder."""
         before, after = self._frame()
         if self.start is None:
             texts, after = [text + END_OF_PROMPT for text in texts], []
         room -= len(before) + len(after)
-        return [before + ids[max(0, len(ids) - room) :] + after for ids in self._ids(texts)]
+        all_ids = self._ids(texts)
+        shortened = [before + ids[max(0, len(ids) - room) :] + after for ids in all_ids]
+        return shortened, [len(ids) > room for ids in all_ids]
 
     def _frame(self) -> tuple[list[int], list[int]]:
         """The special tokens before and after a text."""
@@ -92,13 +100,14 @@ class Prompting:
         at = next((i for i in range(len(framed)) if framed[i : i + len(bare)] == bare), 0)
         return framed[:at], framed[at + len(bare) :]
 
-    def _chats(self, texts: list[str], room: int) -> list[list[int]]:
+    def _chats(self, texts: list[str], room: int) -> Shortened:
         """Prompts as messages, each with the beginning of the answer's turn."""
         all_ids = self._ids([self._message(text) for text in texts])
-        return [
+        shortened = [
             ids if len(ids) <= room else self._shortened(text, len(ids), room)
             for text, ids in zip(texts, all_ids, strict=True)
         ]
+        return shortened, [len(ids) > room for ids in all_ids]
 
     def _shortened(self, text: str, length: int, room: int) -> list[int]:
         """The message with as much of the end of `text` as fits."""
@@ -135,7 +144,7 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
     from autorank.modeling.base import auto_class
 
     with hub_access("model", model):
-        config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
     auto_class(task.kind, config)  # whether it can write at all is to be said first
     if tokenizer.eos_token_id is None:
         raise AutorankError(f"The tokenizer of {model!r} has no end token, so no text would ever end. Give it one.")

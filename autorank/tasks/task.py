@@ -55,6 +55,7 @@ class Split:
         offsets: int64, `examples + 1`.
         labels: int64 (classification) or float32 (regression), `examples`.
         references: what a prediction is compared with where labels do not say it all, an entry an example.
+        cut: int8, `examples`: 1 where the text was too long and lost a part; None where that is not known.
     """
 
     ids: np.ndarray
@@ -62,6 +63,7 @@ class Split:
     offsets: np.ndarray
     labels: np.ndarray
     references: Sequence[Any] | None = None
+    cut: np.ndarray | None = None
 
     RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}  # a row of many values -> its offsets
 
@@ -116,7 +118,7 @@ class TaskData:
     `validation` is what is evaluated: the task's validation splits, or `tune`, a part held out of the training set.
     `digest` names the content: equal digests, equal training examples, even where one evaluates on `tune` and the other
     on the validation splits. `pad_id` is the token that fills up a batch. `tokenizer` is there where predictions are
-    text.
+    text. `length` is the number of tokens at which texts are cut.
     """
 
     task: Task
@@ -125,3 +127,17 @@ class TaskData:
     digest: str
     pad_id: int
     tokenizer: Any = None
+    length: int = 0
+
+    @property
+    def shortened(self) -> str | None:
+        """How many texts were cut, for people; None: none was, or that is not known."""
+        splits = {"train": self.train, **self.validation}
+        told = [f"{split.cut.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
+                if split.cut is not None and split.cut.any()]  # fmt: skip
+        if not told:
+            return None
+        return (
+            f"Texts are cut at {self.length} tokens, and longer than that are {', '.join(told)}. --max-length N sets "
+            "another length, up to what the model takes."
+        )

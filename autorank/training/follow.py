@@ -11,18 +11,25 @@ from autorank.errors import AutorankError
 from autorank.results.front import Point
 from autorank.results.records import Evaluation
 from autorank.results.report import count
+from autorank.training.outlook import Outlook, title
 from autorank.training.run import TrainingRun
 
 
-def follow(console: Console, run: TrainingRun, best_adapter: Path) -> Point:
-    """Print a training's evaluations as they come; the adapter of the best one is left in `best_adapter`.
+def follow(console: Console, run: TrainingRun, best_adapter: Path) -> tuple[Point, list[Evaluation]]:
+    """Print a training's evaluations as they come; returns the best of them, and all.
+
+    The adapter of the best one is left in `best_adapter`.
 
     Raises:
         AutorankError: no evaluation had a finite score.
     """
     best: Evaluation | None = None
+    evaluations = []
+    console.print(f"{title(run.spec)}: loading data and model", markup=False)
+    _ahead(console, run.begin())
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
     for evaluation in run:
+        evaluations.append(evaluation)
         values = (f"{evaluation.epoch:.1f}", str(evaluation.step), f"{evaluation.train_loss:.4f}",
                   f"{evaluation.score:.4f}", count(evaluation.adapter_params), f"{evaluation.seconds:.1f}")  # fmt: skip
         console.print(_row(*values))
@@ -34,9 +41,23 @@ def follow(console: Console, run: TrainingRun, best_adapter: Path) -> Point:
     scores = ", ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
     console.print(f"best: step {best.step}, {scores}; {best.adapter_params:,} adapter parameters "
                   f"and {best.head_params:,} of the head")  # fmt: skip
-    return Point(
-        0, best.step, best.adapter_params, best.score, dict(run.settings), best.nonzero_params, best.metrics
-    )
+    point = Point(
+        0, best.step, best.adapter_params, best.score, dict(run.settings), best.nonzero_params, best.metrics,
+        run.spec.method,
+    )  # fmt: skip
+    return point, evaluations
+
+
+def _ahead(console: Console, outlook: Outlook) -> None:
+    """What is going to be done, for the first evaluation may take long."""
+    data = outlook.data
+    validated = " + ".join(f"{split.examples:,}" for split in data.validation.values())
+    console.print(
+        f"{data.train.examples:,} examples to train on, {validated} to validate; {outlook.steps:,} steps; "
+        f"{outlook.trained:,} parameters train; {outlook.device}, {outlook.precision}", soft_wrap=True,
+    )  # fmt: skip
+    if data.shortened:
+        console.print(data.shortened, style="yellow", soft_wrap=True)
 
 
 def _row(*cells: str) -> str:

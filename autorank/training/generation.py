@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +20,7 @@ from autorank.tasks.task import Split, TaskData
 if TYPE_CHECKING:
     from autorank.training.phase import Phase
 
-EVAL_BATCH = 32  # prompts; in float32 results do not depend on it
+EVAL_BATCH = 32  # prompts, fewer if memory runs out; in float32 results do not depend on it
 
 
 class Generation:
@@ -71,12 +72,16 @@ class Generation:
         texts = [""] * len(split)
         start = int(split.target_ids[0]) if self.encoded else None
         config = greedy(self.tokenizer.eos_token_id, self.pad_id, start, longest)
+
+        def generate(examples: np.ndarray) -> list[list[int]]:
+            batch = {name: each.to(phase.device) for name, each in split.prompts(examples, self.pad_id).items()}
+            found = model.generate(**batch, logits_processor=LogitsProcessorList([watch]))
+            ids: list[list[int]] = found[:, 1 if self.encoded else batch["input_ids"].shape[1] :].tolist()
+            return ids
+
         with generating(model, config), phase.autocast():
-            for examples in eval_batches(split.prompt_lengths, batch_size):
-                batch = {name: each.to(phase.device) for name, each in split.prompts(examples, self.pad_id).items()}
-                found = model.generate(**batch, logits_processor=LogitsProcessorList([watch]))
-                begin = 1 if self.encoded else batch["input_ids"].shape[1]
-                for example, ids in zip(examples, found[:, begin:].tolist(), strict=True):
+            for examples, written in phase.room.each(eval_batches(split.prompt_lengths, batch_size), generate):
+                for example, ids in zip(examples, written, strict=True):
                     texts[example] = self._text(ids)
         return None if watch.found else texts
 

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,26 +21,31 @@ from autorank.training import workers
 from autorank.training.phase import Phase, to_device
 
 RANK = 8  # of the updates that are tried; what takes the memory is activations
+BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
+STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little ask once
 
 
-def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], kept: Path, key: str) -> int:
+def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], trained: int, kept: Path, key: list[Any]) -> int:
     """The fewest micro-batches, a power of two, with which a step over the longest examples fits.
 
     Args:
         phase: over the model as loaded, nothing attached.
         layers: that will be adapted; none: what trains is no updates, and every layer's activations are kept for it.
-        kept: folder where the number is kept by `key` and the device's name and size.
+        trained: parameters that will train, at most.
+        kept: folder where the number is kept by what it depends on: `key`, which names data, model and precision, all
+            of the above, and the device's name and size.
 
     Raises:
         AutorankError: not even one example at a time fits.
     """
     properties = torch.cuda.get_device_properties(phase.device)
     device = [properties.name, properties.total_memory, workers.count()]
-    name = json.dumps([key, sorted(layers), phase.plan.batch_size, *device])
+    taken = reserve(trained)
+    name = json.dumps([key, sorted(layers), phase.plan.batch_size, taken, *device])
     file = kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
     if not workers.sum_(torch.tensor(float(not file.exists()), device=phase.device)):  # every worker has it
         return int(file.read_text())
-    found = fewest(phase, layers)
+    found = fewest(phase, layers, taken)
     kept.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}")
     partial.write_text(str(found))
@@ -47,11 +53,16 @@ def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], kept: Path, key
     return found
 
 
-def fewest(phase: Phase, layers: Mapping[str, nn.Module]) -> int:
-    """As `micro_batches`, by trying."""
+def reserve(trained: int) -> int:
+    """Bytes that so many trained parameters take, activations apart."""
+    return -(-trained * BYTES // STEP) * STEP
+
+
+def fewest(phase: Phase, layers: Mapping[str, nn.Module], taken: int) -> int:
+    """As `micro_batches`, by trying, with so many bytes taken already."""
     share = -(-phase.plan.batch_size // workers.count())  # examples of a step on one worker
     parts = 1
-    while not _fits(phase, layers, -(-share // parts)):
+    while not _fits(phase, layers, taken, -(-share // parts)):
         if parts >= share:
             longest = int(phase.split.lengths.max())
             raise AutorankError(
@@ -62,7 +73,7 @@ def fewest(phase: Phase, layers: Mapping[str, nn.Module]) -> int:
     return parts
 
 
-def _fits(phase: Phase, layers: Mapping[str, nn.Module], examples: int) -> bool:
+def _fits(phase: Phase, layers: Mapping[str, nn.Module], taken: int, examples: int) -> bool:
     """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
     draw = torch.Generator().manual_seed(0)
     for name, layer in (layers or targets.linear_layers(phase.model)).items():
@@ -71,10 +82,13 @@ def _fits(phase: Phase, layers: Mapping[str, nn.Module], examples: int) -> bool:
     phase.model.train()
     longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
     too_much = 0.0
+    held = None
     try:
+        held = torch.empty(taken, dtype=torch.uint8, device=phase.device)
         phase.loss(to_device(collate(phase.split, longest, phase.pad_id), phase.device)).backward()
     except torch.OutOfMemoryError:
         too_much = 1.0
+    del held
     adapters.detach_all(phase.model)
     phase.model.zero_grad(set_to_none=True)
     if phase.device.type == "cuda":

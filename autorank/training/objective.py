@@ -16,7 +16,7 @@ from autorank.tasks.task import Split, Task, TaskData
 if TYPE_CHECKING:
     from autorank.training.phase import Phase
 
-EVAL_BATCH = 64  # examples; results do not depend on it
+EVAL_BATCH = 64  # examples, fewer if memory runs out; results do not depend on it
 
 
 class Objective(Protocol):

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
+from autorank.modeling import recompute
+from autorank.spec import TrainingSpec
 from autorank.tasks.batches import collate, epoch_batches, eval_batches
-from autorank.tasks.task import Split
+from autorank.tasks.task import Split, Task
 from autorank.training import workers
 from autorank.training.hooks import Hooks
 from autorank.training.optimizer import GroupedAdamW
+from autorank.training.room import Room
 
 if TYPE_CHECKING:
     from autorank.training.objective import Objective
@@ -40,6 +43,15 @@ class Plan:
     precision: str  # fp32, bf16 or fp16
     seed: int
 
+    @classmethod
+    def of(cls, asked: TrainingSpec, task: Task, learning_rate: float, accumulate: int, precision: str) -> Plan:
+        """What was asked for, and the task's own values for the rest."""
+        return cls(
+            learning_rate=learning_rate, batch_size=asked.batch_size or task.batch_size, accumulate=accumulate,
+            epochs=asked.epochs or task.epochs, steps=asked.steps, warmup_ratio=asked.warmup_ratio,
+            weight_decay=asked.weight_decay, max_grad_norm=asked.max_grad_norm, precision=precision, seed=asked.seed,
+        )  # fmt: skip
+
 
 class Phase:
     """The optimisation of `model` over `examples` of `split` by `plan`.
@@ -47,12 +59,14 @@ class Phase:
     Args:
         examples: indices into the split.
         objective: what is minimised.
+        room: for passes without gradients.
     """
 
     def __init__(
         self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
-        device: torch.device,
+        device: torch.device, room: Room | None = None,
     ) -> None:  # fmt: skip
+        self.room = room or Room()
         self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
         self._examples = examples
         self.objective = objective
@@ -110,24 +124,26 @@ class Phase:
         self.optimizer.zero_grad()
         workers.sum_(total)
         if step % CHECK_EVERY == 0 and not math.isfinite(total.item()):
-            raise AutorankError(
-                f"Training diverged: the loss is {total.item()} at step {step + 1}. Use a lower learning_rate "
-                f"(now {self.plan.learning_rate:g})."
-            )
+            raise self.diverged(f"the loss is {total.item()} at step {step + 1}")
         return total
+
+    def diverged(self, what: str) -> AutorankError:
+        """What to raise where a loss is not finite."""
+        return AutorankError(f"Training diverged: {what}. Use a lower learning_rate (now {self.plan.learning_rate:g}).")
 
     def gradients(self, examples: np.ndarray) -> dict[str, Tensor]:
         """Gradients of the sum of these examples' losses by their weights, in evaluation mode, summed over the workers.
 
         examples: indices into the split -> name -> gradient, of all parameters that require one. No loss is scaled
-        (fp16): a sum over examples is large enough.
+        (fp16): a sum over examples is large enough. As many pass at once as in a micro-batch of training.
         """
-        self.model.eval()
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         mine, weights = np.array_split(examples, workers.count())[workers.rank()], self.split.weights
-        for part in eval_batches(self.split.lengths[mine], math.ceil(self.plan.batch_size / self.plan.accumulate)):
-            batch = to_device(collate(self.split, mine[part], self.pad_id), self.device)
-            (self.loss(batch) * weights[mine[part]].sum()).backward()
+        size = math.ceil(math.ceil(self.plan.batch_size / workers.count()) / self.plan.accumulate)
+        with recompute.evaluating(self.model):
+            for part in eval_batches(self.split.lengths[mine], size):
+                batch = to_device(collate(self.split, mine[part], self.pad_id), self.device)
+                (self.loss(batch) * weights[mine[part]].sum()).backward()
         workers.sum_gradients(list(trained.values()))
         found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
         for parameter in trained.values():
@@ -146,25 +162,28 @@ class Phase:
         dtype = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.plan.precision != "fp32")
 
-    @torch.no_grad()
     def outputs(
         self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """What the model returns in evaluation mode for each batch, with the batch's examples.
 
         Args:
-            batches: indices into the split.
+            batches: indices into the split; one that is too much for memory is halved, unless there is `before`.
             before: sees each batch before its forward pass.
         """
         self.model.eval()
-        for examples in batches:
+
+        @torch.no_grad()  # around the generator it would keep what it gave last (see `Room.each`)
+        def run(examples: np.ndarray) -> Any:
             batch = to_device(collate(split, examples, self.pad_id), self.device)
             batch.pop("labels")
             if before:
                 before(batch)
             with self.autocast():
-                outputs = self.model(**batch)
-            yield examples, outputs
+                return self.model(**batch)
+
+        # who looks into the layers would see again what had passed before memory ran out
+        yield from ((examples, run(examples)) for examples in batches) if before else self.room.each(batches, run)
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Logits in evaluation mode, in the split's order.
@@ -177,6 +196,7 @@ class Phase:
             if logits is None:
                 logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
             logits[examples] = rows
+            del outputs  # see `Room.each`
         assert logits is not None, "no batches"
         return logits
 

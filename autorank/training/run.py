@@ -13,21 +13,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from autorank import method, tasks
-from autorank.errors import AutorankError
+from autorank import methods, tasks
 from autorank.method import RunContext, TargetedConfig
 from autorank.modeling import adapter_file, adapters, quantize, recompute, targets
+from autorank.modeling.trust import trusting
 from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
 from autorank.tasks.batches import eval_batches
-from autorank.training import ends, memory, objective, workers
+from autorank.training import ends, memory, objective, saved, workers
 from autorank.training.hooks import Hooks, MethodHooks
 from autorank.training.objective import EVAL_BATCH
+from autorank.training.outlook import Outlook
 from autorank.training.phase import Phase, Plan
 from autorank.training.random_state import stream
-from autorank.training.workshop import Workshop, fingerprint
+from autorank.training.workshop import Workshop, fingerprint, resolve_precision
 
 
 class TrainingRun:
@@ -51,8 +52,9 @@ class TrainingRun:
         self.spec = spec
         self.step = 0
         self.total_steps: int | None = None  # known once the data are there
+        self.evaluating = 0.0  # seconds that the last evaluation took, training apart
         self._workshop = workshop or Workshop()
-        self._method = method.configure(spec.method, spec.settings)
+        self._method = methods.configure(spec.method, spec.settings)
         self._model_name = spec.model or tasks.base_model(spec.task)
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
         if spec.training.quantize:
@@ -72,14 +74,19 @@ class TrainingRun:
     def __iter__(self) -> TrainingRun:
         return self
 
+    def begin(self) -> Outlook:
+        """Load data and model and attach the method's updates, which otherwise the first evaluation asked for does."""
+        if self._context is None:
+            self._open()
+            started = time.perf_counter()
+            self._start()
+            self._seconds += time.perf_counter() - started
+        return Outlook(self._data, self.total_steps or 0, self._trained(), self._workshop.device, self._precision)
+
     def __next__(self) -> Evaluation:
         """Train until the next evaluation is due, and evaluate."""
-        fresh = self._context is None
-        if fresh:
-            self._open()
+        self.begin()
         started = time.perf_counter()
-        if fresh:
-            self._start()
         assert self.total_steps is not None
         if self.step >= self.total_steps:
             raise StopIteration
@@ -87,7 +94,9 @@ class TrainingRun:
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
+            trained = time.perf_counter()
             scores = self._objective.evaluate(self._phase, self._data.validation)
+        self.evaluating = time.perf_counter() - trained
         self._seconds += time.perf_counter() - started
         return self._describe(scores)
 
@@ -99,9 +108,10 @@ class TrainingRun:
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
         self._objective = objective.of(self._data)
-        self._base = self._workshop.base(
-            self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
-        )
+        with trusting(self.spec.task.trust_remote_code):
+            self._base = self._workshop.base(
+                self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
+            )
         if task.kind in ("classification", "regression"):
             ends.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
         self._undo.append(partial(self._base.reset, seed))
@@ -114,8 +124,7 @@ class TrainingRun:
         everything = np.arange(len(self._data.train))
         self._phase = self._make_phase(everything, self._plan())
         if self.spec.training.accumulate == "auto" and device.type == "cuda":
-            key = f"{self._key()} {self.spec.training.gradient_checkpointing}"
-            self._accumulate = memory.micro_batches(self._phase, layers, self._workshop.probes, key)
+            self._accumulate = self._micro_batches(layers)
             self._phase = self._make_phase(everything, self._plan())
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
@@ -126,6 +135,7 @@ class TrainingRun:
             cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
             loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=self._undo,
+            once=partial(workers.once, device=device),
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":
@@ -139,37 +149,40 @@ class TrainingRun:
         self._phase.train_rest()
 
     def _plan(self) -> Plan:
-        task, asked = self._data.task, self.spec.training
-        return Plan(
-            learning_rate=self._method.config.learning_rate, batch_size=asked.batch_size or task.batch_size,
-            accumulate=self._accumulate, epochs=asked.epochs or task.epochs, steps=asked.steps,
-            warmup_ratio=asked.warmup_ratio, weight_decay=asked.weight_decay, max_grad_norm=asked.max_grad_norm,
-            precision=self._precision, seed=asked.seed,
-        )  # fmt: skip
+        rate = self._method.config.learning_rate
+        return Plan.of(self.spec.training, self._data.task, rate, self._accumulate, self._precision)
 
     def _make_phase(self, examples: np.ndarray, plan: Plan) -> Phase:
         return Phase(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
-            self._workshop.device,
+            self._workshop.device, self._workshop.room,
         )  # fmt: skip
+
+    def _micro_batches(self, layers: dict[str, nn.Module]) -> int:
+        """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
+        asked = self.spec.training
+        trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
+        data, model = self._data.digest, fingerprint(self._model_name)
+        key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
+        return memory.micro_batches(self._phase, layers, trained, self._workshop.probes, key)
 
     def _train_step(self) -> None:
         assert self._context is not None
         self._context.step = self.step
-        trained = sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
-        self._peak_trainable = max(self._peak_trainable, trained)
+        self._peak_trainable = max(self._peak_trainable, self._trained())
         self._losses.append(self._phase.step(self.step, self._hooks))
         self.step += 1
+
+    def _trained(self) -> int:
+        """Parameters that train now."""
+        return sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
 
     def _describe(self, scores: dict[str, float]) -> Evaluation:
         model = self._base.model
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []
         if not math.isfinite(train_loss):
-            raise AutorankError(
-                f"Training diverged: the mean loss up to step {self.step} is {train_loss}. Use a lower learning_rate "
-                f"(now {self._method.config.learning_rate:g})."
-            )
+            raise self._phase.diverged(f"the mean loss up to step {self.step} is {train_loss}")
         device = self._workshop.device
         return Evaluation(
             step=self.step,
@@ -198,9 +211,10 @@ class TrainingRun:
     def _observe(self, examples: np.ndarray, before: Any) -> None:
         """RunContext.observe."""
         lengths = self._data.train.lengths[examples]
-        batches = [examples[i] for i in eval_batches(lengths, EVAL_BATCH)]
-        for _ in self._phase.outputs(self._data.train, batches, before):
-            pass
+        size = max(1, EVAL_BATCH // self._accumulate)  # what a step is cut into for memory's sake, this is too
+        batches = [examples[i] for i in eval_batches(lengths, size)]
+        for outputs in self._phase.outputs(self._data.train, batches, before):
+            del outputs  # see `Room.each`
 
     def _key(self) -> str:
         """Names the data, the model and the training, but not the method's settings."""
@@ -209,22 +223,8 @@ class TrainingRun:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, after any evaluation: for torch.save and `load_state_dict`.
-
-        Every worker has the same, so that of one of them serves all.
-        """
-        return {
-            "spec": self.spec.model_dump(mode="json"),
-            "step": self.step,
-            "layout": adapters.layout(self._base.model),
-            "tensors": {name: p.detach().clone() for name, p in adapters.tensors(self._base.model).items()},
-            "optimizer": self._phase.optimizer.state_dict(),
-            "scaler": self._phase.scaler.state_dict(),
-            "method": self._method.state_dict(),
-            "generator": self._hooks.run.generator.get_state(),
-            "seconds": self._seconds,
-            "peak_trainable": self._peak_trainable,
-        }
+        """All that the rest of the run depends on, after any evaluation, for torch.save; the same on every worker."""
+        return saved.state_dict(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken. The run's spec must be the one that it was taken from, but for `accumulate`
@@ -233,21 +233,7 @@ class TrainingRun:
         Raises:
             AutorankError: the state is another spec's.
         """
-        if _identity(TrainSpec.model_validate(state["spec"])) != _identity(self.spec):
-            raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
-        self._open()
-        assert self._context is not None
-        model = self._base.model
-        adapters.rebuild(model, state["layout"], self._workshop.device)
-        added = adapters.added(model)
-        self._base.unfreeze(name for name in state["tensors"] if name not in added)
-        self._method.load_state_dict(state["method"], self._context)
-        adapters.load_tensors(model, state["tensors"])
-        self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
-        self._phase.scaler.load_state_dict(state["scaler"])
-        self._context.generator.set_state(state["generator"])
-        self.step, self._seconds = state["step"], state["seconds"]
-        self._peak_trainable = state["peak_trainable"]
+        saved.load_state_dict(self, state)
 
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
@@ -259,21 +245,3 @@ class TrainingRun:
         """Give the base model back clean, however far the run came. The run is over."""
         while self._undo:
             self._undo.pop()()
-
-
-def _identity(spec: TrainSpec) -> dict[str, Any]:
-    """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
-    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing"}})
-
-
-def resolve_precision(asked: str, device: torch.device) -> str:
-    """`auto` is bf16 on a GPU that has it, else fp32.
-
-    Raises:
-        AutorankError: fp16 on a CPU.
-    """
-    if asked == "fp16" and device.type == "cpu":
-        raise AutorankError("Precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
-    if asked != "auto":
-        return asked
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

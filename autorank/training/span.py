@@ -55,16 +55,8 @@ def predict(phase: Phase, split: Windows) -> tuple[list[str], np.ndarray] | None
     windows = len(split)
     score, null, first, last = np.empty(windows), np.empty(windows), np.zeros(windows, int), np.zeros(windows, int)
     for rows, outputs in phase.outputs(split, eval_batches(split.lengths, EVAL_BATCH)):
-        start, end = outputs.start_logits.float(), outputs.end_logits.float()
-        place = torch.from_numpy(split.null[rows]).to(start.device)[:, None]
-        context = torch.from_numpy(split.context(rows, start.shape[1])).to(start.device)
-        none = (start.gather(1, place) + end.gather(1, place))[:, 0]
-        # the largest logits, whatever tokens they are of, are finite only if all are
-        sound = (start.abs().amax(1) + end.abs().amax(1)).isfinite()
-        none = none.masked_fill(~sound, math.nan)
-        best = best_spans(start, end, context)
-        null[rows] = none.cpu()
-        score[rows], first[rows], last[rows] = (values.cpu() for values in best)
+        null[rows], score[rows], first[rows], last[rows] = _read(split, rows, outputs)
+        del outputs  # see `Room.each`
     if not np.isfinite(null).all():
         return None
     assert split.references is not None
@@ -79,6 +71,18 @@ def predict(phase: Phase, split: Windows) -> tuple[list[str], np.ndarray] | None
     lowest = np.full(len(predicted), math.inf)
     np.minimum.at(lowest, split.owner, null)
     return predicted, lowest - score[chosen]
+
+
+def _read(split: Windows, rows: np.ndarray, outputs: Any) -> list[Tensor]:
+    """Score of no answer, NaN where logits are not finite, and what `best_spans` finds: batch each, on the CPU."""
+    start, end = outputs.start_logits.float(), outputs.end_logits.float()
+    place = torch.from_numpy(split.null[rows]).to(start.device)[:, None]
+    context = torch.from_numpy(split.context(rows, start.shape[1])).to(start.device)
+    none = (start.gather(1, place) + end.gather(1, place))[:, 0]
+    # the largest logits, whatever tokens they are of, are finite only if all are
+    sound = (start.abs().amax(1) + end.abs().amax(1)).isfinite()
+    found = none.masked_fill(~sound, math.nan), *best_spans(start, end, context)
+    return [values.cpu() for values in found]
 
 
 def best_spans(start: Tensor, end: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:

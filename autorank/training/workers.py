@@ -5,7 +5,9 @@ The process group is torch.distributed's default one, made by whoever starts the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,6 +29,45 @@ def sum_(values: Tensor) -> Tensor:
     if count() > 1:
         dist.all_reduce(values)
     return values
+
+
+def once(make: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
+    """What the first worker's `make` gives, to all of them: others' devices may round otherwise, and runs part.
+
+    Args:
+        make: called by the first worker alone, so it must not wait for the others. Its tensors come on `device`.
+
+    Raises:
+        Exception: whatever `make` raises, on every worker; as a RuntimeError if it cannot be sent.
+    """
+    if count() == 1:
+        return make()
+    told: list[Any] = [None]
+    values: dict[str, Tensor] = {}
+    if rank() == 0:
+        try:
+            values = {name: value.detach().to(device).contiguous() for name, value in make().items()}
+            told = [{name: (tuple(value.shape), value.dtype) for name, value in values.items()}]
+        except Exception as error:
+            told = [_sendable(error)]
+    dist.broadcast_object_list(told, src=0, device=device)
+    if isinstance(told[0], Exception):
+        raise told[0]
+    for name, (shape, dtype) in told[0].items():
+        values.setdefault(name, torch.empty(shape, dtype=dtype, device=device))
+        dist.broadcast(values[name], src=0)
+    return values
+
+
+def _sendable(error: Exception) -> Exception:
+    """The error if others can be told it; if not, one that says as much: they wait to be told something."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        told = RuntimeError(f"{type(error).__name__}: {error}")
+        told.__cause__ = error
+        return told
+    return error
 
 
 @torch.no_grad()

@@ -10,21 +10,24 @@ from pathlib import Path
 import torch
 
 from autorank import cache, tasks
+from autorank.errors import AutorankError
 from autorank.modeling import base
 from autorank.spec import TaskSpec
 from autorank.tasks.task import Kind, TaskData
+from autorank.training.room import Room
 
 
 class Workshop:
     """Loads a base model and a task's data once and lends them to one run after another.
 
     One of each is kept: the runs of a search all ask for the same. `probes` is the folder where methods keep what other
-    runs can reuse.
+    runs can reuse, `room` what is known of how many examples the base model can evaluate at once.
     """
 
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.room = Room()
         self._moved: dict[str, str] = {}  # models that lie elsewhere here
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
         self._base: tuple[tuple[str, Kind, int, torch.dtype, str | None], base.BaseModel] | None = None
@@ -54,6 +57,7 @@ class Workshop:
         key = model, kind, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
+            self.room = Room()
             self._base = key, base.load(self._moved.get(model, model), outputs, dtype, str(self.device), kind, quantize)
         return self._base[1]
 
@@ -66,3 +70,16 @@ def fingerprint(model: str) -> str:
     files = sorted(file for file in folder.iterdir() if file.is_file())
     listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr((str(folder.resolve()), listing)).encode()).hexdigest()
+
+
+def resolve_precision(asked: str, device: torch.device) -> str:
+    """`auto` is bf16 on a GPU that has it, else fp32.
+
+    Raises:
+        AutorankError: fp16 on a CPU.
+    """
+    if asked == "fp16" and device.type == "cpu":
+        raise AutorankError("Precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
+    if asked != "auto":
+        return asked
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters, base, export
+from autorank.modeling import adapter_file, adapters, base, export, rank_map
 from autorank.modeling.bottleneck import Bottleneck, places
 from autorank.modeling.low_rank import LowRankUpdate
 from autorank.modeling.targets import features, find
@@ -144,3 +144,22 @@ def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
         merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
         torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-5)
     assert not (tmp_path / "peft").exists()
+
+
+def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
+    made = base.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    layers = find(made.model, "query,value")
+    draw = torch.Generator().manual_seed(0)
+    held: dict[str, LowRankUpdate] = {}  # one for all queries but the first layer's; each value has its own
+    for name, layer in layers.items():
+        key = "query" if name.endswith("query") and ".0." not in name else name
+        held.setdefault(key, LowRankUpdate.lora(*features(layer), rank=2, alpha=8, generator=draw))
+        adapters.attach(made.model, name, held[key])
+    file = tmp_path / "file.safetensors"
+    adapter_file.save(file, made, adapter_file.Origin(str(tmp_path / "model"), 2, (), 0))
+    others = ", ".join(str(i) for i in range(1, tiny.LAYERS))
+    assert rank_map.shared(file, dict.fromkeys(layers, 2)) == [f"query of {others}"]
+    assert rank_map.shared(tmp_path / "absent", dict.fromkeys(layers, 2)) == []
+    (tmp_path / "other").write_bytes(b"no adapter")
+    with pytest.raises(AutorankError, match="No adapter can be read from"):
+        rank_map.shared(tmp_path / "other", dict.fromkeys(layers, 2))

@@ -1,5 +1,6 @@
 """Exported adapters in the hands of plain PEFT and transformers."""
 
+import json
 import warnings
 from pathlib import Path
 
@@ -53,6 +54,28 @@ def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="holds a PEFT adapter"):
         adapter_file.load(tmp_path / "peft" / adapter_file.FILE)
     assert (tmp_path / "peft" / "README.md").read_text() == "# Card"
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
+    plain.config.pad_token_id = 0
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+def test_padded_has_one_rank_and_the_same_logits(architecture: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    file, ids, expected = adapted(architecture, tmp_path)
+    export.to_peft(file, tmp_path / "peft", card="", pad=True)
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["r"] == config["lora_alpha"] == 3 and not config["rank_pattern"] and not config["alpha_pattern"]
+    stored = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    layers = targets.linear_layers(base.load(str(tmp_path / "model"), outputs=2).model)
+    held = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in stored if ".lora_" in name}
+    assert held == set(layers)  # that of rank 0 too
+    assert {len(values) for name, values in stored.items() if ".lora_A." in name} == {3}
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
     loaded = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()

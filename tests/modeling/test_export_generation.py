@@ -109,6 +109,7 @@ def test_the_cards_code_runs(
     point = Point(1, 4, 10, 0.5, {"rank": 1}, 10, {"rougeL": 0.5})
     card = model_card(point, train, origin, form)
     assert "--prompt q --completion a" in card and ("--chat" in card) == chat
+    assert f"pipeline_tag: {'text2text-generation' if family == 't5' else 'text-generation'}" in card
     assert ("apply_chat_template" in card) == chat
     monkeypatch.chdir(tmp_path)
     (export.to_peft if form == "PEFT adapter" else export.to_merged)(file, tmp_path / "this folder", card)

@@ -50,7 +50,8 @@ def test_a_file_asks_for_what_the_command_line_would(asked: Any, tmp_path: Path)
         "--weight-decay", 0.01,
     )  # fmt: skip
     spec, use = asked("search", "--config", config)
-    assert (spec, use) == asked("search", *words)
+    same, with_use = asked("search", *words)
+    assert spec == same and use.budget() == with_use.budget()
     assert spec.halving is None and spec.control is None and spec.training.weight_decay == 0.01
     changed, use = asked("search", "--config", config, "--epochs", 5, "--trials", "+4", "--control", "--set", "rank=2")
     assert changed.training.epochs == 5 and use.trials == "+4" and changed.control is not None
@@ -76,13 +77,15 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
 
 def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
     config = file(
-        tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], control="maybe", batch_size=True
-    )
+        tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], control="maybe", batch_size=True,
+        max_params=[1, 2], max_memory="much", time_budget="soon",
+    )  # fmt: skip
     with pytest.raises(AutorankError) as refused:
         asked("search", "--config", config)
     message = str(refused.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
-    for name in ("mehtod", "epochs", "grace", "trials", "set", "control", "batch_size"):
+    assert "max_params: one value is expected" in message and "write 90s, 30m or 4h" in message
+    for name in ("mehtod", "epochs", "grace", "trials", "set", "control", "batch_size", "max_memory"):
         assert f"\n  {name}: " in message
     with pytest.raises(AutorankError, match="cannot be read"):
         asked("search", "--config", "absent.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         assert said in str(refused.value)
     with pytest.raises(AutorankError, match=r"methods\.lora\.reported\.score: '80,1' is no figure"):
         read(written(tmp_path, {"80.1 ± 0.2": '"80,1"'}))
+    with pytest.raises(AutorankError, match=r"methods\.lora\.setings: there is no such key; did you mean 'settings'"):
+        read(written(tmp_path, {"lora:\n    settings": "lora:\n    setings"}))
+    with pytest.raises(AutorankError, match=r"\n  trainings: there is no such key; did you mean 'training'"):
+        read(written(tmp_path, {"training: {batch": "trainings: {batch"}))
     with pytest.raises(AutorankError, match="metric of mrpc 'f2'"):
         read(written(tmp_path, {"f1: 94": "f2: 94"}))
 
@@ -65,6 +70,13 @@ def test_seeds_and_rows_that_are_asked_for(tmp_path: Path) -> None:
     assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]
     names = [row.name for row in rows(recipe)]
     assert chosen(names, "grown/*,*/mrpc") == ["grown/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
+    every = ["lora/rte", "lora/mrpc", "increlora-2/rte", "increlora-2/mrpc"]
+    for wrong, near in (
+        ("lorra/*", "lora/*"), ("lora", "lora/*"), ("*/rt", "*/rte"), ("increlora2/mprc", "increlora-2/mrpc"),
+    ):  # fmt: skip
+        with pytest.raises(AutorankError, match=f"Did you mean '{re.escape(near)}'. There are 4") as caught:
+            chosen(every, wrong)
+        assert "lines lora, increlora-2 and the tasks rte, mrpc" in str(caught.value)
     with pytest.raises(AutorankError, match="names no row"):
         chosen(names, "lora/rte,lorra/*")
 

@@ -118,6 +118,22 @@ def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
     assert again["ranks"] == grown["ranks"] and len(set(grown["ranks"].values())) > 1
 
 
+def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place_of: Path) -> None:
+    recipe = read(written(tmp_path))
+    trainings = small(recipe, place_of, "lora/rte,grown/rte", 1)
+    with Results.open(tmp_path, "astray", about(recipe, 1.0, None, None)) as results:
+        searcher = RecipeSearcher(trainings, results, retries=1)
+        fine = searcher.suggest("fine")
+        for step in (1, 2):
+            for name in "ab":
+                assert searcher.suggest(name) not in (None, fine)
+                searcher.deaths[name] = Death("10.0.0.7 does not see it", astray=True)
+                searcher.on_trial_complete(name, error=True)
+            assert searcher.suggest("held") is None
+            searcher.on_trial_result("fine", {"evaluation": evaluation(step, 10, 0.5), "finished": False})
+        assert searcher.suggest("a") is not None and results.runs == {} and searcher.problem is None
+
+
 def test_what_fails_is_stored_tried_again_and_takes_its_dependants_along(tmp_path: Path, place_of: Path) -> None:
     recipe = read(written(tmp_path))
     trainings = small(recipe, place_of, "again/rte,lora/rte", 1)

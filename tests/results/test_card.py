@@ -1,8 +1,10 @@
-"""Exports of points without low-rank updates; those of LoRA are tried through the command line."""
+"""Cards, and exports of points without low-rank updates; those of LoRA are tried through the command line."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +12,23 @@ import yaml
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
-from autorank.results.card import command, export_point
+from autorank.modeling.adapter_file import Origin
+from autorank.results.card import Found, command, model_card
+from autorank.results.card_data import licence
+from autorank.results.exporting import export_point, form_of
 from autorank.results.front import Point
+from autorank.results.usage import Form
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import tiny
+from tests.results.made_trials import search, snapshot, trial
+from tests.tasks import loopback_hub
+
+
+@pytest.fixture(autouse=True)
+def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def exported(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor]:
@@ -78,6 +91,15 @@ def test_bottlenecks_are_not_merged(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="cannot be merged"):
         exported("pfeiffer", tmp_path, merged=True)
     assert not (tmp_path / "out").exists()
+    train = TrainSpec(task=TaskSpec(name="demo"), method="pfeiffer", settings={})
+    adapter, point = tmp_path / "a.safetensors", Point(0, 2, 9, 0.5, {}, 9, {})
+    assert form_of(adapter, point, train) == "autorank adapter"
+    with pytest.raises(AutorankError, match="no PEFT LoRA adapter"):
+        form_of(adapter, point, train, padded=True)
+    with pytest.raises(AutorankError, match="cannot be merged"):
+        form_of(adapter, point, train, merged=True)
+    with pytest.raises(AutorankError, match=r"step 2 is not at .*Train it again:\n  autorank train .* --to DIR"):
+        form_of(tmp_path / "absent", point, train)
 
 
 def test_the_command_has_every_option_of_the_training() -> None:
@@ -87,3 +109,64 @@ def test_the_command_has_every_option_of_the_training() -> None:
         "autorank train --method lora --task gsm8k --no-chat --tune-split 0.1 --steps 2 --accumulate 4 "
         "--warmup-ratio 0.2 --weight-decay 0.0 --gradient-checkpointing --seed 0 --set rank=2"
     )
+
+
+@pytest.mark.parametrize("form", ["PEFT adapter", "padded PEFT adapter", "merged model", "autorank adapter"])
+def test_the_metadata_are_the_hub_s(form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A base in the Hub's cache is named as on the Hub, and nowhere by its path."""
+    from huggingface_hub import ModelCard
+
+    base = tmp_path / "models--FacebookAI--roberta-base" / "snapshots" / ("e" * 40)
+    base.mkdir(parents=True)
+    (base / "README.md").write_text("---\nlicense: mit\ntags: [x]\n---\n# RoBERTa\n")
+    spec = TrainSpec(task=TaskSpec(name="mrpc", tune_split=0.1), method="increlora", settings={})
+    point = Point(1, 4, 1000, 0.5, {"rank": 1}, 900, {"accuracy": 0.5, "f1": 0.6}, "increlora")
+    text = model_card(point, spec, Origin(str(base), 2, ("no", "yes"), 1), form)
+    assert str(tmp_path) not in text and "licence: mit" in text
+    card: Any = ModelCard(text)
+    assert card.data.base_model == "FacebookAI/roberta-base" and card.data.pipeline_tag == "text-classification"
+    assert card.data.license == ("mit" if form == "merged model" else None)
+    (accuracy, f1) = card.data.eval_results
+    assert (accuracy.metric_type, accuracy.metric_value) == ("accuracy", 0.5) and f1.metric_value == 0.6
+    assert (accuracy.dataset_type, accuracy.dataset_config, accuracy.dataset_split) == ("nyu-mll/glue", "mrpc", "train")
+
+
+def test_a_base_without_a_licence(tmp_path: Path) -> None:
+    assert licence(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("# No front matter\n---\nlicense: mit\n---\n")
+    assert licence(str(tmp_path)) is None
+    (tmp_path / "README.md").write_text("---\nlicense: [a: b\n---\n")
+    assert licence(str(tmp_path)) is None
+    (tmp_path / "README.md").write_bytes(b"---\r\nlicense: mit\r\n---\r\n")
+    assert licence(str(tmp_path)) == "mit"
+
+
+def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its card is asked for: loading the model has not brought it."""
+    cache = tmp_path / "cache"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    card = b"---\nlicense: mit\n---\n"
+    there: loopback_hub.Repositories = {"models/its/base": {"README.md": card}, "models/its/bare": {}}
+    snapshot = cache / "models--its--base" / "snapshots" / ("f" * 40)
+    snapshot.mkdir(parents=True)
+    assert licence("its/base") is None and licence(str(snapshot)) is None  # offline
+    with loopback_hub.serve(there) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        assert licence("its/bare") is None and licence("its/absent") is None
+        assert licence(str(snapshot)) == "mit" and licence("its/base") == "mit"
+
+
+def test_the_search_s_honest_figures() -> None:
+    trials = [trial(0, (100, 0.7)), trial(1, (50, 0.65), control=True)]
+    seen = replace(snapshot(trials), confirmed={(0, 10, seed): {"score": 0.6 + seed / 100} for seed in (1, 2, 3)})
+    spec = search(control=True)
+    text = model_card(
+        seen.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1), "PEFT adapter",
+        Found(spec, seen, (1000.0, 0.5)),
+    )  # fmt: skip
+    assert "| score on validation, trained again with 3 fresh seeds | 0.6200 ± 0.0100 |" in text
+    assert "| score above plain LoRA with no more parameters | +0.0500 |" in text and "(front.png)" in text
+    assert "see that of `roberta-base`" in text

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -21,6 +22,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from autorank.errors import AutorankError
+from autorank.results.about import revision
 from autorank.results.journal import JOURNAL, Journal, runs
 from autorank.results.lock import LOCK, driver
 from autorank.spec import ObjectivesSpec
@@ -58,6 +60,23 @@ def optuna_s(folder):
 
 def size(folder):
     return (folder / JOURNAL).stat().st_size
+
+
+def test_what_a_search_began_with(journal, folder):
+    data = {"digest": "0123456789abcdef", "examples": {"train": 2000, "validation": 400}}
+    assert {"torch", "mlflow"} <= set(journal.about["versions"]) and "data" not in journal.about
+    assert len(journal.about.get("revision", "f" * 40)) == 40  # where the tests run in a repository
+    assert journal.describe(data) and journal.describe(data)
+    assert not journal.describe(data | {"digest": "f" * 16})
+    assert Journal.open(folder).about["data"] == data  # as it began
+
+
+def test_a_folder_without_a_repository_has_no_revision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert revision() is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert revision() is None  # nor without git
 
 
 def test_a_search_is_described_in_its_study(journal, folder, spec):
@@ -185,7 +204,7 @@ def test_the_snapshot_is_the_front_from_scratch(folder):
                     journal.record(number, evaluation(step, draw.randrange(20), score, seconds=seconds))
         for number in range(0, 12, 2):
             journal.finish(number, draw.choice(["complete", "pruned", "failed"]))
-        assert journal.snapshot() == snapshot(journal.trials(), objectives)
+        assert journal.snapshot() == replace(snapshot(journal.trials(), objectives), reference=REFERENCE)
         assert Journal.open(folder).snapshot() == journal.snapshot()
         assert journal.snapshot().points and journal.snapshot().control
 

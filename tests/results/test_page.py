@@ -113,13 +113,15 @@ def test_hostile_texts_stay_texts():
 @pytest.mark.parametrize(
     "trials",
     [[], [trial(0, state="running")], [trial(0, state="failed", reason="no")], [trial(0, (10, float("nan")))],
+     [trial(0, (10, float("nan"))), trial(1, (10, float("nan")), method="lora", control=True)],
      [trial(0, (10, 0.5), method="lora", control=True)], [trial(0, evaluation(10, 0, 0.5, ranks={}))]],
-    ids=["nothing", "running", "failed", "NaN", "control alone", "no parameters"],
+    ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "control alone", "no parameters"],
 )  # fmt: skip
 def test_a_search_without_much_has_a_page(trials, tmp_path):
     page = Page(report(snapshot(trials), search(control=True), REFERENCE))
     assert set(page.ids()) >= SECTIONS
     assert ("slider" in page.ids()) == bool(front(trials))
+    assert all("note" in figure or {"data", "layout"} <= set(figure) for figure in page.data["figures"].values())
     write_figures(snapshot(trials), search(), REFERENCE, tmp_path)
 
 

@@ -16,12 +16,19 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
+from autorank.results.mlflow_run import Run, as_text, metrics_at
 from autorank.results.page import report
 from autorank.results.tracker import Tracker
 from autorank.results.tracking import Projection, default_uri
+from autorank.tasks.demo import DEMO
 from tests.results.made_trials import START, base_ranks, evaluation, search, snapshot, trial
 
 REFERENCE = (1000.0, 0.5)
+ABOUT = {
+    "versions": {"autorank": "0.1.0", "torch": "2.13.0"},
+    "revision": "f" * 40,
+    "data": {"digest": "0123456789abcdef", "examples": {"train": 2000, "validation": 400}},
+}
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def own(spec):
 @pytest.fixture
 def project(store, own):
     """Another process's view of the same search: a projection that knows nothing yet."""
-    return lambda search_id="s1", uri=store: Projection(uri, own, search_id, REFERENCE)
+    return lambda search_id="s1", uri=store: Projection(uri, own, search_id, REFERENCE, about=ABOUT)
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     assert nested[0].data.params == {
         "method": "lora-drop",
         "task": "demo",
-        "model": "the task's own",
+        "model": "shipped with autorank",
         "learning_rate": "0.001",
         "rank": "8",
     }
@@ -106,6 +113,12 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     assert [nested[number].data.tags.get("autorank.state") for number in range(4)] == [
         "complete", "pruned", "failed", None,
     ]  # fmt: skip
+    known = {
+        "search": parent.data.tags["search"], "method": "lora-drop", "task": "demo", "model": "shipped with autorank",
+        "dataset_digest": "0123456789abcdef", "mlflow.source.git.commit": "f" * 40, "version.autorank": "0.1.0",
+        "version.torch": "2.13.0",
+    }  # fmt: skip
+    assert all(known.items() <= run.data.tags.items() for run in (parent, *nested.values()))
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
 
 
@@ -144,6 +157,51 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
     table = front_of(parent)
     assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
     assert list(table["config.rank"]) == [8, 8, 8]
+
+
+def test_the_data_are_seen_as_mlflow_s_own(project, trials, client, server_runs):
+    for _ in range(2):
+        project().push(snapshot(trials), final=True)
+    parent, _ = server_runs()
+    (there,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert (there.dataset.name, there.dataset.digest) == ("demo", "0123456789abcdef")
+    assert json.loads(there.dataset.profile) == {"num_rows": 2000, "train": 2000, "validation": 400}
+    assert {each["name"] for each in json.loads(there.dataset.schema)["mlflow_colspec"]} == {*DEMO.text, DEMO.label}
+    assert [(tag.key, tag.value) for tag in there.tags] == [("mlflow.data.context", "training")]
+
+
+def test_the_latest_values_are_those_of_the_best_evaluation(project, client, server_runs):
+    falling = trial(0, (100, 0.7), (90, 0.8), (80, 0.6))
+    project().push(snapshot([falling]), final=True)
+    parent, nested = server_runs()
+    assert nested[0].data.metrics["score"] == 0.6
+    for run in (parent, nested[0]):
+        assert (run.data.metrics["best_score"], run.data.metrics["best_adapter_params"]) == (0.8, 90)
+    assert history(client, nested[0], "best_adapter_params") == [(10, 100), (20, 90), (30, 90)]
+
+
+@pytest.mark.parametrize("count", [998, 999, 1000, 2500])
+def test_batches_are_as_large_as_mlflow_takes(client, store, count):
+    experiment = client.create_experiment(uuid.uuid4().hex)
+    run = Run(client.create_run(experiment).info.run_id)
+    run.push_metrics(client, [m for step in range(count) for m in metrics_at({"score": 0.1}, START, step)], count)
+    there = client.get_run(run.id)
+    assert len(client.get_metric_history(run.id, "score")) == count and Run.found(there).sent == count
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1e-5, "0.00001"), (0.001, "0.001"), (16.0, "16.0"), (8, "8"), (True, "True"), (math.inf, "inf"),
+     ((3e-4, 0.5), "[0.0003, 0.5]"), ("query,value", "query,value")],
+)  # fmt: skip
+def test_numbers_are_plain(value, written):
+    assert as_text(value) == written
+
+
+def test_what_is_not_set_is_no_param(project, client, server_runs):
+    project().push(snapshot([trial(0, (100, 0.6), config={"rank": 8, "interval": None})]))
+    _, nested = server_runs()
+    assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
 
 
 def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
@@ -241,7 +299,7 @@ def test_a_killed_trial_that_is_stopped_later_ends_then(project, server_runs):
     assert parent.info.end_time == (START + 60) * 1000 and nested[0].data.tags["autorank.state"] == "pruned"
 
 
-CALLS = ("create_run", "log_batch", "log_dict", "log_text", "set_tag", "set_terminated")
+CALLS = ("create_run", "log_batch", "log_dict", "log_text", "set_tag", "set_terminated", "log_inputs")
 
 
 def failing_at(patch, fatal, arrives):

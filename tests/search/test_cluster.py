@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 
+import psutil
 import pytest
 
 from autorank.errors import AutorankError
 from autorank.search import cluster
+from tests.sockets import listening
 
 
 @pytest.fixture
@@ -33,10 +36,56 @@ def test_nothing_answers_at_the_address(no_ray, tmp_path, monkeypatch):
         pass
 
 
+def test_a_machine_that_is_too_busy_to_start_ray(no_ray, tmp_path, monkeypatch):
+    def init(*args, **kwargs):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(AutorankError, match="Ray did not start"), cluster.running("local", tmp_path / "log"):
+        pass
+
+
 def test_a_ray_without_its_extras_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "opencensus" else logging.root)
     with pytest.raises(AutorankError, match="Ray lacks opencensus"), cluster.running(None, tmp_path):
         pass
+
+
+def test_a_ray_without_the_private_names_is_refused(no_ray, tmp_path, monkeypatch):
+    monkeypatch.delattr("ray._private.utils.get_entrypoint_name")
+    problem = "has no ray._private.utils.get_entrypoint_name, by which passwords stay out .* pip install 'ray"
+    with pytest.raises(AutorankError, match=problem), cluster.running(None, tmp_path / "log"):
+        pass
+
+
+def test_the_names_of_own_methods_go_to_the_nodes(no_ray, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("ray.init", lambda address, runtime_env, **rest: told.append(runtime_env["env_vars"]))
+    for given in ({}, {"AUTORANK_METHODS": "mine=place:Mine"}):
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        with cluster.running("auto", tmp_path / "log"):
+            pass
+        assert told.pop() == cluster.ENVIRONMENT | given
+
+
+def test_a_local_ray_is_for_this_machine_alone(ray):
+    import ray as started
+
+    assert started.get(started.remote(lambda: 1).remote()) == 1  # a worker is there
+    assert listening(psutil.Process()) == {"127.0.0.1"}
+    assert cluster.ALONE in os.environ  # for the workers to come
+
+
+def test_what_is_for_a_local_ray_ends_with_it(monkeypatch):
+    from ray._private import ray_constants
+
+    for before in (None, "1"):
+        monkeypatch.setenv(cluster.ALONE, before) if before else monkeypatch.delenv(cluster.ALONE, raising=False)
+        was = ray_constants.ENABLE_RAY_CLUSTER
+        with cluster._loopback():
+            assert os.environ[cluster.ALONE] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
+        assert os.environ.get(cluster.ALONE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
 
 
 def test_rays_words_go_to_the_file(ray, tmp_path, capfd):

@@ -7,6 +7,7 @@ import time
 import pytest
 from ray.tune.search import Searcher
 
+from autorank.errors import AutorankError
 from autorank.search.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.search.opening import open_journal
 from autorank.search.source import Death
@@ -71,6 +72,29 @@ def test_what_fails_is_noted_and_what_dies_is_tried_again(journal, tmp_path):
     assert again == Searcher.FINISHED
     assert [value["failed"] for value in journal.snapshot().confirmed.values()] == ["out of memory", "crashed"]
     assert len(pending(journal, 1)) == 2  # another session tries again
+
+
+ASTRAY = Death("10.0.0.7 does not see the folder", astray=True)
+
+
+def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
+    searcher.suggest("fine")
+    for step in range(1, 4):
+        for name in "ab":
+            assert searcher.suggest(name)["number"] == "2-10-1000"
+            searcher.deaths[name] = ASTRAY
+            searcher.on_trial_complete(name, error=True)
+        assert searcher.suggest("held") is None
+        searcher.on_trial_result("fine", {"evaluation": evaluation(step, 100, 0.6), "finished": False})
+    searcher.on_trial_complete("fine", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert len(journal.snapshot().confirmed) == 1 and searcher.problem is None
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.deaths[name] = ASTRAY
+        searcher.on_trial_complete(name, error=True)
+    assert isinstance(searcher.problem, AutorankError) and searcher.suggest("c") == Searcher.FINISHED
+    assert len(pending(journal, 1)) == 1
 
 
 def test_time_that_is_up_cuts_off_and_stores_nothing(journal, tmp_path):

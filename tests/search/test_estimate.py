@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from autorank.method import names
+from autorank.methods import names
 from autorank.modeling import targets
 from autorank.modeling.base import meta_model
 from autorank.search import space
@@ -15,8 +15,12 @@ from autorank.search.proposals import first_settings
 from autorank.search.resources import Resources
 from autorank.search.sizes import Sizes, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.training.generation import Generation
+from autorank.training.phase import Phase
 from autorank.training.run import TrainingRun
-from tests import tiny
+from autorank.training.workshop import Workshop
+from tests import texts, tiny
+from trainables import eva
 
 RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
 
@@ -66,6 +70,50 @@ def test_the_estimate(spec):
     assert 0 < cost.seconds_per_step < cost.seconds_per_trial
     assert cost.seconds == pytest.approx(3 * cost.seconds_per_trial)  # 5 trials, 2 at once
     assert os.environ["AUTORANK_CACHE"] == before
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def moved_by(self, seconds, call):
+        """The function, which takes so many seconds; `seconds`: of its arguments."""
+
+        def timed(*args):
+            self.now += seconds(*args)
+            return call(*args)
+
+        return timed
+
+
+@pytest.mark.parametrize("method", ["lora", "eva"])
+def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
+    """Of a text-to-text task, whose evaluations write batches of 32 prompts, a token of each at a time; on a clock that
+    tells seconds by what is done. EVA's preparation counts too, though other runs find what it computes."""
+    clock = Clock()
+    for module in ("autorank.training.run", "autorank.search.estimate"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    steps = clock.moved_by(lambda *_: 2.0, Phase.step)
+    written = clock.moved_by(lambda _, phase, split, longest: -(-len(split) // 32) * longest * 0.5, Generation.write)
+    monkeypatch.setattr(Phase, "step", steps)
+    monkeypatch.setattr(Generation, "write", written)
+    monkeypatch.setattr(eva, "directions", clock.moved_by(lambda *_: 7.0, eva.directions))
+    texts.data(tmp_path / "data", validation=70)
+    search = SearchSpec(
+        name="texts", model=texts.model("llama", tmp_path / "model"), training=TrainingSpec(epochs=4, batch_size=16),
+        task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told"),
+        methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
+    )  # fmt: skip
+    cost = estimate(search, 1, Resources(1, 1, 0), Sizes(search.task, search.model))
+    run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), Workshop(probes=tmp_path / "probes"))
+    *_, last = run
+    longest = 5  # tokens: "a blue bird sings" and its end
+    assert cost.seconds_per_step == 2 and cost.seconds_per_evaluation == 3 * longest * 0.5
+    assert cost.seconds_per_trial == last.seconds == 24 * 2 + 4 * 3 * longest * 0.5 + (7 if method == "eva" else 0)
 
 
 @pytest.mark.parametrize("method", names())

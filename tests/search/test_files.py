@@ -52,6 +52,18 @@ def test_what_stays_on_disk(tmp_path):
     assert not (tmp_path / "trials" / "1").exists()
 
 
+def test_a_trial_that_ends_with_nothing_left_leaves_no_folder(tmp_path):
+    """Its only adapter went while it was running; thousands of empty folders would make each look longer."""
+    best = trial(0, (50, 0.9))
+    home = adapter_path(tmp_path, 1, 10).parent
+    home.mkdir(parents=True)
+    adapter_path(tmp_path, 1, 10).touch()
+    for state in ("running", "complete"):
+        trials = [best, trial(1, (100, 0.5), state=state)]
+        sweep(tmp_path, Snapshot(trials, front(trials), []))
+        assert home.exists() == (state == "running")
+
+
 def test_object_storage_is_swept_and_the_front_collected(tmp_path):
     place = stored("memory://bucket/runs", "search-1")
     trials = [trial(0, (100, 0.7), (100, 0.8)), trial(1, (200, 0.7)), trial(2, (50, 0.6), state="running")]

@@ -242,6 +242,56 @@ def test_a_node_that_goes_away_again_at_once_counts(journal):
     assert states(journal) == [("failed", "its node went away")]
 
 
+ASTRAY = Death("Not all nodes of the cluster share /runs: 10.0.0.7 does not see it.", astray=True)
+
+
+def lose(searcher, name, death=ASTRAY):
+    """The trial's process dies so."""
+    searcher.deaths[name] = death
+    searcher.on_trial_complete(name, error=True)
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_a_node_that_does_not_see_the_folder_ends_no_trials_elsewhere(journal, retries):
+    """It ends what it gets in seconds, so it gets the next. Once it has had too many, it gets none until the trial that
+    is at work elsewhere evaluates or ends, and then as many again."""
+    searcher = searching(journal, 3, retries=retries)
+    assert searcher.suggest("fine")["number"] == 0
+    ways = [
+        lambda: searcher.on_trial_result("fine", result(1)),
+        lambda: searcher.on_trial_result("fine", result(2)),
+        lambda: searcher.on_trial_complete("fine", {"failed": "diverged", "traceback": "", "done": True}),
+    ]
+    for way in ways:
+        for i in range(retries + 1):
+            assert searcher.suggest(str(i))["number"] == 1
+            lose(searcher, str(i))
+        assert searcher.suggest("held") is None and searcher.problem is None
+        way()
+    assert searcher.suggest("there")["number"] == 1  # where the other one was
+    assert searcher.suggest("fine")["number"] == 2
+    searcher.on_trial_complete("there", result(3, finished=True))
+    lose(searcher, "fine", Death("crashed"))
+    assert [trial.state for trial in journal.trials()] == ["failed", "complete", "running" if retries else "failed"]
+    assert journal.trial(1).retries == 0 and searcher.problem is None
+
+
+def test_a_search_ends_where_all_nodes_lack_its_folder(journal):
+    """With several at once, and none of them a failure: they go on when the search does."""
+    searcher = searching(journal, 3, retries=1)
+    for name in "ab":
+        searcher.suggest(name)
+    lose(searcher, "a")
+    assert searcher.suggest("a")["number"] == 0
+    lose(searcher, "a")
+    assert searcher.suggest("a") is None and searcher.problem is None  # b may be elsewhere
+    lose(searcher, "b")
+    assert isinstance(searcher.problem, AutorankError) and "10.0.0.7" in str(searcher.problem)
+    assert states(journal) == [("running", None)] * 2 and journal.trial(1).retries == 0
+    with reopened(journal) as later:
+        assert [searching(later).suggest("x")["number"]] == [0]
+
+
 def test_a_trial_that_dies_after_the_deadline_is_pruned(journal):
     searcher = searching(journal, deadline=time.monotonic() + 3600)
     searcher.suggest("a")

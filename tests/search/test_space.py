@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from autorank import method
+from autorank import method, methods
 from autorank.errors import AutorankError
 from autorank.search import ranges
 from autorank.search.space import Space, builtin, check, corners, load, load_all, parse_settings, suggest
@@ -25,7 +25,7 @@ def written(tmp_path, text):
 @pytest.mark.parametrize("name", ["lora", "lora-drop"])
 def test_the_methods_own_spaces_are_valid_and_hold_the_defaults_learning_rate(name):
     space = load(name)
-    assert ranges.contains(space.ranges["learning_rate"], method.find(name).Config().learning_rate)
+    assert ranges.contains(space.ranges["learning_rate"], methods.find(name).Config().learning_rate)
     assert "source" not in space.ranges["rank"]  # what it is, not where it comes from, tells searches apart
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.search import storage
+from autorank.search.scheduler import _death
 
 CLUSTER = """
 import sys
@@ -125,6 +126,49 @@ def test_a_node_that_is_of_no_use(ray, node, said: str, tmp_path: Path, monkeypa
     assert first == f"Not all nodes of the cluster share {tmp_path}:" and "--runs DIR" in last
     assert re.fullmatch(rf"  [0-9a-f.:]+ \(node [0-9a-f]{{8}}\) {re.escape(said)}", second)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(2, "No such file"), storage.NotShared),
+        (PermissionError(13, "Permission denied"), storage.NotShared),
+        (OSError(5, "SlowDown: reduce your\nrequest rate"), storage.Unreachable),
+        (RuntimeError("SlowDown"), storage.Unreachable),
+    ],
+)
+def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exception, kind: type, tmp_path: Path) -> None:
+    """A trial that could not read is tried again as any other that died; its node may be a good one."""
+
+    def refuse(file: Path) -> str:
+        raise error
+
+    with storage.shared(tmp_path) as seal, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "read", refuse)
+        with pytest.raises(storage.Unreachable) as raised:
+            storage.see(seal)
+    assert type(raised.value) is kind
+    death = _death(f"ray::WarmTrial.train()\nautorank.search.storage.{kind.__name__}: {raised.value}\n")
+    assert death.astray == (kind is storage.NotShared)
+    assert str(tmp_path) in death.reason and (death.astray or "SlowDown" in death.reason)
+
+
+def test_a_seal_that_cannot_be_taken_away_hides_nothing(ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of object storage raise what is no OSError."""
+
+    def refuse(file: Path, *given: object) -> None:
+        raise RuntimeError("AccessDenied")
+
+    with pytest.raises(KeyError, match="what went wrong"), storage.shared(tmp_path):
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise KeyError("what went wrong")
+
+
+def test_why_a_process_died_tells_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    assert _death("OSError: planted-secret is refused by https://me:hush@storage").reason == (
+        "OSError: *** is refused by https://storage"
+    )
 
 
 def test_a_file_may_be_late(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import torch
 
 import autorank
 from autorank.errors import AutorankError
+from autorank.search import storage
+from autorank.search.scheduler import _death
 from autorank.search.trainable import WarmTrial, bind, reason, row, train_spec
 from autorank.spec import TaskSpec, TrainingSpec
 from tests import tiny
@@ -156,6 +158,38 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trial.run, "_train_step", lost)
     with pytest.raises(torch.AcceleratorError):
+        trial.step()
+
+
+def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
+    """It leaves nothing there, and its process ends; what Ray writes about that names the node."""
+    monkeypatch.setattr(storage, "LAG", 0.1)
+    with storage.shared(tmp_path) as seal:
+        assert bind(WarmTrial, folder=tmp_path, seal=seal)(handed_out(options, 0, SETTINGS)).step()["evaluation"]
+        (tmp_path / "elsewhere").mkdir()
+        for there in ("elsewhere", "nowhere"):  # another folder where this one should be, or none
+            place = tmp_path / there
+            kind = bind(WarmTrial, folder=place, seal=(place / storage.SEAL, seal[1]))
+            trial = kind(handed_out(options, 0, SETTINGS))
+            with pytest.raises(storage.NotShared) as raised:
+                trial.step()
+            assert not list(place.glob("*"))
+            text = f"ray::WarmTrial.train()\nautorank.search.storage.NotShared: {raised.value}\n"
+            death = _death(text)
+            assert death.astray and death.reason == str(raised.value)
+            assert f"share {place}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason
+    assert not (tmp_path / storage.SEAL).exists()
+
+
+def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
+    """Which is tried again; a trial that failed would not be."""
+
+    def fails(seal):
+        raise storage.Unreachable("SlowDown")
+
+    monkeypatch.setattr("autorank.search.trainable.see", fails)
+    trial = bind(WarmTrial, folder=tmp_path, seal=(tmp_path / storage.SEAL, "token"))(handed_out(options, 0, SETTINGS))
+    with pytest.raises(storage.Unreachable):
         trial.step()
 
 

@@ -12,6 +12,7 @@ import autorank
 from autorank.errors import AutorankError
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
+from autorank.search.storage import NotShared
 from autorank.search.trainable import WarmTrial, bind, train_spec
 from autorank.search.workers import ADAPTER, failure, trained_trial
 from autorank.training import checkpoint
@@ -141,3 +142,5 @@ def test_a_worker_that_died_is_no_fault_of_the_run():
     assert failure(train.WorkerGroupError("both", {0: RuntimeError("Connection closed by peer"), 1: died})) is died
     lost = torch.AcceleratorError("CUDA error: device-side assert triggered")
     assert failure(train.WorkerGroupError("one", {0: lost})) is lost
+    astray = NotShared("Not all nodes of the cluster share the folder")
+    assert failure(train.WorkerGroupError("one", {1: astray})) is astray

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -16,10 +17,13 @@ Repositories = dict[str, dict[str, bytes]]  # "datasets/org/name" or "models/org
 
 
 @contextlib.contextmanager
-def serve(repositories: Repositories, token: str | None = None) -> Iterator[str]:
-    """Serves until the end of the block; gives the address for HF_ENDPOINT. With a token, all is gated."""
+def serve(repositories: Repositories, token: str | None = None, writable: bool = False) -> Iterator[str]:
+    """Serves until the end of the block; gives the address for HF_ENDPOINT. With a token, all is gated.
 
-    class Handler(_Handler):
+    `writable`: commits change `repositories`; all of a commit is in its one request.
+    """
+
+    class Handler(_Writable if writable else _Handler):  # type: ignore[misc]
         pass
 
     Handler.repositories, Handler.token = repositories, token
@@ -82,8 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         span = f"bytes {first}-{int(first) + len(part) - 1}/{len(content)}"
         self._send(206, part, {**tag, "Content-Range": span})
 
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.send_response(HTTPStatus(status))
@@ -92,6 +96,44 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+
+class _Writable(_Handler):
+    """The token's owner is `me`; repositories of anyone else are refused."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if self.token and self.headers.get("Authorization") != f"Bearer {self.token}":
+            return self._refuse(401, "Invalid username or password.")
+        match urlparse(self.path).path.strip("/").split("/"):
+            case ["api", "validate-yaml"]:
+                self._json({"warnings": [], "errors": []})
+            case ["api", "repos", "create"]:
+                self._create(json.loads(body))
+            case ["api", "models", "me", name, "preupload", "main"] if f"models/me/{name}" in self.repositories:
+                names = [file["path"] for file in json.loads(body)["files"]]
+                self._json({"files": [{"path": n, "uploadMode": "regular", "shouldIgnore": False} for n in names]})
+            case ["api", "models", "me", name, "commit", "main"] if f"models/me/{name}" in self.repositories:
+                for line in body.splitlines():
+                    entry = json.loads(line)
+                    if entry["key"] == "file":
+                        content = base64.b64decode(entry["value"]["content"])
+                        self.repositories[f"models/me/{name}"][entry["value"]["path"]] = content
+                address = f"http://{self.headers['Host']}/me/{name}/commit/{COMMIT}"
+                self._json({"commitUrl": address, "commitOid": COMMIT})
+            case _:
+                self._refuse(404, "not here")
+
+    def _create(self, asked: dict[str, str]) -> None:
+        owner, name = asked.get("organization") or "me", asked["name"]
+        if owner != "me":
+            return self._refuse(403, f"You don't have the rights to create a model under the namespace {owner}")
+        there = f"models/me/{name}" in self.repositories
+        self.repositories.setdefault(f"models/me/{name}", {".visibility": asked["visibility"].encode()})
+        self._json({"url": f"http://{self.headers['Host']}/me/{name}"}, 409 if there else 200)
+
+    def _refuse(self, status: int, message: str) -> None:
+        self._send(status, json.dumps({"error": message}).encode(), {"X-Error-Message": message})
 
 
 def _entries(files: dict[str, bytes], folder: str) -> list[dict[str, object]]:

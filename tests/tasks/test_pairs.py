@@ -91,6 +91,7 @@ def test_a_layers_tokens_tell_whose_they_are(tmp_path: Path) -> None:
 
 def test_grouped_has_each_prompt_once(tmp_path: Path) -> None:
     made = split(tmp_path, "$A", None, ROWS)
+    assert made.cut is not None and made.cut.tolist() == [0, 0, 0]
     known = made.grouped()
     assert len(known) == 2 and known.references == [["red fox"], ["green", "a blue bird sings"]]
     assert known.weights.tolist() == [3, 5]  # the longest of each
@@ -107,6 +108,7 @@ def test_what_is_cut(tmp_path: Path) -> None:
     assert made.ids[:5].tolist() == [BOS, *ids("w9", "w10", "w11"), NL]
     assert made.target_ids.tolist() == [*ids("green"), EOS, *ids("red", "fox", "red", "fox", "red")]
     assert made.lengths.max() <= 10
+    assert made.cut is not None and made.cut.tolist() == [1, 1]
     encoded = split(tmp_path, "$A [EOS]", 0, [(long, long)], length=10)
     assert encoded.ids.tolist() == [*ids(*(f"w{i}" for i in range(3, 12))), EOS]
     assert encoded.target_ids.tolist() == [0, *ids(*(f"w{i}" for i in range(10)))]

@@ -83,6 +83,24 @@ def test_cut_at_the_task_or_the_model(cache: Path, model: Path, spec: TaskSpec, 
     assert load(own, str(silent)).train.lengths.max() == 70  # the model's max_position_embeddings
 
 
+def test_what_was_cut_is_counted(cache: Path, model: Path, spec: TaskSpec) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    whole = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in tiny.rows(60)]
+    limit = sorted(whole)[40]
+    for _ in range(2):  # made, then from the cache
+        data = load(changed(spec, max_length=limit), str(model))
+        assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in whole]
+        told = data.shortened
+        assert told is not None and f"{sum(length > limit for length in whole)} of 60 (train)" in told
+        assert f"cut at {limit} tokens" in told
+    few = load(changed(spec, max_length=limit, max_train_examples=10), str(model)).train
+    assert few.cut is not None and few.cut.sum() == (few.lengths == limit).sum() - sum(
+        len(tokenizer(row["left"], row["right"])["input_ids"]) == limit
+        for row in (tiny.rows(60)[i] for i in tokenise.shuffled(60, 10))
+    )
+    assert load(spec, str(model)).shortened is None
+
+
 def test_second_load_reads_the_files(
     cache: Path, model: Path, spec: TaskSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_a_fifth_of_each_class_is_held_out(view: Load) -> None:
             first = row[1], row[row.index(3) + 1]  # 3: the separator
             assert (first[0] == first[1]) == row[-1]
         dtypes = [array.dtype for array in vars(split).values() if array is not None]
-        assert dtypes == [np.int32, np.int8, np.int64, np.int64]
+        assert dtypes == [np.int32, np.int8, np.int64, np.int64, np.int8]
     again = view(tune_split=0.2)
     assert rows(again.validation["tune"]) == rows(tune) and again.digest == data.digest
 
@@ -115,6 +115,21 @@ def test_limits(view: Load) -> None:
     assert len(search.validation["tune"]) == len(final.validation["validation"]) == 3
     assert set(rows(search.validation["tune"])) <= set(rows(tune))
     assert rows(search.train) == rows(final.train) == rows(limited.train) and search.digest == final.digest
+
+
+def test_no_more_is_tokenised_than_is_asked_for(view: Load, made: list[int], folder: Path) -> None:
+    """The same examples, in the same order, as where the whole splits are there."""
+    asked = {"max_train_examples": 30, "max_eval_examples": 3, "tune_split": 0.2}
+    views: list[dict[str, Any]] = [asked, asked | {"final": True}]
+    alone = [view(**values) for values in views]
+    assert made == [30, 3] and len(list((folder / "cache" / "tokens").iterdir())) == 2
+    view()
+    assert made == [30, 3, 60, 20]
+    for one, other in zip(alone, [view(**values) for values in views], strict=True):
+        assert rows(one.train) == rows(other.train) and one.digest == other.digest
+        for name, split in one.validation.items():
+            assert rows(split) == rows(other.validation[name])
+    assert made == [30, 3, 60, 20]
 
 
 def test_nothing_is_tokenised_twice(view: Load, made: list[int], folder: Path) -> None:

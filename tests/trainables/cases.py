@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from autorank import method
+from autorank import methods
 from tests import tiny
 
 STEPS = 24
@@ -130,7 +130,7 @@ METHODS = {
 LOW_RANK = [name for name, case in METHODS.items() if case.low_rank]
 PENALTIES = ("orthogonality", "sparse_lambda")
 PENALISED = {  # method -> the weight of its penalty
-    name: weight for name in METHODS for weight in PENALTIES if weight in method.find(name).Config.model_fields
+    name: weight for name in METHODS for weight in PENALTIES if weight in methods.find(name).Config.model_fields
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),

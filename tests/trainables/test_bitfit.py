@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autorank.errors import AutorankError
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import base
 from tests import tiny
 from tests.trainables.test_totals import deberta, roberta

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from autorank import method
+from autorank import methods
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, adapters, base, export, targets
 from autorank.results.records import Evaluation
@@ -24,10 +24,10 @@ from autorank.tasks.batches import collate
 from autorank.training.phase import Phase
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
-from tests import tiny
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
+    cached_in,
     full_state,
     functional,
     inputs,
@@ -40,6 +40,7 @@ from tests.trainables.trained import (
     untimed,
     weights,
     write_model,
+    write_pairs,
 )  # fmt: skip
 
 each_method = pytest.mark.parametrize("name", METHODS)
@@ -51,11 +52,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("conformance")
     write_model(folder / "model", dropout=0.1)
     write_model(folder / "plain", dropout=0.0)
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    write_pairs(folder / "data", 60, 20)
+    with cached_in(folder):
         yield folder
 
 
@@ -77,7 +75,7 @@ def forget() -> Iterator[None]:
 
 
 def test_every_method_is_here() -> None:
-    assert sorted(METHODS) == method.names()
+    assert sorted(METHODS) == methods.names()
 
 
 # What is counted
@@ -123,8 +121,8 @@ def test_parameters_counted_are_those_in_the_file(name: str, trained: Trained) -
 
 @each_method
 def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, made: Path) -> None:
-    config = method.configure(name, trained.run.spec.settings).config
-    fewest, most = method.find(name).adapter_params(config, base.meta_model(str(made / "model")))
+    config = methods.configure(name, trained.run.spec.settings).config
+    fewest, most = methods.find(name).adapter_params(config, base.meta_model(str(made / "model")))
     told = trained.evaluations[-1].adapter_params
     assert fewest <= told <= most
     assert 0 < trained.evaluations[-1].nonzero_params <= told
@@ -309,7 +307,7 @@ def test_bf16_on_a_cpu(name: str, made: Path) -> None:
         total = METHODS[name].total
         assert total is None or sum(evaluation.ranks.values()) == total(evaluation.step)
         assert all(0 <= rank <= min(layers[layer]) for layer, rank in evaluation.ranks.items())
-    fewest, most = method.find(name).adapter_params(run._method.config, model)
+    fewest, most = methods.find(name).adapter_params(run._method.config, model)
     assert fewest <= evaluation.adapter_params <= most
     assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in weights(run).values())
 
@@ -322,7 +320,7 @@ def test_bf16_on_a_cpu(name: str, made: Path) -> None:
 )
 def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
     with pytest.raises(AutorankError) as refused:
-        method.configure(name, METHODS[name].settings | {setting: value})
+        methods.configure(name, METHODS[name].settings | {setting: value})
     assert f"settings of {name}" in str(refused.value)
     assert setting in str(refused.value) and repr(value) in str(refused.value)
 
@@ -330,7 +328,7 @@ def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
 @each_method
 def test_an_unknown_setting_is_named(name: str) -> None:
     with pytest.raises(AutorankError, match=rf"setting of {name} 'learning_rat'.* Did you mean 'learning_rate'"):
-        method.configure(name, {"learning_rat": 1e-3})
+        methods.configure(name, {"learning_rat": 1e-3})
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "mean_rank" in METHODS[name].settings])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from autorank.method import configure
+from autorank.methods import configure
 from autorank.modeling import targets
 from autorank.training.run import TrainingRun
 from tests.trainables import slow

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import base, targets
 from autorank.tasks.batches import collate, eval_batches
 from autorank.training.run import TrainingRun
@@ -127,6 +127,18 @@ def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.M
         assert torch.equal(slow.updates(again)[name].A, update.A)
     with pytest.raises(AssertionError, match="decomposed again"):
         started(tmp_path, rho=1.0)
+
+
+def test_a_step_may_pass_in_parts(tmp_path: Path) -> None:
+    """Where micro-batches are small for memory's sake: the start is the same."""
+    whole = started(slow.write(tmp_path))
+    wanted = slow.spec(tmp_path, "eva", SETTINGS, steps=6, accumulate=16)  # parts of 4, which have too few tokens alone
+    parts = TrainingRun(wanted)
+    parts._open(), parts._start()
+    ours, theirs = slow.updates(parts), slow.updates(whole)
+    assert list(ours) == list(theirs)
+    for name, update in ours.items():
+        torch.testing.assert_close(update.A, theirs[name].A, rtol=1e-4, atol=1e-5)
 
 
 def test_an_end_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import base
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.errors import AutorankError
-from autorank.method import configure
+from autorank.methods import configure
 from autorank.modeling import base, targets
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autorank.errors import AutorankError
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapters, base
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapters, base
 from tests import tiny
 from tests.trainables.test_totals import deberta, roberta

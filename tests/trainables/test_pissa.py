@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapters, base, export, targets
 from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
 from autorank.training.run import TrainingRun

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import configure
+from autorank.methods import configure
 from autorank.modeling import adapters, export
 from autorank.modeling.low_rank import AdaptedLinear
 from autorank.results.records import Evaluation

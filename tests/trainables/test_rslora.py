@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import base
 from tests import tiny
 from tests.trainables import beside_peft, slow

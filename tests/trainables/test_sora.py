@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base, export
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from autorank.method import configure
+from autorank.methods import configure
 from autorank.modeling import adapters, export
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.batches import collate

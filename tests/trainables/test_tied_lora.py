@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapters, base, targets
 from autorank.modeling.low_rank import LowRankUpdate
 from tests import tiny

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.method import configure, find
+from autorank.methods import configure, find
 from autorank.modeling import adapters, targets
 from trainables.lora_drop import groups
 from trainables.prilora import ranks

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.method import configure
+from autorank.methods import configure
 from autorank.modeling import adapters, base, targets
 from tests import tiny
 from trainables.vera import projections

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from autorank import method
+from autorank import methods
+from autorank.method import TargetedConfig
 from autorank.modeling import adapters
 from autorank.results.records import Evaluation
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -21,6 +27,8 @@ from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
+
+WORKERS = 2
 
 
 def write_model(folder: Path, dropout: float) -> None:
@@ -34,11 +42,49 @@ def write_model(folder: Path, dropout: float) -> None:
     save_file(wider, folder / "model.safetensors", {"format": "pt"})
 
 
+@contextmanager
+def cached_in(folder: Path) -> Iterator[Path]:
+    """Within it the folder has a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+def write_pairs(folder: Path, train: int, validation: int = 10) -> None:
+    """So many examples."""
+    folder.mkdir()
+    tiny.pairs_file(folder / "train.jsonl", train, seed=1)
+    tiny.pairs_file(folder / "validation.jsonl", validation, seed=2)
+
+
+def on_workers(work: Callable[[int, Path], None], folder: Path, seconds: float) -> None:
+    """`work(rank, folder)` in WORKERS processes that can form a group over gloo; what takes longer is killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        started = mp.spawn(work, (folder,), WORKERS, join=False)
+        deadline = time.monotonic() + seconds
+        try:
+            while not started.join(timeout=5) and time.monotonic() < deadline:
+                pass
+        except Exception as error:  # a worker's death fails the tests whose results it did not leave
+            print(error)
+        for process in started.processes:
+            process.kill()
+
+
+def results(folder: Path, name: str) -> list[dict[str, Any]]:
+    """What each worker left of a job, none of them an `error`."""
+    found = [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(WORKERS)]
+    assert [result.get("error") for result in found] == [None] * WORKERS
+    return found
+
+
 def spec(
     made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
 ) -> TrainSpec:
     common: dict[str, Any] = {"learning_rate": 1e-2}
-    if issubclass(method.find(name).Config, method.TargetedConfig):
+    if issubclass(methods.find(name).Config, TargetedConfig):
         common["targets"] = "all-linear"
     training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
     return TrainSpec(

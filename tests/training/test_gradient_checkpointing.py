@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters
+from autorank.modeling import adapters, recompute
+from autorank.training.phase import Phase
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import tiny
@@ -67,3 +71,42 @@ def test_the_base_comes_back_without_it(made: Path) -> None:
     run.release()
     assert not model.is_activation_checkpointing and model.config.use_cache
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2", "deberta-v2"])
+@pytest.mark.parametrize("method", ["gora", "sparse-adapter"])
+def test_first_gradients_are_the_same(
+    method: str, architecture: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed before training, in evaluation mode, is computed again too, bit for bit."""
+    if not (made / architecture).exists():
+        tiny.model(architecture, made / architecture)
+    settings = {"dropout": 0.0} if method == "sparse-adapter" else {"gamma": 1.0}
+    passes: list[bool] = []
+    loss = Phase.loss
+
+    def watched(phase: Phase, batch: dict[str, Tensor]) -> Tensor:
+        first = next(m for m in phase.model.modules() if isinstance(m, GradientCheckpointingLayer))
+        for part in first.modules():
+            if "Norm" in type(part).__name__ or isinstance(part, nn.Dropout):
+                part.register_forward_pre_hook(see)
+        return loss(phase, batch)
+
+    def see(module: nn.Module, _: object) -> None:
+        passes.append(recompute.again())
+        seen.add(module.training)
+
+    seen: set[bool] = set()
+    monkeypatch.setattr(Phase, "loss", watched)
+    starts = []
+    for given in (False, True):
+        passes.clear()
+        wanted = spec(made, method, settings, model=architecture, gradient_checkpointing=given, accumulate=2)
+        run = start(wanted, tmp_path / str(given))
+        run._open()
+        run._start()
+        assert any(passes) == given and seen == {False}
+        blocks = [m for m in run._base.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+        assert blocks and not any(block.training for block in blocks)
+        starts.append(adapters.tensors(run._base.model))
+    assert all(torch.equal(values, starts[1][name]) for name, values in starts[0].items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -14,17 +13,16 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from autorank.method import TargetedConfig, find
+from autorank.method import TargetedConfig
+from autorank.methods import find
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.training.workshop import Workshop
 from tests import texts, tiny
-from tests.trainables.trained import functional
+from tests.trainables.trained import WORKERS, cached_in, functional, on_workers, results, write_pairs
 
-WORKERS = 2
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
     "lora-drop": {"rank": 2, "threshold": 0.6, "probe_ratio": 0.5},
@@ -139,29 +137,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     texts.data(made / "texts", train=3 * BATCH + 1)
     texts.model("gpt2", made / "gpt2")
     for data, examples in EXAMPLES.items():
-        (made / data).mkdir()
-        tiny.pairs_file(made / data / "train.jsonl", examples, seed=1)
-        tiny.pairs_file(made / data / "validation.jsonl", 10, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(made / "cache"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        started = mp.spawn(work, (made,), WORKERS, join=False)
-        deadline = time.monotonic() + 600
-        try:
-            while not started.join(timeout=5) and time.monotonic() < deadline:
-                pass
-        except Exception as error:  # a worker's death fails the tests whose results it did not leave
-            print(error)
-        for process in started.processes:
-            process.kill()
+        write_pairs(made / data, examples)
+    with cached_in(made):
+        on_workers(work, made, seconds=600)
         yield made
-
-
-def results(folder: Path, name: str) -> list[dict[str, Any]]:
-    found = [torch.load(folder / f"{name}-{rank}.pt", weights_only=False) for rank in range(WORKERS)]
-    assert [result.get("error") for result in found] == [None] * WORKERS
-    return found
 
 
 def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:

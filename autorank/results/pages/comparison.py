@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from autorank.results import compare
-from autorank.results.pages import figures
+from autorank.results.pages import figures, looks
 from autorank.results.pages.document import Figure, document, plot, table
 
 
@@ -26,7 +26,8 @@ def _fronts(searches: Sequence[compare.Searched]) -> Figure:
     traces = []
     right = max(p.adapter_params for each in searches for p in each.snapshot.points)
     for index, each in enumerate(searches):
-        name, color = figures.safe(each.spec.name), figures.hue(index)
+        name, color = looks.safe(each.spec.name), looks.hue(index)
         traces.append(figures.stair(each.snapshot.points, right, color, name))
-        traces.append(figures.marks(each.snapshot.points, name, {"color": color, "size": 8}, showlegend=False))
+        marker = {"color": color, "symbol": looks.SYMBOLS[index % looks.HUES], "size": 9}
+        traces.append(figures.points_of(each.snapshot.points, name, marker, showlegend=False))
     return figures.params_axis({"data": traces, "layout": figures.layout("adapter parameters", "score", 480)})

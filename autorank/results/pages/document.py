@@ -10,6 +10,7 @@ from typing import Any
 
 from autorank.results.report import plain
 
+LONG = 30  # characters: such a cell of a table is kept wide enough to read
 Figure = dict[str, Any]  # `data` and `layout`, as Plotly reads them; colours may be var(--NAME) of page.css
 
 
@@ -79,7 +80,8 @@ def table(name: str, caption: str, columns: Sequence[str], rows: Sequence[Sequen
 def _cell(cell: Any, right: bool) -> str:
     text, key = cell if isinstance(cell, tuple) else (cell, None)
     sorts = "" if key is None else f' data-key="{key}"'
-    return f"<td{_right(right)}{sorts}>{escape(str(text))}</td>"
+    kind = ' class="long"' if len(str(text)) > LONG else _right(right)
+    return f"<td{kind}{sorts}>{escape(str(text))}</td>"
 
 
 def _right(right: bool) -> str:

@@ -1,50 +1,26 @@
-"""The pictures of a search as Plotly figures: its fronts, how they grew, learning curves, rank maps.
+"""The pictures of a search as Plotly figures: its fronts, how they grew, learning curves.
 
-Figures are plain values, so that making them needs no Plotly. Texts in them are escaped: Plotly reads tags.
+Figures are plain values, so that making them needs no Plotly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
-from autorank.modeling import rank_map
 from autorank.results.archive import Snapshot
 from autorank.results.confirmed import summarise
 from autorank.results.front import History, Point, candidates
 from autorank.results.pages.document import Figure
-from autorank.results.records import TrialRecord
-from autorank.results.report import count, settings
+from autorank.results.pages.looks import Look, looks, safe
+from autorank.results.report import THIRD, count, settings
 from autorank.spec import ObjectivesSpec
 
-HUES = 8  # var(--hue-0) to var(--hue-7)
 UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 HOVER = "%{text}<extra></extra>"
-RANKS = ("var(--rank-1)", "var(--rank-2)", "var(--rank-3)", "var(--rank-4)")
-
-
-def safe(text: str) -> str:
-    """A user's text as Plotly shows it letter by letter."""
-    return escape(text, quote=False)
-
-
-def hues(snapshot: Snapshot) -> dict[str, str]:
-    """Method -> its colour in all figures of a search; that of the front where there is one method.
-
-    Where there are more than colours, those on the front have different ones.
-    """
-    first = {point.method for point in snapshot.points}
-    every = {trial.method for trial in snapshot.trials if not trial.control}
-    methods = [*sorted(every & first), *sorted(every - first)]
-    return {method: hue(i) if len(methods) > 1 else "var(--line)" for i, method in enumerate(methods)}
-
-
-def hue(index: int) -> str:
-    """The colour of a search's or a comparison's n-th part."""
-    return f"var(--hue-{index % HUES})"
 
 
 def layout(x: str, y: str, height: int = 420, **values: Any) -> Figure:
@@ -57,6 +33,7 @@ def layout(x: str, y: str, height: int = 420, **values: Any) -> Figure:
         "hoverlabel": {
             "bgcolor": "var(--panel)", "bordercolor": "var(--grid)", "font": {"color": "var(--ink)"}, "align": "left",
         },
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "var(--quiet)", "activecolor": "var(--ink)"},
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "xaxis": axis | {"title": {"text": x}}, "yaxis": axis | {"title": {"text": y}},
     }  # fmt: skip
@@ -82,7 +59,7 @@ def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: 
 
 def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
     """All evaluations, both fronts, what confirmed them, the knee; and the point that the slider picks (the last)."""
-    everything = candidates(snapshot.trials)
+    everything, marks = candidates(snapshot.trials), partial(points_of, third=snapshot.third)
     right = max([_drawn(reference[0]), *(_drawn(p.adapter_params) for p in everything)])
     traces = [marks(everything, "evaluations", {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
     if snapshot.control:
@@ -90,9 +67,11 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
         traces.append(marks(snapshot.control, "", {"color": "var(--control)", "size": 7}, showlegend=False))
     if snapshot.points:
         traces.append(stair(snapshot.points, right, "var(--line)", "front"))
-        for method, color in (colors := hues(snapshot)).items():
-            own = [p for p in snapshot.points if p.method == method]
-            traces.append(marks(own, safe(method), {"color": color, "size": 9}, showlegend=len(colors) > 1))
+        drawn = looks(snapshot)
+        for look in dict.fromkeys(drawn.values()):
+            if own := [p for p in snapshot.points if drawn[p.method] == look]:
+                marker = {"color": look.color, "symbol": look.symbol, "size": 10}
+                traces.append(marks(own, look.name, marker, showlegend=len(drawn) > 1))
     for points, color in ((snapshot.control, "var(--control)"), (snapshot.points, "var(--ink)")):
         if confirmed := summarise(points, snapshot.confirmed):
             again = [p for p in points if (p.trial, p.step) in confirmed]
@@ -148,16 +127,19 @@ def curves(snapshot: Snapshot) -> Figure | None:
     if not trials:
         return None
     traces = []
-    colors = hues(snapshot)
-    for control, method in sorted({(trial.control, trial.method) for trial in trials}):
-        own = [t for t in trials if (t.control, t.method) == (control, method)]
+    drawn = looks(snapshot)
+    for look in (*dict.fromkeys(drawn.values()), None):  # the control's last, on top
+        own = [t for t in trials if (None if t.control else drawn[t.method]) == look]
+        if not own:
+            continue
         x = [e for t in own for e in (*(e.step for e in t.evaluations), None)]
         y = [e for t in own for e in (*(e.score for e in t.evaluations), None)]
-        text = [e for t in own for e in (*(f"trial {t.number}" for _ in t.evaluations), None)]
-        color, name = ("var(--control)", f"{safe(method)} (control)") if control else (colors[method], safe(method))
+        text = [e for t in own for e in (*(f"{safe(t.method)}, trial {t.number}" for _ in t.evaluations), None)]
+        look = look or Look(f"{safe(own[0].method)} (control)", "var(--control)", "circle")
         traces.append({
-            "type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "text": text, "opacity": 0.6,
-            "line": {"color": color, "width": 1.3, "dash": "dash" if control else "solid"},
+            "type": "scatter", "mode": "lines+markers", "name": look.name, "x": x, "y": y, "text": text, "opacity": 0.7,
+            "line": {"color": look.color, "width": 1.3, "dash": "dash" if own[0].control else "solid"},
+            "marker": {"color": look.color, "symbol": look.symbol, "size": 5},
             "hovertemplate": "%{text}, step %{x}: %{y:.4f}<extra></extra>",
         })  # fmt: skip
     for state, name, color, symbol in (
@@ -173,64 +155,37 @@ def curves(snapshot: Snapshot) -> Figure | None:
             })  # fmt: skip
     on_front = {
         "type": "scatter", "mode": "markers", "name": "on the front", "x": [p.step for p in snapshot.points],
-        "y": [p.score for p in snapshot.points], "text": [hover(p) for p in snapshot.points], "hovertemplate": HOVER,
-        "marker": {"color": "var(--ink)", "size": 7},
+        "y": [p.score for p in snapshot.points], "text": [hover(p, snapshot.third) for p in snapshot.points],
+        "hovertemplate": HOVER,
+        "marker": {"color": "var(--ink)", "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
     }  # fmt: skip
     figure: Figure = {"data": [*traces, on_front], "layout": layout("optimizer step", "score")}
     figure["layout"]["xaxis"]["rangemode"] = "tozero"
     return figure
 
 
-def rank_maps(points: Sequence[Point], trials: Sequence[TrialRecord]) -> dict[str, tuple[str, Figure]]:
-    """`TRIAL-STEP` -> text and figure, of the points that have ranks."""
-    found = {}
-    for point in points:
-        if ranks := ranks_at(point, trials):
-            text = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
-            text += f" ({point.method}, trial {point.trial}, step {point.step})"
-            found[f"{point.trial}-{point.step}"] = text, rank_map_figure(ranks)
-    return found
-
-
-def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
-    """Module -> rank; nothing for methods without low-rank updates."""
-    return next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)
-
-
-def rank_map_figure(ranks: Mapping[str, int]) -> Figure:
-    """Layers x kinds, the first layer at the bottom; where nothing is adapted, nothing."""
-    rows, columns, cells = rank_map.grid(ranks)
-    highest = max(1, *ranks.values())
-    first = 0.5 / highest  # rank 0 has a colour of its own
-    scale = [[0, "var(--rank-0)"], [first, "var(--rank-0)"]]
-    scale += [[first + (1 - first) * i / (len(RANKS) - 1), color] for i, color in enumerate(RANKS)]
-    heat = {
-        "type": "heatmap", "z": cells, "y": [safe(row) for row in rows],
-        "x": [safe(column).replace(".", ".<br>") for column in columns],
-        "zmin": 0, "zmax": highest, "colorscale": scale, "showscale": False, "xgap": 2, "ygap": 2,
-        "texttemplate": "%{z}", "hovertemplate": "layer %{y}, %{x}: rank %{z}<extra></extra>", "hoverongaps": False,
-    }  # fmt: skip
-    shape = layout("", "layer", 27 * len(rows) + 120)
-    shape["xaxis"] |= {"type": "category", "showgrid": False, "tickangle": 0}
-    shape["xaxis"]["title"] = {"text": rank_map.summary(ranks), "standoff": 14}
-    shape["yaxis"] |= {"type": "category", "showgrid": False}
-    return {"data": [heat], "layout": shape}
-
-
-def marks(points: Sequence[Point], name: str, marker: Figure, **values: Any) -> Figure:
-    """Points as markers; `values`: other fields of the trace."""
+def points_of(points: Sequence[Point], name: str, marker: Figure, third: str | None = None, **values: Any) -> Figure:
+    """Points as markers; `third`: the third objective; `values`: other fields of the trace."""
     return {
         "type": "scatter", "mode": "markers", "name": name, "marker": marker, "hovertemplate": HOVER,
         "x": [_drawn(p.adapter_params) for p in points], "y": [p.score for p in points],
-        "text": [hover(p) for p in points],
+        "text": [hover(p, third) for p in points],
     } | values  # fmt: skip
 
 
-def hover(point: Point) -> str:
+def hover(point: Point, third: str | None = None) -> str:
     """What is said of a point: where it is, and with which settings it came about."""
     lines = [f"{safe(point.method)}, trial {point.trial}, step {point.step}"]
     lines.append(f"<b>{count(point.adapter_params)} parameters, score {point.score:.4f}</b>")
+    if third is not None:
+        lines.append(" ".join(third_text(third, point)))
     return "<br>".join([*lines, *(safe(settings({name: value})) for name, value in point.config.items())])
+
+
+def third_text(third: str, point: Point) -> tuple[str, str]:
+    """The name of a search's third objective, and what a point has of it."""
+    name, text = THIRD[third]
+    return name, text(point)
 
 
 def _drawn(params: float) -> float:

@@ -20,6 +20,11 @@ function positionOf(params, smallest, largest) {
   return Math.max(0, Math.floor(1000 * Math.log(Math.max(params, 1) / low) / Math.log(largest / low)));
 }
 
+// The points that the slider can pick, by rising parameters: what arrow keys go through.
+function stops(points) {
+  return points.filter((point) => pick(points, point.params) === point);
+}
+
 // 150000, 150,000, 150k, 1.2M as a number; null for anything else.
 function parseCount(text) {
   const found = /^([0-9]*\.?[0-9]+)\s*([kMG]?)$/.exec(text.replace(/[, _]/g, ""));
@@ -58,7 +63,11 @@ function start() {
     const log = place.dataset.axis === "log";
     return log ? { type: "log" } : { type: "linear", dtick: null, tickmode: "auto" };
   }
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const finger = matchMedia("(pointer: coarse)").matches; // which scrolls the page, and does not zoom figures
+  const config = {
+    displayModeBar: finger ? false : "hover", displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"],
+    showSendToCloud: false, plotlyServerURL: "", // Plotly's default offers to upload the figure
+  };
   function draw(place) {
     const figure = figures[place.dataset.figure];
     if (figure.note) {
@@ -68,6 +77,9 @@ function start() {
     }
     if (!place.classList.contains("js-plotly-plot")) place.textContent = "";
     const { data, layout } = themed(figure);
+    // Where a legend has a line a name, it takes none of the picture's own height.
+    if (place.clientWidth < 500) layout.height += 18 * data.filter((each) => each.name && each.showlegend !== false).length;
+    if (finger) layout.dragmode = false;
     if (place.dataset.axis) Object.assign(layout.xaxis, axis(place));
     Plotly.react(place, data, layout, config);
   }
@@ -136,6 +148,19 @@ function start() {
     const slider = byId("slider"), box = byId("most");
     const set = (value) => { most = value; box.value = value.toLocaleString("en"); show(); };
     slider.addEventListener("input", () => set(atPosition(Number(slider.value), smallest, largest)));
+    slider.addEventListener("keydown", (event) => {
+      const params = stops(points).map((point) => point.params), after = params.find((each) => each > most);
+      const before = params.findLast((each) => each < most);
+      const moves = {
+        ArrowLeft: before, ArrowDown: before, ArrowRight: after, ArrowUp: after, Home: params[0], End: params.at(-1),
+      };
+      if (!(event.key in moves)) return;
+      event.preventDefault();
+      const next = moves[event.key];
+      if (next === undefined) return;
+      slider.value = positionOf(next, smallest, largest);
+      set(next);
+    });
     box.addEventListener("change", () => {
       const value = parseCount(box.value);
       if (value !== null) slider.value = positionOf(value, smallest, largest);
@@ -172,4 +197,4 @@ function start() {
 }
 
 if (typeof document !== "undefined") start();
-if (typeof module !== "undefined") module.exports = { pick, atPosition, positionOf, parseCount, compareKeys };
+if (typeof module !== "undefined") module.exports = { pick, stops, atPosition, positionOf, parseCount, compareKeys };

@@ -9,12 +9,12 @@ from typing import Any
 
 from autorank.results.archive import Snapshot
 from autorank.results.confirmed import summarise
-from autorank.results.front import gain, hypervolume
-from autorank.results.pages import figures
+from autorank.results.front import costs, gain, hypervolume
+from autorank.results.pages import figures, ranks
 from autorank.results.pages.document import Figure, choice, plot, table
-from autorank.results.pages.settings import importance_figure, importances, parallel
+from autorank.results.pages.settings import importance_figure, importances, parallel, together
 from autorank.results.records import best
-from autorank.results.report import count, duration, settings
+from autorank.results.report import THIRD, count, duration, settings
 from autorank.spec import SearchSpec
 
 Figures = dict[str, Figure]
@@ -28,9 +28,10 @@ optimistic."""
 GROWTH = """
 Hypervolume: the share of the box from 0 to {} parameters and from score {:g} to 1 that a front dominates, after
 each trial that ended."""
+CURVES = "A line a trial; click a name of the legend to hide its lines, twice to see them alone."
 PARALLEL = """
-A line a trial, at its best score. Drag along an axis to keep what lies in that part, click there to let all
-lines back; drag an axis's name to move it."""
+A line a trial, at its best score, which is its colour too. Drag along an axis to keep what lies in that part, click
+there to let all lines back; drag an axis's name to move it."""
 IMPORTANCE = """
 PED-ANOVA: how differently a setting is spread among the trials near the method's own front than among all of
 its trials. Stopped trials stand where they were expected to end."""
@@ -39,7 +40,8 @@ PICKER = """
 <div id="picker">
 <p><label for="most">The best with at most</label> <input id="most" type="text" inputmode="numeric" autocomplete="off">
 parameters</p>
-<input id="slider" type="range" min="0" max="1000" step="1" aria-label="At most so many parameters">
+<input id="slider" type="range" min="0" max="1000" step="1" aria-label="At most so many parameters"
+title="Arrow keys go from point to point">
 <div id="chosen" aria-live="polite"><dl id="chosen-facts"></dl><dl id="chosen-settings"></dl></div>
 <p class="command"><code id="chosen-command"></code> <button type="button" id="copy">Copy</button></p>
 </div>
@@ -92,6 +94,7 @@ def _front_table(snapshot: Snapshot) -> str:
     confirmed = summarise(snapshot.points, snapshot.confirmed)
     columns = ["parameters>", "score>"]
     columns += [CONFIRMED] if confirmed else []
+    columns += [f"{THIRD[snapshot.third][0]}>"] if snapshot.third else []
     columns += ["gain>"] if snapshot.control else []
     rows = []
     for p in snapshot.points:
@@ -99,6 +102,8 @@ def _front_table(snapshot: Snapshot) -> str:
         if confirmed:
             found = confirmed.get((p.trial, p.step))
             row.append(("", "") if found is None else (str(found), found.mean))
+        if snapshot.third:
+            row.append((figures.third_text(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
         if snapshot.control:
             above = gain(p, snapshot.control)
             row.append(("", "") if above is None else (f"{above:+.4f}", above))
@@ -123,12 +128,12 @@ def curves(snapshot: Snapshot, shown: Figures) -> str:
     if figure is None:
         return _section("curves", "Learning curves", "", f"<p>{NOTHING}</p>")
     shown["curves"] = figure
-    return _section("curves", "Learning curves", "", plot("curves", "Score by optimizer step, a line a trial"))
+    return _section("curves", "Learning curves", CURVES, plot("curves", "Score by optimizer step, a line a trial"))
 
 
 def rank_maps(snapshot: Snapshot, shown: Figures) -> str:
     title = "Which layer has which rank"
-    maps = figures.rank_maps([*snapshot.points, *snapshot.control], snapshot.trials)
+    maps = ranks.rank_maps([*snapshot.points, *snapshot.control], snapshot.trials)
     if not maps:
         return _section("ranks", title, "", "<p>No point of the front has low-rank updates.</p>")
     knee = next((f"{p.trial}-{p.step}" for p in snapshot.points if p.knee), "")
@@ -137,12 +142,19 @@ def rank_maps(snapshot: Snapshot, shown: Figures) -> str:
     shown |= {f"ranks-{key}": figure for key, (_, figure) in maps.items()}
     menu = choice("ranks-point", "Point", options, {"ranks": "ranks-"})
     place = plot("ranks", "Rank of each layer and kind of weight", f"ranks-{first}")
-    return _section("ranks", title, "", f'{menu}<div class="scroll">{place}</div>')
+    without = sorted({p.method for p in snapshot.points if f"{p.trial}-{p.step}" not in maps})
+    note = f"Points of {escape(', '.join(without))} have no low-rank updates." if without else ""
+    return _section("ranks", title, note, f'{menu}<div class="scroll">{place}</div>')
 
 
 def what_settings_did(snapshot: Snapshot, spec: SearchSpec, shown: Figures) -> str:
     title = "What the settings did"
     options = {}
+    several = len({trial.method for trial in snapshot.trials if trial.evaluations}) > 1
+    if several and (lines := together(spec.entries, snapshot.trials)) is not None:
+        options["all"] = "all methods"
+        shown["parallel-all"] = lines
+        shown["importance-all"] = {"note": "Importance is that of one method's settings: choose a method."}
     for index, entry in enumerate(spec.entries):
         own = [trial for trial in snapshot.trials if trial.method == entry.method]
         if (lines := parallel(entry, own)) is None:

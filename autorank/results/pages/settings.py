@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from autorank.results.pages.document import Figure
-from autorank.results.pages.figures import RANKS, layout, safe
+from autorank.results.pages.figures import layout
+from autorank.results.pages.looks import safe
 from autorank.results.records import TrialRecord, best
 from autorank.results.report import count, setting
 from autorank.spec import MethodSpec
@@ -22,23 +23,42 @@ LEAST = 3 * TOP  # trials; with fewer, those near the front are hardly fewer tha
 
 def parallel(entry: MethodSpec, trials: Sequence[TrialRecord]) -> Figure | None:
     """A line a trial through its searched settings, its parameters and its best score; None without a score."""
+    return _lines(entry.space, trials)
+
+
+def together(entries: Sequence[MethodSpec], trials: Sequence[TrialRecord]) -> Figure | None:
+    """The trials of several methods, through the settings that all of them search."""
+    shared: dict[str, Any] = {}
+    for name in entries[0].space:
+        if all(name in entry.space for entry in entries):
+            each = [entry.space[name] for entry in entries]
+            log = all(one.get("log") for one in each)
+            shared[name] = {"log": log} | ({"choices": []} if any("choices" in one for one in each) else {})
+    return _lines(shared, trials, methods=True)
+
+
+def _lines(space: Mapping[str, Any], trials: Sequence[TrialRecord], methods: bool = False) -> Figure | None:
+    """`methods`: with an axis that tells them apart."""
     scored = [(trial, top) for trial in trials if (top := best(trial.evaluations)) is not None]
     if not scored:
         return None
     axes = [
         _axis(name, [trial.config.get(name) for trial, _ in scored], bool(each.get("log")), "choices" in each)
-        for name, each in entry.space.items()
+        for name, each in space.items()
     ]
+    if methods:
+        axes.insert(0, _axis("method", [trial.method for trial, _ in scored], choice=True))
     axes.append(_axis("parameters", [max(top.adapter_params, 1) for _, top in scored], log=True))
     scores = [top.score for _, top in scored]
     axes.append(_axis("score", scores))
-    scale = [[i / (len(RANKS) - 1), color] for i, color in enumerate(RANKS)]
+    scale = [[0, "var(--low)"], [0.5, "var(--middle)"], [1, "var(--high)"]]
     lines = {
-        "type": "parcoords", "dimensions": axes, "labelangle": -20,
+        "type": "parcoords", "dimensions": axes, "labelangle": -20, "rangefont": {"color": "rgba(0,0,0,0)"},
         "line": {"color": scores, "colorscale": scale, "cmin": min(scores), "cmax": max(scores)},
         "unselected": {"line": {"color": "var(--quiet)", "opacity": 0.12}},
     }  # fmt: skip
-    return {"data": [lines], "layout": layout("", "", margin={"l": 72, "r": 48, "t": 88, "b": 24})}
+    left = max(72, 24 + 7 * max(map(len, axes[0].get("ticktext", [""])), default=0))  # pixels, for its longest text
+    return {"data": [lines], "layout": layout("", "", margin={"l": left, "r": 48, "t": 88, "b": 24})}
 
 
 def importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dict[str, float] | str:

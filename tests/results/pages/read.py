@@ -1,10 +1,12 @@
-"""A page as a browser reads it: its elements, its texts, the data in it."""
+"""A page as a browser reads it, and a figure as Plotly does."""
 
 from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
 from typing import Any
+
+from autorank.results.pages.document import Figure
 
 VOID = {"meta", "input", "br", "link", "img"}
 
@@ -49,3 +51,19 @@ class Page(HTMLParser):
             self.texts[named[-1]] = self.texts.get(named[-1], "") + data
         if any(tag in ("td", "th") for tag, _ in self._open):
             self._rows[-1][-1] += data
+
+
+def traces(figure: Figure) -> dict[str, Figure]:
+    """Name -> what is drawn."""
+    return {trace["name"]: trace for trace in figure["data"]}
+
+
+def valid(figure: Figure) -> None:
+    """Plotly's own classes read it.
+
+    Raises:
+        ValueError: they do not.
+    """
+    import plotly.graph_objects as go
+
+    go.Figure(figure)

@@ -9,7 +9,8 @@ import pytest
 from autorank.results.front import hypervolume
 from autorank.results.pages import figures
 from autorank.spec import ObjectivesSpec
-from tests.results.made_trials import base_ranks, evaluation, snapshot, trial
+from tests.results.made_trials import snapshot, trial
+from tests.results.pages.read import traces, valid
 
 REFERENCE = (1000.0, 0.0)
 TRIALS = [
@@ -20,17 +21,6 @@ TRIALS = [
     trial(4, (500, math.nan), state="failed", reason="diverged"),
     trial(5, (50, 0.3), state="running"),
 ]
-
-
-def traces(figure):
-    return {trace["name"]: trace for trace in figure["data"]}
-
-
-def valid(figure):
-    """As Plotly's own classes read it."""
-    import plotly.graph_objects as go
-
-    return go.Figure(figure)
 
 
 def test_the_front_beside_the_control_s():
@@ -77,6 +67,7 @@ def test_curves_mark_what_was_stopped_and_what_failed():
     figure = figures.curves(snapshot(TRIALS))
     there = traces(figure)
     assert there["lora-drop"]["x"][:3] == [10, 20, None] and there["lora-drop"]["y"][:3] == [0.5, 0.6, None]
+    assert there["lora-drop"]["text"][:3] == ["lora-drop, trial 0"] * 2 + [None]
     assert there["lora (control)"]["line"]["dash"] == "dash"
     assert (there["stopped"]["x"], there["stopped"]["y"]) == ([10], [0.4])
     assert there["stopped"]["text"] == ["trial 3 stopped<br>behind &lt;its&gt; peers"]
@@ -86,22 +77,10 @@ def test_curves_mark_what_was_stopped_and_what_failed():
     assert figures.curves(snapshot([trial(0, state="failed")])) is None
 
 
-def test_a_rank_map_is_the_evaluation_s():
-    ranks = base_ranks(3)
-    looked = trial(0, evaluation(10, 100, 0.5, ranks={}), evaluation(20, 200, 0.6, ranks=ranks))
-    there = snapshot([looked])
-    assert list(figures.rank_maps(there.points, there.trials)) == ["0-20"]  # the other has no ranks
-    text, figure = figures.rank_maps(there.points, there.trials)["0-20"]
-    assert text == "200 parameters, score 0.6000 (lora-drop, trial 0, step 20)"
-    (heat,) = figure["data"]
-    assert heat["y"] == [str(i) for i in range(12)] and len(heat["x"]) == 6
-    query = heat["x"].index("query")
-    assert [row[query] for row in heat["z"]] == [
-        ranks[f"roberta.encoder.layer.{i}.attention.self.query"] for i in range(12)
-    ]
-    shares = [share for share, _ in heat["colorscale"]]
-    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
-    valid(figure)
+def test_a_third_objective_is_told():
+    there = snapshot([trial(0, (100, 0.5))], ObjectivesSpec(third="seconds"))
+    figure = figures.front(there, REFERENCE)
+    assert "<br>time 10s<br>" in traces(figure)["lora-drop"]["text"][0]
 
 
 @pytest.mark.parametrize(

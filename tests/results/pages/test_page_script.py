@@ -40,6 +40,8 @@ def test_the_slider_picks_what_export_picks():
 def test_with_a_third_objective_a_larger_point_may_score_less():
     rows = [{"params": 1, "score": 0.5}, {"params": 2, "score": 0.4}, {"params": 3, "score": 0.5}]
     assert run("v.most.map(n => p.pick(v.rows, n).params)", rows=rows, most=[1, 2, 3]) == [1, 1, 1]
+    rows.append({"params": 9, "score": 0.6})
+    assert run("p.stops(v.rows).map(point => point.params)", rows=rows) == [1, 9]
 
 
 @node

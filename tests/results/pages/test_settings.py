@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from autorank.results.pages.settings import LEAST, distribution, importance_figure, importances, parallel
+from autorank.results.pages.settings import LEAST, distribution, importance_figure, importances, parallel, together
 from autorank.search import ranges
 from autorank.spec import MethodSpec
 from tests.results.made_trials import trial
@@ -42,6 +42,19 @@ def test_axes_say_what_was_tried():
     assert axes["score"]["values"] == figure["data"][0]["line"]["color"] == [0.5, 0.9]
     go.Figure(figure)
     assert parallel(ENTRY, [trial(0, state="failed")]) is None
+
+
+def test_methods_together_show_what_they_share():
+    other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
+    figure = together(
+        [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", config={"learning_rate": 0.01, "rank": 1})]
+    )
+    axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
+    assert list(axes) == ["method", "learning_rate", "rank", "parameters", "score"]
+    assert axes["method"]["ticktext"] == ["lora", "vera"] and axes["method"]["values"] == [0, 1]
+    assert axes["learning_rate"]["values"] == [-3.0, -2.0]  # both say log
+    assert axes["rank"]["ticktext"] == ["1", "4"] and axes["rank"]["values"] == [1, 0]  # one has choices
+    assert together([ENTRY, other], [trial(0, state="failed")]) is None
 
 
 @pytest.mark.parametrize("matters", ["learning_rate", "dropout", "shape"])

@@ -1,0 +1,108 @@
+"""What is installed: the packages, their versions, whether they can be imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from autorank.doctor.finding import REPAIR, Finding, said
+from autorank.errors import AutorankError
+
+OPTIONAL = {  # distribution -> what it is for, how to have it
+    "s3fs": ("--storage s3://...", "pip install s3fs"),
+    "bitsandbytes": ("--quantize 4bit", "pip install bitsandbytes"),
+    "optuna-dashboard": ("looking into a search's journal", "pip install optuna-dashboard"),
+}
+
+
+def python() -> Iterator[Finding]:
+    """Which Python this is; pip refuses to install autorank for one that is too old."""
+    yield Finding("Python", "ok", f"{sys.version.split()[0]}, {sys.executable}")
+
+
+def packages() -> Iterator[Finding]:
+    """The packages that autorank needs, against the versions that it asks for."""
+    from packaging.requirements import Requirement
+
+    try:
+        needed = [Requirement(text) for text in importlib.metadata.requires("autorank") or []]
+    except importlib.metadata.PackageNotFoundError:
+        text = "autorank itself is not installed, so versions are not compared"
+        yield Finding("packages", "note", text, "pip install -e . in its folder")
+        return
+    needed = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
+    lacking = {str(each): wrong for each in needed if (wrong := _lacking(each))}
+    for each, wrong in lacking.items():
+        yield Finding("packages", "problem", "; ".join(wrong), f"pip install '{each}'")
+    if not lacking:
+        own = importlib.metadata.version("autorank")
+        yield Finding("packages", "ok", f"autorank {own} and the {len(needed)} packages that it needs")
+
+
+def optional() -> Iterator[Finding]:
+    """The packages that only some options need."""
+    for name, (purpose, remedy) in OPTIONAL.items():
+        try:
+            yield Finding(name, "ok", f"{importlib.metadata.version(name)}, for {purpose}")
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "note", f"not installed; only needed for {purpose}", remedy)
+
+
+def load(what: str, module: str, package: str) -> Iterator[Finding]:
+    """Whether a module can be imported. `package`: what pip installs it by."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = importlib.import_module(module)
+    except Exception as error:
+        yield Finding(what, "problem", f"cannot be imported: {said(error)}", f"{REPAIR} {package}")
+    else:
+        yield Finding(what, "ok", str(getattr(found, "__version__", "there")))
+
+
+def methods() -> Iterator[Finding]:
+    """Whether the methods that are installed load."""
+    from autorank.methods import OWN, find, names
+
+    try:
+        there = names()
+    except AutorankError as error:
+        yield Finding("methods", "problem", str(error), f"Correct {OWN}, or unset it.")
+        return
+    broken: dict[str, list[str]] = {}
+    for name in there:
+        try:
+            find(name)
+        except Exception as error:
+            broken.setdefault(said(error.__cause__ or error), []).append(name)
+    for why, which in broken.items():
+        remedy = f"Install their package again, or not at all; of your own, correct {OWN}."
+        yield Finding("methods", "problem", f"{', '.join(which)}: {why}", remedy)
+    if not there:
+        yield Finding("methods", "problem", "there are none", "Install autorank again: pip install -e . in its folder.")
+    elif not broken:
+        yield Finding("methods", "ok", f"{len(there)} load")
+
+
+def _lacking(needed: Any) -> list[str]:
+    """What of a `Requirement`, those of its extras included, is missing or too old."""
+    from packaging.requirements import Requirement
+
+    try:
+        there = importlib.metadata.version(needed.name)
+    except importlib.metadata.PackageNotFoundError:
+        return [f"{needed.name} is missing"]
+    fits = needed.specifier.contains(there, prereleases=True)
+    found = [] if fits else [f"{needed.name} is {there}, wanted is {needed.specifier}"]
+    if needed.extras:
+        for each in map(Requirement, importlib.metadata.requires(needed.name) or []):
+            marker = each.marker
+            if marker is None or marker.evaluate({"extra": ""}):
+                continue  # needed without extras too, so pip has seen to it
+            if any(marker.evaluate({"extra": extra}) for extra in needed.extras):
+                found += _lacking(each)
+    return found

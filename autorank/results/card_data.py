@@ -1,0 +1,88 @@
+"""The front matter of a model card, as the Hub reads it, and the base model's licence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from autorank.errors import AutorankError
+from autorank.modeling.adapter_file import Origin
+from autorank.modeling.hub import hub_access, public_name
+from autorank.results.front import Point
+from autorank.results.usage import LIBRARIES, Form, encoder_decoder
+from autorank.spec import TrainSpec
+
+KINDS = {  # of tasks, by the Hub's names
+    "classification": "text-classification",
+    "regression": "text-classification",
+    "span": "question-answering",
+    "generation": "text-generation",
+}
+
+
+def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, known: str | None) -> str:
+    """YAML between two lines of dashes. `known`: the base's licence."""
+    merged, adapter = form == "merged model", "PEFT" in form
+    data = {
+        "base_model": public_name(origin.model),  # a folder is no base that the Hub could link
+        "base_model_relation": None if public_name(origin.model) is None else "finetune" if merged else "adapter",
+        "library_name": LIBRARIES[form],
+        "pipeline_tag": pipeline_tag(origin),
+        # an adapter is its maker's own; a merged model holds the base's weights
+        "license": known if merged else None,
+        "tags": ["autorank", *(["lora"] if adapter else [])],
+        "model-index": [{"name": f"{train.method} on {train.task.name}", "results": [_result(point, train, origin)]}],
+    }
+    text = yaml.safe_dump({name: value for name, value in data.items() if value}, sort_keys=False)
+    return f"---\n{text}---\n"
+
+
+def pipeline_tag(origin: Origin) -> str:
+    """The Hub's name of what the model does."""
+    return "text2text-generation" if encoder_decoder(origin) else KINDS[origin.kind]
+
+
+def licence(model: str) -> str | None:
+    """The licence that the card of a model names, in its folder or on the Hub; None where none can be read."""
+    card = _card(model)
+    if card is None:
+        return None
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
+    try:
+        about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except yaml.YAMLError:
+        return None
+    found = about.get("license") if isinstance(about, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _card(model: str) -> Path | None:
+    """A model's card: in its folder, or else the Hub's, for loading a model does not bring it here."""
+    from huggingface_hub import hf_hub_download
+
+    beside, name = Path(model) / "README.md", public_name(model)
+    if beside.is_file() or name is None:
+        return beside if beside.is_file() else None
+    try:
+        with hub_access("model", name):
+            return Path(hf_hub_download(name, "README.md"))
+    except AutorankError:  # no card, no network, no access
+        return None
+
+
+def _result(point: Point, train: TrainSpec, origin: Origin) -> dict[str, Any]:
+    """An entry of the Hub's model-index."""
+    from autorank.tasks import TASKS
+
+    task = train.task
+    dataset: dict[str, Any] = {"name": task.name, "type": task.name}
+    if not task.own_data and (hub := TASKS[task.name].hub):
+        dataset |= {"type": hub[0], "config": hub[1]}
+    dataset["split"] = "train" if task.tune_split else "validation"
+    metrics = [
+        {"type": name, "value": round(value, 6)} for name, value in point.metrics.items() if math.isfinite(value)
+    ]
+    return {"task": {"type": pipeline_tag(origin)}, "dataset": dataset, "metrics": metrics}

@@ -1,0 +1,20 @@
+"""A search and an adapter from its front, in Python: no network, no GPU, no data.
+
+python examples/quickstart.py
+"""
+
+from __future__ import annotations
+
+import autorank
+
+
+def main() -> None:
+    search = autorank.search(method="lora-drop", task="demo", trials=3, steps=40, eval_every=20, name="quickstart")
+    print(search.front)
+    print(search.to_frame()[["adapter_params", "score", "config.threshold", "config.learning_rate"]])
+    search.export(to="quickstart-adapter", knee=True)  # for peft.PeftModel.from_pretrained
+    print("all of it, to look around in:", search.report())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Pages fit their window and are in its theme."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from autorank.results.page import write
+from tests.browser.made import many, none, one
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Keep, Open
+
+THEMES = (("light", 390), ("dark", 1280))
+GROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.mark.parametrize("made", [many, one, none])
+def test_pages_fit_and_are_in_their_theme(opened: Open, tmp_path: Path, made: Callable[[], str]) -> None:
+    write(made(), tmp_path / "page.html")
+    with opened((tmp_path / "page.html").as_uri()) as page:
+        page.wait_for_function("[...document.querySelectorAll('.plot')].every(place => place.childNodes.length)")
+        for theme, width in THEMES:
+            page.emulate_media(color_scheme=theme)
+            page.set_viewport_size({"width": width, "height": 800})
+            page.wait_for_function(f"document.documentElement.scrollWidth === {width}")  # nothing to scroll to the side
+            assert (max(map(int, re.findall(r"\d+", page.evaluate(GROUND)))) < 60) == (theme == "dark")
+        page.locator("#theme").click()
+        assert min(map(int, re.findall(r"\d+", page.evaluate(GROUND)))) > 200
+        said = page.locator("#trials-table").inner_text()
+        if made is many:
+            assert "not among the best third at step 100" in said and "out of memory: 3 GB asked" in said
+            assert "other methods" in (page.locator("#plot-curves .legend").text_content() or "")
+            assert "Time\n" in page.locator("#chosen-facts").inner_text()
+        if made is none:
+            assert "out of memory" in said and page.locator("#slider").count() == 0
+
+
+def test_the_report_on_a_phone(opened: Open, reported: Path, keep: Keep) -> None:
+    how = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
+    with opened(reported.as_uri(), **how) as page:
+        page.wait_for_selector("#plot-parallel canvas")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        box = page.locator("#plot-front .cartesianlayer .bg, #plot-front .draglayer .nsewdrag").last.bounding_box()
+        assert box is not None and box["height"] > 200 and box["width"] > 250  # the legend leaves room
+        page.locator("#front").scroll_into_view_if_needed()
+        keep(page, "report-phone")

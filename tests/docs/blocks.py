@@ -1,0 +1,58 @@
+"""README and docs as the tests see them: pages, their fenced blocks, headings and links."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md")),
+]
+FENCE = re.compile(r"^( *)```(\w*) *([^\n]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A fenced block. `title`: the file that it is to be saved as, from ```LANGUAGE title="FILE"```."""
+
+    language: str
+    title: str | None
+    content: str
+    line: int
+
+
+def text(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    found = []
+    for match in FENCE.finditer(text(page)):
+        title = re.search(r'title="([^"]+)"', match[3])
+        indented = re.compile(f"^{match[1]}", re.MULTILINE)
+        line = text(page).count("\n", 0, match.start()) + 1
+        found.append(Block(match[2], title and title[1], indented.sub("", match[4]), line))
+    return found
+
+
+def prose(page: str) -> str:
+    """A page without its fenced blocks."""
+    return FENCE.sub("", text(page))
+
+
+def anchors(page: str) -> set[str]:
+    """What `#...` can name on a page, by the rule that GitHub and MkDocs agree on."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in plain}
+
+
+def links(page: str) -> list[str]:
+    """Targets of links and pictures, but for addresses."""
+    found = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", prose(page)))
+    return [target for target in found if "://" not in target and not target.startswith("mailto:")]

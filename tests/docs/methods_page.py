@@ -1,0 +1,60 @@
+"""The tables of docs/methods.md, made from the methods' settings and search spaces.
+
+python -m tests.docs.methods_page    # writes them into the page
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from autorank.methods import find, names
+from autorank.search.space import Yaml, builtin
+from tests.docs.blocks import ROOT, text
+
+PAGE = "docs/methods.md"
+TABLE = re.compile(r"(<!-- settings of ([\w-]+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def table(name: str) -> str:
+    """All settings of a method: default, meaning, and what its space has of it."""
+    import yaml
+
+    space = yaml.load(builtin(name), Yaml)
+    lines = ["| setting | default | what it is | searched | source of the range |", "|---|---|---|---|---|"]
+    for setting, field in find(name).Config.model_fields.items():
+        entry = space.get(setting)
+        source = entry.get("source", "") if isinstance(entry, dict) else ""
+        cells = [f"`{setting}`", _value(field.default), field.description or "", _searched(entry), source]
+        lines.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def page() -> str:
+    """The page as it should be."""
+    return TABLE.sub(lambda match: match[1] + table(match[2]), text(PAGE))
+
+
+def described() -> list[str]:
+    """The methods that the page has, in its order."""
+    return [match[2] for match in TABLE.finditer(text(PAGE))]
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _searched(entry: Any) -> str:
+    if entry is None:
+        return ""
+    if not isinstance(entry, dict):
+        return f"{_value(entry)}, fixed"
+    if "choices" in entry:
+        return ", ".join(_value(choice) for choice in entry["choices"])
+    return f"{_value(entry['low'])} to {_value(entry['high'])}" + (", log" if entry.get("log") else "")
+
+
+if __name__ == "__main__":
+    missing = set(names()) - set(described())
+    (ROOT / PAGE).write_text(page(), encoding="utf-8")
+    print(f"{len(described())} tables written; no table yet for: {', '.join(sorted(missing)) or 'none'}")

@@ -1,0 +1,73 @@
+"""Every command and code block of README and docs, run in order, a folder a page: see tests/docs/shell.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs import world
+from tests.docs.blocks import PAGES, Block, blocks
+from tests.docs.shell import run_page
+from tests.tasks.loopback_hub import serve
+
+ELSEWHERE = {"docs/adding-a-method.md": "tests/test_adding_a_method.py runs every block of it"}
+# Commands that a page takes for granted, as its text says.
+BEFORE = {
+    "docs/report.md": (
+        "autorank search --method lora-drop --task demo\n"
+        "autorank search --method lora --task mrpc\n"
+        "autorank search --method increlora --task mrpc\n"
+        "autorank search --method prilora --task mrpc\n"
+    ),
+}
+LOADED = [  # once, in the process from which each page's is forked
+    "torch", "transformers", "datasets", "peft", "mlflow", "ray.tune", "optuna", "autorank.cli", "autorank.search.run",
+    "autorank.search.display", "autorank.results.tracking", "autorank.recipes.run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return world.models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Caches, and the MLflow store."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def processes(models: dict[str, Path], home: Path) -> Iterator[multiprocessing.context.ForkServerContext]:
+    """Where pages run: with a Hub and caches of their own."""
+    with serve(world.hub(models)) as address, pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "HF_ENDPOINT": address, "HF_HOME": str(home / "hub"), "AUTORANK_CACHE": str(home / "cache"),
+            "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "OMP_NUM_THREADS": "1", "COLUMNS": "120",
+        }.items():  # fmt: skip
+            patch.setenv(name, value)
+        for name in ("RAY_ADDRESS", "HF_TOKEN", "HF_HUB_OFFLINE", "MLFLOW_TRACKING_URI"):
+            patch.delenv(name, raising=False)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(LOADED)
+        yield context
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ELSEWHERE])
+def test_every_block_runs(
+    page: str, models: dict[str, Path], home: Path, processes: multiprocessing.context.ForkServerContext, tmp_path: Path
+) -> None:
+    found = blocks(page)
+    if all(block.language in ("text", "") for block in found):
+        return
+    folder, log = tmp_path / "place", tmp_path / "log"
+    folder.mkdir()
+    world.folder(folder, models, home / "mlflow.db")
+    before = [Block("sh", None, BEFORE[page], 0)] if page in BEFORE else []
+    process = processes.Process(target=run_page, args=(page, before + found, folder, log))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, log.read_text()[-6000:]

@@ -1,0 +1,64 @@
+"""A search on disk whose front has three points with adapters, made by hand: what there is to ship."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from autorank.modeling import adapter_file, adapters, base, targets
+from autorank.modeling.low_rank import LowRankUpdate
+from autorank.results.journal import Journal
+from autorank.search.files import adapter_path
+from autorank.spec import MethodSpec, SearchSpec, TaskSpec
+from tests import tiny
+from tests.results.made_trials import evaluation
+
+LABELS = ("no", "maybe", "yes")
+SCORES = (0.6, 0.8, 0.82)  # by rising parameters: the smallest, the knee, the best
+STEP = 10
+
+
+def search(runs: Path, model: Path, architecture: str = "bert", name: str = "ready") -> Path:
+    """Write it, and its base model to `model`; returns the search's folder. Trial number = place on the front."""
+    tiny.model(architecture, model)
+    space = {"rank": {"type": "int", "low": 1, "high": 8}}
+    task = TaskSpec(
+        name="pairs", data=runs.parent / "pairs.jsonl", text=("left", "right"), label="label", max_length=32
+    )
+    spec = SearchSpec(name=name, task=task, model=str(model), methods=(MethodSpec(method="increlora", space=space),))
+    with Journal.create(runs / name, spec, (10_000.0, 0.3)) as journal:
+        for trial, score in enumerate(SCORES):
+            loaded = adapted(str(model), trial + 1)
+            belongs = adapter_file.Origin(str(model), len(LABELS), LABELS, 0)
+            adapter_file.save(adapter_path(runs / name, trial, STEP), loaded, belongs)
+            params = adapters.adapter_params(loaded.model, loaded.head)
+            number = journal.begin("increlora", {"rank": trial + 1, "learning_rate": 1e-3}, {}).number
+            journal.record(number, evaluation(STEP, params, score), last=True)
+            journal.finish(number, "complete")
+    return runs / name
+
+
+def adapted(model: str, seed: int) -> base.BaseModel:
+    """The base with updates of other ranks from layer to layer, one of rank 0."""
+    loaded = base.load(model, outputs=len(LABELS))
+    draw = torch.Generator().manual_seed(seed)
+    for i, name in enumerate(targets.find(loaded.model, "query,value")):
+        update = LowRankUpdate.lora(
+            *targets.features(loaded.model.get_submodule(name)), rank=seed + i % 3, alpha=8, generator=draw
+        )
+        if i == 2:
+            update.keep(torch.tensor([], dtype=torch.long))
+        adapters.attach(loaded.model, name, update)
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
+    return loaded
+
+
+def logits(folder: Path, trial: int, **inputs: torch.Tensor) -> torch.Tensor:
+    """Of a trial's adapter as the search has it, batch x classes."""
+    restored, _ = adapter_file.load(adapter_path(folder, trial, STEP))
+    with torch.no_grad():
+        found: torch.Tensor = restored.model(**inputs).logits
+    return found

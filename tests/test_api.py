@@ -1,0 +1,168 @@
+"""The Python API: the commands' options by the commands' names, and what a search on disk gives."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+import autorank
+from autorank import api, cli
+from autorank.errors import AutorankError
+from autorank.options.calls import ResumeCall, SearchCall, TrainCall
+from autorank.options.groups import grouped
+from autorank.results.journal import Journal
+from tests.results.made_trials import evaluation, search
+
+ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"}  # files, plans and papers' tables
+
+
+@pytest.fixture
+def found(tmp_path, monkeypatch):
+    """A search in `runs`: two points, the second one the control's too."""
+    monkeypatch.chdir(tmp_path)
+    with Journal.create(Path("runs", "one"), search(name="one"), (1000.0, 0.0)) as journal:
+        for params, score in ((100, 0.7), (500, 0.8), (900, 0.75)):
+            number = journal.begin("lora-drop", {"rank": params // 100, "learning_rate": 1e-3}, {}).number
+            ranks = {f"encoder.layer.{i}.query": params // 100 for i in range(2)}
+            journal.record(number, evaluation(10, params, score, ranks=ranks), last=True)
+            journal.finish(number, "complete")
+    return autorank.open_search("one")
+
+
+def command(name):
+    return {option.name: option for option in typer.main.get_command(cli.app).commands[name].params}
+
+
+@pytest.mark.parametrize(("name", "call"), [("search", SearchCall), ("resume", ResumeCall), ("train", TrainCall)])
+def test_keywords_are_the_commands_options_with_their_defaults(name, call):
+    options, keywords = command(name), inspect.signature(call).parameters
+    assert set(options) - ONLY_COMMANDS == set(keywords) - ONLY_COMMANDS
+    for option in keywords:
+        assert options[option].default in (keywords[option].default, None), option
+
+
+def test_signatures_for_completion_and_help():
+    for function, call in ((autorank.search, SearchCall), (autorank.train, TrainCall)):
+        shown = inspect.signature(function).parameters
+        assert list(shown) == list(inspect.signature(call).parameters)
+        assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in shown.values())
+        described = inspect.getdoc(function)
+        assert all(f"\n    {name}: " in described for name in shown) and "--" not in described.partition("Args")[2]
+    assert "typer" not in str(inspect.signature(autorank.train))
+    from autorank.search import space  # the package is still one
+
+    assert callable(autorank.search) and autorank.search.space is space
+
+
+def test_export_has_the_commands_options():
+    given = set(inspect.signature(api.Search.export).parameters) - {"self"}
+    assert set(command("export")) - {"name", "runs", "tracking_uri"} == given
+
+
+def test_values_of_python_mean_what_their_texts_mean(tmp_path):
+    data = tmp_path / "pairs.csv"
+    one = SearchCall(
+        method=["lora-drop", "prilora"], data=data, text=["a", "b"], label="c",
+        set={"dropout": 0.1, "targets": "query"},
+        max_params=150_000, trials=12, time_budget=90,
+    )  # fmt: skip
+    two = SearchCall(
+        method="lora-drop,prilora", data=str(data), text="a,b", label="c", set=["dropout=0.1", "targets=query"],
+        max_params="150k", trials="12", time_budget="90s",
+    )  # fmt: skip
+    assert one.spec() == two.spec() and one.budget() == two.budget()
+    space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": {"choices": [1e-3, 1e-2]}}
+    assert SearchCall(method="lora", task="demo", space=space).spec().methods[0].space == space
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: autorank.search(trails=3), "Did you mean 'trials'"),
+        (lambda: autorank.search(task="demo"), "--method"),
+        (lambda: autorank.search(method="lorra", task="demo"), "Did you mean 'lora'"),
+        (lambda: autorank.search(method="lora", task="demo", trials=0), "'0' is not a number of trials"),
+        (lambda: autorank.train(method=["lora", "vera"], task="demo"), "one run trains one method"),
+        (lambda: autorank.open_search("nothing"), "There is no run 'nothing'"),
+        (lambda: autorank.search(method="lora", task="demo", workers_per_trial=0), "workers_per_trial=0: wanted is a"),
+        (lambda: autorank.search(method="lora", task="demo", workers_per_trial=None), "workers_per_trial=None"),
+        (lambda: autorank.search(concurrency=1.5), "concurrency=1.5: wanted is a whole number of at least 1"),
+        (lambda: autorank.search(gpus_per_trial=-0.5), "gpus_per_trial=-0.5: wanted is a number of at least 0"),
+        (lambda: autorank.search(confirm_seeds=-1, max_retries=-2), "confirm_seeds=-1(.|\n)*max_retries=-2"),
+    ],
+)
+def test_mistakes_are_autoranks_errors(call, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AutorankError, match=said):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("function", [autorank.search, autorank.train])
+def test_positional_arguments_are_refused(function):
+    with pytest.raises(TypeError, match=r"\(\) takes keyword arguments only"):
+        function("lora")
+
+
+def test_bounds_are_kept_and_none_is_a_default():
+    given = {"concurrency": None, "gpus_per_trial": 0.5, "workers_per_trial": np.int64(2), "max_retries": 0}
+    assert grouped(SearchCall, "search", given).budget().gpus_per_trial == 0.5
+
+
+def test_search_is_a_function_whatever_is_imported_first():
+    code = "import autorank.search.space as space, inspect, autorank; assert autorank.search.space is space\n"
+    code += "assert 'method' in inspect.signature(autorank.search).parameters; "
+    code += "assert 'front' in autorank.search.__doc__"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_lower_floors_do_not_know_the_top():
+    top = re.compile(r"autorank(\.| import )(api|cli\w*|calling|running|options|doctor)\b")
+    floors = [Path(autorank.__file__).parent / name for name in ("search", "training", "results", "tasks", "modeling")]
+    files = [file for floor in floors for file in floor.rglob("*.py")]
+    assert files and [file for file in files if top.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_the_front_is_a_list_and_a_frame(found):
+    assert [point.adapter_params for point in found.front] == [100, 500] and len(found.trials) == 3
+    assert found.hypervolume == pytest.approx((900 * 0.7 + 500 * 0.1) / 1000)
+    frame = found.to_frame()
+    assert list(frame["adapter_params"]) == [100, 500] and list(frame["config.rank"]) == [1, 5]
+    assert found.pick(max_params="0.4k").trial == 0 and found.pick(min_score=0.75).trial == 1
+    assert found.pick() == found.front.knee
+    assert "0.8000" in repr(found.front) and found.front._repr_html_().count("<tr") == 3
+    assert repr(found) == "<Search 'one': 3 trials, 2 points on the front>" and repr(found.control) == "no points"
+
+
+def test_ranks_of_any_trial_report_and_figure(found, tmp_path):
+    ranks = found.ranks(trial=2, to="ranks.json")
+    assert ranks == {"encoder.layer.0.query": 9, "encoder.layer.1.query": 9} and ranks.point.score == 0.75
+    assert (tmp_path / "ranks.json").is_file() and "query" in repr(ranks) and "<table>" in ranks._repr_html_()
+    assert found.report() == tmp_path / "runs" / "one" / "report.html"
+    found.report(to="a.html", figures="figures")
+    assert (tmp_path / "a.html").is_file() and (tmp_path / "figures" / "front.svg").is_file()
+    assert len(found.figure().axes) == 1
+    with pytest.raises(AutorankError, match="leave out"):
+        found.ranks(knee=True, trial=2)
+    with pytest.raises(AutorankError, match="leave out"):
+        found.ranks(knee=True, max_params=0)
+    with pytest.raises(AutorankError, match="is not at"):
+        found.export(to="adapter")  # nothing was trained here
+    with pytest.raises(AutorankError, match="Did you mean 'trials'"):
+        found.resume(trails="+1")
+
+
+def test_train(tmp_path, capsys):
+    asked = {"method": "lora", "task": "demo", "steps": 4, "eval_every": 2, "set": {"rank": 1}}
+    done = autorank.train(**asked, max_train_examples=64, max_eval_examples=32, to=tmp_path / "adapter", quiet=True)
+    assert [each.step for each in done.evaluations] == [2, 4] and done.best.config["rank"] == 1
+    assert done.best.score == max(each.score for each in done.evaluations) and done.best.method == "lora"
+    assert done.adapter == tmp_path / "adapter" and (tmp_path / "adapter" / "adapter_config.json").is_file()
+    assert capsys.readouterr().out == ""

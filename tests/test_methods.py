@@ -1,0 +1,51 @@
+"""How methods are found: those of the environment, as it is now, and what is said of ones that cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.methods import OWN, find, names
+from autorank.options import completion
+
+
+def test_the_environment_is_read_as_it_is_now(monkeypatch):
+    before = names()
+    monkeypatch.setenv(OWN, "mine = trainables.lora:LoRA ,lora=trainables.vera:VeRA,")
+    assert set(names()) == {*before, "mine"} and find("mine").name == "lora" and find("lora").name == "vera"
+    monkeypatch.delenv(OWN)
+    assert names() == before and find("lora").name == "lora"
+
+
+@pytest.mark.parametrize("wrong", ["foo", "foo=bar", "=bar:Foo", "foo=:Foo", "foo=bar:"])
+def test_what_is_no_method_s_place(monkeypatch, wrong):
+    monkeypatch.setenv(OWN, f"mine=trainables.lora:LoRA,{wrong}")
+    with pytest.raises(AutorankError, match=f"AUTORANK_METHODS has '{wrong}', which is not NAME=MODULE:CLASS"):
+        names()
+    assert completion.methods("lo") == []
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("absent.module:Foo", "No module named 'absent'. AUTORANK_METHODS names it: put its module"),
+        ("trainables.lora:Absent", "has no attribute 'Absent'. AUTORANK_METHODS names it"),
+        ("pathlib:Path", "is not an AllocationMethod"),
+    ],
+)
+def test_a_method_that_cannot_be_had(monkeypatch, place, said):
+    monkeypatch.setenv(OWN, f"foo={place}")
+    with pytest.raises(AutorankError, match=said):
+        find("foo")
+
+
+def test_names_are_known_without_torch():
+    code = "import sys, autorank.methods as m; assert 'lora' in m.names(); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_completion_offers_what_is_not_there_yet():
+    assert completion.methods("lora,lora") == ["lora,lora-drop"]
