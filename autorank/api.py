@@ -1,17 +1,23 @@
-"""autorank in Python: functions with the commands' names, whose keyword arguments are the commands' options."""
+"""autorank in Python: functions with the commands' names, whose keyword arguments are the commands' options.
+
+What belongs to a command line alone is not there: `config`, `dry_run`, and the tables of papers (`recipe`, `rows`,
+`scale`, `seeds`).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
-from autorank.options import RUNS, read_search, which
+from autorank.options import RUNS, place, read_search, which
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
-from autorank.options.groups import grouped, keywords
+from autorank.options.groups import keywords
 from autorank.results.front import Point, candidates, hypervolume, pick
 from autorank.results.shown import Front, Ranks, shown_inline
 from autorank.running import Trained, conduct, trained
+from autorank.search.display.words import varied
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from autorank.search.shipping import Shipped
     from autorank.spec import SearchSpec
 
-PAGE = "report.html"
+PAGE, HTML = "report.html", (".html", ".htm")
 
 
 @keywords(SearchCall)
@@ -34,7 +40,9 @@ def search(asked: SearchCall) -> Search:
         AutorankError: an option that is refused; data, model or resources that cannot be had.
         KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
     """
-    return _searched(asked.spec(), asked)
+    spec = asked.spec()
+    _conduct(spec, asked)
+    return Search(spec.name, asked.runs, asked.tracking_uri)
 
 
 @keywords(TrainCall)
@@ -68,25 +76,26 @@ class Search:
     """
 
     def __init__(self, name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> None:
-        self.name, self._runs, self._tracking_uri = name, Path(runs), tracking_uri
+        self.name, self._runs, self._tracking_uri = name, place(runs), tracking_uri
         self._read()
 
     def _read(self) -> None:
         self._journal, self._snapshot = read_search(self.name, self._runs)
         self.folder, self.spec, self._reference = self._journal.folder, self._journal.spec, self._journal.reference
-        searched = list(dict.fromkeys(name for entry in self.spec.methods for name in entry.space))
-        self.front = Front(self._snapshot.points, self._snapshot, searched)
+        self.front = Front(self._snapshot.points, self._snapshot, varied(self.spec))
         self.control = Front(self._snapshot.control)
         self.trials, self.hypervolume = self._snapshot.trials, hypervolume(self.front, self._reference)
 
-    def resume(self, trials: str | int | None = None, **options: Any) -> Search:
-        """Go on with the search; with more `trials`, 30 in all or "+20", extend it.
+    @keywords(ResumeCall, but=("runs",))
+    def resume(self, asked: ResumeCall) -> Search:
+        """Go on with the search where it is; with more `trials`, 30 in all or "+20", extend it.
 
-        Args:
-            options: the others of `autorank resume`.
+        Raises:
+            AutorankError: an option that is refused; data, model or resources that cannot be had.
+            KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
         """
-        given = {"runs": self._runs, "tracking_uri": self._tracking_uri, "trials": trials} | options
-        _searched(self.spec, grouped(ResumeCall, "resume", given))
+        self._tracking_uri = asked.tracking_uri or self._tracking_uri
+        _conduct(self.spec, replace(asked, runs=self._runs, tracking_uri=self._tracking_uri))
         self._read()
         return self
 
@@ -126,7 +135,7 @@ class Search:
         asked = which(knee, max_params, min_score, trial)
         chosen = pick(self._kept(trial), **asked) if knee or any(each is not None for each in asked.values()) else None
         return ship(
-            self._journal, self._snapshot, chosen, None if to is None else Path(to), merge=merge, pad=pad,
+            self._journal, self._snapshot, chosen, None if to is None else place(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
         )  # fmt: skip
 
@@ -142,7 +151,8 @@ class Search:
         Raises:
             AutorankError: no point is as asked for, it has no low-rank updates, or `to` says no format.
         """
-        if to is not None and Path(to).suffix not in (".json", ".png"):
+        file = None if to is None else place(to)
+        if file is not None and file.suffix not in (".json", ".png"):
             raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
         asked, points = which(knee, max_params, min_score, trial), self._kept(trial)
         if trial is not None and all(point.trial != trial for point in points):
@@ -154,8 +164,8 @@ class Search:
             raise AutorankError(
                 f"There are no ranks: {where} of {self.name} has no low-rank updates. Choose another --trial."
             )
-        if to is not None:
-            ranks.write(Path(to), f"{self.name}: {where}")
+        if file is not None:
+            ranks.write(file, f"{self.name}: {where}")
         return ranks
 
     def _kept(self, trial: int | None) -> list[Point]:
@@ -171,15 +181,15 @@ class Search:
         """
         from autorank.results import page
 
-        place = Path(to) if to is not None else self.folder / PAGE
-        if place.suffix not in (".html", ".htm"):
+        file = self.folder / PAGE if to is None else place(to)
+        if file.suffix not in HTML:
             raise AutorankError(
                 f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR."
             )
-        page.write(page.report(self._snapshot, self.spec, self._reference, self._runs), place)
+        page.write(page.report(self._snapshot, self.spec, self._reference, self._runs), file)
         if figures is not None:
-            page.write_figures(self._snapshot, self.spec, self._reference, Path(figures))
-        return place
+            page.write_figures(self._snapshot, self.spec, self._reference, place(figures))
+        return file
 
     def figure(self) -> Figure:
         """The front as a figure, which a notebook shows."""
@@ -192,7 +202,6 @@ class Search:
         return f"<Search {self.name!r}: {len(self.trials)} trials, {len(self.front)} points on the front>"
 
 
-def _searched(spec: SearchSpec, asked: ResumeCall) -> Search:
-    if conduct(spec, asked).ending == "interrupted":
+def _conduct(spec: SearchSpec, asked: ResumeCall) -> None:
+    if conduct(spec, asked, commands=False).ending == "interrupted":
         raise KeyboardInterrupt
-    return Search(spec.name, asked.runs, asked.tracking_uri)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +16,10 @@ class CallablePackage(ModuleType):
         from autorank.api import search
 
         return search(*nothing, **options)
+
+    def __reduce__(self) -> tuple[Callable[[str], ModuleType], tuple[str]]:
+        """By name, as pickles have other modules: functions that use it travel to Ray's workers."""
+        return import_module, (self.__name__,)
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorank import cli_cluster, cli_doctor, cli_pages, cli_papers, cli_results, cli_ship
-from autorank.errors import AutorankError
+from autorank.errors import DISK_FULL, AutorankError
 from autorank.options import Name, completion, read_search, terminal
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.file import FileOptions
@@ -30,7 +30,8 @@ app = typer.Typer(
 TOKENISING = logging.getLogger("autorank.tasks.tokenise")
 OTHER = "Choose another folder with --runs or --to."
 REMEDIES = {
-    errno.ENOSPC: "Make room on the disk, then give the same command again.",
+    **dict.fromkeys(DISK_FULL, "Make room on the disk, then give the same command again."),
+    errno.EBUSY: "Another program uses it; try again when it does not.",
     errno.EACCES: OTHER,
     errno.EPERM: OTHER,
     errno.EROFS: OTHER,
@@ -87,11 +88,13 @@ def search(
         return
     refuse_alone(given)
     _hush(asked)
+    if dry_run and asked.json:
+        raise AutorankError("--json prints the events of a search, --dry-run starts none: leave one of them out.")
     spec = asked.spec()
     if dry_run:
         from autorank.search.display import plan
 
-        terminal().print(plan.dry_run(spec, asked.budget()))
+        terminal().print(plan.dry_run(spec, asked.budget()), soft_wrap=False)
         return
     _search(spec, asked)
 
@@ -137,14 +140,18 @@ def methods() -> None:
 
     [dim]Example:[/] autorank methods
     """
+    from rich.text import Text
+
     from autorank.methods import find, names
 
     console = terminal()
     for name in names():
         method = find(name)
-        console.print(f"[bold]{name}[/]  {method.summary}  [dim]{method.source}[/]")
+        about = Text.assemble((name, "bold"), f"  {method.summary}  ", (method.source, "dim"))
+        console.print(about, soft_wrap=False)
         for setting, field in method.Config.model_fields.items():
-            console.print(f"    {setting} = {field.default}  [dim]{field.description or ''}[/]")
+            line = Text.assemble(f"    {setting} = {field.default}  ", (field.description or "", "dim"))
+            console.print(line, soft_wrap=False)
 
 
 @app.command()
@@ -167,12 +174,13 @@ def tasks() -> None:
         model = "shipped with autorank" if task is DEMO else task.model
         table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
     console = terminal()
-    console.print(table)
+    console.print(table, soft_wrap=False)
     sources: dict[str, list[str]] = {}
     for task in TASKS.values():
         where = f", {task.hub[0]}" if task.hub else ""
         sources.setdefault(task.source.partition(";")[0] + where, []).append(task.name)
-    console.print("\n" + "\n".join(f"{', '.join(names)}: {source}" for source, names in sources.items()), style="dim")
+    lines = "\n".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
+    console.print(f"\n{lines}", style="dim", soft_wrap=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ import typer
 
 from autorank.errors import AutorankError
 from autorank.options import terminal
-from autorank.secrets import hide
+from autorank.secrets import held, hide, values
 
 COMMANDS = ("search", "resume", "train")
 RUNS_THERE = '"$HOME"/runs'  # for the shell of the head node
@@ -55,21 +55,22 @@ def submit(
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
     ways = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
     console = terminal()
-    console.print(f"{job.id} submitted to {hide(job.address)}\n{ways}", markup=False, soft_wrap=True)
+    console.print(f"{job.id} submitted to {hide(job.address)}\n{ways}")
     if no_wait:
         return
     try:
         code = jobs.follow(job, _write)
     except KeyboardInterrupt:
-        console.print(f"\nNo longer following; {job.id} runs on.\n{ways}", markup=False, soft_wrap=True)
+        console.print(f"\nNo longer following; {job.id} runs on.\n{ways}")
         code = jobs.INTERRUPTED
     raise typer.Exit(code)
 
 
 def _refuse_passwords(command: list[str]) -> None:
     """Raises AutorankError for a password in a job's command line, which the dashboard shows to all who reach it."""
+    secret = values()
     for word in command:
-        if hide(word) != word:
+        if held(word) or word in secret or word.partition("=")[2] in secret:
             raise AutorankError(
                 f"{hide(word)} holds a password or a token, and a cluster shows its jobs' command lines. Leave it out, "
                 "and set it in the environment of the cluster's nodes (MLFLOW_TRACKING_USERNAME, "

@@ -53,4 +53,4 @@ def _line(state: str, colour: str, what: str, text: str) -> None:
         table.add_column(width=width, no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row(Text(state, colour), what, Text(text))
-    terminal().print(table)
+    terminal().print(table, soft_wrap=False)

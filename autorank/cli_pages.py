@@ -9,7 +9,7 @@ import typer
 
 from autorank.cli_results import Format
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, Runs, completion, read_search, terminal
+from autorank.options import RUNS, Name, Runs, completion, place, read_search, terminal
 
 
 def report(
@@ -26,10 +26,10 @@ def report(
     """
     from autorank.api import open_search
 
-    place = open_search(name, runs).report(to, figures)
-    terminal().print(f"Report in {place}", soft_wrap=True)
+    page = open_search(name, runs).report(to, figures)
+    terminal().print(f"Report in {page}")
     if figures is not None:
-        terminal().print(f"Pictures in {figures}", soft_wrap=True)
+        terminal().print(f"Pictures in {figures}")
 
 
 def compare(
@@ -40,16 +40,20 @@ def compare(
         ),
     ],
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
-    to: Annotated[Path | None, typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.", parser=place, metavar="FILE"),
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Compare the fronts of searches on the same data.
 
     [dim]Example:[/] autorank compare lora-mrpc increlora-mrpc --to fronts.png
     """
+    from autorank.api import HTML
     from autorank.results import compare as comparing
 
-    if to is not None and to.suffix not in (".png", ".svg", ".html"):
+    if to is not None and to.suffix not in (".png", ".svg", *HTML):
         raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"{twice[0]} is named twice.")
@@ -61,14 +65,14 @@ def compare(
     elif format is Format.csv:
         print(comparing.as_csv(rows), end="")
     else:
-        terminal().print(comparing.as_table(rows))
-        terminal().print(f"\n{comparing.NOTE}", style="dim")
+        terminal().print(comparing.as_table(rows), soft_wrap=False)
+        terminal().print(f"\n{comparing.NOTE}", style="dim", soft_wrap=False)
     if to is not None:
         from autorank.results.page import save, write
         from autorank.results.pages import comparison
         from autorank.results.plots import fronts_figure
 
-        if to.suffix == ".html":
+        if to.suffix in HTML:
             write(comparison.page(searches, rows), to)
         else:
             save(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)

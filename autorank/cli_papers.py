@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from autorank.cli_results import Format
-from autorank.options import RUNS, Runs, completion, terminal
+from autorank.options import RUNS, Runs, completion, place, terminal
 from autorank.options.budget import BudgetOptions
 from autorank.options.recipe import RecipeOptions
 
@@ -25,6 +26,7 @@ def listed(ctx: typer.Context) -> None:
     [dim]Example:[/] autorank papers; autorank search --recipe increlora-table1 --rows '*-2/rte' --seeds 3
     """
     from rich.table import Table
+    from rich.text import Text
 
     from autorank.recipes import recipe as recipes
 
@@ -34,8 +36,8 @@ def listed(ctx: typer.Context) -> None:
     for name, file in recipes.shipped().items():
         recipe = recipes.parse(file)
         size = (str(len(recipe.methods)), str(len(recipe.tasks)), str(len(recipe.numbers())))
-        table.add_row(name, *size, f"{recipe.title}\n[dim]{recipe.source}[/]")
-    terminal().print(table)
+        table.add_row(name, *size, Text.assemble(f"{recipe.title}\n", (recipe.source, "dim")))
+    terminal().print(table, soft_wrap=False)
 
 
 @papers.command()
@@ -55,6 +57,8 @@ def compare(
 
     [dim]Example:[/] autorank papers compare increlora-table1
     """
+    from rich.text import Text
+
     from autorank.recipes import compare as tables
     from autorank.recipes.recipe import read, shipped
     from autorank.recipes.results import FILE, Results
@@ -73,19 +77,21 @@ def compare(
         print(tables.as_csv(entries), end="")
     else:
         console = terminal()
-        console.print(f"[bold]{recipe.title}[/]  [dim]{recipe.source}[/]")
+        console.print(Text.assemble((recipe.title, "bold"), "  ", (recipe.source, "dim")), soft_wrap=False)
         if scale < 1:
-            console.print(f"[yellow]A try at --scale {scale:g}: its scores mean nothing.[/]")
+            console.print(f"A try at --scale {scale:g}: its scores mean nothing.", style="yellow")
         if precision is not None:
             console.print(f"Run with --precision {precision}.", style="dim")
-        console.print(tables.as_table(entries))
+        console.print(tables.as_table(entries), soft_wrap=False)
 
 
 def run_recipe(
     asked: RecipeOptions, use: BudgetOptions, name: str | None, model: str | None, data: Path | None,
     training: dict[str, Any], dry_run: bool,
 ) -> None:  # fmt: skip
-    """Train a recipe's rows and show what they came to."""
+    """Train a recipe's rows and show what they came to. The exit code is 1 if any failed."""
+    from rich.text import Text
+
     from autorank.recipes import run as recipes
     from autorank.recipes.recipe import read
     from autorank.recipes.results import Results
@@ -98,9 +104,10 @@ def run_recipe(
         return
     name = name or (recipe.name if asked.scale == 1 else f"{recipe.name}-try")
     about = recipes.about(recipe, asked.scale, model, data, training.get("precision"))
-    with Results.open(Path(use.runs), name, about) as results:
+    runs = place(use.runs)
+    with Results.open(runs, name, about) as results:
         left = [each for each in trainings if not results.done(each.run)]
-        console.print(f"[bold]{name}[/]  {len(left)} of {len(trainings)} trainings to run")
+        console.print(Text.assemble((name, "bold"), f"  {len(left)} of {len(trainings)} trainings to run"))
         ended = len(trainings) - len(left)
 
         def told(run: tuple[str, int], outcome: dict[str, Any]) -> None:
@@ -108,18 +115,19 @@ def run_recipe(
             ended += 1
             scores = [each["score"] for each in outcome.get("evaluations", ())]
             came_to = f"score {max(scores):.4f}" if scores else f"failed: {outcome['failed']}"
-            line = f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {came_to}"
-            console.print(line, markup=False, soft_wrap=True)
+            console.print(f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {came_to}")
 
         ending = recipes.run(trainings, results, use.budget(), told)
         failed = sum("failed" in results.runs.get(each.run, {}) for each in trainings)
-    if ending != "complete" or failed:
-        why = {"interrupted": "Interrupted; nothing is lost.", "time budget": "The time budget is used up."}
-        console.print(f"{why.get(ending, f'{failed} trainings failed.')} The same command goes on.")
-    runs = f" --runs {use.runs}" if use.runs != RUNS else ""
-    console.print(f"\nNext:\n  autorank papers compare {name}{runs}", markup=False, soft_wrap=True)
-    if ending == "interrupted":
-        raise typer.Exit(130)
+    endings = {"interrupted": "Interrupted; nothing is lost.", "time budget": "The time budget is used up."}
+    said = [endings[ending]] if ending in endings else []
+    said += [f"{failed} training{'s' * (failed > 1)} failed."] if failed else []
+    if said:
+        console.print(f"{' '.join(said)} The same command goes on.")
+    where = f" --runs {shlex.quote(str(runs))}" if runs != RUNS else ""
+    console.print(f"\nNext:\n  autorank papers compare {name}{where}")
+    if code := 130 if ending == "interrupted" else int(failed > 0):
+        raise typer.Exit(code)
 
 
 def _show(trainings: list[Training]) -> None:
@@ -130,4 +138,4 @@ def _show(trainings: list[Training]) -> None:
         rest = ", ".join(f"{name} {value}" for name, value in how.items())
         after = f"  ranks of {each.ranks_of[0]}" if each.ranks_of else ""
         line = f"{each.run[0]}, seed {each.run[1]}: {each.train.method}: {settings}; {rest}{after}"
-        terminal().print(line, markup=False, soft_wrap=True)
+        terminal().print(line)

@@ -46,7 +46,7 @@ def front(
     elif format is Format.csv:
         print(report.front_csv(snapshot), end="")
     else:
-        terminal().print(report.front_summary(snapshot, journal.reference))
+        terminal().print(report.front_summary(snapshot, journal.reference), soft_wrap=False)
 
 
 def ranks(
@@ -69,7 +69,7 @@ def ranks(
 
     searched = open_search(name, runs)
     found = searched.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, to=to)
-    terminal().print(report.rank_table(found))
+    terminal().print(report.rank_table(found), soft_wrap=False)
     terminal().print(
         f"\nTrial {found.point.trial}, step {found.point.step}: {rank_map.summary(found)}; "
         f"{report.count(found.point.adapter_params)} parameters, score {found.point.score:.4f}"
@@ -90,7 +90,8 @@ def sync(
     [dim]Example:[/] autorank sync lora-drop-demo
     """
     from autorank.results.lock import driver
-    from autorank.results.tracking import Projection, default_uri, shown
+    from autorank.results.tracking import Projection, default_uri
+    from autorank.secrets import hide
 
     journal, snapshot = read_search(name, runs)
     if (pid := driver(journal.folder)) is not None:
@@ -99,7 +100,7 @@ def sync(
     uri = tracking_uri or default_uri(runs)
     projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
     projection.push(snapshot, final=True)
-    terminal().print(f"{len(snapshot.trials)} trials of {name} are in {shown(projection.uri)}")
+    terminal().print(f"{len(snapshot.trials)} trials of {name} are in {hide(projection.uri)}")
 
 
 def ui(
@@ -114,13 +115,13 @@ def ui(
     import os
 
     from autorank.results.mlflow_server import HOST, free, serve
-    from autorank.results.tracking import checked, default_uri, shown
+    from autorank.results.tracking import checked, default_uri, sqlite_file
 
     uri = checked(tracking_uri or default_uri(runs))
-    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+    if (file := sqlite_file(uri)) is not None and not file.exists():
         raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
     if uri.startswith("http"):
-        raise AutorankError(f"{shown(uri)} is a server already; open it in a browser.")
+        raise AutorankError(f"{uri} is a server already; open it in a browser.")
     port, console = free(port), terminal()
     waiting = console.status("MLflow's pages are coming up")
 

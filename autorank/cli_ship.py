@@ -19,7 +19,7 @@ def export(
     max_params: MaxParams = None,
     min_score: MinScore = None,
     trial: Annotated[int | None, typer.Option(help="The best of this trial on the front.")] = None,
-    to: Annotated[Path | None, typer.Option(help="Folder to write; must not exist.", rich_help_panel=WHERE)] = None,
+    to: Annotated[Path | None, typer.Option(help="Folder to write; new or empty.", rich_help_panel=WHERE)] = None,
     register: Annotated[
         str | None,
         typer.Option(
@@ -59,12 +59,11 @@ def export(
     what = f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step}"
     worth = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
     if shipped.folder is not None:
-        console.print(f"{what} in {shipped.folder}: {worth}", soft_wrap=True)
+        console.print(f"{what} in {shipped.folder}: {worth}")
     for version in shipped.versions:
         aliases = "".join(f", models:/{register}@{alias}" for alias in version.aliases)
         console.print(
-            f"Trial {version.point.trial}, step {version.point.step}: models:/{register}/{version.number}{aliases}",
-            soft_wrap=True,
+            f"Trial {version.point.trial}, step {version.point.step}: models:/{register}/{version.number}{aliases}"
         )
     if shipped.address is not None:
-        console.print(f"{what} at {shipped.address}: {worth}", soft_wrap=True)
+        console.print(f"{what} at {shipped.address}: {worth}")

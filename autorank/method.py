@@ -38,7 +38,7 @@ CONSTANT = -1  # a clock without a schedule: the peak learning rate throughout
 class MethodConfig(BaseModel):
     """A method's settings. Subclasses add theirs, with the paper's defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: amid the published ones)")
 

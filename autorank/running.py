@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shlex
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autorank.options import RUNS, terminal
+from autorank.options import RUNS, place, terminal
 from autorank.options.calls import ResumeCall, TrainCall
 from autorank.results.front import Point
 from autorank.results.records import Evaluation
@@ -30,34 +29,35 @@ class Trained:
 
 def trained(asked: TrainCall) -> Trained:
     """Train as asked for, and say how it goes."""
-    from autorank.modeling.folder import refuse_taken
-    from autorank.results.exporting import export_point
+    from autorank.modeling import folder
+    from autorank.results.exporting import export_point, form_of
+    from autorank.search.display import Display
     from autorank.training.follow import follow
     from autorank.training.run import TrainingRun
 
-    spec, to, console = asked.spec(), None if asked.to is None else Path(asked.to), terminal(asked.quiet)
+    spec, to, console = asked.spec(), None if asked.to is None else place(asked.to), terminal(asked.quiet)
     training = TrainingRun(spec)
-    if to is not None:
-        refuse_taken(to)
-    with tempfile.TemporaryDirectory() as scratch:
-        best = Path(scratch) / "best.safetensors"
-        point, evaluations = follow(console, training, best)
+    with folder.scratch(to) as scratch:  # what cannot be written later fails now
+        best, made = scratch / "best.safetensors", scratch / "made"
+        point, evaluations = follow(console, training, best, Display().warn)
         if to is not None:
-            export_point(best, to, point, spec, merged=False)
+            with folder.kept(best, to):
+                export_point(best, made, point, spec, form_of(best, point, spec))
+                folder.put(made, to)
             console.print(f"Adapter of step {point.step} in {to}")
     return Trained(point, evaluations, to)
 
 
-def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool = False) -> Outcome:
+def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool) -> Outcome:
     """Run a search and show it, as asked for. `commands`: say in the end which commands come next."""
     from autorank.results.tracking import default_uri
     from autorank.search.display import choose
     from autorank.search.files import run_folder
 
-    budget, runs = asked.budget(), Path(asked.runs)
+    budget, runs = asked.budget(), place(asked.runs)
     folder, uri = run_folder(runs, spec.name), asked.tracking_uri or default_uri(runs)
     places = _places(folder, runs, asked.tracking_uri)
-    display = choose(spec, places, budget.seconds, asked.quiet, asked.json, commands)
+    display = choose(spec, places, budget.seconds, commands, asked.quiet, asked.json)
     with display:
         from autorank.search.run import search as run_search  # Ray, which has its say in notebooks
 
@@ -68,11 +68,11 @@ def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool = False) -> Outc
 
 def _places(folder: Path, runs: Path, tracking_uri: str | None) -> Places:
     """Where the search is, and the options by which a next command finds the same runs and the same store."""
-    from autorank.results.tracking import shown
     from autorank.search.display import Places
+    from autorank.secrets import hide
 
     return Places(
         folder,
         f" --runs {shlex.quote(str(runs))}" if runs != RUNS else "",
-        f" --tracking-uri {shlex.quote(shown(tracking_uri))}" if tracking_uri else "",
+        f" --tracking-uri {shlex.quote(hide(tracking_uri))}" if tracking_uri else "",
     )

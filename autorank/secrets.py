@@ -12,16 +12,20 @@ _NAMES = {
     re.compile(r"(TOKEN|PASSWORD|PASSWD|_PWD|_PASS|_PAT)$", re.I): 4,
     re.compile(r"((_|API|ACCESS|SECRET|PRIVATE)KEY|ACCESS_KEY_ID|SECRET|(?<!APPLICATION_)CREDENTIALS?)$", re.I): 8,
 }
-# a password may hold what an address should not, as / and @: all up to the last @ goes; but a port is no password
-_USER = re.compile(r"""(?<=://)[^\s'"/@:]*(:(?!\d{1,5}[/?#])[^\s'"]*)?@""")
+# A shorter value than this is looked for where it stands alone: no token is as short, and postgres is no part of
+# postgresql. A longer one may stand anywhere, as behind the \n of a text that was quoted.
+_ALONE = 16
+# a password may hold what an address should not, as / and @: all up to the last @ goes. But a port is no password: a
+# number behind a host with a dot, or before a query or a fragment
+_PORT = r"""(?:[^\s'"/@:]*\.[^\s'"/@:]*:\d{1,5}/|[^\s'"/@:]*:\d{1,5}/?[?#])"""
+_USER = re.compile(rf"""(?<=://)(?!{_PORT})[^\s'"/@:]*(:[^\s'"]*)?@""")
 _FIELD = re.compile(r"""([?&](?:password|passwd|pwd|token|secret|api_?key|access_?key)[^=&\s]*=)[^&\s'"]+""", re.I)
 
 
 def hide(text: str) -> str:
     """The text without user and password in addresses, and without the values of secret environment variables."""
-    values = {value for name, value in os.environ.items() if _secret(name, value)}
-    for value in sorted(values, key=len, reverse=True):  # one may begin with another
-        text = text.replace(value, "***")
+    for value in sorted(values(), key=len, reverse=True):  # one may begin with another
+        text = _pattern(value).sub("***", text)
     return _FIELD.sub(r"\1***", _USER.sub("", text))
 
 
@@ -29,6 +33,16 @@ def held(address: str) -> bool:
     """Whether an address holds a password."""
     found = _USER.search(address)
     return bool(found and found[1]) or bool(_FIELD.search(address))
+
+
+def values() -> set[str]:
+    """The values of the environment variables that are secret."""
+    return {value for name, value in os.environ.items() if _secret(name, value)}
+
+
+def _pattern(value: str) -> re.Pattern[str]:
+    left, right = ("", "") if len(value) >= _ALONE else (r"(?<![^\W_])", r"(?![^\W_])")
+    return re.compile((left if value[0].isalnum() else "") + re.escape(value) + (right if value[-1].isalnum() else ""))
 
 
 def _secret(name: str, value: str) -> bool:

@@ -17,7 +17,7 @@ from autorank.errors import AutorankError
 
 
 class Spec(BaseModel):
-    """Base of all specs: immutable, no unknown keys, no silent conversions from text."""
+    """Base of all specs: immutable, no unknown keys. Values are converted: they come from JSON and YAML too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

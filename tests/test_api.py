@@ -49,9 +49,12 @@ def test_keywords_are_the_commands_options_with_their_defaults(name, call):
 
 
 def test_signatures_for_completion_and_help():
-    for function, call in ((autorank.search, SearchCall), (autorank.train, TrainCall)):
+    for function, call, lacking in (
+        (autorank.search, SearchCall, set()), (autorank.train, TrainCall, set()),
+        (autorank.Search.resume.__get__(object()), ResumeCall, {"runs"}),
+    ):  # fmt: skip
         shown = inspect.signature(function).parameters
-        assert list(shown) == list(inspect.signature(call).parameters)
+        assert list(shown) == [name for name in inspect.signature(call).parameters if name not in lacking]
         assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in shown.values())
         described = inspect.getdoc(function)
         assert all(f"\n    {name}: " in described for name in shown) and "--" not in described.partition("Args")[2]
@@ -96,6 +99,14 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(concurrency=1.5), "concurrency=1.5: wanted is a whole number of at least 1"),
         (lambda: autorank.search(gpus_per_trial=-0.5), "gpus_per_trial=-0.5: wanted is a number of at least 0"),
         (lambda: autorank.search(confirm_seeds=-1, max_retries=-2), "confirm_seeds=-1(.|\n)*max_retries=-2"),
+        (lambda: autorank.search(method=3, model=5), "method=3: wanted is a text or a list of texts(.|\n)*model=5"),
+        (lambda: autorank.train(data=5, epochs=True), "data=5: wanted is a path or a text(.|\n)*epochs=True"),
+        (lambda: autorank.search(space=5), "space=5: wanted is a path or a text or a dict"),
+        (lambda: autorank.search(control="no"), "control='no': wanted is True or False"),
+        (lambda: autorank.train(set="rank=4"), "set='rank=4': wanted is a list of texts or a dict"),
+        (lambda: autorank.search(method="lora", task="demo", trials="²"), "'²' is not a number of trials"),
+        (lambda: autorank.train(method="lora", task="demo", set={"learning_rate": float("inf")}), "a finite number"),
+        (lambda: autorank.search(quiet=True, json=True), "leave one of them out"),
     ],
 )
 def test_mistakes_are_autoranks_errors(call, said, tmp_path, monkeypatch):
@@ -114,6 +125,51 @@ def test_positional_arguments_are_refused(function):
 def test_bounds_are_kept_and_none_is_a_default():
     given = {"concurrency": None, "gpus_per_trial": 0.5, "workers_per_trial": np.int64(2), "max_retries": 0}
     assert grouped(SearchCall, "search", given).budget().gpus_per_trial == 0.5
+
+
+def test_values_that_are_as_good_as_their_types():
+    given = {"max_params": 1e5, "weight_decay": 0, "data": Path("a"), "method": ("lora", "vera"), "set": ["rank=4"]}
+    assert grouped(SearchCall, "search", given).values()["objectives"].max_params == 100_000
+
+
+def test_functions_that_use_search_travel():
+    import ray.cloudpickle
+
+    def work():
+        return autorank.search, autorank.search.space
+
+    there = ray.cloudpickle.loads(ray.cloudpickle.dumps(work))
+    assert there() == (autorank.search, autorank.search.space)
+    assert ray.cloudpickle.loads(ray.cloudpickle.dumps(autorank.search)) is autorank.search
+
+
+def test_the_home_is_meant_in_python_too(found, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert autorank.open_search("one", "~/runs").folder == found.folder
+    assert found.report("~/a.htm", "~/figures") == tmp_path / "a.htm" and (tmp_path / "figures").is_dir()
+    found.ranks(trial=0, to="~/ranks.json")
+    assert (tmp_path / "ranks.json").is_file() and not (tmp_path / "~").exists()
+    assert SearchCall(space="~/mine.yaml").space_source() == tmp_path / "mine.yaml"
+
+
+def test_resume_stays_where_the_search_is(found, monkeypatch):
+    conducted = []
+    monkeypatch.setattr(api, "conduct", lambda spec, asked, commands: conducted.append(asked) or Ended("trials"))
+    with pytest.raises(AutorankError, match=r"Unknown option of resume\(\) 'runs'"):
+        found.resume(runs="elsewhere")
+    assert found.resume(trials="+1", tracking_uri="sqlite:///other.db") is found
+    found.resume(trials="+1")
+    assert [(each.runs, each.tracking_uri) for each in conducted] == [(Path("runs"), "sqlite:///other.db")] * 2
+    monkeypatch.setattr(api, "conduct", lambda spec, asked, commands: Ended("interrupted"))
+    with pytest.raises(KeyboardInterrupt):
+        found.resume()
+
+
+class Ended:
+    """Of a search's outcome what Python asks for."""
+
+    def __init__(self, ending):
+        self.ending = ending
 
 
 def test_search_is_a_function_whatever_is_imported_first():

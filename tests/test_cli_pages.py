@@ -50,10 +50,18 @@ def test_a_report_and_pictures_elsewhere(place):
     }
 
 
+def test_a_path_is_printed_as_it_is(place):
+    assert "Report in odd[/x]/a[v2].htm\nPictures in [red]" in autorank(
+        "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
+    )
+
+
 def test_searches_are_compared(place):
     assert "two" in autorank("compare", "one", "two")
     _, row = json.loads(autorank("compare", "one", "two", "--format", "json", "--to", "fronts.html"))
     assert row["name"] == "two" and row["ratio"] == pytest.approx(8 / 7) and (place / "fronts.html").is_file()
+    autorank("compare", "one", "two", "--to", "fronts.htm")
+    assert (place / "fronts.htm").read_bytes() == (place / "fronts.html").read_bytes()
     assert autorank("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
     assert (place / "fronts.svg").read_bytes().startswith(b"<?xml")
 

@@ -91,6 +91,32 @@ def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ending", "fails", "code", "said"),
+    [
+        ("complete", False, 0, ""),
+        ("complete", True, 1, "1 training failed. The same command goes on."),
+        ("time budget", False, 0, "The time budget is used up. The same command goes on."),
+        ("time budget", True, 1, "The time budget is used up. 1 training failed. The same command goes on."),
+        ("interrupted", True, 130, "Interrupted; nothing is lost. 1 training failed. The same command goes on."),
+    ],
+)
+def test_what_a_run_ends_with(
+    ending: str, fails: bool, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def ran(trainings: Any, results: Results, *rest: object) -> str:
+        for each in trainings:
+            results.add(each.run, {"failed": "it [broke]"} if fails else {"evaluations": []})
+        return ending
+
+    monkeypatch.setattr("autorank.recipes.run.run", ran)
+    words = ["search", "--recipe", written(tmp_path), "--rows", "lora/rte", "--seeds", 1, "--runs", "my [bold] runs"]
+    assert (cli.app([str(word) for word in words], standalone_mode=False) or 0) == code
+    first, *rest, last = capsys.readouterr().out.splitlines()
+    assert first == "try  1 of 1 trainings to run" and last == "  autorank papers compare try --runs 'my [bold] runs'"
+    assert rest == [*([said] if said else []), "", "Next:"]
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         (("--method", "lora", "--epochs", "3"), "--method, --epochs: not with --recipe"),

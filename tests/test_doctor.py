@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from autorank import cache
 from autorank.doctor import Finding, installed, machine, reach
+from autorank.errors import AutorankError
 from tests.tasks import loopback_hub
 
 SECRET = "s3cr3t"
@@ -72,6 +74,14 @@ def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (found.state, found.remedy) == ("problem", "Choose.") and str(beneath) in found.text
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 2e8}))
     assert only(machine.folder("runs", tmp_path, "Choose.")).state == "problem"
+
+
+def test_a_cache_in_nobodys_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", "~nosuchuser/x")
+    found = only(machine.cache())
+    assert found.state == "problem" and "~nosuchuser/x" in found.text and "AUTORANK_CACHE" in found.remedy
+    with pytest.raises(AutorankError, match="~nosuchuser/x"):
+        cache.folder()
 
 
 def test_packages_that_are_missing_or_old(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +169,8 @@ def test_mlflows_file(tmp_path: Path) -> None:
 
 
 def test_mlflows_server(tmp_path: Path, closed: str) -> None:
+    before = dict(os.environ)
     for uri in (closed.replace("//", f"//me:{SECRET}@"), f"postgresql://me:{SECRET}@127.0.0.1:1/runs", "nonsense"):
         found = only(reach.store(tmp_path, uri))
         assert found.state == "problem" and SECRET not in found.text + found.remedy
+    assert dict(os.environ) == before

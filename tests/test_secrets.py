@@ -100,6 +100,8 @@ def test_nothing_secret_is_written(place, refused):
         ("http://me:12345@host:5000/a@b", "http://b"),  # a password may hold an @, so the last one counts
         ("http://host:80/?to=http://me:pw@there", "http://host:80/?to=http://there"),
         ("s3://bucket/runs", "s3://bucket/runs"),
+        ("http://u:1234/abc@h", "http://h"),
+        ("http://u:1234/abc@h/x", "http://h/x"),
     ],
 )
 def test_addresses_without_passwords(text, left):
@@ -142,6 +144,16 @@ def test_short_passwords_and_those_that_begin_with_another(monkeypatch):
     monkeypatch.setenv("B_TOKEN", "abcdefgh")
     monkeypatch.setenv("C_PASSWORD", "and")
     assert hide("hunter2 and abcdefgh and abcd") == "*** and *** and ***"
+
+
+def test_a_password_that_is_part_of_a_word(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "postgres")
+    assert hide("postgresql://h/db") == "postgresql://h/db"
+    assert hide("postgresql://postgres:postgres@h/db is no postgres") == "postgresql://h/db is no ***"
+    monkeypatch.setenv("ODD_PASSWORD", "/pass!")
+    assert hide("x/pass!y") == "x***y"
+    monkeypatch.setenv("HF_TOKEN", "0123456789abcdef")
+    assert hide("a\\n0123456789abcdefb") == "a\\n***b"  # of repr
 
 
 def test_a_secret_that_is_a_path_names_a_file(monkeypatch, tmp_path):
@@ -207,7 +219,10 @@ def test_a_storage_s_password_is_refused():
     assert MARK not in str(error.value)
 
 
-@pytest.mark.parametrize("word", [f"http://me:{MARK}@host:5000", f"--tracking-uri=http://me:{MARK}@host", "hf_token"])
+@pytest.mark.parametrize(
+    "word",
+    [f"http://me:{MARK}@host:5000", f"--tracking-uri=http://me:{MARK}@host", "hf_token", "--set=hf_token"],
+)
 def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
     from autorank.cli_cluster import submit
 
@@ -215,3 +230,12 @@ def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
     with pytest.raises(AutorankError, match="a cluster shows its jobs' command lines") as error:
         submit(["search", "--task", "mrpc", word])
     assert MARK not in str(error.value)
+
+
+def test_a_word_in_which_a_password_happens_to_stand_is_none(monkeypatch):
+    from autorank.cli_cluster import _refuse_passwords
+
+    monkeypatch.setenv("DB_PASSWORD", "lora")
+    _refuse_passwords(["search", "--method", "lora-drop", "--tracking-uri", "postgresql://me@lora/db"])
+    with pytest.raises(AutorankError, match="a cluster shows"):
+        _refuse_passwords(["search", "--method", "lora"])

@@ -1,7 +1,7 @@
 """Whether this machine can run autorank: what is installed, what is within reach, and what to do where it is not.
 
-Nothing is started and nothing is written that stays. A check that raises is a finding, for a broken installation is
-what this is for.
+Nothing is started, and nothing is written but what the libraries write for themselves when they are asked. A check
+that raises is a finding, for a broken installation is what this is for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from autorank import cache
 from autorank.doctor import installed, machine, reach
 from autorank.doctor.finding import OWN_REPAIR, Finding, said
 
@@ -25,7 +24,7 @@ def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
         "optional": installed.optional,
         "machine": machine.cores,
         "runs": partial(machine.folder, "runs", runs, "Choose another folder with --runs DIR."),
-        "cache": partial(machine.folder, "cache", cache.folder(), "Set AUTORANK_CACHE to another folder."),
+        "cache": machine.cache,
         "Hub's cache": reach.models,
         "Hub": reach.hub,
         "MLflow": partial(reach.store, runs, tracking_uri),

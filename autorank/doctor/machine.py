@@ -9,8 +9,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from autorank import cache as kept
 from autorank.doctor.finding import GB, Finding, State, size
 from autorank.doctor.installed import load
+from autorank.errors import AutorankError
 
 ROOM, SCARCE = 1 * GB, 5 * GB  # bytes of free disk: no search gets far with less; a few base models fill the other
 MEMORY = 4 * GB  # bytes: two trials of RoBERTa-base and the driver
@@ -62,9 +64,20 @@ def torch_and_gpu() -> Iterator[Finding]:
         yield Finding("GPU", "note", "none; the demo, small models and few examples do without")
 
 
+def cache() -> Iterator[Finding]:
+    """The folder in which autorank keeps what it can make again."""
+    remedy = "Set AUTORANK_CACHE to another folder."
+    try:
+        place = kept.folder()
+    except AutorankError as error:
+        yield Finding("cache", "problem", str(error), remedy)
+    else:
+        yield from folder("cache", place, remedy)
+
+
 def folder(what: str, folder: Path, remedy: str) -> Iterator[Finding]:
     """Whether a folder, or the first above it that is there, takes files, and how many."""
-    folder = folder.expanduser().absolute()
+    folder = folder.absolute()
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
         with tempfile.TemporaryFile(dir=there) as file:

@@ -11,6 +11,7 @@ from pathlib import Path
 from autorank.doctor.finding import Finding
 from autorank.doctor.machine import folder
 from autorank.errors import AutorankError
+from autorank.secrets import hide
 
 PATIENCE = 3.0  # seconds for an answer
 
@@ -19,10 +20,8 @@ def hub() -> Iterator[Finding]:
     """Whether the Hub, or what HF_ENDPOINT names, answers; whether there is a token, which is not shown."""
     from huggingface_hub import constants, get_session, get_token
 
-    from autorank.results.tracking import shown
-
     token = "a token is set" if get_token() else "no token is set, which only private and gated repositories need"
-    place = shown(constants.ENDPOINT)
+    place = hide(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE:
         yield Finding("Hub", "note", f"HF_HUB_OFFLINE is set: only what is cached is used; {token}")
         return
@@ -48,16 +47,16 @@ def models() -> Iterator[Finding]:
 
 def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     """Whether MLflow's store takes runs, as far as can be told without writing any."""
-    from autorank.results.tracking import checked, default_uri, shown
+    from autorank.results.tracking import checked, default_uri, sqlite_file
 
     try:
         uri = checked(tracking_uri or default_uri(runs))
     except AutorankError as error:
         yield Finding("MLflow", "problem", str(error), "Correct --tracking-uri or MLFLOW_TRACKING_URI.")
         return
-    place = shown(uri)
-    if uri.startswith("sqlite:///"):
-        yield _database(Path(uri.removeprefix("sqlite:///")))
+    place = hide(uri)
+    if (file := sqlite_file(uri)) is not None:
+        yield _database(file)
         return
     failure = _within(partial(_served if uri.startswith("http") else _connected, uri))
     if failure is None:
@@ -92,10 +91,12 @@ def _database(file: Path) -> Finding:
 
 def _served(uri: str) -> None:
     """Ask an MLflow server."""
-    os.environ |= {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(int(PATIENCE)), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     from mlflow.tracking import MlflowClient
 
-    MlflowClient(uri).search_experiments(max_results=1)
+    from autorank.results.tracking import quietly
+
+    with quietly():
+        MlflowClient(uri).search_experiments(max_results=1)
 
 
 def _connected(uri: str) -> None:

@@ -11,7 +11,6 @@ docs/adapter-format.md tells the same to users.
 
 from __future__ import annotations
 
-import errno
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch
 from torch import nn
 
 from autorank import durable
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, disk_full
 from autorank.modeling import adapters, base
 from autorank.modeling.targets import features
 
@@ -61,9 +60,12 @@ def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
     about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model, counting=True)}
     try:
         with durable.writing(path) as partial:
+            partial.touch()
+            mode = partial.stat().st_mode  # as the umask has it; safetensors writes for the owner alone
             save_file(values, partial, {"autorank": json.dumps(about)})
+            partial.chmod(mode)
     except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):
+        if disk_full(error):
             raise AutorankError(f"No space left on the disk of {path.parent}; free some, then go on.") from error
         raise
 

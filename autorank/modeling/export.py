@@ -48,9 +48,7 @@ def to_peft(
 
     refuse_peft(adapter)
     trained, origin = adapter_file.load(adapter)
-    updates = {
-        name: layer.update for name, layer in adapters.adapted(trained.model).items() if layer.update.rank > 0
-    }
+    updates = {name: layer.update for name, layer in adapters.adapted(trained.model).items() if layer.update.rank > 0}
     dora = _given_norms(trained)
     if dora and pad:
         raise AutorankError(
@@ -195,9 +193,7 @@ def _own_ranks(updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], pa
     }, factors
 
 
-def _one_rank(
-    trained: BaseModel, updates: Mapping[str, LowRankUpdate]
-) -> tuple[dict[str, Any], padding.Factors]:
+def _one_rank(trained: BaseModel, updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], padding.Factors]:
     """PEFT's settings with one rank, the highest, and an alpha that scales nothing; and the layers' A and B."""
     factors = padding.padded(trained.model, updates)
     rank = len(next(iter(factors.values()))[0])

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import errno
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from autorank.errors import AutorankError
-from autorank.secrets import hide
+from autorank.errors import DISK_FULL, AutorankError
 
 PATIENCE = 5.0  # seconds for the Hub's first answer; its clients would retry each file for 23 s
+SILENCE = 60.0  # seconds for which a Hub that gave no answer is not asked again
 
 # What a mistyped name may have meant, besides folders: the base models of the papers.
 MODELS = (
@@ -34,6 +34,8 @@ UNUSABLE = (
     "Unrecognized configuration class",
     "does not recognize this architecture",
 )
+
+_silent_until: dict[str, float] = {}  # by address, on the monotonic clock
 
 
 @contextlib.contextmanager
@@ -73,8 +75,8 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
         return error
     chain = list(_chain(error))
     classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
-    text = hide(str(error))  # it may name a proxy with its password
-    if any(isinstance(link, OSError) and link.errno == errno.ENOSPC for link in chain):
+    text = str(error)
+    if any(isinstance(link, OSError) and link.errno in DISK_FULL for link in chain):
         return AutorankError(f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk.")
     if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
         return AutorankError(
@@ -147,14 +149,25 @@ def _nearest(kind: str, name: str) -> str:
 
 @contextlib.contextmanager
 def _offline_if_unreachable() -> Iterator[None]:
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    try:
-        get_session().head(constants.ENDPOINT, timeout=PATIENCE, follow_redirects=False)
-    except Exception:  # whatever it is: no answer
-        constants.HF_HUB_OFFLINE = True
+    constants.HF_HUB_OFFLINE = before or not _answers(constants.ENDPOINT)
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def _answers(address: str) -> bool:
+    """Whether a Hub is within reach."""
+    from huggingface_hub import get_session
+
+    if time.monotonic() < _silent_until.get(address, 0.0):
+        return False
+    try:
+        get_session().head(address, timeout=PATIENCE, follow_redirects=False)
+    except Exception:  # whatever it is: no answer
+        _silent_until[address] = time.monotonic() + SILENCE
+        return False
+    return True

@@ -14,7 +14,6 @@ from autorank.errors import AutorankError
 from autorank.modeling import base, export
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.greedy import greedy
-from autorank.modeling.trust import trusted
 
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -35,7 +34,7 @@ def reference(origin: Origin, folder: Path) -> Path:
             f"The weights of {origin.model!r} are not in {there}. Search with --model DIR, or use --merge."
         )
     head: dict[str, Any] = {"num_labels": origin.outputs} if origin.outputs else {}
-    config = AutoConfig.from_pretrained(origin.model, trust_remote_code=trusted(), **head)
+    config = AutoConfig.from_pretrained(origin.model, trust_remote_code=False, **head)
     export.tell(config, origin)
     config.architectures = [base.auto_class(origin.kind, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)

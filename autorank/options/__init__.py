@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -24,7 +25,13 @@ DATA, TRAINING, FRONT, STOPPING, MACHINES = (
 )  # fmt: skip
 RUNS = Path("runs")
 
-RUNS_OPTION = typer.Option("--runs", help="Folder of all searches.")
+
+def place(path: Path | str) -> Path:
+    """The file or folder of this name, where `~` is the user's own, which shells leave to us in --runs=~/x."""
+    return Path(os.path.expanduser(path))
+
+
+RUNS_OPTION = typer.Option("--runs", help="Folder of all searches.", parser=place, metavar="DIR")
 Runs = Annotated[Path, RUNS_OPTION]
 Name = Annotated[str, typer.Argument(help="A search's name.", autocompletion=completion.searches)]
 TrackingURI = Annotated[
@@ -33,10 +40,10 @@ TrackingURI = Annotated[
 
 
 def terminal(quiet: bool = False) -> Console:
-    """Where commands print."""
+    """Where commands print: paths and others' texts as they are, brackets included, and in one piece."""
     from rich.console import Console
 
-    return Console(highlight=False, force_jupyter=False, quiet=quiet)
+    return Console(highlight=False, force_jupyter=False, quiet=quiet, markup=False, soft_wrap=True)
 
 
 def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
@@ -54,9 +61,7 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def which(
-    knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None
-) -> dict[str, Any]:
+def which(knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None) -> dict[str, Any]:
     """Which point of a front is meant, as `autorank.results.front.pick` takes it.
 
     Raises:

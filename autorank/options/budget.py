@@ -69,7 +69,7 @@ class BudgetOptions:
 
         text = "" if self.trials is None else str(self.trials)
         number = text.removeprefix("+")
-        if self.trials is not None and (not number.isdigit() or int(number) < 1):
+        if self.trials is not None and (not number.isdecimal() or int(number) < 1):
             raise AutorankError(f"--trials {text!r} is not a number of trials; write 30, or +20 for 20 more.")
         return Budget(
             trials=int(number) if number else None, more=text.startswith("+"),

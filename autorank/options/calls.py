@@ -36,6 +36,10 @@ class ResumeCall(BudgetOptions):
         ),
     ] = False
 
+    def __post_init__(self) -> None:
+        if self.quiet and self.json:
+            raise AutorankError("--json prints events, --quiet the folder and nothing else: leave one of them out.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCall(ResumeCall, SearchOptions, RunOptions):

@@ -14,7 +14,7 @@ import typer
 import yaml
 
 from autorank.errors import AutorankError
-from autorank.options import parse_count, seconds
+from autorank.options import parse_count, place, seconds
 
 if TYPE_CHECKING:
     from autorank.spec import MethodSpec, SearchSpec
@@ -71,7 +71,11 @@ class FileOptions:
     config: Annotated[
         Path | None,
         typer.Option(
-            help="YAML with these options; those of the command line count more.", is_eager=True, callback=read
+            help="YAML with these options; those of the command line count more.",
+            is_eager=True,
+            callback=read,
+            parser=place,
+            metavar="FILE",
         ),
     ] = None
 
@@ -85,7 +89,7 @@ def merged(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
 
 def space(value: Any) -> Any:
     """The parser of `--space`: a file, or from a file of options the space itself."""
-    return value if isinstance(value, Mapping) else Path(value)
+    return value if isinstance(value, Mapping) else place(value)
 
 
 def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
@@ -164,8 +168,8 @@ def _given(name: str, value: Any, folder: Path) -> Any:
         value = ",".join(map(str, value))  # the methods, the text columns
     if isinstance(value, dict | list):
         raise ValueError("one value is expected")
-    if name in FILES or (name == "model" and (folder / Path(str(value)).expanduser()).is_dir()):
-        return str(folder / Path(str(value)).expanduser())
+    if name in FILES or (name == "model" and (folder / place(str(value))).is_dir()):
+        return str(folder / place(str(value)))
     return str(value)
 
 
@@ -181,7 +185,7 @@ def _beside(block: Any, method: str, folder: Path) -> Any:
     fields = [find(name.strip()).Config.model_fields for name in method.split(",") if name.strip() in known]
     paths = {name for each in fields for name, field in each.items() if "Path" in str(field.annotation)}
     return {
-        name: str(folder / Path(value).expanduser()) if name in paths and isinstance(value, str) else value
+        name: str(folder / place(value)) if name in paths and isinstance(value, str) else value
         for name, value in block.items()
     }
 

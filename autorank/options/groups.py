@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
+import os
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
+from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from autorank.errors import AutorankError, unknown
 
 P = ParamSpec("P")
 G = TypeVar("G")
+G_co = TypeVar("G_co", covariant=True)
 R = TypeVar("R")
+S = TypeVar("S")
+PYTHON: dict[Any, tuple[str, type]] = {  # an option's type -> what it takes from Python, in words and as a class
+    bool: ("True or False", bool),
+    int: ("a whole number", Integral),
+    float: ("a number", Real),
+    str: ("a text", str),
+    Path: ("a path", os.PathLike),
+    Mapping: ("a dict", Mapping),
+    list: ("a list of texts", Sequence),
+    Sequence: ("a list of texts", Sequence),
+}
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -43,33 +69,48 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def keywords(group: Callable[P, G]) -> Callable[[Callable[[G], R]], Callable[P, R]]:
-    """Let a function of one group take the group's fields as keyword arguments, each described in its docstring."""
-    options = _parameters(group)
+class Decorator(Protocol[P, G_co]):
+    """Of a function of one group, or of a method of one."""
 
-    def decorate(function: Callable[[G], R]) -> Callable[P, R]:
+    @overload
+    def __call__(self, function: Callable[[G_co], R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[[S, G_co], R], /) -> Callable[Concatenate[S, P], R]: ...
+
+
+def keywords(group: Callable[P, G], but: Collection[str] = ()) -> Decorator[P, G]:
+    """Let a function of one group take the group's fields as keyword arguments, each described in its docstring.
+
+    Args:
+        but: fields that are left as they are by default.
+    """
+    options = [option for option in _parameters(group) if option.name not in but]
+
+    def decorate(function: Any) -> Any:
+        whole = inspect.signature(function)
+        this = list(whole.parameters.values())[:-1]  # a method's self
+
         @wraps(function)
-        def call(*nothing: P.args, **given: P.kwargs) -> R:
-            if nothing:
-                raise TypeError(f"{function.__name__}() takes keyword arguments only, as in method='lora'")
-            return function(grouped(group, function.__name__, given))
+        def call(*own: Any, **given: Any) -> Any:
+            if len(own) != len(this):
+                raise TypeError(f"{function.__name__}() takes keyword arguments only, as in {options[0].name}=...")
+            return function(*own, grouped(group, function.__name__, given, but))
 
         plain = [option.replace(annotation=get_args(option.annotation)[0]) for option in options]
-        returned = inspect.signature(function).return_annotation
-        call.__signature__ = inspect.Signature(plain, return_annotation=returned)  # type: ignore[attr-defined]
+        call.__signature__ = whole.replace(parameters=[*this, *plain])  # type: ignore[attr-defined]
         call.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n" + "\n".join(map(_described, options))
         return call
 
     return decorate
 
 
-def grouped(group: Callable[..., G], function: str, given: Mapping[str, Any]) -> G:
-    """The group with these keyword arguments of `function`.
+def grouped(group: Callable[..., G], function: str, given: Mapping[str, Any], but: Collection[str] = ()) -> G:
+    """The group with these keyword arguments of `function`, which has not those in `but`.
 
     Raises:
-        AutorankError: one that it does not have, or numbers out of their bounds; all of those at once.
+        AutorankError: one that it does not have, or values of other types or out of their bounds; all of those at once.
     """
-    known = {option.name: option.annotation for option in _parameters(group)}
+    known = {option.name: option.annotation for option in _parameters(group) if option.name not in but}
     for name in given:
         if name not in known:
             raise unknown(f"option of {function}()", name, known)
@@ -80,17 +121,30 @@ def grouped(group: Callable[..., G], function: str, given: Mapping[str, Any]) ->
 
 
 def _wanted(annotation: Any, value: Any) -> str | None:
-    """What an option with bounds wants in place of this value, if it is not as it should be. Typer checks commands'."""
+    """What an option wants in place of this value, if it is not as it should be. Typer checks commands'."""
     kind, option = get_args(annotation)
-    kinds: set[Any] = {kind, *get_args(kind)}
-    if (option.min is None and option.max is None) or (value is None and NoneType in kinds):
+    several = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    if value is None and NoneType in several:
         return None
-    low = -math.inf if option.min is None else option.min
-    high = math.inf if option.max is None else option.max
-    if isinstance(value, numbers.Real if float in kinds else numbers.Integral) and low <= value <= high:  # type: ignore[operator]
+    kinds = [get_origin(each) or each for each in several if each is not NoneType]
+    bounded = (option.min, option.max) != (None, None)
+    if any(_is(value, each) for each in kinds) and (not bounded or _within(value, option.min, option.max)):
         return None
+    least = "" if option.min is None else f" of at least {option.min}"
     most = "" if option.max is None else f" and at most {option.max}"
-    return f"a {'' if float in kinds else 'whole '}number of at least {option.min}{most}"
+    return " or ".join(dict.fromkeys(PYTHON[each][0] for each in kinds)) + least + most
+
+
+def _is(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):  # which is a whole number to Python
+        return kind is bool
+    if PYTHON[kind][1] is Sequence:  # as a text is to Python
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(x, str) for x in value)
+    return isinstance(value, PYTHON[kind][1])
+
+
+def _within(value: float, low: float | None, high: float | None) -> bool:
+    return (-math.inf if low is None else low) <= value <= (math.inf if high is None else high)
 
 
 def _parameters(group: Any) -> list[inspect.Parameter]:

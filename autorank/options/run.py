@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import DATA, TRAINING, built, completion, listed, whole_or_auto
+from autorank.options import DATA, TRAINING, built, completion, listed, place, whole_or_auto
 from autorank.options.file import merged
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class RunOptions:
 
     def data_path(self) -> Path | None:
         """The user's own data, as a full path."""
-        return Path(self.data).expanduser().absolute() if self.data else None
+        return place(self.data).absolute() if self.data else None
 
     def model_name(self) -> str | None:
         """The base model, a folder as its full path."""

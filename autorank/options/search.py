@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from autorank.errors import AutorankError
-from autorank.options import FRONT, STOPPING, built, completion, parse_count
+from autorank.options import FRONT, STOPPING, built, completion, parse_count, place
 from autorank.options.file import space
 
 
@@ -34,13 +34,13 @@ class SearchOptions:
         ),
     ] = None
     max_params: Annotated[
-        str | int | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
+        str | float | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
     ] = None
     min_score: Annotated[
         float | None, typer.Option(help="No point that scores less.", rich_help_panel=FRONT)
     ] = None
     max_memory: Annotated[
-        str | int | None,
+        str | float | None,
         typer.Option(help="No point that took more GPU memory: 800M, 12G bytes.", rich_help_panel=FRONT),
     ] = None
     sampler: Annotated[
@@ -73,7 +73,7 @@ class SearchOptions:
 
     def space_source(self) -> Path | Mapping[str, Any] | None:
         """The space, as `autorank.search.space` takes it."""
-        return Path(self.space) if isinstance(self.space, str) else self.space
+        return place(self.space) if isinstance(self.space, str | Path) else self.space
 
     def values(self) -> dict[str, Any]:
         """The fields of a `SearchSpec` that these options fill.

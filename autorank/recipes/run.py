@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
-
 from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.recipes.recipe import Recipe, chosen
@@ -21,8 +19,7 @@ from autorank.recipes.scale import scaled
 from autorank.recipes.searcher import RecipeSearcher, Training
 from autorank.search import cluster, resources, storage
 from autorank.search.budget import Budget
-from autorank.search.run import fit
-from autorank.search.sizes import model_name
+from autorank.search.session import fit
 from autorank.search.trainable import WarmTrial, bind
 from autorank.search.watch import Interrupt, Watch
 from autorank.spec import TrainingSpec, TrainSpec
@@ -76,7 +73,7 @@ def check(trainings: Sequence[Training]) -> None:
     Raises:
         AutorankError: names all data and models that cannot be had.
     """
-    wanted = {(training.train.task, model_name(training.train.task, training.train.model)) for training in trainings}
+    wanted = {(each.train.task, tasks.base_model(each.train.task, each.train.model)) for each in trainings}
     problems: dict[str, None] = {}
     for task, model in sorted(wanted, key=str):
         try:
@@ -118,7 +115,7 @@ def run(
             Interrupt() as interrupt,
             storage.shared(folder) if joined else contextlib.nullcontext() as seal,
         ):
-            each = budget.share(ray.cluster_resources())
+            each = budget.share(resources.joined())
             fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder, seal=seal), each, folder)
             if interrupt.requested:
                 return "interrupted"

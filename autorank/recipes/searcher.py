@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import math
 import shutil
@@ -18,7 +17,7 @@ from autorank import tasks
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
 from autorank.results.records import Evaluation
-from autorank.search.searcher import NO_SPACE
+from autorank.search.searcher import check_space
 from autorank.search.source import Death, TrialSource
 from autorank.spec import TrainSpec
 
@@ -139,10 +138,9 @@ class RecipeSearcher(TrialSource):
         return True
 
     def _fail(self, training: Training, reason: str) -> None:
+        check_space(reason)
         logger.error("%s, seed %d failed: %s", *training.run, reason)
         self._store(training, {"failed": reason})
-        if NO_SPACE in reason:
-            raise OSError(errno.ENOSPC, reason)
 
     def _store(self, training: Training, outcome: dict[str, Any]) -> None:
         self._results.add(training.run, outcome)

@@ -33,16 +33,16 @@ def described(data: TaskData) -> dict[str, Any]:
     return {"digest": data.digest[:DIGEST], "examples": {name: split.examples for name, split in splits.items()}}
 
 
-def model_name(task: TaskSpec, model: str | None) -> str:
+def shown_model(task: TaskSpec, model: str | None) -> str:
     """The base model as it is shown: the same on every machine, where that is possible."""
     if model is None and task.name == "demo":
         return "shipped with autorank"
-    return model or tasks.base_model(task)
+    return tasks.base_model(task, model)
 
 
 def tags(spec: SearchSpec, about: Mapping[str, Any], method: str) -> dict[str, str]:
     """A run's tags. `about`: a journal's; what it lacks is left out."""
-    found = {"search": spec.name, "method": method, "task": spec.task.name, "model": model_name(spec.task, spec.model)}
+    found = {"search": spec.name, "method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
     if "data" in about:
         found["dataset_digest"] = about["data"]["digest"]
     if about.get("revision"):

@@ -13,8 +13,8 @@ from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub import public_name
 from autorank.results.archive import Snapshot
 from autorank.results.card_data import front_matter, licence
-from autorank.results.confirmed import summarise
-from autorank.results.front import Point, gain
+from autorank.results.confirmed import best_gain, summarise
+from autorank.results.front import Point
 from autorank.results.report import count
 from autorank.results.usage import Form, code
 from autorank.spec import SearchSpec, TrainSpec
@@ -82,12 +82,13 @@ def _scores(point: Point, train: TrainSpec, found: Found | None) -> str:
     worth = "It was chosen by its score on these data, so the score is optimistic."
     picture = ""
     if found is not None:
-        again = summarise(found.snapshot.points, found.snapshot.confirmed).get((point.trial, point.step))
+        again = summarise(found.snapshot.points, found.snapshot).get((point.trial, point.step))
         if again is not None:
             rows.append((f"score on validation, trained again with {again.seeds} fresh seeds", str(again)))
             worth = "It was chosen by its score on the data above; what was trained again is the honest figure."
-        if (above := gain(point, found.snapshot.control)) is not None:
-            rows.append(("score above plain LoRA with no more parameters", f"{above:+.4f}"))
+        if (above := best_gain(point, found.snapshot, again)) is not None:
+            how = "" if again is None else ", both trained again"
+            rows.append((f"score above plain LoRA with no more parameters{how}", f"{above:+.4f}"))
         picture = (
             f"\n\n![The front of the search {found.spec.name}, this point ringed]({FIGURE})\n\n"
             f"Trial {point.trial}, step {point.step} of the search `{found.spec.name}`."

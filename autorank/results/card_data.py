@@ -26,15 +26,16 @@ KINDS = {  # of tasks, by the Hub's names
 def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, known: str | None) -> str:
     """YAML between two lines of dashes. `known`: the base's licence."""
     merged, adapter = form == "merged model", "PEFT" in form
+    base, tag = public_name(origin.model), pipeline_tag(origin)
     data = {
-        "base_model": public_name(origin.model),  # a folder is no base that the Hub could link
-        "base_model_relation": None if public_name(origin.model) is None else "finetune" if merged else "adapter",
+        "base_model": base,  # a folder is no base that the Hub could link
+        "base_model_relation": None if base is None else "finetune" if merged else "adapter",
         "library_name": LIBRARIES[form],
-        "pipeline_tag": pipeline_tag(origin),
+        "pipeline_tag": tag,
         # an adapter is its maker's own; a merged model holds the base's weights
         "license": known if merged else None,
         "tags": ["autorank", *(["lora"] if adapter else [])],
-        "model-index": [{"name": f"{train.method} on {train.task.name}", "results": [_result(point, train, origin)]}],
+        "model-index": [{"name": f"{train.method} on {train.task.name}", "results": [_result(point, train, tag)]}],
     }
     text = yaml.safe_dump({name: value for name, value in data.items() if value}, sort_keys=False)
     return f"---\n{text}---\n"
@@ -53,7 +54,7 @@ def licence(model: str) -> str | None:
     parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
     try:
         about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # as a date that there is not
         return None
     found = about.get("license") if isinstance(about, dict) else None
     return found if isinstance(found, str) else None
@@ -73,8 +74,8 @@ def _card(model: str) -> Path | None:
         return None
 
 
-def _result(point: Point, train: TrainSpec, origin: Origin) -> dict[str, Any]:
-    """An entry of the Hub's model-index."""
+def _result(point: Point, train: TrainSpec, tag: str) -> dict[str, Any]:
+    """An entry of the Hub's model-index. `tag`: as of `pipeline_tag`."""
     from autorank.tasks import TASKS
 
     task = train.task
@@ -85,4 +86,4 @@ def _result(point: Point, train: TrainSpec, origin: Origin) -> dict[str, Any]:
     metrics = [
         {"type": name, "value": round(value, 6)} for name, value in point.metrics.items() if math.isfinite(value)
     ]
-    return {"task": {"type": pipeline_tag(origin)}, "dataset": dataset, "metrics": metrics}
+    return {"task": {"type": tag}, "dataset": dataset, "metrics": metrics}

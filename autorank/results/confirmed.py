@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from autorank.results.front import Point
+from autorank.results.front import Point, gain
+
+if TYPE_CHECKING:
+    from autorank.results.archive import Snapshot
 
 DRAWS = 20_000
 Results = Mapping[tuple[int, int, int], Mapping[str, Any]]  # (trial, step, seed) -> as `Journal.confirm` stores it
@@ -17,49 +20,93 @@ Results = Mapping[tuple[int, int, int], Mapping[str, Any]]  # (trial, step, seed
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Of one point. `sd`: of the scores, None with one seed; `on_front`: a probability, None without any spread."""
+    """Of one point.
+
+    Attributes:
+        sd: of the scores; None with one seed.
+        on_front: a probability; None without any spread.
+        adapter_params: their mean; not the point's where a method's sizes depend on the seed.
+        gain: of the mean over the best of plain LoRA's with no more parameters; None where there is none.
+    """
 
     seeds: int
     mean: float
     sd: float | None
     on_front: float | None
+    adapter_params: float
+    gain: float | None
 
     def __str__(self) -> str:
         return f"{self.mean:.4f}" if self.sd is None else f"{self.mean:.4f} ± {self.sd:.4f}"
 
 
-def summarise(points: Sequence[Point], results: Results) -> dict[tuple[int, int], Confirmed]:
-    """(trial, step) -> what is known of a point, for those of the front that were trained again.
+class Measured(NamedTuple):
+    """What fresh seeds came to: scores by seed, and the means of what is to be small, parameters first."""
 
-    The probability of being on the front (ours): the true means are taken to be independent, each around the mean of
-    its scores with Student's t of the pooled variance (as many degrees of freedom as all scores have), and a point is
-    on the front of a draw if none with no more parameters has a higher mean.
+    scores: np.ndarray
+    costs: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+
+def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int], Confirmed]:
+    """(trial, step) -> what is known of a point, for those of `points` that were trained again.
+
+    The probability of being on the front (ours): around the means of their scores the true ones have a multivariate
+    Student's t, as all share the pooled variance (with as many degrees of freedom as all scores have). A point is on
+    the front of a draw if none has a higher mean that costs no more: parameters, and the third objective.
     """
-    scores = {
-        (p.trial, p.step): [
-            result["score"] for (trial, step, _), result in results.items()
-            if (trial, step) == (p.trial, p.step) and math.isfinite(result.get("score", math.nan))
-        ]
-        for p in points
-    }  # fmt: skip
-    known = [p for p in points if scores[p.trial, p.step]]
-    samples = [np.array(scores[p.trial, p.step]) for p in known]
-    chances = _on_front([p.adapter_params for p in known], samples)
+    measured = [(point, found) for point in points if (found := _measured(point, snapshot))]
+    control = [found for point in snapshot.control if (found := _measured(point, snapshot))]
+    chances = _on_front([found for _, found in measured])
     return {
-        (p.trial, p.step): Confirmed(
-            len(sample), float(sample.mean()), float(sample.std(ddof=1)) if len(sample) > 1 else None, chance
+        (point.trial, point.step): Confirmed(
+            len(found.scores),
+            found.mean,
+            float(found.scores.std(ddof=1)) if len(found.scores) > 1 else None,
+            chance,
+            found.costs[0],
+            _above(found, control),
         )
-        for p, sample, chance in zip(known, samples, chances, strict=True)
+        for (point, found), chance in zip(measured, chances, strict=True)
     }
 
 
-def _on_front(params: Sequence[int], samples: Sequence[np.ndarray]) -> Sequence[float | None]:
-    freedom = sum(len(sample) - 1 for sample in samples)
+def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
+    """Score above plain LoRA with no more parameters, by fresh seeds where there are any: those of a search are the
+    luckiest of many."""
+    return gain(point, snapshot.control) if confirmed is None else confirmed.gain
+
+
+def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
+    """Of the seeds that came to a finite score."""
+    results = [
+        result for (trial, step, _), result in snapshot.confirmed.items()
+        if (trial, step) == (point.trial, point.step) and math.isfinite(result.get("score", math.nan))
+    ]  # fmt: skip
+    if not results:
+        return None
+    costs = ("adapter_params", *([snapshot.third] if snapshot.third else []))
+    means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
+    return Measured(np.array([result["score"] for result in results]), means)
+
+
+def _above(found: Measured, control: Sequence[Measured]) -> float | None:
+    means = [other.mean for other in control if other.costs[0] <= found.costs[0]]
+    return found.mean - max(means) if means else None
+
+
+def _on_front(measured: Sequence[Measured]) -> Sequence[float | None]:
+    freedom = sum(len(each.scores) - 1 for each in measured)
     if freedom < 1:
-        return [None] * len(samples)
-    pooled = math.sqrt(sum(float(((sample - sample.mean()) ** 2).sum()) for sample in samples) / freedom)
-    means = np.array([sample.mean() for sample in samples])
-    scale = pooled / np.sqrt([len(sample) for sample in samples])
-    drawn = means + scale * np.random.default_rng(0).standard_t(freedom, (DRAWS, len(samples)))  # draws x points
-    smaller = np.array(params)[None, :] <= np.array(params)[:, None]
-    return [float((drawn[:, i] >= drawn[:, smaller[i]].max(axis=1)).mean()) for i in range(len(samples))]
+        return [None] * len(measured)
+    pooled = math.sqrt(sum(float(((each.scores - each.mean) ** 2).sum()) for each in measured) / freedom)
+    scale = pooled / np.sqrt([len(each.scores) for each in measured])
+    draw = np.random.default_rng(0)
+    spread = draw.standard_normal((DRAWS, len(measured))) / np.sqrt(draw.chisquare(freedom, (DRAWS, 1)) / freedom)
+    drawn = np.array([each.mean for each in measured]) + scale * spread  # draws x points
+    costs = np.array([each.costs for each in measured])  # points x what is to be small
+    rivals = np.all(costs[None, :] <= costs[:, None], axis=2)  # of each point: itself, and all that cost no more
+    return [float((drawn[:, i] >= drawn[:, rivals[i]].max(axis=1)).mean()) for i in range(len(measured))]

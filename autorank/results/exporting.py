@@ -15,21 +15,17 @@ from autorank.spec import TrainSpec
 
 
 def export_point(
-    adapter: Path, to: Path, point: Point, train: TrainSpec, merged: bool, padded: bool = False,
-    found: Found | None = None,
-) -> Form:  # fmt: skip
-    """Write a point's adapter, with its card, and return as what, as `form_of` says.
+    adapter: Path, to: Path, point: Point, train: TrainSpec, form: Form, found: Found | None = None
+) -> None:
+    """Write a point's adapter, with its card, in a form that `form_of` gave.
 
     With `found` the card has the front as a figure. The base's own code is run if it was in training.
 
     Raises:
-        AutorankError: the adapter is not there, `to` is taken, or the form asked for cannot hold it.
+        AutorankError: `to` is taken, or the base cannot be loaded.
     """
     from autorank.modeling import adapter_file, export
-    from autorank.modeling.folder import refuse_taken
 
-    refuse_taken(to)
-    form = form_of(adapter, point, train, merged, padded)
     origin = adapter_file.origin(adapter)
     with trusting(train.task.trust_remote_code):
         card = model_card(point, train, origin, form, found)
@@ -39,8 +35,7 @@ def export_point(
         elif form == "merged model":
             export.to_merged(adapter, to, card, files, max_length(train, origin))
         else:
-            export.to_peft(adapter, to, card, files, max_length(train, origin), pad=padded)
-    return form
+            export.to_peft(adapter, to, card, files, max_length(train, origin), pad=form == "padded PEFT adapter")
 
 
 def form_of(adapter: Path, point: Point, train: TrainSpec, merged: bool = False, padded: bool = False) -> Form:

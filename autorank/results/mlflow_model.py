@@ -11,18 +11,17 @@ from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub import hub_access, public_name
 from autorank.modeling.reference import reference
 from autorank.results.card import FIGURE
+from autorank.results.card_data import KINDS
 from autorank.results.front import Point
 from autorank.results.usage import Form, encoder_decoder
-
-TASKS = {"classification": "text-classification", "regression": "text-classification", "generation": "text-generation"}
 
 
 def refuse(form: Form, origin: Origin, point: Point) -> None:
     """Raise AutorankError for what `mlflow.transformers` cannot hold, naming the point."""
     where = f"Trial {point.trial}, step {point.step}, cannot be registered:"
-    if origin.kind not in TASKS:
+    if origin.kind == "span":
         raise AutorankError(
-            f"{where} mlflow.transformers holds pipelines, and transformers has none for a {origin.kind} task. "
+            f"{where} mlflow.transformers holds pipelines, and transformers has none for a span task. "
             "Export it with --to DIR or --push-to-hub."
         )
     if encoder_decoder(origin):
@@ -54,11 +53,13 @@ def save(to: Path, export: Path, form: Form, origin: Origin, model_id: str, base
         model = _loaded(export, origin, base)
         model.name_or_path = model.config.name_or_path = public_name(origin.model) or origin.model
         if base is not None:
-            model = _adapted(model, export)
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, export).eval()
         mlflow.transformers.save_model(
             {"model": model, "tokenizer": AutoTokenizer.from_pretrained(export)},
             to,
-            task=TASKS[origin.kind],
+            task=KINDS[origin.kind],
             mlflow_model=Model(model_id=model_id),
             base_model_path=None if base is None else str(base),
             model_card=ModelCard((export / "README.md").read_text(encoding="utf-8")),
@@ -80,12 +81,6 @@ def _loaded(export: Path, origin: Origin, base: Path | None) -> Any:
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with quiet():
         return auto_class(origin.kind, config).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
-
-
-def _adapted(model: Any, export: Path) -> Any:
-    from peft import PeftModel
-
-    return PeftModel.from_pretrained(model, export).eval()
 
 
 def _requirements(form: Form) -> list[str]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autorank.results.about import model_name
+from autorank.results.about import shown_model
 from autorank.results.plots import rank_map_png
 from autorank.results.records import Evaluation, State, TrialRecord, best
 from autorank.spec import SearchSpec
@@ -52,7 +52,7 @@ class Run:
         """Sends what was trained and with which settings, once."""
         from mlflow.entities import Param
 
-        base = {"method": method, "task": spec.task.name, "model": model_name(spec.task, spec.model)}
+        base = {"method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
         texts = {key: as_text(value) for key, value in (base | dict(settings)).items() if value is not None}
         if any(len(text) > _LONGEST_PARAM for text in texts.values()):
             client.log_dict(self.id, dict(settings), "settings.json")

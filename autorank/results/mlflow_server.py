@@ -17,7 +17,6 @@ from types import FrameType
 from typing import NoReturn
 
 from autorank.errors import AutorankError
-from autorank.secrets import hide
 
 HOST = "127.0.0.1"
 ENVIRONMENT = {
@@ -72,7 +71,7 @@ def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
             _end(server)
         log.seek(0)
         last = "".join(log.readlines()[-LINES:])
-    raise AutorankError(f"MLflow's server ended by itself. Its last words:\n{hide(last)}")
+    raise AutorankError(f"MLflow's server ended by itself. Its last words:\n{last}")
 
 
 def _answers(port: int) -> bool:

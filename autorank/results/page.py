@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from autorank import durable
 from autorank.results.archive import Snapshot
-from autorank.results.confirmed import summarise
-from autorank.results.front import History, Point, gain
+from autorank.results.confirmed import best_gain, summarise
+from autorank.results.front import History, Point
 from autorank.results.pages import sections
 from autorank.results.pages.document import document
 from autorank.results.pages.figures import third_text
@@ -90,7 +90,7 @@ def export_command(name: str, point: Point, runs: Path | None) -> str:
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
     """What the slider picks from, and what it says of each; by rising parameters."""
-    confirmed = summarise(snapshot.points, snapshot.confirmed)
+    confirmed = summarise(snapshot.points, snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
@@ -100,7 +100,7 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         if found := confirmed.get((point.trial, point.step)):
             facts["Fresh seeds"] = str(found)
         if snapshot.control:
-            above = gain(point, snapshot.control)
+            above = best_gain(point, snapshot, found)
             facts["Gain over plain LoRA"] = "no plain LoRA is so small" if above is None else f"{above:+.4f}"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}
         rows.append({

@@ -24,15 +24,13 @@ HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", 
 NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
 
-def front_figure(
-    snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None
-) -> Figure:
+def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
     """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named (or another point that
     was `chosen`), the control's front as a dashed one."""
     figure, axes = _axes(title)
     everything, points = candidates(snapshot.trials), snapshot.points
     axes.scatter(
-        [_log_safe(p.adapter_params) for p in everything],
+        [drawn_at(p.adapter_params) for p in everything],
         [p.score for p in everything],
         s=16,
         color=QUIET,
@@ -41,7 +39,7 @@ def front_figure(
         label="evaluations",
     )
     axes.set_xscale("log")
-    right = max([_log_safe(reference[0]), *(_log_safe(p.adapter_params) for p in everything)])
+    right = max([drawn_at(reference[0]), *(drawn_at(p.adapter_params) for p in everything)])
     if snapshot.control:
         _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
     if points:
@@ -67,7 +65,7 @@ def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
         raise AutorankError(f"{len(fronts)} fronts in one picture cannot be told apart; name {len(HUES)} at the most.")
     figure, axes = _axes("Fronts")
     axes.set_xscale("log")
-    right = max(_log_safe(p.adapter_params) for points in fronts.values() for p in points)
+    right = max(drawn_at(p.adapter_params) for points in fronts.values() for p in points)
     for color, (name, points) in zip(HUES, fronts.items(), strict=False):
         _stair(axes, points, right, color, name)
     _params_axis(axes, [p.adapter_params for points in fronts.values() for p in points])
@@ -76,11 +74,9 @@ def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
     return figure
 
 
-def _stair(
-    axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False
-) -> None:
+def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False) -> None:
     """A front: between two of its points, the best score of the smaller ones is what can be had."""
-    params, scores = [_log_safe(p.adapter_params) for p in points], [p.score for p in points]
+    params, scores = [drawn_at(p.adapter_params) for p in points], [p.score for p in points]
     highest = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
     style = "--" if dashed else "-"
     axes.step([*params, right], [*highest, highest[-1]], where="post", color=color, linewidth=1.6, linestyle=style)
@@ -173,7 +169,7 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 def _ring(axes: Axes, point: Point, name: str) -> None:
     """A ring and a label: above the front, where nothing is, or below it at the left edge."""
-    where = (_log_safe(point.adapter_params), point.score)
+    where = (drawn_at(point.adapter_params), point.score)
     left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
     axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
     label = f"{name}: {count(point.adapter_params)}, {point.score:.3f}"
@@ -210,6 +206,6 @@ def _params_axis(axes: Axes, values: Sequence[int]) -> None:
     axes.set_xlabel("adapter parameters")
 
 
-def _log_safe(params: float) -> float:
-    """No parameters at all is drawn as one: a logarithmic axis has no zero."""
+def drawn_at(params: float) -> float:
+    """Parameters as they are drawn: none at all as one, for a logarithmic axis has no zero."""
     return max(params, 1)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 from autorank.errors import AutorankError
-from autorank.modeling.hub import UNREACHABLE
+from autorank.modeling.adapter_file import FILE, Origin
+from autorank.modeling.hub import UNREACHABLE, public_name
+from autorank.spec import TaskSpec
+
+# What some exports write and others do not: left over from an earlier push, it would be loaded all the same.
+_FORMS = [
+    FILE, "adapter_config.json", "adapter_model*", "config.json", "generation_config.json", "model*.safetensors",
+    "model.safetensors.index.json", "tokenizer*", "chat_template*",
+]  # fmt: skip
 
 
 def check(repository: str) -> None:
@@ -31,10 +41,25 @@ def check(repository: str) -> None:
         )
 
 
+def leave_folders_out(export: Path, task: TaskSpec, origin: Origin) -> None:
+    """Name data and base in an export's texts as others may read it: not by their folders on this machine."""
+    names = {} if task.data is None else {str(task.data): task.data.name}
+    if Path(origin.model).is_dir():
+        names[origin.model] = public_name(origin.model) or Path(origin.model).name
+    for text in (export / "README.md", export / "adapter_config.json"):
+        if text.exists():
+            content = text.read_text(encoding="utf-8")
+            for place in sorted(names, key=len, reverse=True):  # one may be in another
+                for written in (shlex.quote, lambda name: json.dumps(name)[1:-1], str):
+                    content = content.replace(written(place), written(names[place]))
+            text.write_text(content, encoding="utf-8")
+
+
 def push(folder: Path, repository: str, message: str) -> str:
     """Upload the folder to the branch `main`; returns the address.
 
-    A repository that is not there yet is made, private: publishing is a decision of its own, made on its page.
+    A repository that is not there yet is made, private: publishing is a decision of its own, made on its page. What an
+    earlier push left there in another form is removed.
 
     Raises:
         AutorankError: the Hub is out of reach, does not know the token, or refuses.
@@ -42,11 +67,10 @@ def push(folder: Path, repository: str, message: str) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
-    check(repository)
     hub = HfApi()
     try:
         made = hub.create_repo(repository, private=True, exist_ok=True)
-        hub.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message)
+        hub.upload_folder(repo_id=made.repo_id, folder_path=folder, commit_message=message, delete_patterns=_FORMS)
     except HfHubHTTPError as error:
         raise AutorankError(_refusal(repository, error)) from error
     except Exception as error:  # which classes, depends on the client that huggingface_hub is built on

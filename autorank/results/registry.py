@@ -10,8 +10,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,8 @@ from autorank.modeling.hub import public_name
 from autorank.results.card import Found
 from autorank.results.front import Point, pick
 from autorank.results.mlflow_model import save
-from autorank.results.tracking import ENVIRONMENT, SEARCH, TRIAL, checked, shown
+from autorank.results.tracking import SEARCH, TRIAL, checked, quietly, sqlite_file
 from autorank.results.usage import Form, base_code
-from autorank.secrets import hide
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,14 +48,9 @@ class Registry:
     """
 
     def __init__(self, uri: str, name: str, found: Found, folder: Path, search_id: str) -> None:
-        for variable, value in ENVIRONMENT.items():
-            os.environ.setdefault(variable, value)
-        from mlflow.tracking import MlflowClient
-
-        logging.getLogger("mlflow").setLevel(logging.ERROR)
         self.uri, self.name = checked(uri), name
         self._found, self._folder, self._search_id = found, folder, search_id
-        self._client: MlflowClient = MlflowClient(self.uri)
+        self._client: MlflowClient
 
     def open(self) -> None:
         """Connect, before anything is written.
@@ -64,24 +58,25 @@ class Registry:
         Raises:
             AutorankError: the store cannot be reached or refuses the name, or does not know the search.
         """
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        file = sqlite_file(self.uri)
+        if file is not None and not file.exists():  # MLflow would make it
+            raise self._unknown()
+        with quietly(logging.ERROR):
+            from mlflow.exceptions import MlflowException
+            from mlflow.tracking import MlflowClient
 
-        try:
-            experiment = self._client.get_experiment_by_name(self._found.spec.name)
-            if experiment is None:
-                raise AutorankError(
-                    f"MLflow at {shown(self.uri)} does not know the search yet. `autorank sync "
-                    f"{self._found.spec.name}` brings it there; --tracking-uri names another store."
-                )
-            self._experiment = experiment.experiment_id
-            try:
-                self._client.get_registered_model(self.name)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                    raise
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise self._refused(error) from error
+            _switch()
+            with self._asked():
+                self._client = MlflowClient(self.uri)
+                experiment = self._client.get_experiment_by_name(self._found.spec.name)
+                if experiment is None:
+                    raise self._unknown()
+                self._experiment = experiment.experiment_id
+                try:
+                    self._client.get_registered_model(self.name)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                        raise
 
     def add(self, export: Path, form: Form, origin: Origin, point: Point, aliases: Sequence[str]) -> int:
         """Register an exported folder as a version, which then bears the aliases; returns its number.
@@ -94,50 +89,55 @@ class Registry:
         Raises:
             AutorankError: the store refuses, or the base's weights are not on this machine.
         """
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
-
-        try:
+        with quietly(logging.ERROR):
             version = self._made(form, point) or self._make(export, form, origin, point)
-            for alias in aliases:
-                self._client.set_registered_model_alias(self.name, alias, version)
-        except (MlflowException, SQLAlchemyError, OSError) as error:
-            raise self._refused(error) from error
+            with self._asked():
+                for alias in aliases:
+                    self._client.set_registered_model_alias(self.name, alias, version)
         return int(version)
 
     def _made(self, form: Form, point: Point) -> str | None:
         """The number of the last version that is this point in this form."""
         wanted = self._identity(form, point).items()
-        found = self._client.search_model_versions(f"name = '{self.name}'")
+        with self._asked():
+            found = self._client.search_model_versions(f"name = '{self.name}'")
         numbers = [int(version.version) for version in found if wanted <= version.tags.items()]
         return str(max(numbers)) if numbers else None
 
     def _make(self, export: Path, form: Form, origin: Origin, point: Point) -> str:
         """A new version; its number."""
+        tags = self._tags(form, origin, point)
+        with self._asked():
+            run = self._run_of(point.trial)
+            model = self._client.create_logged_model(
+                self._experiment, f"trial-{point.trial}-step-{point.step}", run, tags, model_type="transformers"
+            )
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            save(folder, export, form, origin, model.model_id, self._folder / "base")
+            with self._asked():
+                self._send(folder, model.model_id, run, point)
+        description = self._description(form, origin, point)
+        with self._asked(), _default(self.uri):  # where a store that is a database looks the logged model up
+            version = self._client.create_model_version(
+                self.name, f"models:/{model.model_id}", run, tags, description=description, model_id=model.model_id
+            )
+        return str(version.version)
+
+    def _send(self, folder: Path, model_id: str, run: str | None, point: Point) -> None:
+        """Fill a logged model from a folder, and see that there is a registered model of which it can be a version."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.exceptions import MlflowException
 
-        tags, run = self._tags(form, origin, point), self._run_of(point.trial)
-        model = self._client.create_logged_model(
-            self._experiment, f"trial-{point.trial}-step-{point.step}", run, tags, model_type="transformers"
-        )
-        with tempfile.TemporaryDirectory() as scratch:
-            save(Path(scratch) / "model", export, form, origin, model.model_id, self._folder / "base")
-            self._client.log_model_artifacts(model.model_id, str(Path(scratch) / "model"))
-        self._client.finalize_logged_model(model.model_id, "READY")
+        self._client.log_model_artifacts(model_id, str(folder))
+        self._client.finalize_logged_model(model_id, "READY")
         if run is not None:
-            self._client.log_outputs(run, [LoggedModelOutput(model.model_id, point.step)])
+            self._client.log_outputs(run, [LoggedModelOutput(model_id, point.step)])
         try:
             self._client.create_registered_model(self.name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        with _default(self.uri):  # where a store that is a database looks the logged model up
-            version = self._client.create_model_version(
-                self.name, f"models:/{model.model_id}", run, tags,
-                description=self._description(form, origin, point), model_id=model.model_id,
-            )  # fmt: skip
-        return str(version.version)
 
     def _run_of(self, trial: int) -> str | None:
         """The trial's run, where it is there."""
@@ -175,22 +175,46 @@ mlflow.transformers.load_model("models:/{self.name}/VERSION", base_model_path="b
 ```
 """
 
-    def _refused(self, error: Exception) -> AutorankError:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Around calls of the client alone: what goes wrong there is the store's doing."""
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise AutorankError(
+                f"MLflow at {self.uri} cannot be reached or refuses {self.name!r}: {said}. Check --tracking-uri and "
+                "--register, then give the command again."
+            ) from error
+
+    def _unknown(self) -> AutorankError:
+        search = self._found.spec.name
         return AutorankError(
-            f"MLflow at {shown(self.uri)} cannot be reached or refuses {self.name!r}: {hide(said)}. Check "
-            "--tracking-uri and --register, then give the command again."
+            f"MLflow at {self.uri} does not know the search yet. `autorank sync {search}` brings it there; "
+            "--tracking-uri names another store."
         )
+
+
+def _switch() -> Callable[[str], AbstractContextManager[None]]:
+    """What makes MLflow's own functions use another store for a while; of the public ones none can be undone."""
+    try:
+        from mlflow.tracking._tracking_service.utils import _use_tracking_uri
+    except ImportError as error:
+        raise AutorankError(
+            "--register does not know this version of MLflow. `pip install 'mlflow>=3.17,<4'`, or export with --to DIR."
+        ) from error
+    return _use_tracking_uri
 
 
 @contextmanager
 def _default(uri: str) -> Iterator[None]:
     """Within it MLflow's own functions use this store."""
-    from mlflow.tracking._tracking_service.utils import _use_tracking_uri
-
     given = os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        with _use_tracking_uri(uri):
+        with _switch()(uri):
             yield
     finally:
         if given is not None:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from autorank.modeling import rank_map
 from autorank.results.archive import Snapshot
-from autorank.results.confirmed import Confirmed, summarise
+from autorank.results.confirmed import Confirmed, best_gain, summarise
 from autorank.results.front import Point, gain, hypervolume
 from autorank.results.records import State, TrialRecord, best
 
@@ -65,7 +65,7 @@ def front_table(
     `varied`: the settings to show; None: those that differ between points. Without `wrap` they are cut off instead.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
-    confirmed = summarise(points, snapshot.confirmed)
+    confirmed = summarise(points, snapshot)
     columns: dict[str, Callable[[Point], str]] = {
         "trial>": lambda p: str(p.trial),
         "step>": lambda p: str(p.step),
@@ -78,7 +78,7 @@ def front_table(
         columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
         columns["on front>"] = lambda p: _chance(confirmed.get((p.trial, p.step)))
     if snapshot.control:
-        columns["gain>"] = lambda p: "" if (above := gain(p, snapshot.control)) is None else f"{above:+.4f}"
+        columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get((p.trial, p.step))))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
     if several and not confirmed:
@@ -139,7 +139,8 @@ def front_summary(
     if snapshot.control:
         runs = sum(trial.control for trial in trials)
         size = hypervolume(snapshot.control, reference)
-        rows.append(Text(f"gain: over plain LoRA with no more parameters, tuned in {runs} of the trials (its "
+        again = ", of fresh seeds where confirmed" if snapshot.confirmed else ""
+        rows.append(Text(f"gain: over plain LoRA with no more parameters{again}, tuned in {runs} of the trials (its "
                          f"hypervolume is {size:.4f})", style="dim"))  # fmt: skip
     if failed := [trial for trial in trials if trial.state == "failed"]:
         rows += [Text(), trials_table(failed)]
@@ -160,7 +161,7 @@ def rank_table(ranks: Mapping[str, int]) -> Table:
 
 def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The front's points as plain values; numbers that are not finite, which JSON lacks, become None."""
-    confirmed = summarise(snapshot.points, snapshot.confirmed)
+    confirmed = summarise(snapshot.points, snapshot)
     return [
         {
             "trial": point.trial,
@@ -207,6 +208,10 @@ def front_csv(snapshot: Snapshot) -> str:
 
 def _chance(confirmed: Confirmed | None) -> str:
     return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
+
+
+def _gain(above: float | None) -> str:
+    return "" if above is None else f"{above:+.4f}"
 
 
 def _table(*headers: str, gap: int = 2) -> Table:

@@ -72,10 +72,10 @@ class Ranks(dict[str, int]):
         if to.suffix == ".json":
             rank_map.write(to, self)
         else:
+            from autorank.results.page import save
             from autorank.results.plots import rank_map_figure
 
-            to.absolute().parent.mkdir(parents=True, exist_ok=True)
-            rank_map_figure(self, title).savefig(to)
+            save(rank_map_figure(self, title), to)
 
     def __repr__(self) -> str:
         return _text(rank_table(self))

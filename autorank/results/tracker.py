@@ -6,10 +6,11 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
-from autorank.results.tracking import Projection
+from autorank.results.tracking import Projection, quietly
 from autorank.secrets import hide
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ class Tracker:
         self._fresh = threading.Event()
         self._closing = threading.Event()
         self._sent = False
+        self._within = ExitStack()
+        self._within.enter_context(quietly())  # here: in the thread it would change what others read of the environment
         self._thread = threading.Thread(target=self._work, name="autorank-tracker", daemon=True)
         self._thread.start()
 
@@ -46,6 +49,7 @@ class Tracker:
         self._closing.set()
         self._fresh.set()
         self._thread.join(timeout)
+        self._within.close()
         return self._sent
 
     def _work(self) -> None:

@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from autorank.results.page import report
 from autorank.results.plots import front_figure, hypervolume_figure
 from autorank.results.records import TrialRecord
 from autorank.results.report import front_columns, front_csv, front_json
-from autorank.secrets import hide
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -46,6 +46,22 @@ ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls
 def default_uri(runs_dir: Path) -> str:
     """MLFLOW_TRACKING_URI, or an SQLite file in the folder of runs (absolute: Ray changes directories)."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(runs_dir).resolve() / 'mlflow.db'}"
+
+
+@contextmanager
+def quietly(level: int = logging.WARNING) -> Iterator[None]:
+    """Within it MLflow waits and says little, where the user has not said otherwise; then all is as it was."""
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    os.environ.update(added)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        for name in added:
+            os.environ.pop(name, None)
 
 
 class Projection:
@@ -71,23 +87,21 @@ class Projection:
 
         Raises AutorankError if the store cannot be reached or refuses; the next push goes on from there.
         """
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        with quietly():
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it may have been imported before
-        try:
-            client = self._connect(snapshot.trials[0].started if snapshot.trials else time.time())
-            for trial in snapshot.trials:
-                self._push_trial(client, trial, final)
-            self._push_parent(client, snapshot, final)
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
-            self._forget()
-            raise AutorankError(
-                f"MLflow at {shown(self.uri)} cannot be reached or refuses: {hide(_root(error))}. Nothing is lost: "
-                f"`autorank sync {self.spec.name}` catches up once it is there."
-            ) from error
+            try:
+                client = self._connect(snapshot.trials[0].started if snapshot.trials else time.time())
+                for trial in snapshot.trials:
+                    self._push_trial(client, trial, final)
+                self._push_parent(client, snapshot, final)
+            except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+                self._forget()
+                raise AutorankError(
+                    f"MLflow at {self.uri} cannot be reached or refuses: {_root(error)}. Nothing is lost: "
+                    f"`autorank sync {self.spec.name}` catches up once it is there."
+                ) from error
 
     def _forget(self) -> None:
         """Drops the cursors: of a call that failed here, nobody knows whether it worked there."""
@@ -104,20 +118,20 @@ class Projection:
             return self._client
         from mlflow.tracking import MlflowClient
 
-        store = self.uri.partition("sqlite:///")[2]
-        if store:
-            Path(store).parent.mkdir(parents=True, exist_ok=True)  # MLflow would retry for minutes
+        store = sqlite_file(self.uri)
+        if store is not None:
+            store.parent.mkdir(parents=True, exist_ok=True)  # MLflow would retry for minutes
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.spec.name)
         if experiment is None:
             # MLflow's default is ./mlruns, wherever the process happens to be; a server has its own place
-            beside = str(Path(store).parent / "mlartifacts" / self.spec.name) if store else None
+            beside = None if store is None else str(store.parent / "mlartifacts" / self.spec.name)
             self._experiment = client.create_experiment(self.spec.name, artifact_location=beside)
         elif experiment.lifecycle_stage == "deleted":
             raise AutorankError(
                 f"The MLflow experiment {self.spec.name!r} was deleted. Bring it back with "
                 f"`mlflow experiments restore -x {experiment.experiment_id}` "
-                f"(MLFLOW_TRACKING_URI={shown(self.uri)}), or name another store with --tracking-uri."
+                f"(MLFLOW_TRACKING_URI={self.uri}), or name another store with --tracking-uri."
             )
         else:
             self._experiment = experiment.experiment_id
@@ -131,9 +145,7 @@ class Projection:
         """Fills the cursors from what is on the server."""
         token = None
         while True:
-            page = client.search_runs(
-                [self._experiment], f"tags.`{SEARCH}` = '{self._search_id}'", page_token=token
-            )
+            page = client.search_runs([self._experiment], f"tags.`{SEARCH}` = '{self._search_id}'", page_token=token)
             for found in page:
                 tags = found.data.tags
                 run = Run.found(found)
@@ -223,22 +235,21 @@ class Projection:
             client.log_text(self._parent.id, page, "report.html")
 
 
-def shown(uri: str) -> str:
-    """The URI without user and password."""
-    return hide(uri)
-
-
 def checked(uri: str) -> str:
     """The URI, an SQLite path made absolute; AutorankError for what MLflow 3 does not take."""
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         raise AutorankError(
-            f"The tracking URI {shown(uri)!r} is no place where MLflow keeps runs. "
+            f"The tracking URI {uri!r} is no place where MLflow keeps runs. "
             "Give a server (http://HOST:5000) or a database (sqlite:////absolute/path/mlflow.db)."
         )
-    if uri.startswith("sqlite:///"):
-        return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).resolve()}"
-    return uri
+    file = sqlite_file(uri)
+    return uri if file is None else f"sqlite:///{file.resolve()}"
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file that an SQLite URI names; None for a server or another database."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _root(error: BaseException) -> str:

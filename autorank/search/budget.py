@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,8 @@ class Budget:
 
     Attributes:
         trials: how many shall have ended in total, those of earlier sessions included; by default as many as were
-            asked for at last, or TRIALS. With `more`, so many more than that, unless that was not reached yet.
+            asked for at last, or TRIALS. With `more`, so many more than there are, unless what was asked for at
+            last is not done yet.
         seconds: from now; then no trial starts, and those running stop at their next evaluation.
         concurrency: trials at once; by default as `resources.share` does.
         gpus_per_trial: may be a fraction; by default 1 for each worker where there are GPUs.
@@ -40,17 +41,23 @@ class Budget:
     address: str | None = None
     storage: str | None = None
 
-    def wanted(self, before: Mapping[str, Any], ended: int) -> tuple[int, int]:
-        """Trials in all, and seeds to confirm with. `before`: what was asked for at last, `ended`: trials so far."""
+    def wanted(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
+        """Trials in all, and seeds to confirm with.
+
+        Args:
+            before: what was asked for at last.
+            ended: trials so far.
+            unconfirmed: whether something that was to be confirmed at last was not tried yet.
+        """
         trials = before.get("trials", 0)
         if self.trials is None:
             trials = trials or TRIALS
         elif not self.more:
             trials = self.trials
-        elif ended >= trials:
-            trials += self.trials
+        elif ended >= trials and not unconfirmed:
+            trials = ended + self.trials
         return trials, before.get("confirm", 0) if self.confirm is None else self.confirm
 
-    def share(self, available: Mapping[str, float]) -> resources.Resources:
-        """What each trial gets of what there is. Raises AutorankError if that does not suffice."""
-        return resources.share(available, self.concurrency, self.gpus_per_trial, self.workers)
+    def share(self, nodes: Sequence[Mapping[str, float]]) -> resources.Resources:
+        """What each trial gets of what the nodes have. Raises AutorankError if that does not suffice."""
+        return resources.share(nodes, self.concurrency, self.gpus_per_trial, self.workers)

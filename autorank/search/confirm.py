@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ray.tune.search import Searcher
 
 from autorank.results.journal import Journal
-from autorank.search.files import remove
-from autorank.search.searcher import plain
+from autorank.search.files import keep, remove
+from autorank.search.searcher import check_space, plain
 from autorank.search.source import Death, TrialSource
 
 logger = logging.getLogger(__name__)
@@ -21,10 +24,22 @@ FOLDER = "confirm"  # of their checkpoints, in the search's folder
 FIRST_SEED = 1_000  # ours: far from the seeds that people give searches
 
 
+class Again(NamedTuple):
+    """A point of a front, to be trained again."""
+
+    trial: int
+    step: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.trial}-{self.step}-{self.seed}"
+
+
 class ConfirmSearcher(TrialSource):
     """Tune's searcher over what is still to be confirmed: every point of the fronts, the control's too, `seeds` times.
 
-    They train on what the search trained on, and are scored on the task's own validation split.
+    They train on what the search trained on, and are scored on the task's own validation split. What runs out of memory
+    is tried once more, alone, with half the micro-batch, and what loses its process up to `retries` times.
 
     Args:
         folder: of their checkpoints, which go when they have ended.
@@ -36,28 +51,29 @@ class ConfirmSearcher(TrialSource):
     ) -> None:
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder
-        self._running: dict[str, tuple[int, int, int]] = {}
-        self._died: Counter[tuple[int, int, int]] = Counter()
-        self._left: deque[tuple[int, int, int]] | None = None  # known once the trials have ended
+        self._running: dict[str, Again] = {}
+        self._died: Counter[Again] = Counter()
+        self._halved: set[Again] = set()
+        self._left: deque[Again] | None = None  # known once the trials have ended
 
     def wanted(self) -> bool:
         """Whether anything is left to confirm, and time to do it."""
         if self._left is None:
             self._left = deque(pending(self._journal, self._seeds))
+            keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
-        if self.held_back:
+        if self.held_back or not self._halved.isdisjoint(self._running.values()):
             return None
         if not self.wanted() or self.problem:
             return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
         assert self._left
-        number, step, seed = self._running[trial_id] = self._left.popleft()
-        train = plain(self._journal.spec, self._journal.trial(number), seed=seed)
-        assert train is not None
-        train["task"]["final"] = True
-        return {"number": f"{number}-{step}-{seed}", "train": train, "recorded": 0, "until": step}
+        if self._left[0] in self._halved and self._running:
+            return None  # until the others have ended
+        what = self._running[trial_id] = self._left.popleft()
+        return {"number": str(what), "train": self._train(what), "recorded": 0, "until": what.step}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Only the last evaluation counts; of the others, that there are any."""
@@ -72,35 +88,53 @@ class ConfirmSearcher(TrialSource):
         self._died[what] += death is not None and not death.blameless
         try:
             self.heard(death)
+            assert self._left is not None
             if death and self._died[what] <= self._retries:
-                assert self._left is not None
+                self._left.append(what)
+            elif result.get("out_of_memory") and what not in self._halved and self._train(what, halved=True):
+                self._halved.add(what)
                 self._left.append(what)
             elif death or "failed" in result or result.get("finished"):
                 self._store(what, result, death)
         except Exception as problem:
             self.problem = problem
 
-    def _store(self, what: tuple[int, int, int], result: dict[str, Any], death: Death | None) -> None:
+    def _train(self, what: Again, halved: bool = False) -> dict[str, Any] | None:
+        """Its run as plain values; None if its micro-batches cannot be halved as that asks."""
+        trial = self._journal.trial(what.trial)
+        if halved or what in self._halved:
+            trial = replace(trial, halved=True)
+        train = plain(self._journal.spec, trial, seed=what.seed)
+        return train and train | {"task": train["task"] | {"final": True}}
+
+    def _store(self, what: Again, result: dict[str, Any], death: Death | None) -> None:
         outcome = _outcome(result, death)
         if "failed" in outcome:
+            check_space(outcome["failed"])
             logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, outcome["failed"])
         self._journal.confirm(*what, outcome)
-        remove(self._folder / "trials" / "-".join(map(str, what)))
+        remove(self._folder / "trials" / str(what))
 
 
-def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int]]:
-    """(trial, step, seed) of what is to be confirmed: what failed before is tried again."""
+def pending(journal: Journal, seeds: int) -> list[Again]:
+    """What is to be confirmed: what failed before is tried again."""
     snapshot = journal.snapshot()
     wanted = [
-        (point.trial, point.step, FIRST_SEED + i)
-        for i in range(seeds)
+        Again(point.trial, point.step, seed)
+        for seed in islice(fresh(journal.spec.training.seed), seeds)
         for point in (*snapshot.points, *snapshot.control)
     ]
     return [each for each in wanted if "score" not in snapshot.confirmed.get(each, {})]
+
+
+def fresh(used: int) -> Iterator[int]:
+    """Seeds other than the one that a search has trained with."""
+    return (seed for seed in count(FIRST_SEED) if seed != used)
 
 
 def _outcome(result: dict[str, Any], death: Death | None) -> dict[str, Any]:
     if death or "evaluation" not in result:
         return {"failed": death.reason if death else result.get("failed", "stopped")}
     values = result["evaluation"].to_dict()
-    return {name: values[name] for name in ("score", "metrics", "adapter_params", "nonzero_params", "seconds")}
+    kept = ("score", "metrics", "adapter_params", "nonzero_params", "seconds")
+    return {name: values[name] for name in kept} | {"memory": values["peak_memory"]}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank import tasks
 from autorank.search import resources
-from autorank.search.sizes import Bounds, at_corners, model_name, parameter_range, run_length
+from autorank.search.sizes import Bounds, at_corners, parameter_range, run_length
 from autorank.search.space import corners
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
 from autorank.tasks.task import TaskData
@@ -46,8 +46,8 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: B
     Raises:
         AutorankError: data or model cannot be had.
     """
-    data = tasks.load(spec.task, model_name(spec.task, spec.model))
-    small = tasks.load(_cut(spec.task), model_name(spec.task, spec.model))
+    data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
+    small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
     timed = [_timed(spec, entry, steps, each.cpus, bounds) for entry in spec.entries]
     step, scoring, preparation = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from autorank import durable
@@ -12,6 +14,8 @@ from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 from autorank.results.records import TrialRecord
 from autorank.secrets import held, hide
+
+logger = logging.getLogger(__name__)
 
 ADAPTER, CHECKPOINT = ".safetensors", "run.pt"
 
@@ -74,12 +78,31 @@ def stored(address: str, search_id: str) -> Path:
 
 def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
     """Copy adapters of the front from object storage to the search's folder."""
-    stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # listings from before what trials have written since
-    for point in (*snapshot.points, *snapshot.control):
-        file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
-        if not file.exists() and there.exists():
-            with durable.writing(file) as partial:
-                partial.write_bytes(there.read_bytes())
+    for file, content in _lacking(folder, stored, snapshot):
+        with durable.writing(file) as partial:
+            partial.write_bytes(content)
+
+
+def _lacking(folder: Path, stored: Path, snapshot: Snapshot) -> Iterator[tuple[Path, bytes]]:
+    """Adapters of the front that the search's folder does not have yet, and what is in them."""
+    with _patiently(stored):
+        stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # listings from before what was written since
+        for point in (*snapshot.points, *snapshot.control):
+            file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
+            if not file.exists() and there.exists():
+                yield file, there.read_bytes()
+
+
+@contextlib.contextmanager
+def _patiently(place: Path) -> Iterator[None]:
+    """Object storage may be away, or ask for patience: what is left undone is done at the next evaluation, then."""
+    try:
+        yield
+    except Exception as error:  # each client has its own
+        if isinstance(place, Path):
+            raise
+        said = hide(" ".join(str(error).split()))
+        logger.warning("%s: %s: %s; tried again at the next evaluation", place, type(error).__name__, said)
 
 
 def remove(folder: Path) -> None:
@@ -87,21 +110,30 @@ def remove(folder: Path) -> None:
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # each client has its own
             folder.rmdir(recursive=True)
+
+
+def keep(folder: Path, runs: Collection[str]) -> None:
+    """Delete what other runs than these left."""
+    with _patiently(folder):
+        for home in list(folder.glob("trials/*")):
+            if home.name not in runs:
+                remove(home)
 
 
 def sweep(folder: Path, snapshot: Snapshot) -> None:
     """Delete adapters that are on no front, checkpoints of trials that have ended, and folders with nothing left in
     them, but for what a running trial needs."""
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
-    for file in list(folder.glob("trials/*/*")):
-        trial = _whose(file.parent, snapshot)
-        if trial is None or file in kept or _awaited(file, trial):
-            continue
-        # a worker that is just being ended may still write there, and network storage has its ways: next time, then
-        with contextlib.suppress(OSError):
-            file.unlink()
+    with _patiently(folder):
+        for file in list(folder.glob("trials/*/*")):
+            trial = _whose(file.parent, snapshot)
+            if trial is None or file in kept or _awaited(file, trial):
+                continue
+            # a worker that is just being ended may still write there, and network storage has its ways: next time, then
+            with contextlib.suppress(OSError):
+                file.unlink()
     # object storage has no empty folders; here each would make the next look longer
     for home in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
         trial = _whose(home, snapshot)

@@ -16,12 +16,12 @@ from optuna.trial import Trial, TrialState
 
 from autorank.methods import find
 from autorank.results.front import excesses, third_of
-from autorank.results.records import TrialRecord, best
+from autorank.results.records import Evaluation, TrialRecord, best
 from autorank.results.rows import GENERATION
 from autorank.search import ranges, space
 from autorank.search.samplers import make_sampler
 from autorank.search.sizes import Bounds, extremes
-from autorank.search.stopping import Stopping
+from autorank.search.stopping import BEATEN, Stopping
 from autorank.spec import MethodSpec, SearchSpec
 
 RECENT = 200  # trials from which it is learnt what a stopped one was to gain
@@ -124,31 +124,41 @@ def learnt(
     """What samplers learn of a trial that has ended: parameters, score and third objective; nothing without a score.
 
     Of one that was stopped: the parameters that it was to end with, and the score that it was to reach. That is its
-    best score so far plus what its method's complete trials gained (the median) after as many evaluations, but no more
-    than the best that was measured with no more parameters: it was beaten, and no estimate must seem better than what
-    beat it.
+    best score so far plus what its method's complete trials gained (the median) after as many evaluations. One that was
+    beaten reaches no more than the best that was measured with no more parameters: no estimate must seem better than
+    what beat it. The third objective grows in proportion to theirs.
     """
     top = best(trial.evaluations)
     if top is None:
         return None
+    third = spec.objectives.third
     params, score = float(top.adapter_params), top.score
+    costs = [] if third is None else [third_of(top, third)]
     if not trial.finished:
         params = stopping.target(trial)
         peers = [other for other in others[-RECENT:] if other.method == trial.method and other.number != trial.number]
-        gains = [
-            ended.score - sofar.score
+        ahead = [
+            (sofar, ended)
             for other in peers
             if other.state == "complete" and (ended := best(other.evaluations))
             if (sofar := best(other.evaluations[: len(trial.evaluations)]))
         ]
-        measured = [
-            e.score for other in peers for e in other.evaluations
-            if e.adapter_params <= params and math.isfinite(e.score)
-        ]  # fmt: skip
-        reached = score + (median(gains) if gains else 0.0)
-        score = max(score, min(reached, max(measured, default=reached)))
-    third = spec.objectives.third
-    return (params, score) if third is None else (params, score, third_of(top, third))
+        reached = score + median([ended.score - sofar.score for sofar, ended in ahead] or [0.0])
+        most = _best_within(params, peers) if trial.stop == BEATEN else None
+        score = reached if most is None else max(score, min(reached, most))
+        costs = [cost * median([_growth(*pair, str(third)) for pair in ahead] or [1.0]) for cost in costs]
+    return params, score, *costs
+
+
+def _best_within(params: float, trials: Sequence[TrialRecord]) -> float | None:
+    """The best score that was measured with no more than so many parameters."""
+    measured = [e.score for trial in trials for e in trial.evaluations if e.adapter_params <= params]
+    return max(filter(math.isfinite, measured), default=None)
+
+
+def _growth(sofar: Evaluation, ended: Evaluation, third: str) -> float:
+    before = third_of(sofar, third)
+    return third_of(ended, third) / before if before else 1.0
 
 
 def distributions(entry: MethodSpec) -> dict[str, optuna.distributions.BaseDistribution]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autorank.errors import AutorankError
@@ -28,44 +28,75 @@ class Resources:
 
 
 def share(
-    available: Mapping[str, float], concurrency: int | None = None, gpus_per_trial: float | None = None,
+    nodes: Sequence[Mapping[str, float]], concurrency: int | None = None, gpus_per_trial: float | None = None,
     workers: int = 1,
 ) -> Resources:  # fmt: skip
-    """Share what there is (`CPU`, `GPU`, as Ray counts them) between trials, and each trial's between its workers.
+    """Share what there is (`CPU`, `GPU` of each node, as Ray counts them) between trials, and each trial's between its
+    workers, which may be on different nodes, while each is on one.
 
     Where there are GPUs a worker gets one, or its part of `gpus_per_trial`. Else trials share the CPUs, four at once or
     more: two small runs of one thread are far quicker than one after the other with two threads, while more trials at
     once would leave the sampler less to learn from.
 
     Raises:
-        AutorankError: more is asked for than there is.
+        AutorankError: more is asked for than there is, or than any node has.
     """
-    cpus, gpus = int(available.get("CPU", 1)), available.get("GPU", 0.0)
+    cpus, gpus = sum(_cpus(node) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
     each = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
     if each * workers > gpus:
         asked = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
         raise AutorankError(f"{asked} {each * workers:g} is more than the {gpus:g} GPUs that there are.")
     if each > 1 and each != int(each):
         raise AutorankError(f"--gpus-per-trial {each:g}: Ray shares out parts of one GPU, or whole GPUs.")
-    if each:
-        rooms = int(gpus) * int(1 / each + 1e-9) if each < 1 else int(gpus // each)  # none spans two GPUs
-        most = min(cpus, rooms) // workers
-        default = most
-    else:
-        most = cpus // workers
-        default = min(most, max(FEW, cpus // FEW))
-    concurrency = concurrency or max(1, default)
+
+    def rooms(size: int) -> int:
+        return sum(_rooms(node, size, each) for node in nodes)
+
+    if not rooms(1):
+        raise AutorankError(_no_room(nodes, each))
+    most = rooms(1) // workers
+    concurrency = concurrency or max(1, most if each else min(most, max(FEW, cpus // FEW)))
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"
         each_with = f" of {workers} workers" if workers > 1 else ""
         raise AutorankError(f"--concurrency {concurrency} is too many: {what} have room for {most} trials{each_with}.")
-    return Resources(concurrency, max(1, cpus // (concurrency * workers)), each, workers)
+    while rooms(cpus) < concurrency * workers:
+        cpus -= 1
+    return Resources(concurrency, cpus, each, workers)
 
 
-def local() -> dict[str, float]:
-    """What this machine has, without starting Ray."""
+def _cpus(node: Mapping[str, float]) -> int:
+    return int(node.get("CPU", 0))
+
+
+def _rooms(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """How many workers of so many CPUs and GPUs a node holds."""
+    there = node.get("GPU", 0.0)
+    by_cpus = _cpus(node) // cpus
+    if not gpus:
+        return by_cpus
+    return min(by_cpus, int(there) * int(1 / gpus + 1e-9) if gpus < 1 else int(there // gpus))  # none spans two GPUs
+
+
+def _no_room(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
+    have = "; ".join(sorted({f"{_cpus(node)} CPUs, {node.get('GPU', 0.0):g} GPUs" for node in nodes}))
+    what, remedy = "1 CPU", "Wait until one that has it has joined"
+    if gpus:
+        what, remedy = f"1 CPU and {gpus:g} GPU", "--gpus-per-trial asks for less, 0 trains on CPUs"
+    return f"No node of the cluster has the {what} that a trial needs. They have: {have}. {remedy}."
+
+
+def local() -> list[dict[str, float]]:
+    """What this machine has, as a cluster of one node, without starting Ray."""
     import os
 
     import torch
 
-    return {"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}
+    return [{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}]
+
+
+def joined() -> list[dict[str, float]]:
+    """What each node of the Ray that this process has joined offers."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]

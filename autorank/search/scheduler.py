@@ -1,4 +1,4 @@
-"""When Tune stops trials: when the searcher's halving or its clock says so."""
+"""When Tune stops trials: when the searcher's halving or its clock says so; and what there is to do when one dies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from autorank.search.reserved import free
 from autorank.search.source import Death, TrialSource
 from autorank.search.storage import NotShared
 from autorank.secrets import hide
@@ -20,7 +21,8 @@ PREEMPTED = (  # Ray says it in many ways
 
 
 class Scheduler(FIFOScheduler):
-    """First in, first out; stops trials at their evaluations, and notes why a trial's process died."""
+    """First in, first out; stops trials at their evaluations. Notes why a trial's process died, and frees what it had
+    reserved for workers: nobody else will, and the next trial may need it."""
 
     def __init__(self, searcher: TrialSource) -> None:
         super().__init__()
@@ -31,6 +33,8 @@ class Scheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """Before the searcher hears of it: nothing has been handed out in the place of the trial yet."""
+        free(trial.trial_id)
         self._searcher.deaths[trial.trial_id] = _death(Path(trial.error_file).read_text(errors="replace"))
 
     def __getstate__(self) -> dict[str, Any]:

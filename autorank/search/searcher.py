@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, disk_full
 from autorank.results.journal import Journal
 from autorank.results.records import TrialRecord
 from autorank.search.planner import Planner
@@ -25,7 +25,6 @@ from autorank.spec import SearchSpec
 logger = logging.getLogger(__name__)
 
 OUT_OF_TIME = "time budget"
-NO_SPACE = "No space left"  # in every message about a full disk
 LENGTH = 3  # evaluations of a run, where nothing else is known
 HOPELESS = 3  # trials that fail for one and the same reason, and no other, before a search gives up
 
@@ -58,6 +57,7 @@ class JournalSearcher(TrialSource):
     ) -> None:
         super().__init__(deadline, retries)
         self.exhausted = False  # nothing new was found in the space
+        self.cut_off = False  # a trial was pruned because the time was up
         self._journal = journal
         self._planner = Planner(journal, bounds)
         self._stopping = Stopping(journal.spec, bounds, evaluations)
@@ -197,6 +197,7 @@ class JournalSearcher(TrialSource):
 
     def _end(self, number: int, state: Any, reason: str | None = None) -> None:
         told = None
+        self.cut_off |= reason == OUT_OF_TIME
         if state != "failed":
             told = learnt(self._journal.trial(number), self._stopping, self._journal.trials(), self._journal.spec)
         self._planner.learn(self._journal.finish(number, state, reason, told))
@@ -204,8 +205,7 @@ class JournalSearcher(TrialSource):
     def _fail(self, number: int, reason: str) -> None:
         """A trial fails alone, unless the disk is full or nothing but this failure was ever seen."""
         self._end(number, "failed", reason)
-        if NO_SPACE in reason:
-            raise OSError(errno.ENOSPC, reason)
+        check_space(reason)
         self._check_hopeless(reason)
 
     def _check_hopeless(self, reason: str) -> None:
@@ -215,6 +215,12 @@ class JournalSearcher(TrialSource):
 
 
 ONE_BY_ONE = 2**20  # more micro-batches than a step has examples: where even the number found by trial was too few
+
+
+def check_space(reason: str) -> None:
+    """Raises OSError where the reason that something failed for is a full disk: everything else would fail too."""
+    if disk_full(Exception(reason)):
+        raise OSError(errno.ENOSPC, reason)
 
 
 def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
@@ -227,7 +233,10 @@ def plain(spec: SearchSpec, trial: TrialRecord, **training: Any) -> dict[str, An
     train = spec.train(trial.method, trial.config)
     if trial.halved:
         batch, parts = train.training.batch_size, train.training.accumulate
-        training["accumulate"] = batch or ONE_BY_ONE if parts == "auto" else 2 * parts
-        if batch is not None and batch % training["accumulate"]:
+        parts = batch or ONE_BY_ONE if parts == "auto" else 2 * parts
+        if batch is not None:  # half a micro-batch or less, all of one size
+            parts = next((more for more in range(parts, batch + 1) if batch % more == 0), 0)
+        if not parts:
             return None
+        training["accumulate"] = parts
     return train.model_copy(update={"training": train.training.model_copy(update=training)}).model_dump(mode="json")

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
+from autorank.modeling import adapter_file
+from autorank.modeling.folder import put, refuse_taken, scratch
+from autorank.results import pushing
 from autorank.results.archive import Snapshot
 from autorank.results.card import Found
 from autorank.results.exporting import export_point, form_of
 from autorank.results.front import Point, pick
 from autorank.results.journal import Journal
+from autorank.results.mlflow_model import refuse
+from autorank.results.registry import Registry, named
+from autorank.results.tracking import default_uri
 from autorank.results.usage import Form
 from autorank.search.files import adapter_path
-
-if TYPE_CHECKING:
-    from autorank.results.registry import Registry
+from autorank.spec import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -62,109 +64,96 @@ def ship(
         AutorankError: there is nowhere to ship to, the point has no adapter or not in this form, the folder is taken,
             or MLflow or the Hub cannot be reached or refuses.
     """
-    from autorank.modeling.folder import put
-    from autorank.results import pushing
-
     _check(journal, to, merge, pad, register, push_to_hub)
-    point = chosen or pick(snapshot.points)
-    exports = _Exports(journal, snapshot, merge, pad)
-    wanted, registry = [point], None
-    if register is not None:
-        wanted = exports.aliased() if chosen is None else [point]
-        for each in wanted:
-            exports.refuse_unregistrable(each)
-        registry = exports.registry(register, tracking_uri)
-    form, address, versions = exports.form(point), None, []
-    with _scratch(to) as scratch:
-        folders = {(each.trial, each.step): exports.write(each, scratch) for each in wanted}
-        folder = folders[point.trial, point.step]
+    exports = [_export(journal, point, merge, pad) for point in _points(snapshot.points, chosen, register is not None)]
+    found, first = Found(journal.spec, snapshot, journal.reference), exports[0]
+    registry = None if register is None else _registry(journal, found, exports, register, tracking_uri)
+    address, versions = None, []
+    with scratch(to) as place:
+        folders = [place / str(number) for number in range(len(exports))]
+        for export, folder in zip(exports, folders, strict=True):
+            export_point(export.adapter, folder, export.point, export.train, export.form, found)
         if push_to_hub is not None:
-            message = f"{form} of {journal.spec.name}: trial {point.trial}, step {point.step}"
-            address = pushing.push(folder, push_to_hub, message)
-        if registry is not None:
-            versions = [exports.register(registry, each, folders[each.trial, each.step]) for each in wanted]
-        if to is not None:
-            put(folder, to)
-    return Shipped(point, form, to, address, versions)
+            pushing.leave_folders_out(folders[0], journal.spec.task, first.origin)
+            message = f"{first.form} of {journal.spec.name}: trial {first.point.trial}, step {first.point.step}"
+            address = pushing.push(folders[0], push_to_hub, message)
+        with _pushed(address):
+            if registry is not None:
+                versions = [
+                    _version(registry, export, folder, snapshot.points)
+                    for export, folder in zip(exports, folders, strict=True)
+                ]
+            if to is not None:
+                put(folders[0], to)
+    return Shipped(first.point, first.form, to, address, versions)
 
 
-class _Exports:
-    """Points of a search in one form."""
+@dataclass(frozen=True)
+class _Export:
+    """A point as it is exported. `adapter`: the search's file."""
 
-    def __init__(self, journal: Journal, snapshot: Snapshot, merge: bool, pad: bool) -> None:
-        from autorank.results.registry import named
+    point: Point
+    train: TrainSpec
+    adapter: Path
+    form: Form
+    origin: adapter_file.Origin
 
-        self._journal, self._found = journal, Found(journal.spec, snapshot, journal.reference)
-        self._merge, self._pad = merge, pad
-        self._named = named(snapshot.points) if snapshot.points else {}
 
-    def aliased(self) -> list[Point]:
-        """The points that have an alias, each once."""
-        return list({(point.trial, point.step): point for point in self._named.values()}.values())
+def _points(front: Sequence[Point], chosen: Point | None, all_named: bool) -> list[Point]:
+    """What is exported, each once: first the point that was chosen or the knee, then if `all_named` the other aliases'
+    points."""
+    if chosen is not None:
+        return [chosen]
+    wanted = [pick(front), *(named(front).values() if all_named else ())]
+    return list({_key(point): point for point in wanted}.values())
 
-    def form(self, point: Point) -> Form:
-        """As what the point is exported; raises as `form_of`."""
-        train = self._journal.spec.train(point.method, point.config)
-        return form_of(self._adapter(point), point, train, self._merge, self._pad)
 
-    def write(self, point: Point, scratch: Path) -> Path:
-        """Export the point; returns its folder."""
-        folder = scratch / f"trial-{point.trial}-step-{point.step}"
-        train = self._journal.spec.train(point.method, point.config)
-        export_point(self._adapter(point), folder, point, train, self._merge, self._pad, self._found)
-        return folder
+def _key(point: Point) -> tuple[int, int]:
+    return point.trial, point.step
 
-    def refuse_unregistrable(self, point: Point) -> None:
-        """Raise AutorankError for what MLflow cannot hold."""
-        from autorank.modeling.adapter_file import origin
-        from autorank.results.mlflow_model import refuse
 
-        refuse(self.form(point), origin(self._adapter(point)), point)
+def _export(journal: Journal, point: Point, merge: bool, pad: bool) -> _Export:
+    """Raises as `form_of`."""
+    train = journal.spec.train(point.method, point.config)
+    adapter = adapter_path(journal.folder, point.trial, point.step)
+    form = form_of(adapter, point, train, merge, pad)
+    return _Export(point, train, adapter, form, adapter_file.origin(adapter))
 
-    def registry(self, model: str, tracking_uri: str | None) -> Registry:
-        """The registered model, in a store that is there."""
-        from autorank.results.registry import Registry
-        from autorank.results.tracking import default_uri
 
-        uri = tracking_uri or default_uri(self._journal.folder.parent)
-        registry = Registry(uri, model, self._found, self._journal.folder, self._journal.search_id)
-        registry.open()
-        return registry
+def _registry(
+    journal: Journal, found: Found, exports: Sequence[_Export], model: str, tracking_uri: str | None
+) -> Registry:
+    """The registered model, in a store that is there, if it can hold the exports."""
+    for export in exports:
+        refuse(export.form, export.origin, export.point)
+    uri = tracking_uri or default_uri(journal.folder.parent)
+    registry = Registry(uri, model, found, journal.folder, journal.search_id)
+    registry.open()
+    return registry
 
-    def register(self, registry: Registry, point: Point, folder: Path) -> Version:
-        """Make an exported point a version with its aliases."""
-        from autorank.modeling.adapter_file import origin
 
-        key = (point.trial, point.step)
-        aliases = tuple(alias for alias, other in self._named.items() if (other.trial, other.step) == key)
-        number = registry.add(folder, self.form(point), origin(self._adapter(point)), point, aliases)
-        return Version(number, aliases, point)
-
-    def _adapter(self, point: Point) -> Path:
-        """Where the search keeps it."""
-        return adapter_path(self._journal.folder, point.trial, point.step)
+def _version(registry: Registry, export: _Export, folder: Path, front: Sequence[Point]) -> Version:
+    """Make an exported point a version with its aliases."""
+    every = named(front) if front else {}
+    aliases = tuple(alias for alias, point in every.items() if _key(point) == _key(export.point))
+    return Version(registry.add(folder, export.form, export.origin, export.point, aliases), aliases, export.point)
 
 
 @contextmanager
-def _scratch(to: Path | None) -> Iterator[Path]:
-    """A temporary folder, on the disk of `to` if that is given."""
-    from autorank.modeling.folder import beside
-
-    if to is not None:
-        with beside(to) as folder:
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory() as name:
-            yield Path(name)
+def _pushed(address: str | None) -> Iterator[None]:
+    """Around what follows a push: where that fails, the error says that the push did not."""
+    try:
+        yield
+    except AutorankError as error:
+        if address is None:
+            raise
+        raise AutorankError(f"{error} The push is done: {address}. To do it again changes nothing there.") from error
 
 
 def _check(
     journal: Journal, to: Path | None, merge: bool, pad: bool, register: str | None, push_to_hub: str | None
 ) -> None:
     """What can be said without looking at the point."""
-    from autorank.modeling.folder import refuse_taken
-    from autorank.results import pushing
-
     if to is None and register is None and push_to_hub is None:
         raise AutorankError("Name where to: --to DIR, --register MODEL or --push-to-hub REPO.")
     if merge and pad:
@@ -173,6 +162,8 @@ def _check(
         refuse_taken(to)
     if push_to_hub is not None:
         pushing.check(push_to_hub)
+    if register is not None and (not register.strip() or "'" in register):
+        raise AutorankError(f"--register {register!r}: MLflow has no such names. Choose one without a '.")
     if register is not None and journal.spec.task.trust_remote_code:
         raise AutorankError(
             "--register: this search runs code that comes with its model, which mlflow.transformers would run at every "

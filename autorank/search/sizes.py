@@ -45,11 +45,6 @@ class Sizes:
         return found.adapter_params(found.Config(**settings), self._model)
 
 
-def model_name(task: TaskSpec, model: str | None) -> str:
-    """The base model: the one asked for, or the task's own."""
-    return model or tasks.base_model(task)
-
-
 def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
     """Optimizer steps of a whole run, and its evaluations."""
     per_epoch = math.ceil(len(data.train) / (spec.training.batch_size or data.task.batch_size))

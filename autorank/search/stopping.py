@@ -30,7 +30,7 @@ class Stopping:
         """Why a trial stops after its last evaluation; None: it goes on.
 
         Rungs know parameters and score alone. So with a third objective a trial that comes on the front as it stands
-        goes on whatever the rung says.
+        goes on whatever the rung says; one that was on it with an earlier evaluation does not.
         """
         if self._halving is None:
             return None
@@ -62,8 +62,8 @@ class Stopping:
         third = self._objectives.third
         if third is None:
             return False
-        joined = non_dominated([*front, *candidates([trial], self._objectives)], third)
-        return any(point.trial == trial.number for point in joined)
+        now = candidates([replace(trial, evaluations=trial.evaluations[-1:])], self._objectives)
+        return any(point in now for point in non_dominated([*front, *now], third))
 
     def _over(self, trial: TrialRecord) -> str | None:
         """The limit that a trial breaks now and in the end: what is too large for it will not become small."""

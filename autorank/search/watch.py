@@ -13,6 +13,7 @@ import ray
 from ray import tune
 
 from autorank.results.archive import Snapshot
+from autorank.search.reserved import free
 from autorank.search.source import TrialSource
 
 REFRESH = 0.5  # seconds between looks
@@ -40,6 +41,7 @@ class Watch(tune.Callback):
             for trial in trials:
                 if actor := trial.temporary_state.ray_actor:
                     ray.kill(actor)  # else Tune waits for it to end its epoch
+                    free(trial.trial_id)
             raise Stopped
         if time.monotonic() - self._looked >= REFRESH:
             self._look()

@@ -11,15 +11,16 @@ from typing import Any, ClassVar
 
 import ray
 import torch
-from ray import PlacementGroupID, train, tune
+from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.tune.result import RESULT_DUPLICATE
-from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.queue import Queue
 
 from autorank.results.records import Evaluation
 from autorank.search.files import adapter_path, checkpoint_path
+from autorank.search.reserved import free, note
 from autorank.search.resources import Resources
 from autorank.search.storage import Seal, Unreachable, see
 from autorank.search.trainable import WarmTrial, failed, row, train_spec
@@ -36,7 +37,6 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less a trial, for restarts that we do without
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
-RESERVED = "reserved"  # file in a trial's folder: the placement group of its workers
 PATIENCE = 30.0  # seconds for a trainer to end in good order
 
 
@@ -102,7 +102,7 @@ class TrainedTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         if self._group is None:
             lent = {"folder": self.folder, "lent": self.lent, "seal": self.seal}
-            self._group = Group(self._asked | lent, self.each, Path(self.logdir))
+            self._group = Group(self._asked | lent, self.each, Path(self.logdir), self.trial_id)
         return self._group.result()
 
     def cleanup(self) -> None:
@@ -124,7 +124,8 @@ class Trainer(TorchTrainer):
     """A TorchTrainer without its placement group cleaner, a process a trial that guards against the trainer's death.
 
     Where a second Ray runs on the machine, or the dashboard does not, the cleaner may ask the wrong Ray or none whether
-    the trainer lives: it then takes the workers of a healthy run away, or never those of a dead one (Ray 2.60).
+    the trainer lives: it then takes the workers of a healthy run away, or never those of a dead one (Ray 2.60). The
+    driver frees those of a dead one instead (`Scheduler`).
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -136,15 +137,16 @@ class Group:
     """The workers of one trial, from their start until `close`.
 
     Results come through a queue: Ray Train's own reports would be a poll later, and are numbers only.
+
+    Args:
+        trial: Tune's id, under which what the workers have reserved is noted.
     """
 
-    def __init__(self, config: dict[str, Any], each: Resources, storage: Path) -> None:
+    def __init__(self, config: dict[str, Any], each: Resources, storage: Path, trial: str) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._queue = Queue(actor_options={"num_cpus": 0})
-        self._reserved: PlacementGroup | None = None
-        self._note = checkpoint_path(config["folder"], config["number"]).with_name(RESERVED)
-        self._free()
+        self._trial = trial
         trainer = Trainer(
             work,
             train_loop_config=config | {"queue": self._queue, "cpus": each.cpus},
@@ -169,9 +171,7 @@ class Group:
     def result(self) -> dict[str, Any]:
         """The next one; the last has `done`, and then all is free again. Raises what `failure` says."""
         while isinstance(item := self._queue.get(), PlacementGroup):
-            self._reserved = item
-            self._note.parent.mkdir(parents=True, exist_ok=True)
-            self._note.write_text(item.id.hex())
+            note(self._trial, item)
         if isinstance(item, Exception):
             raise item
         result: dict[str, Any] = item
@@ -179,15 +179,8 @@ class Group:
 
     def close(self) -> None:
         """End the workers, whatever they are at: without their reservation they are killed at once."""
-        if self._thread.is_alive() and self._reserved is not None:
-            remove_placement_group(self._reserved)
+        free(self._trial)
         self._thread.join(PATIENCE)
-        self._note.unlink(missing_ok=True)
-
-    def _free(self) -> None:
-        """What an earlier process of this trial had reserved, if it died before it could `close`."""
-        if self._note.is_file():
-            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(self._note.read_text())))
 
 
 def work(config: dict[str, Any]) -> None:
@@ -226,12 +219,14 @@ def failure(error: Exception) -> dict[str, Any] | Exception:
     """What a trial tells when its trainer failed.
 
     As `WarmTrial` does: a run that raised is a result, but a process that died, lost its GPU or does not see the folder
-    is an error to raise, after which the searcher tries again.
+    is an error to raise, after which the searcher tries again. Where one ran out of memory, the others miss it, or die
+    of that: it alone says what to do.
     """
     causes = [getattr(error, "controller_failure", error)]
     if isinstance(error, train.WorkerGroupError):
         causes = list(error.worker_failures.values())
-    for cause in causes:
+    memory = [cause for cause in causes if isinstance(cause, torch.OutOfMemoryError)]
+    for cause in causes if not memory else ():
         if isinstance(cause, torch.AcceleratorError | Unreachable) or type(cause).__module__.startswith("ray."):
             return cause
-    return failed(causes[0]) | {"traceback": str(error)}
+    return failed((memory or causes)[0]) | {"traceback": str(error)}

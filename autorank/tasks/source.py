@@ -26,12 +26,14 @@ def resolve(spec: TaskSpec) -> Task:
     return read(spec)[0] if spec.own_data else _scored(TASKS[spec.name], spec)
 
 
-def base_model(spec: TaskSpec) -> str:
-    """The base model where none is asked for. Own data, which may lie on another machine, are not read for it.
+def base_model(spec: TaskSpec, asked: str | None = None) -> str:
+    """The base model asked for, or the task's. Own data, which may lie on another machine, are not read for it.
 
     Raises:
         AutorankError: as `resolve`, but for what is in the data.
     """
+    if asked:
+        return asked
     if not spec.own_data:
         return resolve(spec).model
     _check(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -15,10 +16,14 @@ from autorank.training.outlook import Outlook, title
 from autorank.training.run import TrainingRun
 
 
-def follow(console: Console, run: TrainingRun, best_adapter: Path) -> tuple[Point, list[Evaluation]]:
+def follow(
+    console: Console, run: TrainingRun, best_adapter: Path, warn: Callable[[str], object]
+) -> tuple[Point, list[Evaluation]]:
     """Print a training's evaluations as they come; returns the best of them, and all.
 
-    The adapter of the best one is left in `best_adapter`.
+    Args:
+        best_adapter: where the adapter of the best one is left.
+        warn: called with what the user should know, however little is printed.
 
     Raises:
         AutorankError: no evaluation had a finite score.
@@ -26,7 +31,10 @@ def follow(console: Console, run: TrainingRun, best_adapter: Path) -> tuple[Poin
     best: Evaluation | None = None
     evaluations = []
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
-    _ahead(console, run.begin())
+    outlook = run.begin()
+    _ahead(console, outlook)
+    if outlook.data.shortened:
+        warn(outlook.data.shortened)
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
     for evaluation in run:
         evaluations.append(evaluation)
@@ -56,8 +64,6 @@ def _ahead(console: Console, outlook: Outlook) -> None:
         f"{data.train.examples:,} examples to train on, {validated} to validate; {outlook.steps:,} steps; "
         f"{outlook.trained:,} parameters train; {outlook.device}, {outlook.precision}", soft_wrap=True,
     )  # fmt: skip
-    if data.shortened:
-        console.print(data.shortened, style="yellow", soft_wrap=True)
 
 
 def _row(*cells: str) -> str:

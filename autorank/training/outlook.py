@@ -25,6 +25,6 @@ class Outlook:
 
 def title(spec: TrainSpec) -> str:
     """Method, task and base model; of a folder, the name."""
-    model = spec.model or tasks.base_model(spec.task)
+    model = tasks.base_model(spec.task, spec.model)
     base = Path(model).name if Path(model).is_dir() else model
     return f"{spec.method} on {spec.task.name}, base model {base}"

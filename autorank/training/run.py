@@ -7,26 +7,26 @@ import json
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autorank import methods, tasks
+from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
 from autorank.modeling import adapter_file, adapters, quantize, recompute, targets
 from autorank.modeling.trust import trusting
 from autorank.results.records import Evaluation
 from autorank.spec import TrainSpec
-from autorank.tasks.batches import eval_batches
-from autorank.training import ends, memory, objective, saved, workers
-from autorank.training.hooks import Hooks, MethodHooks
-from autorank.training.objective import EVAL_BATCH
+from autorank.training import ends, memory, objective, workers
+from autorank.training.hooks import MethodHooks
 from autorank.training.outlook import Outlook
 from autorank.training.phase import Phase, Plan
+from autorank.training.phases import Phases
 from autorank.training.random_state import stream
 from autorank.training.workshop import Workshop, fingerprint, resolve_precision
 
@@ -55,13 +55,12 @@ class TrainingRun:
         self.evaluating = 0.0  # seconds that the last evaluation took, training apart
         self._workshop = workshop or Workshop()
         self._method = methods.configure(spec.method, spec.settings)
-        self._model_name = spec.model or tasks.base_model(spec.task)
+        self._model_name = tasks.base_model(spec.task, spec.model)
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
         if spec.training.quantize:
             quantize.check()
         self._context: RunContext | None = None
         self._undo: list[Callable[[], object]] = []  # what gives the base model back clean
-        self._accumulate = 1 if spec.training.accumulate == "auto" else spec.training.accumulate
         self._seconds = 0.0
         self._peak_trainable = 0
         self._losses: list[Tensor] = []
@@ -102,8 +101,7 @@ class TrainingRun:
 
     def _open(self) -> None:
         """Data, model and a phase over all of the training set; nothing attached yet."""
-        seed = self.spec.training.seed
-        device = self._workshop.device
+        seed, device = self.spec.training.seed, self._workshop.device
         self._data = self._workshop.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
@@ -121,18 +119,20 @@ class TrainingRun:
         layers = targets.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
         if self.spec.training.gradient_checkpointing:
             self._undo.append(recompute.enable(self._base.model))
-        everything = np.arange(len(self._data.train))
-        self._phase = self._make_phase(everything, self._plan())
-        if self.spec.training.accumulate == "auto" and device.type == "cuda":
-            self._accumulate = self._micro_batches(layers)
-            self._phase = self._make_phase(everything, self._plan())
+        asked = self.spec.training.accumulate
+        plan = Plan.of(self.spec.training, task, config.learning_rate, 1 if asked == "auto" else asked, self._precision)
+        phases_of = partial(Phases, self._base, self._data, self._objective, self._workshop)
+        phases = phases_of(plan)
+        if asked == "auto" and device.type == "cuda":
+            phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
+        self._phase = phases.own
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
             warmup_steps=self._phase.warmup_steps,
-            cache=self._workshop.probes, key=self._key(), train_on=self._train_on, observe=self._observe,
+            cache=self._workshop.probes, key=self._key(), train_on=phases.train_on, observe=phases.observe,
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
             loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=self._undo,
             once=partial(workers.once, device=device),
@@ -148,23 +148,13 @@ class TrainingRun:
         self._base.check_unfrozen()
         self._phase.train_rest()
 
-    def _plan(self) -> Plan:
-        rate = self._method.config.learning_rate
-        return Plan.of(self.spec.training, self._data.task, rate, self._accumulate, self._precision)
-
-    def _make_phase(self, examples: np.ndarray, plan: Plan) -> Phase:
-        return Phase(
-            self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
-            self._workshop.device, self._workshop.room,
-        )  # fmt: skip
-
-    def _micro_batches(self, layers: dict[str, nn.Module]) -> int:
+    def _micro_batches(self, phase: Phase, layers: dict[str, nn.Module]) -> int:
         """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
         asked = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
         data, model = self._data.digest, fingerprint(self._model_name)
         key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
-        return memory.micro_batches(self._phase, layers, trained, self._workshop.probes, key)
+        return memory.micro_batches(phase, layers, trained, self._workshop.probes, key)
 
     def _train_step(self) -> None:
         assert self._context is not None
@@ -199,41 +189,49 @@ class TrainingRun:
             peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
         )
 
-    def _train_on(self, examples: np.ndarray, epochs: int) -> None:
-        """RunContext.train_on: a phase of its own, over random numbers of its own."""
-        plan = Plan(**(self._plan().__dict__ | {"epochs": epochs, "steps": None}))
-        phase = self._make_phase(examples, plan)
-        phase.train_rest()
-        with stream(self._workshop.device, self.spec.training.seed, workers.rank(), "train_on"):
-            for step in range(phase.total_steps):
-                phase.step(step, Hooks())
-
-    def _observe(self, examples: np.ndarray, before: Any) -> None:
-        """RunContext.observe."""
-        lengths = self._data.train.lengths[examples]
-        size = max(1, EVAL_BATCH // self._accumulate)  # what a step is cut into for memory's sake, this is too
-        batches = [examples[i] for i in eval_batches(lengths, size)]
-        for outputs in self._phase.outputs(self._data.train, batches, before):
-            del outputs  # see `Room.each`
-
     def _key(self) -> str:
         """Names the data, the model and the training, but not the method's settings."""
-        training = self._plan().__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
+        training = self._phase.plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
         parts = [self._data.digest, fingerprint(self._model_name), training, self.spec.training.quantize]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on, after any evaluation, for torch.save; the same on every worker."""
-        return saved.state_dict(self)
+        model = self._base.model
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "step": self.step,
+            "layout": adapters.layout(model),
+            "tensors": {name: p.detach().clone() for name, p in adapters.tensors(model).items()},
+            "optimizer": self._phase.optimizer.state_dict(),
+            "scaler": self._phase.scaler.state_dict(),
+            "method": self._method.state_dict(),
+            "generator": self._hooks.run.generator.get_state(),
+            "seconds": self._seconds,
+            "peak_trainable": self._peak_trainable,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken. The run's spec must be the one that it was taken from, but for `accumulate`
-        and `gradient_checkpointing`: a run that ran out of memory goes on with less.
+        """Go on where `state` was taken, in a fresh run. Its spec must be the one that it was taken from, but for
+        `accumulate` and `gradient_checkpointing`: a run that ran out of memory goes on with less.
 
         Raises:
             AutorankError: the state is another spec's.
         """
-        saved.load_state_dict(self, state)
+        if _identity(TrainSpec.model_validate(state["spec"])) != _identity(self.spec):
+            raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
+        self._open()
+        context, model = self._hooks.run, self._base.model
+        context.step = self.step = state["step"]
+        adapters.rebuild(model, state["layout"], context.device)
+        added = adapters.added(model)
+        self._base.unfreeze(name for name in state["tensors"] if name not in added)
+        self._method.load_state_dict(state["method"], context)
+        adapters.load_tensors(model, state["tensors"])
+        self._phase.optimizer.load_state_dict(state["optimizer"], dict(model.named_parameters()))
+        self._phase.scaler.load_state_dict(state["scaler"])
+        context.generator.set_state(state["generator"])
+        self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
 
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
@@ -245,3 +243,8 @@ class TrainingRun:
         """Give the base model back clean, however far the run came. The run is over."""
         while self._undo:
             self._undo.pop()()
+
+
+def _identity(spec: TrainSpec) -> dict[str, Any]:
+    """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
+    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing"}})

@@ -35,7 +35,8 @@ def once(make: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[st
     """What the first worker's `make` gives, to all of them: others' devices may round otherwise, and runs part.
 
     Args:
-        make: called by the first worker alone, so it must not wait for the others. Its tensors come on `device`.
+        make: called by the first worker alone, so it must not wait for the others.
+        device: where the tensors come for all, if there are several workers; one has them as they were made.
 
     Raises:
         Exception: whatever `make` raises, on every worker; as a RuntimeError if it cannot be sent.

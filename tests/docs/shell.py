@@ -180,12 +180,11 @@ def prepare() -> None:
     from autorank import api
     from autorank.recipes import run as recipes
     from autorank.recipes import scale
-    from autorank.search import cluster
-    from autorank.search import run as searches
+    from autorank.search import cluster, session
 
     vars(cluster)["running"] = lambda address, log: contextlib.nullcontext()
-    vars(ray)["cluster_resources"] = lambda: {"CPU": 2.0}
-    vars(searches)["fit"] = vars(recipes)["fit"] = fit
+    vars(ray)["nodes"] = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]
+    vars(session)["fit"] = vars(recipes)["fit"] = fit
     vars(scale).update(EXAMPLES=16, STEPS=48)
     vars(api).update({name: shortened(name, getattr(api, name)) for name in ("search", "train")})
 

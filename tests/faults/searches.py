@@ -29,11 +29,12 @@ def make_place(folder: Path) -> Path:
 
 
 def start(place: Path, name: str, *more: str, trials: int = TRIALS) -> subprocess.Popen[str]:
-    """`autorank search`: one trial after another, so that nothing depends on which of two is quicker."""
+    """`autorank search`: one trial after another, so that nothing depends on which of two is quicker; in the end each
+    point of the front is trained again."""
     own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
         sys.executable, "-m", "autorank.cli", "search", "--method", "lora", *own, "--space", "space.yaml",
-        "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", *more,
+        "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *more,
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
@@ -62,7 +63,8 @@ def essence(place: Path, name: str) -> dict[str, Any]:
     ]  # fmt: skip
     front = [(point.trial, point.step, point.adapter_params, point.score) for point in snapshot.points]
     files = {str(file.relative_to(place / "runs" / name)) for file in (place / "runs" / name).glob("trials/*/*")}
-    return {"trials": trials, "front": front, "files": files, "mlflow": _runs(place, name)}
+    again = {key: result | {"seconds": 0.0} for key, result in snapshot.confirmed.items()}
+    return {"trials": trials, "front": front, "again": again, "files": files, "mlflow": _runs(place, name)}
 
 
 def _runs(place: Path, name: str) -> list[Any]:

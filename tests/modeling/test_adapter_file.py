@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,12 @@ def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
     (tmp_path / "other").write_bytes(b"no adapter")
     with pytest.raises(AutorankError, match="No adapter can be read from"):
         rank_map.shared(tmp_path / "other", dict.fromkeys(layers, 2))
+
+
+def test_a_file_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        exported("biases", tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.safetensors").stat().st_mode & 0o777 == 0o640

@@ -36,6 +36,7 @@ def wrapped(cause: BaseException) -> OSError:
         (ValueError("Couldn't find cache for x for config 'y'"), ["out of reach"]),
         (errors.HFValidationError("Repo id must be ..."), ["There is no model 'x'"]),
         (OSError(errno.ENOSPC, "No space left on device"), ["No space left", "HF_HOME"]),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ["No space left", "HF_HOME"]),
         (ValueError("Couldn't instantiate the backend tokenizer from one of: ..."), ["sentencepiece"]),
         (OSError("x does not appear to have a file named config.json."), ["config.json. What is wanted"]),
     ],
@@ -77,3 +78,25 @@ def test_offline_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
             assert constants.is_offline_mode()
             raise errors.OfflineModeIsEnabled("no")
     assert not constants.is_offline_mode()
+
+
+def test_a_hub_that_gives_no_answer_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    asked, now = [], [1000.0]
+
+    class Session:
+        def head(self, address: str, **_: object) -> None:
+            asked.append(address)
+            raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr("autorank.modeling.hub.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for address, later in (("http://dark", 0), ("http://dark", 30), ("http://other", 0), ("http://dark", 31)):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        now[0] += later
+        with hub_access("model", "a/b"):
+            assert constants.is_offline_mode()
+    assert asked == ["http://dark", "http://other", "http://dark"]

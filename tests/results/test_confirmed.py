@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
-from autorank.results.confirmed import summarise
+from autorank.results.archive import Snapshot
+from autorank.results.confirmed import Confirmed, best_gain
+from autorank.results.confirmed import summarise as summarised
 from autorank.results.front import Point, front
 from tests.results.made_trials import trial
 
 
 def points(*at: tuple[int, float]) -> list[Point]:
     return front([trial(number, point) for number, point in enumerate(at)])
+
+
+def summarise(points: list[Point], results: dict[tuple[int, int, int], dict[str, Any]]) -> dict[Any, Confirmed]:
+    return summarised(points, Snapshot([], points, [], results))
 
 
 def results(*scores: list[float]) -> dict[tuple[int, int, int], dict[str, Any]]:
@@ -42,26 +48,49 @@ def test_equal_means_are_a_coin_toss() -> None:
     assert found[1, 10].on_front == pytest.approx(0.5, abs=0.02)
 
 
-def test_the_probability_is_student_ts() -> None:
-    """Difference of two means with the pooled variance and 4 degrees of freedom, by integrating the density of the
-    difference of two independent t variables."""
-    low, high = [0.70, 0.74, 0.78], [0.74, 0.78, 0.82]
+def student(t: float, freedom: int) -> float:
+    """Student's distribution function at t, by integrating its density."""
+    scale = math.gamma((freedom + 1) / 2) / (math.sqrt(freedom * math.pi) * math.gamma(freedom / 2))
+    width = t / 10_000
+    middles = (width * (i + 0.5) for i in range(10_000))
+    return 0.5 + width * sum(scale * (1 + x * x / freedom) ** (-(freedom + 1) / 2) for x in middles)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_the_probability_is_student_ts(seeds: int) -> None:
+    """Of two means with one pooled variance: their difference over its standard error has Student's t."""
+    low = [0.70, 0.74, 0.78, 0.72, 0.76][:seeds]
+    high = [0.75, 0.79, 0.83, 0.77, 0.81][:seeds]
     found = summarise(points((10, 0.7), (100, 0.8)), results(low, high))
-    scale = math.sqrt((statistics.variance(low) + statistics.variance(high)) / 2 / 3)
-    gap = (statistics.fmean(high) - statistics.fmean(low)) / scale
+    pooled = (statistics.variance(low) + statistics.variance(high)) / 2
+    t = (statistics.fmean(high) - statistics.fmean(low)) / math.sqrt(2 * pooled / seeds)
+    assert found[1, 10].on_front == pytest.approx(student(t, 2 * (seeds - 1)), abs=0.01)
 
-    def density(t: float) -> float:
-        return math.gamma(2.5) / (math.sqrt(4 * math.pi) * math.gamma(2)) * (1 + t * t / 4) ** -2.5
 
-    width = 0.02
-    grid = [width * i for i in range(-2000, 2001)]
-    below, total = [], 0.0
-    for t in grid:
-        total += density(t) * width
-        below.append(total)
-    at = lambda t: below[min(4000, max(0, round(t / width) + 2000))]  # noqa: E731
-    expected = sum(density(t) * width * at(gap + t) for t in grid)
-    assert found[1, 10].on_front == pytest.approx(expected, abs=0.01)
+def test_sizes_that_a_seed_changes_are_compared_as_they_came_out() -> None:
+    at, scores = points((100, 0.7), (200, 0.8)), results([0.90, 0.91], [0.85, 0.86])
+    for seed in (0, 1):
+        scores[0, 10, seed]["adapter_params"] = 900
+    found = summarise(at, scores)
+    assert found[0, 10].adapter_params == 900 and found[0, 10].on_front > 0.9 and found[1, 10].on_front == 1
+
+
+def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
+    quick = {(1, 10, seed): {"score": 0.80 + seed / 100, "seconds": 5.0} for seed in (0, 1)}
+    slow = {(0, 10, seed): {"score": 0.90 + seed / 100, "seconds": 50.0} for seed in (0, 1)}
+    at = [point for point in (*points((100, 0.9)), *front([trial(1, (200, 0.8))]))]
+    assert summarised(at, Snapshot([], at, [], quick | slow))[1, 10].on_front < 0.1
+    assert summarised(at, Snapshot([], at, [], quick | slow, third="seconds"))[1, 10].on_front == 1
+
+
+def test_gain_is_of_the_fresh_seeds_of_both() -> None:
+    at, control = points((100, 0.9)), front([trial(1, (50, 0.6)), trial(2, (90, 0.7)), trial(3, (200, 0.8))])
+    fresh = results([0.80, 0.82], [0.70, 0.72], [0.6, 0.6], [0.9, 0.9])
+    snapshot = Snapshot([], at, control, fresh)
+    (found,) = summarised(at, snapshot).values()
+    assert found.gain == pytest.approx(0.81 - 0.71) == best_gain(at[0], snapshot, found)
+    assert best_gain(at[0], snapshot, None) == pytest.approx(0.9 - 0.7)
+    assert summarise(at, results([0.8]))[0, 10].gain is None
 
 
 def test_one_seed_has_no_spread() -> None:

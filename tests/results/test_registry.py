@@ -165,13 +165,18 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     from mlflow.tracking import MlflowClient
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
     folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     journal = Journal.open(folder)
     Projection(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
     with pytest.raises(AutorankError, match="refuses 'a/b'"):
         autorank("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("autorank.results.registry.save", lambda *_: os.stat("absent"))
+        with pytest.raises(FileNotFoundError):  # this machine's doing, not MLflow's
+            autorank("export", "ready", "--register", "small")
     first = autorank("export", "ready", "--register", "small", "--to", "out")
     assert "models:/small@knee" in first and Path("out").is_dir()
     client = MlflowClient(uri)
@@ -180,7 +185,7 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(client.search_model_versions("name = 'small'")) == 3
     assert set(client.get_registered_model("small").aliases) == {"knee", "smallest", "best"}
     assert "models:/small/4" in autorank("export", "ready", "--knee", "--pad", "--register", "small")  # another form
-    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert not [name for name in os.environ if name.startswith("MLFLOW_")]
 
 
 def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +203,12 @@ def test_mlflow_s_store_is_as_it_was_after_a_failure(monkeypatch: pytest.MonkeyP
     with pytest.raises(ZeroDivisionError), _default("sqlite:///other.db"):
         raise ZeroDivisionError
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+
+
+def test_an_mlflow_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("mlflow.tracking._tracking_service.utils._use_tracking_uri")
+    with pytest.raises(AutorankError, match=r"mlflow>=3\.17,<4"), _default("sqlite:///other.db"):
+        raise AssertionError("not reached")
 
 
 def test_what_mlflow_cannot_hold_is_refused(tmp_path: Path) -> None:

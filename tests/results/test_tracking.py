@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
+import os
 import socket
 import threading
 import time
@@ -19,7 +21,7 @@ from autorank.modeling import rank_map
 from autorank.results.mlflow_run import Run, as_text, metrics_at
 from autorank.results.page import report
 from autorank.results.tracker import Tracker
-from autorank.results.tracking import Projection, default_uri
+from autorank.results.tracking import ENVIRONMENT, Projection, default_uri, quietly
 from autorank.tasks.demo import DEMO
 from tests.results.made_trials import START, base_ranks, evaluation, search, snapshot, trial
 
@@ -538,3 +540,24 @@ def test_tracker_sends_what_confirmed_the_front(trials):
     tracker.update(snapshot(trials))
     tracker.update(replace(snapshot(trials), confirmed={(0, 20, 1): {"score": 0.7}}))
     assert tracker.close(timeout=10) is True and pushed[-1] == {(0, 20, 1): {"score": 0.7}}
+
+
+def test_mlflow_is_left_as_it_was(monkeypatch):
+    """After a push, and after a search, whose variables are set for its whole time: other threads read them too."""
+    (kept, given), *others = ENVIRONMENT.items()
+    monkeypatch.setenv(kept, "7")
+    for name, _ in others:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(logging.getLogger("mlflow"), "level", logging.DEBUG)
+    before = dict(os.environ)
+    with quietly(logging.ERROR), quietly():
+        assert os.environ[kept] == "7" != given and all(os.environ[name] == value for name, value in others)
+    assert dict(os.environ) == before and logging.getLogger("mlflow").level == logging.DEBUG
+
+    class Sending:
+        def push(self, *_):
+            assert all(name in os.environ for name in ENVIRONMENT)
+
+    tracker = Tracker(Sending())
+    assert set(ENVIRONMENT) <= set(os.environ) and tracker.close()
+    assert dict(os.environ) == before

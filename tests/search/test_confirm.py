@@ -11,7 +11,7 @@ from autorank.errors import AutorankError
 from autorank.search.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.search.opening import open_journal
 from autorank.search.source import Death
-from autorank.spec import MethodSpec, TrainSpec
+from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
 from tests.results.made_trials import evaluation
 from tests.search.standin import SPACE, search_spec
 
@@ -112,6 +112,45 @@ def test_a_checkpoint_goes_with_its_run(journal, tmp_path):
     searcher.suggest("a")
     searcher.on_trial_complete("a", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
     assert list((tmp_path / "trials").iterdir()) == []
+
+
+def test_what_a_killed_session_left_of_other_points_goes(journal, tmp_path):
+    for name in ("0-10-1000", "1-10-1000"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    ConfirmSearcher(journal, 1, tmp_path).suggest("a")
+    assert [home.name for home in (tmp_path / "trials").iterdir()] == ["1-10-1000"]
+
+
+def test_the_search_s_own_seed_is_not_fresh(tmp_path):
+    spec = search_spec("s", training=TrainingSpec(seed=FIRST_SEED))
+    with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
+        journal.begin("lora", {"rank": 1, "learning_rate": 1e-3}, {})
+        journal.record(0, evaluation(10, 1, 0.5))
+        journal.finish(0, "complete")
+        assert [each.seed for each in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
+
+
+def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal, tmp_path):
+    memory = {"failed": "out of memory", "out_of_memory": True}
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", memory)
+    assert searcher.suggest("c") is None  # until b has ended
+    searcher.on_trial_complete("b", memory)
+    again = searcher.suggest("c")
+    assert again["number"] == "1-10-1000" and again["train"]["training"]["accumulate"] == 2
+    assert searcher.suggest("d") is None
+    searcher.on_trial_complete("c", memory)
+    assert journal.snapshot().confirmed[1, 10, 1000] == {"failed": "out of memory"}
+    assert searcher.suggest("d")["number"] == "2-10-1000"
+
+
+def test_a_full_disk_is_nobodys_failure(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"failed": "OSError: [Errno 28] No space left on device"})
+    assert isinstance(searcher.problem, OSError) and journal.snapshot().confirmed == {}
 
 
 def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):

@@ -93,7 +93,7 @@ def test_steps_of_earlier_sessions_are_no_pace():
 
 def test_lines_are_told_once_and_of_this_session():
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    lines = Lines(console, search(), Places(Path("/runs/first")))
+    lines = Lines(console, search(), Places(Path("/runs/first")), False)
     late = trial(1, (10, 0.5), ended=4e9, drawn={"rank": 8})
     with lines:
         for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
@@ -101,6 +101,17 @@ def test_lines_are_told_once_and_of_this_session():
     assert console.file.getvalue().splitlines() == [
         "first  lora-drop on demo", "[2/3] trial 1 complete: 10 parameters, score 0.5000  rank 8",
     ]  # fmt: skip
+
+
+def test_confirmations_are_told_in_order():
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    lines = Lines(console, search(), Places(Path("/runs/first")), False)
+    lines.update(snapshot([]))
+    keys = [(trial, 10 * step, seed) for trial in (3, 1, 2) for step in (2, 1) for seed in (7, 5)]
+    lines.update(replace(snapshot([]), confirmed={key: {"score": 0.5} for key in keys}))
+    assert console.file.getvalue().splitlines() == [
+        f"trial {trial}, step {step} again with seed {seed}: score 0.5000" for trial, step, seed in sorted(keys)
+    ]
 
 
 def told(capsys):
@@ -173,7 +184,7 @@ def test_quiet_prints_the_folder_alone(capsys):
 
 def test_which_display(monkeypatch, tmp_path):
     def chosen(**asked):
-        return type(choose(search(), Places(tmp_path), None, **asked))
+        return type(choose(search(), Places(tmp_path), None, True, **asked))
 
     assert chosen(json=True, quiet=True) is Events and chosen(quiet=True) is Quiet
     assert chosen() is Lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -111,6 +112,46 @@ def test_what_was_written_since_the_last_look_is_collected(tmp_path, monkeypatch
         sweep(place, snapshot)
     listings.clear()
     assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
+
+
+def test_object_storage_that_is_away_is_tried_again(tmp_path, monkeypatch, caplog):
+    class SlowDown(Exception):
+        """Clients of object storage raise others than OSError."""
+
+    def away(*args, **options):
+        raise SlowDown("reduce your request rate")
+
+    place = stored("memory://bucket/away", "search-1")
+    trials = [trial(0, (100, 0.7), (100, 0.8))]
+    for step in (10, 20):
+        MemoryFileSystem().pipe_file(adapter_path(place, 0, step).path, b"%d" % step)
+    seen = Snapshot(trials, front(trials), ())
+    with monkeypatch.context() as patch:
+        for name in ("exists", "ls", "rm", "_open"):
+            patch.setattr(MemoryFileSystem, name, away)
+        collect(tmp_path, place, seen)
+        sweep(place, seen)
+        remove(place)
+    said = f"{place}: SlowDown: reduce your request rate; tried again at the next evaluation"
+    assert [record.getMessage() for record in caplog.records] == [said] * 2
+    collect(tmp_path, place, seen)
+    sweep(place, seen)
+    assert adapter_path(tmp_path, 0, 20).read_bytes() == b"20"
+    assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
+    remove(place)
+
+
+def test_a_full_disk_is_told_while_the_front_is_collected(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    place = stored("memory://bucket/full", "search-1")
+    trials = [trial(0, (100, 0.7))]
+    MemoryFileSystem().pipe_file(adapter_path(place, 0, 10).path, b"10")
+    monkeypatch.setattr("autorank.durable.writing", full)
+    with pytest.raises(OSError, match="No space left"):
+        collect(tmp_path, place, Snapshot(trials, front(trials), ()))
+    remove(place)
 
 
 @pytest.mark.parametrize(("address", "said"), [("bucket/runs", "is no address"), ("nonsense://b", "cannot be used")])

@@ -11,7 +11,8 @@ from autorank.results.front import front
 from autorank.search.budget import Budget
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.opening import open_journal
-from autorank.search.run import SCRATCH, conduct
+from autorank.search.run import conduct
+from autorank.search.session import SCRATCH
 from autorank.search.trainable import bind
 from autorank.spec import HalvingSpec
 from tests.search.standin import STEPS, StandInTrial, bounds, search_spec
@@ -121,10 +122,15 @@ def test_more_is_asked_for_than_there_is(conducted):
         (Budget(12, confirm=0), {"trials": 8, "confirm": 3}, 8, (12, 0)),
         (Budget(5, more=True), {"trials": 8}, 8, (13, 0)),
         (Budget(5, more=True), {"trials": 13}, 10, (13, 0)),  # cut off: the same command again does not ask for more
+        (Budget(5, more=True), {"trials": 8}, 30, (35, 0)),  # fewer were asked for than there are
     ],
 )
 def test_how_many_trials(budget, before, ended, wanted):
     assert budget.wanted(before, ended) == wanted
+
+
+def test_cut_off_in_confirming_the_same_command_does_not_ask_for_more():
+    assert Budget(5, more=True, confirm=2).wanted({"trials": 8, "confirm": 2}, 8, unconfirmed=True) == (8, 2)
 
 
 def test_so_many_more(conducted):

@@ -13,12 +13,13 @@ from autorank.results.journal import Journal
 from autorank.search.opening import differences, open_journal
 from autorank.search.searcher import JournalSearcher, ended
 from autorank.search.source import Death
-from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainingSpec, TrainSpec
+from autorank.spec import HalvingSpec, MethodSpec, ObjectivesSpec, TaskSpec, TrainingSpec, TrainSpec
 from tests.results.made_trials import evaluation
 from tests.search.standin import SPACE, bounds, search_spec
 
 REFERENCE = (64.0, 0.0)
 TRIALS = 14
+MEMORY = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
 
 
 @pytest.fixture
@@ -172,16 +173,15 @@ def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
 
 def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal):
     searcher = searching(journal)
-    memory = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
     searcher.suggest("a")
     searcher.suggest("b")
-    searcher.on_trial_complete("a", memory)
+    searcher.on_trial_complete("a", MEMORY)
     assert searcher.suggest("c") is None  # until b has ended
     searcher.on_trial_complete("b", result(1, finished=True))
     again = searcher.suggest("c")
     assert again["number"] == 0 and again["train"]["training"]["accumulate"] == 2
     assert searcher.suggest("d") is None
-    searcher.on_trial_complete("c", memory)
+    searcher.on_trial_complete("c", MEMORY)
     assert states(journal)[0] == ("failed", "out of memory")
     assert searcher.suggest("d")["number"] == 2
 
@@ -223,13 +223,22 @@ def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path, sampler):
         assert essence(journal) == whole
 
 
-def test_micro_batches_that_cannot_be_halved_fail_with_their_reason(tmp_path):
-    spec = search_spec(training=TrainingSpec(batch_size=15))
-    with open_journal(spec, tmp_path / "odd", lambda: REFERENCE) as journal:
+@pytest.mark.parametrize(("batch", "before", "after"), [(12, 1, 2), (12, 4, 12), (10, 2, 5), (15, 1, 3)])
+def test_micro_batches_of_one_size_are_half_as_large_or_less(tmp_path, batch, before, after):
+    spec = search_spec(training=TrainingSpec(batch_size=batch, accumulate=before))
+    with open_journal(spec, tmp_path / "uneven", lambda: REFERENCE) as journal:
         searcher = searching(journal)
         searcher.suggest("a")
-        memory = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
-        searcher.on_trial_complete("a", memory)
+        searcher.on_trial_complete("a", MEMORY)
+        assert searcher.suggest("b")["train"]["training"]["accumulate"] == after
+
+
+def test_micro_batches_of_one_cannot_be_halved_and_fail_with_their_reason(tmp_path):
+    spec = search_spec(training=TrainingSpec(batch_size=5, accumulate=5))
+    with open_journal(spec, tmp_path / "ones", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        searcher.suggest("a")
+        searcher.on_trial_complete("a", MEMORY)
         assert states(journal) == [("failed", "out of memory")]
 
 
@@ -348,6 +357,51 @@ def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
         assert journal.trial(2).told == (64.0, pytest.approx(0.85))
         study = searcher._planner._proposals["lora"]._study
         assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
+
+
+def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_to_gain(tmp_path):
+    with open_journal(search_spec(halving=None), tmp_path / "cut", lambda: REFERENCE) as journal:
+        searcher = searching(journal, deadline=time.monotonic() + 3600)
+        searcher.suggest("a")
+        searcher.on_trial_result("a", result(1, 0.5, params=1))
+        searcher.on_trial_complete("a", result(2, 0.7, finished=True, params=1))
+        searcher.suggest("b")
+        searcher._deadline = time.monotonic()
+        assert not searcher.goes_on("b", result(1, 0.65, params=2))
+        searcher.on_trial_complete("b", result(1, 0.65, params=2))
+        assert journal.trial(1).reason == "time budget" and searcher.cut_off
+        assert journal.trial(1).told[1] == pytest.approx(0.85)
+
+
+def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name in "ab":
+            searcher.suggest(name)
+            for step, seconds in ((1, 10.0), (2, 20.0), (3, 30.0)):
+                told = evaluation(step, 64, 0.6 + step / 10, seconds=seconds)
+                searcher.on_trial_result(name, {"evaluation": told, "finished": step == 3})
+            searcher.on_trial_complete(name, {})
+        searcher.suggest("c")
+        slow = {"evaluation": evaluation(1, 64, 0.5, seconds=12.0), "finished": False}
+        assert not searcher.goes_on("c", slow)
+        searcher.on_trial_complete("c", slow)
+        assert journal.trial(2).told == (64.0, pytest.approx(0.7), pytest.approx(36.0))
+
+
+def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"), halving=HalvingSpec(grace=2))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal, evaluations=9)
+        for name in "abc":
+            searcher.suggest(name)
+            for step, seconds in ((1, 5.0), (2, 9.0)):
+                told = evaluation(step, 1, 0.9, seconds=seconds)
+                assert searcher.goes_on(name, {"evaluation": told, "finished": False})
+        searcher.suggest("d")
+        assert searcher.goes_on("d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
+        assert not searcher.goes_on("d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})
 
 
 # What is tried

@@ -118,8 +118,72 @@ def test_pushed_to_a_hub(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(pushed) == set(kept) and pushed["tokenizer.json"] == kept["tokenizer.json"]
     assert pushed["adapter_model.safetensors"] != kept["adapter_model.safetensors"]
     assert b"trial 2" in pushed["README.md"].lower() and b"trial 1" in kept["README.md"].lower()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://me:hunter2@127.0.0.1:9")  # nobody listens
     for _ in range(2):  # it can be given again
-        with pytest.raises(AutorankError, match=r"out of reach .*nothing was pushed .*nothing else was written"):
+        with pytest.raises(AutorankError, match=r"reach \(http://127.*nothing was pushed .*nothing else was written"):
             autorank("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "later")
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
+
+
+def test_another_form_takes_the_place_of_the_first(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of an adapter would be loaded in place of the merged model; what others put there stays."""
+    there: loopback_hub.Repositories = {}
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        autorank("export", "ready", "--push-to-hub", "me/model")
+        there["models/me/model"]["LICENSE"] = b"theirs"
+        autorank("export", "ready", "--merge", "--push-to-hub", "me/model")
+        merged = set(there["models/me/model"])
+        assert {"LICENSE", "model.safetensors", "config.json"} <= merged
+        assert not [name for name in merged if name.startswith("adapter")]
+        autorank("export", "ready", "--push-to-hub", "me/model")
+    adapter = set(there["models/me/model"])
+    assert "adapter_config.json" in adapter and not adapter & {"model.safetensors", "config.json"}
+
+
+def test_what_is_pushed_names_no_folder_of_this_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: loopback_hub.Repositories = {}
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        autorank("export", "ready", "--push-to-hub", "me/adapter")
+        autorank("export", "ready", "--merge", "--push-to-hub", "me/merged")
+    for name, files in there.items():
+        assert [file for file, content in files.items() if str(place).encode() in content] == [], name
+    card = there["models/me/adapter"]["README.md"].decode()
+    assert "--data pairs.jsonl" in card and "--model model" in card and "'model'," in card
+
+
+def test_a_push_that_is_done_is_told_of_when_mlflow_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where the culprit is this machine, MLflow is not blamed."""
+    from autorank.results import registry
+
+    class Broken(registry.Registry):
+        def open(self) -> None: ...
+
+        def add(self, *_: object) -> int:
+            raise AutorankError("MLflow is away.")
+
+    there: loopback_hub.Repositories = {}
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr("autorank.search.shipping.Registry", Broken)
+    with loopback_hub.serve(there, TOKEN, writable=True) as address:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        with pytest.raises(AutorankError, match=f"^MLflow is away. The push is done: {address}/me/adapter"):
+            autorank("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
+
+
+def test_a_store_that_is_not_there_is_not_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(AutorankError, match="does not know the search yet"):
+        autorank("export", "ready", "--register", "small")
+    assert not (place / "runs" / "mlflow.db").exists()
+
+
+@pytest.mark.parametrize("name", ["", " ", "bob's"])
+def test_names_that_no_registered_model_has(name: str) -> None:
+    with pytest.raises(AutorankError, match="MLflow has no such names"):
+        autorank("export", "ready", "--register", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from safetensors.torch import load_file
 
 import autorank
 from autorank.errors import AutorankError
+from autorank.search import reserved
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
+from autorank.search.scheduler import Scheduler
 from autorank.search.storage import NotShared
 from autorank.search.trainable import WarmTrial, bind, train_spec
 from autorank.search.workers import ADAPTER, failure, trained_trial
@@ -88,20 +91,23 @@ def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_p
     assert all(torch.equal(values, whole[name]) for name, values in ours.items())
 
 
-def test_a_stopped_trial_gives_its_workers_to_one_that_goes_on(ray, options, tmp_path):
+@pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
+def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, tmp_path, end):
     """Both want all CPUs. The second has a checkpoint whose evaluation was never recorded."""
-    from ray import cluster_resources, tune
-    from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+    from ray import cluster_resources, kill, tune
+    from ray.tune.schedulers import TrialScheduler
 
     specs = [train_spec("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
     earlier = TrainingRun(specs[1], Workshop("cpu"))
     checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
-    told = []
+    told, searcher = [], SimpleNamespace(deaths={})
 
-    class StopFirst(FIFOScheduler):
+    class EndFirst(Scheduler):
         def on_trial_result(self, tune_controller, trial, result):
             told.append((trial.config["number"], result["evaluation"].step, result["finished"]))
-            return TrialScheduler.STOP if trial.config["number"] == 0 else TrialScheduler.CONTINUE
+            if trial.config["number"] == 0 and end == "killed":
+                kill(trial.temporary_state.ray_actor)
+            return TrialScheduler.STOP if told[-1][0] == 0 and end == "stopped" else TrialScheduler.CONTINUE
 
     cpus = int(cluster_resources()["CPU"]) // WORKERS
     found = tune.Tuner(
@@ -111,16 +117,55 @@ def test_a_stopped_trial_gives_its_workers_to_one_that_goes_on(ray, options, tmp
             "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),
             "recorded": 0,
         },
-        tune_config=tune.TuneConfig(scheduler=StopFirst(), max_concurrent_trials=1, reuse_actors=True),
+        tune_config=tune.TuneConfig(scheduler=EndFirst(searcher), max_concurrent_trials=1, reuse_actors=True),
         run_config=tune.RunConfig(
             name="trials", storage_path=str(tmp_path / "ray"), verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     ).fit()  # fmt: skip
-    assert not found.errors
+    deaths = [death.reason for death in searcher.deaths.values()]
+    assert len(found.errors) == len(deaths) == (end == "killed")
+    assert all(reason.startswith("its process died") for reason in deaths)
     assert told[0] == (0, 4, False)
     assert told[1:] == [(1, 4, False), (1, 8, False), (1, 12, True)]
     assert all(adapter_path(tmp_path, 1, step).exists() for step in (8, 12))
+
+
+def test_what_a_dead_trial_had_reserved_is_free_before_the_next_is_handed_out(tmp_path, monkeypatch):
+    notes, did = {}, []
+    group = reserved.PlacementGroup(reserved.PlacementGroupID.from_random())
+    monkeypatch.setattr(reserved, "_internal_kv_put", lambda key, value, namespace: notes.update({key: value}))
+    monkeypatch.setattr(reserved, "_internal_kv_get", lambda key, namespace: notes.get(key))
+    monkeypatch.setattr(reserved, "_internal_kv_del", lambda key, namespace: notes.pop(key))
+    monkeypatch.setattr(reserved, "remove_placement_group", did.append)
+    (tmp_path / "error.txt").write_text("ActorDiedError")
+    searcher = SimpleNamespace(deaths={})
+    reserved.note("0", group)
+    for name in ("1", "0", "0"):  # one that has reserved nothing, and one that dies twice
+        trial = SimpleNamespace(trial_id=name, error_file=tmp_path / "error.txt")
+        Scheduler(searcher).on_trial_error(None, trial)
+        did.append(searcher.deaths.pop(name).reason[:16])
+    assert did == ["its process died", group, "its process died", "its process died"] and notes == {}
+
+
+def test_a_reservation_is_found_in_the_cluster(ray):
+    """Only the driver is left, as when the trial's node went away."""
+    from ray import cluster_resources
+    from ray.util import placement_group, placement_group_table
+
+    def state(group):
+        return placement_group_table(group)["state"]
+
+    first, second = (placement_group([{"CPU": cluster_resources()["CPU"]}]) for _ in range(2))
+    assert first.wait(30) and state(second) == "PENDING"
+    for trial, group in (("a", first), ("b", second)):
+        reserved.note(trial, group)
+    reserved.free("a")
+    assert second.wait(30) and state(first) == "REMOVED"
+    reserved.note("a", first)
+    for trial in "aab":  # what is gone may be freed again
+        reserved.free(trial)
+    assert state(second) == "REMOVED"
 
 
 def test_why_workers_failed():
@@ -131,6 +176,16 @@ def test_why_workers_failed():
     assert "rank 1: Traceback" in told["traceback"]
     told = failure(train.ControllerError(ValueError("no such node")))
     assert told["failed"] == "ValueError: no such node"
+
+
+def test_one_worker_that_ran_out_of_memory_explains_the_others():
+    from ray import train
+    from ray.exceptions import ActorDiedError
+
+    memory = torch.OutOfMemoryError("CUDA out of memory")
+    for other in (RuntimeError("Connection closed by peer"), ActorDiedError()):  # it may end, too, as NCCL has it
+        told = failure(train.WorkerGroupError("both", {0: other, 1: memory}))
+        assert (told["failed"], told["out_of_memory"]) == ("out of memory: CUDA out of memory", True)
 
 
 def test_a_worker_that_died_is_no_fault_of_the_run():

@@ -116,6 +116,8 @@ class _Writable(_Handler):
             case ["api", "models", "me", name, "commit", "main"] if f"models/me/{name}" in self.repositories:
                 for line in body.splitlines():
                     entry = json.loads(line)
+                    if entry["key"] == "deletedFile":
+                        del self.repositories[f"models/me/{name}"][entry["value"]["path"]]
                     if entry["key"] == "file":
                         content = base64.b64decode(entry["value"]["content"])
                         self.repositories[f"models/me/{name}"][entry["value"]["path"]] = content

@@ -53,7 +53,7 @@ def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch
         raise AutorankError("not even one example fits")
 
     workshop = Workshop("cpu")
-    monkeypatch.setattr(TrainingRun, "_make_phase", refuse)
+    monkeypatch.setattr("autorank.training.run.Phases", refuse)
     run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), workshop)
     with pytest.raises(AutorankError):
         next(run)

@@ -134,7 +134,7 @@ def test_what_the_number_depends_on(run: TrainingRun, monkeypatch: pytest.Monkey
         training = run.spec.training.model_copy(update={"precision": "fp32"} | given)
         other = TrainingRun(run.spec.model_copy(update={"training": training}), run._workshop)
         other._open()
-        assert other._micro_batches({}) == 2
+        assert other._micro_batches(other._phase, {}) == 2
     plain, seed, longer, less = asked
     assert plain == seed == longer != less
     assert plain[0] == 8 * 2 * tiny.LAYERS * 2 * tiny.HIDDEN + run._base.head_params

@@ -131,11 +131,12 @@ def test_evaluation_holds_one_batch_at_a_time(task: str, made: Path, monkeypatch
 
     run._base.model.register_forward_pre_hook(before)
     run._base.model.register_forward_hook(after)
-    for module in ("objective", "span", "run"):
+    for module in ("objective", "span", "phases"):
         monkeypatch.setattr(f"autorank.training.{module}.EVAL_BATCH", 4)
     run._objective.evaluate(run._phase, run._data.validation)
     count = len(given)
-    run._observe(np.arange(20), lambda batch: None)
+    assert run._context is not None
+    run._context.observe(np.arange(20), lambda batch: None)
     assert count > 4 and len(given) > count + 4
 
 

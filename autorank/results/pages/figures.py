@@ -16,6 +16,7 @@ from autorank.results.confirmed import summarise
 from autorank.results.front import History, Point, candidates
 from autorank.results.pages.document import Figure
 from autorank.results.pages.looks import Look, looks, safe
+from autorank.results.plots import drawn_at
 from autorank.results.report import THIRD, count, settings
 from autorank.spec import ObjectivesSpec
 
@@ -50,7 +51,7 @@ def params_axis(figure: Figure) -> Figure:
 
 def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: bool = False) -> Figure:
     """A front: between two of its points, the best score of the smaller ones is what can be had."""
-    x, highest = [_drawn(p.adapter_params) for p in points], list(accumulate((p.score for p in points), max))
+    x, highest = [drawn_at(p.adapter_params) for p in points], list(accumulate((p.score for p in points), max))
     return {
         "type": "scatter", "mode": "lines", "x": [*x, max(right, x[-1])], "y": [*highest, highest[-1]], "name": name,
         "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if dashed else "solid"}, "hoverinfo": "skip",
@@ -60,7 +61,7 @@ def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: 
 def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
     """All evaluations, both fronts, what confirmed them, the knee; and the point that the slider picks (the last)."""
     everything, marks = candidates(snapshot.trials), partial(points_of, third=snapshot.third)
-    right = max([_drawn(reference[0]), *(_drawn(p.adapter_params) for p in everything)])
+    right = max([drawn_at(reference[0]), *(drawn_at(p.adapter_params) for p in everything)])
     traces = [marks(everything, "evaluations", {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
     if snapshot.control:
         traces.append(stair(snapshot.control, right, "var(--control)", "plain LoRA's front", dashed=True))
@@ -73,7 +74,7 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
                 marker = {"color": look.color, "symbol": look.symbol, "size": 10}
                 traces.append(marks(own, look.name, marker, showlegend=len(drawn) > 1))
     for points, color in ((snapshot.control, "var(--control)"), (snapshot.points, "var(--ink)")):
-        if confirmed := summarise(points, snapshot.confirmed):
+        if confirmed := summarise(points, snapshot):
             again = [p for p in points if (p.trial, p.step) in confirmed]
             found = [confirmed[p.trial, p.step] for p in again]
             means = [replace(p, score=c.mean) for p, c in zip(again, found, strict=True)]
@@ -168,7 +169,7 @@ def points_of(points: Sequence[Point], name: str, marker: Figure, third: str | N
     """Points as markers; `third`: the third objective; `values`: other fields of the trace."""
     return {
         "type": "scatter", "mode": "markers", "name": name, "marker": marker, "hovertemplate": HOVER,
-        "x": [_drawn(p.adapter_params) for p in points], "y": [p.score for p in points],
+        "x": [drawn_at(p.adapter_params) for p in points], "y": [p.score for p in points],
         "text": [hover(p, third) for p in points],
     } | values  # fmt: skip
 
@@ -186,8 +187,3 @@ def third_text(third: str, point: Point) -> tuple[str, str]:
     """The name of a search's third objective, and what a point has of it."""
     name, text = THIRD[third]
     return name, text(point)
-
-
-def _drawn(params: float) -> float:
-    """No parameters at all is drawn as one: a logarithmic axis has no zero."""
-    return max(params, 1)

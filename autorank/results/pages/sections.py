@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from autorank.results.archive import Snapshot
-from autorank.results.confirmed import summarise
-from autorank.results.front import costs, gain, hypervolume
+from autorank.results.confirmed import best_gain, summarise
+from autorank.results.front import costs, hypervolume
 from autorank.results.pages import figures, ranks
 from autorank.results.pages.document import Figure, choice, plot, table
 from autorank.results.pages.settings import importance_figure, importances, parallel, together
@@ -91,7 +91,7 @@ def _axis_button(kind: str) -> str:
 
 
 def _front_table(snapshot: Snapshot) -> str:
-    confirmed = summarise(snapshot.points, snapshot.confirmed)
+    confirmed = summarise(snapshot.points, snapshot)
     columns = ["parameters>", "score>"]
     columns += [CONFIRMED] if confirmed else []
     columns += [f"{THIRD[snapshot.third][0]}>"] if snapshot.third else []
@@ -99,13 +99,13 @@ def _front_table(snapshot: Snapshot) -> str:
     rows = []
     for p in snapshot.points:
         row: list[Any] = [(f"{p.adapter_params:,}", p.adapter_params), (f"{p.score:.4f}", p.score)]
+        found = confirmed.get((p.trial, p.step))
         if confirmed:
-            found = confirmed.get((p.trial, p.step))
             row.append(("", "") if found is None else (str(found), found.mean))
         if snapshot.third:
             row.append((figures.third_text(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
         if snapshot.control:
-            above = gain(p, snapshot.control)
+            above = best_gain(p, snapshot, found)
             row.append(("", "") if above is None else (f"{above:+.4f}", above))
         rows.append([*row, p.trial, p.step, p.method, "knee" if p.knee else "", settings(p.config)])
     columns += ["trial>", "step>", "method", "", "settings"]

@@ -62,8 +62,7 @@ class Quiet(Display):
 
 
 def choose(
-    spec: SearchSpec, places: Places, seconds: float | None, quiet: bool = False, json: bool = False,
-    commands: bool = True,
+    spec: SearchSpec, places: Places, seconds: float | None, commands: bool, quiet: bool = False, json: bool = False
 ) -> Display:  # fmt: skip
     """How a search is shown: one table that keeps up in a terminal, a progress bar in a notebook, elsewhere a line a
     trial; or as `quiet` or `json` ask for.
@@ -83,7 +82,7 @@ def choose(
         return Quiet(places.folder)
     if Console().is_jupyter:
         return ProgressBar(spec, seconds, places)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # settings may have brackets
     if console.is_terminal and not console.is_dumb_terminal:
         return LiveTable(console, spec, seconds, places, commands)
     return Lines(console, spec, places, commands)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from autorank.search.run import Outcome
 
 
-def finish(console: Console, spec: SearchSpec, outcome: Outcome, places: Places, commands: bool = True) -> None:
+def finish(console: Console, spec: SearchSpec, outcome: Outcome, places: Places, commands: bool) -> None:
     """Print it. `commands`: print those that come next."""
     snapshot = outcome.snapshot
     console.print(front_summary(snapshot, snapshot.reference or (1.0, 0.0), varied(spec)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Lines(Display):
     """A line for each trial that ends from now on, and for each confirmation."""
 
-    def __init__(self, console: Console, spec: SearchSpec, places: Places, commands: bool = True) -> None:
+    def __init__(self, console: Console, spec: SearchSpec, places: Places, commands: bool) -> None:
         self._console, self._spec, self._places, self._commands = console, spec, places, commands
         self._started = time.time()
         self._told: set[int] = set()
@@ -40,7 +40,7 @@ class Lines(Display):
                 self._line(f"[{place}/{snapshot.wanted}] trial {trial.number} {self._about(trial)}")
         if self._confirmed is None:
             self._confirmed = set(snapshot.confirmed)
-        for key in snapshot.confirmed.keys() - self._confirmed:
+        for key in sorted(snapshot.confirmed.keys() - self._confirmed):
             self._confirmed.add(key)
             result = snapshot.confirmed[key]
             came_to = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"

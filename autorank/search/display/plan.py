@@ -54,5 +54,5 @@ def _space_table(entry: MethodSpec) -> Table:
 def _range(entry: Mapping[str, Any]) -> str:
     if "choices" in entry:
         return ", ".join(map(str, entry["choices"]))
-    how = [word for word in ("log",) if entry.get(word)] + ([f"step {entry['step']}"] if "step" in entry else [])
+    how = (["log"] if entry.get("log") else []) + ([f"step {entry['step']}"] if "step" in entry else [])
     return f"{entry['low']} to {entry['high']}" + (f" ({', '.join(how)})" if how else "")
