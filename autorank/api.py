@@ -105,19 +105,19 @@ class Search:
 
     def pick(
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        trial: int | None = None,
+        trial: int | None = None, step: int | None = None,
     ) -> Point:  # fmt: skip
         """A point of the front, its knee if nothing else is asked for; of one `trial`, the control's too.
 
         Raises:
             AutorankError: no point is as asked for.
         """
-        return pick(self._kept(trial), **which(knee, max_params, min_score, trial))
+        return pick(self._kept(trial), **which(knee, max_params, min_score, trial, step))
 
     def export(
         self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
-        min_score: float | None = None, trial: int | None = None, merge: bool = False, pad: bool = False,
-        register: str | None = None, push_to_hub: str | None = None,
+        min_score: float | None = None, trial: int | None = None, step: int | None = None, merge: bool = False,
+        pad: bool = False, register: str | None = None, push_to_hub: str | None = None,
     ) -> Shipped:  # fmt: skip
         """Write a point of the front, its knee by default, as a PEFT adapter; the options of `autorank export`.
 
@@ -132,7 +132,7 @@ class Search:
         """
         from autorank.search.shipping import ship
 
-        asked = which(knee, max_params, min_score, trial)
+        asked = which(knee, max_params, min_score, trial, step)
         chosen = pick(self._kept(trial), **asked) if knee or any(each is not None for each in asked.values()) else None
         return ship(
             self._journal, self._snapshot, chosen, None if to is None else place(to), merge=merge, pad=pad,
@@ -141,7 +141,7 @@ class Search:
 
     def ranks(
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        trial: int | None = None, to: Path | str | None = None,
+        trial: int | None = None, step: int | None = None, to: Path | str | None = None,
     ) -> Ranks:  # fmt: skip
         """Layer -> its rank at a point of the front; of one `trial`, on the front or not, at its best.
 
@@ -154,8 +154,8 @@ class Search:
         file = None if to is None else place(to)
         if file is not None and file.suffix not in (".json", ".png"):
             raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
-        asked, points = which(knee, max_params, min_score, trial), self._kept(trial)
-        if trial is not None and all(point.trial != trial for point in points):
+        asked, points = which(knee, max_params, min_score, trial, step), self._kept(trial)
+        if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # unlike adapters, ranks are kept of every evaluation
         point = pick(points, **asked)
         ranks = Ranks(next(e.ranks for e in self.trials[point.trial].evaluations if e.step == point.step), point)

@@ -12,6 +12,7 @@ from autorank.errors import AutorankError
 from autorank.options import RUNS, Name, Runs, TrackingURI, read_search, terminal
 
 Knee = Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")]
+Step = Annotated[int | None, typer.Option(help="With --trial: its evaluation at this step.")]
 MaxParams = Annotated[
     str | None, typer.Option(help="The best with at most so many adapter parameters: 150000, 150k, 1.2M.")
 ]
@@ -55,6 +56,7 @@ def ranks(
     max_params: MaxParams = None,
     min_score: MinScore = None,
     trial: Annotated[int | None, typer.Option(help="The best of this trial, also if it is not on the front.")] = None,
+    step: Step = None,
     to: Annotated[Path | None, typer.Option(help="Write them to this file too: .json for programs, or .png.")] = None,
     runs: Runs = RUNS,
 ) -> None:
@@ -68,7 +70,7 @@ def ranks(
     from autorank.search.files import adapter_path
 
     searched = open_search(name, runs)
-    found = searched.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, to=to)
+    found = searched.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, to=to)
     terminal().print(report.rank_table(found), soft_wrap=False)
     terminal().print(
         f"\nTrial {found.point.trial}, step {found.point.step}: {rank_map.summary(found)}; "

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autorank.cli_results import Knee, MaxParams, MinScore
+from autorank.cli_results import Knee, MaxParams, MinScore, Step
 from autorank.options import RUNS, Name, Runs, TrackingURI, terminal
 
 FORM, WHERE = "Form", "Where to"
@@ -19,6 +19,7 @@ def export(
     max_params: MaxParams = None,
     min_score: MinScore = None,
     trial: Annotated[int | None, typer.Option(help="The best of this trial on the front.")] = None,
+    step: Step = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write; new or empty.", rich_help_panel=WHERE)] = None,
     register: Annotated[
         str | None,
@@ -52,7 +53,7 @@ def export(
     from autorank.results.report import count
 
     shipped = open_search(name, runs, tracking_uri).export(
-        to, knee=knee, max_params=max_params, min_score=min_score, trial=trial, merge=merge, pad=pad,
+        to, knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, merge=merge, pad=pad,
         register=register, push_to_hub=push_to_hub,
     )  # fmt: skip
     point, form, console = shipped.point, shipped.form, terminal()

@@ -201,6 +201,9 @@ def test_ranks_of_any_trial_report_and_figure(found, tmp_path):
     ranks = found.ranks(trial=2, to="ranks.json")
     assert ranks == {"encoder.layer.0.query": 9, "encoder.layer.1.query": 9} and ranks.point.score == 0.75
     assert (tmp_path / "ranks.json").is_file() and "query" in repr(ranks) and "<table>" in ranks._repr_html_()
+    assert found.ranks(trial=2, step=10).point.step == 10
+    with pytest.raises(AutorankError, match="--step 10 is of which trial"):
+        found.ranks(step=10)
     assert found.report() == tmp_path / "runs" / "one" / "report.html"
     found.report(to="a.html", figures="figures")
     assert (tmp_path / "a.html").is_file() and (tmp_path / "figures" / "front.svg").is_file()

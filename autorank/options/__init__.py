@@ -61,16 +61,20 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def which(knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None) -> dict[str, Any]:
+def which(
+    knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None, step: int | None
+) -> dict[str, Any]:
     """Which point of a front is meant, as `autorank.results.front.pick` takes it.
 
     Raises:
-        AutorankError: --knee beside another choice.
+        AutorankError: --knee beside another choice, or --step without --trial.
     """
-    if knee and (max_params is not None or min_score is not None or trial is not None):
-        raise AutorankError("--knee names a point already; leave out --max-params, --min-score and --trial.")
+    if knee and any(each is not None for each in (max_params, min_score, trial, step)):
+        raise AutorankError("--knee names a point already; leave out --max-params, --min-score, --trial and --step.")
+    if step is not None and trial is None:
+        raise AutorankError(f"--step {step} is of which trial? Name it: --trial N --step {step}.")
     most = None if max_params is None else parse_count(max_params)
-    return {"trial": trial, "max_params": most, "min_score": min_score}
+    return {"trial": trial, "step": step, "max_params": most, "min_score": min_score}
 
 
 def seconds(time: str | float) -> float:

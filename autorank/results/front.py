@@ -180,6 +180,7 @@ def pick(
     points: Sequence[Point],
     *,
     trial: int | None = None,
+    step: int | None = None,
     max_params: int | None = None,
     min_score: float | None = None,
 ) -> Point:
@@ -202,6 +203,11 @@ def pick(
         if not chosen:
             there = ", ".join(str(number) for number in sorted({p.trial for p in points}))
             raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {there}.")
+    if step is not None:
+        there = ", ".join(str(p.step) for p in chosen)
+        chosen = [p for p in chosen if p.step == step]
+        if not chosen:
+            raise AutorankError(f"Trial {trial} has no point of step {step} here. Its points are of steps {there}.")
     if max_params is not None:
         smallest = min(p.adapter_params for p in chosen)
         chosen = [p for p in chosen if p.adapter_params <= max_params]

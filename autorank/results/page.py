@@ -81,9 +81,12 @@ def write(text: str, to: Path) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def export_command(name: str, point: Point, runs: Path | None) -> str:
-    """Exports exactly this point of the front: the best with no more parameters than it has is itself."""
-    words = ["autorank", "export", name, "--max-params", str(max(point.adapter_params, 1)), "--to", f"{name}-adapter"]
+def export_command(name: str, point: Point, runs: Path | None, third: str | None = None) -> str:
+    """Exports exactly this point of the front: of two objectives the best with no more parameters than it has."""
+    which = ["--trial", str(point.trial), "--step", str(point.step)]
+    if third is None:
+        which = ["--max-params", str(max(point.adapter_params, 1))]
+    words = ["autorank", "export", name, *which, "--to", f"{name}-adapter"]
     elsewhere = runs is not None and runs.resolve() != RUNS.resolve()
     return shlex.join([*words, *(["--runs", str(runs)] if elsewhere else [])])
 
@@ -105,7 +108,7 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}
         rows.append({
             "trial": point.trial, "step": point.step, "params": point.adapter_params, "score": point.score,
-            "knee": point.knee, "facts": facts, "command": export_command(spec.name, point, runs),
+            "knee": point.knee, "facts": facts, "command": export_command(spec.name, point, runs, snapshot.third),
             "settings": {name: setting(value) for name, value in point.config.items()},
         })  # fmt: skip
     return rows

@@ -82,11 +82,6 @@ class Curves:
         trials = [TrialRecord(i, self.entry.method, {}, evaluations=curve) for i, curve in enumerate(self.curves)]
         return hypervolume(front(trials), self.reference)
 
-    @cached_property
-    def resolution(self) -> float:
-        """The least difference between two scores: of an accuracy, one example."""
-        return float(np.diff(np.unique([e.score for curve in self.curves for e in curve])).min())
-
     def nearest(self, *settings: Mapping[str, Any]) -> list[int]:
         """For each of these settings the index of the recorded trial that is nearest; ties go to the first."""
         asked = np.array([self._place(each) for each in settings])

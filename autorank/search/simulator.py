@@ -73,7 +73,9 @@ class Trial:
         self.cost = self.run.step - before
 
 
-def simulate(searcher: Searcher, scheduler: Any, curves: Curves, workers: int, steps: int) -> list[Progress]:
+def simulate(
+    searcher: Searcher, scheduler: Any, curves: Curves, workers: int, steps: int, last: bool = False
+) -> list[Progress]:
     """One search, until its trials were trained for `steps` in all or the searcher has nothing more. A training step
     takes a unit of time, all else none.
 
@@ -81,6 +83,7 @@ def simulate(searcher: Searcher, scheduler: Any, curves: Curves, workers: int, s
         searcher: suggests settings, or what `JournalSearcher` hands out.
         scheduler: one of Tune's; asked about every evaluation of a trial but its last. There is no controller to it.
         workers: trials at once.
+        last: the front is of trials' last evaluations alone, which is what Ray's results and Optuna's study hold.
 
     Returns:
         A line whenever the front grew, the first at 0 steps, and one at the end.
@@ -112,7 +115,7 @@ def simulate(searcher: Searcher, scheduler: Any, curves: Curves, workers: int, s
         else:
             scheduler.on_trial_complete(None, trial, result)
             searcher.on_trial_complete(trial.trial_id, result)
-        if "evaluation" in result and (grown := _grown(front, result["evaluation"])):
+        if "evaluation" in result and (result["done"] or not last) and (grown := _grown(front, result["evaluation"])):
             front = grown
             history.append(Progress(spent, hypervolume(front, curves.reference)))
     if problem := getattr(searcher, "problem", None):

@@ -10,7 +10,7 @@ import pytest
 from autorank.results.front import front, pick
 from autorank.results.page import report, write_figures
 from autorank.results.report import front_rows
-from autorank.spec import TaskSpec
+from autorank.spec import ObjectivesSpec, TaskSpec
 from tests.results.made_trials import base_ranks, evaluation, search, snapshot, trial
 from tests.results.pages.read import Page
 from tests.results.pages.test_document import HOSTILE
@@ -82,6 +82,13 @@ def test_the_command_exports_the_point_that_is_shown(trials):
         assert words[:3] == ["autorank", "export", "first"] and "--runs" not in words
         point = pick(there.points, max_params=int(words[words.index("--max-params") + 1]))
         assert (point.trial, point.step) == (row["trial"], row["step"])
+
+
+def test_with_a_third_objective_too():
+    slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
+    there = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
+    for row, point in zip(Page(report(there, SPEC, REFERENCE)).data["points"], there.points, strict=True):
+        assert f"--trial {point.trial} --step {point.step} " in row["command"]
 
 
 def test_commands_name_another_folder_of_runs(trials, tmp_path):

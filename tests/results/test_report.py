@@ -128,6 +128,7 @@ def test_front_table_gives_what_confirmed_a_point():
     rows = json.loads(front_json(there), parse_constant=pytest.fail)
     assert rows[0]["confirmed"] == {
         "seeds": 2, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
+        "adapter_params": 9216.0, "gain": None,
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
     first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
