@@ -88,7 +88,8 @@ def tracked(cwd: Path, name: str) -> list[Run]:
 
 
 OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
-SEARCH = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 2, "--name", "tiny")
+SMALL = ("--space", "space.yaml", "--epochs", 2, "--concurrency", 1)
+SEARCH = ("search", "--method", "lora", *OWN, *SMALL, "--name", "tiny")
 
 
 @pytest.fixture(scope="module")

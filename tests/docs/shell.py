@@ -34,7 +34,7 @@ TRAINING: dict[str, object] = {
     "max_eval_examples": 16,
 }
 SHORT: dict[str, dict[str, object]] = {
-    "search": TRAINING,  # and two trials a method
+    "search": TRAINING | {"concurrency": 1},  # and two trials a method
     "train": TRAINING,
     "resume": {"trials": "+1"},
     "search --recipe": {"scale": 0.0001, "seeds": 1},
