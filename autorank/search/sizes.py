@@ -64,8 +64,8 @@ def at_corners(entry: MethodSpec, bounds: Bounds) -> list[tuple[int, int]]:
     return [bounds(entry.method, entry.settings | corner) for corner in corners(entry.space)]
 
 
-def extremes(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:
-    """The settings on which the number of parameters depends, where there are fewest and where there are most."""
+def smallest(entry: MethodSpec, bounds: Bounds) -> dict[str, Any]:
+    """The settings on which the number of parameters depends, where there are fewest."""
     found, at = at_corners(entry, bounds), corners(entry.space)
 
     def counts(name: str) -> bool:
@@ -77,7 +77,5 @@ def extremes(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:
                 return True
         return False
 
-    sizes = [name for name in entry.space if counts(name)]
-    fewest = at[min(range(len(at)), key=lambda i: found[i][0])]
-    most = at[max(range(len(at)), key=lambda i: found[i][1])]
-    return [{name: corner[name] for name in sizes} for corner in (fewest, most)]
+    corner = at[min(range(len(at)), key=lambda i: found[i][0])]
+    return {name: corner[name] for name in entry.space if counts(name)}

@@ -20,7 +20,7 @@ from autorank.results.records import TrialRecord
 from autorank.spec import MethodSpec, SearchSpec
 
 CONTROL_EVERY = 4
-ENOUGH = 6  # the first three are the defaults and both ends
+ENOUGH = 6  # the first two are the defaults and the smallest adapter
 
 
 def turn(

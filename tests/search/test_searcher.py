@@ -57,11 +57,11 @@ def test_a_trial_from_settings_to_complete(journal):
     assert journal.trial(0).told == (100.0, 0.9)
 
 
-def test_a_search_starts_with_the_methods_defaults_and_both_ends(journal):
+def test_a_search_starts_with_the_methods_defaults_and_its_smallest_adapter(journal):
     searcher = searching(journal)
-    settings = [searcher.suggest(trial)["train"]["settings"] for trial in "abc"]
-    assert [each["rank"] for each in settings] == [8, 1, 64]
-    assert [each["learning_rate"] for each in settings] == [1e-3] * 3
+    settings = [searcher.suggest(trial)["train"]["settings"] for trial in "ab"]
+    assert [each["rank"] for each in settings] == [8, 1]
+    assert [each["learning_rate"] for each in settings] == [1e-3] * 2
 
 
 def test_as_many_trials_as_asked_for_in_all(journal):
@@ -354,7 +354,7 @@ def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
         searcher.suggest("c")
         assert not searcher.goes_on("c", result(1, 0.75))
         searcher.on_trial_complete("c", result(1, 0.75))
-        assert journal.trial(2).told == (64.0, pytest.approx(0.85))
+        assert journal.trial(2).told == (journal.trial(2).config["rank"], pytest.approx(0.85))
         study = searcher._planner._proposals["lora"]._study
         assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
 
@@ -387,7 +387,8 @@ def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path
         slow = {"evaluation": evaluation(1, 64, 0.5, seconds=12.0), "finished": False}
         assert not searcher.goes_on("c", slow)
         searcher.on_trial_complete("c", slow)
-        assert journal.trial(2).told == (64.0, pytest.approx(0.7), pytest.approx(36.0))
+        rank = journal.trial(2).config["rank"]
+        assert journal.trial(2).told == (rank, pytest.approx(0.7), pytest.approx(36.0))
 
 
 def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
