@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank import durable
+from autorank.errors import AutorankError
 from autorank.results.archive import Snapshot
 from autorank.results.confirmed import best_gain, summarise
 from autorank.results.front import History, Point
@@ -76,9 +77,12 @@ def save(figure: Figure, to: Path) -> None:
 
 
 def write(text: str, to: Path) -> None:
-    """A page as a file; folders on the way are made."""
-    with durable.writing(to) as partial:
-        partial.write_text(text, encoding="utf-8")
+    """A page as a file; folders on the way are made. Raises AutorankError if it cannot be written there."""
+    try:
+        with durable.writing(to) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AutorankError(f"{to} cannot be written: {error.strerror}. Choose another --to.") from error
 
 
 def export_command(name: str, point: Point, runs: Path | None, third: str | None = None) -> str:

@@ -7,8 +7,9 @@ import shlex
 
 import pytest
 
+from autorank.errors import AutorankError
 from autorank.results.front import front, pick
-from autorank.results.page import report, write_figures
+from autorank.results.page import report, write, write_figures
 from autorank.results.report import front_rows
 from autorank.spec import ObjectivesSpec, TaskSpec
 from tests.results.made_trials import base_ranks, evaluation, search, snapshot, trial
@@ -94,6 +95,12 @@ def test_with_a_third_objective_too():
 def test_commands_name_another_folder_of_runs(trials, tmp_path):
     page = Page(report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
     assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AutorankError, match=r"a\.html cannot be written: .*Choose another --to"):
+        write("", tmp_path / "file" / "a.html")
 
 
 def test_equal_journals_give_equal_pages(trials):
