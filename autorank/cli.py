@@ -140,6 +140,8 @@ def methods() -> None:
 
     [dim]Example:[/] autorank methods
     """
+    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
     from autorank.methods import find, names
@@ -147,11 +149,11 @@ def methods() -> None:
     console = terminal()
     for name in names():
         method = find(name)
-        about = Text.assemble((name, "bold"), f"  {method.summary}  ", (method.source, "dim"))
-        console.print(about, soft_wrap=False)
+        about = Text.assemble((name, "bold"), f"  {method.summary}\n    ", (method.source, "dim"))
+        settings = Table.grid(padding=(0, 2, 0, 0))
         for setting, field in method.Config.model_fields.items():
-            line = Text.assemble(f"    {setting} = {field.default}  ", (field.description or "", "dim"))
-            console.print(line, soft_wrap=False)
+            settings.add_row(f"{setting} = {field.default}", Text(field.description or "", "dim"))
+        console.print(about, Padding(settings, (0, 0, 0, 4)), soft_wrap=False)
 
 
 @app.command()
@@ -165,20 +167,16 @@ def tasks() -> None:
     from autorank.tasks import TASKS
     from autorank.tasks.demo import DEMO
 
-    table = Table(
-        "task", Column("kind", no_wrap=True), Column("score, other metrics", overflow="fold"), "epochs", "batch",
-        Column("model", no_wrap=True), box=None, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    for task in TASKS.values():
-        name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
-        model = "shipped with autorank" if task is DEMO else task.model
-        table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size), model)
-    console = terminal()
-    console.print(table, soft_wrap=False)
+    table = Table("task", "kind", Column("score, other metrics", overflow="fold"), "epochs", "batch", box=None)
     sources: dict[str, list[str]] = {}
     for task in TASKS.values():
-        where = f", {task.hub[0]}" if task.hub else ""
-        sources.setdefault(task.source.partition(";")[0] + where, []).append(task.name)
+        name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
+        table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size))
+        data = task.source.partition(";")[0] + (f", {task.hub[0]}" if task.hub else "")
+        model = "the model shipped with autorank" if task is DEMO else task.model
+        sources.setdefault(f"{data}; {model}", []).append(task.name)
+    console = terminal()
+    console.print(table, soft_wrap=False)
     lines = "\n".join(f"{', '.join(names)}: {source}" for source, names in sources.items())
     console.print(f"\n{lines}", style="dim", soft_wrap=False)
 

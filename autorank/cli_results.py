@@ -40,6 +40,7 @@ def front(
     [dim]Example:[/] autorank front lora-drop-demo --format csv
     """
     from autorank.results import report
+    from autorank.search.display.words import varied
 
     journal, snapshot = read_search(name, runs)
     if format is Format.json:
@@ -47,7 +48,7 @@ def front(
     elif format is Format.csv:
         print(report.front_csv(snapshot), end="")
     else:
-        terminal().print(report.front_summary(snapshot, journal.reference), soft_wrap=False)
+        terminal().print(report.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
 
 
 def ranks(

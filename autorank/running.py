@@ -50,10 +50,12 @@ def trained(asked: TrainCall) -> Trained:
 
 def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool) -> Outcome:
     """Run a search and show it, as asked for. `commands`: say in the end which commands come next."""
+    from autorank import tasks
     from autorank.results.tracking import default_uri
     from autorank.search.display import choose
     from autorank.search.files import run_folder
 
+    tasks.base_model(spec.task, spec.model)  # a task that there is not is told before a title that names it
     budget, runs = asked.budget(), place(asked.runs)
     folder, uri = run_folder(runs, spec.name), asked.tracking_uri or default_uri(runs)
     places = _places(folder, runs, asked.tracking_uri)

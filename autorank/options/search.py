@@ -81,10 +81,13 @@ class SearchOptions:
         Raises:
             AutorankError: a value that is refused.
         """
+        from autorank.results.report import THIRD
         from autorank.spec import HalvingSpec, ObjectivesSpec
 
         if self.scheduler not in ("asha", "none"):
             raise AutorankError(f"There is no scheduler {self.scheduler!r}; there are: asha, none.")
+        if self.objective not in (None, *THIRD):
+            raise AutorankError(f"There is no third objective {self.objective!r}; there are: {', '.join(THIRD)}.")
         return {
             "sampler": self.sampler,
             "control": self.control,

@@ -207,7 +207,7 @@ def pick(
         there = ", ".join(str(p.step) for p in chosen)
         chosen = [p for p in chosen if p.step == step]
         if not chosen:
-            raise AutorankError(f"Trial {trial} has no point of step {step} here. Its points are of steps {there}.")
+            raise AutorankError(f"Trial {trial} has no point of step {step} here. The steps that have one: {there}.")
     if max_params is not None:
         smallest = min(p.adapter_params for p in chosen)
         chosen = [p for p in chosen if p.adapter_params <= max_params]

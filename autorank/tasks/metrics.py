@@ -52,7 +52,15 @@ def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     predicted = logits.argmax(axis=1) if classify else logits.reshape(-1)
     dtype = torch.int64 if classify else torch.float64
     preds, target = torch.tensor(predicted, dtype=dtype), torch.tensor(labels, dtype=dtype)
-    return {name: float(METRICS[name](preds, target, task.outputs)) for name in task.metrics}
+    return {name: _plain(METRICS[name](preds, target, task.outputs)) for name in task.metrics}
+
+
+def _plain(score: torch.Tensor | float) -> float:
+    """As a float; what torchmetrics computes in single precision without digits that mean nothing."""
+    import torch
+
+    single = torch.is_tensor(score) and score.dtype == torch.float32
+    return round(float(score), 7) if single else float(score)
 
 
 def _accuracy(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.Tensor:

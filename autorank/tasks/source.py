@@ -32,11 +32,11 @@ def base_model(spec: TaskSpec, asked: str | None = None) -> str:
     Raises:
         AutorankError: as `resolve`, but for what is in the data.
     """
+    _check(spec)
     if asked:
         return asked
     if not spec.own_data:
         return resolve(spec).model
-    _check(spec)
     return Task.model if spec.completion is None else MODEL
 
 

@@ -258,7 +258,7 @@ def test_pick_from_all_candidates_takes_a_trial_s_best():
     every = candidates([trial(0, (100, 0.7), (100, 0.9), (50, 0.9), (10, 0.1)), trial(1, (1, 0.95))])
     assert pick(every, trial=0).step == 30
     assert pick(every, trial=0, step=10).score == 0.7
-    with pytest.raises(AutorankError, match=r"no point of step 11 here\. Its points are of steps 10, 20, 30, 40"):
+    with pytest.raises(AutorankError, match=r"no point of step 11 here\. The steps that have one: 10, 20, 30, 40"):
         pick(every, trial=0, step=11)
 
 

@@ -42,7 +42,7 @@ def notes(name: str, outcome: Outcome, places: Places) -> list[str]:
     if outcome.unconfirmed:
         found.append(f"{outcome.unconfirmed} confirmations are missing. {go_on}")
     if not outcome.tracked:
-        found.append(f"MLflow could not be reached; catch up: autorank sync {name}{where}")
+        found.append(f"MLflow does not have all of it; catch up: autorank sync {name}{where}")
     return found
 
 
