@@ -121,7 +121,11 @@ def train(asked: TrainCall, file: FileOptions) -> None:
     from autorank.running import trained
 
     _hush(asked)
-    trained(asked)
+    try:
+        trained(asked)
+    except KeyboardInterrupt as stop:
+        print("\n".join(["autorank: interrupted.", *getattr(stop, "__notes__", [])]), file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 for command in (cli_results.front, cli_results.ranks, cli_ship.export, cli_results.sync, cli_results.ui):

@@ -107,6 +107,8 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
     Raises:
         AutorankError: names all files at fault.
     """
+    from autorank.recipes.recipe import PACKAGE, shipped
+
     if working_dir is not None and not working_dir.is_dir():
         raise AutorankError(f"--working-dir {working_dir} is not a folder.")
     maybe = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in given.get("set", ())}
@@ -114,6 +116,11 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
     files = ("config", "data", "recipe", "space")
     inputs = {f"--{name}": Path(given[name]) for name in files if isinstance(given.get(name), str | Path)}
     inputs |= {option: path for option, path in maybe.items() if path.exists()}
+    recipe = inputs.get("--recipe")
+    if recipe and not recipe.exists() and (file := shipped().get(recipe.name)):
+        inputs["--recipe"] = Path(os.path.relpath(file))
+        if file.is_relative_to(PACKAGE):  # it comes along with the code; one of a checkout does not
+            del inputs["--recipe"]
     outputs = {f"--{name}": Path(given[name]) for name in ("runs", "to") if name in given}
     if (uri := given.get("tracking_uri", "")).startswith("sqlite:///"):
         outputs["--tracking-uri"] = Path(uri.removeprefix("sqlite:///"))

@@ -93,14 +93,15 @@ def sync(
     [dim]Example:[/] autorank sync lora-drop-demo
     """
     from autorank.results.lock import driver
-    from autorank.results.tracking import Projection, default_uri
+    from autorank.results.store import default_uri
+    from autorank.results.tracking import Projection
     from autorank.secrets import hide
 
     journal, snapshot = read_search(name, runs)
     if (pid := driver(journal.folder)) is not None:
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
-    uri = tracking_uri or default_uri(runs)
+    uri = tracking_uri or default_uri(runs, journal.wanted.get("tracking"))
     projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
     projection.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} are in {hide(projection.uri)}")
@@ -118,7 +119,7 @@ def ui(
     import os
 
     from autorank.results.mlflow_server import HOST, free, serve
-    from autorank.results.tracking import checked, default_uri, sqlite_file
+    from autorank.results.store import checked, default_uri, sqlite_file
 
     uri = checked(tracking_uri or default_uri(runs))
     if (file := sqlite_file(uri)) is not None and not file.exists():

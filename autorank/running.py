@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,25 +40,29 @@ def trained(asked: TrainCall) -> Trained:
     training = TrainingRun(spec)
     with folder.scratch(to) as scratch:  # what cannot be written later fails now
         best, made = scratch / "best.safetensors", scratch / "made"
-        point, evaluations = follow(console, training, best, Display().warn)
-        if to is not None:
-            with folder.kept(best, to):
+        with nullcontext() if to is None else folder.kept(best, to):
+            point, evaluations = follow(console, training, best, Display().warn)
+            if to is not None:
                 export_point(best, made, point, spec, form_of(best, point, spec))
                 folder.put(made, to)
-            console.print(f"Adapter of step {point.step} in {to}")
+                console.print(f"Adapter of step {point.step} in {to}")
     return Trained(point, evaluations, to)
 
 
 def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool) -> Outcome:
     """Run a search and show it, as asked for. `commands`: say in the end which commands come next."""
     from autorank import tasks
-    from autorank.results.tracking import default_uri
+    from autorank.results.journal import JOURNAL, Journal
+    from autorank.results.store import default_uri
     from autorank.search.display import choose
     from autorank.search.files import run_folder
 
     tasks.base_model(spec.task, spec.model)  # a task that there is not is told before a title that names it
     budget, runs = asked.budget(), place(asked.runs)
-    folder, uri = run_folder(runs, spec.name), asked.tracking_uri or default_uri(runs)
+    folder, uri = run_folder(runs, spec.name), asked.tracking_uri
+    if uri is None:
+        before = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}
+        uri = default_uri(runs, before.get("tracking"))
     places = _places(folder, runs, asked.tracking_uri)
     display = choose(spec, places, budget.seconds, commands, asked.quiet, asked.json)
     with display:

@@ -100,7 +100,7 @@ class HalvingSpec(Spec):
 
     grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
     factor: int = Field(3, ge=2)  # a rung lets one in so many go on, and stands at so many times the evaluations
-    brackets: PositiveInt = 1  # trials are dealt to so many brackets in turn, each of which begins a rung later
+    brackets: PositiveInt = 1  # each trial is in one of so many, each of which begins a rung later
 
 
 class ObjectivesSpec(Spec):

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 import autorank
 from autorank import api
 from autorank.errors import AutorankError
+from autorank.training.run import TrainingRun
 from tests import tiny
 
 SMALL: dict[str, Any] = {
@@ -44,8 +45,33 @@ def test_a_training_outlives_its_export(model: str, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("autorank.modeling.export.to_peft", full)
-    with pytest.raises(AutorankError, match=r"No space left on device\. The adapter was trained and is kept in "):
+    with pytest.raises(AutorankError, match=r"No space left on device\. The best adapter so far is kept in "):
         api.train(model=model, to=tmp_path / "out", **SMALL)
     assert not (tmp_path / "out").exists()
     (kept,) = tmp_path.glob("out-*.safetensors")
     autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+
+
+@pytest.mark.parametrize("ending", [AutorankError("Training diverged."), KeyboardInterrupt()])
+def test_the_best_adapter_so_far_outlives_what_ends_a_training(
+    ending: BaseException, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(console: object, training: TrainingRun, best: Path, warn: object) -> Any:
+        next(training)
+        training.save_adapter(best)
+        raise ending
+
+    monkeypatch.setattr("autorank.training.follow.follow", follow)
+    with pytest.raises(type(ending)) as error:
+        api.train(model=model, to=tmp_path / "out", **SMALL)
+    said = "".join([str(error.value), *getattr(error.value, "__notes__", [])])
+    (kept,) = tmp_path.glob("out-*.safetensors")
+    assert f"The best adapter so far is kept in {kept}" in said
+    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+
+
+def test_where_nothing_was_evaluated_nothing_is_kept(model: str, tmp_path: Path) -> None:
+    diverging = SMALL | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
+    with pytest.raises(AutorankError, match=r"diverged|finite") as error:
+        api.train(model=model, to=tmp_path / "out", **diverging)
+    assert "kept" not in str(error.value) and {file.name for file in tmp_path.iterdir()} == {"cache", "model"}

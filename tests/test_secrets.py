@@ -71,7 +71,8 @@ def test_nothing_secret_is_written(place, refused):
     # the address with its password is on the command line, which Ray reads
     code, said = run(place, "-m", "autorank.cli", *search, "--tracking-uri", refused)
     assert code == 0 and "autorank sync s" in said, said
-    later = ["sync s", "export s --knee --to adapter", "export s --knee --merge --to model", "report s",
+    later = ["sync s --tracking-uri sqlite:///runs/mlflow.db", "report s",
+             "export s --knee --to adapter", "export s --knee --merge --to model",
              f"train {' '.join(SMALL)} --steps 2 --to trained"]  # fmt: skip
     code, more = run(place, "-c", SEVERAL, ";".join(later))
     assert code == 0, more

@@ -47,7 +47,7 @@ def models() -> Iterator[Finding]:
 
 def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     """Whether MLflow's store takes runs, as far as can be told without writing any."""
-    from autorank.results.tracking import checked, default_uri, sqlite_file
+    from autorank.results.store import checked, default_uri, sqlite_file
 
     try:
         uri = checked(tracking_uri or default_uri(runs))

@@ -193,6 +193,19 @@ def origin(path: Path) -> Origin:
     return Origin(**stored | {"label_names": tuple(stored["label_names"])})
 
 
+def rename_base(path: Path, model: str) -> None:
+    """Give the base model that an adapter belongs to another name.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter.
+    """
+    from safetensors.torch import load_file, save_file
+
+    about = _about(path)
+    about["origin"]["model"] = model
+    save_file(load_file(path), path, {"autorank": json.dumps(about)})
+
+
 def _about(path: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 

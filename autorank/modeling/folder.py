@@ -84,16 +84,19 @@ def whole(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def kept(file: Path, folder: Path) -> Iterator[None]:
-    """Around the writing of `folder` from a file in `beside`: if it fails, the file stays, and the error says where."""
+    """Around the training and the writing of `folder`, from a file in `beside`: what fails once the file is there says
+    where it stays."""
     try:
         yield
     except BaseException as error:
+        if not file.exists():
+            raise
         work = file.parent
         saved = work.with_name(f"{folder.absolute().name}-{work.name.removeprefix(PARTIAL)}{file.suffix}")
         os.replace(file, saved)
-        where = f"The adapter was trained and is kept in {saved}, which autorank.load_adapter reads."
+        where = f"The best adapter so far is kept in {saved}, which autorank.load_adapter reads."
         if isinstance(error, AutorankError | OSError):
-            raise AutorankError(f"{folder} could not be written: {str(error).rstrip('.')}. {where}") from error
+            raise AutorankError(f"{str(error).rstrip('.')}. {where}") from error
         error.add_note(where)
         raise
 

@@ -35,7 +35,8 @@ RUNS_OPTION = typer.Option("--runs", help="Folder of all searches.", parser=plac
 Runs = Annotated[Path, RUNS_OPTION]
 Name = Annotated[str, typer.Argument(help="A search's name.", autocompletion=completion.searches)]
 TrackingURI = Annotated[
-    str | None, typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, or a file in the runs folder.")
+    str | None,
+    typer.Option(help="MLflow. Default: MLFLOW_TRACKING_URI, the search's last, or a file in the runs folder."),
 ]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.recipes.recipe import Recipe, chosen
@@ -22,7 +24,7 @@ from autorank.search.budget import Budget
 from autorank.search.session import fit
 from autorank.search.trainable import WarmTrial, bind
 from autorank.search.watch import Interrupt, Watch
-from autorank.spec import TrainingSpec, TrainSpec
+from autorank.spec import TrainingSpec, TrainSpec, explain
 
 Ending = Literal["complete", "time budget", "interrupted"]
 
@@ -127,8 +129,11 @@ def run(
 def _changed(row: Row, training: Mapping[str, Any], scale: float) -> TrainSpec:
     assert row.train is not None
     values = row.train.training.model_dump() | dict(training)
-    train = row.train.model_copy(update={"training": TrainingSpec.model_validate(values)})
-    return scaled(train, scale)
+    try:
+        changed = TrainingSpec.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, f"The training of {row.name}") from None
+    return scaled(row.train.model_copy(update={"training": changed}), scale)
 
 
 def _seeded(train: TrainSpec, seed: int) -> TrainSpec:

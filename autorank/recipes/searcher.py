@@ -94,7 +94,7 @@ class RecipeSearcher(TrialSource):
         if training is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[training.run] += death is not None and not death.blameless
+        self._died[training.run] += death is not None and self.counts(training.run, max(evaluations, default=0), death)
         again = death and self._died[training.run] <= self._retries
         try:
             self.heard(death)

@@ -23,6 +23,8 @@ class Confirmed:
     """Of one point.
 
     Attributes:
+        seeds: those that came to a finite score; what follows is of them.
+        failed: seeds that did not.
         sd: of the scores; None with one seed.
         on_front: a probability; None without any spread.
         adapter_params: their mean; not the point's where a method's sizes depend on the seed.
@@ -30,6 +32,7 @@ class Confirmed:
     """
 
     seeds: int
+    failed: int
     mean: float
     sd: float | None
     on_front: float | None
@@ -37,14 +40,16 @@ class Confirmed:
     gain: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f}" if self.sd is None else f"{self.mean:.4f} ± {self.sd:.4f}"
+        spread = "" if self.sd is None else f" ± {self.sd:.4f}"
+        return f"{self.mean:.4f}{spread}" + (f" ({self.failed} failed)" if self.failed else "")
 
 
 class Measured(NamedTuple):
-    """What fresh seeds came to: scores by seed, and the means of what is to be small, parameters first."""
+    """What fresh seeds came to: scores by seed; means of what is to be small, parameters first; how many failed."""
 
     scores: np.ndarray
     costs: tuple[float, ...]
+    failed: int
 
     @property
     def mean(self) -> float:
@@ -64,6 +69,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     return {
         (point.trial, point.step): Confirmed(
             len(found.scores),
+            found.failed,
             found.mean,
             float(found.scores.std(ddof=1)) if len(found.scores) > 1 else None,
             chance,
@@ -81,16 +87,15 @@ def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> 
 
 
 def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
-    """Of the seeds that came to a finite score."""
-    results = [
-        result for (trial, step, _), result in snapshot.confirmed.items()
-        if (trial, step) == (point.trial, point.step) and math.isfinite(result.get("score", math.nan))
-    ]  # fmt: skip
+    """Of the seeds that came to a finite score; None if none did."""
+    at = (point.trial, point.step)
+    everything = [result for (trial, step, _), result in snapshot.confirmed.items() if (trial, step) == at]
+    results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
     if not results:
         return None
     costs = ("adapter_params", *([snapshot.third] if snapshot.third else []))
     means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
-    return Measured(np.array([result["score"] for result in results]), means)
+    return Measured(np.array([result["score"] for result in results]), means, len(everything) - len(results))
 
 
 def _above(found: Measured, control: Sequence[Measured]) -> float | None:

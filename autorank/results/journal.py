@@ -133,7 +133,8 @@ class Journal:
 
     @property
     def wanted(self) -> dict[str, Any]:
-        """What was asked for at last (`trials`, `confirm`, perhaps `storage`): for one who goes on without saying."""
+        """What was asked for at last, for one who goes on without saying: `trials`, `confirm`, perhaps `storage` and
+        `tracking`."""
         return self._wanted
 
     def want(self, **wanted: Any) -> None:

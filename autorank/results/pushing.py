@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 from autorank.errors import AutorankError
-from autorank.modeling.adapter_file import FILE, Origin
+from autorank.modeling.adapter_file import FILE, Origin, rename_base
 from autorank.modeling.hub import UNREACHABLE, public_name
-from autorank.spec import TaskSpec
+from autorank.spec import TrainSpec
 
 # What some exports write and others do not: left over from an earlier push, it would be loaded all the same.
 _FORMS = [
@@ -41,12 +41,15 @@ def check(repository: str) -> None:
         )
 
 
-def leave_folders_out(export: Path, task: TaskSpec, origin: Origin) -> None:
-    """Name data and base in an export's texts as others may read it: not by their folders on this machine."""
-    names = {} if task.data is None else {str(task.data): task.data.name}
+def leave_folders_out(export: Path, train: TrainSpec, origin: Origin) -> None:
+    """Name what an export was made of as others may read it: not by folders and files of this machine."""
+    files = [Path(value) for value in train.settings.values() if isinstance(value, str) and Path(value).is_absolute()]
+    names = {str(file): file.name for file in [*files, *([train.task.data] if train.task.data else [])]}
     if Path(origin.model).is_dir():
         names[origin.model] = public_name(origin.model) or Path(origin.model).name
-    for text in (export / "README.md", export / "adapter_config.json"):
+        if (own := export / FILE).exists():
+            rename_base(own, names[origin.model])
+    for text in (export / "README.md", *export.glob("*.json")):
         if text.exists():
             content = text.read_text(encoding="utf-8")
             for place in sorted(names, key=len, reverse=True):  # one may be in another

@@ -21,7 +21,8 @@ from autorank.modeling.hub import public_name
 from autorank.results.card import Found
 from autorank.results.front import Point, pick
 from autorank.results.mlflow_model import save
-from autorank.results.tracking import SEARCH, TRIAL, checked, quietly, sqlite_file
+from autorank.results.store import checked, sqlite_file
+from autorank.results.tracking import SEARCH, TRIAL, quietly
 from autorank.results.usage import Form, base_code
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from rich.text import Text
 from autorank.modeling import rank_map
 from autorank.results.archive import Snapshot
 from autorank.results.confirmed import Confirmed, best_gain, summarise
-from autorank.results.front import Point, gain, hypervolume
+from autorank.results.front import Point, hypervolume
 from autorank.results.records import State, TrialRecord, best
 
 _COLUMNS = ("trial", "step", "method", "adapter_params", "nonzero_params", "score", "knee")
@@ -65,7 +65,7 @@ def front_table(
     `varied`: the settings to show; None: those that differ between points. Without `wrap` they are cut off instead.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
-    confirmed = summarise(points, snapshot)
+    confirmed = summarise(snapshot.points, snapshot)
     columns: dict[str, Callable[[Point], str]] = {
         "trial>": lambda p: str(p.trial),
         "step>": lambda p: str(p.step),
@@ -120,27 +120,28 @@ def front_summary(
 ) -> RenderableType:
     """The front, its hypervolume and its gain over the control; the trials that failed, with their reasons."""
     trials, points = snapshot.trials, snapshot.points
-    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in trials)
+    own = [trial for trial in trials if not trial.control]
+    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in own)
     names = ("complete", "pruned", "failed", "unfinished")
     counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
     if not points:
-        finite = any(best(trial.evaluations) for trial in trials if not trial.control)
+        finite = any(best(trial.evaluations) for trial in own)
         why = "no evaluation keeps within the limits" if finite else "no evaluation has a finite score"
         return Group(
             Text(f"No front yet: {why} ({counts or 'no trials'})."),
             trials_table(trials),
         )
-    evaluations = sum(len(trial.evaluations) for trial in trials if not trial.control)
+    evaluations = sum(len(trial.evaluations) for trial in own)
     rows: list[RenderableType] = [
         front_table(points, snapshot, varied),
         Text(f"\n{len(points)} of {evaluations} evaluations are on the front, "
              f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
     if snapshot.control:
-        runs = sum(trial.control for trial in trials)
+        runs = len(trials) - len(own)
         size = hypervolume(snapshot.control, reference)
         again = ", of fresh seeds where confirmed" if snapshot.confirmed else ""
-        rows.append(Text(f"gain: over plain LoRA with no more parameters{again}, tuned in {runs} of the trials (its "
+        rows.append(Text(f"gain: over plain LoRA with no more parameters{again}, tuned in {runs} further trials (its "
                          f"hypervolume is {size:.4f})", style="dim"))  # fmt: skip
     if failed := [trial for trial in trials if trial.state == "failed"]:
         rows += [Text(), trials_table(failed)]
@@ -176,9 +177,10 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "metrics": plain(point.metrics),
             "config": plain(point.config),
         }
-        | ({"gain": gain(point, snapshot.control)} if snapshot.control else {})
-        | ({"confirmed": asdict(found)} if (found := confirmed.get((point.trial, point.step))) else {})
+        | ({"gain": best_gain(point, snapshot, found)} if snapshot.control else {})
+        | ({"confirmed": asdict(found)} if found else {})
         for point in snapshot.points
+        for found in [confirmed.get((point.trial, point.step))]
     ]
 
 

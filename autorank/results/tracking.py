@@ -26,6 +26,7 @@ from autorank.results.page import report
 from autorank.results.plots import front_figure, hypervolume_figure
 from autorank.results.records import TrialRecord
 from autorank.results.report import front_columns, front_csv, front_json
+from autorank.results.store import checked, sqlite_file
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags by which runs are found: search id, trial number
 _FIGURES_EVERY = 60.0  # seconds, while a search runs
-_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks")
 ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls home
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # 7 by default: minutes. The tracker backs off by itself
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -41,11 +41,6 @@ ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-
-
-def default_uri(runs_dir: Path) -> str:
-    """MLFLOW_TRACKING_URI, or an SQLite file in the folder of runs (absolute: Ray changes directories)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(runs_dir).resolve() / 'mlflow.db'}"
 
 
 @contextmanager
@@ -233,23 +228,6 @@ class Projection:
         if final:
             page = report(snapshot, self.spec, self._reference, self._folder)
             client.log_text(self._parent.id, page, "report.html")
-
-
-def checked(uri: str) -> str:
-    """The URI, an SQLite path made absolute; AutorankError for what MLflow 3 does not take."""
-    scheme = uri.partition(":")[0].partition("+")[0]
-    if scheme not in _SCHEMES:
-        raise AutorankError(
-            f"The tracking URI {uri!r} is no place where MLflow keeps runs. "
-            "Give a server (http://HOST:5000) or a database (sqlite:////absolute/path/mlflow.db)."
-        )
-    file = sqlite_file(uri)
-    return uri if file is None else f"sqlite:///{file.resolve()}"
-
-
-def sqlite_file(uri: str) -> Path | None:
-    """The file that an SQLite URI names; None for a server or another database."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _root(error: BaseException) -> str:

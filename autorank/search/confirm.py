@@ -52,6 +52,7 @@ class ConfirmSearcher(TrialSource):
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder
         self._running: dict[str, Again] = {}
+        self._reached: dict[Again, int] = {}  # the step of the last evaluation
         self._died: Counter[Again] = Counter()
         self._halved: set[Again] = set()
         self._left: deque[Again] | None = None  # known once the trials have ended
@@ -76,7 +77,9 @@ class ConfirmSearcher(TrialSource):
         return {"number": str(what), "train": self._train(what), "recorded": 0, "until": what.step}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Only the last evaluation counts; of the others, that there are any."""
+        """Only the last evaluation counts; of the others, how far they are."""
+        if "evaluation" in result and trial_id in self._running:
+            self._reached[self._running[trial_id]] = result["evaluation"].step
         self.heard()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -85,7 +88,7 @@ class ConfirmSearcher(TrialSource):
         if what is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[what] += death is not None and not death.blameless
+        self._died[what] += death is not None and self.counts(what, self._reached.get(what, 0), death)
         try:
             self.heard(death)
             assert self._left is not None

@@ -55,6 +55,8 @@ def share(
     if not rooms(1):
         raise AutorankError(_no_room(nodes, each))
     most = rooms(1) // workers
+    if not most:
+        raise AutorankError(f"--workers-per-trial {workers} is too many: there is room for {rooms(1)} workers.")
     concurrency = concurrency or max(1, most if each else min(most, max(FEW, cpus // FEW)))
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"

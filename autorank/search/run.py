@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autorank import tasks
-from autorank.errors import AutorankError
 from autorank.results.about import described
 from autorank.results.archive import Snapshot
 from autorank.results.journal import Journal
+from autorank.results.store import checked, remembered
 from autorank.results.tracker import Tracker
-from autorank.results.tracking import Projection, checked
+from autorank.results.tracking import Projection
 from autorank.search import cluster, resources
 from autorank.search.budget import Budget
 from autorank.search.confirm import pending
@@ -76,11 +76,7 @@ def search(
     if data.shortened:
         warn(data.shortened)
     bounds = Sizes(spec.task, spec.model)
-    fewest, most = parameter_range(spec, bounds)
-    if spec.objectives.max_params is not None and fewest > spec.objectives.max_params:
-        raise AutorankError(
-            f"--max-params {spec.objectives.max_params:,} is less than the smallest adapter of the space, {fewest:,}."
-        )
+    most = parameter_range(spec, bounds)[1]
     if spec.objectives.max_memory or spec.objectives.third == "memory":
         warn("Memory is measured on GPUs; on a CPU it is 0.")
     with open_journal(spec, folder, lambda: (float(most), 0.0)) as journal:
@@ -112,9 +108,10 @@ def conduct(
     untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.wanted(before, done, unconfirmed=bool(untried))
     listeners: list[Progress] = [] if progress is None else [progress]
-    tracker = None
+    tracker, tracking = None, before.get("tracking")
     if tracking_uri is not None:
         runs = journal.folder.parent
+        tracking = remembered(tracking_uri, runs)
         there = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
         tracker = Tracker(there, warn)
         listeners.append(tracker.update)
@@ -125,7 +122,8 @@ def conduct(
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
             with cluster.running(budget.address, journal.folder / cluster.LOG), Interrupt() as interrupt:
                 each = budget.share(resources.joined())
-                journal.want(trials=trials, confirm=confirm, **({"storage": address} if address else {}))
+                places = {"storage": address, "tracking": tracking}
+                journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
                 ending = session.work(each, trials, confirm, interrupt)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         ending = "interrupted"

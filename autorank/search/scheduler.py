@@ -16,7 +16,7 @@ from autorank.secrets import hide
 
 PREEMPTED = (  # Ray says it in many ways
     "preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure",
-    "ActorUnavailableError", "temporarily unavailable",
+    "ActorUnavailableError", "actor is temporarily unavailable",
 )  # fmt: skip
 
 

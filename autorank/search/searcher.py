@@ -67,7 +67,6 @@ class JournalSearcher(TrialSource):
         there = journal.trials()
         self._waiting = deque(trial.number for trial in there if trial.state == "running")
         self._left = trials - len(there)
-        self._lost: dict[int, int] = {}  # a trial's number -> its step when it last lost its process
         for trial in there:
             self._stopping.replay(trial)
 
@@ -165,12 +164,10 @@ class JournalSearcher(TrialSource):
         halved = plain(self._journal.spec, replace(trial, halved=True)) if result.get("out_of_memory") else None
         if trial.finished:  # whatever happened on the way out
             self._end(number, "complete")
-        elif death and death.astray:
+        elif death and not self.counts(number, trial.step, death):
             self._again(number, death.reason)
-        elif death and (self._counts_not(trial, death) or trial.retries < self._retries):
-            if not self._counts_not(trial, death):
-                self._journal.note(number, retries=trial.retries + 1)
-            self._lost[number] = trial.step
+        elif death and trial.retries < self._retries:
+            self._journal.note(number, retries=trial.retries + 1)
             self._again(number, death.reason)
         elif death:
             self._fail(number, death.reason)
@@ -182,10 +179,6 @@ class JournalSearcher(TrialSource):
             self._fail(number, result["failed"])
         else:
             self._end(number, "pruned", trial.stop or (OUT_OF_TIME if self.out_of_time else "stopped"))
-
-    def _counts_not(self, trial: TrialRecord, death: Death) -> bool:
-        """Whether a death is no fault of the trial: its node went away, and it had come further since it last did."""
-        return death.preempted and self._lost.get(trial.number, -1) < trial.step
 
     def _again(self, number: int, reason: str) -> None:
         """A trial is to go on from its last evaluation, if there is time."""

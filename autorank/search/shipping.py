@@ -18,7 +18,7 @@ from autorank.results.front import Point, pick
 from autorank.results.journal import Journal
 from autorank.results.mlflow_model import refuse
 from autorank.results.registry import Registry, named
-from autorank.results.tracking import default_uri
+from autorank.results.store import default_uri
 from autorank.results.usage import Form
 from autorank.search.files import adapter_path
 from autorank.spec import TrainSpec
@@ -74,7 +74,7 @@ def ship(
         for export, folder in zip(exports, folders, strict=True):
             export_point(export.adapter, folder, export.point, export.train, export.form, found)
         if push_to_hub is not None:
-            pushing.leave_folders_out(folders[0], journal.spec.task, first.origin)
+            pushing.leave_folders_out(folders[0], first.train, first.origin)
             message = f"{first.form} of {journal.spec.name}: trial {first.point.trial}, step {first.point.step}"
             address = pushing.push(folders[0], push_to_hub, message)
         with _pushed(address):
@@ -126,7 +126,7 @@ def _registry(
     """The registered model, in a store that is there, if it can hold the exports."""
     for export in exports:
         refuse(export.form, export.origin, export.point)
-    uri = tracking_uri or default_uri(journal.folder.parent)
+    uri = tracking_uri or default_uri(journal.folder.parent, journal.wanted.get("tracking"))
     registry = Registry(uri, model, found, journal.folder, journal.search_id)
     registry.open()
     return registry

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from autorank import tasks
+from autorank.errors import AutorankError
 from autorank.methods import find
 from autorank.modeling.base import meta_model
 from autorank.modeling.trust import trusting
@@ -53,10 +54,17 @@ def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
-    """Fewest and most adapter parameters of any trial but the control's, `max_params` considered."""
+    """Fewest and most adapter parameters of any trial but the control's, `max_params` considered.
+
+    Raises:
+        AutorankError: all are more than `max_params`.
+    """
     found = [at for entry in spec.methods for at in at_corners(entry, bounds)]
-    most = max(high for _, high in found)
-    return min(low for low, _ in found), min(most, spec.objectives.max_params or most)
+    fewest, most = min(low for low, _ in found), max(high for _, high in found)
+    limit = spec.objectives.max_params or most
+    if fewest > limit:
+        raise AutorankError(f"--max-params {limit:,} is less than the smallest adapter of the space, {fewest:,}.")
+    return fewest, min(most, limit)
 
 
 def at_corners(entry: MethodSpec, bounds: Bounds) -> list[tuple[int, int]]:

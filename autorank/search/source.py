@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,6 @@ class Death:
     reason: str
     preempted: bool = False
     astray: bool = False
-
-    @property
-    def blameless(self) -> bool:
-        """Whether the trial had no part in it."""
-        return self.preempted or self.astray
 
 
 class TrialSource(Searcher):
@@ -45,6 +41,7 @@ class TrialSource(Searcher):
         self._deadline, self._retries = deadline, retries
         self._running: dict[str, Any] = {}  # Tune's id -> what is at work under it
         self._astray = 0  # deaths of that kind since anything else was heard of
+        self._lost: dict[Hashable, int] = {}  # what lost its process -> its step then
 
     @property
     def out_of_time(self) -> bool:
@@ -65,6 +62,17 @@ class TrialSource(Searcher):
         self._astray = self._astray + 1 if death and death.astray else 0
         if death and self._astray > self._retries and not self._running:
             raise AutorankError(death.reason)
+
+    def counts(self, what: Hashable, step: int, death: Death) -> bool:
+        """Whether a death at this step is one of those that `retries` limits.
+
+        One astray is not, nor one by which a node went away, unless the trial came no further since its last: it may be
+        what takes its nodes down.
+        """
+        if death.astray:
+            return False
+        before, self._lost[what] = self._lost.get(what, -1), step
+        return not (death.preempted and before < step)
 
     def wanted(self) -> bool:
         """Whether there is anything to hand out."""

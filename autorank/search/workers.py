@@ -197,13 +197,17 @@ def work(config: dict[str, Any]) -> None:
         workshop.keep(*ray.get(config["lent"]))
     run = TrainingRun(TrainSpec.model_validate(config["train"]), workshop)
 
+    until = config.get("until")
+
     def hand_in(evaluation: Evaluation) -> None:
-        queue.put({"evaluation": evaluation, "finished": evaluation.step == (config.get("until") or run.total_steps)})
+        queue.put({"evaluation": evaluation, "finished": evaluation.step == (until or run.total_steps)})
 
     made = checkpoint.load(checkpoint_path(folder, number), run)
     for evaluation in made if first else ():
         if evaluation.step > config["recorded"]:
             hand_in(evaluation)
+    if made and made[-1].step == until:  # it was cut off between its last evaluation and its end
+        return
     for evaluation in run:
         made.append(evaluation)
         if first:
@@ -211,7 +215,7 @@ def work(config: dict[str, Any]) -> None:
                 run.save_adapter(adapter_path(folder, number, evaluation.step))
             checkpoint.save(checkpoint_path(folder, number), run, made)
             hand_in(evaluation)
-        if evaluation.step == config.get("until"):
+        if evaluation.step == until:
             break
 
 

@@ -48,7 +48,7 @@ NOT_RUN = {
     "--gpus-per-trial": "needs a GPU",
     "--push-to-hub": "would write to the Hub; tests/results/test_card.py and its neighbours have a stand-in",
     "submit": "needs a Ray cluster; tests/search/test_jobs_real.py has one",
-    "ui": "serves until Ctrl-C; tests/results/test_tracking.py",
+    "ui": "serves until Ctrl-C; tests/results/test_mlflow_server.py",
 }
 # First words of other programs' commands -> why they are not run.
 FOREIGN = {

@@ -102,3 +102,10 @@ def test_one_seed_has_no_spread() -> None:
 def test_what_failed_or_is_not_on_the_front_does_not_count() -> None:
     known = {(0, 10, 0): {"failed": "out of memory"}, (0, 10, 1): {"score": math.nan}, (7, 10, 0): {"score": 0.9}}
     assert summarise(points((10, 0.7)), known) == {}
+
+
+def test_seeds_that_failed_are_told() -> None:
+    known = results([0.7, 0.72], [0.8, math.nan]) | {(1, 10, 3): {"failed": "diverged"}}
+    found = summarise(points((10, 0.7), (100, 0.8)), known)
+    assert (found[0, 10].failed, found[1, 10].failed, found[1, 10].seeds) == (0, 2, 1)
+    assert str(found[1, 10]) == "0.8000 (2 failed)"

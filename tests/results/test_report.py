@@ -122,12 +122,14 @@ def test_front_table_gives_what_confirmed_a_point():
     header, first, second, third = shown(front_table(there.points, there))
     assert header.split()[3:7] == ["score", "confirmed", "on", "front"]
     assert first.split()[3:8] == ["0.7000", "0.6900", "±", "0.0141", "100%"]
-    assert second.split()[3:5] == ["0.8000", "0.7500"] and second.split()[5].endswith("%")
+    assert second.split()[3:7] == ["0.8000", "0.7500", "(1", "failed)"] and second.split()[7].endswith("%")
+    (_, part) = shown(front_table(there.points[1:2], there))
+    assert second.startswith(part)  # chances are those on the whole front, however little of it is shown
     assert third.split()[3:] == ["0.9000", "knee", "lr", "0.003"]
     assert all(len(line) <= 80 for line in (header, first, second, third))
     rows = json.loads(front_json(there), parse_constant=pytest.fail)
     assert rows[0]["confirmed"] == {
-        "seeds": 2, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
+        "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
         "adapter_params": 9216.0, "gain": None,
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
@@ -146,9 +148,9 @@ def test_a_summary_counts_the_trials_and_tells_of_the_control():
     ]
     text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
     # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
-    assert "2 of 4 evaluations are on the front, from 2 complete, 1 pruned, 1 failed, 2" in text
+    assert "2 of 4 evaluations are on the front, from 1 complete, 1 pruned, 1 failed, 2" in text
     assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
-    assert "tuned in 1 of the trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
+    assert "tuned in 1 further trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
     assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
     without = "\n".join(shown(front_summary(snapshot(trials[:5]), REFERENCE)))
     assert "gain" not in without and "1 complete, 1 pruned" in without
@@ -240,3 +242,10 @@ def test_rank_table_loses_nothing_where_it_is_too_wide():
     ranks = {f"h.0.quite_a_long_name_{i}": 100 + i for i in range(12)}
     numbers = shown(rank_table(ranks))[-1].split()
     assert numbers == ["0", *(str(100 + i) for i in range(12))]
+
+
+def test_gains_for_programs_are_those_of_the_table():
+    control = trial(3, (10_000, 0.7), control=True, method="lora")
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
+    there = replace(there, confirmed={(1, 10, 1): {"score": 0.74}, (3, 10, 1): {"score": 0.72}})
+    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

@@ -13,7 +13,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.results.mlflow_run import Run, as_text, metrics_at
 from autorank.results.page import report
-from autorank.results.tracking import Projection, default_uri
+from autorank.results.tracking import Projection
 from autorank.tasks.demo import DEMO
 from tests.results.journals import REFERENCE
 from tests.results.made_trials import START, base_ranks, evaluation, search, snapshot, trial
@@ -178,21 +178,6 @@ def test_artifacts_lie_beside_the_store(project, store, trials, tmp_path, monkey
     home = Path(store.removeprefix("sqlite:///")).parent
     assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_store_s_place(tmp_path, monkeypatch, project):
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert default_uri(Path("runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
-    assert project(uri="sqlite:///here.db").uri == f"sqlite:///{tmp_path}/here.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
-    assert default_uri(Path("runs")) == "http://tracking:5000"
-
-
-@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])
-def test_what_mlflow_does_not_take_is_refused_at_once(project, uri):
-    with pytest.raises(AutorankError, match="is no place where MLflow keeps runs"):
-        project(uri=uri)
 
 
 def test_a_deleted_experiment_is_named(project, trials, client, own):

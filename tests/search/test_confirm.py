@@ -74,6 +74,18 @@ def test_what_fails_is_noted_and_what_dies_is_tried_again(journal, tmp_path):
     assert len(pending(journal, 1)) == 2  # another session tries again
 
 
+def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
+    searcher.suggest("other")
+    for name, step in (("a", 5), ("b", 10), ("c", 10), ("d", 10)):  # from the third on it comes no further
+        assert searcher.suggest(name)["number"] == "2-10-1000"
+        searcher.on_trial_result(name, {"evaluation": evaluation(step, 100, 0.6), "finished": False})
+        searcher.deaths[name] = Death("its node went away", preempted=True)
+        searcher.on_trial_complete(name, error=True)
+    assert searcher.suggest("e") is None
+    assert journal.snapshot().confirmed == {(2, 10, 1000): {"failed": "its node went away"}}
+
+
 ASTRAY = Death("10.0.0.7 does not see the folder", astray=True)
 
 

@@ -20,6 +20,7 @@ from autorank.search.display.end import finish
 from autorank.search.display.events import Events
 from autorank.search.display.lines import Lines
 from autorank.search.display.pace import Pace
+from autorank.search.display.words import news
 from autorank.search.run import Outcome
 from tests.results.made_trials import START, search, snapshot, trial
 
@@ -101,6 +102,13 @@ def test_lines_are_told_once_and_of_this_session():
     assert console.file.getvalue().splitlines() == [
         "first  lora-drop on demo", "[2/3] trial 1 complete: 10 parameters, score 0.5000  rank 8",
     ]  # fmt: skip
+
+
+def test_a_confirmation_that_failed_and_is_tried_again_is_told():
+    before = replace(snapshot([]), confirmed={(1, 20, 5): {"failed": "out of memory"}, (1, 20, 6): {"score": 0.7}})
+    now = replace(before, confirmed=before.confirmed | {(1, 20, 5): {"score": 0.8}})
+    assert news(before.confirmed, now.confirmed) == [((1, 20, 5), {"score": 0.8})]
+    assert news(now.confirmed, now.confirmed) == []
 
 
 def test_confirmations_are_told_in_order():

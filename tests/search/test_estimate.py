@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
+from rich.console import Console
 
+from autorank.errors import AutorankError
 from autorank.methods import names
 from autorank.modeling import targets
 from autorank.modeling.base import meta_model
 from autorank.search import space
-from autorank.search.estimate import estimate
+from autorank.search.budget import Budget
+from autorank.search.display.plan import dry_run
+from autorank.search.estimate import Estimate, estimate
 from autorank.search.proposals import first_settings
 from autorank.search.resources import Resources
 from autorank.search.sizes import Sizes, parameter_range
@@ -130,6 +134,22 @@ def test_every_methods_own_space_can_be_timed(spec, method):
 def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
     limited = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=500)})
     assert parameter_range(limited, bounds(spec)) == (2 * 2 * 32, 500)
+    none = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=100)})
+    with pytest.raises(AutorankError, match="--max-params 100 is less than the smallest adapter of the space, 128"):
+        parameter_range(none, bounds(spec))
+
+
+def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch):
+    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12)
+    monkeypatch.setattr("autorank.search.display.plan.estimate", lambda *_: cost)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    console = Console(width=100)
+    with console.capture() as here:
+        console.print(dry_run(spec, Budget(trials=4, confirm=3)))
+    assert "confirmation        3 more runs for each point of the front" in here.get()
+    with console.capture() as away:
+        console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
+    assert "this machine; the cluster is not asked" in away.get() and "confirmation" not in away.get()
 
 
 def test_a_method_starts_with_its_defaults_and_its_smallest_adapter(spec):

@@ -266,6 +266,7 @@ def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--", *SEARCH, "--set", "retrain=here.csv"), "--set retrain here.csv stays on this machine"),
         (("--", *SEARCH, "--runs", "runs"), "--runs runs would be lost"),
         (("--", *SEARCH, "--tracking-uri", "sqlite:///runs.db"), "--tracking-uri runs.db would be lost"),
+        (("--", "search", "--recipe", "increlora-table1"), "increlora-table1.yaml stays on this machine"),
         (("--", "train", *SEARCH[1:], "--to", "adapter"), "--to adapter would be lost"),
     ],
 )

@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from autorank.cli import app
 from autorank.errors import AutorankError
+from autorank.modeling import adapter_file
+from autorank.results.journal import Journal
+from autorank.results.pushing import leave_folders_out
+from autorank.spec import TaskSpec, TrainSpec
 from tests import ready
 from tests.tasks import loopback_hub
 
@@ -155,6 +160,35 @@ def test_what_is_pushed_names_no_folder_of_this_machine(place: Path, monkeypatch
         assert [file for file, content in files.items() if str(place).encode() in content] == [], name
     card = there["models/me/adapter"]["README.md"].decode()
     assert "--data pairs.jsonl" in card and "--model model" in card and "'model'," in card
+
+
+def test_what_peft_cannot_hold_names_no_folder_either(tmp_path: Path) -> None:
+    """Its base's name is in the adapter file itself; and a rank map that was given is a file too."""
+    model, export = str(tmp_path / "base"), tmp_path / "export"
+    ready.tiny.model("bert", tmp_path / "base")
+    export.mkdir()
+    belongs = adapter_file.Origin(model, 3, ready.LABELS, 0)
+    adapter_file.save(export / adapter_file.FILE, ready.adapted(model, 1), belongs)
+    before = load_file(export / adapter_file.FILE)
+    (export / "README.md").write_text(f"--set retrain={tmp_path / 'ranks.json'} --model {model}")
+    settings = {"retrain": str(tmp_path / "ranks.json")}
+    train = TrainSpec(task=TaskSpec(name="demo"), method="increlora", settings=settings)
+    leave_folders_out(export, train, belongs)
+    assert [file for file in export.iterdir() if str(tmp_path).encode() in file.read_bytes()] == []
+    assert (export / "README.md").read_text() == "--set retrain=ranks.json --model base"
+    assert adapter_file.origin(export / adapter_file.FILE).model == "base"
+    after = load_file(export / adapter_file.FILE)
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_store_is_the_one_that_the_search_was_tracked_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    ready.search(place / "runs", place / "other", name="elsewhere")
+    with Journal.open(place / "runs" / "elsewhere", write=True) as journal:
+        journal.want(trials=3, confirm=0, tracking=f"sqlite:///{place / 'elsewhere.db'}")
+    assert f"{place}/elsewhere.db" in autorank("sync", "elsewhere").replace("\n", "")
+    assert "models:/small/3" in autorank("export", "elsewhere", "--register", "small")
+    assert (place / "elsewhere.db").exists() and not (place / "runs" / "mlflow.db").exists()
 
 
 def test_a_push_that_is_done_is_told_of_when_mlflow_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.search import reserved
+from autorank.search import reserved, workers
 from autorank.search.files import adapter_path, checkpoint_path
 from autorank.search.resources import Resources
 from autorank.search.scheduler import Scheduler
@@ -166,6 +166,20 @@ def test_a_reservation_is_found_in_the_cluster(ray):
     for trial in "aab":  # what is gone may be freed again
         reserved.free(trial)
     assert state(second) == "REMOVED"
+
+
+def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_further(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "get_device", lambda: "cpu")
+    told = []
+    config = {
+        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "cpus": 1, "seal": None, "lent": None,
+        "train": train_spec("lora", "pairs", **options | {"epochs": 3}, **SETTINGS).model_dump(mode="json"),
+        "queue": SimpleNamespace(put=told.append),
+    }  # fmt: skip
+    for _ in range(2):  # the second finds the first one's checkpoint
+        workers.work(config)
+    steps = [(item["evaluation"].step, item["finished"]) for item in told if isinstance(item, dict)]
+    assert steps == [(4, False), (8, True)] * 2
 
 
 def test_why_workers_failed():

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from autorank.results.front import hypervolume
 from autorank.results.records import Evaluation, TrialRecord
 from autorank.results.report import front_rows, plain
 from autorank.search.display import Display
+from autorank.search.display.words import news
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class Events(Display):
         self._spec, self._folder = spec, folder
         self._steps: dict[int, int] | None = None  # trial -> step of its last evaluation that was told
         self._ended: set[int] = set()
-        self._confirmed: set[tuple[int, int, int]] = set()
+        self._confirmed: Mapping[tuple[int, int, int], Any] = {}
         self._front: list[dict[str, Any]] = []
 
     def update(self, snapshot: Snapshot) -> None:
@@ -51,11 +53,10 @@ class Events(Display):
                 self._ended.add(trial.number)
                 about = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
                 self._emit("trial_end", **_name(trial), **about, ended=len(self._ended), wanted=snapshot.wanted)
-        for key in sorted(snapshot.confirmed.keys() - self._confirmed):
-            self._confirmed.add(key)
-            result = snapshot.confirmed[key]
+        for key, result in news(self._confirmed, snapshot.confirmed):
             came_to = {name: result.get(name) for name in ("score", "failed")}
             self._emit("confirmation", trial=key[0], step=key[1], seed=key[2], **came_to)
+        self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:
         snapshot = outcome.snapshot
@@ -68,7 +69,7 @@ class Events(Display):
     def _start(self, snapshot: Snapshot) -> None:
         self._steps = {trial.number: trial.step for trial in snapshot.trials}
         self._ended = {trial.number for trial in snapshot.trials if trial.state != "running"}
-        self._confirmed = set(snapshot.confirmed)
+        self._confirmed = snapshot.confirmed
         control = self._spec.control
         self._emit(
             "start", search=self._spec.name, folder=str(self._folder), task=self._spec.task.name,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -12,7 +13,7 @@ from autorank.results.records import TrialRecord, best
 from autorank.results.report import count
 from autorank.search.display import Display, Places
 from autorank.search.display.end import finish
-from autorank.search.display.words import drawn, title
+from autorank.search.display.words import drawn, news, title
 from autorank.spec import SearchSpec
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Lines(Display):
         self._console, self._spec, self._places, self._commands = console, spec, places, commands
         self._started = time.time()
         self._told: set[int] = set()
-        self._confirmed: set[tuple[int, int, int]] | None = None
+        self._confirmed: Mapping[tuple[int, int, int], Any] | None = None
 
     def __enter__(self) -> Lines:
         self._line(title(self._spec).plain)
@@ -38,13 +39,10 @@ class Lines(Display):
             if trial.ended >= self._started and trial.number not in self._told:
                 self._told.add(trial.number)
                 self._line(f"[{place}/{snapshot.wanted}] trial {trial.number} {self._about(trial)}")
-        if self._confirmed is None:
-            self._confirmed = set(snapshot.confirmed)
-        for key in sorted(snapshot.confirmed.keys() - self._confirmed):
-            self._confirmed.add(key)
-            result = snapshot.confirmed[key]
+        for key, result in news(snapshot.confirmed if self._confirmed is None else self._confirmed, snapshot.confirmed):
             came_to = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"
             self._line(f"trial {key[0]}, step {key[1]} again with seed {key[2]}: {came_to}")
+        self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:
         finish(self._console, self._spec, outcome, self._places, self._commands)

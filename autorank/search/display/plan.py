@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,12 @@ from autorank.spec import MethodSpec, SearchSpec
 
 
 def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
-    """What `--dry-run` prints: the spaces, their exact parameter range, the resources, an estimate of the time."""
-    each = budget.share(resources.local())
+    """What `--dry-run` prints: the spaces, their exact parameter range, the resources, an estimate of the time.
+
+    A cluster is not joined for it: resources and time are then those of this machine.
+    """
+    away = budget.address is not None or "RAY_ADDRESS" in os.environ
+    each = (Budget() if away else budget).share(resources.local())
     trials = budget.trials or TRIALS
     cost = estimate(spec, trials, each, Sizes(spec.task, spec.model))
     rows: list[RenderableType] = [title(spec, ", nothing is run")]
@@ -30,13 +35,16 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     low, high = cost.params
     rows.append(
         Text(f"\nadapter parameters  {low:,} to {high:,}\n"
-             f"resources           {each}\n"
+             f"resources           {each}{' (this machine; the cluster is not asked)' if away else ''}\n"
              f"a trial             {cost.steps:,} steps, about {duration(cost.seconds_per_trial)}\n"
              f"at the largest      {1e3 * cost.seconds_per_step:.0f} ms a step, "
              f"{cost.seconds_per_evaluation:.1f} s an evaluation\n"
              + f"{trials} trials".ljust(20) + f"about {duration(cost.seconds)} at the most"
              + (", and Ray's start" if spec.halving is None else ", and Ray's start; most are stopped early")),
     )  # fmt: skip
+    if budget.confirm:
+        fronts = "both fronts" if spec.control else "the front"
+        rows.append(Text(f"confirmation        {budget.confirm} more runs for each point of {fronts}"))
     return Group(*rows)
 
 

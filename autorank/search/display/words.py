@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.text import Text
 
+from autorank.results.confirmed import Results
 from autorank.results.front import Point
 from autorank.results.records import TrialRecord
 from autorank.results.report import settings
@@ -37,3 +39,8 @@ def some(points: Sequence[Point]) -> list[Point]:
     chosen = {round(i * (len(points) - 1) / (ROWS - 2)) for i in range(ROWS - 1)}
     chosen |= {i for i, point in enumerate(points) if point.knee}
     return [points[i] for i in sorted(chosen)]
+
+
+def news(before: Results, now: Results) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
+    """What confirmed points since: what failed before may have been tried again."""
+    return sorted((key, result) for key, result in now.items() if before.get(key) is not result)
