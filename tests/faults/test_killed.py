@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -69,8 +70,12 @@ def test_a_driver_killed_at_random_moments(place: Path, kills: int, trials: int)
 
 def actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes of a search's trials."""
-    found = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in found if "WarmTrial" in " ".join(child.cmdline()[:1])]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just died
+            if "WarmTrial" in " ".join(child.cmdline()[:1]):
+                found.append(child)
+    return found
 
 
 @pytest.mark.slow
