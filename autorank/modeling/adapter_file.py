@@ -199,11 +199,13 @@ def rename_base(path: Path, model: str) -> None:
     Raises:
         AutorankError: the file is missing or not an adapter.
     """
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load, save
 
     about = _about(path)
     about["origin"]["model"] = model
-    save_file(load_file(path), path, {"autorank": json.dumps(about)})
+    content = save(load(path.read_bytes()), {"autorank": json.dumps(about)})
+    with durable.writing(path) as partial:  # not in place: somebody may have the file mapped
+        partial.write_bytes(content)
 
 
 def _about(path: Path) -> dict[str, Any]:

@@ -170,6 +170,7 @@ def test_what_peft_cannot_hold_names_no_folder_either(tmp_path: Path) -> None:
     belongs = adapter_file.Origin(model, 3, ready.LABELS, 0)
     adapter_file.save(export / adapter_file.FILE, ready.adapted(model, 1), belongs)
     before = load_file(export / adapter_file.FILE)
+    (export / adapter_file.FILE).chmod(0o644)
     (export / "README.md").write_text(f"--set retrain={tmp_path / 'ranks.json'} --model {model}")
     settings = {"retrain": str(tmp_path / "ranks.json")}
     train = TrainSpec(task=TaskSpec(name="demo"), method="increlora", settings=settings)
@@ -177,6 +178,7 @@ def test_what_peft_cannot_hold_names_no_folder_either(tmp_path: Path) -> None:
     assert [file for file in export.iterdir() if str(tmp_path).encode() in file.read_bytes()] == []
     assert (export / "README.md").read_text() == "--set retrain=ranks.json --model base"
     assert adapter_file.origin(export / adapter_file.FILE).model == "base"
+    assert (export / adapter_file.FILE).stat().st_mode & 0o777 == 0o644
     after = load_file(export / adapter_file.FILE)
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
