@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ else:
 
     search.__class__ = CallablePackage  # the command's function too
 
+__version__ = "0.1.0"
 __all__ = ["Search", "Trained", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
 MODULES = {
     "Search": "autorank.api",
@@ -28,6 +30,17 @@ MODULES = {
     "train_loop": "autorank.search.workers",
     "tune_trainable": "autorank.search.trainable",
 }
+
+
+if Path(__file__).with_name("autorank.py").exists():  # of PyPI's statistics package `autorank`
+    import warnings
+
+    warnings.warn(
+        "The statistics package autorank of PyPI is installed in the same folder as autorank-lora; one of the two is "
+        "broken. `autorank doctor` tells how to repair it.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def __getattr__(name: str) -> Any:

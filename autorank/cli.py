@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import autorank
 from autorank import cli_cluster, cli_doctor, cli_pages, cli_papers, cli_results, cli_ship
 from autorank.errors import DISK_FULL, AutorankError
 from autorank.options import Name, completion, read_search, terminal
@@ -44,9 +45,7 @@ REMEDIES = {
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib import metadata
-
-        print(f"autorank {metadata.version('autorank')}")
+        print(f"autorank {autorank.__version__}")
         raise typer.Exit
 
 

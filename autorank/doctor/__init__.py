@@ -29,7 +29,7 @@ def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
         "Hub": reach.hub,
         "MLflow": partial(reach.store, runs, tracking_uri),
         "torch": machine.torch_and_gpu,
-        "Ray": partial(installed.load, "Ray", "ray", "'ray[default,train,tune]'"),
+        "Ray": installed.ray,
         "transformers": partial(installed.load, "transformers", "transformers", "transformers"),
         "methods": installed.methods,
     }

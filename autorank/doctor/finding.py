@@ -9,7 +9,7 @@ State = Literal["ok", "note", "problem"]
 GB = 1e9
 AGAIN = "Install it again, best into an environment of its own:"
 REPAIR = f"{AGAIN} pip install --force-reinstall"
-OWN_REPAIR = f"{AGAIN} pip install --force-reinstall -e . in autorank's folder"  # PyPI's autorank is another project
+OWN_REPAIR = f"{AGAIN} pip install --force-reinstall -e '.[search]' in autorank's folder"
 
 
 @dataclass(frozen=True)

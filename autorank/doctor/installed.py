@@ -12,6 +12,7 @@ from typing import Any
 from autorank.doctor.finding import REPAIR, Finding, said
 from autorank.errors import AutorankError
 
+DISTRIBUTION = "autorank-lora"
 OPTIONAL = {  # distribution -> what it is for, how to have it
     "s3fs": ("--storage s3://...", "pip install s3fs"),
     "bitsandbytes": ("--quantize 4bit", "pip install bitsandbytes"),
@@ -29,18 +30,45 @@ def packages() -> Iterator[Finding]:
     from packaging.requirements import Requirement
 
     try:
-        needed = [Requirement(text) for text in importlib.metadata.requires("autorank") or []]
+        requirements = [Requirement(text) for text in importlib.metadata.requires(DISTRIBUTION) or []]
     except importlib.metadata.PackageNotFoundError:
         text = "autorank itself is not installed, so versions are not compared"
-        yield Finding("packages", "note", text, "pip install -e . in its folder")
+        yield Finding("packages", "note", text, "pip install -e '.[search]' in its folder")
         return
-    needed = [each for each in needed if each.marker is None or each.marker.evaluate({"extra": ""})]
-    lacking = {str(each): wrong for each in needed if (wrong := _lacking(each))}
-    for each, wrong in lacking.items():
-        yield Finding("packages", "problem", "; ".join(wrong), f"pip install '{each}'")
+    yield from _other_autorank()
+    if not _is_installed("ray"):
+        text = "not installed: `autorank train` works, searches do not"
+        yield Finding("search", "note", text, f"pip install '{DISTRIBUTION}[search]'")
+    extras = ("", "data", "search") if _is_installed("ray") else ("",)
+    needed = {
+        str(each).partition(";")[0]: each
+        for each in requirements
+        if each.name != DISTRIBUTION
+        and (each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras))
+    }
+    lacking = {text: wrong for text, each in needed.items() if (wrong := _lacking(each))}
+    for text, wrong in lacking.items():
+        yield Finding("packages", "problem", "; ".join(wrong), f"pip install '{text}'")
     if not lacking:
-        own = importlib.metadata.version("autorank")
-        yield Finding("packages", "ok", f"autorank {own} and the {len(needed)} packages that it needs")
+        version = importlib.metadata.version(DISTRIBUTION)
+        yield Finding("packages", "ok", f"{DISTRIBUTION} {version} and the {len(needed)} packages that it needs")
+
+
+def _other_autorank() -> Iterator[Finding]:
+    """The statistics package on PyPI that installs a package of the same name."""
+    if _is_installed("autorank"):
+        from autorank_lora import REMEDY
+
+        text = f"PyPI's statistics package autorank {importlib.metadata.version('autorank')} is installed, too: "
+        yield Finding("autorank", "problem", f"{text}both install a package `autorank`, so one is broken", REMEDY)
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def optional() -> Iterator[Finding]:
@@ -50,6 +78,12 @@ def optional() -> Iterator[Finding]:
             yield Finding(name, "ok", f"{importlib.metadata.version(name)}, for {purpose}")
         except importlib.metadata.PackageNotFoundError:
             yield Finding(name, "note", f"not installed; only needed for {purpose}", remedy)
+
+
+def ray() -> Iterator[Finding]:
+    """Whether Ray can be imported; without it nothing can be searched."""
+    if _is_installed("ray"):
+        yield from load("Ray", "ray", "'ray[default,train,tune]'")
 
 
 def load(what: str, module: str, package: str) -> Iterator[Finding]:

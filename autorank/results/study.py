@@ -11,10 +11,11 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
+import autorank
 from autorank.results.about import revision
 from autorank.spec import SearchSpec
 
-PACKAGES = ("autorank", "mlflow", "optuna", "peft", "ray", "torch", "transformers")
+PACKAGES = ("mlflow", "optuna", "peft", "ray", "torch", "transformers")
 
 
 def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
@@ -36,7 +37,7 @@ def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"autorank": autorank.__version__}
     for package in PACKAGES:
         try:
             found[package] = version(package)

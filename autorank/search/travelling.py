@@ -13,6 +13,7 @@ from typing import Any
 
 from autorank.methods import OWN
 
+DISTRIBUTION = "autorank-lora"
 PACKAGES = ("autorank", "trainables", "search_spaces")
 
 
@@ -30,9 +31,9 @@ def travelling() -> Iterator[dict[str, Any]]:
     """
     modules = [importlib.util.find_spec(name) for name in PACKAGES]
     folders = [spec.submodule_search_locations[0] for spec in modules if spec and spec.submodule_search_locations]
-    distribution = importlib.metadata.distribution("autorank")
+    distribution = importlib.metadata.distribution(DISTRIBUTION)
     with tempfile.TemporaryDirectory() as scratch:
-        metadata = Path(scratch) / f"autorank-{distribution.version}.dist-info"
+        metadata = Path(scratch) / f"autorank_lora-{distribution.version}.dist-info"
         metadata.mkdir()
         for name in ("METADATA", "entry_points.txt"):
             (metadata / name).write_text(distribution.read_text(name) or "")

@@ -37,7 +37,7 @@ def chromium() -> str:
     found = next(filter(None, map(shutil.which, NAMES)), None)
     lacking = "" if found else f"no browser is installed: none of {', '.join(NAMES)}"
     if find_spec("playwright") is None:
-        lacking = "playwright is missing: pip install 'autorank[test]'"
+        lacking = "playwright is missing: pip install 'autorank-lora[test]'"
     if lacking and os.environ.get("AUTORANK_BROWSER") == "required":
         pytest.fail(lacking)
     if found is None or lacking:

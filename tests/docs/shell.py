@@ -55,12 +55,11 @@ FOREIGN = {
     "pip install": "would want a network; .ci/run installs from nothing",
     "python -m venv": "goes with pip install",
     ". .venv/bin/activate": "goes with pip install",
+    "make": "runs the tools that test and check",
     "pytest": "is what runs this",
     "ray": "needs machines to start a cluster on; tests/test_examples_cluster.py reads the files",
     "kubectl": "needs Kubernetes; tests/test_examples_cluster.py reads the file",
     "optuna-dashboard": "serves until Ctrl-C; tests/results/test_dashboard.py asks it without a server",
-    "ruff": "looks at code, not at docs",
-    "mypy": "likewise",
     "export": "names servers and secrets of the user's own",
 }
 
