@@ -32,6 +32,6 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
-    from autorank.cli import main
+    from autorank.cli.app import main
 
     main()

@@ -9,26 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autorank.api import Search, open_search, search, train
     from autorank.modeling.adapter_file import load_adapter
-    from autorank.running import Trained
-    from autorank.search.trainable import tune_trainable
-    from autorank.search.workers import train_loop
-
-else:
-    from autorank import search
-    from autorank.calling import CallablePackage
-
-    search.__class__ = CallablePackage  # the command's function too
+    from autorank.runner import Trained
+    from autorank.searching.ray.multi_worker import train_loop
+    from autorank.searching.ray.trainable import tune_trainable
 
 __version__ = "0.1.0"
 __all__ = ["Search", "Trained", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
 MODULES = {
     "Search": "autorank.api",
-    "Trained": "autorank.running",
+    "Trained": "autorank.runner",
     "load_adapter": "autorank.modeling.adapter_file",
     "open_search": "autorank.api",
+    "search": "autorank.api",
     "train": "autorank.api",
-    "train_loop": "autorank.search.workers",
-    "tune_trainable": "autorank.search.trainable",
+    "train_loop": "autorank.searching.ray.multi_worker",
+    "tune_trainable": "autorank.searching.ray.trainable",
 }
 
 
@@ -48,3 +43,8 @@ def __getattr__(name: str) -> Any:
     if name in MODULES:
         return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'autorank' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Public names too before their first use, for completion."""
+    return sorted({*globals(), *__all__})

@@ -1,6 +1,6 @@
 """`python -m autorank` is the command `autorank`."""
 
-from autorank.cli import main
+from autorank.cli.app import main
 
 if __name__ == "__main__":
     main()

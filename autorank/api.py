@@ -10,20 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autorank.display.formatting import varied
 from autorank.errors import AutorankError
 from autorank.options import RUNS, place, read_search, which
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
-from autorank.results.front import Point, candidates, hypervolume, pick
-from autorank.results.shown import Front, Ranks, shown_inline
-from autorank.running import Trained, conduct, trained
-from autorank.search.display.words import varied
+from autorank.reporting.python_views import Front, Ranks, shown_inline
+from autorank.runner import Trained, conduct, trained
+from autorank.trials.front import Point, candidates, hypervolume, pick
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from autorank.search.shipping import Shipped
+    from autorank.export.publish import Shipped
     from autorank.spec import SearchSpec
 
 PAGE, HTML = "report.html", (".html", ".htm")
@@ -130,7 +130,7 @@ class Search:
         Raises:
             AutorankError: no point is as asked for, or it cannot be shipped so.
         """
-        from autorank.search.shipping import ship
+        from autorank.export.publish import ship
 
         asked = which(knee, max_params, min_score, trial, step)
         chosen = pick(self._kept(trial), **asked) if knee or any(each is not None for each in asked.values()) else None
@@ -179,21 +179,21 @@ class Search:
             to: the file; None: report.html in the search's folder.
             figures: write pictures into this folder too, as PNG and SVG.
         """
-        from autorank.results import page
+        from autorank.reporting import html_report
 
         file = self.folder / PAGE if to is None else place(to)
         if file.suffix not in HTML:
             raise AutorankError(
                 f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR."
             )
-        page.write(page.report(self._snapshot, self.spec, self._reference, self._runs), file)
+        html_report.write(html_report.report(self._snapshot, self.spec, self._reference, self._runs), file)
         if figures is not None:
-            page.write_figures(self._snapshot, self.spec, self._reference, place(figures))
+            html_report.write_figures(self._snapshot, self.spec, self._reference, place(figures))
         return file
 
     def figure(self) -> Figure:
         """The front as a figure, which a notebook shows."""
-        from autorank.results.plots import front_figure
+        from autorank.reporting.plots import front_figure
 
         shown_inline()
         return front_figure(self._snapshot, self.spec.title, self._reference)

@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Iterable
 
-from autorank.secrets import hide
+from autorank.redaction import hide
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}  # no room at all, or none left of one's quota
 _FULL = ("No space left", os.strerror(errno.EDQUOT))  # in every message about it, the system's and autorank's own

@@ -25,8 +25,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from autorank.modeling.base import BaseModel as BaseTransformer
-from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling.base_model import BaseModel as BaseTransformer
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

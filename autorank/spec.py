@@ -96,7 +96,7 @@ class MethodSpec(Spec):
 
 
 class HalvingSpec(Spec):
-    """When trials are stopped early; see `autorank.search.halving`. Defaults are ours."""
+    """When trials are stopped early; see `autorank.searching.early_stopping.mo_asha`. Defaults are ours."""
 
     grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
     factor: int = Field(3, ge=2)  # a rung lets one in so many go on, and stands at so many times the evaluations

@@ -15,15 +15,15 @@ from torch import Tensor
 
 from autorank.method import RunContext
 from autorank.methods import configure
-from autorank.modeling import targets
-from autorank.modeling.base import BaseModel
-from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling import target_modules
+from autorank.modeling.base_model import BaseModel
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.tasks import TASKS
-from autorank.tasks.batches import collate
-from autorank.tasks.task import Split
+from autorank.tasks.data.batches import collate
+from autorank.tasks.definition import Split
 from autorank.training.hooks import MethodHooks
-from autorank.training.objective import Classification
-from autorank.training.phase import Phase, Plan
+from autorank.training.objectives.base import Classification
+from autorank.training.optimization_loop import Phase, Plan
 from trainables.increlora import Growth, IncreLoRAConfig
 
 SHAPES = {  # hidden, layers, heads, intermediate
@@ -66,7 +66,7 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def allocations(arguments: argparse.Namespace) -> int:
     """IncreLoRA's, with its defaults."""
-    layers = len(targets.find(random_base(arguments.shape, "fp32").model, arguments.targets))
+    layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
     return Growth.plan(IncreLoRAConfig(mean_rank=arguments.rank), layers, arguments.steps).rounds
 
 
@@ -82,11 +82,22 @@ def our_step(
     """The method as it is, in our training loop."""
     phase = Phase(base.model, split, np.arange(len(split)), 0, Classification(TASKS["mrpc"]), plan, device)
     run = RunContext(
-        base=base, layers=targets.find(base.model, arguments.targets), generator=torch.Generator().manual_seed(0),
-        device=device, seed=0, labels=split.labels, weights=split.weights, total_steps=arguments.steps,
-        warmup_steps=phase.warmup_steps, cache=Path(), key="", train_on=no_probe, observe=no_probe, gradients=no_probe,
+        base=base,
+        layers=target_modules.find(base.model, arguments.targets),
+        generator=torch.Generator().manual_seed(0),
+        device=device,
+        seed=0,
+        labels=split.labels,
+        weights=split.weights,
+        total_steps=arguments.steps,
+        warmup_steps=phase.warmup_steps,
+        cache=Path(),
+        key="",
+        train_on=no_probe,
+        observe=no_probe,
+        gradients=no_probe,
         optimizer=phase.optimizer,
-    )  # fmt: skip
+    )
     method = configure(name, settings(name, arguments))
     method.prepare(run)
     phase.train_rest()
@@ -109,7 +120,7 @@ def peft_step(
     """A plain training step as PEFT's examples have it, with the same schedule, clipping and fused AdamW."""
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
-    layers = targets.find(base.model, arguments.targets)
+    layers = target_modules.find(base.model, arguments.targets)
     if name == CONTROL:
         config = LoraConfig(task_type="SEQ_CLS", r=arguments.rank, lora_alpha=ALPHA, target_modules=list(layers))
     else:
@@ -154,8 +165,8 @@ def peft_step(
 def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
     """Give PEFT's LoRA the initial values that ours draws."""
     generator = torch.Generator().manual_seed(0)
-    for name, layer in targets.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
-        update = LowRankUpdate.lora(*targets.features(layer), arguments.rank, ALPHA, generator)
+    for name, layer in target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
+        update = LowRankUpdate.lora(*target_modules.features(layer), arguments.rank, ALPHA, generator)
         with torch.no_grad():
             model.base_model.model.get_submodule(name).lora_A["default"].weight.copy_(update.A)
 

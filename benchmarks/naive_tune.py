@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import autorank
-from autorank.results.archive import Snapshot
-from autorank.results.front import Point, hypervolume, non_dominated
-from autorank.search import cluster
-from autorank.search import space as spaces
-from autorank.search.budget import Budget
-from autorank.search.opening import make_spec
-from autorank.search.proposals import distributions
-from autorank.search.run import search as autorank_search
-from autorank.search.sizes import Sizes, parameter_range
+from autorank.searching.budget import Budget
+from autorank.searching.create import make_spec
+from autorank.searching.ray import cluster
+from autorank.searching.sampling.optuna_study import distributions
+from autorank.searching.search import search as autorank_search
+from autorank.searching.space import space as spaces
+from autorank.searching.space.param_bounds import Sizes, parameter_range
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
+from autorank.trials.front import Point, hypervolume, non_dominated
+from autorank.trials.snapshot import Snapshot
 
 Tell = Callable[[int, float], None]  # adapter parameters and score of an evaluation
 
@@ -112,9 +112,7 @@ def stock(spec: SearchSpec) -> Any:
     from ray.tune.search.optuna import OptunaSearch
 
     (entry,) = spec.methods
-    return OptunaSearch(
-        distributions(entry), metric=["adapter_params", "score"], mode=["min", "max"], seed=spec.seed
-    )
+    return OptunaSearch(distributions(entry), metric=["adapter_params", "score"], mode=["min", "max"], seed=spec.seed)
 
 
 def fit(trainable: Any, spec: SearchSpec, trials: int, folder: Path, tell: Tell, warm: bool) -> None:

@@ -19,20 +19,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autorank.results.archive import Snapshot
-from autorank.results.journal import Journal
-from autorank.results.records import Evaluation
-from autorank.results.tracker import Tracker
-from autorank.results.tracking import Projection
-from autorank.search import cluster
-from autorank.search.budget import Budget
-from autorank.search.files import adapter_path, sweep
-from autorank.search.opening import open_journal
-from autorank.search.run import conduct
-from autorank.search.searcher import JournalSearcher
-from autorank.search.trainable import WarmTrial, bind
-from autorank.search.watch import REFRESH
+from autorank.searching.budget import Budget
+from autorank.searching.create import open_journal
+from autorank.searching.journal_searcher import JournalSearcher
+from autorank.searching.ray import cluster
+from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.ray.tune_callback import REFRESH
+from autorank.searching.search import conduct
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
+from autorank.tracking.background_logger import Tracker
+from autorank.tracking.mlflow_projection import Projection
+from autorank.trials.journal import Journal
+from autorank.trials.record import Evaluation
+from autorank.trials.retention import adapter_path, sweep
+from autorank.trials.snapshot import Snapshot
 
 LAYERS = [f"encoder.layer.{i}.{kind}" for i in range(12) for kind in ("query", "key", "value", "out", "up", "down")]
 EVALUATIONS = 4  # a trial

@@ -1,4 +1,4 @@
-"""Records how real trials learn: the table that `autorank.search.simulator` replays.
+"""Records how real trials learn: the table that `benchmarks.simulation.simulator` replays.
 
     python benchmarks/record.py --data SST2 --model MINILM --out benchmarks/curves/sst2.jsonl
 
@@ -20,10 +20,10 @@ from optuna.study import create_study
 from optuna.trial import FixedTrial
 
 from autorank.errors import AutorankError
-from autorank.search import space as spaces
+from autorank.searching.space import space as spaces
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 
 
 def main() -> None:

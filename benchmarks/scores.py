@@ -19,8 +19,8 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 
 MIDDLE = 1e-3
 FARTHEST = 3  # doublings

@@ -2,7 +2,7 @@
 
     python benchmarks/search.py --curves benchmarks/curves/sst2.jsonl --plot search.png --out search.json
 
-Every contender searches the table (see `autorank.search.simulator`) once a seed, with as many workers and as many
+Every contender searches the table (see `benchmarks.simulation.simulator`) once a seed, with as many workers and as many
 training steps as the others:
 
 - random: Ray's OptunaSearch with Optuna's random sampler; every trial is trained to its end.
@@ -36,12 +36,12 @@ from optuna.samplers import RandomSampler
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from autorank.search.curves import Curves
-from autorank.search.proposals import distributions
-from autorank.search.scheduler import Scheduler
-from autorank.search.searcher import JournalSearcher
-from autorank.search.simulator import journal, simulate
+from autorank.searching.journal_searcher import JournalSearcher
+from autorank.searching.ray.scheduler import Scheduler
+from autorank.searching.sampling.optuna_study import distributions
 from autorank.spec import HalvingSpec, SearchSpec, TaskSpec
+from benchmarks.simulation.curves import Curves
+from benchmarks.simulation.simulator import journal, simulate
 
 STOCK = ("stock", "stock-all")
 CONTENDERS = (*STOCK, "random", "tpe-whole", "tpe", "gp")

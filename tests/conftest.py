@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: each computes
 @pytest.fixture(scope="session")
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A local Ray, started once."""
-    from autorank.search import cluster
+    from autorank.searching.ray import cluster
 
     with cluster.running("local", tmp_path_factory.mktemp("ray") / cluster.LOG):
         yield

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from autorank.modeling import adapter_file, adapters, base, targets
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.results.journal import Journal
-from autorank.search.files import adapter_path
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
+from autorank.trials.journal import Journal
+from autorank.trials.retention import adapter_path
 from tests import tiny
-from tests.results.made_trials import evaluation
+from tests.trials.made_trials import evaluation
 
 LABELS = ("no", "maybe", "yes")
 SCORES = (0.6, 0.8, 0.82)  # by rising parameters: the smallest, the knee, the best
@@ -39,13 +39,13 @@ def search(runs: Path, model: Path, architecture: str = "bert", name: str = "rea
     return runs / name
 
 
-def adapted(model: str, seed: int) -> base.BaseModel:
+def adapted(model: str, seed: int) -> base_model.BaseModel:
     """The base with updates of other ranks from layer to layer, one of rank 0."""
-    loaded = base.load(model, outputs=len(LABELS))
+    loaded = base_model.load(model, outputs=len(LABELS))
     draw = torch.Generator().manual_seed(seed)
-    for i, name in enumerate(targets.find(loaded.model, "query,value")):
+    for i, name in enumerate(target_modules.find(loaded.model, "query,value")):
         update = LowRankUpdate.lora(
-            *targets.features(loaded.model.get_submodule(name)), rank=seed + i % 3, alpha=8, generator=draw
+            *target_modules.features(loaded.model.get_submodule(name)), rank=seed + i % 3, alpha=8, generator=draw
         )
         if i == 2:
             update.keep(torch.tensor([], dtype=torch.long))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from autorank import cli, methods
+from autorank import methods
+from autorank.cli.app import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 
@@ -85,7 +86,7 @@ def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> 
             continue
         assert program == "autorank"
         assert words[0] != "search" or "--dry-run" in words  # no Ray here
-        cli.app(words, standalone_mode=False)
+        app.app(words, standalone_mode=False)
         printed[words[0]] = capsys.readouterr().out
     assert list(printed) == ["methods", "spaces", "train", "search"]
     assert "norm-lora" in printed["methods"] and "part of the run after which" in printed["methods"]

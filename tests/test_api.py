@@ -13,12 +13,13 @@ import pytest
 import typer
 
 import autorank
-from autorank import api, cli
+from autorank import api
+from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import grouped
-from autorank.results.journal import Journal
-from tests.results.made_trials import evaluation, search
+from autorank.trials.journal import Journal
+from tests.trials.made_trials import evaluation, search
 
 ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"}  # files, plans and papers' tables
 
@@ -37,7 +38,7 @@ def found(tmp_path, monkeypatch):
 
 
 def command(name):
-    return {option.name: option for option in typer.main.get_command(cli.app).commands[name].params}
+    return {option.name: option for option in typer.main.get_command(app.app).commands[name].params}
 
 
 @pytest.mark.parametrize(("name", "call"), [("search", SearchCall), ("resume", ResumeCall), ("train", TrainCall)])
@@ -59,9 +60,9 @@ def test_signatures_for_completion_and_help():
         described = inspect.getdoc(function)
         assert all(f"\n    {name}: " in described for name in shown) and "--" not in described.partition("Args")[2]
     assert "typer" not in str(inspect.signature(autorank.train))
-    from autorank.search import space  # the package is still one
+    from autorank.searching.space import space  # the package is still one
 
-    assert callable(autorank.search) and autorank.search.space is space
+    assert callable(autorank.search) and autorank.searching.space.space is space
 
 
 def test_export_has_the_commands_options():
@@ -136,10 +137,10 @@ def test_functions_that_use_search_travel():
     import ray.cloudpickle
 
     def work():
-        return autorank.search, autorank.search.space
+        return autorank.search, autorank.searching.space.space
 
     there = ray.cloudpickle.loads(ray.cloudpickle.dumps(work))
-    assert there() == (autorank.search, autorank.search.space)
+    assert there() == (autorank.search, autorank.searching.space.space)
     assert ray.cloudpickle.loads(ray.cloudpickle.dumps(autorank.search)) is autorank.search
 
 
@@ -173,7 +174,7 @@ class Ended:
 
 
 def test_search_is_a_function_whatever_is_imported_first():
-    code = "import autorank.search.space as space, inspect, autorank; assert autorank.search.space is space\n"
+    code = "import autorank.searching.space.space as space, inspect, autorank\nassert space.load\n"
     code += "assert 'method' in inspect.signature(autorank.search).parameters; "
     code += "assert 'front' in autorank.search.__doc__"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -51,8 +51,14 @@ def model(architecture: str, folder: Path) -> str:
         "llama": lambda: t.LlamaModel(t.LlamaConfig(**decoder)),
         "gpt2": lambda: t.GPT2Model(
             t.GPT2Config(
-                vocab_size=size, n_embd=HIDDEN, n_layer=LAYERS, n_head=2, n_positions=70, pad_token_id=0,
-                bos_token_id=2, eos_token_id=3,
+                vocab_size=size,
+                n_embd=HIDDEN,
+                n_layer=LAYERS,
+                n_head=2,
+                n_positions=70,
+                pad_token_id=0,
+                bos_token_id=2,
+                eos_token_id=3,
             )
         ),
     }[architecture]()

@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.stacks import Orthogonality
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.layers.batched_factors import Orthogonality
+from autorank.modeling.target_modules import features, shapes
 from trainables.triplets import Sensitivity, TripletConfig, new_triplet, whole
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, MethodConfig, RunContext
-from autorank.modeling.base import headless
+from autorank.modeling.base_model import headless
 
 
 class BitFitConfig(MethodConfig):

@@ -11,9 +11,9 @@ from typing import ClassVar
 from torch import nn
 
 from autorank.method import AllocationMethod, RunContext
-from autorank.modeling import dora
 from autorank.modeling.adapters import attach
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.layers import dora
+from autorank.modeling.target_modules import features, shapes
 from trainables.lora import UniformConfig, new_update
 
 

@@ -27,9 +27,9 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling.adapters import attach
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, shapes
-from autorank.tasks.batches import token_mask
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, shapes
+from autorank.tasks.data.batches import token_mask
 from trainables.kept import kept
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import nn
 
 from autorank.method import AllocationMethod, MethodConfig, RunContext
-from autorank.modeling.base import headless
+from autorank.modeling.base_model import headless
 
 
 class FullConfig(MethodConfig):

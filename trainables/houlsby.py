@@ -1,7 +1,8 @@
 """Houlsby adapters: bottlenecks behind the attention and the feed-forward layer of every block.
 
 Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP" (arXiv 1902.00751). Placement and forms are told in
-`autorank/modeling/bottleneck.py`. swish between the projections and frozen LayerNorms as in AdapterHub and in AdaLoRA's
+`autorank/modeling/layers/bottleneck.py`. swish between the projections and frozen LayerNorms as in AdapterHub and
+in AdaLoRA's
 code, whose sizes for DeBERTaV3-base these are (the paper trains the LayerNorms too). Weights start from a normal
 distribution of deviation 0.01 cut off at two deviations (the paper's), biases at zero: nearly the identity.
 """
@@ -15,7 +16,7 @@ from torch import nn
 
 from autorank.method import AllocationMethod, MethodConfig, RunContext
 from autorank.modeling.adapters import attach_bottleneck
-from autorank.modeling.bottleneck import Activation, Bottleneck, Place, parameters, places
+from autorank.modeling.layers.bottleneck import Activation, Bottleneck, Place, parameters, places
 
 DEVIATION = 0.01
 

@@ -37,10 +37,10 @@ from autorank.errors import AutorankError
 from autorank.method import ASLEEP, CONSTANT, AllocationMethod, RunContext
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.importance import Importance
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.stacks import Orthogonality
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.layers.batched_factors import Orthogonality
+from autorank.modeling.layers.importance import Importance
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, shapes
 from trainables.triplets import TripletConfig, draw, new_triplet, whole
 
 RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient

@@ -16,8 +16,8 @@ from torch import nn
 from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import attach
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, shapes
 
 
 class UniformConfig(TargetedConfig):

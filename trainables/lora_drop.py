@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach, detach_all
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, kind, shapes
-from autorank.tasks.batches import token_mask
-from autorank.tasks.strata import stratified
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, kind, shapes
+from autorank.tasks.data.batches import token_mask
+from autorank.tasks.data.stratified import stratified
 from trainables.kept import save
 from trainables.lora import UniformConfig, new_update
 

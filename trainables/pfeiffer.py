@@ -4,7 +4,7 @@ Pfeiffer et al. 2021, "AdapterFusion: Non-Destructive Task Composition for Trans
 form of AdapterHub's `SeqBnConfig` and of AdaLoRA's code: in post-norm encoders the feed-forward layer's own LayerNorm
 stands before the bottleneck as well, and the residual is what came before it; relu between the projections. In other
 architectures the bottleneck takes the feed-forward layer's output as it is (ours: their LayerNorms belong to other
-sub-layers). See `autorank/modeling/bottleneck.py`.
+sub-layers). See `autorank/modeling/layers/bottleneck.py`.
 
 Weights start from a normal distribution of deviation 0.02 (AdapterHub), cut off at two deviations (ours), biases at
 zero: nearly the identity.
@@ -19,7 +19,7 @@ from torch import nn
 
 from autorank.method import AllocationMethod, MethodConfig, RunContext
 from autorank.modeling.adapters import attach_bottleneck
-from autorank.modeling.bottleneck import parameters, places
+from autorank.modeling.layers.bottleneck import parameters, places
 from trainables.houlsby import new_bottleneck
 
 DEVIATION = 0.02

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.targets import block, features, shapes
+from autorank.modeling.target_modules import block, features, shapes
 from trainables.lora import new_update
 
 

@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import block, features, shapes
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import block, features, shapes
 from trainables.lora import UniformConfig, new_update
 
 

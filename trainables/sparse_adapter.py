@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, shapes
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, shapes
 from trainables.lora import UniformConfig
 from trainables.triplets import draw
 

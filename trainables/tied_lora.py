@@ -27,8 +27,8 @@ from torch import nn
 
 from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import attach
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import block, features, kind, shapes
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import block, features, kind, shapes
 from trainables.lora import UniformConfig, new_update
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.stacks import Stacks, gradient_rows, rows
+from autorank.modeling.layers.batched_factors import Stacks, gradient_rows, rows
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 DEVIATION = 0.02  # of the normal distribution that A and B are drawn from; all three papers' code
 

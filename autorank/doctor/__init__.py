@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from autorank.doctor import installed, machine, reach
+from autorank.doctor import connections, installed, machine
 from autorank.doctor.finding import OWN_REPAIR, Finding, said
 
 __all__ = ["Finding", "findings"]
@@ -25,9 +25,9 @@ def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
         "machine": machine.cores,
         "runs": partial(machine.folder, "runs", runs, "Choose another folder with --runs DIR."),
         "cache": machine.cache,
-        "Hub's cache": reach.models,
-        "Hub": reach.hub,
-        "MLflow": partial(reach.store, runs, tracking_uri),
+        "Hub's cache": connections.models,
+        "Hub": connections.hub,
+        "MLflow": partial(connections.store, runs, tracking_uri),
         "torch": machine.torch_and_gpu,
         "Ray": installed.ray,
         "transformers": partial(installed.load, "transformers", "transformers", "transformers"),

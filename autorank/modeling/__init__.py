@@ -1,1 +1,1 @@
-"""Base models, their target layers, and the one low-rank layer on them."""
+"""Base models, their target layers, and adapters."""

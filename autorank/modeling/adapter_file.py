@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from autorank import durable
+from autorank import atomic_io
 from autorank.errors import AutorankError, disk_full
-from autorank.modeling import adapters, base
-from autorank.modeling.targets import features
+from autorank.modeling import adapters, base_model
+from autorank.modeling.target_modules import features
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,7 +45,7 @@ class Origin:
     kind: str = "classification"  # of task
 
 
-def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
+def save(path: Path, trained: base_model.BaseModel, belongs: Origin) -> None:
     """Write all that differs from the base: factors, head, whatever else trained. Appears whole or not at all.
 
     Components that were there for training alone are left out.
@@ -59,7 +59,7 @@ def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
     values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
     about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model, counting=True)}
     try:
-        with durable.writing(path) as partial:
+        with atomic_io.writing(path) as partial:
             partial.touch()
             mode = partial.stat().st_mode  # as the umask has it; safetensors writes for the owner alone
             save_file(values, partial, {"autorank": json.dumps(about)})
@@ -70,7 +70,7 @@ def save(path: Path, trained: base.BaseModel, belongs: Origin) -> None:
         raise
 
 
-def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[base.BaseModel, Origin]:
+def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[base_model.BaseModel, Origin]:
     """The base model with this adapter on it, in evaluation mode.
 
     Raises:
@@ -79,7 +79,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
     from safetensors.torch import load_file
 
     belongs = origin(path)
-    restored = base.load(belongs.model, belongs.outputs, dtype, device, belongs.kind)
+    restored = base_model.load(belongs.model, belongs.outputs, dtype, device, belongs.kind)
     restored.model.config.pad_token_id = belongs.pad_id
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _about(path)["layout"], device)
@@ -204,7 +204,7 @@ def rename_base(path: Path, model: str) -> None:
     about = _about(path)
     about["origin"]["model"] = model
     content = save(load(path.read_bytes()), {"autorank": json.dumps(about)})
-    with durable.writing(path) as partial:  # not in place: somebody may have the file mapped
+    with atomic_io.writing(path) as partial:  # not in place: somebody may have the file mapped
         partial.write_bytes(content)
 
 

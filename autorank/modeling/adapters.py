@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autorank.modeling.bottleneck import Bottleneck, Bottlenecked
-from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
+from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
 
 FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.modeling.targets import block, kind
+from autorank.modeling.target_modules import block, kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
 _SHOWN = 3  # mistakes that a message names

@@ -15,9 +15,9 @@ from autorank.options import completion
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from autorank.results.archive import Snapshot
-    from autorank.results.journal import Journal
     from autorank.spec import Spec
+    from autorank.trials.journal import Journal
+    from autorank.trials.snapshot import Snapshot
 
 S = TypeVar("S", bound="Spec")
 DATA, TRAINING, FRONT, STOPPING, MACHINES = (
@@ -49,8 +49,8 @@ def terminal(quiet: bool = False) -> Console:
 
 def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
     """The journal of the search of this name, to read it, and the search as it is now."""
-    from autorank.results.journal import Journal
-    from autorank.search.files import run_folder
+    from autorank.trials.journal import Journal
+    from autorank.trials.retention import run_folder
 
     journal = Journal.open(run_folder(runs, name))
     return journal, journal.snapshot()
@@ -65,7 +65,7 @@ def listed(names: str | Sequence[str] | None) -> list[str]:
 def which(
     knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None, step: int | None
 ) -> dict[str, Any]:
-    """Which point of a front is meant, as `autorank.results.front.pick` takes it.
+    """Which point of a front is meant, as `autorank.trials.front.pick` takes it.
 
     Raises:
         AutorankError: --knee beside another choice, or --step without --trial.

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.options import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI, seconds
 
 if TYPE_CHECKING:
-    from autorank.search.budget import Budget
+    from autorank.searching.budget import Budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,8 @@ class BudgetOptions:
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Object storage for what trials write, where nodes share no folder: s3://...", metavar="ADDRESS",
+            help="Object storage for what trials write, where nodes share no folder: s3://...",
+            metavar="ADDRESS",
             rich_help_panel=MACHINES,
         ),
     ] = None
@@ -65,7 +66,7 @@ class BudgetOptions:
         Raises:
             AutorankError: a value that is refused.
         """
-        from autorank.search.budget import Budget
+        from autorank.searching.budget import Budget
 
         text = "" if self.trials is None else str(self.trials)
         number = text.removeprefix("+")

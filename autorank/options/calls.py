@@ -51,8 +51,8 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         Raises:
             AutorankError: options that are refused or do not go together.
         """
-        from autorank.search import space as spaces
-        from autorank.search.opening import make_spec
+        from autorank.searching.create import make_spec
+        from autorank.searching.space import space as spaces
 
         source = self.space_source()
         return make_spec(
@@ -75,7 +75,7 @@ class TrainCall(RunOptions):
         Raises:
             AutorankError: options that are refused, or several methods.
         """
-        from autorank.search.space import parse_settings
+        from autorank.searching.space.space import parse_settings
         from autorank.spec import TrainSpec
 
         if len(self.methods) != 1:

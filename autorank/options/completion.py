@@ -26,14 +26,14 @@ def methods(incomplete: str) -> list[str]:
 
 def tasks(incomplete: str) -> list[str]:
     """Named tasks."""
-    from autorank.tasks.source import TASKS
+    from autorank.tasks.registry import TASKS
 
     return _begun(TASKS, incomplete)
 
 
 def recipes(incomplete: str) -> list[str]:
     """Recipes that come with autorank."""
-    from autorank.recipes.recipe import shipped
+    from autorank.recipes.schema import shipped
 
     return _begun(shipped(), incomplete)
 

@@ -12,7 +12,7 @@ import typer
 
 from autorank.errors import AutorankError
 from autorank.options import DATA, TRAINING, built, completion, listed, place, whole_or_auto
-from autorank.options.file import merged
+from autorank.options.config_file import merged
 
 if TYPE_CHECKING:
     from autorank.spec import TaskSpec, TrainingSpec
@@ -90,21 +90,25 @@ class RunOptions:
         ),
     ] = None
     epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None
-    steps: Annotated[
-        int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)
-    ] = None
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)] = (
+        None
+    )
     batch_size: Annotated[
         int | str | None,
         typer.Option(
             help="Examples an optimizer step. Default: the task's. auto: the task's, with --accumulate auto.",
-            parser=whole_or_auto, metavar="N|auto", rich_help_panel=TRAINING,
+            parser=whole_or_auto,
+            metavar="N|auto",
+            rich_help_panel=TRAINING,
         ),
     ] = None
     accumulate: Annotated[
         int | str,
         typer.Option(
             help="Micro-batches that a step is cut into. auto: as few as the GPU's memory allows, found once.",
-            parser=whole_or_auto, metavar="N|auto", rich_help_panel=TRAINING,
+            parser=whole_or_auto,
+            metavar="N|auto",
+            rich_help_panel=TRAINING,
         ),
     ] = 1
     eval_every: Annotated[
@@ -118,7 +122,8 @@ class RunOptions:
     precision: Annotated[
         str,
         typer.Option(
-            help="auto, fp32, bf16 or fp16.", rich_help_panel=TRAINING,
+            help="auto, fp32, bf16 or fp16.",
+            rich_help_panel=TRAINING,
             autocompletion=completion.one_of("auto", "fp32", "bf16", "fp16"),
         ),
     ] = "auto"
@@ -128,7 +133,8 @@ class RunOptions:
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
-            "--gradient-checkpointing", help="Less memory, one more forward pass a step, same results.",
+            "--gradient-checkpointing",
+            help="Less memory, one more forward pass a step, same results.",
             rich_help_panel=TRAINING,
         ),
     ] = False

@@ -11,7 +11,7 @@ import typer
 
 from autorank.errors import AutorankError
 from autorank.options import FRONT, STOPPING, built, completion, parse_count, place
-from autorank.options.file import space
+from autorank.options.config_file import space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +29,15 @@ class SearchOptions:
     objective: Annotated[
         str | None,
         typer.Option(
-            help="A third one, to be small: nonzero_params, seconds or memory.", rich_help_panel=FRONT,
+            help="A third one, to be small: nonzero_params, seconds or memory.",
+            rich_help_panel=FRONT,
             autocompletion=completion.one_of("nonzero_params", "seconds", "memory"),
         ),
     ] = None
     max_params: Annotated[
         str | float | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
     ] = None
-    min_score: Annotated[
-        float | None, typer.Option(help="No point that scores less.", rich_help_panel=FRONT)
-    ] = None
+    min_score: Annotated[float | None, typer.Option(help="No point that scores less.", rich_help_panel=FRONT)] = None
     max_memory: Annotated[
         str | float | None,
         typer.Option(help="No point that took more GPU memory: 800M, 12G bytes.", rich_help_panel=FRONT),
@@ -46,21 +45,24 @@ class SearchOptions:
     sampler: Annotated[
         str,
         typer.Option(
-            help="tpe, nsga2, gp or random.", rich_help_panel=STOPPING,
+            help="tpe, nsga2, gp or random.",
+            rich_help_panel=STOPPING,
             autocompletion=completion.one_of("tpe", "nsga2", "gp", "random"),
         ),
     ] = "tpe"
     scheduler: Annotated[
         str,
         typer.Option(
-            help="asha stops trials early; none lets all end.", rich_help_panel=STOPPING,
+            help="asha stops trials early; none lets all end.",
+            rich_help_panel=STOPPING,
             autocompletion=completion.one_of("asha", "none"),
         ),
     ] = "asha"
     grace: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Evaluations before a trial may be stopped. Default: one in --reduction-factor of a run's.",
+            min=1,
+            help="Evaluations before a trial may be stopped. Default: one in --reduction-factor of a run's.",
             rich_help_panel=STOPPING,
         ),
     ] = None
@@ -72,7 +74,7 @@ class SearchOptions:
     ] = 1
 
     def space_source(self) -> Path | Mapping[str, Any] | None:
-        """The space, as `autorank.search.space` takes it."""
+        """The space, as `autorank.searching.space.space` takes it."""
         return place(self.space) if isinstance(self.space, str | Path) else self.space
 
     def values(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class SearchOptions:
         Raises:
             AutorankError: a value that is refused.
         """
-        from autorank.results.report import THIRD
+        from autorank.reporting.tables import THIRD
         from autorank.spec import HalvingSpec, ObjectivesSpec
 
         if self.scheduler not in ("asha", "none"):

@@ -14,10 +14,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from autorank.recipes.recipe import Recipe, figure
 from autorank.recipes.results import Run
 from autorank.recipes.rows import Row, rows
-from autorank.results.report import count
+from autorank.recipes.schema import Recipe, figure
+from autorank.reporting.tables import count
 
 Runs = Mapping[Run, Mapping[str, Any]]
 COLUMNS = (

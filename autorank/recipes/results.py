@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from autorank import durable
+from autorank import atomic_io
 from autorank.errors import AutorankError, unknown
-from autorank.recipes.recipe import Recipe
-from autorank.results.lock import DriverLock
-from autorank.search.files import run_folder
+from autorank.recipes.schema import Recipe
+from autorank.trials.journal_lock import DriverLock
+from autorank.trials.retention import run_folder
 
 FILE = "recipe.jsonl"
 Run = tuple[str, int]  # a row's name, and the seed
@@ -62,7 +62,7 @@ class Results:
         try:
             lock.mend()
             if not (folder / FILE).exists() or not (folder / FILE).stat().st_size:
-                durable.append(json.dumps(about), folder / FILE)
+                atomic_io.append(json.dumps(about), folder / FILE)
             found = cls.read(runs, name)
             if differ := [key for key in about if found.about.get(key) != about[key]]:
                 raise AutorankError(
@@ -79,7 +79,7 @@ class Results:
         """Store what a training came to."""
         assert self._lock is not None
         self._lock.mend()  # what a full disk left
-        durable.append(json.dumps({"row": run[0], "seed": run[1], **outcome}), self.folder / FILE)
+        atomic_io.append(json.dumps({"row": run[0], "seed": run[1], **outcome}), self.folder / FILE)
         self.runs[run] = outcome
 
     def done(self, run: Run) -> bool:

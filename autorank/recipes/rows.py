@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from autorank import methods
 from autorank.errors import AutorankError, unknown
-from autorank.recipes.recipe import Assumed, Block, Recipe
+from autorank.recipes.schema import Assumed, Block, Recipe
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.tasks import TASKS
 

@@ -14,16 +14,16 @@ from pydantic import ValidationError
 
 from autorank import tasks
 from autorank.errors import AutorankError
-from autorank.recipes.recipe import Recipe, chosen
+from autorank.recipes.recipe_searcher import RecipeSearcher, Training
 from autorank.recipes.results import Results, Run
 from autorank.recipes.rows import Row, rows
 from autorank.recipes.scale import scaled
-from autorank.recipes.searcher import RecipeSearcher, Training
-from autorank.search import cluster, resources, storage
-from autorank.search.budget import Budget
-from autorank.search.session import fit
-from autorank.search.trainable import WarmTrial, bind
-from autorank.search.watch import Interrupt, Watch
+from autorank.recipes.schema import Recipe, chosen
+from autorank.searching.budget import Budget
+from autorank.searching.ray import cluster, resources, shared_storage_check
+from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.ray.tune_callback import Interrupt, Watch
+from autorank.searching.tune_session import fit
 from autorank.spec import TrainingSpec, TrainSpec, explain
 
 Ending = Literal["complete", "time budget", "interrupted"]
@@ -115,7 +115,7 @@ def run(
         with (
             cluster.running(budget.address, folder / cluster.LOG),
             Interrupt() as interrupt,
-            storage.shared(folder) if joined else contextlib.nullcontext() as seal,
+            shared_storage_check.shared(folder) if joined else contextlib.nullcontext() as seal,
         ):
             each = budget.share(resources.joined())
             fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder, seal=seal), each, folder)

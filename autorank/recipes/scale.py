@@ -6,7 +6,7 @@ import math
 
 from autorank import tasks
 from autorank.spec import TrainSpec
-from autorank.tasks import source
+from autorank.tasks import registry
 
 EXAMPLES, STEPS, EVALUATIONS = 64, 100, 4  # at least so many; IncreLoRA's ranks take 73 steps to grow on SQuAD
 COUNT_STEPS = ("interval",)  # settings that are a number of steps
@@ -21,7 +21,7 @@ def scaled(train: TrainSpec, scale: float) -> TrainSpec:
     if scale >= 1:
         return train
     task = tasks.resolve(train.task)
-    size = len(source.read(train.task)[1])
+    size = len(registry.read(train.task)[1])
     batch, epochs = train.training.batch_size or task.batch_size, train.training.epochs or task.epochs
     examples = min(size, max(EXAMPLES, math.ceil(scale * size)))
     steps = max(STEPS, max(1, round(scale * epochs)) * math.ceil(examples / batch))

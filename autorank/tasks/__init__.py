@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autorank.tasks.source import TASKS, base_model, resolve
-from autorank.tasks.tokenise import load
+from autorank.tasks.data.tokenization import load
+from autorank.tasks.registry import TASKS, base_model, resolve
 
 __all__ = ["TASKS", "base_model", "load", "resolve"]

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.examples import OWN, Examples, rows
-from autorank.tasks.task import Task
-from autorank.tasks.text_metrics import answer
+from autorank.tasks.data.examples import OWN, Examples, rows
+from autorank.tasks.definition import Task
+from autorank.tasks.metrics.text import answer
 
 Columns = Mapping[str, Sequence[Any]]
 

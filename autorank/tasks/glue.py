@@ -5,7 +5,7 @@ Batch size and epochs: microsoft/LoRA, examples/NLU/roberta_base_*.sh (per devic
 
 from __future__ import annotations
 
-from autorank.tasks.task import CORRELATIONS, Task
+from autorank.tasks.definition import CORRELATIONS, Task
 
 HUB = "nyu-mll/glue"
 SOURCE = "GLUE (arXiv 1804.07461); training as in microsoft/LoRA examples/NLU/roberta_base_{}.sh"

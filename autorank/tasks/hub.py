@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.modeling.hub import hub_access
-from autorank.tasks.examples import checked
-from autorank.tasks.files import Splits, with_validation
-from autorank.tasks.task import Task
+from autorank.modeling.hub_access import hub_access
+from autorank.tasks.data.examples import checked
+from autorank.tasks.definition import Task
+from autorank.tasks.own_data import Splits, with_validation
 
 
 def read(task: Task) -> Splits:

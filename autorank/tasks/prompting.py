@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.modeling.hub import hub_access
-from autorank.modeling.trust import trusted
+from autorank.modeling.hub_access import hub_access
+from autorank.modeling.remote_code import trusted
 from autorank.spec import TaskSpec
-from autorank.tasks.examples import Examples, rows
-from autorank.tasks.pairs import EncodedPairs, Pairs
-from autorank.tasks.task import Task
+from autorank.tasks.data.examples import Examples, rows
+from autorank.tasks.data.pairs import EncodedPairs, Pairs
+from autorank.tasks.definition import Task
 
 Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them lost a part
 END_OF_PROMPT = "\n"  # after the prompt, where no chat template and no decoder of its own parts it from the completion
@@ -141,7 +141,7 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
     """
     from transformers import AutoConfig
 
-    from autorank.modeling.base import auto_class
+    from autorank.modeling.base_model import auto_class
 
     with hub_access("model", model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())

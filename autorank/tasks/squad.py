@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autorank.tasks.task import Task
+from autorank.tasks.definition import Task
 
 
 def _squad(name: str, hub: tuple[str, str], paper: str, unanswerable: bool) -> Task:

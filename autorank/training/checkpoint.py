@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from autorank import durable
-from autorank.results.records import Evaluation
+from autorank import atomic_io
 from autorank.training.run import TrainingRun
+from autorank.trials.record import Evaluation
 
 
 def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:
     """Write what `run` needs to go on, and all of its evaluations so far; a reader sees the old file or the new one."""
-    with durable.writing(path) as partial:
+    with atomic_io.writing(path) as partial:
         torch.save({"state": run.state_dict(), "evaluations": [each.to_dict() for each in evaluations]}, partial)
 
 

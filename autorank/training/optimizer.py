@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.method import CONSTANT
-from autorank.training.rowwise import MOMENTS, RowwiseAdamW
+from autorank.training.componentwise_adamw import MOMENTS, RowwiseAdamW
 
 
 def undecayed(name: str) -> bool:

@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from autorank import methods, tasks
 from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
-from autorank.modeling import adapter_file, adapters, quantize, recompute, targets
-from autorank.modeling.trust import trusting
-from autorank.results.records import Evaluation
+from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
+from autorank.modeling.remote_code import trusting
 from autorank.spec import TrainSpec
-from autorank.training import ends, memory, objective, workers
+from autorank.training import distributed, eos_check, micro_batching
 from autorank.training.hooks import MethodHooks
-from autorank.training.outlook import Outlook
-from autorank.training.phase import Phase, Plan
-from autorank.training.phases import Phases
-from autorank.training.random_state import stream
-from autorank.training.workshop import Workshop, fingerprint, resolve_precision
+from autorank.training.method_phases import Phases
+from autorank.training.model_cache import Workshop, fingerprint, resolve_precision
+from autorank.training.objectives import base
+from autorank.training.optimization_loop import Phase, Plan
+from autorank.training.rng import stream
+from autorank.training.run_summary import Outlook
+from autorank.trials.record import Evaluation
 
 
 class TrainingRun:
@@ -58,7 +59,7 @@ class TrainingRun:
         self._model_name = tasks.base_model(spec.task, spec.model)
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
         if spec.training.quantize:
-            quantize.check()
+            quantization.check()
         self._context: RunContext | None = None
         self._undo: list[Callable[[], object]] = []  # what gives the base model back clean
         self._seconds = 0.0
@@ -89,7 +90,7 @@ class TrainingRun:
         assert self.total_steps is not None
         if self.step >= self.total_steps:
             raise StopIteration
-        with stream(self._workshop.device, self.spec.training.seed, workers.rank(), self.step):
+        with stream(self._workshop.device, self.spec.training.seed, distributed.rank(), self.step):
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
@@ -105,20 +106,20 @@ class TrainingRun:
         self._data = self._workshop.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
-        self._objective = objective.of(self._data)
+        self._objective = base.of(self._data)
         with trusting(self.spec.task.trust_remote_code):
             self._base = self._workshop.base(
                 self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
             )
         if task.kind in ("classification", "regression"):
-            ends.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
+            eos_check.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
         self._undo.append(partial(self._base.reset, seed))
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
         config = self._method.config
-        layers = targets.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
+        layers = target_modules.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
         if self.spec.training.gradient_checkpointing:
-            self._undo.append(recompute.enable(self._base.model))
+            self._undo.append(gradient_checkpointing.enable(self._base.model))
         asked = self.spec.training.accumulate
         plan = Plan.of(self.spec.training, task, config.learning_rate, 1 if asked == "auto" else asked, self._precision)
         phases_of = partial(Phases, self._base, self._data, self._objective, self._workshop)
@@ -134,8 +135,8 @@ class TrainingRun:
             warmup_steps=self._phase.warmup_steps,
             cache=self._workshop.probes, key=self._key(), train_on=phases.train_on, observe=phases.observe,
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
-            loss_scale=self._phase.scaler.get_scale, sum=workers.sum_, undo=self._undo,
-            once=partial(workers.once, device=device),
+            loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_, undo=self._undo,
+            once=partial(distributed.once, device=device),
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":
@@ -154,7 +155,7 @@ class TrainingRun:
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
         data, model = self._data.digest, fingerprint(self._model_name)
         key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
-        return memory.micro_batches(phase, layers, trained, self._workshop.probes, key)
+        return micro_batching.micro_batches(phase, layers, trained, self._workshop.probes, key)
 
     def _train_step(self) -> None:
         assert self._context is not None

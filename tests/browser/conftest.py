@@ -103,7 +103,7 @@ def place(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     searching = (*SEARCH, *(("--trials", "8") if SCREENSHOTS else SHORT))
     for words in (searching, ("report", "first")):
         done = subprocess.run(
-            [sys.executable, "-m", "autorank.cli", *words], cwd=folder, env=here, capture_output=True, text=True,
+            [sys.executable, "-m", "autorank.cli.app", *words], cwd=folder, env=here, capture_output=True, text=True,
             timeout=900 if SCREENSHOTS else 280,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from autorank.results.page import report
-from tests.results.made_trials import base_ranks, evaluation, search, snapshot, trial
+from autorank.reporting.html_report import report
+from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial
 
 MANY = [f"method-{letter}" for letter in "abcdefghijklmnop"]
 

@@ -25,7 +25,7 @@ def address(place: Path) -> Iterator[str]:
     """What `autorank ui` prints once it serves the search."""
     here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "autorank.cli", "ui"], cwd=place, env=here | {"PYTHONUNBUFFERED": "1"}, text=True,
+        [sys.executable, "-m", "autorank.cli.app", "ui"], cwd=place, env=here | {"PYTHONUNBUFFERED": "1"}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert server.stdout is not None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autorank.results.page import write
+from autorank.reporting.html_report import write
 from tests.browser.made import many, none, one
 
 if TYPE_CHECKING:

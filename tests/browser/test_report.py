@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autorank.results.journal import Journal
-from autorank.results.page import write
-from autorank.results.records import best
+from autorank.reporting.html_report import write
+from autorank.trials.journal import Journal
+from autorank.trials.record import best
 from tests.browser.made import many
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from autorank.methods import find, names
-from autorank.search.space import Yaml, builtin
+from autorank.searching.space.space import Yaml, builtin
 from tests.docs.blocks import ROOT, text
 
 PAGE = "docs/methods.md"

@@ -4,7 +4,7 @@
 
 - searches and trainings get the options in `SHORT` appended; so do `autorank.search` and `autorank.train`;
 - a search's trials run one after another in this process rather than in Ray's (`fit`): the first search of the README
-  runs in Ray in tests/test_cli_first_search.py, all else about Ray is in tests/search and tests/faults;
+  runs in Ray in tests/cli/test_first_search.py, all else about Ray is in tests/search and tests/faults;
 - what `NOT_RUN` lists is only parsed: each option must be one that the command has, of a value that it takes.
 """
 
@@ -42,13 +42,13 @@ SHORT: dict[str, dict[str, object]] = {
 
 # Part of an autorank command -> why it is only parsed.
 NOT_RUN = {
-    "--address": "needs a Ray cluster; tests/search/test_cluster.py has one",
-    "--storage": "needs object storage; tests/search/test_storage.py has a stand-in",
-    "--workers-per-trial": "starts several processes a trial in Ray; tests/search/test_workers.py",
+    "--address": "needs a Ray cluster; tests/searching/ray/test_cluster.py has one",
+    "--storage": "needs object storage; tests/searching/ray/test_shared_storage_check.py has a stand-in",
+    "--workers-per-trial": "starts several processes a trial in Ray; tests/searching/ray/test_multi_worker.py",
     "--gpus-per-trial": "needs a GPU",
-    "--push-to-hub": "would write to the Hub; tests/results/test_card.py and its neighbours have a stand-in",
-    "submit": "needs a Ray cluster; tests/search/test_jobs_real.py has one",
-    "ui": "serves until Ctrl-C; tests/results/test_mlflow_server.py",
+    "--push-to-hub": "would write to the Hub; tests/export/test_model_card.py and its neighbours have a stand-in",
+    "submit": "needs a Ray cluster; tests/searching/ray/test_jobs_real.py has one",
+    "ui": "serves until Ctrl-C; tests/tracking/test_mlflow_server.py",
 }
 # First words of other programs' commands -> why they are not run.
 FOREIGN = {
@@ -57,9 +57,9 @@ FOREIGN = {
     ". .venv/bin/activate": "goes with pip install",
     "make": "runs the tools that test and check",
     "pytest": "is what runs this",
-    "ray": "needs machines to start a cluster on; tests/test_examples_cluster.py reads the files",
-    "kubectl": "needs Kubernetes; tests/test_examples_cluster.py reads the file",
-    "optuna-dashboard": "serves until Ctrl-C; tests/results/test_dashboard.py asks it without a server",
+    "ray": "needs machines to start a cluster on; tests/examples/test_cluster.py reads the files",
+    "kubectl": "needs Kubernetes; tests/examples/test_cluster.py reads the file",
+    "optuna-dashboard": "serves until Ctrl-C; tests/trials/test_dashboard.py asks it without a server",
     "export": "names servers and secrets of the user's own",
 }
 
@@ -139,10 +139,10 @@ def run_command(words: list[str]) -> None:
 
 def autorank(words: Sequence[str]) -> None:
     """Run a command, shortened."""
-    from autorank import cli
+    from autorank.cli.app import app
 
     kind = "search --recipe" if words and words[0] == "search" and "--recipe" in words else next(iter(words), "")
-    code = cli.app([*words, *appended(kind, words)], standalone_mode=False)
+    code = app.app([*words, *appended(kind, words)], standalone_mode=False)
     if code not in (None, 0) and kind != "doctor":  # what it thinks of this machine is its own matter
         raise AssertionError(f"autorank {' '.join(words)}: exit code {code}")
 
@@ -161,15 +161,16 @@ def changes(kind: str, methods: Sequence[str]) -> dict[str, object]:
 
 def parse(words: Sequence[str]) -> None:
     """Parse a command up to its options."""
-    from autorank import cli, cli_cluster
+    from autorank.cli import cluster
+    from autorank.cli.app import app
 
-    command: Any = typer.main.get_command(cli.app)
+    command: Any = typer.main.get_command(app.app)
     rest = list(words)
     while hasattr(command, "commands") and rest and rest[0] in command.commands:
         command = command.commands[rest.pop(0)]
     context = command.make_context(words[0], rest)
     if words[0] == "submit":
-        cli_cluster._parse(context.params["command"])
+        cluster._parse(context.params["command"])
 
 
 def prepare() -> None:
@@ -179,11 +180,12 @@ def prepare() -> None:
     from autorank import api
     from autorank.recipes import run as recipes
     from autorank.recipes import scale
-    from autorank.search import cluster, session
+    from autorank.searching import tune_session
+    from autorank.searching.ray import cluster
 
     vars(cluster)["running"] = lambda address, log: contextlib.nullcontext()
     vars(ray)["nodes"] = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]
-    vars(session)["fit"] = vars(recipes)["fit"] = fit
+    vars(tune_session)["fit"] = vars(recipes)["fit"] = fit
     vars(scale).update(EXAMPLES=16, STEPS=48)
     vars(api).update({name: shortened(name, getattr(api, name)) for name in ("search", "train")})
 
@@ -199,7 +201,7 @@ def shortened(kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def fit(searcher: Any, watch: Any, trainable: Callable[[dict[str, Any]], Any], each: Any, folder: Path) -> None:
-    """In place of `autorank.search.run.fit`: trials one after another, in this process."""
+    """In place of `autorank.searching.search.fit`: trials one after another, in this process."""
     from ray.tune.trainable import trainable as base
 
     vars(base)["DEFAULT_STORAGE_PATH"] = str(folder / ".tune")

@@ -24,9 +24,19 @@ BEFORE = {
     ),
 }
 LOADED = [  # once, in the process from which each page's is forked
-    "torch", "transformers", "datasets", "peft", "mlflow", "ray.tune", "optuna", "autorank.cli", "autorank.search.run",
-    "autorank.search.display", "autorank.results.tracking", "autorank.recipes.run",
-]  # fmt: skip
+    "torch",
+    "transformers",
+    "datasets",
+    "peft",
+    "mlflow",
+    "ray.tune",
+    "optuna",
+    "autorank.cli.app",
+    "autorank.searching.search",
+    "autorank.display",
+    "autorank.tracking.mlflow_projection",
+    "autorank.recipes.run",
+]
 
 
 @pytest.fixture(scope="module")

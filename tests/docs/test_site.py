@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 
-from autorank import cli
+from autorank.cli.app import app
 from autorank.methods import names
 from tests.docs.blocks import PAGES, ROOT, anchors, blocks, links, prose, text
 from tests.docs.shell import FOREIGN, NOT_RUN
@@ -45,7 +45,7 @@ def test_files_that_are_named_exist(page: str) -> None:
 def test_commands_in_running_text_have_the_options_named(page: str) -> None:
     for found in re.findall(r"`(autorank [a-z][^`]*)`", prose(page)):
         for words in found.split(" -- "):  # what is submitted is a command of its own
-            command: Any = typer.main.get_command(cli.app)
+            command: Any = typer.main.get_command(app.app)
             rest = words.removeprefix("autorank ").split()
             while hasattr(command, "commands") and rest and rest[0] in command.commands:
                 command = command.commands[rest.pop(0)]
@@ -62,7 +62,7 @@ def test_every_page_is_in_the_navigation() -> None:
 
 def test_every_command_and_method_is_mentioned() -> None:
     everything = "".join(text(page) for page in PAGES)
-    group: Any = typer.main.get_command(cli.app)
+    group: Any = typer.main.get_command(app.app)
     missing = [name for name in group.commands if f"autorank {name}" not in everything]
     assert not missing + [name for name in names() if f"`{name}`" not in everything]
 

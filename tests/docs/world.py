@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from autorank.tasks import TASKS
-from autorank.tasks.task import Task
+from autorank.tasks.definition import Task
 from tests import texts, tiny
 from tests.docs.blocks import ROOT
 from tests.tasks.loopback_hub import Repositories

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autorank.results.journal import Journal
+from autorank.trials.journal import Journal
 from tests import tiny
 
 SPACE = """
@@ -33,7 +33,7 @@ def start(place: Path, name: str, *more: str, trials: int = TRIALS) -> subproces
     point of the front is trained again."""
     own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
-        sys.executable, "-m", "autorank.cli", "search", "--method", "lora", *own, "--space", "space.yaml",
+        sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *own, "--space", "space.yaml",
         "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *more,
     ]  # fmt: skip
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from autorank.results.journal import JOURNAL
+from autorank.trials.journal import JOURNAL
 from tests.faults.searches import TRIALS, essence, finish, make_place, start
 
 

@@ -21,11 +21,11 @@ NODES = """
 import sys, threading
 from pathlib import Path
 from ray.cluster_utils import Cluster
-from autorank.search.opening import open_journal
-from autorank.search.budget import Budget
-from autorank.search.run import conduct
-from autorank.search.trainable import bind
-from tests.search.standin import StandInTrial, bounds, search_spec
+from autorank.searching.create import open_journal
+from autorank.searching.budget import Budget
+from autorank.searching.search import conduct
+from autorank.searching.ray.trainable import bind
+from tests.searching.standin import StandInTrial, bounds, search_spec
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
 nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

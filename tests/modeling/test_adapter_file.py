@@ -12,10 +12,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters, base, export, rank_map
-from autorank.modeling.bottleneck import Bottleneck, places
-from autorank.modeling.low_rank import LowRankUpdate
-from autorank.modeling.targets import features, find
+from autorank.export import peft_export
+from autorank.modeling import adapter_file, adapters, base_model, rank_map
+from autorank.modeling.layers.bottleneck import Bottleneck, places
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.target_modules import features, find
 from tests import tiny
 
 FORMS = ["low-rank", "bottlenecks", "biases", "everything"]
@@ -30,7 +31,7 @@ def logits(model: nn.Module) -> Tensor:
 
 def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path, Tensor]:
     """A folder as `autorank export` writes it, and the logits of what is in it."""
-    made = base.load(tiny.model(architecture, folder / "model"), outputs=2)
+    made = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
     made.model.config.pad_token_id = 0
     draw = torch.Generator().manual_seed(0)
     if form == "low-rank":
@@ -49,7 +50,7 @@ def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path,
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
     file = folder / "file.safetensors"
     adapter_file.save(file, made, adapter_file.Origin(str(folder / "model"), 2, (), 0))
-    export.to_own(file, folder / "adapter", card="# Card")
+    peft_export.to_own(file, folder / "adapter", card="# Card")
     made.model.eval()
     return folder / "adapter", logits(made.model)
 
@@ -136,19 +137,19 @@ def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
     assert adapter_file.low_rank(file) == (form == "low-rank")
     if form != "low-rank":
         with pytest.raises(AutorankError, match=r"no PEFT LoRA adapter.*--merge"):
-            export.to_peft(file, tmp_path / "peft", card="")
+            peft_export.to_peft(file, tmp_path / "peft", card="")
     if form == "bottlenecks":
         with pytest.raises(AutorankError, match=r"cannot be merged.*Leave --merge out"):
-            export.to_merged(file, tmp_path / "merged", card="")
+            peft_export.to_merged(file, tmp_path / "merged", card="")
     else:
-        export.to_merged(file, tmp_path / "merged", card="")
+        peft_export.to_merged(file, tmp_path / "merged", card="")
         merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
         torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-5)
     assert not (tmp_path / "peft").exists()
 
 
 def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
-    made = base.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    made = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
     layers = find(made.model, "query,value")
     draw = torch.Generator().manual_seed(0)
     held: dict[str, LowRankUpdate] = {}  # one for all queries but the first layer's; each value has its own

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.modeling import adapter_file, adapters, base, targets
-from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from tests import tiny
 
 H = tiny.HIDDEN
 
 
 @pytest.fixture
-def bert(tmp_path: Path) -> base.BaseModel:
-    return base.load(tiny.model("bert", tmp_path / "bert"), outputs=2)
+def bert(tmp_path: Path) -> base_model.BaseModel:
+    return base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=2)
 
 
 def lora(rank: int = 2) -> LowRankUpdate:
@@ -23,10 +23,10 @@ def lora(rank: int = 2) -> LowRankUpdate:
 
 
 def queries(model: nn.Module) -> list[str]:
-    return list(targets.find(model, "query"))
+    return list(target_modules.find(model, "query"))
 
 
-def test_shared_updates_count_once(bert: base.BaseModel) -> None:
+def test_shared_updates_count_once(bert: base_model.BaseModel) -> None:
     first, second, third = queries(bert.model)
     shared = lora()
     adapters.attach(bert.model, first, lora())
@@ -37,7 +37,7 @@ def test_shared_updates_count_once(bert: base.BaseModel) -> None:
     assert adapters.ranks(bert.model) == dict.fromkeys([first, second, third], 2)
 
 
-def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert: base.BaseModel) -> None:
+def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert: base_model.BaseModel) -> None:
     first, second, third = queries(bert.model)
     A, B = nn.Parameter(torch.randn(4, H)), nn.Parameter(torch.randn(H, 4))
     own = LowRankUpdate(nn.Parameter(A.data), nn.Parameter(B.data), 1.0, e=nn.Parameter(torch.ones(4)))
@@ -51,12 +51,12 @@ def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert:
     assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H + 2 * (4 + H)
 
 
-def test_what_else_trains_counts_too(bert: base.BaseModel) -> None:
+def test_what_else_trains_counts_too(bert: base_model.BaseModel) -> None:
     bert.unfreeze(["bert.encoder.layer.0.output.dense.bias"])  # BitFit's kind of method
     assert adapters.adapter_params(bert.model, bert.head) == H
 
 
-def test_a_layout_rebuilds_structure_and_sharing(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_a_layout_rebuilds_structure_and_sharing(bert: base_model.BaseModel, tmp_path: Path) -> None:
     first, second, third = queries(bert.model)
     shared = lora(3)
     adapters.attach(bert.model, first, lora(), dropout=0.1)
@@ -65,7 +65,7 @@ def test_a_layout_rebuilds_structure_and_sharing(bert: base.BaseModel, tmp_path:
     for parameter in adapters.tensors(bert.model).values():
         parameter.data.normal_()
     described, values = adapters.layout(bert.model), adapters.tensors(bert.model)
-    other = base.load(str(tmp_path / "bert"), outputs=2)
+    other = base_model.load(str(tmp_path / "bert"), outputs=2)
     adapters.rebuild(other.model, described)
     adapters.load_tensors(other.model, values)
     layers = adapters.adapted(other.model)
@@ -76,7 +76,7 @@ def test_a_layout_rebuilds_structure_and_sharing(bert: base.BaseModel, tmp_path:
     assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
 
 
-def test_a_layout_from_before_a_factor_was_invented(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_a_layout_from_before_a_factor_was_invented(bert: base_model.BaseModel, tmp_path: Path) -> None:
     name = queries(bert.model)[0]
     adapters.attach(bert.model, name, lora())
     described = adapters.layout(bert.model)
@@ -86,12 +86,12 @@ def test_a_layout_from_before_a_factor_was_invented(bert: base.BaseModel, tmp_pa
             for update in described["updates"]
         ]
     }
-    other = base.load(str(tmp_path / "bert"), outputs=2)
+    other = base_model.load(str(tmp_path / "bert"), outputs=2)
     adapters.rebuild(other.model, old)
     assert adapters.layout(other.model) == described
 
 
-def test_norms_and_starts_in_layouts_and_counts(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_norms_and_starts_in_layouts_and_counts(bert: base_model.BaseModel, tmp_path: Path) -> None:
     """The norms are stored; a start is a function of the base, kept in files but not counted."""
     first, second, _ = queries(bert.model)
     normed, plain = lora(), lora()
@@ -103,7 +103,7 @@ def test_norms_and_starts_in_layouts_and_counts(bert: base.BaseModel, tmp_path: 
     assert adapters.nonzero_params(bert.model, bert.head) == 2 * 2 * H + H  # B is zero at the start
     assert adapters.ranks(bert.model) == {first: 2, second: 2}
     described, values = adapters.layout(bert.model, counting=True), adapters.tensors(bert.model, counting=True)
-    other = base.load(str(tmp_path / "bert"), outputs=2)
+    other = base_model.load(str(tmp_path / "bert"), outputs=2)
     adapters.rebuild(other.model, described)
     adapters.load_tensors(other.model, values)
     assert adapters.layout(other.model) == described
@@ -114,13 +114,13 @@ def test_norms_and_starts_in_layouts_and_counts(bert: base.BaseModel, tmp_path: 
     assert torch.equal(bert.model(input_ids=ids).logits, other.model(input_ids=ids).logits)
 
 
-def test_counted_parameters_are_the_tensors_on_disk(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_counted_parameters_are_the_tensors_on_disk(bert: base_model.BaseModel, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     shared = lora(3)
     for name in queries(bert.model):
         adapters.attach(bert.model, name, shared)
-    for name in targets.find(bert.model, "value"):
+    for name in target_modules.find(bert.model, "value"):
         adapters.attach(bert.model, name, lora())
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, bert, adapter_file.Origin(str(tmp_path / "bert"), 2, ("no", "yes"), 0))
@@ -130,11 +130,11 @@ def test_counted_parameters_are_the_tensors_on_disk(bert: base.BaseModel, tmp_pa
     assert set(stored) == {name for name in stored if ".update." in name} | set(bert.head)
 
 
-def test_detached_model_is_the_one_loaded(bert: base.BaseModel) -> None:
+def test_detached_model_is_the_one_loaded(bert: base_model.BaseModel) -> None:
     before = {name: values.clone() for name, values in bert.model.state_dict().items()}
-    for name in targets.find(bert.model, "all-linear"):
+    for name in target_modules.find(bert.model, "all-linear"):
         layer = bert.model.get_submodule(name)
-        adapters.attach(bert.model, name, LowRankUpdate.lora(*targets.features(layer), 2, 4, torch.Generator()))
+        adapters.attach(bert.model, name, LowRankUpdate.lora(*target_modules.features(layer), 2, 4, torch.Generator()))
     adapters.detach_all(bert.model)
     after = bert.model.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
@@ -148,7 +148,7 @@ def triplets(components: int, counting: int) -> LowRankUpdate:
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), 0.5, nn.Parameter(e), active=active)
 
 
-def test_components_for_training_alone_are_not_counted(bert: base.BaseModel) -> None:
+def test_components_for_training_alone_are_not_counted(bert: base_model.BaseModel) -> None:
     names = queries(bert.model)
     for name, counting in zip(names, (2, 1, 0), strict=True):
         adapters.attach(bert.model, name, triplets(4, counting))
@@ -161,7 +161,7 @@ def test_components_for_training_alone_are_not_counted(bert: base.BaseModel) -> 
     assert adapters.nonzero_params(bert.model, bert.head) == 3 * 2 * H - 5
 
 
-def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base.BaseModel) -> None:
+def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base_model.BaseModel) -> None:
     """A gate that is closed leaves a column of B · diag(e) that is not stored as numbers other than zero."""
     update = triplets(3, 3)
     adapters.attach(bert.model, queries(bert.model)[0], update)
@@ -172,7 +172,7 @@ def test_a_zero_of_e_makes_zeros_of_the_exported_b(bert: base.BaseModel) -> None
     assert adapters.nonzero_params(bert.model, bert.head) == stored
 
 
-def test_a_layout_keeps_what_counts_apart(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_a_layout_keeps_what_counts_apart(bert: base_model.BaseModel, tmp_path: Path) -> None:
     """For a checkpoint all there is; for an adapter's file only what counts."""
     names = queries(bert.model)
     for name, counting in zip(names, (2, 4, 0), strict=True):
@@ -189,7 +189,7 @@ def test_a_layout_keeps_what_counts_apart(bert: base.BaseModel, tmp_path: Path) 
     expected = bert.model(input_ids=ids).logits
     for described, counting in ((checkpoint, False), (exported, True)):
         values = adapters.tensors(bert.model, counting)
-        other = base.load(str(tmp_path / "bert"), outputs=2)
+        other = base_model.load(str(tmp_path / "bert"), outputs=2)
         adapters.rebuild(other.model, described)
         adapters.load_tensors(other.model, values)
         assert adapters.layout(other.model) == described
@@ -200,7 +200,7 @@ def test_a_layout_keeps_what_counts_apart(bert: base.BaseModel, tmp_path: Path) 
         assert held == ([2, 4, 0] if counting else [4, 4, 4])
 
 
-def test_the_file_holds_what_counts(bert: base.BaseModel, tmp_path: Path) -> None:
+def test_the_file_holds_what_counts(bert: base_model.BaseModel, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     name = queries(bert.model)[0]

@@ -14,8 +14,8 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from autorank.modeling import export
-from tests.modeling.test_export import adapted
+from autorank.export import peft_export
+from tests.export.test_peft_export import adapted
 
 NEEDED = ("transformers", "peft", "torch")
 SCRIPT = """
@@ -77,9 +77,9 @@ def test_nothing_of_autorank_is_needed(how: str, tmp_path: Path) -> None:
         place.mkdir()
         file, ids, logits = adapted(architecture, place)
         (place / "ids.json").write_text(json.dumps(ids.tolist()))
-        export.to_peft(file, place / "peft", card="")
-        export.to_peft(file, place / "padded", card="", pad=True)
-        export.to_merged(file, place / "merged", card="")
+        peft_export.to_peft(file, place / "peft", card="")
+        peft_export.to_peft(file, place / "padded", card="", pad=True)
+        peft_export.to_merged(file, place / "merged", card="")
         expected |= {f"{architecture} {form}": logits for form in ("peft", "padded", "merged")}
     venv.create(tmp_path / "venv", with_pip=how == "pip")
     python = tmp_path / "venv" / "bin" / "python"

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters, base, export, recompute, targets
-from autorank.modeling.low_rank import LowRankUpdate
+from autorank.export import peft_export
+from autorank.modeling import adapter_file, adapters, base_model, gradient_checkpointing, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
-from autorank.tasks.task import Split
+from autorank.tasks.data.batches import collate
+from autorank.tasks.definition import Split
 from autorank.training.run import TrainingRun
 from tests import families, tiny
 
@@ -47,13 +48,13 @@ class Made:
 
     family: str
     folder: Path
-    base: base.BaseModel
+    base: base_model.BaseModel
 
 
 @pytest.fixture(scope="module")
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp(request.param)
-    loaded = base.load(families.model(request.param, folder / "model"), outputs=2)
+    loaded = base_model.load(families.model(request.param, folder / "model"), outputs=2)
     loaded.model.config.pad_token_id = 0
     return Made(request.param, folder, loaded)
 
@@ -78,8 +79,8 @@ def batch(rows: list[int]) -> dict[str, Tensor]:
 def adapt(made: Made, dropout: float = 0.0) -> None:
     """Updates of mixed ranks on all layers, each of them doing something."""
     draw = torch.Generator().manual_seed(0)
-    for i, (name, layer) in enumerate(targets.find(made.base.model, "all-linear").items()):
-        update = LowRankUpdate.lora(*targets.features(layer), rank=1 + i % 3, alpha=8, generator=draw)
+    for i, (name, layer) in enumerate(target_modules.find(made.base.model, "all-linear").items()):
+        update = LowRankUpdate.lora(*target_modules.features(layer), rank=1 + i % 3, alpha=8, generator=draw)
         update.B.data += 0.1 * torch.randn(update.B.shape, generator=draw)
         adapters.attach(made.base.model, name, update, dropout)
 
@@ -144,10 +145,10 @@ def test_exports_give_the_same_logits(made: Made, tmp_path: Path) -> None:
     expected = logits(made.base.model, inputs)
     model = str(made.folder / "model")
     adapter_file.save(tmp_path / "adapter", made.base, adapter_file.Origin(model, 2, ("no", "yes"), 0))
-    export.to_merged(tmp_path / "adapter", tmp_path / "merged", card="")
+    peft_export.to_merged(tmp_path / "adapter", tmp_path / "merged", card="")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged, inputs), expected, rtol=0, atol=1e-5)
-    export.to_peft(tmp_path / "adapter", tmp_path / "peft", card="")
+    peft_export.to_peft(tmp_path / "adapter", tmp_path / "peft", card="")
     plain = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=0)
     wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
     torch.testing.assert_close(logits(wrapped, inputs), expected, rtol=0, atol=1e-5)
@@ -160,10 +161,10 @@ def test_gradient_checkpointing_gives_the_same_gradients(made: Made) -> None:
     adapt(made, dropout=0.1)
     passes: list[bool] = []
     for layer in adapters.adapted(made.base.model).values():
-        layer.update.register_forward_hook(lambda *_: passes.append(recompute.again()))
+        layer.update.register_forward_hook(lambda *_: passes.append(gradient_checkpointing.again()))
     expected = gradients(made)
     once = len(passes)
-    undo = recompute.enable(made.base.model)
+    undo = gradient_checkpointing.enable(made.base.model)
     found = gradients(made)
     undo()
     assert passes.count(False) == 2 * once and passes.count(True) > once / 2  # it did happen, and says so
@@ -202,7 +203,7 @@ def test_a_model_without_a_text_classifier_is_refused(tmp_path: Path) -> None:
     ViTConfig().save_pretrained(tmp_path / "vit")
     CLIPConfig().save_pretrained(tmp_path / "clip")
     for kind in ("vit", "clip"):
-        for load in (lambda folder: base.load(folder, 2), base.meta_model):
+        for load in (lambda folder: base_model.load(folder, 2), base_model.meta_model):
             with pytest.raises(AutorankError, match=f"type '{kind}'.*classification task.*BERT"):
                 load(str(tmp_path / kind))
 
@@ -212,4 +213,4 @@ def test_half_of_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
 
     T5EncoderModel(families.config("t5")).save_pretrained(tmp_path)
     with pytest.raises(AutorankError, match="encoder alone"):
-        base.load(str(tmp_path), 2)
+        base_model.load(str(tmp_path), 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.modeling import base, rank_map, targets
+from autorank.modeling import base_model, rank_map, target_modules
 from tests import tiny
 
 BERT = ["attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
@@ -85,8 +85,8 @@ def test_layers_numbered_twice_do_not_hide_each_other() -> None:
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
 def test_true_architectures_have_every_rank_once(architecture: str, tmp_path: Path) -> None:
-    model = base.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
-    names = list(targets.find(model, "all-linear"))
+    model = base_model.meta_model(tiny.model(architecture, tmp_path / "m"), outputs=2)
+    names = list(target_modules.find(model, "all-linear"))
     rows, columns, cells = rank_map.grid(numbered(names))
     assert rows == [str(i) for i in range(tiny.LAYERS)] and len(columns) == len(set(columns))
     assert sorted(rank for row in cells for rank in row if rank is not None) == list(range(len(names)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autorank import cli
+from autorank.cli.app import app
 from autorank.errors import AutorankError
 
 LORA = ("search", "--method", "lora", "--task", "demo")
@@ -23,19 +23,19 @@ LORA = ("search", "--method", "lora", "--task", "demo")
 )
 def test_contradictions(words: tuple[str, ...], said: str) -> None:
     with pytest.raises(AutorankError, match=said):
-        cli.app(list(words), standalone_mode=False)
+        app.app(list(words), standalone_mode=False)
 
 
 def test_the_home_is_meant_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     got: list[Any] = []
-    monkeypatch.setattr(cli, "_search", lambda spec, use: got.append((spec, use)))
+    monkeypatch.setattr(app, "_search", lambda spec, use: got.append((spec, use)))
     (tmp_path / "space.yaml").write_text("rank: {type: int, low: 2, high: 3}\nlearning_rate: {choices: [1e-3, 1e-2]}")
     (tmp_path / "options.yaml").write_text("trials: 5\nspace: ~/space.yaml")
     for words in (["--space=~/space.yaml", "--trials=5"], ["--config=~/options.yaml"]):
-        cli.app([*LORA, "--runs=~/mine", *words], standalone_mode=False)
+        app.app([*LORA, "--runs=~/mine", *words], standalone_mode=False)
     (first, use), (second, _) = got
     assert use.runs == tmp_path / "mine" and use.trials == "5"
     assert first == second and first.methods[0].space["rank"] == {"type": "int", "low": 2, "high": 3}
     with pytest.raises(AutorankError, match=f"{tmp_path}/mine holds none"):
-        cli.app(["front", "one", "--runs=~/mine"], standalone_mode=False)
+        app.app(["front", "one", "--runs=~/mine"], standalone_mode=False)

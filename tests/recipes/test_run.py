@@ -12,15 +12,15 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.recipes.compare import as_csv, as_json, compared
-from autorank.recipes.recipe import read
+from autorank.recipes.recipe_searcher import RecipeSearcher, Training, place
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about, plan
-from autorank.recipes.searcher import RecipeSearcher, Training, place
-from autorank.search.source import Death
-from autorank.search.trainable import WarmTrial, bind
+from autorank.recipes.schema import read
+from autorank.searching.ray.base_searcher import Death
+from autorank.searching.ray.trainable import WarmTrial, bind
 from tests import tiny
 from tests.recipes.table import written
-from tests.results.made_trials import evaluation
+from tests.trials.made_trials import evaluation
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks import TASKS, resolve, source
+from autorank.tasks import TASKS, registry, resolve
+from autorank.tasks.data.stratified import held_out, whole_prompts
 from autorank.tasks.generation import GENERATION, own, pairs
-from autorank.tasks.strata import held_out, whole_prompts
 from tests import texts
 
 
@@ -58,7 +58,7 @@ def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "answer": f"so\n#### {i}"} for i in range(40)]
     data = folder(tmp_path / "gsm8k", train=rows, test=[{"question": "t", "answer": "#### 1"}])
     for _ in range(2):
-        _, train, validation = source.read(TaskSpec(name="gsm8k", data=data))
+        _, train, validation = registry.read(TaskSpec(name="gsm8k", data=data))
         held = [text for text in validation["validation"].texts[0]]
         assert (len(train), len(held)) == (36, 4)
         assert not set(held) & set(train.texts[0]) and "Question: t\nAnswer:" not in held
@@ -68,7 +68,7 @@ def test_gsm8k_holds_a_tenth_of_its_questions_out(tmp_path: Path) -> None:
 def test_own_data(tmp_path: Path) -> None:
     path = texts.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
     spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
-    task, train, validation = source.read(spec)
+    task, train, validation = registry.read(spec)
     assert resolve(spec) == task == own("mine", "q", "a")
     assert task.metrics == ("rougeL", "exact_match", "bleu")
     held = validation["validation"]
@@ -81,7 +81,7 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
     assert resolve(TaskSpec(name="dialogsum", metric="rouge2")).metrics == ("rouge2", "rouge", "rouge1", "rougeL")
     path = texts.write(tmp_path / "x.jsonl", texts.rows(30))
     spec = TaskSpec(name="mine", data=path, prompt="asked", completion="told", metric="bleu")
-    assert source.read(spec)[0].metrics == ("bleu", "rougeL", "exact_match")
+    assert registry.read(spec)[0].metrics == ("bleu", "rougeL", "exact_match")
     with pytest.raises(AutorankError) as caught:
         resolve(TaskSpec(name="mrpc", metric="bleu"))
     assert "Unknown metric of mrpc 'bleu'" in str(caught.value) and "accuracy, f1" in str(caught.value)
@@ -104,7 +104,7 @@ def test_rows_of_no_use_are_all_told(tmp_path: Path) -> None:
         {"q": "c", "a": ""},
     ]  # fmt: skip
     with pytest.raises(AutorankError) as caught:
-        source.read(TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a"))
+        registry.read(TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a"))
     for words in ("'q' is null: row 2 (1", "'a' is empty: rows 3, 6 (2", "'a' is null: row 4", "'q' is no text: row 5"):
         assert words in str(caught.value)
 
@@ -112,7 +112,7 @@ def test_rows_of_no_use_are_all_told(tmp_path: Path) -> None:
 def test_gsm8k_needs_answers(tmp_path: Path) -> None:
     rows = [{"question": "q", "answer": text} for text in ("#### 1", "2", "#### three", "#### 4")]
     with pytest.raises(AutorankError, match=r"no answer after '####': rows 2, 3 \(2 in all\)"):
-        source.read(TaskSpec(name="gsm8k", data=folder(tmp_path / "gsm8k", train=rows)))
+        registry.read(TaskSpec(name="gsm8k", data=folder(tmp_path / "gsm8k", train=rows)))
 
 
 @pytest.mark.parametrize(
@@ -132,14 +132,14 @@ def test_specs_that_do_not_go_together(spec: dict[str, Any], words: list[str], t
         rows = [{"sentence1": "a", "sentence2": "b", "label": i} for i in (0, 1)]
         spec = spec | {"data": folder(tmp_path / "mrpc", train=rows, validation=rows)}
     with pytest.raises(AutorankError) as caught:
-        source.read(TaskSpec(**spec))
+        registry.read(TaskSpec(**spec))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_the_dataset_that_ships_columns_as_the_hub_does(tmp_path: Path) -> None:
     """DART's columns through jsonl, as a user would convert it."""
     rows = [{"tripleset": [["a", "b", str(i)]], "annotations": {"source": ["s"], "text": [f"t{i}"]}} for i in range(3)]
-    _, train, validation = source.read(
+    _, train, validation = registry.read(
         TaskSpec(name="dart", data=folder(tmp_path / "dart", train=rows, validation=rows[:1]))
     )
     assert (len(train), len(validation["validation"])) == (3, 1)

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError
 from autorank.options.run import RunOptions
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.tasks import load, tokenise
-from autorank.tasks.task import Split, TaskData
+from autorank.tasks import load
+from autorank.tasks.data import tokenization
+from autorank.tasks.definition import Split, TaskData
 from tests import tiny
 
 Load = Callable[..., TaskData]
@@ -49,13 +50,13 @@ def view(folder: Path, model: str) -> Load:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is tokenised."""
     sizes: list[int] = []
-    plain = tokenise.tokenise
+    plain = tokenization.tokenise
 
     def counted(examples: Any, *rest: Any) -> Split:
         sizes.append(len(examples))
         return plain(examples, *rest)
 
-    monkeypatch.setattr(tokenise, "tokenise", counted)
+    monkeypatch.setattr(tokenization, "tokenise", counted)
     return sizes
 
 

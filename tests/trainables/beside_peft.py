@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorank.modeling import base, targets
+from autorank.modeling import base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
@@ -18,9 +18,9 @@ from tests.trainables import slow
 STEPS = 8
 
 
-def base_model(folder: Path, architecture: str) -> tuple[base.BaseModel, list[str]]:
+def tiny_base(folder: Path, architecture: str) -> tuple[base_model.BaseModel, list[str]]:
     """A tiny model without dropout of its own, and the names of its linear layers."""
-    made = base.load(tiny.model(architecture, folder / "model"), outputs=2)
+    made = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
     made.model.config.pad_token_id = 0
     made.reset(seed=0)
     draw = torch.Generator().manual_seed(5)
@@ -33,11 +33,11 @@ def base_model(folder: Path, architecture: str) -> tuple[base.BaseModel, list[st
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
     made.model.save_pretrained(folder / "model")
-    return made, list(targets.find(made.model, "all-linear"))
+    return made, list(target_modules.find(made.model, "all-linear"))
 
 
 def loaded(folder: Path, architecture: str) -> tuple[Any, list[str]]:
-    made, names = base_model(folder, architecture)
+    made, names = tiny_base(folder, architecture)
     return made.model, names
 
 
@@ -57,7 +57,7 @@ class PeftTraining:
     def __init__(self, wanted: TrainSpec, ours: TrainingRun, config: Callable[[list[str]], Any], copied: bool) -> None:
         assert wanted.model is not None and wanted.training.steps is not None
         self.wanted = wanted
-        loaded = base.load(wanted.model, outputs=2)
+        loaded = base_model.load(wanted.model, outputs=2)
         loaded.reset(wanted.training.seed)
         started = slow.updates(ours)
         self.model = wrap(loaded.model, config(list(started)))
@@ -91,7 +91,7 @@ def train(
     folder: Path, method: str, settings: dict[str, Any], config: Callable[[list[str]], Any], copied: bool = True
 ) -> tuple[TrainingRun, PeftTraining]:
     """STEPS steps of both, each step's random numbers the same; their losses agree to 1e-4."""
-    from autorank.tasks.batches import collate
+    from autorank.tasks.data.batches import collate
 
     wanted = slow.spec(folder, method, settings, steps=STEPS, weight_decay=0.1)
     run = TrainingRun(wanted)

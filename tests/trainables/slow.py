@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from autorank.modeling import adapters, base
-from autorank.results.records import Evaluation
+from autorank.modeling import adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
+from autorank.tasks.data.batches import collate
 from autorank.training.run import TrainingRun
+from autorank.trials.record import Evaluation
 from tests import tiny
 
 GAIN = 8  # on the weights' usual 0.02: so narrow a model needs it for attention, and gradients, above rounding
@@ -102,7 +102,7 @@ class SlowTraining:
         assert wanted.training.steps is not None and wanted.model is not None
         self.total_steps = wanted.training.steps
         self.warmup_steps = math.ceil(wanted.training.warmup_ratio * self.total_steps)
-        loaded = base.load(wanted.model, outputs=2)
+        loaded = base_model.load(wanted.model, outputs=2)
         loaded.reset(wanted.training.seed)
         self.model = loaded.model
         self.layers: dict[str, SlowLinear] = {}

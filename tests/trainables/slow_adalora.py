@@ -93,9 +93,7 @@ class SlowAdaLoRA(SlowTraining):
         """(layer name, number) -> score of the triplet, in the model's order."""
         return {
             (name, i): (
-                self.score(self.e[name])[i]
-                + self.score(self.A[name])[i].mean()
-                + self.score(self.B[name])[:, i].mean()
+                self.score(self.e[name])[i] + self.score(self.A[name])[i].mean() + self.score(self.B[name])[:, i].mean()
             ).item()
             for name in self.layers
             for i in range(self.rank)

@@ -106,9 +106,10 @@ class SlowIncreLoRA(SlowTraining):
 
     def evaluated(self, name: str) -> Tensor:
         """ΔW in evaluation, out x in: the reserves do not count."""
-        return self.scale(name) * sum(
-            (c.e * torch.outer(c.b, c.a) for c in self.active[name]), start=torch.zeros(())
-        ).detach()
+        return (
+            self.scale(name)
+            * sum((c.e * torch.outer(c.b, c.a) for c in self.active[name]), start=torch.zeros(())).detach()
+        )
 
     def values(self, name: str) -> dict[str, Tensor]:
         """A, B and e of the active components."""

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from autorank.modeling import base
+from autorank.modeling import base_model
 from autorank.spec import TrainSpec
 from autorank.training.run import TrainingRun
 from tests.trainables import slow
@@ -44,7 +44,7 @@ class PeftTraining:
 
         assert wanted.model is not None
         self.start, self.training = start, wanted.training
-        loaded = base.load(wanted.model, outputs=2)
+        loaded = base_model.load(wanted.model, outputs=2)
         loaded.reset(wanted.training.seed)
         s = start.settings
         self.config = AdaLoraConfig(
@@ -125,7 +125,7 @@ def patterns(theirs: PeftTraining) -> dict[str, list[bool]]:
 def test_the_reference_is_pefts(folder: Path) -> None:
     """The two things that we compare with agree."""
     from autorank import tasks
-    from autorank.tasks.batches import collate, epoch_batches
+    from autorank.tasks.data.batches import collate, epoch_batches
 
     spec = wanted(folder, {})
     assert spec.model is not None

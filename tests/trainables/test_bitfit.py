@@ -9,7 +9,7 @@ import torch
 
 from autorank.errors import AutorankError
 from autorank.methods import configure, find
-from autorank.modeling import base
+from autorank.modeling import base_model
 from tests import tiny
 from tests.trainables.test_totals import deberta, roberta
 from trainables.bitfit import biases
@@ -40,13 +40,13 @@ def test_sizes_of_the_papers_models() -> None:
 
 
 def test_layer_norms_are_among_them_and_buffers_are_not(tmp_path: Path) -> None:
-    loaded = base.load(tiny.model("gpt2", tmp_path / "model"), outputs=2).model
+    loaded = base_model.load(tiny.model("gpt2", tmp_path / "model"), outputs=2).model
     found = biases(dict(loaded.named_parameters()))
     assert "transformer.ln_f.bias" in found and "transformer.h.0.attn.c_attn.bias" in found
     assert all(p.ndim == 1 for p in found.values())
 
 
 def test_a_model_without_biases_is_refused(tmp_path: Path) -> None:
-    loaded = base.load(tiny.model("llama", tmp_path / "model"), outputs=2).model
+    loaded = base_model.load(tiny.model("llama", tmp_path / "model"), outputs=2).model
     with pytest.raises(AutorankError, match="no biases"):
         params(loaded)

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from autorank import methods
 from autorank.errors import AutorankError
-from autorank.modeling import adapter_file, adapters, base, export, targets
-from autorank.results.records import Evaluation
+from autorank.export import peft_export
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
-from autorank.tasks.batches import collate
-from autorank.training.phase import Phase
+from autorank.tasks.data.batches import collate
+from autorank.training.model_cache import Workshop
+from autorank.training.optimization_loop import Phase
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
+from autorank.trials.record import Evaluation
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
@@ -122,7 +123,7 @@ def test_parameters_counted_are_those_in_the_file(name: str, trained: Trained) -
 @each_method
 def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, made: Path) -> None:
     config = methods.configure(name, trained.run.spec.settings).config
-    fewest, most = methods.find(name).adapter_params(config, base.meta_model(str(made / "model")))
+    fewest, most = methods.find(name).adapter_params(config, base_model.meta_model(str(made / "model")))
     told = trained.evaluations[-1].adapter_params
     assert fewest <= told <= most
     assert 0 < trained.evaluations[-1].nonzero_params <= told
@@ -163,7 +164,7 @@ def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, made: Pat
 
     middle = trained.case.stops[len(trained.case.stops) // 2]
     for step in (middle, STEPS):
-        export.to_peft(trained.adapters[step], tmp_path / f"peft-{step}", card="")
+        peft_export.to_peft(trained.adapters[step], tmp_path / f"peft-{step}", card="")
         config = json.loads((tmp_path / f"peft-{step}" / "adapter_config.json").read_text())
         ranks = {layer: config["rank_pattern"].get(layer, config["r"]) for layer in config["target_modules"]}
         told = trained.evaluations[step - 1].ranks
@@ -224,7 +225,7 @@ def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, t
     modules = list(model.modules())
     earlier.release()
     assert not adapters.added(model) and not hooked(modules)
-    fresh = base.load(str(made / "model"), outputs=2)
+    fresh = base_model.load(str(made / "model"), outputs=2)
     fresh.reset(seed=1)
     assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))
     assert [e.train_loss for e in others] != [e.train_loss for e in trained.evaluations[:12]]
@@ -267,7 +268,7 @@ def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> Non
     run = start(wanted)
     (told,) = until(run, 1)
     if METHODS[name].starts_at_zero:
-        plain = base.load(str(made / "plain"), outputs=2)
+        plain = base_model.load(str(made / "plain"), outputs=2)
         plain.reset(seed=0)
     else:
         untrained = start(wanted)
@@ -300,8 +301,8 @@ def test_micro_batches_change_nothing(name: str, made: Path) -> None:
 @each_method
 def test_bf16_on_a_cpu(name: str, made: Path) -> None:
     run = start(spec(made, name, precision="bf16", eval_every=8))
-    model = base.meta_model(str(made / "model"))
-    layers = targets.shapes(model, "all-linear")
+    model = base_model.meta_model(str(made / "model"))
+    layers = target_modules.shapes(model, "all-linear")
     for evaluation in run:
         assert all(math.isfinite(value) for value in evaluation.metrics.values())
         total = METHODS[name].total

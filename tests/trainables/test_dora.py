@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
+from autorank.export import peft_export
 from autorank.methods import configure, find
-from autorank.modeling import adapter_file, adapters, base, export, targets
-from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
 from tests import tiny
 from tests.trainables import beside_peft, slow
 
@@ -50,7 +51,7 @@ def test_m_starts_as_the_norms_of_w0(architecture: str, tmp_path: Path) -> None:
     """Ours from the method's own hook; PEFT's from ‖W0‖, as B is zero."""
     from peft import LoraConfig
 
-    from autorank.modeling import dora
+    from autorank.modeling.layers import dora
 
     ours, names = beside_peft.loaded(tmp_path, architecture)
     theirs, _ = beside_peft.loaded(tmp_path, architecture)
@@ -164,7 +165,7 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     trained, names = beside_peft.base_model(tmp_path, architecture)
     draw = torch.Generator().manual_seed(0)
     for name in names:
-        sizes = targets.features(trained.model.get_submodule(name))
+        sizes = target_modules.features(trained.model.get_submodule(name))
         update = LowRankUpdate.lora(*sizes, RANK, ALPHA, draw)
         update.B.data.normal_(0, 0.3, generator=draw)
         update.m = nn.Parameter(torch.rand(sizes[1], generator=draw) + 0.5)
@@ -176,10 +177,10 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     adapter_file.save(file, trained, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
     again, _ = adapter_file.load(file)
     assert torch.equal(again.model(input_ids=ids).logits, expected)
-    export.to_merged(file, tmp_path / "merged", card="")
+    peft_export.to_merged(file, tmp_path / "merged", card="")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
-    export.to_peft(file, tmp_path / "peft", card="")
+    peft_export.to_peft(file, tmp_path / "peft", card="")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
     peft = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
@@ -188,11 +189,11 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     adapters.adapted(again.model)[names[0]].squares = None
     adapter_file.save(file, again, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
     with pytest.raises(AutorankError, match=r"norms of their own.*--merge"):
-        export.to_peft(file, tmp_path / "mixed", card="")
+        peft_export.to_peft(file, tmp_path / "mixed", card="")
 
 
 def test_parameters_in_closed_form(tmp_path: Path) -> None:
-    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
     config = configure("dora", {"rank": 3, "targets": "all-linear"}).config
     hidden, inner = tiny.HIDDEN, 32
     layer = 4 * (3 * 2 * hidden + hidden) + (3 * (hidden + inner) + inner) + (3 * (inner + hidden) + hidden)

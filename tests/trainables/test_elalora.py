@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autorank.methods import configure
-from autorank.modeling import targets
+from autorank.modeling import target_modules
 from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_elalora import SlowElaLoRA
@@ -117,7 +117,7 @@ def test_rounds_stay_within_adapter_params(settings: dict[str, Any]) -> None:
     """Even if size alone decides."""
     config = configure("elalora", settings).config
     assert isinstance(config, ElaLoRAConfig)
-    sizes = [sum(shape) for shape in targets.shapes(roberta(), "all-linear").values()]
+    sizes = [sum(shape) for shape in target_modules.shapes(roberta(), "all-linear").values()]
     fewest, most = params(**settings)
     for sign in (1, -1):
         ranks = start_ranks(config.mean_rank, len(sizes))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.methods import configure, find
-from autorank.modeling import base, targets
-from autorank.tasks.batches import collate, eval_batches
+from autorank.modeling import base_model, target_modules
+from autorank.tasks.data.batches import collate, eval_batches
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables import beside_peft, slow
@@ -57,9 +57,9 @@ def test_start_and_ranks_are_pefts(architecture: str, rank: int, rho: float, tmp
 
     slow.write(tmp_path, architecture)
     run = started(tmp_path, rank=rank, rho=rho)
-    plain = base.load(str(tmp_path / "model"), outputs=2)
+    plain = base_model.load(str(tmp_path / "model"), outputs=2)
     plain.model.config.pad_token_id = run._data.pad_id
-    names = list(targets.find(plain.model, "all-linear"))
+    names = list(target_modules.find(plain.model, "all-linear"))
     config = LoraConfig(
         r=rank, lora_alpha=4, target_modules=names, init_lora_weights="eva", eva_config=EvaConfig(rho=rho)
     )
@@ -83,7 +83,7 @@ def test_start_and_ranks_are_pefts(architecture: str, rank: int, rho: float, tmp
 def test_directions_are_those_of_the_inputs(tmp_path: Path) -> None:
     """The exact decomposition of one pass's inputs, without their padding."""
     run = started(slow.write(tmp_path))
-    plain = base.load(str(tmp_path / "model"), outputs=2)
+    plain = base_model.load(str(tmp_path / "model"), outputs=2)
     inputs: dict[str, list[Tensor]] = {name: [] for name in slow.updates(run)}
     mask = torch.empty(0)
     for name in inputs:
@@ -108,7 +108,7 @@ def test_base_is_clean_and_the_runs_numbers_untouched(tmp_path: Path) -> None:
     assert run._context is not None
     assert torch.equal(run._context.generator.get_state(), torch.Generator().manual_seed(0).get_state())
     assert not [m for m in run._base.model.modules() if m._forward_hooks or m._forward_pre_hooks]
-    fresh = base.load(str(tmp_path / "model"), outputs=2)
+    fresh = base_model.load(str(tmp_path / "model"), outputs=2)
     fresh.reset(seed=0)
     run.release()
     after = run._base.model.state_dict()
@@ -197,7 +197,7 @@ def test_bounds_are_those_of_all_ways(rank: int, rho: float, monkeypatch: pytest
 
 def test_bounds_without_a_choice(tmp_path: Path) -> None:
     """rho 1 is LoRA's count."""
-    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
     config = configure("eva", {"rank": 3, "rho": 1, "targets": "all-linear"}).config
     lora = configure("lora", {"rank": 3, "targets": "all-linear"}).config
     assert find("eva").adapter_params(config, model) == find("lora").adapter_params(lora, model)

@@ -11,11 +11,11 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from autorank.methods import configure, find
-from autorank.modeling import base
+from autorank.modeling import base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
+from autorank.tasks.data.batches import collate
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 from tests import tiny
 from tests.trainables.trained import write_model
 
@@ -43,10 +43,10 @@ def test_sizes_of_published_models() -> None:
 
 @pytest.mark.parametrize(("architecture", "pooler"), [("bert", True), ("roberta", False), ("deberta-v2", False)])
 def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: bool, tmp_path: Path) -> None:
-    loaded = base.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
+    loaded = base_model.load(tiny.model(architecture, tmp_path / "model"), outputs=2)
     rest = sum(p.numel() for name, p in loaded.model.named_parameters() if name not in loaded.head)
     assert rest == params(loaded.model)[pooler]
-    assert params(base.meta_model(str(tmp_path / "model"))) == params(loaded.model)
+    assert params(base_model.meta_model(str(tmp_path / "model"))) == params(loaded.model)
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit"])
@@ -63,7 +63,7 @@ def test_it_is_ordinary_training(method: str, tmp_path: Path) -> None:
     )  # fmt: skip
     run = TrainingRun(spec, Workshop("cpu", tmp_path / "probes"))
     run._open()
-    start = base.load(str(tmp_path / "model"), outputs=2)
+    start = base_model.load(str(tmp_path / "model"), outputs=2)
     start.reset(seed=0)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2).eval()
     plain.load_state_dict(start.model.state_dict())

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from autorank.errors import AutorankError
 from autorank.methods import configure
-from autorank.modeling import base, targets
+from autorank.modeling import base_model, target_modules
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
-from autorank.training import workers
+from autorank.tasks.data.batches import collate
+from autorank.training import distributed
 from autorank.training.run import TrainingRun
 from tests import texts
 from tests.trainables import slow
@@ -31,12 +31,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def reference(run: TrainingRun, model: str, examples: int) -> dict[str, tuple[Tensor, Tensor]]:
     """Layer name -> W and dL/dW, out x in, in float64, an example at a time."""
-    loaded = base.load(model, outputs=2)
+    loaded = base_model.load(model, outputs=2)
     loaded.reset(0)
     plain: Any = loaded.model.double().eval()
     chosen = torch.randperm(len(run._data.train), generator=torch.Generator().manual_seed(0))[:examples]
     weights = {}
-    for name in targets.find(plain, run.spec.settings["targets"]):
+    for name in target_modules.find(plain, run.spec.settings["targets"]):
         weights[name] = plain.get_parameter(f"{name}.weight").requires_grad_(True)
     for example in chosen.tolist():
         batch = collate(run._data.train, np.array([example]), run._data.pad_id)
@@ -111,11 +111,11 @@ def test_workers_share_the_examples_out(tmp_path: Path, monkeypatch: pytest.Monk
     for examples, count in ((40, 3), (2, 4)):
         whole = part(examples)
         with monkeypatch.context() as patch:
-            patch.setattr(workers, "sum_gradients", lambda parameters: None)
-            patch.setattr(workers, "count", lambda count=count: count)
+            patch.setattr(distributed, "sum_gradients", lambda parameters: None)
+            patch.setattr(distributed, "count", lambda count=count: count)
             added = {name: torch.zeros_like(G) for name, G in whole.items()}
             for rank in range(count):
-                patch.setattr(workers, "rank", lambda rank=rank: rank)
+                patch.setattr(distributed, "rank", lambda rank=rank: rank)
                 for name, G in part(examples).items():
                     added[name] += G
         for name, G in whole.items():
@@ -129,8 +129,8 @@ def test_workers_on_a_model_of_which_nothing_trains_yet(tmp_path: Path, monkeypa
     run = TrainingRun(TrainSpec(task=task, model=model, method="gora", training=TrainingSpec(steps=2, batch_size=8)))
     run._open()
     assert run._context is not None and not any(p.requires_grad for p in run._base.model.parameters())
-    monkeypatch.setattr(workers, "count", lambda: 2)
-    monkeypatch.setattr(workers, "sum_", lambda values: values)
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "sum_", lambda values: values)
     run._context.sum = lambda values: values
     assert all(G.isfinite().all() and G.any() for G in weight_gradients(run._context, 16).values())
 
@@ -192,7 +192,7 @@ def roberta() -> torch.nn.Module:
 def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
     config = configure("gora", settings).config
     assert isinstance(config, GoRAConfig)
-    sizes = targets.shapes(roberta(), "all-linear")
+    sizes = target_modules.shapes(roberta(), "all-linear")
     fewest, most = GoRA.adapter_params(config, roberta())
     totals = []
     for power in (-4.0, -2.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0):

@@ -1,4 +1,4 @@
-"""Houlsby adapters: sizes and start. What they compute is in tests/modeling/test_bottleneck.py."""
+"""Houlsby adapters: sizes and start. What they compute is in tests/modeling/layers/test_bottleneck.py."""
 
 from __future__ import annotations
 

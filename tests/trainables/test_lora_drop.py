@@ -9,10 +9,10 @@ import torch
 
 from autorank.errors import AutorankError
 from autorank.methods import configure, find
-from autorank.modeling import adapters, base
+from autorank.modeling import adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
-from autorank.training.phases import Phases
+from autorank.tasks.data.batches import collate
+from autorank.training.method_phases import Phases
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.lora_drop import output_squares, select
@@ -161,7 +161,7 @@ def test_warm_start_goes_on_from_the_probe(made: Path) -> None:
 def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, made: Path) -> None:
     trained = run(made, threshold=threshold, ablation=ablation)
     config = configure("lora-drop", trained.spec.settings).config
-    fewest, most = find("lora-drop").adapter_params(config, base.meta_model(str(made / "model")))
+    fewest, most = find("lora-drop").adapter_params(config, base_model.meta_model(str(made / "model")))
     assert fewest <= adapters.adapter_params(trained._base.model, trained._base.head) <= most
     if threshold == 1:
         assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN

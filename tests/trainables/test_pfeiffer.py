@@ -1,4 +1,4 @@
-"""Pfeiffer adapters: sizes and form. What they compute is in tests/modeling/test_bottleneck.py."""
+"""Pfeiffer adapters: sizes and form. What they compute is in tests/modeling/layers/test_bottleneck.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autorank.methods import configure, find
-from autorank.modeling import adapters, base
+from autorank.modeling import adapters, base_model
 from tests import tiny
 from tests.trainables.test_totals import deberta, roberta
 from tests.trainables.trained import spec, start
@@ -43,5 +43,5 @@ def test_form_by_architecture(architecture: str, place: str, twice: bool, tmp_pa
     found = adapters.bottlenecked(run._base.model)
     assert list(found) == [place.format(i) for i in range(tiny.LAYERS)]
     assert all(at.twice == twice and at.bottleneck.activation == "relu" for at in found.values())
-    (total, _) = find("pfeiffer").adapter_params(run._method.config, base.meta_model(str(tmp_path / "model")))
+    (total, _) = find("pfeiffer").adapter_params(run._method.config, base_model.meta_model(str(tmp_path / "model")))
     assert [e.adapter_params for e in evaluations] == [total, total] and evaluations[-1].ranks == {}

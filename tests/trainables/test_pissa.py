@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
+from autorank.export import peft_export
 from autorank.methods import configure, find
-from autorank.modeling import adapters, base, export, targets
-from autorank.modeling.low_rank import AdaptedLinear, LowRankUpdate
+from autorank.modeling import adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables import beside_peft, slow
@@ -145,7 +146,7 @@ def test_merged(tmp_path: Path) -> None:
     expected = slow.evaluate(run)
     batch = slow.validation(run)
     batch.pop("labels")
-    export.merge(run._base)
+    peft_export.merge(run._base)
     assert not adapters.adapted(run._base.model)
     torch.testing.assert_close(run._base.model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -172,7 +173,7 @@ def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
 
 
 def test_parameters_in_closed_form(tmp_path: Path) -> None:
-    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
     config = configure("pissa", {"rank": 3, "targets": "all-linear"}).config
-    total = 3 * sum(map(sum, targets.shapes(model, "all-linear").values()))
+    total = 3 * sum(map(sum, target_modules.shapes(model, "all-linear").values()))
     assert find("pissa").adapter_params(config, model) == (total, total)

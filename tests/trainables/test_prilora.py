@@ -14,14 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
+from autorank.export import peft_export
 from autorank.methods import configure
-from autorank.modeling import adapters, export
-from autorank.modeling.low_rank import AdaptedLinear
-from autorank.results.records import Evaluation
+from autorank.modeling import adapters
+from autorank.modeling.layers.lora_layer import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training import workers
+from autorank.training import distributed
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
+from autorank.trials.record import Evaluation
 from tests import tiny
 from trainables.prilora import linear, masks, ranks
 
@@ -200,10 +201,10 @@ def test_an_example_that_only_goes_along_is_not_counted(made: Path, monkeypatch:
     added: list[Tensor] = []
 
     def first_step(count: int, rank: int) -> TrainingRun:
-        monkeypatch.setattr(workers, "count", lambda: count)
-        monkeypatch.setattr(workers, "rank", lambda: rank)
-        monkeypatch.setattr(workers, "sum_gradients", lambda parameters: None)
-        monkeypatch.setattr(workers, "sum_", lambda values: values)
+        monkeypatch.setattr(distributed, "count", lambda: count)
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)
+        monkeypatch.setattr(distributed, "sum_", lambda values: values)
         run = opened(made, {"interval": 2}, steps=3, batch_size=2)
         assert run._context is not None
         run._context.sum = lambda values: added.append(values.clone()) or values  # type: ignore[func-returns-value]
@@ -300,7 +301,7 @@ def test_the_exported_adapter_has_exactly_the_zeros(made: Path, tmp_path: Path) 
     run = opened(made, {"slope": 1.0})
     list(run)
     run.save_adapter(tmp_path / "adapter.safetensors")
-    export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    peft_export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
     ours = load_file(tmp_path / "adapter.safetensors")
     theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     final = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autorank.methods import configure, find
-from autorank.modeling import base
+from autorank.modeling import base_model
 from tests import tiny
 from tests.trainables import beside_peft, slow
 
@@ -51,6 +51,6 @@ def beside_started(folder: Path, kind: type, settings: dict[str, object]) -> obj
 
 
 def test_parameters_are_loras(tmp_path: Path) -> None:
-    model = base.meta_model(tiny.model("bert", tmp_path / "model"))
+    model = base_model.meta_model(tiny.model("bert", tmp_path / "model"))
     ours, lora = (configure(name, {"rank": 3, "targets": "all-linear"}).config for name in ("rslora", "lora"))
     assert find("rslora").adapter_params(ours, model) == find("lora").adapter_params(lora, model)

@@ -14,11 +14,12 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
+from autorank.export import peft_export
 from autorank.methods import configure, find
-from autorank.modeling import adapter_file, adapters, base, export
+from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 from tests import tiny
 from trainables.sora import normalisations
 
@@ -167,11 +168,11 @@ def test_normalisation_layers_train_and_count_if_asked_for(made: Path, tmp_path:
     norms = 4 * tiny.LAYERS * tiny.HIDDEN
     assert last.adapter_params == norms + 2 * tiny.HIDDEN * sum(last.ranks.values())
     config = configure("sora", settings).config
-    bounds = find("sora").adapter_params(config, base.meta_model(str(made / "bert")))
+    bounds = find("sora").adapter_params(config, base_model.meta_model(str(made / "bert")))
     assert bounds == (norms, norms + 4 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS)
     batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
     run.save_adapter(tmp_path / "adapter.safetensors")
-    export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    peft_export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
     plain = AutoModelForSequenceClassification.from_pretrained(made / "bert", num_labels=2)
     theirs = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
     torch.testing.assert_close(theirs(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)

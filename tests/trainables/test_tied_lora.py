@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from autorank.methods import configure, find
-from autorank.modeling import adapters, base, targets
-from autorank.modeling.low_rank import LowRankUpdate
+from autorank.modeling import adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from tests import tiny
 
 ATTENTION = "encoder.layer.{}.attention.self.{}"
@@ -20,23 +20,23 @@ LONE = "layer.1.attention.self.query,value"  # one query layer, all value layers
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> base.BaseModel:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
     folder: Path = tmp_path_factory.mktemp("tied")
-    return base.load(tiny.model("bert", folder), outputs=2)
+    return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
-def prepare(loaded: base.BaseModel, given: str) -> dict[str, LowRankUpdate]:
+def prepare(loaded: base_model.BaseModel, given: str) -> dict[str, LowRankUpdate]:
     """Layer name -> its update, fresh."""
     loaded.reset(seed=0)
     run: Any = SimpleNamespace(
-        model=loaded.model, layers=targets.find(loaded.model, given), device=torch.device("cpu"),
+        model=loaded.model, layers=target_modules.find(loaded.model, given), device=torch.device("cpu"),
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     configure("tied-lora", {"rank": 3, "alpha": 6, "targets": given}).prepare(run)
     return {name.removeprefix("bert."): layer.update for name, layer in adapters.adapted(loaded.model).items()}
 
 
-def test_query_and_value(loaded: base.BaseModel) -> None:
+def test_query_and_value(loaded: base_model.BaseModel) -> None:
     updates = prepare(loaded, "query,value")
     assert len(updates) == 2 * tiny.LAYERS
     query, value = ([updates[ATTENTION.format(i, kind)] for i in range(tiny.LAYERS)] for kind in ("query", "value"))
@@ -50,7 +50,7 @@ def test_query_and_value(loaded: base.BaseModel) -> None:
     assert all(p.requires_grad for update in every for p in update.parameters())
 
 
-def test_several_widths_have_an_A_each(loaded: base.BaseModel) -> None:
+def test_several_widths_have_an_A_each(loaded: base_model.BaseModel) -> None:
     updates = prepare(loaded, "all-linear")
     downs = {id(update.A): update.A.shape for update in updates.values()}
     assert sorted(downs.values()) == [(3, tiny.HIDDEN), (3, 2 * tiny.HIDDEN)]
@@ -60,7 +60,7 @@ def test_several_widths_have_an_A_each(loaded: base.BaseModel) -> None:
     assert all(update.A.shape[1] == 2 * tiny.HIDDEN for update in wide)
 
 
-def test_the_update_is_its_formula_and_starts_as_loras(loaded: base.BaseModel) -> None:
+def test_the_update_is_its_formula_and_starts_as_loras(loaded: base_model.BaseModel) -> None:
     updates = prepare(loaded, "all-linear").values()
     for update in updates:
         assert update.e is not None and update.u is not None and update.scale == 2
@@ -75,7 +75,7 @@ def test_the_update_is_its_formula_and_starts_as_loras(loaded: base.BaseModel) -
 
 
 @pytest.mark.parametrize("given", ["query,value", "all-linear", LONE, "layer.1.attention.self.query"])
-def test_what_is_counted_is_the_closed_formula(given: str, loaded: base.BaseModel) -> None:
+def test_what_is_counted_is_the_closed_formula(given: str, loaded: base_model.BaseModel) -> None:
     """A B that one layer alone uses takes up its e and u, unless another layer needs that e."""
     prepare(loaded, given)
     config = configure("tied-lora", {"rank": 3, "targets": given}).config
@@ -92,7 +92,7 @@ def test_what_is_counted_is_the_closed_formula(given: str, loaded: base.BaseMode
     assert counted == by_hand.get(given, counted)
 
 
-def test_all_layers_move_what_they_share(loaded: base.BaseModel) -> None:
+def test_all_layers_move_what_they_share(loaded: base_model.BaseModel) -> None:
     """A's gradient is the sum of what each layer alone would give it."""
     updates = prepare(loaded, "query,value")
     for update in updates.values():

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from autorank.methods import configure, find
-from autorank.modeling import adapters, targets
+from autorank.modeling import adapters, target_modules
 from trainables.lora_drop import groups
 from trainables.prilora import ranks
 
@@ -51,7 +51,7 @@ def params(method: str, model: nn.Module, **settings: Any) -> tuple[int, int]:
 
 
 def test_all_linear_layers(model: nn.Module) -> None:
-    shapes = targets.shapes(model, "all-linear")
+    shapes = target_modules.shapes(model, "all-linear")
     assert len(shapes) == 72
     assert sorted({tuple(sorted(shape)) for shape in shapes.values()}) == [(768, 768), (768, 3072)]
     assert sum(map(sum, shapes.values())) == 12 * (4 * (768 + 768) + 2 * (768 + 3072)) == UNIT
@@ -84,7 +84,7 @@ def test_a_mean_rank_of_one(model: nn.Module) -> None:
 def test_prilora_from_4_to_12(model: nn.Module) -> None:
     assert params("prilora", model, mean_rank=8, slope=0.5) == (1_327_104, 1_327_104)
     assert params("prilora", model, mean_rank=8, slope=-0.5) == (1_327_104, 1_327_104)
-    given = ranks(targets.shapes(model, "all-linear"), 8, 0.5)
+    given = ranks(target_modules.shapes(model, "all-linear"), 8, 0.5)
     assert list(given.values()) == [rank for rank in (4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12) for _ in range(6)]
 
 
@@ -110,7 +110,7 @@ def greedy(sizes: list[int], budget: int, top_h: int, components: int) -> int:
 )
 def test_the_ends_of_increloras_range(settings: dict[str, Any], components: int, model: nn.Module) -> None:
     fewest, most = params("increlora", model, **settings)
-    sizes = sorted(sum(shape) for shape in targets.shapes(model, "all-linear").values())
+    sizes = sorted(sum(shape) for shape in target_modules.shapes(model, "all-linear").values())
     asked = {"mean_rank": 8, "top_h": 10} | settings
     budget = int(72 * asked["mean_rank"] + 0.5)
     assert fewest == greedy(sizes, budget, asked["top_h"], components)
@@ -138,7 +138,7 @@ def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Modul
     assert most == total == (12 + shared) * one
     assert fewest == (2 + shared) * one
     assert params("lora-drop", model, threshold=1.0, ablation=ablation) == (294_912, 294_912)
-    kinds = groups(targets.shapes(model, "query,value"))
+    kinds = groups(target_modules.shapes(model, "query,value"))
     assert [len(members) for members in kinds.values()] == [12, 12]
 
 
@@ -159,10 +159,17 @@ def test_what_is_attached_counts_as_in_closed_form(method: str, total: int) -> N
     config: Any = configure(method, {}).config
     fewest, most = params(method, model)
     run: Any = SimpleNamespace(
-        model=model, layers=targets.find(model, config.targets), device=torch.device("meta"), seed=0, labels=np.ones(9),
-        weights=np.ones(9), generator=torch.Generator().manual_seed(0), total_steps=1, undo=[],
+        model=model,
+        layers=target_modules.find(model, config.targets),
+        device=torch.device("meta"),
+        seed=0,
+        labels=np.ones(9),
+        weights=np.ones(9),
+        generator=torch.Generator().manual_seed(0),
+        total_steps=1,
+        undo=[],
         optimizer=SimpleNamespace(add_group=lambda *_, **__: None),
-    )  # fmt: skip
+    )
     run.gradients = lambda _: {name: torch.empty_like(p) for name, p in model.named_parameters()}
     configure(method, {}).prepare(run)
     assert most == total == adapters.adapter_params(model)

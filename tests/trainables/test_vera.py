@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from autorank.methods import configure
-from autorank.modeling import adapters, base, targets
+from autorank.modeling import adapters, base_model, target_modules
 from tests import tiny
 from trainables.vera import projections
 
@@ -20,17 +20,17 @@ SETTINGS = {"rank": 6, "d_initial": 0.1, "projection_seed": 3}
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> base.BaseModel:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> base_model.BaseModel:
     folder: Path = tmp_path_factory.mktemp("vera")
-    return base.load(tiny.model("bert", folder), outputs=2)
+    return base_model.load(tiny.model("bert", folder), outputs=2)
 
 
 @pytest.fixture(params=["query,value", "all-linear"])
-def prepared(loaded: base.BaseModel, request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, list[str]]:
+def prepared(loaded: base_model.BaseModel, request: pytest.FixtureRequest) -> tuple[nn.Module, nn.Module, list[str]]:
     """The model with our updates, the same model without any, and the adapted layers."""
     loaded.reset(seed=0)
     plain = copy.deepcopy(loaded.model)
-    layers = targets.find(loaded.model, request.param)
+    layers = target_modules.find(loaded.model, request.param)
     run: Any = SimpleNamespace(model=loaded.model, layers=layers, device=torch.device("cpu"))
     configure("vera", SETTINGS | {"targets": request.param}).prepare(run)
     return loaded.model.eval(), plain.eval(), list(layers)
@@ -49,7 +49,7 @@ def test_peft_has_the_same_projections_logits_and_gradients(
     pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
     for name, layer in ours.items():
         update, other = layer.update, theirs.base_model.model.get_submodule(name)
-        inner, out = targets.features(layer.base)
+        inner, out = target_modules.features(layer.base)
         assert update.e is not None and update.u is not None
         assert torch.equal(update.A, other.vera_A["default"][:, :inner])
         assert torch.equal(update.B, other.vera_B["default"][:out])

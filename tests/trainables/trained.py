@@ -20,11 +20,11 @@ from torch import Tensor
 from autorank import methods
 from autorank.method import TargetedConfig
 from autorank.modeling import adapters
-from autorank.results.records import Evaluation
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
+from autorank.tasks.data.batches import collate
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
+from autorank.trials.record import Evaluation
 from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, recompute
-from autorank.training.phase import Phase
+from autorank.modeling import adapters, gradient_checkpointing
+from autorank.training.model_cache import Workshop
+from autorank.training.optimization_loop import Phase
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 from tests import tiny
 from tests.trainables.trained import full_state, same, spec, start, write_model
 
@@ -93,7 +93,7 @@ def test_first_gradients_are_the_same(
         return loss(phase, batch)
 
     def see(module: nn.Module, _: object) -> None:
-        passes.append(recompute.again())
+        passes.append(gradient_checkpointing.again())
         seen.add(module.training)
 
     seen: set[bool] = set()

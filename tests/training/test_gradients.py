@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.batches import collate
-from autorank.training import workers
+from autorank.tasks.data.batches import collate
+from autorank.training import distributed
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 from tests import tiny
 
 EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
@@ -81,12 +81,12 @@ def test_workers_share_the_examples_out(made: Path, monkeypatch: pytest.MonkeyPa
     run = opened(made)
     assert run._context is not None
     whole = run._context.gradients(EXAMPLES)
-    monkeypatch.setattr(workers, "sum_gradients", lambda parameters: None)
+    monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)
     for count in (3, len(EXAMPLES) + 2):
-        monkeypatch.setattr(workers, "count", lambda count=count: count)
+        monkeypatch.setattr(distributed, "count", lambda count=count: count)
         added = {name: torch.zeros_like(gradient) for name, gradient in whole.items()}
         for rank in range(count):
-            monkeypatch.setattr(workers, "rank", lambda rank=rank: rank)
+            monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
             for name, gradient in run._context.gradients(EXAMPLES).items():
                 added[name] += gradient
         for name, gradient in whole.items():

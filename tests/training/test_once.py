@@ -14,9 +14,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from autorank.errors import AutorankError
-from autorank.training import workers
+from autorank.training import distributed
+from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.training.workshop import Workshop
 from tests.trainables.trained import WORKERS, cached_in, on_workers, results, spec, write_model, write_pairs
 
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def train(folder: Path, name: str, cached: bool = False) -> dict[str, Any]:
     cached: the second worker has left a result of its own in its cache.
     """
     module, function = COMPUTED[name]
-    method, rank = name.removesuffix("-start"), workers.rank()
+    method, rank = name.removesuffix("-start"), distributed.rank()
     wanted = spec(folder, method, {"targets": "attention"}, steps=4)
     probes = folder / f"{name}-{cached}-{rank}"
     with pytest.MonkeyPatch.context() as patch:
@@ -82,16 +82,16 @@ class _Undo:
 
 def told(folder: Path) -> dict[str, Any]:
     """What the second worker gets of several tensors, and of an error."""
-    ours = float(workers.rank() + 1)
+    ours = float(distributed.rank() + 1)
     made = {"a": torch.full((2, 3), ours), "b": torch.tensor(ours, dtype=torch.float64), "none": torch.zeros(0, 4)}
     calls: list[int] = []
-    found = workers.once(lambda: calls.append(1) or made, CPU)
+    found = distributed.once(lambda: calls.append(1) or made, CPU)
 
     def fail() -> dict[str, Tensor]:
         raise AutorankError("too few tokens")
 
     with pytest.raises(AutorankError, match="too few tokens"):
-        workers.once(fail, CPU)
+        distributed.once(fail, CPU)
 
     class Held(Exception):
         """Of a class that other processes do not know."""
@@ -101,7 +101,7 @@ def told(folder: Path) -> dict[str, Any]:
 
     for make, said in ((refuse, "Held: out of handles"), (nothing_left, "Twofold: 3 of 4 left")):
         with pytest.raises(RuntimeError, match=said):
-            workers.once(make, CPU)
+            distributed.once(make, CPU)
     return {"found": found, "calls": len(calls)}
 
 
@@ -161,4 +161,4 @@ def test_what_workers_are_told(folder: Path) -> None:
 
 def test_one_worker_is_told_nothing() -> None:
     values = {"a": torch.ones(1)}
-    assert workers.once(lambda: values, CPU) is values
+    assert distributed.once(lambda: values, CPU) is values

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autorank.tasks.definition import Task
 from autorank.tasks.demo.grammar import pairs
-from autorank.tasks.task import Task
 
 DEMO = Task(
     name="demo",

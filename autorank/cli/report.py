@@ -1,0 +1,78 @@
+"""The commands that make pictures and pages of searches; `autorank.cli.app` puts them on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autorank.cli.results import Format
+from autorank.errors import AutorankError
+from autorank.options import RUNS, Name, Runs, completion, place, read_search, terminal
+
+
+def report(
+    name: Name,
+    to: Annotated[
+        Path | None, typer.Option(help="The file to write. Default: report.html in the search's folder.")
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write pictures into this folder too, as PNG and SVG.")] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Write a search's report: one HTML file that needs no network.
+
+    [dim]Example:[/] autorank report lora-drop-demo --to report.html --figures figures
+    """
+    from autorank.api import open_search
+
+    page = open_search(name, runs).report(to, figures)
+    terminal().print(f"Report in {page}")
+    if figures is not None:
+        terminal().print(f"Pictures in {figures}")
+
+
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Searches; each is compared with the first.", metavar="A B ...", autocompletion=completion.searches
+        ),
+    ],
+    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.", parser=place, metavar="FILE"),
+    ] = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Compare the fronts of searches on the same data.
+
+    [dim]Example:[/] autorank compare lora-mrpc increlora-mrpc --to fronts.png
+    """
+    from autorank.api import HTML
+    from autorank.reporting import compare as comparing
+
+    if to is not None and to.suffix not in (".png", ".svg", *HTML):
+        raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise AutorankError(f"{twice[0]} is named twice.")
+    opened = [read_search(name, runs) for name in names]
+    searches = [comparing.Searched(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
+    rows = comparing.compare(searches)
+    if format is Format.json:
+        print(comparing.as_json(rows))
+    elif format is Format.csv:
+        print(comparing.as_csv(rows), end="")
+    else:
+        terminal().print(comparing.as_table(rows), soft_wrap=False)
+        terminal().print(f"\n{comparing.NOTE}", style="dim", soft_wrap=False)
+    if to is not None:
+        from autorank.reporting.html import comparison
+        from autorank.reporting.html_report import save, write
+        from autorank.reporting.plots import fronts_figure
+
+        if to.suffix in HTML:
+            write(comparison.page(searches, rows), to)
+        else:
+            save(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)

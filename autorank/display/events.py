@@ -1,0 +1,105 @@
+"""For programs: one JSON object a line on stdout. docs/events.md lists the events and their fields."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autorank.display import Display
+from autorank.display.formatting import news
+from autorank.reporting.tables import front_rows, plain
+from autorank.spec import SearchSpec
+from autorank.trials.front import hypervolume
+from autorank.trials.record import Evaluation, TrialRecord
+from autorank.trials.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from autorank.searching.search import Outcome
+
+OF_A_POINT = ("trial", "step", "method", "adapter_params", "score", "knee")
+
+
+class Events(Display):
+    """Tells what has changed since it last looked; what there was at the beginning only `start` and `front` tell."""
+
+    def __init__(self, spec: SearchSpec, folder: Path) -> None:
+        self._spec, self._folder = spec, folder
+        self._steps: dict[int, int] | None = None  # trial -> step of its last evaluation that was told
+        self._ended: set[int] = set()
+        self._confirmed: Mapping[tuple[int, int, int], Any] = {}
+        self._front: list[dict[str, Any]] = []
+
+    def update(self, snapshot: Snapshot) -> None:
+        if self._steps is None:
+            self._start(snapshot)
+        assert self._steps is not None
+        for trial in snapshot.trials:
+            if trial.number not in self._steps:
+                self._steps[trial.number] = 0
+                self._emit("trial_start", **_name(trial), config=trial.config)
+            if trial.step > self._steps[trial.number]:
+                for evaluation in trial.evaluations:
+                    if evaluation.step > self._steps[trial.number]:
+                        self._emit("evaluation", **_name(trial), **_values(evaluation))
+                self._steps[trial.number] = trial.step
+        self._tell_front(snapshot)
+        for trial in snapshot.trials:
+            if trial.state != "running" and trial.number not in self._ended:
+                self._ended.add(trial.number)
+                about = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
+                self._emit("trial_end", **_name(trial), **about, ended=len(self._ended), wanted=snapshot.wanted)
+        for key, result in news(self._confirmed, snapshot.confirmed):
+            came_to = {name: result.get(name) for name in ("score", "failed")}
+            self._emit("confirmation", trial=key[0], step=key[1], seed=key[2], **came_to)
+        self._confirmed = snapshot.confirmed
+
+    def end(self, outcome: Outcome) -> None:
+        snapshot = outcome.snapshot
+        self._emit(
+            "end", ending=outcome.ending, ended=len(self._ended), wanted=snapshot.wanted,
+            unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=_size(snapshot),
+            front=front_rows(snapshot),
+        )  # fmt: skip
+
+    def _start(self, snapshot: Snapshot) -> None:
+        self._steps = {trial.number: trial.step for trial in snapshot.trials}
+        self._ended = {trial.number for trial in snapshot.trials if trial.state != "running"}
+        self._confirmed = snapshot.confirmed
+        control = self._spec.control
+        self._emit(
+            "start", search=self._spec.name, folder=str(self._folder), task=self._spec.task.name,
+            methods=[entry.method for entry in self._spec.methods], control=control.method if control else None,
+            ended=len(self._ended), wanted=snapshot.wanted,
+        )  # fmt: skip
+
+    def _tell_front(self, snapshot: Snapshot) -> None:
+        points = [{name: getattr(point, name) for name in OF_A_POINT} for point in snapshot.points]
+        if points != self._front:
+            self._front = points
+            self._emit("front", hypervolume=_size(snapshot), points=points)
+
+    def _emit(self, event: str, **values: Any) -> None:
+        """A line, at once. Whoever reads may go away: the search goes on."""
+        line = json.dumps(plain({"event": event, "time": time.time(), **values}), ensure_ascii=False, allow_nan=False)
+        try:
+            print(line, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _name(trial: TrialRecord) -> dict[str, Any]:
+    return {"trial": trial.number, "method": trial.method, "control": trial.control}
+
+
+def _values(evaluation: Evaluation) -> dict[str, Any]:
+    """An evaluation without its ranks, of which there may be hundreds."""
+    return {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
+
+
+def _size(snapshot: Snapshot) -> float | None:
+    return None if snapshot.reference is None else hypervolume(snapshot.points, snapshot.reference)

@@ -1,0 +1,55 @@
+"""In a notebook: a progress bar, and the front as a table at the end."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from autorank.display import Display, Places
+from autorank.display.formatting import varied
+from autorank.display.progress import Pace
+from autorank.display.summary import notes
+from autorank.reporting.notebook_html import table_html
+from autorank.reporting.tables import front_table
+from autorank.spec import SearchSpec
+from autorank.trials.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from autorank.searching.search import Outcome
+
+
+class ProgressBar(Display):
+    """tqdm's bar, trials by trials, with the best score, the hypervolume and the time left."""
+
+    def __init__(self, spec: SearchSpec, seconds: float | None, places: Places) -> None:
+        self._spec, self._places, self._pace = spec, places, Pace(seconds)
+        self._bar: Any = None
+
+    def __enter__(self) -> ProgressBar:
+        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it asks for ipywidgets, again and again
+        from tqdm.auto import tqdm  # without ipywidgets it is a bar of text, and says so
+
+        form = "{desc}: {bar} {n_fmt}/{total_fmt} trials{postfix}"
+        self._bar = tqdm(desc=self._spec.name, total=None, bar_format=form)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def update(self, snapshot: Snapshot) -> None:
+        now = self._pace(snapshot)
+        if self._bar.total != now.wanted:
+            self._bar.reset(total=now.wanted)
+        self._bar.n = now.ended
+        self._bar.set_postfix_str(", ".join([*now.states, *now.result, *now.pace]))
+
+    def end(self, outcome: Outcome) -> None:
+        from IPython.display import HTML, display
+
+        if points := outcome.snapshot.points:
+            display(HTML(table_html(front_table(points, outcome.snapshot, varied(self._spec)))))
+        for note in notes(self._spec.name, outcome, self._places):
+            print(note)

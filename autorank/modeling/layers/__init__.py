@@ -1,0 +1,1 @@
+"""The low-rank layer and what is computed of its factors."""

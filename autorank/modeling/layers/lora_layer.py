@@ -1,0 +1,254 @@
+"""The one low-rank layer: every reparameterised method is a special case of it.
+
+    y = W0 x + s · diag(u) · B · diag(e) · A · dropout(x)
+
+           x: in                A: rank x in     (down)
+           │                    e: rank          (gate, or singular value)
+     ┌─────┴─────┐              B: out x rank    (up)
+     │           │ dropout      u: out           (output scale)
+     │           A
+     W0         (e)             LoRA: A, B trained. LoRA-drop: layers that share one update.
+     │           B              IncreLoRA, AdaLoRA: A, e, B. SoRA: e is a gate.
+     │       s·(u)              VeRA: A, B shared and frozen, e and u trained. Tied-LoRA: all trained.
+     └─────+─────┘              PRILoRA, SparseAdapter: zeros in A, or in A and B.
+           │                    DoRA: m, the norms that the rows of W0 + ΔW are given (modeling/dora.py).
+           y: out               PiSSA: A0, B0, the frozen start of A and B: s · (B A - B0 A0).
+
+Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
+share that factor. In training the base layer is only called, never read, so quantised layers work.
+
+A component is one row of A, one entry of e and one column of B. An update may hold more than counts: IncreLoRA's
+reserves, triplets that AdaLoRA has masked but may bring back, entries of A that grow again after PRILoRA has pruned
+them. These take part in training alone: they are in no evaluation, no count and no exported adapter.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autorank.modeling.layers import dora
+
+
+class LowRankUpdate(nn.Module):
+    """The factors of s · diag(u) · B · diag(e) · A. A factor is trained exactly when it requires a gradient.
+
+    Args:
+        A: rank x in.
+        B: out x rank.
+        scale: s.
+        e: rank, or None.
+        u: out, or None.
+        active: held, bool: the components that count. None: all.
+        mask: held x in, 1 where an entry of A counts, else 0. None: all do.
+        m: out, or None: the norm that each row of the base's weight with the update has.
+        start: A0 and B0, of the shapes of A and B, or None; s · B0 A0 is subtracted. It is frozen and a function of the
+            base, so that neither rank nor counts know of it. All components count, and there is no e and u then.
+    """
+
+    A: nn.Parameter
+    B: nn.Parameter
+    e: nn.Parameter | None
+    u: nn.Parameter | None
+    m: nn.Parameter | None
+    A0: nn.Parameter | None
+    B0: nn.Parameter | None
+    active: Tensor | None
+    mask: Tensor | None
+
+    def __init__(
+        self, A: nn.Parameter, B: nn.Parameter, scale: float, e: nn.Parameter | None = None,
+        u: nn.Parameter | None = None, active: Tensor | None = None, mask: Tensor | None = None,
+        m: nn.Parameter | None = None, start: tuple[nn.Parameter, nn.Parameter] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if start and not (e is u is active is mask is None):
+            raise ValueError("an update with a start has no e, u, active or mask")
+        self.A, self.B, self.e, self.u, self.m = A, B, e, u, m
+        self.A0, self.B0 = start or (None, None)
+        self.scale = scale
+        self.register_buffer("active", active, persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    @classmethod
+    def lora(
+        cls, in_features: int, out_features: int, rank: int, alpha: float,
+        generator: torch.Generator, device: torch.device | str = "cpu",
+    ) -> LowRankUpdate:  # fmt: skip
+        """LoRA's own (Hu et al. 2021): A Kaiming-uniform, B zero, scale alpha / rank.
+
+        The values are drawn on the CPU, so that a seed means the same on every device.
+        """
+        A = torch.empty(rank, in_features)
+        nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
+        B = torch.zeros(out_features, rank)
+        return cls(nn.Parameter(A.to(device)), nn.Parameter(B.to(device)), alpha / rank)
+
+    @property
+    def held(self) -> int:
+        """Components that there are, in training alone or for good."""
+        return self.A.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """Components that count."""
+        return self.held if self.active is None else int(self.active.sum())
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """`y` plus the update of `x`. x: ... x in, y: ... x out."""
+        if self.held == 0:
+            return y
+        if x.dtype != self.A.dtype and not torch.is_autocast_enabled(x.device.type):
+            return self._add(x.to(self.A.dtype), y.to(self.A.dtype)).to(y.dtype)
+        return self._add(x, y)
+
+    def _add(self, x: Tensor, y: Tensor) -> Tensor:
+        A, B = self.used()
+        down = F.linear(x, A)
+        if self.u is not None:
+            return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=self.scale)
+        # One call that scales and adds inside the matrix product: no tokens x out tensor besides the result.
+        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=self.scale)
+        return flat.view(y.shape)
+
+    def used(self) -> tuple[Tensor, Tensor]:
+        """diag(e) · A and B as a forward pass has them: what does not count is there in training alone."""
+        A, B = self.A if self.training or self.mask is None else self.A * self.mask, self.B
+        e: Tensor | None = self.e
+        if self.active is not None and not self.training:
+            # zeros, for to leave components out would wait until the GPU says how many there are
+            e = self.active.to(A.dtype) * (1 if e is None else e)
+        if self.A0 is not None:
+            return self._less_start(A, B)
+        # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
+        return A if e is None else A * e[:, None], B
+
+    def _less_start(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of B A - B0 A0, of twice the rank.
+
+        As (B - B0) A + B0 (A - A0): zero at the start, whatever the precision, and what has been learnt is not lost
+        beside the large B0 A0 when the factors are rounded to 16 bits.
+        """
+        assert self.A0 is not None and self.B0 is not None
+        return torch.cat([A, A - self.A0]), torch.cat([B - self.B0, self.B0], dim=1)
+
+    def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """A, B and e of what counts."""
+        A = self.A if self.mask is None else self.A * self.mask
+        if self.active is None:
+            return A, self.B, self.e
+        return A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
+
+    def output(self, x: Tensor) -> Tensor:
+        """The update alone, ΔW x; as `delta_weight`. x: ... x in -> ... x out."""
+        self._refuse_norms()
+        down, up = self.folded()
+        return F.linear(F.linear(x.to(down.dtype), down) * self.scale, up)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Two matrices that with the scale are the same update, but for m: A and diag(u) · B · diag(e).
+
+        rank x in, out x rank; twice the rank where there is a start, which is part of them.
+        """
+        down, up = self.own()
+        return (down, up) if self.A0 is None else self._less_start(down, up)
+
+    def own(self) -> tuple[Tensor, Tensor]:
+        """A (rank x in) and diag(u) · B · diag(e) (out x rank), whatever the start."""
+        down, up, e = self.counting()
+        if e is not None:
+            up = up * e
+        if self.u is not None:
+            up = up * self.u[:, None]
+        return down, up
+
+    def delta_weight(self) -> Tensor:
+        """ΔW, out x in. With a factor m it depends on the base layer: `AdaptedLinear.delta_weight` has it.
+
+        Raises:
+            ValueError: there is a factor m.
+        """
+        self._refuse_norms()
+        down, up = self.folded()
+        return self.scale * up @ down
+
+    def _refuse_norms(self) -> None:
+        if self.m is not None:
+            raise ValueError("this update has a factor m, so ΔW depends on the base layer; ask the AdaptedLinear")
+
+    @torch.no_grad()
+    def keep(self, components: Tensor) -> None:
+        """Shrink to these components (indices), in place: the Parameters stay the same objects."""
+        self._replace("A", self.A[components])
+        self._replace("B", self.B[:, components])
+        if self.e is not None:
+            self._replace("e", self.e[components])
+        self.active = None if self.active is None else self.active[components]
+        self.mask = None if self.mask is None else self.mask[components]
+
+    @torch.no_grad()
+    def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
+        """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one.
+
+        They count at once, unless the update says which do (`active`): then these do not.
+        """
+        self._replace("A", torch.cat([self.A, A.to(self.A)]))
+        self._replace("B", torch.cat([self.B, B.to(self.B)], dim=1))
+        if self.e is not None:
+            if e is None:
+                raise ValueError("this update has a factor e; new components need theirs")
+            self._replace("e", torch.cat([self.e, e.to(self.e)]))
+        if self.active is not None:
+            self.active = torch.cat([self.active, self.active.new_zeros(len(A))])
+        if self.mask is not None:
+            self.mask = torch.cat([self.mask, self.mask.new_ones(A.shape)])
+
+    def _replace(self, factor: str, values: Tensor) -> None:
+        if self.A0 is not None:
+            raise ValueError("this update has a start, so its components are given")
+        parameter = getattr(self, factor)
+        parameter.data = values.contiguous()
+        parameter.grad = None  # of the old shape
+
+
+class AdaptedLinear(nn.Module):
+    """A frozen linear layer plus a low-rank update of it."""
+
+    base: nn.Module
+    update: LowRankUpdate
+    squares: Tensor | None  # of the norms of W0's rows; only where the update has a factor m
+
+    def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.base = base
+        self.update = update
+        self.dropout = dropout
+        if update.m is None:
+            self.squares = None  # plain, for a buffer takes longer to look up
+        else:
+            self.register_buffer("squares", dora.squares(base).to(update.m), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: ... x in -> ... x out."""
+        y: Tensor = self.base(x)
+        dropped = F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
+        if self.squares is not None:
+            return dora.forward(self, x, dropped, y)
+        out: Tensor = self.update(dropped, y)
+        return out
+
+    def delta_weight(self) -> Tensor:
+        """ΔW, out x in: what the whole layer's weight has more than the base's."""
+        return self.update.delta_weight() if self.squares is None else dora.delta_weight(self)
+
+    # Some architectures look at their layers' weights, for a dtype for example.
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight  # type: ignore[return-value]
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self.base.bias  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Fronts, trials and ranks as tables, figures and HTML."""

@@ -1,0 +1,211 @@
+"""The front, its hypervolume and a trial's ranks as figures: plain `Figure` objects, no pyplot, no global state."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from autorank.errors import AutorankError
+from autorank.modeling import rank_map
+from autorank.reporting.tables import count
+from autorank.trials.front import Point, Progress, candidates
+from autorank.trials.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, QUIET, LINE, KNEE, CONTROL = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
+HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
+NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
+
+
+def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
+    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named (or another point that
+    was `chosen`), the control's front as a dashed one."""
+    figure, axes = _axes(title)
+    everything, points = candidates(snapshot.trials), snapshot.points
+    axes.scatter(
+        [drawn_at(p.adapter_params) for p in everything],
+        [p.score for p in everything],
+        s=16,
+        color=QUIET,
+        alpha=0.35,
+        linewidths=0,
+        label="evaluations",
+    )
+    axes.set_xscale("log")
+    right = max([drawn_at(reference[0]), *(drawn_at(p.adapter_params) for p in everything)])
+    if snapshot.control:
+        _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
+    if points:
+        _stair(axes, points, right, LINE, f"front ({len(points)})")
+    if chosen is not None:
+        _ring(axes, chosen, "exported")
+    elif marked := [point for point in points if point.knee]:
+        _ring(axes, marked[0], "knee")
+    _params_axis(axes, [p.adapter_params for p in everything])
+    axes.set_ylabel("score")
+    if everything:
+        axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
+    """Fronts of several searches as stairs.
+
+    Raises:
+        AutorankError: there are more than can be told apart.
+    """
+    if len(fronts) > len(HUES):
+        raise AutorankError(f"{len(fronts)} fronts in one picture cannot be told apart; name {len(HUES)} at the most.")
+    figure, axes = _axes("Fronts")
+    axes.set_xscale("log")
+    right = max(drawn_at(p.adapter_params) for points in fronts.values() for p in points)
+    for color, (name, points) in zip(HUES, fronts.items(), strict=False):
+        _stair(axes, points, right, color, name)
+    _params_axis(axes, [p.adapter_params for points in fronts.values() for p in points])
+    axes.set_ylabel("score")
+    axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
+def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False) -> None:
+    """A front: between two of its points, the best score of the smaller ones is what can be had."""
+    params, scores = [drawn_at(p.adapter_params) for p in points], [p.score for p in points]
+    highest = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
+    style = "--" if dashed else "-"
+    axes.step([*params, right], [*highest, highest[-1]], where="post", color=color, linewidth=1.6, linestyle=style)
+    axes.scatter(params, scores, s=18 if dashed else 34, color=color, zorder=3, label=label)
+
+
+def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]) -> Figure:
+    """The front's hypervolume after each finished trial."""
+    from matplotlib.ticker import MaxNLocator
+
+    params, score = reference
+    figure, axes = _axes(f"Hypervolume in the box of {count(params)} parameters, score {score:.2f} to 1")
+    history = [step.hypervolume for step in steps]
+    if history:
+        counts = range(1, len(history) + 1)
+        axes.step(counts, history, where="post", color=LINE, linewidth=1.6)
+        axes.scatter(counts[-1:], history[-1:], s=34, color=LINE, zorder=3)
+        _note(axes, f"{history[-1]:.3f}", (counts[-1], history[-1]), (-6, -14), LINE)
+    axes.set_xlabel("trials finished")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel("share dominated by the front")
+    return figure
+
+
+def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
+    """The rank of each layer and kind, the first layer at the bottom; where there is nothing adapted, nothing.
+
+    Cells have a fixed size in inches, and the figure grows with them.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    rows, columns, cells = rank_map.grid(ranks)
+    kinds = [column.replace(".", ".\n") for column in columns]
+    summary = rank_map.summary(ranks)
+    cell = max(0.5, 0.075 * _widest(kinds) + 0.12)
+    left, bottom, right, top = 0.6 + 0.075 * _widest(rows), 0.4 + 0.14 * max(k.count("\n") for k in kinds), 0.2, 0.6
+    width, height = cell * len(columns), 0.27 * len(rows)
+    whole = (left + max(width, 0.1 * _widest([title, summary])) + right, bottom + height + top)
+    figure = Figure(figsize=whole, dpi=150)
+    axes = figure.add_axes((left / whole[0], bottom / whole[1], width / whole[0], height / whole[1]))
+    highest = max(1, *ranks.values())
+    shades = LinearSegmentedColormap.from_list("ranks", RANKS).with_extremes(under=NO_RANK)
+    values = [[math.nan if rank is None else rank for rank in row] for row in cells]
+    axes.pcolormesh(values, cmap=shades, vmin=0.5, vmax=highest, edgecolors="white", linewidth=1.5)
+    for y, row in enumerate(cells):
+        for x, rank in enumerate(row):
+            if rank is not None:
+                color = QUIET if rank == 0 else "white" if rank > 0.55 * highest else INK
+                axes.text(x + 0.5, y + 0.48, str(rank), ha="center", va="center", color=color, fontsize=9)
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=24)
+    axes.annotate(summary, (0, 1), (0, 9), "axes fraction", "offset points", color=INK, fontsize=10)
+    axes.set_xticks([x + 0.5 for x in range(len(columns))], kinds)
+    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
+    axes.set_ylabel("layer", color=INK)
+    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+@lru_cache(maxsize=256)
+def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
+    """`rank_map_figure` as a file's content. Drawing takes 0.1 s, and many trials have the same ranks."""
+    content = io.BytesIO()
+    rank_map_figure(dict(ranks), title).savefig(content)
+    return content.getvalue()
+
+
+def _widest(texts: Sequence[str]) -> int:
+    """Letters in the longest line."""
+    return max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _axes(title: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(QUIET)
+    axes.tick_params(which="both", colors=QUIET, labelcolor=INK, labelsize=9)
+    axes.xaxis.label.set_color(INK)
+    axes.yaxis.label.set_color(INK)
+    axes.grid(axis="y", color=QUIET, alpha=0.2, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.margins(y=0.1)
+    return figure, axes
+
+
+def _ring(axes: Axes, point: Point, name: str) -> None:
+    """A ring and a label: above the front, where nothing is, or below it at the left edge."""
+    where = (drawn_at(point.adapter_params), point.score)
+    left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
+    axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
+    label = f"{name}: {count(point.adapter_params)}, {point.score:.3f}"
+    _note(axes, label, where, (10, -16) if left else (-8, 8), KNEE)
+
+
+def _note(axes: Axes, text: str, where: tuple[float, float], shift: tuple[int, int], color: str) -> None:
+    """Text beside a point, `shift` in typographic points; it extends away from the point."""
+    axes.annotate(
+        text,
+        where,
+        shift,
+        textcoords="offset points",
+        ha="left" if shift[0] > 0 else "right",
+        color=color,
+        fontsize=9,
+        zorder=5,
+    )
+
+
+def _params_axis(axes: Axes, values: Sequence[int]) -> None:
+    """Ticks at 1, 2, 5 times powers of ten where few decades are shown, at powers of ten where many are."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axes.get_xlim()
+    if values and min(values) == max(values):
+        low, high = low / 2, high * 2
+        axes.set_xlim(low, high)
+    decades = math.log10(high / low)
+    subs = (1.0,) if decades > 4 else (1.0, 3.0) if decades > 2.5 else (1.0, 2.0, 5.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+    axes.set_xlabel("adapter parameters")
+
+
+def drawn_at(params: float) -> float:
+    """Parameters as they are drawn: none at all as one, for a logarithmic axis has no zero."""
+    return max(params, 1)

@@ -1,0 +1,104 @@
+"""Fronts and ranks as Python hands them out: a list and a dict that also show themselves, in notebooks as tables."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from autorank.modeling import rank_map
+from autorank.reporting.notebook_html import table_html
+from autorank.reporting.tables import NOTHING, front_columns, front_table, rank_table
+from autorank.trials.front import Point
+from autorank.trials.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+WIDTH = 120  # columns
+
+
+class Front(list[Point]):
+    """The points of a front by rising parameters.
+
+    Args:
+        snapshot: what else is known of them, gains among it.
+        varied: settings to show; None: those that differ.
+    """
+
+    def __init__(
+        self, points: Iterable[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(points)
+        self._varied = varied
+        self._snapshot = replace(snapshot, points=list(self))
+
+    @property
+    def knee(self) -> Point | None:
+        """Where the front bends most; None where it is empty."""
+        return next((point for point in self if point.knee), None)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row a point: metrics as `metrics.NAME`, settings as `config.NAME`."""
+        import pandas as pd
+
+        columns, rows = front_columns(self._snapshot)
+        return pd.DataFrame(rows, columns=columns)
+
+    def __repr__(self) -> str:
+        return _text(self._table()) if self else "no points"
+
+    def _repr_html_(self) -> str:
+        return table_html(self._table())
+
+    def _table(self) -> Table:
+        return front_table(self, self._snapshot, self._varied)
+
+
+class Ranks(dict[str, int]):
+    """Layer -> its rank at `point`."""
+
+    def __init__(self, ranks: Mapping[str, int], point: Point) -> None:
+        super().__init__(ranks)
+        self.point = point
+
+    def write(self, to: Path, title: str) -> None:
+        """As JSON or as a figure, by the file's ending."""
+        if to.suffix == ".json":
+            rank_map.write(to, self)
+        else:
+            from autorank.reporting.html_report import save
+            from autorank.reporting.plots import rank_map_figure
+
+            save(rank_map_figure(self, title), to)
+
+    def __repr__(self) -> str:
+        return _text(rank_table(self))
+
+    def _repr_html_(self) -> str:
+        return table_html(rank_table(self))
+
+
+def shown_inline() -> None:
+    """Teach a notebook to show figures that pyplot knows nothing of, unless it can already."""
+    if not Console().is_jupyter:
+        return
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+    from matplotlib.figure import Figure
+
+    shell = get_ipython()
+    if not any(Figure in formatter for formatter in shell.display_formatter.formatters.values()):
+        select_figure_formats(shell, {"png"})
+
+
+def _text(table: Table) -> str:
+    console = Console(width=WIDTH, file=io.StringIO(), color_system=None, force_jupyter=False)
+    with console.capture() as captured:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

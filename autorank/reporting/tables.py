@@ -1,0 +1,256 @@
+"""Fronts, trials and ranks as text: tables for a terminal of 80 columns, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from autorank.modeling import rank_map
+from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
+from autorank.trials.front import Point, hypervolume
+from autorank.trials.record import State, TrialRecord, best
+from autorank.trials.snapshot import Snapshot
+
+_COLUMNS = ("trial", "step", "method", "adapter_params", "nonzero_params", "score", "knee")
+NOTHING = Snapshot([], [], [])
+_STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
+
+
+THIRD: dict[str, tuple[str, Callable[[Point], str]]] = {  # objective -> column, cell
+    "nonzero_params": ("non-zero", lambda p: count(p.nonzero_params)),
+    "seconds": ("time", lambda p: duration(p.seconds)),
+    "memory": ("memory", lambda p: f"{count(p.memory)}B"),
+}
+
+
+def count(number: float) -> str:
+    """A count in three digits: 860, 9.22k, 147k, 1.18M."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= 0.9995 * unit:
+            return f"{number / unit:.3g}{name}"
+    return str(round(number))
+
+
+def duration(seconds: float) -> str:
+    """48s, 3m 20s, 2h 05m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """`threshold 0.9, lr 0.0005`: the learning rate is in every space, so it gets its usual short name."""
+    names = {"learning_rate": "lr"}
+    return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in config.items())
+
+
+def front_table(
+    points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None, wrap: bool = True
+) -> Table:
+    """The front, a row a point; with its gain where `snapshot` has a control's front, and with what confirmed it.
+
+    `varied`: the settings to show; None: those that differ between points. Without `wrap` they are cut off instead.
+    """
+    varied = _differing([point.config for point in points]) if varied is None else varied
+    confirmed = summarise(snapshot.points, snapshot)
+    columns: dict[str, Callable[[Point], str]] = {
+        "trial>": lambda p: str(p.trial),
+        "step>": lambda p: str(p.step),
+        "parameters>": lambda p: count(p.adapter_params),
+        "score>": lambda p: f"{p.score:.4f}",
+    }
+    if snapshot.third is not None:
+        columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
+    if confirmed:
+        columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
+        columns["on front>"] = lambda p: _chance(confirmed.get((p.trial, p.step)))
+    if snapshot.control:
+        columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get((p.trial, p.step))))
+    columns[""] = lambda p: "knee" if p.knee else ""
+    several = len({point.method for point in points}) > 1
+    if several and not confirmed:
+        columns["method"] = lambda p: p.method
+    before = several and bool(confirmed)  # in 80 columns not all have one of their own
+    columns["method, settings" if before else "settings"] = lambda p: (
+        (f"{p.method}, " if before else "") + settings({key: p.config[key] for key in varied if key in p.config})
+    )
+    table = _table(*columns, gap=1 if confirmed else 2)
+    for point in points:
+        *cells, last = (cell(point) for cell in columns.values())
+        fitting = Text(last, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
+        table.add_row(*cells, fitting, style="bold" if point.knee else None)
+    return table
+
+
+def trials_table(trials: Sequence[TrialRecord]) -> Table:
+    """Every trial with its best evaluation, and the reason of those that failed or were stopped."""
+    varied = _differing([trial.config for trial in trials])
+    table = _table("trial>", "state", "parameters>", "score>", "time>", "settings")
+    for trial in trials:
+        top = best(trial.evaluations)
+        about = Text(settings({key: trial.config[key] for key in varied if key in trial.config}))
+        if trial.reason:
+            about = Text(trial.reason, style=_STYLES[trial.state])
+        table.add_row(
+            str(trial.number),
+            Text(trial.state, style=_STYLES[trial.state]),
+            count(top.adapter_params) if top else "",
+            f"{top.score:.4f}" if top else "",
+            duration(trial.seconds) if trial.seconds else "",
+            about,
+        )
+    return table
+
+
+def front_summary(
+    snapshot: Snapshot, reference: tuple[float, float], varied: Sequence[str] | None = None
+) -> RenderableType:
+    """The front, its hypervolume and its gain over the control; the trials that failed, with their reasons."""
+    trials, points = snapshot.trials, snapshot.points
+    own = [trial for trial in trials if not trial.control]
+    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in own)
+    names = ("complete", "pruned", "failed", "unfinished")
+    counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
+    if not points:
+        finite = any(best(trial.evaluations) for trial in own)
+        why = "no evaluation keeps within the limits" if finite else "no evaluation has a finite score"
+        return Group(
+            Text(f"No front yet: {why} ({counts or 'no trials'})."),
+            trials_table(trials),
+        )
+    evaluations = sum(len(trial.evaluations) for trial in own)
+    rows: list[RenderableType] = [
+        front_table(points, snapshot, varied),
+        Text(f"\n{len(points)} of {evaluations} evaluations are on the front, "
+             f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
+    ]  # fmt: skip
+    if snapshot.control:
+        runs = len(trials) - len(own)
+        size = hypervolume(snapshot.control, reference)
+        again = ", of fresh seeds where confirmed" if snapshot.confirmed else ""
+        rows.append(Text(f"gain: over plain LoRA with no more parameters{again}, tuned in {runs} further trials (its "
+                         f"hypervolume is {size:.4f})", style="dim"))  # fmt: skip
+    if failed := [trial for trial in trials if trial.state == "failed"]:
+        rows += [Text(), trials_table(failed)]
+    return Group(*rows)
+
+
+def rank_table(ranks: Mapping[str, int]) -> Table:
+    """The rank of each layer and kind, the first layer at the bottom as in the figure."""
+    rows, columns, cells = rank_map.grid(ranks)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("layer", justify="right", vertical="bottom", no_wrap=True)
+    for column in columns:
+        table.add_column(column.replace(".", ".\n"), justify="right", vertical="bottom", overflow="fold")
+    for label, row in reversed(list(zip(rows, cells, strict=True))):
+        table.add_row(label, *(Text("" if rank is None else str(rank), "" if rank else "dim") for rank in row))
+    return table
+
+
+def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The front's points as plain values; numbers that are not finite, which JSON lacks, become None."""
+    confirmed = summarise(snapshot.points, snapshot)
+    return [
+        {
+            "trial": point.trial,
+            "step": point.step,
+            "method": point.method,
+            "adapter_params": point.adapter_params,
+            "nonzero_params": point.nonzero_params,
+            "score": point.score,
+            "seconds": point.seconds,
+            "memory": point.memory,
+            "knee": point.knee,
+            "metrics": plain(point.metrics),
+            "config": plain(point.config),
+        }
+        | ({"gain": best_gain(point, snapshot, found)} if snapshot.control else {})
+        | ({"confirmed": asdict(found)} if found else {})
+        for point in snapshot.points
+        for found in [confirmed.get((point.trial, point.step))]
+    ]
+
+
+def front_json(snapshot: Snapshot) -> str:
+    """The front's points as a JSON list of objects."""
+    return json.dumps(front_rows(snapshot), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
+    """The front's points as a flat table, columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
+    flat = []
+    for row in front_rows(snapshot):
+        for group in ("metrics", "config", "confirmed"):
+            row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
+        flat.append(row)
+    columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))
+    return columns, [[_cell(row.get(key)) for key in columns] for row in flat]
+
+
+def front_csv(snapshot: Snapshot) -> str:
+    """The front's points as CSV with a header line."""
+    columns, rows = front_columns(snapshot)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
+
+
+def _chance(confirmed: Confirmed | None) -> str:
+    return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
+
+
+def _gain(above: float | None) -> str:
+    return "" if above is None else f"{above:+.4f}"
+
+
+def _table(*headers: str, gap: int = 2) -> Table:
+    """A plain table; a header that ends in `>` is right-aligned. Only the last column wraps."""
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+    for header in headers[:-1]:
+        right = header.endswith(">")
+        table.add_column(header.removesuffix(">"), justify="right" if right else "left", no_wrap=True)
+    table.add_column(headers[-1], overflow="fold")
+    return table
+
+
+def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that are not the same everywhere, in order of appearance."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+
+
+def setting(value: Any) -> str:
+    """A setting's value in few letters."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return ",".join(setting(item) for item in value)
+    return str(value)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: numbers that are not finite become None, what JSON does not know its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -1,1 +1,0 @@
-"""Searches, from spec to journal."""

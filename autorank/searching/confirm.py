@@ -1,0 +1,143 @@
+"""The points of a front trained again with fresh seeds, each to the step at which it was found."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray.tune.search import Searcher
+
+from autorank.searching.journal_searcher import check_space, plain
+from autorank.searching.ray.base_searcher import Death, TrialSource
+from autorank.trials.journal import Journal
+from autorank.trials.retention import keep, remove
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "confirm"  # of their checkpoints, in the search's folder
+FIRST_SEED = 1_000  # ours: far from the seeds that people give searches
+
+
+class Again(NamedTuple):
+    """A point of a front, to be trained again."""
+
+    trial: int
+    step: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.trial}-{self.step}-{self.seed}"
+
+
+class ConfirmSearcher(TrialSource):
+    """Tune's searcher over what is still to be confirmed: every point of the fronts, the control's too, `seeds` times.
+
+    They train on what the search trained on, and are scored on the task's own validation split. What runs out of memory
+    is tried once more, alone, with half the micro-batch, and what loses its process up to `retries` times.
+
+    Args:
+        folder: of their checkpoints, which go when they have ended.
+        deadline: `time.monotonic()` after which none starts and none goes on; such a one is cut off, not stored.
+    """
+
+    def __init__(
+        self, journal: Journal, seeds: int, folder: Path, deadline: float = math.inf, retries: int = 3
+    ) -> None:
+        super().__init__(deadline, retries)
+        self._journal, self._seeds, self._folder = journal, seeds, folder
+        self._running: dict[str, Again] = {}
+        self._reached: dict[Again, int] = {}  # the step of the last evaluation
+        self._died: Counter[Again] = Counter()
+        self._halved: set[Again] = set()
+        self._left: deque[Again] | None = None  # known once the trials have ended
+
+    def wanted(self) -> bool:
+        """Whether anything is left to confirm, and time to do it."""
+        if self._left is None:
+            self._left = deque(pending(self._journal, self._seeds))
+            keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
+        return bool(self._left) and not self.out_of_time
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
+        if self.held_back or not self._halved.isdisjoint(self._running.values()):
+            return None
+        if not self.wanted() or self.problem:
+            return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
+        assert self._left
+        if self._left[0] in self._halved and self._running:
+            return None  # until the others have ended
+        what = self._running[trial_id] = self._left.popleft()
+        return {"number": str(what), "train": self._train(what), "recorded": 0, "until": what.step}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Only the last evaluation counts; of the others, how far they are."""
+        if "evaluation" in result and trial_id in self._running:
+            self._reached[self._running[trial_id]] = result["evaluation"].step
+        self.heard()
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Stores the last evaluation, or why there is none; what lost its process is tried again."""
+        what, result = self._running.pop(trial_id, None), result or {}
+        if what is None or self.problem:
+            return
+        death = self.deaths.pop(trial_id, Death("its process died")) if error else None
+        self._died[what] += death is not None and self.counts(what, self._reached.get(what, 0), death)
+        try:
+            self.heard(death)
+            assert self._left is not None
+            if death and self._died[what] <= self._retries:
+                self._left.append(what)
+            elif result.get("out_of_memory") and what not in self._halved and self._train(what, halved=True):
+                self._halved.add(what)
+                self._left.append(what)
+            elif death or "failed" in result or result.get("finished"):
+                self._store(what, result, death)
+        except Exception as problem:
+            self.problem = problem
+
+    def _train(self, what: Again, halved: bool = False) -> dict[str, Any] | None:
+        """Its run as plain values; None if its micro-batches cannot be halved as that asks."""
+        trial = self._journal.trial(what.trial)
+        if halved or what in self._halved:
+            trial = replace(trial, halved=True)
+        train = plain(self._journal.spec, trial, seed=what.seed)
+        return train and train | {"task": train["task"] | {"final": True}}
+
+    def _store(self, what: Again, result: dict[str, Any], death: Death | None) -> None:
+        outcome = _outcome(result, death)
+        if "failed" in outcome:
+            check_space(outcome["failed"])
+            logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, outcome["failed"])
+        self._journal.confirm(*what, outcome)
+        remove(self._folder / "trials" / str(what))
+
+
+def pending(journal: Journal, seeds: int) -> list[Again]:
+    """What is to be confirmed: what failed before is tried again."""
+    snapshot = journal.snapshot()
+    wanted = [
+        Again(point.trial, point.step, seed)
+        for seed in islice(fresh(journal.spec.training.seed), seeds)
+        for point in (*snapshot.points, *snapshot.control)
+    ]
+    return [each for each in wanted if "score" not in snapshot.confirmed.get(each, {})]
+
+
+def fresh(used: int) -> Iterator[int]:
+    """Seeds other than the one that a search has trained with."""
+    return (seed for seed in count(FIRST_SEED) if seed != used)
+
+
+def _outcome(result: dict[str, Any], death: Death | None) -> dict[str, Any]:
+    if death or "evaluation" not in result:
+        return {"failed": death.reason if death else result.get("failed", "stopped")}
+    values = result["evaluation"].to_dict()
+    kept = ("score", "metrics", "adapter_params", "nonzero_params", "seconds")
+    return {name: values[name] for name in kept} | {"memory": values["peak_memory"]}

@@ -1,0 +1,1 @@
+"""Which trials stop before their last evaluation."""

@@ -1,0 +1,75 @@
+"""Which trials are stopped early, and why: over a limit for good, or beaten at a rung."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autorank.searching.early_stopping.mo_asha import Halving, Reached
+from autorank.searching.space.param_bounds import Bounds
+from autorank.spec import SearchSpec
+from autorank.trials.front import Point, candidates, non_dominated
+from autorank.trials.record import TrialRecord, best
+
+BEATEN = "beaten"
+
+
+class Stopping:
+    """The early stopping of a search.
+
+    Args:
+        bounds: of adapter parameters.
+        evaluations: of a whole run.
+    """
+
+    def __init__(self, spec: SearchSpec, bounds: Bounds, evaluations: int) -> None:
+        self._objectives, self._bounds = spec.objectives, bounds
+        self._halving = Halving(spec.halving, evaluations) if spec.halving else None
+
+    def reason(self, trial: TrialRecord, front: Sequence[Point]) -> str | None:
+        """Why a trial stops after its last evaluation; None: it goes on.
+
+        Rungs know parameters and score alone. So with a third objective a trial that comes on the front as it stands
+        goes on whatever the rung says; one that was on it with an earlier evaluation does not.
+        """
+        if self._halving is None:
+            return None
+        if (limit := self._over(trial)) is not None:
+            return limit
+        return None if self._promoted(trial) or self._joins(trial, front) else BEATEN
+
+    def replay(self, trial: TrialRecord) -> None:
+        """Take a trial of an earlier session to the rungs that it reached."""
+        for count in range(1, len(trial.evaluations) + 1):
+            sofar = replace(trial, evaluations=trial.evaluations[:count])
+            if self._halving is not None and self._over(sofar) is None:
+                self._promoted(sofar)
+
+    def target(self, trial: TrialRecord) -> float:
+        """The parameters that a trial will end with: exact where the settings tell; else those of the moment, which
+        are final in methods that allocate before they train."""
+        fewest, most = self._bounds(trial.method, trial.config)
+        return float(min(max(trial.evaluations[-1].adapter_params, fewest), most)) if trial.evaluations else float(most)
+
+    def _promoted(self, trial: TrialRecord) -> bool:
+        assert self._halving is not None
+        count, top = len(trial.evaluations), best(trial.evaluations)
+        if top is None or not self._halving.is_rung(trial.number, count):
+            return True
+        return self._halving.goes_on(trial.method, trial.number, count, Reached(self.target(trial), top.score))
+
+    def _joins(self, trial: TrialRecord, front: Sequence[Point]) -> bool:
+        third = self._objectives.third
+        if third is None:
+            return False
+        now = candidates([replace(trial, evaluations=trial.evaluations[-1:])], self._objectives)
+        return any(point in now for point in non_dominated([*front, *now], third))
+
+    def _over(self, trial: TrialRecord) -> str | None:
+        """The limit that a trial breaks now and in the end: what is too large for it will not become small."""
+        now, limits = trial.evaluations[-1], self._objectives
+        if limits.max_memory is not None and now.peak_memory > limits.max_memory:
+            return f"over --max-memory with {now.peak_memory:,} bytes"
+        if limits.max_params is not None and min(now.adapter_params, self.target(trial)) > limits.max_params:
+            return f"over --max-params with {now.adapter_params:,}"
+        return None

@@ -1,0 +1,214 @@
+"""Ray, started or joined quietly: what it has to say goes to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from autorank.errors import AutorankError
+from autorank.redaction import hide
+from autorank.searching.ray.runtime_env import own_methods, travelling
+
+LOG = "ray.log"
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths (SQLite!) would mean another file in each trial
+    "RAY_USAGE_STATS_ENABLED": "0",  # no calls home, and no banner about them
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none; unset, Ray warns
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files: the journal has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables even with verbose=0
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not relied on
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
+# names that are not of Ray's public interface, which is why its version has an upper bound too -> what for
+PRIVATE = {
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback address alone",
+    "ray._private.utils:get_entrypoint_name": "passwords stay out of Ray's logs",
+    "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "keys stay out of Ray's logs",
+    "ray.experimental.internal_kv:_internal_kv_put": "the workers of a dead trial are freed",
+}
+TRIED = "2.60.0"  # the version that all tests are run with
+SLOW = "timed out during startup"  # what Ray says, in a plain Exception
+STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
+
+
+@contextlib.contextmanager
+def running(address: str | None, log: Path) -> Iterator[None]:
+    """Within it Ray is up: this process's own, the cluster at `address` (or RAY_ADDRESS), or a local one.
+
+    A local one, and a connection made here, end with it. Ray's log goes to the file `log`.
+
+    Raises:
+        AutorankError: nothing answers at the address, or Ray is not wholly installed.
+    """
+    check_install()
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    _check_private()
+    ours = not ray.is_initialized()
+    with _quiet(log), _discreet(), contextlib.ExitStack() as within:
+        try:
+            if ours:
+                where = address or os.environ.get("RAY_ADDRESS") or "local"
+                within.enter_context(_loopback() if where == "local" else contextlib.nullcontext())
+                _connect(where)
+            yield
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Within it a Ray that is started is for this machine alone: all its servers listen on the loopback address."""
+    from ray._private import ray_constants
+
+    before, there = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(ALONE)
+    ray_constants.ENABLE_RAY_CLUSTER = False  # of this process, which has read the variable when it imported Ray
+    os.environ[ALONE] = "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(ALONE)
+        if there is not None:
+            os.environ[ALONE] = there
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    """Within it Ray is told nothing secret: what it is told is in its logs, and its dashboard shows it to all.
+
+    That is the command line, and Tune's habit of naming AWS keys in the runtime environment of each trial. Processes of
+    a local Ray have them from the start, nodes of a cluster have their own.
+    """
+    from ray._private import utils
+    from ray.tune.execution import class_cache
+
+    entrypoint, handed_on = utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE
+    utils.get_entrypoint_name = lambda: hide(entrypoint())
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE = entrypoint, handed_on
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    if address.startswith("ray://"):
+        head = address.removeprefix("ray://").rpartition(":")[0] or "HEAD"
+        raise AutorankError(
+            f"A search cannot run over Ray Client ({address}): its journal lies on this machine. "
+            f"Send it to the cluster: autorank submit --address http://{head}:8265 -- search ... "
+            "Or run it on a node of the cluster, with --address auto."
+        )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
+    try:
+        if address == "local":
+            ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)
+        else:
+            code: contextlib.AbstractContextManager[dict[str, Any]]
+            code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
+            with code as modules:
+                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | own_methods()}, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address == "local":
+            raise
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AutorankError(
+            f"No Ray cluster answers at {address!r}: {text} Check the address; a cluster with token "
+            "authentication also needs RAY_AUTH_MODE=token, and its token in ~/.ray/auth_token."
+        ) from error
+    except Exception as error:
+        if SLOW not in str(error):
+            raise
+        raise AutorankError(
+            "Ray did not start on this machine within its time: something else may have the processors or the memory. "
+            "Nothing is lost; give the same command again. `autorank doctor` says what the machine has."
+        ) from error
+
+
+def check_install() -> None:
+    """Refuse a Ray without its `default` extra: no jobs, and no resources freed after an early stop.
+
+    Raises:
+        AutorankError: names what is missing.
+    """
+    missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AutorankError(f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'.")
+
+
+def _check_private() -> None:
+    """Refuse a Ray that cannot be kept to this machine, or secrets out of its logs.
+
+    Raises:
+        AutorankError: names what it lacks.
+    """
+    lacking = []
+    for place, purpose in PRIVATE.items():
+        module, _, name = place.partition(":")
+        try:
+            found = hasattr(importlib.import_module(module), name)
+        except ImportError:
+            found = False
+        if not found:
+            lacking.append(f"{module}.{name}, by which {purpose}")
+    if lacking:
+        raise AutorankError(
+            f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install one that has: "
+            f"pip install 'ray[default,train,tune]=={TRIED}'."
+        )
+
+
+class _Formatter(logging.Formatter):
+    """Leaves passwords out, of messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
+    from ray._private import worker
+
+    loggers = [logging.getLogger(name) for name in ("ray", "autorank.search")]
+    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    handler = logging.FileHandler(log, delay=True)
+    handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    # Ray prints the deaths of processes whatever its options say; without this function it just prints again
+    printer: Any = getattr(worker, "print_to_stdstream", None)
+    worker.print_to_stdstream = _log_lines
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        worker.print_to_stdstream = printer
+        handler.close()
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
+def _log_lines(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    """In place of Ray's function that prints lines of its processes."""
+    logging.getLogger("ray").warning("%s: %s", data.get("pid"), "\n".join(data["lines"]))

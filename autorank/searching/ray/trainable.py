@@ -1,0 +1,235 @@
+"""The one training loop as Tune runs it, in actors that stay warm from trial to trial."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import traceback
+from collections import deque
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import ray
+import torch
+from pydantic import ValidationError
+from ray import tune
+from ray.tune.result import RESULT_DUPLICATE
+
+from autorank import methods
+from autorank.errors import AutorankError
+from autorank.redaction import hide
+from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
+from autorank.training import checkpoint
+from autorank.training.model_cache import Workshop
+from autorank.training.run import TrainingRun
+from autorank.trials.record import Evaluation
+from autorank.trials.retention import adapter_path, checkpoint_path
+
+logger = logging.getLogger(__name__)
+
+STATE = "run.pt"
+T = TypeVar("T", bound="MethodTrainable")
+
+
+class MethodTrainable(tune.Trainable):
+    """Trains `spec` with a trial's config as settings, an evaluation a step; stays warm between trials."""
+
+    spec: ClassVar[TrainSpec]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        if self.trial_resources is not None:
+            cpus = self.trial_resources.required_resources.get("CPU", 1)
+            torch.set_num_threads(max(1, int(cpus)))
+        self.workshop = Workshop()
+        self.run: TrainingRun | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._release()
+        self.settings = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        evaluation = self.advance()
+        if evaluation is None:
+            return {"done": True, RESULT_DUPLICATE: True}
+        return {**row(evaluation), "done": self.finished}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        assert self.run is not None
+        torch.save(self.run.state_dict(), Path(checkpoint_dir) / STATE)
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        self._release()
+        self.run = self.open_run()
+        self.run.load_state_dict(torch.load(Path(checkpoint) / STATE, map_location="cpu", weights_only=True))
+
+    def cleanup(self) -> None:
+        self._release()
+
+    def advance(self) -> Evaluation | None:
+        """The next evaluation of the trial's run, which starts with the first; None after the last."""
+        if self.run is None:
+            self.run = self.open_run()
+        return next(self.run, None)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the evaluation just made was the last."""
+        return self.run is not None and self.run.step == self.run.total_steps
+
+    def open_run(self) -> TrainingRun:
+        """The trial's run, nothing loaded yet."""
+        settings = self.spec.settings | self.settings
+        return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.workshop)
+
+    def _release(self) -> None:
+        if self.run is not None:
+            self.run.release()
+            self.run = None
+
+
+class WarmTrial(MethodTrainable):
+    """A trial of a search; its config is what a searcher hands out:
+
+        number      names its folder
+        train       its `TrainSpec`, as plain values
+        recorded    the step of the last evaluation that the journal has
+        until       only where no adapter is kept: the step to train to, None: to the end
+
+    Each evaluation's adapter and then a checkpoint go to `folder` before the evaluation is told. A trial that has a
+    checkpoint goes on from it, and first tells the evaluations that never reached the journal.
+
+    A run that raises is reported as a failed trial, not as an error of the actor: Tune would throw that away,
+    and the next trial would start cold.
+    """
+
+    folder: ClassVar[Path]
+    lent: ClassVar[Any] = None  # reference to what `Workshop.keep` takes, on a node that may not have them
+    seal: ClassVar[Seal | None] = None  # of the search's folder, on a node that may not have that
+
+    def setup(self, config: dict[str, Any]) -> None:
+        super().setup(config)
+        self._lend()
+
+    def _lend(self) -> None:
+        if self.lent is not None:
+            self.workshop.keep(*ray.get(self.lent))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.asked = new_config
+        self.number = new_config["number"]
+        self.train_spec = TrainSpec.model_validate(new_config["train"])
+        return super().reset_config({})
+
+    def open_run(self) -> TrainingRun:
+        return TrainingRun(self.train_spec, self.workshop)
+
+    def step(self) -> dict[str, Any]:
+        try:
+            return self._step()
+        except (torch.AcceleratorError, Unreachable):
+            raise  # a GPU's context does not survive it, or the folder is not to be had here: Tune starts a new actor
+        except Exception as error:
+            failure = failed(error)
+        self._recover()  # only now: the error held the run's tensors
+        return failure
+
+    def _step(self) -> dict[str, Any]:
+        file = checkpoint_path(self.folder, self.number)
+        if self.run is None:
+            if self.seal is not None:
+                see(self.seal)
+            self.run = self.open_run()
+            self._made = checkpoint.load(file, self.run)
+            self._untold = deque(each for each in self._made if each.step > self.asked["recorded"])
+        if not self._untold:
+            evaluation = next(self.run, None)
+            if evaluation is None:
+                return {"done": True, RESULT_DUPLICATE: True}
+            self._made.append(evaluation)
+            self._untold.append(evaluation)
+            if "until" not in self.asked:
+                self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
+            checkpoint.save(file, self.run, self._made)
+        evaluation = self._untold.popleft()
+        finished = evaluation.step == (self.asked.get("until") or self.run.total_steps)
+        return {"evaluation": evaluation, "finished": finished, "done": finished}
+
+    def _recover(self) -> None:
+        """A clean workshop, whatever state the run was left in."""
+        try:
+            self._release()
+        except Exception:
+            logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
+            self.run, self.workshop = None, Workshop()
+            self._lend()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def bind(base: type[T], **attributes: Any) -> type[T]:
+    """A subclass with these class attributes, which travels to the trials' processes."""
+    return type(base.__name__, (base,), attributes)
+
+
+def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[MethodTrainable]:
+    """A `tune.Trainable` that trains `method` on `task`; a trial's config are the method's settings.
+
+    It goes into any `Tuner`: results are flat numbers (`score`, `adapter_params`, ...), checkpoints resume,
+    and with `reuse_actors=True` base model and data stay loaded from trial to trial.
+
+    Args:
+        options: `model`, anything of `TaskSpec` (`data`, `max_train_examples`, ...) or of `TrainingSpec`
+            (`epochs`, `seed`, ...), and settings of the method that every trial shares (`alpha`, ...).
+
+    Raises:
+        AutorankError: an unknown method or option, or a value that is refused.
+    """
+    return bind(MethodTrainable, spec=train_spec(method, task, **options))
+
+
+def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
+    """A `TrainSpec` from flat options, each put where it belongs: see `tune_trainable`."""
+    model = options.pop("model", None)
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).absolute())  # Ray runs trials in folders of its own
+    if options.get("data") is not None:
+        options["data"] = Path(options["data"]).absolute()
+    training = {name: options.pop(name) for name in TrainingSpec.model_fields if name in options}
+    source = {name: options.pop(name) for name in TaskSpec.model_fields if name in options}
+    methods.configure(method, options)
+    values = {"task": {**source, "name": task}, "model": model, "method": method, "settings": options}
+    try:
+        return TrainSpec.model_validate({**values, "training": training})
+    except ValidationError as error:
+        raise explain(error, "the run") from None
+
+
+def row(evaluation: Evaluation) -> dict[str, float]:
+    """An evaluation as flat numbers; the ranks, one for each layer, are left out."""
+    values = evaluation.to_dict()
+    del values["ranks"]
+    return {**values.pop("metrics"), **values}
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """The result of a trial whose run raised; to be made where the error is handled."""
+    return {
+        "failed": hide(reason(error)),
+        "traceback": hide(traceback.format_exc()),
+        "out_of_memory": isinstance(error, torch.OutOfMemoryError),
+        "done": True,
+    }
+
+
+def reason(error: BaseException) -> str:
+    """Why a trial failed, in a line."""
+    if isinstance(error, AutorankError):
+        return " ".join(str(error).split())
+    text = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}"

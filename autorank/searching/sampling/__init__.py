@@ -1,0 +1,1 @@
+"""Which trial runs next, of which method, with which settings."""

@@ -1,0 +1,91 @@
+"""Which trial comes next, of which method and with which settings: a function of the journal and the search's seed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from optuna.trial import Trial
+
+from autorank import methods
+from autorank.errors import AutorankError
+from autorank.searching.sampling.method_allocation import turn
+from autorank.searching.sampling.optuna_study import Proposals, first_settings
+from autorank.searching.space.param_bounds import Bounds
+from autorank.spec import MethodSpec
+from autorank.trials.journal import Journal
+from autorank.trials.record import TrialRecord
+
+ATTEMPTS = 200  # draws before a method's space is taken to hold nothing new
+
+
+class Planner:
+    """Begins trials in a journal. Settings that had a trial before, or whose adapters are too large, are drawn anew.
+
+    Args:
+        journal: open for writing.
+        bounds: of adapter parameters.
+    """
+
+    def __init__(self, journal: Journal, bounds: Bounds) -> None:
+        self._journal, self._spec, self._bounds = journal, journal.spec, bounds
+        self._proposals = {
+            entry.method: Proposals(self._spec, entry, first_settings(entry, bounds)) for entry in self._spec.entries
+        }
+        self._left = set(self._proposals)  # methods that have settings left to try
+        self._known: set[str] = set()
+        for trial in journal.trials():
+            self._known.add(_key(trial.method, trial.config))
+            self._proposals[trial.method].restore(trial)
+
+    def begin(self) -> TrialRecord | None:
+        """The next trial, begun in the journal; None if no method has anything new to try."""
+        while any(entry.method in self._left for entry in self._spec.methods):
+            snapshot = self._journal.snapshot()
+            front = {point.trial for point in snapshot.points}
+            entry = turn(self._spec, snapshot.trials, front, self._left)
+            if (trial := self._draw(entry, len(snapshot.trials))) is not None:
+                return trial
+            self._left.discard(entry.method)
+        return None
+
+    def learn(self, trial: TrialRecord) -> None:
+        """A trial has ended."""
+        self._proposals[trial.method].learn(trial)
+
+    def _draw(self, entry: MethodSpec, number: int) -> TrialRecord | None:
+        """A trial of this method with settings that are new; one that the method refuses fails at once."""
+        proposals = self._proposals[entry.method]
+        for attempt in range(ATTEMPTS):
+            proposal = proposals.propose(number, attempt)
+            config: dict[str, Any] = entry.settings | proposal.params
+            refusal = None
+            try:
+                config = methods.configure(entry.method, config).config.model_dump(mode="json")
+            except AutorankError as error:
+                refusal = str(error)
+            if (key := _key(entry.method, config)) in self._known or (not refusal and self._too_large(entry, config)):
+                proposals.reject(proposal)
+                continue
+            self._known.add(key)
+            control = entry is self._spec.control
+            generation = proposals.generation(proposal)
+            trial = self._journal.begin(entry.method, config, _drawn(proposal), control, generation)
+            proposals.accept(number, proposal)
+            if refusal:
+                trial = self._journal.finish(number, "failed", " ".join(refusal.split()))
+                proposals.learn(trial)
+            return trial
+        return None
+
+    def _too_large(self, entry: MethodSpec, config: dict[str, Any]) -> bool:
+        most = self._spec.objectives.max_params
+        return most is not None and self._bounds(entry.method, config)[0] > most
+
+
+def _drawn(proposal: Trial) -> dict[str, Any]:
+    return {name: (value, proposal.distributions[name]) for name, value in proposal.params.items()}
+
+
+def _key(method: str, config: dict[str, Any]) -> str:
+    return json.dumps([method, config], sort_keys=True)

@@ -1,0 +1,135 @@
+"""A search from its first check to its outcome; run again, it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from autorank import tasks
+from autorank.searching.budget import Budget
+from autorank.searching.confirm import pending
+from autorank.searching.create import open_journal
+from autorank.searching.journal_searcher import ended
+from autorank.searching.ray import cluster, resources
+from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.ray.tune_callback import Interrupt, Progress
+from autorank.searching.space.param_bounds import Bounds, Sizes, parameter_range
+from autorank.searching.tune_session import Ending, Session
+from autorank.spec import SearchSpec
+from autorank.tasks.definition import TaskData
+from autorank.tracking.background_logger import Tracker
+from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.tracking_uri import checked, remembered
+from autorank.trials.journal import Journal
+from autorank.trials.provenance import described
+from autorank.trials.retention import stored
+from autorank.trials.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended. `tracked`: MLflow has all of it; if not, `autorank sync` catches up. `unconfirmed`: how many
+    of the runs that confirm the front are missing."""
+
+    snapshot: Snapshot
+    ending: Ending
+    tracked: bool
+    unconfirmed: int
+
+
+def search(
+    spec: SearchSpec,
+    folder: Path,
+    budget: Budget,
+    tracking_uri: str | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = logger.warning,
+) -> Outcome:
+    """Run or go on with the search in `folder` (see `files.run_folder`).
+
+    Ctrl-C ends it with the journal whole: the same call goes on, and with the trials that it cut off from their last
+    evaluation.
+
+    Args:
+        tracking_uri: of MLflow; None tracks nothing.
+        progress: called twice a second.
+        warn: called with what the user should know, but that stops nothing.
+
+    Raises:
+        AutorankError: the folder holds another search, data or model cannot be had, the resources do not
+            suffice, the disk is full, or the first trials all fail for the same reason.
+    """
+    if tracking_uri is not None:
+        checked(tracking_uri)
+    if budget.storage is not None:
+        stored(budget.storage, spec.name)  # whether it can be used at all
+    if budget.address is None and "RAY_ADDRESS" not in os.environ:
+        budget.share(resources.local())
+    # trials find them in the cache, and mistakes show before anything starts
+    data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
+    if data.shortened:
+        warn(data.shortened)
+    bounds = Sizes(spec.task, spec.model)
+    most = parameter_range(spec, bounds)[1]
+    if spec.objectives.max_memory or spec.objectives.third == "memory":
+        warn("Memory is measured on GPUs; on a CPU it is 0.")
+    with open_journal(spec, folder, lambda: (float(most), 0.0)) as journal:
+        trainable = bind(WarmTrial, folder=journal.folder)
+        return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data)
+
+
+def conduct(
+    journal: Journal,
+    trainable: type[WarmTrial],
+    bounds: Bounds,
+    budget: Budget,
+    tracking_uri: str | None = None,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] = logger.warning,
+    data: TaskData | None = None,
+) -> Outcome:
+    """Run trials of `trainable` until the journal has enough. Other arguments and errors as in `search`.
+
+    Args:
+        data: of the search's task, tokenised: the nodes of a cluster get them from here.
+    """
+    address = budget.storage or journal.wanted.get("storage")
+    if journal.cut:
+        warn(f"The journal's last line was cut off in writing ({journal.cut} bytes); it was read up to there.")
+    if data is not None and not journal.describe(described(data)):
+        warn("The data, or what makes tokens of them, have changed since this search began: its scores do not compare.")
+    done, before = len(ended(journal.trials())), journal.wanted
+    untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
+    trials, confirm = budget.wanted(before, done, unconfirmed=bool(untried))
+    listeners: list[Progress] = [] if progress is None else [progress]
+    tracker, tracking = None, before.get("tracking")
+    if tracking_uri is not None:
+        runs = journal.folder.parent
+        tracking = remembered(tracking_uri, runs)
+        there = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+        tracker = Tracker(there, warn)
+        listeners.append(tracker.update)
+    written = stored(address, journal.search_id) if address else journal.folder
+    session = Session(journal, trainable, bounds, budget, written, listeners, data)
+    ending: Ending = "trials"
+    try:
+        if done < max(trials, len(journal.trials())) or pending(journal, confirm):
+            with cluster.running(budget.address, journal.folder / cluster.LOG), Interrupt() as interrupt:
+                each = budget.share(resources.joined())
+                places = {"storage": address, "tracking": tracking}
+                journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
+                ending = session.work(each, trials, confirm, interrupt)
+    except KeyboardInterrupt:  # while Ray starts, or the second one
+        ending = "interrupted"
+    finally:
+        with contextlib.suppress(OSError):  # a full disk
+            session.tidy()
+        session.look()
+        tracked = tracker is None or tracker.close()
+    return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))

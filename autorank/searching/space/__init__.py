@@ -1,0 +1,1 @@
+"""Search spaces: ranges of settings, and the adapter sizes that they reach."""

@@ -1,0 +1,141 @@
+"""A search at work: Tune runs its trials, and then what confirms its front."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import ray
+from ray import tune
+
+from autorank import tasks
+from autorank.errors import AutorankError, disk_full
+from autorank.searching.budget import Budget
+from autorank.searching.confirm import FOLDER as CONFIRMING
+from autorank.searching.confirm import ConfirmSearcher, pending
+from autorank.searching.journal_searcher import LENGTH, JournalSearcher
+from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.scheduler import Scheduler
+from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.ray.tune_callback import Interrupt, Progress, Watch
+from autorank.searching.space.param_bounds import Bounds, run_length
+from autorank.spec import SearchSpec
+from autorank.tasks.definition import TaskData
+from autorank.trials.journal import Journal
+from autorank.trials.retention import collect, sweep
+
+SCRATCH = ".tune"  # Tune's own files, in the search's folder; gone at the end
+Ending = Literal["trials", "exhausted", "time budget", "interrupted"]
+
+
+@dataclass
+class Session:
+    """What a search works with, from its start or its going on until it ends.
+
+    Attributes:
+        written: where trials write: the journal's folder, or object storage.
+        listeners: told of the search as it stands.
+    """
+
+    journal: Journal
+    trainable: type[WarmTrial]
+    bounds: Bounds
+    budget: Budget
+    written: Path
+    listeners: Sequence[Progress]
+    data: TaskData | None
+
+    def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt) -> Ending:
+        """Run trials until so many have ended, then confirm the front with so many seeds; how that ended."""
+        self.tidy()
+        self.look()  # what there is already
+        journal, budget = self.journal, self.budget
+        deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+        length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
+        main = JournalSearcher(journal, self.bounds, trials, deadline, budget.retries, length, self.tidy)
+        again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, deadline, budget.retries)
+        joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
+        with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as seal:
+            for searcher, place in ((main, self.written), (again, self.written / CONFIRMING)):
+                if searcher.wanted() and not interrupt.requested:
+                    lent = lend(journal.spec, searcher is again) if joined and self.data else None
+                    trainable = bind(self.trainable, folder=place, lent=lent, seal=seal)
+                    fit(searcher, Watch(searcher, interrupt, self.look), trainable, each, journal.folder)
+        if interrupt.requested:
+            return "interrupted"
+        if main.out_of_time and (main.wanted() or main.cut_off or pending(journal, confirm)):
+            return "time budget"
+        return "exhausted" if main.exhausted else "trials"
+
+    def tidy(self) -> None:
+        """Delete what no front and no trial at work needs; bring what the front needs."""
+        snapshot, folder = self.journal.snapshot(), self.journal.folder
+        if self.written is not folder:
+            collect(folder, self.written, snapshot)
+            sweep(self.written, snapshot)
+        sweep(folder, snapshot)
+
+    def look(self) -> None:
+        """Tell the listeners."""
+        snapshot = self.journal.snapshot()
+        for listener in self.listeners:
+            listener(snapshot)
+
+
+def lend(spec: SearchSpec, final: bool) -> Any:
+    """A task's data in the cluster's object store, and a base model that is a folder, for nodes that do not have them:
+    what `WarmTrial.lent` takes."""
+    task = spec.task.model_copy(update={"final": final})
+    name = tasks.base_model(task, spec.model)
+    folder = Path(name)
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    return ray.put((task, name, tasks.load(task, name), files))
+
+
+def fit(
+    searcher: TrialSource, watch: Watch, trainable: type[WarmTrial], each: Resources,
+    folder: Path,
+) -> None:  # fmt: skip
+    """Tune's part. Raises AutorankError for a full disk, and whatever went wrong in the searcher."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if each.workers > 1:
+        from autorank.searching.ray.multi_worker import trained_trial
+
+        trials: Any = trained_trial(trainable, each)
+    else:
+        trials = tune.with_resources(trainable, {"cpu": each.cpus, "gpu": each.gpus})
+    try:
+        tuner = tune.Tuner(
+            trials,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Scheduler(searcher),
+                num_samples=-1,
+                max_concurrent_trials=each.concurrency,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="trials", storage_path=str(folder / SCRATCH), callbacks=[watch], verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )  # fmt: skip
+        tuner.fit()
+    except Exception as error:
+        problem = searcher.problem or (None if watch.stopped else error)
+    else:
+        problem = searcher.problem
+    finally:
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if problem is not None:
+        if disk_full(problem):
+            raise AutorankError(f"No space left on the disk of {folder}. Free some, then go on.") from problem
+        raise problem

@@ -1,0 +1,86 @@
+"""Tokenised splits as Arrow files: written once, read as views on the memory-mapped file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from autorank.errors import AutorankError
+from autorank.tasks.definition import Split
+
+S = TypeVar("S", bound=Split)
+
+
+def write(split: Split, path: Path) -> None:
+    """One record batch, a column an array of the split. Another process sees the whole file or none.
+
+    Raises:
+        AutorankError: the disk is full, or the folder cannot be written to.
+    """
+    import pyarrow as pa
+
+    batch = pa.record_batch({name: _column(split, name) for name in _arrays(split)})
+    partial = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
+            partial = Path(file.name)
+            with pa.ipc.new_file(file, batch.schema) as writer:
+                writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise AutorankError(
+            f"Cannot keep tokenised data in {path.parent}: {error.strerror or error}. Make room there, or "
+            "set AUTORANK_CACHE to another folder."
+        ) from error
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)  # gone already unless something failed
+
+
+def read(path: Path, kind: type[S]) -> S | None:
+    """A split of this class as views on the memory-mapped file; None where it is missing or broken."""
+    import pyarrow as pa
+
+    try:
+        with pa.memory_map(str(path)) as file:
+            batch = pa.ipc.open_file(file).get_batch(0)
+        known = {field.name for field in fields(kind)}
+        arrays: dict[str, Any] = dict.fromkeys(kind.RAGGED)
+        for name in known & set(batch.schema.names):
+            column = batch.column(name)
+            if name in kind.RAGGED:
+                arrays[name], arrays[kind.RAGGED[name]] = column.values.to_numpy(), column.offsets.to_numpy()
+            elif pa.types.is_fixed_size_list(column.type):
+                arrays[name] = column.values.to_numpy().reshape(len(column), -1)
+            else:
+                arrays[name] = column.to_numpy()
+        split = kind(**arrays)
+    except (OSError, pa.ArrowException, KeyError, IndexError, TypeError):
+        return None
+    whole = len(split.offsets) == len(split.labels) + 1 and split.offsets[-1] == len(split.ids)
+    return split if whole else None
+
+
+def _arrays(split: Split) -> list[str]:
+    """The split's columns: all arrays but offsets, which lie in the ragged columns."""
+    offsets = set(split.RAGGED.values())
+    return [f.name for f in fields(split) if f.name not in offsets and isinstance(getattr(split, f.name), np.ndarray)]
+
+
+def _column(split: Split, name: str) -> Any:
+    import pyarrow as pa
+
+    values = getattr(split, name)
+    if name in split.RAGGED:
+        return pa.LargeListArray.from_arrays(getattr(split, split.RAGGED[name]), values)
+    if values.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(values.reshape(-1), values.shape[1])
+    return pa.array(values)

@@ -1,0 +1,149 @@
+"""One run on an MLflow server: what it has already, and what it is still sent of a trial."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autorank.reporting.plots import rank_map_png
+from autorank.spec import SearchSpec
+from autorank.trials.provenance import shown_model
+from autorank.trials.record import Evaluation, State, TrialRecord, best
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+    from mlflow.entities import Run as ServerRun
+    from mlflow.tracking import MlflowClient
+
+_SENT = "autorank.sent"  # tag: the last step sent of a trial, the number of finished trials sent of a search
+STATE = "autorank.state"  # tag: how a trial ended
+_STATUS: dict[State, str] = {
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+}
+_LONGEST_PARAM = 500  # characters; longer settings go into an artifact (MLflow cuts at 6,000)
+
+
+@dataclass
+class Run:
+    """What the server has of a run."""
+
+    id: str
+    status: str = "RUNNING"
+    sent: int = -1
+    has_params: bool = False
+    closed: bool = False  # all of a trial is there
+
+    @classmethod
+    def found(cls, run: ServerRun) -> Run:
+        """A run that is there already."""
+        sent = int(run.data.tags.get(_SENT, -1))
+        return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags)
+
+    def push_params(self, client: MlflowClient, spec: SearchSpec, method: str, settings: Mapping[str, Any]) -> None:
+        """Sends what was trained and with which settings, once."""
+        from mlflow.entities import Param
+
+        base = {"method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
+        texts = {key: as_text(value) for key, value in (base | dict(settings)).items() if value is not None}
+        if any(len(text) > _LONGEST_PARAM for text in texts.values()):
+            client.log_dict(self.id, dict(settings), "settings.json")
+        params = [Param(key, text) for key, text in texts.items() if len(text) <= _LONGEST_PARAM]
+        for chunk in _chunks(params, 100):
+            client.log_batch(self.id, params=chunk)
+        self.has_params = True
+
+    def push_metrics(self, client: MlflowClient, metrics: Sequence[Metric], sent: int) -> None:
+        """Metrics in batches, with the last how far they reach. Cut off in between, they are sent again, which MLflow
+        ignores: key, step, time and value are equal."""
+        from mlflow.entities import RunTag
+
+        if sent == self.sent:
+            return
+        *most, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow takes 1,000 entries, the tag is one
+        for chunk in most:
+            client.log_batch(self.id, metrics=chunk)
+        client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
+        self.sent = sent
+
+    def push_trial(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord, final: bool) -> None:
+        """Sends what the server lacks of the trial that this run stands for; ends the run with it, or with the session
+        (`final`) that leaves it to be gone on with."""
+        if not self.has_params:
+            self.push_params(client, spec, trial.method, trial.config)
+        metrics = [
+            metric
+            for place, evaluation in enumerate(trial.evaluations, start=1) if evaluation.step > self.sent
+            for metric in _metrics(evaluation, best(trial.evaluations[:place]), trial.started)
+        ]  # fmt: skip
+        self.push_metrics(client, metrics, max(self.sent, trial.step) if trial.evaluations else self.sent)
+        if trial.state != "running":
+            self._end(client, spec, trial)
+        elif final:
+            self._terminate(client, "KILLED", trial.started + trial.seconds)
+        elif self.status != "RUNNING":
+            client.update_run(self.id, "RUNNING")
+            self.status = "RUNNING"
+
+    def _end(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord) -> None:
+        evaluations = [evaluation.to_dict() for evaluation in trial.evaluations]
+        client.log_text(self.id, json.dumps(evaluations, indent=1), "evaluations.json")  # with all ranks
+        if trial.evaluations and (ranks := trial.evaluations[-1].ranks):
+            client.log_dict(self.id, ranks, "ranks.json")
+            with tempfile.TemporaryDirectory() as folder:
+                picture = Path(folder) / "ranks.png"
+                picture.write_bytes(rank_map_png(tuple(ranks.items()), f"{trial.method} on {spec.task.name}"))
+                client.log_artifact(self.id, str(picture))
+        if trial.reason:
+            client.set_tag(self.id, "autorank.reason", trial.reason)
+        self._terminate(client, _STATUS[trial.state], trial.ended)
+        client.set_tag(self.id, STATE, trial.state)  # the last: with it, all of the trial is there
+        self.closed = True
+
+    def _terminate(self, client: MlflowClient, status: str, when: float) -> None:
+        client.set_terminated(self.id, status, ms(when))  # again: it may have gone on since
+        self.status = status
+
+
+def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
+    """The values that are finite: MLflow would store infinity as 1.8e308. `when`: Unix time, seconds."""
+    from mlflow.entities import Metric
+
+    return [Metric(name, float(value), ms(when), step) for name, value in values.items() if math.isfinite(value)]
+
+
+def ms(seconds: float) -> int:
+    """MLflow's unit of time."""
+    return int(seconds * 1000)
+
+
+def as_text(value: Any) -> str:
+    """A parameter's value. Numbers are plain, 0.0001 rather than 1e-04; what is made of parts is JSON."""
+    if isinstance(value, float) and math.isfinite(value):
+        return format(Decimal(repr(value)), "f")
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+
+
+def _metrics(evaluation: Evaluation, top: Evaluation | None, started: float) -> list[Metric]:
+    """An evaluation's metrics. MLflow compares runs by their latest values: `best_score` and `best_adapter_params` are
+    those of `top`, the trial's best evaluation so far. The rank is the mean over the layers, whatever the method."""
+    counts = ("adapter_params", "nonzero_params", "trainable_params", "head_params", "peak_memory")
+    names = ("epoch", "score", "train_loss", "seconds", *counts)
+    values = evaluation.metrics | {name: getattr(evaluation, name) for name in names}
+    if ranks := evaluation.ranks:
+        values["mean_rank"] = sum(ranks.values()) / len(ranks)
+    if top is not None:
+        values |= {"best_score": top.score, "best_adapter_params": top.adapter_params}
+    return metrics_at(values, started + evaluation.seconds, evaluation.step)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))

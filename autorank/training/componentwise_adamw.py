@@ -1,0 +1,178 @@
+"""AdamW in which every component of a low-rank factor has a clock of its own: for ranks that grow in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autorank.method import ASLEEP
+from autorank.modeling.layers.batched_factors import Stacks
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass
+class _Factor:
+    """A Parameter whose components lie along `dim`; its state has a row for each of them.
+
+    state: exp_avg and exp_avg_sq, rank x width; steps (updates done) and start (when the clock starts), rank x 1.
+    """
+
+    name: str
+    parameter: nn.Parameter
+    dim: int
+    weight_decay: float
+    state: dict[str, Tensor]
+
+    def rows(self, values: Tensor) -> Tensor:
+        """A view, rank x width."""
+        return values[:, None] if values.dim() == 1 else values.movedim(self.dim, 0)
+
+    def extend(self, start: int) -> None:
+        """State for components that the parameter has gained."""
+        rank, width = self.rows(self.parameter.data).shape
+        fresh = _fresh(rank - len(self.state["steps"]), width, start, self.parameter.device)
+        self.state = {key: torch.cat([self.state[key], value]) for key, value in fresh.items()}
+
+
+def _fresh(rank: int, width: int, start: int, device: torch.device) -> dict[str, Tensor]:
+    state = {moment: torch.zeros(rank, width, device=device) for moment in MOMENTS}
+    state["steps"] = torch.zeros(rank, 1, dtype=torch.int64, device=device)
+    state["start"] = torch.full((rank, 1), start, dtype=torch.int64, device=device)
+    return state
+
+
+class RowwiseAdamW:
+    """AdamW (torch's formulas) over factors whose components are trained from different steps on.
+
+    A component's first update is Adam's first: bias is corrected by its own count. Its learning rate is
+    `rate(step, start)`. One that sleeps has neither gradient, moments nor decay.
+
+    All components of equal width are moved by one set of kernels, however many layers there are.
+
+    Args:
+        rate: (step, starts as an integer tensor) -> learning rates of that shape.
+    """
+
+    def __init__(self, rate: Callable[[int, Tensor], Tensor]) -> None:
+        self._rate = rate
+        self._factors: dict[nn.Parameter, _Factor] = {}
+        self._stacks: Stacks | None = None  # None: to be made anew
+        self._stacked: dict[str, list[Tensor]] = {}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """As torch's optimizers have them, for GradScaler."""
+        return [{"params": list(self._factors)}]
+
+    @property
+    def parameters(self) -> Iterator[nn.Parameter]:
+        return iter(self._factors)
+
+    def __contains__(self, parameter: nn.Parameter) -> bool:
+        return parameter in self._factors
+
+    def add(self, name: str, parameter: nn.Parameter, dim: int, weight_decay: float, start: int = 0) -> None:
+        """Train a factor whose components lie along `dim`."""
+        factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {})
+        rank, width = factor.rows(parameter.data).shape
+        factor.state = _fresh(rank, width, start, parameter.device)
+        self._stacks = None
+
+    def grow(self, parameter: nn.Parameter, start: int) -> None:
+        """The parameter has gained components, whose clocks start at `start`."""
+        self._factors[parameter].extend(start)
+        self._stacks = None
+
+    def keep(self, parameter: nn.Parameter, index: Tensor) -> None:
+        """The parameter was shrunk to these components."""
+        factor = self._factors[parameter]
+        factor.state = {key: value[index.to(value.device)] for key, value in factor.state.items()}
+        self._stacks = None
+
+    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Start the clocks of these components at `start`; `ASLEEP`: do not train them."""
+        factor = self._factors[parameter]
+        factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)
+        self._stacks = None
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Take away the gradients of components that sleep, before anyone adds up or scores gradients."""
+        self._restack()
+        sleepers = [(p.grad, awake) for p, awake in self._awake if p.grad is not None]
+        if sleepers:
+            torch._foreach_mul_([grad for grad, _ in sleepers], [awake for _, awake in sleepers])
+
+    @torch.no_grad()
+    def step(self, step: int) -> None:
+        """Move the weights; `step` is the number of steps done before."""
+        if not self._factors:
+            return
+        self._restack()
+        assert self._stacks is not None
+        factors = list(self._factors.values())
+        gradients = self._stacks.stack([self._gradient(factor) for factor in factors])
+        weights = self._stacks.stack([factor.rows(factor.parameter.data) for factor in factors])
+        moves = []
+        for i, (g, w) in enumerate(zip(gradients, weights, strict=True)):
+            m, v, steps, start, decay = (self._stacked[key][i] for key in (*MOMENTS, "steps", "start", "decay"))
+            rate = self._rate(step, start)
+            steps += start < ASLEEP
+            count = steps.clamp_min(1).double()
+            m.lerp_(g, 1 - BETA1)
+            v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
+            scale = v.sqrt().div_((1 - BETA2**count).sqrt().float()).add_(EPSILON)
+            move = m.div(scale).mul_((-rate / (1 - BETA1**count)).float())
+            moves.append(move.addcmul_(w, (-rate * decay).float()))
+        views = [factor.rows(factor.parameter.data) for factor in factors]
+        torch._foreach_add_(views, self._stacks.split(moves))
+
+    @staticmethod
+    def _gradient(factor: _Factor) -> Tensor:
+        if factor.parameter.grad is None:
+            return factor.rows(torch.zeros_like(factor.parameter))
+        return factor.rows(factor.parameter.grad)
+
+    def _restack(self) -> None:
+        """State as stacks, of which the factors' own state are views from then on."""
+        if self._stacks is not None:
+            return
+        factors = list(self._factors.values())
+        shapes = [f.state["exp_avg"].shape for f in factors]
+        self._stacks = Stacks([(rank, width) for rank, width in shapes])
+        for key in (*MOMENTS, "steps", "start"):
+            self._stacked[key] = self._stacks.stack([f.state[key] for f in factors])
+            for factor, part in zip(factors, self._stacks.split(self._stacked[key]), strict=True):
+                factor.state[key] = part
+        self._stacked["decay"] = self._stacks.stack(
+            [torch.full_like(f.state["start"], f.weight_decay, dtype=torch.float64) for f in factors]
+        )
+        self._awake = []
+        for factor in factors:
+            awake = factor.state["start"].flatten() < ASLEEP
+            if not awake.all():
+                shape = [1] * factor.parameter.dim()
+                shape[factor.dim] = -1
+                self._awake.append((factor.parameter, awake.float().view(shape)))
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Each factor's state, by name."""
+        return [
+            {"name": f.name, "dim": f.dim, "weight_decay": f.weight_decay}
+            | {"state": {key: value.clone() for key, value in f.state.items()}}
+            for f in self._factors.values()
+        ]
+
+    def load_state_dict(self, state: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]) -> None:
+        """Go on from `state` with these named parameters."""
+        self._factors, self._stacks = {}, None
+        for saved in state:
+            parameter = parameters[saved["name"]]
+            values = {key: value.to(parameter.device).clone() for key, value in saved["state"].items()}
+            self._factors[parameter] = _Factor(saved["name"], parameter, saved["dim"], saved["weight_decay"], values)

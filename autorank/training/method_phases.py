@@ -1,0 +1,53 @@
+"""Phases of optimisation over a run's data and model: the run's own, and those of its method's probes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from autorank.modeling.base_model import BaseModel
+from autorank.tasks.data.batches import eval_batches
+from autorank.tasks.definition import TaskData
+from autorank.training import distributed
+from autorank.training.hooks import Hooks
+from autorank.training.model_cache import Workshop
+from autorank.training.objectives.base import EVAL_BATCH, Objective
+from autorank.training.optimization_loop import Phase, Plan
+from autorank.training.rng import stream
+
+
+class Phases:
+    """Of one run.
+
+    Attributes:
+        own: the run's, by `plan` over all of the training set.
+    """
+
+    def __init__(self, base: BaseModel, data: TaskData, objective: Objective, workshop: Workshop, plan: Plan) -> None:
+        self._base, self._data, self._objective, self._workshop = base, data, objective, workshop
+        self.own = self._over(np.arange(len(data.train)), plan)
+
+    def train_on(self, examples: np.ndarray, epochs: int) -> None:
+        """RunContext.train_on: a phase of its own, over random numbers of its own."""
+        plan = replace(self.own.plan, epochs=epochs, steps=None)
+        phase = self._over(examples, plan)
+        phase.train_rest()
+        with stream(self._workshop.device, plan.seed, distributed.rank(), "train_on"):
+            for step in range(phase.total_steps):
+                phase.step(step, Hooks())
+
+    def observe(self, examples: np.ndarray, before: Any) -> None:
+        """RunContext.observe."""
+        lengths = self._data.train.lengths[examples]
+        size = max(1, EVAL_BATCH // self.own.plan.accumulate)  # what a step is cut into for memory's sake, this is too
+        batches = [examples[i] for i in eval_batches(lengths, size)]
+        for outputs in self.own.outputs(self._data.train, batches, before):
+            del outputs  # see `Room.each`
+
+    def _over(self, examples: np.ndarray, plan: Plan) -> Phase:
+        return Phase(
+            self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
+            self._workshop.device, self._workshop.room,
+        )  # fmt: skip

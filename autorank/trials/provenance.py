@@ -1,0 +1,86 @@
+"""What a search ran on: the data, the code and the packages. The journal keeps it; MLflow's runs tell it as tags."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from autorank import tasks
+from autorank.spec import SearchSpec, TaskSpec
+from autorank.tasks.definition import TaskData
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
+
+DIGEST = 16  # characters of a digest that are told; MLflow takes 36
+COMMIT = "mlflow.source.git.commit"  # the tag where MLflow's own pages look
+
+
+def revision() -> str | None:
+    """The git revision of the working directory; None if it is no repository, or there is no git."""
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def described(data: TaskData) -> dict[str, Any]:
+    """A task's data as a journal has them: what names their content, and how many examples each split has."""
+    splits = {"train": data.train} | data.validation
+    return {"digest": data.digest[:DIGEST], "examples": {name: split.examples for name, split in splits.items()}}
+
+
+def shown_model(task: TaskSpec, model: str | None) -> str:
+    """The base model as it is shown: the same on every machine, where that is possible."""
+    if model is None and task.name == "demo":
+        return "shipped with autorank"
+    return tasks.base_model(task, model)
+
+
+def tags(spec: SearchSpec, about: Mapping[str, Any], method: str) -> dict[str, str]:
+    """A run's tags. `about`: a journal's; what it lacks is left out."""
+    found = {"search": spec.name, "method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
+    if "data" in about:
+        found["dataset_digest"] = about["data"]["digest"]
+    if about.get("revision"):
+        found[COMMIT] = about["revision"]
+    return found | {f"version.{package}": text for package, text in about.get("versions", {}).items()}
+
+
+def dataset(spec: SearchSpec, data: Mapping[str, Any]) -> DatasetInput:
+    """The data as MLflow's pages show them. `data`: as `described`."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    kind, source = _source(spec.task)
+    rows = {"num_rows": data["examples"]["train"]}  # what MLflow's pages look for
+    known = Dataset(
+        name=spec.task.name, digest=data["digest"], source_type=kind, source=json.dumps(source),
+        schema=json.dumps({"mlflow_colspec": _columns(spec.task)}), profile=json.dumps(rows | data["examples"]),
+    )  # fmt: skip
+    return DatasetInput(known, [InputTag("mlflow.data.context", "training")])
+
+
+def _source(task: TaskSpec) -> tuple[str, dict[str, Any]]:
+    """Where a task's examples come from, by MLflow's names of kinds of source."""
+    if task.data is not None:
+        return "local", {"uri": str(task.data)}
+    hub = tasks.TASKS[task.name].hub
+    if hub is not None:
+        return "hugging_face", {"path": hub[0], "config_name": hub[1]}
+    return "code", {"tags": {"mlflow.source.name": "autorank"}}
+
+
+def _columns(task: TaskSpec) -> list[dict[str, Any]]:
+    """Columns and types; own data, which may be gone by now, are not read for it."""
+    if task.own_data:
+        text, label = (task.prompt,) if task.prompt else task.text, task.completion or task.label
+        numbers = "string"
+    else:
+        named = tasks.TASKS[task.name]
+        text, label = named.text, named.label
+        numbers = {"classification": "long", "regression": "double"}.get(named.kind, "string")
+    columns = [(name, "string") for name in text] + [(str(label), numbers)]
+    return [{"name": name, "type": kind, "required": True} for name, kind in columns]

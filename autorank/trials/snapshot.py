@@ -1,0 +1,72 @@
+"""The front as evaluations come in, without looking at those that came before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from autorank.spec import ObjectivesSpec
+from autorank.trials.confirmation_stats import Results
+from autorank.trials.front import Point, admitted, costs, mark_knee, point
+from autorank.trials.record import Evaluation, TrialRecord
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A search at a moment.
+
+    Attributes:
+        points, control: the fronts of the methods and of the control, knees marked.
+        confirmed: see `results.confirmed`.
+        wanted: trials that were asked for.
+        third: the search's third objective.
+        reference: the corner of the hypervolume's box; None: of no search.
+    """
+
+    trials: list[TrialRecord]
+    points: list[Point]
+    control: list[Point]
+    confirmed: Results = field(default_factory=dict)
+    wanted: int = 0
+    third: str | None = None
+    reference: tuple[float, float] | None = None
+
+
+class Archive:
+    """The fronts of a search's trials. Adding takes time in the size of the front, however many there were before.
+
+    Of points with equal objectives the earliest stays: the lowest trial number, then step.
+    """
+
+    def __init__(self, objectives: ObjectivesSpec, trials: Iterable[TrialRecord] = ()) -> None:
+        self._objectives = objectives
+        self._fronts: dict[bool, list[Point]] = {False: [], True: []}
+        for trial in trials:
+            for evaluation in trial.evaluations:
+                self.add(trial, evaluation)
+
+    def add(self, trial: TrialRecord, evaluation: Evaluation) -> None:
+        """Take in an evaluation of `trial`."""
+        if not admitted(evaluation, self._objectives):
+            return
+        new, third = point(trial, evaluation), self._objectives.third
+        mine, there = costs(new, third), self._fronts[trial.control]
+        kept = []
+        for old in there:
+            theirs = costs(old, third)
+            earlier = (old.trial, old.step) <= (new.trial, new.step)
+            if all(a <= b for a, b in zip(theirs, mine, strict=True)) and (theirs != mine or earlier):
+                return
+            if any(a < b for a, b in zip(theirs, mine, strict=True)):
+                kept.append(old)
+        self._fronts[trial.control] = sorted([*kept, new], key=lambda p: (p.adapter_params, p.score))
+
+    @property
+    def points(self) -> list[Point]:
+        """The methods' front, by rising parameters, knee marked."""
+        return mark_knee(self._fronts[False])
+
+    @property
+    def control(self) -> list[Point]:
+        """The control's front."""
+        return mark_knee(self._fronts[True])

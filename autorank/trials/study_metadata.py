@@ -1,0 +1,46 @@
+"""A journal's first lines: the Optuna study that it holds, and what it is a search of."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+
+import autorank
+from autorank.spec import SearchSpec
+from autorank.trials.provenance import revision
+
+PACKAGES = ("mlflow", "optuna", "peft", "ray", "torch", "transformers")
+
+
+def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
+    """The first lines of a journal."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
+        directions=["minimize", "maximize"],
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(["adapter_params", "score"])
+    study.set_user_attr("spec", spec.model_dump(mode="json"))
+    study.set_user_attr("reference", list(reference))
+    study.set_user_attr("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    study.set_user_attr("versions", _versions())
+    if code := revision():
+        study.set_user_attr("revision", code)
+
+
+def _versions() -> dict[str, str]:
+    found = {"autorank": autorank.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,121 @@
+"""Recorded learning curves of real trials, replayed as runs: microseconds where a search would train."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autorank.errors import AutorankError
+from autorank.searching.space import space
+from autorank.spec import MethodSpec
+from autorank.trials.front import front, hypervolume
+from autorank.trials.record import Evaluation, TrialRecord
+
+RATE = "learning_rate"
+
+
+class Replay:
+    """A recorded trial as a run: the iterator of its evaluations that a `TrainingRun` is.
+
+    Raises:
+        AutorankError: after the last evaluation, if the trial diverged there.
+    """
+
+    def __init__(self, curve: tuple[Evaluation, ...], total_steps: int) -> None:
+        self.step, self.total_steps = 0, total_steps
+        self._curve, self._next = curve, 0
+
+    def __iter__(self) -> Replay:
+        return self
+
+    def __next__(self) -> Evaluation:
+        if self.step >= self.total_steps:
+            raise StopIteration
+        if self._next == len(self._curve):
+            self.step += self._curve[0].step  # it took until the next evaluation to see
+            raise AutorankError("Training diverged.")
+        evaluation = self._curve[self._next]
+        self._next += 1
+        self.step = evaluation.step
+        return evaluation
+
+
+class Curves:
+    """A table of recorded trials of one method. Settings replay the trial nearest to them in the space's unit cube.
+
+    Args:
+        lines: as benchmarks/record.py writes them.
+        entry: the method and its space; by default the space that the method brings.
+
+    Attributes:
+        curves: every trial's evaluations, of those that came to one.
+        total_steps: of a trial that does not diverge.
+        reference: the worst corner for hypervolumes: the most parameters that a trial has, and score 0.
+    """
+
+    def __init__(self, lines: Iterable[Mapping[str, Any]], entry: MethodSpec | None = None) -> None:
+        lines = [line for line in lines if line["curve"]]
+        if len({line["method"] for line in lines}) != 1:
+            raise AutorankError("A table of curves holds trials of one method, and at least one that was evaluated.")
+        if entry is None:
+            own = space.load(lines[0]["method"])
+            entry = MethodSpec(method=lines[0]["method"], settings=own.fixed, space=own.ranges)
+        self.entry = entry
+        self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
+        self.total_steps = max(curve[-1].step for curve in self.curves)
+        self.reference = float(max(curve[-1].adapter_params for curve in self.curves)), 0.0
+        self._places = np.array([self._place(line["drawn"]) for line in lines])  # trials x coordinates
+        self._rates = np.quantile([line["drawn"][RATE] for line in lines], np.linspace(0, 1, 16))
+
+    @classmethod
+    def read(cls, file: Path) -> Curves:
+        return cls(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+
+    @cached_property
+    def attainable(self) -> float:
+        """The hypervolume of the front of all evaluations."""
+        trials = [TrialRecord(i, self.entry.method, {}, evaluations=curve) for i, curve in enumerate(self.curves)]
+        return hypervolume(front(trials), self.reference)
+
+    def nearest(self, *settings: Mapping[str, Any]) -> list[int]:
+        """For each of these settings the index of the recorded trial that is nearest; ties go to the first."""
+        asked = np.array([self._place(each) for each in settings])
+        found: list[int] = ((asked[:, None] - self._places) ** 2).sum(axis=2).argmin(axis=1).tolist()
+        return found
+
+    def run(self, settings: Mapping[str, Any]) -> Replay:
+        """The run that these settings stand for."""
+        return Replay(self.curves[self.nearest(settings)[0]], self.total_steps)
+
+    def bounds(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+        """`sizes.Bounds`: fewest and most parameters of the trials that these settings replay at any learning rate,
+        on which no method's parameters depend."""
+        replayed = self.nearest(*({**settings, RATE: rate} for rate in self._rates))
+        params = [self.curves[i][-1].adapter_params for i in replayed]
+        return min(params), max(params)
+
+    def _place(self, settings: Mapping[str, Any]) -> list[float]:
+        """Coordinates in the unit cube. A choice has one for each value, so that any two are a distance of 1 apart."""
+        place = []
+        for name, entry in self.entry.space.items():
+            if "choices" in entry:
+                place += [0.5**0.5 * (settings[name] == choice) for choice in entry["choices"]]
+            else:
+                low, high, value = entry["low"], entry["high"], settings[name]
+                if entry.get("log"):
+                    low, high, value = np.log([low, high, value])
+                place.append(float((value - low) / ((high - low) or 1)))
+        return place
+
+
+def _evaluation(step: int, score: float, params: int) -> Evaluation:
+    """A recorded one; what was not recorded of it is nothing."""
+    return Evaluation(
+        step=step, epoch=0.0, score=score, metrics={}, train_loss=0.0, adapter_params=params, nonzero_params=params,
+        trainable_params=params, head_params=0, ranks={}, seconds=float(step), peak_memory=0,
+    )  # fmt: skip

@@ -1,0 +1,321 @@
+"""The command line as a user has it: a subprocess, real Ray, a real MLflow store, files on disk."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from autorank.cli.app import app
+from autorank.trials.journal import Journal
+from autorank.trials.record import TrialRecord
+from tests import tiny
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+SPACE = """
+rank: {type: int, low: 1, high: 8, log: true}
+learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder: a model, data, a space."""
+    folder = tmp_path_factory.mktemp("place")
+    tiny.model("bert", folder / "model")
+    tiny.pairs_file(folder / "pairs.jsonl", 120)
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
+
+
+def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from autorank.options.calls import TrainCall
+
+    monkeypatch.setattr(app.TOKENISING, "handlers", [])
+    app._tell_of_tokenising()
+    shown = io.StringIO()
+    with monkeypatch.context() as live:
+        live.setattr(sys, "stderr", shown)  # as rich does while it draws
+        app.TOKENISING.info("tokenising %s examples", 7)
+    assert shown.getvalue() == "autorank: tokenising 7 examples\n"
+    app._hush(TrainCall(quiet=True))
+    app.TOKENISING.info("tokenising again")
+    app.TOKENISING.setLevel(logging.NOTSET)
+    assert capsys.readouterr().err == ""
+
+
+def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=240
+    )
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "autorank.cli.app", *map(str, arguments)]
+
+
+def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})
+
+
+def trials_of(cwd: Path, name: str) -> list[TrialRecord]:
+    return Journal.open(cwd / "runs" / name).trials()
+
+
+def tracked(cwd: Path, name: str) -> list[Run]:
+    """All runs of a search in MLflow."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{cwd / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model")
+SMALL = ("--space", "space.yaml", "--epochs", 2, "--concurrency", 1)
+SEARCH = ("search", "--method", "lora", *OWN, *SMALL, "--name", "tiny")
+
+
+@pytest.fixture(scope="module")
+def searched(place: Path) -> Path:
+    done = autorank(*SEARCH, "--trials", 4, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "[4/4] trial" in done.stdout and "autorank export tiny --knee" in done.stdout
+    assert "Traceback" not in done.stderr and "ray" not in done.stdout.lower()
+    return place
+
+
+def test_front_as_json(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    assert points and {"trial", "step", "adapter_params", "score", "knee", "config"} <= set(points[0])
+    assert sum(point["knee"] for point in points) == 1
+    params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
+    assert params == sorted(params) and scores == sorted(scores)
+    for point in points:  # rank · 2 · hidden for query and value of each layer
+        assert point["adapter_params"] == point["config"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+
+
+def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    kept = {str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")}
+    assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
+
+
+def test_ranks_are_printed_and_written(searched: Path) -> None:
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    knee = next(point for point in points if point["knee"])
+    rank = str(knee["config"]["rank"])
+    done = autorank("ranks", "tiny", "--to", "ranks.json", cwd=searched)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[: 1 + tiny.LAYERS] == [["layer", "query", "value"], *([str(i), rank, rank] for i in (2, 1, 0))]
+    assert f"Trial {knee['trial']}, step {knee['step']}: total rank {int(rank) * 2 * tiny.LAYERS}" in done.stdout
+    written = json.loads((searched / "ranks.json").read_text())
+    assert len(written) == 2 * tiny.LAYERS and set(written.values()) == {int(rank)}
+    other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
+    done = autorank("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
+    assert done.returncode == 0 and f"Trial {other}," in done.stdout, done.stderr
+    assert (searched / "ranks.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
+    """The exported adapter, loaded by PEFT alone, on the validation examples, gives the trial's accuracy."""
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    from autorank.spec import TaskSpec
+    from autorank.tasks import load
+    from autorank.tasks.data.batches import collate, eval_batches
+
+    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    best = max(points, key=lambda p: p["score"])
+    done = autorank("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
+    assert done.returncode == 0, done.stderr
+    base = AutoModelForSequenceClassification.from_pretrained(searched / "model", num_labels=2)
+    model = PeftModel.from_pretrained(base, searched / "adapter").eval()
+    task = TaskSpec(name="pairs", data=searched / "pairs.jsonl", text=("left", "right"), label="label")
+    (validation,) = load(task, str(searched / "model")).validation.values()
+    right = 0
+    for examples in eval_batches(validation.lengths, 8):
+        batch = collate(validation, examples, 0)
+        labels = batch.pop("labels")
+        with torch.no_grad():
+            right += int((model(**batch).logits.argmax(-1) == labels).sum())
+    assert right / len(validation) == pytest.approx(best["score"])
+    card = (searched / "adapter" / "README.md").read_text()
+    assert "autorank train --method lora" in card and f"{best['adapter_params']:,}" in card
+
+
+def test_merged_export_is_a_plain_model(searched: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    assert autorank("export", "tiny", "--merge", "--to", "merged", cwd=searched).returncode == 0
+    assert AutoModelForSequenceClassification.from_pretrained(searched / "merged").config.num_labels == 2
+
+
+def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
+    runs = tracked(searched, "tiny")
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(runs) == 5 and len(children) == 4
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}  # killed: stopped early
+    assert all({"rank", "learning_rate", "method"} <= set(run.data.params) for run in children)
+    assert {"score", "adapter_params"} <= set(children[0].data.metrics)
+
+
+def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(searched: Path) -> None:
+    again = autorank(*SEARCH, "--trials", 4, cwd=searched)
+    assert again.returncode == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
+    other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
+    assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
+    more = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
+    assert more.returncode == 0, more.stderr
+    assert [trial.state in ("complete", "pruned") for trial in trials_of(searched, "tiny")] == [True] * 5
+
+
+def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{searched / 'elsewhere.db'}"
+    for _ in range(2):
+        assert autorank("sync", "tiny", "--tracking-uri", uri, cwd=searched).returncode == 0
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("tiny")
+    assert experiment is not None and len(client.search_runs([experiment.experiment_id])) >= 5
+
+
+def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> None:
+    run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
+    done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=place)
+    assert done.returncode == 0, done.stderr
+    trials = trials_of(place, "honest")
+    assert [trial.method for trial in trials] == ["lora-drop", "prilora"] * 1 + ["lora-drop", "lora"] + [
+        "prilora", "lora-drop", "prilora", "lora"]  # fmt: skip
+    assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
+    points = json.loads(autorank("front", "honest", "--format", "json", cwd=place).stdout)
+    for point in points:
+        assert point["method"] in ("lora-drop", "prilora") and "gain" in point
+        assert point["confirmed"]["seeds"] == 2 and 0 <= point["confirmed"]["on_front"] <= 1
+    assert not list((place / "runs" / "honest").glob("confirm/trials/*"))
+
+
+def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
+    run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
+    process = subprocess.Popen(
+        command(run), cwd=place, env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    journal = place / "runs" / "cut" / "journal.log"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (journal.exists() and "evaluation:" in journal.read_text()):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "autorank resume cut" in out and "Traceback" not in err
+    trials = trials_of(place, "cut")
+    assert trials and {trial.state for trial in trials} == {"running"} and any(trial.evaluations for trial in trials)
+    assert "unfinished" in autorank("front", "cut", cwd=place).stdout
+    assert {run.info.status for run in tracked(place, "cut")} == {"KILLED", "FINISHED"}  # and none that seems at work
+
+
+def test_train_needs_no_ray(place: Path) -> None:
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'datasets', 'optuna']))"
+    run = ("train", "--method", "lora-drop", *OWN, "--epochs", "1", "--to", "trained")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; import autorank.cli.app as c; c.main()", *run],
+        cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "best: step 7" in done.stdout and (place / "trained" / "adapter_config.json").exists()
+
+
+def test_the_list_of_tasks_fits_a_terminal(place: Path) -> None:
+    done = autorank("tasks", cwd=place, COLUMNS="80")
+    assert done.returncode == 0 and "microsoft/deberta-v3-base" in done.stdout and "…" not in done.stdout
+
+
+def test_dry_run_runs_nothing(place: Path) -> None:
+    done = autorank(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
+    size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+    assert done.returncode == 0, done.stderr
+    assert f"{size:,} to {8 * size:,}" in done.stdout and not (place / "runs" / "dry").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "--method", "lorra", "--task", "demo"), "Did you mean 'lora'?"),
+        (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
+        (("search", "--method", "lora", "--task", "demo", "--set", "rnk=2"), "rank"),
+        (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
+        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m or 4h"),
+        (("search", "--method", "lora"), "--task NAME"),
+        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "write 30, or +20"),
+        (("search", "--method", "lora", "--task", "demo", "--scheduler", "hyperband"), "asha, none"),
+        (("search", "--method", "lora", "--task", "demo", "--objective", "secnds"), "no third objective 'secnds'"),
+        (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
+        (("search", "--method", "lora,lora", "--task", "demo"), "names 'lora' twice"),
+        (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
+        (("train", "--method", "lora,increlora", "--task", "demo"), "one run trains one method"),
+        (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
+        (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
+        (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),
+        (("train", "--method", "lora", "--data", "x.csv", "--prompt", "a"), "--prompt COL and --completion COL"),
+        (("train", "--method", "lora", "--task", "demo", "--metric", "bleu"), "accuracy, f1"),
+        (("train", "--method", "lora", "--task", "demo", "--chat"), "text-to-text tasks"),
+        (("train", "--method", "lora", "--task", "demo", "--set", "targets=quary"), "attention.self.query"),
+        (("front", "nothing"), "nothing"),
+        (("export", "nothing", "--to", "x"), "nothing"),
+        (("ranks", "nothing"), "nothing"),
+        (("ranks", "tiny", "--to", "ranks.csv"), "end in .json or .png"),
+        (("ranks", "tiny", "--knee", "--trial", "1"), "leave out"),
+        (("spaces", "lora-dorp"), "lora-drop"),
+        (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
+        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
+        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
+        (("ui", "--runs", "empty"), "Nothing is tracked"),
+    ],
+)
+def test_bad_input_is_one_message_with_a_remedy(
+    arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process, for there are many; what a shell sees of one is tested below."""
+    before = sorted(place.rglob("*"))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
+    monkeypatch.setenv("AUTORANK_CACHE", str(place / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    shown, told = capfd.readouterr()
+    assert ended.value.code == 2, told
+    assert "mrcp" not in shown
+    assert told.startswith("autorank: ") and said in told and "Traceback" not in told
+    assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+
+
+def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
+    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
+
+
+def test_debug_shows_the_traceback(place: Path) -> None:
+    done = autorank("--debug", "front", "nothing", cwd=place)
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -1,0 +1,40 @@
+"""The README's two commands as a newcomer types them: subprocesses, Ray, and the shipped adapter in plain PEFT."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.docs.blocks import blocks
+from tests.docs.shell import appended
+
+
+def test_from_a_search_to_an_adapter(tmp_path: Path) -> None:
+    (commands,) = (
+        b.content for b in blocks("README.md") if b.language == "sh" and "--knee --to my-adapter" in b.content
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS")
+    }
+    environment |= {"AUTORANK_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    for line in commands.splitlines():
+        program, *words = shlex.split(line)
+        assert program == "autorank"
+        done = subprocess.run(
+            [sys.executable, "-m", "autorank.cli.app", *words, *appended(words[0], words)],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "runs" / "mlflow.db").is_file()
+
+    from peft import AutoPeftModelForSequenceClassification
+
+    model = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "my-adapter", num_labels=2)
+    assert sum(parameter.numel() for name, parameter in model.named_parameters() if "lora_" in name) > 0

@@ -1,0 +1,161 @@
+"""The commands about papers' tables, in this process; one table through Ray as a user has it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorank.cli.app import app
+from autorank.errors import AutorankError
+from autorank.recipes.results import Results
+from autorank.recipes.run import about
+from autorank.recipes.schema import read
+from tests import tiny
+from tests.cli.test_app import autorank
+from tests.recipes.table import written
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+
+def run(*words: object) -> None:
+    app.app([str(word) for word in words], standalone_mode=False)
+
+
+def test_the_recipes_that_come_along_are_listed(capsys: Any) -> None:
+    run("papers")
+    told = capsys.readouterr().out
+    for name in ("increlora-table1", "increlora-squad", "lora-drop-table1", "lora-drop-table2", "prilora-glue"):
+        assert name in told
+    assert "arXiv 2308.12043" in told
+
+
+def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    run("papers", "compare", "increlora-table2", "--format", "json")
+    entries = json.loads(capsys.readouterr().out)
+    assert [entry["reported"] for entry in entries if entry["line"] == "increlora"] == [88.81, 92.07]
+    assert {entry["measured"] for entry in entries} == {None}
+    recipe = read(written(tmp_path))
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
+        for seed, score in ((0, 0.8), (1, 0.82)):
+            evaluated = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
+            results.add(("lora/rte", seed), {"evaluations": [evaluated, evaluated | {"metrics": {"accuracy": 0.5}}]})
+    run("papers", "compare", "mine", "--format", "csv")
+    (row,) = [row for row in csv.DictReader(io.StringIO(capsys.readouterr().out)) if row["measured"]]
+    assert (row["line"], row["seeds"], row["reported"], row["reported_sd"]) == ("lora", "2", "80.1", "0.2")
+    values = [float(row[name]) for name in ("measured", "measured_sd", "last", "measured_params")]
+    assert values == pytest.approx([81.0, 2**0.5, 50.0, 1000.0])
+    monkeypatch.setenv("COLUMNS", "80")
+    run("papers", "compare", "mine")
+    told = capsys.readouterr().out
+    assert "8 more rows were not run" in told and "mrpc" not in told and "at inference only" not in told
+    assert "80.10 ± 0.20 81.00 ± 1.41" in told and "1k (500)" in told and "…" not in told
+    with pytest.raises(AutorankError, match="Did you mean 'mine'"):
+        run("papers", "compare", "mina")
+
+
+def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path, capsys: Any) -> None:
+    recipe = read(written(tmp_path))
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)):
+        pass
+    run("papers", "compare", "mine")
+    told = capsys.readouterr().out
+    assert "mrpc" in told and told.count("at inference only") == 1 and "more rows" not in told
+
+
+def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
+    recipe = read(written(tmp_path, {"training: {": "training: {precision: fp32, "}))
+    plain = about(recipe, 1.0, None, None)
+    assert about(recipe, 1.0, None, None, "fp32") == plain
+    with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None, "bf16")):
+        pass
+    with pytest.raises(AutorankError, match="its precision differs"):
+        Results.open(tmp_path / "runs", "mine", plain)
+    run("papers", "compare", "mine")
+    assert "--precision bf16" in capsys.readouterr().out
+
+
+def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:
+    run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
+    grown, again = capsys.readouterr().out.splitlines()
+    assert grown.startswith("grown/rte, seed 0: increlora") and "accumulate 4" in grown and "epochs 50" in grown
+    assert again.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
+
+
+def test_a_change_that_a_row_cannot_have_is_told_with_the_row(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=r"The training of grown/rte is not valid(.|\n)*not a multiple of acc"):
+        run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 5, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("ending", "fails", "code", "said"),
+    [
+        ("complete", False, 0, ""),
+        ("complete", True, 1, "1 training failed. The same command goes on."),
+        ("time budget", False, 0, "The time budget is used up. The same command goes on."),
+        ("time budget", True, 1, "The time budget is used up. 1 training failed. The same command goes on."),
+        ("interrupted", True, 130, "Interrupted; nothing is lost. 1 training failed. The same command goes on."),
+    ],
+)
+def test_what_a_run_ends_with(
+    ending: str, fails: bool, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def ran(trainings: Any, results: Results, *rest: object) -> str:
+        for each in trainings:
+            results.add(each.run, {"failed": "it [broke]"} if fails else {"evaluations": []})
+        return ending
+
+    monkeypatch.setattr("autorank.recipes.run.run", ran)
+    words = ["search", "--recipe", written(tmp_path), "--rows", "lora/rte", "--seeds", 1, "--runs", "my [bold] runs"]
+    assert (app.app([str(word) for word in words], standalone_mode=False) or 0) == code
+    first, *rest, last = capsys.readouterr().out.splitlines()
+    assert first == "try  1 of 1 trainings to run" and last == "  autorank papers compare try --runs 'my [bold] runs'"
+    assert rest == [*([said] if said else []), "", "Next:"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--method", "lora", "--epochs", "3"), "--method, --epochs: not with --recipe"),
+        (("--trials", "3"), "--trials: not with --recipe"),
+        (("--rows", "lorra/*"), "names no row"),
+        (("--rows", "gone/*"), "only reported"),
+    ],
+)
+def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=said.replace("*", r"\*")):
+        run("search", "--recipe", written(tmp_path), *words)
+
+
+def test_options_of_a_recipe_without_one() -> None:
+    with pytest.raises(AutorankError, match="--scale goes with --recipe FILE only"):
+        run("search", "--method", "lora", "--task", "demo", "--scale", "0.1")
+    with pytest.raises(AutorankError, match="Did you mean 'increlora-table"):
+        run("search", "--recipe", "increlora-table")
+    with pytest.raises(AutorankError, match="--method NAME"):
+        run("search", "--task", "demo")
+
+
+def test_a_table_through_ray_twice(tmp_path: Path) -> None:
+    tiny.model("deberta-v2", tmp_path / "model")
+    (tmp_path / "data" / "rte").mkdir(parents=True)
+    for split, count in (("train", 100), ("validation", 40)):
+        renamed = [{"sentence1": row["left"], "sentence2": row["right"], "label": row["label"]}
+                   for row in tiny.rows(count, seed=count)]  # fmt: skip
+        (tmp_path / "data" / "rte" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    rows = "lora-2/rte,increlora-2/rte,bitfit/rte"
+    words = ("search", "--recipe", "increlora-table1", "--rows", rows, "--scale", 0.02, "--seeds", 1,
+             "--model", "model", "--data", "data", "--name", "tried")  # fmt: skip
+    done = autorank(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "[3/3]" in done.stdout and "failed" not in done.stdout, done.stderr
+    again = autorank(*words, cwd=tmp_path)
+    assert again.returncode == 0 and "0 of 3 trainings to run" in again.stdout
+    assert len(Results.read(tmp_path / "runs", "tried").runs) == 3

@@ -1,0 +1,81 @@
+"""`report` and `compare` on journals made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from autorank.cli.app import app
+from autorank.errors import AutorankError
+from autorank.trials.journal import Journal
+from tests.reporting.html.read import Page
+from tests.trials.made_trials import evaluation, search
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A folder with two searches in `runs`."""
+    monkeypatch.chdir(tmp_path)
+    for name, score in (("one", 0.7), ("two", 0.8)):
+        with Journal.create(Path("runs", name), search(name=name), (1000.0, 0.0)) as journal:
+            number = journal.begin("lora-drop", {"rank": 4}, {}).number
+            journal.record(number, evaluation(10, 100, score), last=True)
+            journal.finish(number, "complete")
+    return tmp_path
+
+
+def autorank(*words):
+    done = CliRunner().invoke(app, list(words))
+    if isinstance(done.exception, AutorankError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_report_lies_in_the_search_s_folder(place):
+    assert "runs/one/report.html" in autorank("report", "one")
+    page = Page((place / "runs" / "one" / "report.html").read_text(encoding="utf-8"))
+    assert page.data["points"][0]["command"] == "autorank export one --max-params 100 --to one-adapter"
+
+
+def test_a_report_and_pictures_elsewhere(place):
+    out = autorank("report", "one", "--to", "new/a.html", "--figures", "pictures")
+    assert "new/a.html" in out and (place / "new" / "a.html").is_file()
+    assert not (place / "runs" / "one" / "report.html").exists()
+    assert {file.name for file in (place / "pictures").iterdir()} == {
+        f"{name}.{ending}" for name in ("front", "hypervolume", "ranks") for ending in ("png", "svg")
+    }
+
+
+def test_a_path_is_printed_as_it_is(place):
+    assert "Report in odd[/x]/a[v2].htm\nPictures in [red]" in autorank(
+        "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
+    )
+
+
+def test_searches_are_compared(place):
+    assert "two" in autorank("compare", "one", "two")
+    _, row = json.loads(autorank("compare", "one", "two", "--format", "json", "--to", "fronts.html"))
+    assert row["name"] == "two" and row["ratio"] == pytest.approx(8 / 7) and (place / "fronts.html").is_file()
+    autorank("compare", "one", "two", "--to", "fronts.htm")
+    assert (place / "fronts.htm").read_bytes() == (place / "fronts.html").read_bytes()
+    assert autorank("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
+    assert (place / "fronts.svg").read_bytes().startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["report", "none"], "Unknown run .none."),
+        (["report", "one", "--to", "a.pdf"], "end in .html"),
+        (["compare", "one"], "name two or more"),
+        (["compare", "one", "one"], "named twice"),
+        (["compare", "one", "two", "--to", "a.pdf"], "end in .png"),
+    ],
+)
+def test_mistakes(place, words, says):
+    with pytest.raises(AutorankError, match=says):
+        autorank(*words)

@@ -1,0 +1,222 @@
+"""What is seen of a search, drawn from searches made by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from autorank.display import Display, Places, Quiet, choose
+from autorank.display.events import Events
+from autorank.display.formatting import news
+from autorank.display.lines import Lines
+from autorank.display.live_table import Board, LiveTable
+from autorank.display.progress import Pace
+from autorank.display.summary import finish
+from autorank.reporting.tables import NOTHING
+from autorank.searching.search import Outcome
+from tests.trials.made_trials import START, search, snapshot, trial
+
+REFERENCE = (200_000.0, 0.0)
+SETTINGS = {"learning_rate": 1.2345e-3, "threshold": 0.9, "beta": 0.85, "rank": 8}
+LONG = search(
+    "lora-drop", "adalora", "increlora", "sparse-adapter", "elalora", control=True,
+    name="a-very-long-name-that-somebody-has-chosen-for-a-search-for-whatever-reason-in-2026",
+)  # fmt: skip
+
+
+def crowd():
+    """Two methods, a control, failures, a dozen trials at work, confirmations: as wide and as long as it gets."""
+    done = [
+        trial(i, (9216 * (i + 1), 0.7 + 0.01 * i), method="sparse-adapter", config=SETTINGS | {"rank": i})
+        for i in range(9)
+    ]
+    done += [trial(9, (9000, 0.69), control=True, method="lora"), trial(10, state="failed", reason="out of memory")]
+    done += [trial(11, (900, 0.5), state="pruned", reason="beaten")]
+    at_work = [
+        trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", config=SETTINGS, drawn=SETTINGS)
+        for i in range(12)
+    ]
+    confirmed = {(0, 10, 1): {"score": 0.7}, (0, 10, 2): {"score": 0.71}}
+    return replace(snapshot([*done, *at_work]), wanted=1000, reference=REFERENCE, confirmed=confirmed)
+
+
+def drawn(content, width):
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(content)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_board_fits_a_terminal(width):
+    there = crowd()
+    for shown in (NOTHING, replace(NOTHING, wanted=20), replace(there, points=[], control=[]), there):
+        lines = drawn(Board(LONG, Pace(600)).render(shown), width)
+        assert max(map(len, lines)) <= width and len(lines) <= 24
+    for line in lines[-4:]:  # no figure of the front is cut, whatever becomes of the settings
+        assert "…" not in line.rpartition("sparse-adapter")[0]
+
+
+def test_the_board_says_how_far_what_and_how_fast():
+    now = [START]
+    pace = Pace(None, lambda: now[0])
+    board = Board(search(), pace)
+    at_work = [trial(0, state="running", drawn=SETTINGS, config=SETTINGS)]
+    assert drawn(board.render(replace(snapshot(at_work), wanted=4)), 80)[:3] == [
+        "first  lora-drop on demo", "0/4 trials, 0s so far", "0 on the front",
+    ]  # fmt: skip
+    now[0] += 60
+    after = [trial(0, (50_000, 0.5), (50_000, 0.8)), trial(1, state="failed", reason="broke", ended=START + 30)]
+    lines = drawn(board.render(replace(snapshot(after), wanted=4, reference=REFERENCE)), 80)
+    # 20 steps in 60 s; two trials in 60 s, two are left; 0.75 of the box's width times 0.8
+    assert lines[1] == "2/4 trials, 0.333 steps/s, 1m 00s so far, about 1m 00s left"
+    assert lines[2] == "1 on the front, best 0.8000, hypervolume 0.6000, 1 failed"
+    now[0] += 60
+    assert pace(replace(snapshot(after), wanted=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
+
+
+def test_steps_of_earlier_sessions_are_no_pace():
+    now = [START]
+    pace = Pace(None, lambda: now[0])
+    before = [trial(0, (10, 0.5), (10, 0.6), state="running")]
+    assert pace(snapshot(before)).steps_per_second is None
+    now[0] += 10
+    after = [trial(0, (10, 0.5), (10, 0.6), (10, 0.7), state="running")]
+    assert pace(snapshot(after)).steps_per_second == pytest.approx(1.0)
+
+
+def test_lines_are_told_once_and_of_this_session():
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    lines = Lines(console, search(), Places(Path("/runs/first")), False)
+    late = trial(1, (10, 0.5), ended=4e9, drawn={"rank": 8})
+    with lines:
+        for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
+            lines.update(replace(snapshot(there), wanted=3))
+    assert console.file.getvalue().splitlines() == [
+        "first  lora-drop on demo", "[2/3] trial 1 complete: 10 parameters, score 0.5000  rank 8",
+    ]  # fmt: skip
+
+
+def test_a_confirmation_that_failed_and_is_tried_again_is_told():
+    before = replace(snapshot([]), confirmed={(1, 20, 5): {"failed": "out of memory"}, (1, 20, 6): {"score": 0.7}})
+    now = replace(before, confirmed=before.confirmed | {(1, 20, 5): {"score": 0.8}})
+    assert news(before.confirmed, now.confirmed) == [((1, 20, 5), {"score": 0.8})]
+    assert news(now.confirmed, now.confirmed) == []
+
+
+def test_confirmations_are_told_in_order():
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    lines = Lines(console, search(), Places(Path("/runs/first")), False)
+    lines.update(snapshot([]))
+    keys = [(trial, 10 * step, seed) for trial in (3, 1, 2) for step in (2, 1) for seed in (7, 5)]
+    lines.update(replace(snapshot([]), confirmed={key: {"score": 0.5} for key in keys}))
+    assert console.file.getvalue().splitlines() == [
+        f"trial {trial}, step {step} again with seed {seed}: score 0.5000" for trial, step, seed in sorted(keys)
+    ]
+
+
+def told(capsys):
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
+    assert all(isinstance(line.pop("time"), float) for line in lines)
+    return lines
+
+
+def test_events(capsys):
+    events = Events(search(), Path("/runs/first"))
+    old = trial(0, (10, 0.5))
+    with events:
+        events.update(replace(snapshot([old]), wanted=3, reference=REFERENCE))
+        events.update(replace(snapshot([old, trial(1, state="running")]), wanted=3, reference=REFERENCE))
+        new = trial(1, (20, float("nan")), (20, 0.9), state="pruned", reason="beaten")
+        last = replace(snapshot([old, new]), wanted=3, reference=REFERENCE)
+        events.update(last)
+        events.update(last)
+        last = replace(last, confirmed={(1, 20, 5): {"score": 0.8}})
+        events.update(last)
+    events.end(Outcome(last, "time budget", True, 1))
+    lines = told(capsys)
+    assert [line["event"] for line in lines] == [
+        "start", "front", "trial_start", "evaluation", "evaluation", "front", "trial_end", "confirmation", "end",
+    ]  # fmt: skip
+    start, front, begun, first, second, _, ended, confirmed, end = lines
+    assert (start["search"], start["ended"], start["wanted"], start["control"]) == ("first", 1, 3, None)
+    assert [point["trial"] for point in front["points"]] == [0] and front["hypervolume"] == pytest.approx(0.5, rel=1e-3)
+    assert begun["config"] == new.config and (first["score"], second["score"]) == (None, 0.9)
+    assert "ranks" not in first and second["step"] == 20
+    assert (ended["state"], ended["reason"], ended["ended"]) == ("pruned", "beaten", 2)
+    assert (confirmed["seed"], confirmed["score"], confirmed["failed"]) == (5, 0.8, None)
+    assert (end["ending"], end["unconfirmed"], len(end["front"])) == ("time budget", 1, 2)
+
+
+def test_docs_list_the_events_and_their_fields(capsys):
+    test_page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    events = Events(LONG, Path("/runs"))
+    events.update(NOTHING)
+    events.update(crowd())
+    events.end(Outcome(crowd(), "trials", True, 0))
+    fields = {(line["event"], name) for line in told(capsys) for name in line if name != "event"}
+    rows = {row.split("|")[1].strip(" `"): row for row in test_page.splitlines() if row.startswith("| `")}
+    assert {event for event, _ in fields} == set(rows)
+    assert [pair for pair in fields if f"`{pair[1]}`" not in rows[pair[0]]] == []
+
+
+def test_a_reader_of_events_may_go_away(tmp_path):
+    script = (
+        "from pathlib import Path; from autorank.display.events import Events\n"
+        "from tests.display.test_display import crowd, LONG\n"
+        "events = Events(LONG, Path('x'))\n"
+        "for _ in range(2000): events._emit('again', text='x' * 100)\n"
+        "events.update(crowd()); import sys; print('still here', file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        f"{sys.executable} -c \"$SCRIPT\" | head -1", shell=True, capture_output=True, text=True,
+        env=os.environ | {"SCRIPT": script}, cwd=Path(__file__).parents[2], timeout=200,
+    )  # fmt: skip
+    assert done.stderr == "still here\n" and len(done.stdout.splitlines()) == 1
+
+
+def test_quiet_prints_the_folder_alone(capsys):
+    quiet = Quiet(Path("/runs/first"))
+    with quiet:
+        quiet.update(crowd())
+    quiet.end(Outcome(crowd(), "trials", True, 0))
+    assert capsys.readouterr().out == "/runs/first\n"
+
+
+def test_which_display(monkeypatch, tmp_path):
+    def chosen(**asked):
+        return type(choose(search(), Places(tmp_path), None, True, **asked))
+
+    assert chosen(json=True, quiet=True) is Events and chosen(quiet=True) is Quiet
+    assert chosen() is Lines
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    assert chosen() is LiveTable
+    monkeypatch.setenv("TERM", "dumb")
+    assert chosen() is Lines
+
+
+def test_warnings_go_to_stderr(capsys):
+    Display().warn("[look] out")
+    out = capsys.readouterr()
+    assert (out.out, out.err) == ("", "autorank: [look] out\n")
+
+
+@pytest.mark.parametrize("commands", [True, False])
+def test_the_end_says_what_to_do_next(commands):
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    places = Places(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host")
+    finish(console, search(), Outcome(crowd(), "interrupted", False, 2), places, commands)
+    text = console.file.getvalue()
+    assert "autorank sync first" in text
+    assert "nothing is lost. Go on: autorank resume first --runs '/a folder' --tracking-uri http://host" in text
+    assert ("autorank export first --knee" in text) == commands
+    assert ("optuna-dashboard '/a folder/first/journal.log'   # pip install optuna-dashboard\n" in text) == commands
+    assert ("autorank report first --runs '/a folder'\n" in text) == commands
+    assert max(len(line) for line in text.partition("\nInterrupted")[0].splitlines()) <= 80  # commands are not wrapped

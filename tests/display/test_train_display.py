@@ -1,0 +1,54 @@
+"""A single training as it is printed."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from autorank.display.train_display import follow
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+
+def test_what_is_going_to_be_done_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)
+    tiny.pairs_file(tmp_path / "data" / "validation.jsonl", 20, seed=1)
+    spec = TrainSpec(
+        task=TaskSpec(name="mine", data=tmp_path / "data", text=("left", "right"), label="label", max_length=9),
+        model=tiny.model("bert", tmp_path / "tiny-bert"), method="lora", settings={"rank": 2},
+        training=TrainingSpec(epochs=2, batch_size=16),
+    )  # fmt: skip
+    written = io.StringIO()
+    run = TrainingRun(spec)
+    warned: list[str] = []
+    _, evaluations = follow(Console(file=written, width=120), run, tmp_path / "best.safetensors", warned.append)
+    first, ahead, header, *rest = written.getvalue().splitlines()
+    assert first == "lora on mine, base model tiny-bert: loading data and model"
+    trained = 2 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS + evaluations[0].head_params
+    assert ahead == f"60 examples to train on, 20 to validate; 8 steps; {trained:,} parameters train; cpu, fp32"
+    assert evaluations[0].trainable_params == trained and evaluations[-1].step == 8
+    (cut,) = warned
+    assert cut.startswith("Texts are cut at 9 tokens") and "of 60 (train)" in cut
+    assert header.split()[:2] == ["epoch", "step"] and rest[-1].startswith("best: step")
+
+
+def test_beginning_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    tiny.pairs_file(tmp_path / "pairs.jsonl", 60)
+    spec = TrainSpec(
+        task=TaskSpec(name="mine", data=tmp_path / "pairs.jsonl", text=("left", "right"), label="label"),
+        model=tiny.model("bert", tmp_path / "model"), method="lora", training=TrainingSpec(steps=4),
+    )  # fmt: skip
+    scores = []
+    for begins in range(3):
+        run = TrainingRun(spec)
+        for _ in range(begins):
+            assert run.begin().steps == 4
+        scores.append([(each.train_loss, each.score) for each in run])
+    assert scores[0] == scores[1] == scores[2]

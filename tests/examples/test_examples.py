@@ -1,0 +1,132 @@
+"""The examples, each run as a user would: offline, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+def surroundings(place: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"AUTORANK_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+
+
+def run(name: str, place: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *arguments], cwd=place, env=surroundings(place), capture_output=True,
+        text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def quickstart(place: Path) -> str:
+    """What it prints; its adapter is used below."""
+    return run("quickstart.py", place)
+
+
+def test_quickstart(place: Path, quickstart: str) -> None:
+    assert "[3/3] trial" in quickstart and "config.threshold" in quickstart and "knee" in quickstart
+    assert (place / "quickstart-adapter" / "adapter_config.json").is_file()
+    assert (place / "runs" / "quickstart" / "report.html").is_file()
+
+
+def test_load_with_peft(place: Path, quickstart: str) -> None:
+    lines = run("load_with_peft.py", place).splitlines()
+    assert len(lines) == 2 and all(line.startswith(("same (", "different (")) for line in lines)
+    source = (EXAMPLES / "load_with_peft.py").read_text(encoding="utf-8")
+    assert "import autorank" not in source and "from autorank" not in source
+
+
+def test_serve(place: Path, quickstart: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, str(EXAMPLES / "serve.py"), "quickstart-adapter", "--port", str(port)]
+    server = subprocess.Popen(command, cwd=place, env=surroundings(place))
+    try:
+        pair = json.dumps({"first": "A child reads the book.", "second": "Nobody reads."}).encode()
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", pair, {"content-type": "application/json"})
+        chances = _answer(request, server)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=60)
+    assert set(chances) == {"same", "different"} and sum(chances.values()) == pytest.approx(1, abs=1e-4)
+
+
+def _answer(request: urllib.request.Request, server: subprocess.Popen[bytes]) -> dict[str, float]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            with opener.open(request, timeout=60) as answer:
+                found: dict[str, float] = json.load(answer)
+                return found
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            assert server.poll() is None and time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+
+
+def test_own_csv(tmp_path: Path) -> None:
+    out = run("own_csv.py", tmp_path)
+    assert "3 trials" not in out and "[3/3] trial" in out
+    card = (tmp_path / "reviews-adapter" / "README.md").read_text(encoding="utf-8")
+    assert "--text review --label verdict" in card and "good" in card
+
+
+def test_own_method(tmp_path: Path) -> None:
+    out = run("own_method.py", tmp_path)
+    assert "[3/3] trial" in out and "query" in out and "upper-half on demo" in out
+
+
+def test_cluster_job(tmp_path: Path) -> None:
+    out = run("cluster_job.py", tmp_path, "--trials", "2", "--steps", "20", "--runs", "elsewhere")
+    assert "2 trials; the knee has" in out and (tmp_path / "elsewhere" / "cluster-demo" / "journal.log").is_file()
+
+
+def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Executed by nbclient: the bar of trials, the front as a table at the end, the figure inline."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    for name, value in surroundings(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook: Any = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    assert all(cell.cell_type != "code" or not cell.outputs for cell in notebook.cells), "outputs are to be cleared"
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    cells = {cell.source: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+
+    def shown(start: str, kind: str) -> str:
+        (outputs,) = (found for source, found in cells.items() if source.startswith(start))
+        return "".join(out.data[kind] for out in outputs if "data" in out and kind in out.data)
+
+    (outputs,) = (found for source, found in cells.items() if source.startswith("search = "))
+    bar = "".join(out.text for out in outputs if out.output_type == "stream")
+    assert "3/3 trials" in bar and "hypervolume" in bar and "Traceback" not in bar
+    assert "<table>" in shown("search = ", "text/html") and "<table>" in shown("search.front", "text/html")
+    assert shown("search.figure()", "image/png").startswith("iVBOR")  # a PNG
+    assert "config.threshold" in shown("search.to_frame()", "text/html")
+    assert "<table>" in shown("search.ranks", "text/html")
+    assert (tmp_path / "notebook-adapter" / "adapter_config.json").is_file()

@@ -1,0 +1,221 @@
+"""Points of a front in the registry of a real MLflow server, loaded from it by a process that knows its address."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from autorank.cli.app import app
+from autorank.errors import AutorankError
+from autorank.export.base_reference import reference
+from autorank.export.mlflow_model import refuse
+from autorank.export.mlflow_registry import _default, named
+from autorank.modeling.adapter_file import Origin
+from autorank.tracking.mlflow_projection import Projection
+from autorank.trials.front import Point
+from autorank.trials.journal import Journal
+from tests import ready, texts, tiny
+
+IDS = torch.arange(4, 20).view(2, 8)
+TEXT = {"text": "w1 w2 w3", "text_pair": "w1 w5"}
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import mlflow, torch
+
+found = {}
+for uri in sys.argv[1:]:
+    classify = mlflow.transformers.load_model(uri)
+    with torch.no_grad():
+        logits = classify.model.eval()(input_ids=torch.arange(4, 20).view(2, 8)).logits
+    told = classify([{"text": "w1 w2 w3", "text_pair": "w1 w5"}], truncation=True, top_k=None)[0]
+    kind, length = type(classify.model).__name__, classify.tokenizer.model_max_length
+    weights = [file.name for file in Path(mlflow.artifacts.download_artifacts(uri)).rglob("*.safetensors")]
+    found[uri] = [logits.tolist(), {each["label"]: each["score"] for each in told}, kind, length, weights]
+assert "autorank" not in sys.modules
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server's address, once it answers."""
+    folder = tmp_path_factory.mktemp("server")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+         "--artifacts-destination", str(folder / "artifacts")],
+        cwd=folder, stdout=log, stderr=log, start_new_session=True,
+        env=os.environ | {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'server.db'}"},
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            assert process.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        log.close()
+
+
+def autorank(*words: object) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.output
+
+
+def test_adapters_and_a_merged_model_from_the_registry(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    folder = ready.search(tmp_path / "runs", tmp_path / "model")
+    with pytest.raises(AutorankError, match="does not know the search yet"):
+        autorank("export", "ready", "--register", "small", "--tracking-uri", server)
+    journal = Journal.open(folder)
+    Projection(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+
+    out = autorank("export", "ready", "--register", "small", "--tracking-uri", server)
+    assert "models:/small/1, models:/small@knee" in out and "models:/small@best" in out
+    autorank("export", "ready", "--max-params", 10**6, "--merge", "--register", "whole", "--tracking-uri", server)
+
+    client = MlflowClient(server)
+    for trial, alias in ((0, "smallest"), (1, "knee"), (2, "best")):
+        version = client.get_model_version_by_alias("small", alias)
+        point = journal.snapshot().points[trial]
+        assert {name: version.tags[f"autorank.{name}"] for name in ("search", "trial", "adapter_params", "score")} == {
+            "search": "ready", "trial": str(trial), "adapter_params": str(point.adapter_params),
+            "score": str(ready.SCORES[trial]),
+        }  # fmt: skip
+        run: Any = client.get_run(str(version.run_id))
+        assert run.info.run_name == f"trial-{trial}" and run.info.status == "FINISHED"
+        assert version.source in [f"models:/{each.model_id}" for each in run.outputs.model_outputs]
+    assert client.get_registered_model("whole").aliases == {"best": "1"}
+
+    uris = ["models:/small@knee", "models:/small@best", "models:/whole@best"]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *uris], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"MLFLOW_TRACKING_URI": server, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    from transformers import AutoTokenizer
+
+    inputs = AutoTokenizer.from_pretrained(tmp_path / "model")(**TEXT, return_tensors="pt")
+    for uri, trial in zip(uris, (1, 2, 2), strict=True):
+        logits, told, kind, length, weights = found[uri]
+        assert weights == ["model.safetensors" if "whole" in uri else "adapter_model.safetensors"]
+        torch.testing.assert_close(torch.tensor(logits), ready.logits(folder, trial, input_ids=IDS), rtol=0, atol=1e-5)
+        (chances,) = ready.logits(folder, trial, **inputs).softmax(-1).tolist()
+        assert told == pytest.approx(dict(zip(ready.LABELS, chances, strict=True)), abs=1e-5)
+        assert kind == ("BertForSequenceClassification" if "whole" in uri else "PeftModelForSequenceClassification")
+        assert length == 32
+
+
+def test_the_reference_to_a_base_copies_nothing(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = tiny.model("bert", tmp_path / "model")
+    origin = Origin(model, 1, (), 0, "regression")
+    for _ in range(2):
+        folder = reference(origin, tmp_path / "base")
+    assert (folder / "model.safetensors").is_symlink()
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert loaded.config.num_labels == 1 and loaded.config.problem_type == "regression"
+    assert torch.equal(
+        loaded.bert.embeddings.word_embeddings.weight,
+        AutoModelForSequenceClassification.from_pretrained(model).bert.embeddings.word_embeddings.weight,
+    )
+
+
+def point(params: int, score: float, method: str = "lora") -> Point:
+    return Point(params, 10, params, score, {}, params, {}, method)
+
+
+def test_the_points_that_have_an_alias() -> None:
+    front = [point(10, 0.5), point(20, 0.7), point(40, 0.71)]
+    assert {alias: p.trial for alias, p in named(front).items()} == {"knee": 20, "smallest": 10, "best": 40}
+    assert {p.trial for p in named(front[:1]).values()} == {10}
+
+
+def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the search's own SQLite store. Again, nothing is made anew; an alias that was lost comes back."""
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
+    journal = Journal.open(folder)
+    Projection(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+    with pytest.raises(AutorankError, match="refuses 'a/b'"):
+        autorank("export", "ready", "--register", "a/b", "--to", "out")
+    assert not Path("out").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("autorank.export.mlflow_registry.save", lambda *_: os.stat("absent"))
+        with pytest.raises(FileNotFoundError):  # this machine's doing, not MLflow's
+            autorank("export", "ready", "--register", "small")
+    first = autorank("export", "ready", "--register", "small", "--to", "out")
+    assert "models:/small@knee" in first and Path("out").is_dir()
+    client = MlflowClient(uri)
+    client.delete_registered_model_alias("small", "best")
+    assert autorank("export", "ready", "--register", "small") == first.partition("\n")[2]
+    assert len(client.search_model_versions("name = 'small'")) == 3
+    assert set(client.get_registered_model("small").aliases) == {"knee", "smallest", "best"}
+    assert "models:/small/4" in autorank("export", "ready", "--knee", "--pad", "--register", "small")  # another form
+    assert not [name for name in os.environ if name.startswith("MLFLOW_")]
+
+
+def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ready.search(tmp_path / "runs", tmp_path / "model")
+    before = sorted(tmp_path.rglob("*"))
+    for _ in range(2):  # it can be given again
+        with pytest.raises(AutorankError, match="cannot be reached or refuses 'small'"):
+            autorank("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_mlflow_s_store_is_as_it_was_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ZeroDivisionError), _default("sqlite:///other.db"):
+        raise ZeroDivisionError
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
+
+
+def test_an_mlflow_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("mlflow.tracking._tracking_service.utils._use_tracking_uri")
+    with pytest.raises(AutorankError, match=r"mlflow>=3\.17,<4"), _default("sqlite:///other.db"):
+        raise AssertionError("not reached")
+
+
+def test_what_mlflow_cannot_hold_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match="t5 is an encoder-decoder"):
+        refuse("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, "generation"), point(1, 0.5))
+    refuse("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, "generation"), point(1, 0.5))
+    with pytest.raises(AutorankError, match="transformers has none for a span task"):
+        refuse("PEFT adapter", Origin("m", 2, (), 0, "span"), point(1, 0.5))
+    with pytest.raises(AutorankError, match="houlsby is no low-rank update"):
+        refuse("autorank adapter", Origin("m", 2, (), 0), point(1, 0.5, "houlsby"))

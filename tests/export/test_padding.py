@@ -1,0 +1,52 @@
+"""Ends of names by which PEFT finds what is adapted and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autorank.errors import AutorankError
+from autorank.export import padding, peft_export
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers import dora
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from tests import tiny
+
+
+def test_ends_are_short_but_no_other_module_s(tmp_path: Path) -> None:
+    model = base_model.load(tiny.model("roberta", tmp_path), outputs=2).model
+    assert padding.ends(model, target_modules.find(model, "query,value")) == ["query", "value"]
+    # `dense` is in the head too, and `output.dense` in the attention
+    assert padding.ends(model, target_modules.find(model, "intermediate.dense")) == ["intermediate.dense"]
+    first = "roberta.encoder.layer.0.attention.self.query"
+    assert padding.ends(model, [first]) == ["0.attention.self.query"]
+    ffn = [
+        name for name in target_modules.linear_layers(model) if target_modules.kind(name).endswith("layer.output.dense")
+    ]
+    assert padding.ends(model, ffn) == sorted(".".join(name.split(".")[-3:]) for name in ffn)
+
+
+def test_a_kind_that_nothing_adapts_gets_nothing(tmp_path: Path) -> None:
+    model = base_model.load(tiny.model("bert", tmp_path), outputs=2).model
+    name = "bert.encoder.layer.1.attention.self.query"
+    update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(update.B)
+    made = padding.padded(model, {name: update})
+    assert set(made) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny.LAYERS)}
+    for layer, (A, B) in made.items():
+        wanted = update.delta_weight() if layer == name else torch.zeros(tiny.HIDDEN, tiny.HIDDEN)
+        torch.testing.assert_close(B @ A, wanted)
+
+
+def test_norms_of_rows_are_refused(tmp_path: Path) -> None:
+    loaded = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
+    name = "bert.encoder.layer.1.attention.self.query"
+    update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
+    update.m = torch.nn.Parameter(dora.squares(loaded.model.get_submodule(name)).sqrt())
+    adapters.attach(loaded.model, name, update)
+    origin = adapter_file.Origin(str(tmp_path / "model"), 2, (), 0)
+    adapter_file.save(tmp_path / "a.safetensors", loaded, origin)
+    with pytest.raises(AutorankError, match="Leave --pad out"):
+        peft_export.to_peft(tmp_path / "a.safetensors", tmp_path / "out", "", pad=True)

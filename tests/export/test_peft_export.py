@@ -1,0 +1,126 @@
+"""Exported adapters in the hands of plain PEFT and transformers."""
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from autorank.errors import AutorankError
+from autorank.export import peft_export
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from tests import tiny
+
+ORIGIN_LABELS = ("no", "yes")
+
+
+def adapted(architecture: str, folder: Path) -> tuple[Path, torch.Tensor, torch.Tensor]:
+    """An adapter file with mixed ranks, sharing, a rank of 0, e and u; inputs; and the logits it gives."""
+    loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    loaded.model.config.pad_token_id = 0
+    names = list(target_modules.find(loaded.model, "all-linear"))
+    shapes = {name: target_modules.features(loaded.model.get_submodule(name)) for name in names}
+    draw = torch.Generator().manual_seed(0)
+    for i, name in enumerate(names):
+        update = LowRankUpdate.lora(*shapes[name], rank=1 + i % 3, alpha=8, generator=draw)
+        update.e = nn.Parameter(torch.randn(update.rank)) if i % 2 else None
+        update.u = nn.Parameter(torch.randn(shapes[name][1])) if i % 4 == 0 else None
+        if i == 2:
+            update.keep(torch.tensor([], dtype=torch.long))
+        adapters.attach(loaded.model, name, update)
+    same = [name for name in names if shapes[name] == shapes[names[0]]]
+    loaded.model.get_submodule(same[-1]).update = loaded.model.get_submodule(same[0]).update
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    file = folder / "adapter.safetensors"
+    adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ORIGIN_LABELS, 0))
+    ids = torch.randint(4, 40, (3, 11), generator=draw)
+    loaded.model.eval()
+    with torch.no_grad():
+        return file, ids, loaded.model(input_ids=ids).logits
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
+def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    file, ids, expected = adapted(architecture, tmp_path)
+    with warnings.catch_warnings(action="error", category=FutureWarning):
+        peft_export.to_peft(file, tmp_path / "peft", card="# Card")
+    with pytest.raises(AutorankError, match="holds a PEFT adapter"):
+        adapter_file.load(tmp_path / "peft" / adapter_file.FILE)
+    assert (tmp_path / "peft" / "README.md").read_text() == "# Card"
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
+    plain.config.pad_token_id = 0
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
+def test_padded_has_one_rank_and_the_same_logits(architecture: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    file, ids, expected = adapted(architecture, tmp_path)
+    peft_export.to_peft(file, tmp_path / "peft", card="", pad=True)
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["r"] == config["lora_alpha"] == 3 and not config["rank_pattern"] and not config["alpha_pattern"]
+    stored = load_file(tmp_path / "peft" / "adapter_model.safetensors")
+    layers = target_modules.linear_layers(base_model.load(str(tmp_path / "model"), outputs=2).model)
+    held = {name.split(".lora_")[0].removeprefix("base_model.model.") for name in stored if ".lora_" in name}
+    assert held == set(layers)  # that of rank 0 too
+    assert {len(values) for name, values in stored.items() if ".lora_A." in name} == {3}
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
+    plain.config.pad_token_id = 0
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_merged_is_a_plain_model_with_the_same_logits(
+    architecture: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    file, ids, expected = adapted(architecture, tmp_path)
+    capfd.readouterr()
+    peft_export.to_merged(file, tmp_path / "merged", card="# Card")
+    assert "".join(capfd.readouterr()) == ""
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
+    assert loaded.config.id2label == {0: "no", 1: "yes"}
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, expected, rtol=0, atol=1e-5)
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged")("w1 w2")["input_ids"] == [2, 5, 6, 3]
+
+
+def test_an_adapter_file_gives_the_same_logits(tmp_path: Path) -> None:
+    file, ids, expected = adapted("bert", tmp_path)
+    restored, origin = adapter_file.load(file)
+    assert origin.label_names == ORIGIN_LABELS
+    assert torch.equal(restored.model(input_ids=ids).logits, expected)
+
+
+def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
+    file, _, _ = adapted("bert", tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine")
+    with pytest.raises(AutorankError, match="exists already"):
+        peft_export.to_peft(file, tmp_path / "there", card="")
+    assert [f.name for f in (tmp_path / "there").iterdir()] == ["mine.txt"]
+    assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
+
+
+def test_not_an_adapter(tmp_path: Path) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(AutorankError, match="No adapter can be read"):
+        adapter_file.load(tmp_path / "x.safetensors")
+    with pytest.raises(AutorankError, match="No adapter can be read"):
+        adapter_file.load(tmp_path / "absent.safetensors")

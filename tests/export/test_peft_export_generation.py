@@ -1,0 +1,138 @@
+"""Language models' adapters in the hands of plain PEFT and transformers: equal logits, the same texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from autorank.errors import AutorankError
+from autorank.export import peft_export
+from autorank.export.model_card import model_card
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.greedy_decoding import generating, greedy
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.spec import TaskSpec, TrainSpec
+from autorank.trials.front import Point
+from tests import texts
+
+NEW = 6
+
+
+def adapted(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """An adapter file with mixed ranks; inputs; the logits and the tokens that it gives."""
+    model = texts.model(family, folder / "model")
+    (folder / "model" / "generation_config.json").write_text(json.dumps({"do_sample": False, "temperature": 0.3}))
+    loaded = base_model.load(model, outputs=0, kind="generation")
+    draw = torch.Generator().manual_seed(0)
+    for i, name in enumerate(target_modules.find(loaded.model, "all-linear")):
+        shape = target_modules.features(loaded.model.get_submodule(name))
+        update = LowRankUpdate.lora(*shape, rank=1 + i % 3, alpha=8, generator=draw)
+        update.e = nn.Parameter(torch.randn(update.rank, generator=draw)) if i % 2 else None
+        adapters.attach(loaded.model, name, update)
+    for parameter in loaded.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
+    file = folder / "adapter.safetensors"
+    adapter_file.save(file, loaded, adapter_file.Origin(model, 0, (), 0, "generation"))
+    inputs = {"input_ids": torch.randint(5, 30, (3, 9), generator=draw), "attention_mask": torch.ones(3, 9).long()}
+    return file, inputs, *outcome(loaded.model, family, inputs)
+
+
+def outcome(model: Any, family: str, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits, and what is written."""
+    model.eval()
+    start = model.config.decoder_start_token_id if family in texts.ENCODED else None
+    more = {} if start is None else {"decoder_input_ids": inputs["input_ids"][:, :4]}
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    with torch.no_grad(), generating(inner, greedy(3, 0, start, NEW)):
+        return model(**inputs, **more).logits, model.generate(**inputs)
+
+
+def auto_class(family: str) -> Any:
+    import transformers
+
+    return getattr(transformers, "AutoModelForSeq2SeqLM" if family in texts.ENCODED else "AutoModelForCausalLM")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "bart", "t5"])
+def test_peft_writes_the_same(family: str, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    file, inputs, logits, written = adapted(family, tmp_path)
+    peft_export.to_peft(file, tmp_path / "peft", card="")
+    config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
+    assert config["task_type"] == ("SEQ_2_SEQ_LM" if family in texts.ENCODED else "CAUSAL_LM")
+    plain = auto_class(family).from_pretrained(tmp_path / "model")
+    loaded = PeftModel.from_pretrained(plain, tmp_path / "peft")
+    found, tokens = outcome(loaded, family, inputs)
+    torch.testing.assert_close(found, logits, rtol=1e-5, atol=5e-5)
+    assert torch.equal(tokens, written) and len({tuple(row) for row in tokens.tolist()}) > 1
+
+
+@pytest.mark.parametrize("family", ["gpt2", "qwen2", "bart"])
+def test_merged_writes_the_same(family: str, tmp_path: Path) -> None:
+    """Without a word on how: its generation config is greedy, where the base's cannot even be saved."""
+    file, inputs, logits, written = adapted(family, tmp_path)
+    peft_export.to_merged(file, tmp_path / "merged", card="")
+    loaded = auto_class(family).from_pretrained(tmp_path / "merged")
+    found, tokens = outcome(loaded, family, inputs)
+    torch.testing.assert_close(found, logits, rtol=1e-5, atol=5e-5)
+    assert torch.equal(tokens, written)
+    unasked = loaded.generate(**inputs, max_new_tokens=NEW)
+    end = loaded.generation_config.eos_token_id
+    assert loaded.generation_config.temperature is None and (family == "qwen2" or end == 3)
+    if family != "qwen2":  # whose end token is another than the one asked for above
+        assert torch.equal(unasked, written)
+
+
+@pytest.mark.parametrize("form", ["PEFT adapter", "merged model"])
+@pytest.mark.parametrize(("family", "chat"), [("llama", False), ("llama", True), ("t5", False)])
+def test_the_cards_code_runs(
+    family: str,
+    chat: bool,
+    form: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file, *_ = adapted(family, tmp_path)
+    texts.tokenizer(tmp_path / "model", texts.FAMILIES[family][2], chat)
+    origin = adapter_file.origin(file)
+    train = TrainSpec(
+        task=TaskSpec(name="mine", data=tmp_path / "x", prompt="q", completion="a", chat=chat or None),
+        model=origin.model, method="lora",
+    )  # fmt: skip
+    point = Point(1, 4, 10, 0.5, {"rank": 1}, 10, {"rougeL": 0.5})
+    card = model_card(point, train, origin, form)
+    assert "--prompt q --completion a" in card and ("--chat" in card) == chat
+    assert f"pipeline_tag: {'text2text-generation' if family == 't5' else 'text-generation'}" in card
+    assert ("apply_chat_template" in card) == chat
+    monkeypatch.chdir(tmp_path)
+    (peft_export.to_peft if form == "PEFT adapter" else peft_export.to_merged)(file, tmp_path / "this folder", card)
+    code = card.split("```python\n")[1].split("```")[0].replace("'...'", "'w1 w2 k0'").replace("=256", "=5")
+    capsys.readouterr()
+    exec(code, {})
+    shown = capsys.readouterr().out.strip()
+    restored, _ = adapter_file.load(file)
+    tokenizer = __import__("transformers").AutoTokenizer.from_pretrained(origin.model)
+    text = "[BOS] k0 w1 w2 k0 k1 [NL]" if chat else "w1 w2 k0\n" if family == "llama" else "w1 w2 k0"
+    inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat, return_token_type_ids=False)
+    start = 0 if family == "t5" else None
+    with torch.no_grad(), generating(restored.model, greedy(3, 0, start, 5)):
+        (tokens,) = restored.model.generate(**inputs)
+    begin = 1 if family == "t5" else inputs["input_ids"].shape[1]
+    assert shown == tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip() != ""
+
+
+def test_models_that_cannot_write(tmp_path: Path) -> None:
+    from tests import tiny
+
+    with pytest.raises(AutorankError, match=r"an encoder \('bert'\)"):
+        base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=0, kind="generation")
+    with pytest.raises(AutorankError, match="with its output layer"):
+        base_model.load(tiny.model("llama", tmp_path / "llama"), outputs=0, kind="generation")

@@ -1,0 +1,56 @@
+"""Adapters trained on questions, in the hands of plain PEFT and transformers, loaded as their model card says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from autorank.export import model_card, peft_export
+from autorank.modeling import adapter_file
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
+from autorank.trials.front import Point
+from tests import tiny
+
+
+@pytest.mark.parametrize(("architecture", "form"), [("roberta", "PEFT adapter"), ("deberta-v2", "merged model")])
+def test_the_cards_code_gives_the_same_logits(
+    architecture: str, form: model_card.Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    spec = TrainSpec(
+        task=TaskSpec(name="squad_v1", data=tiny.questions_folder(tmp_path / "data", 32), max_length=32),
+        model=tiny.model(architecture, tmp_path / "model"),
+        method="lora",
+        settings={"rank": 2, "learning_rate": 2e-2},
+        training=TrainingSpec(steps=4, batch_size=8),
+    )
+    run = TrainingRun(spec)
+    list(run)
+    adapter, folder = tmp_path / "adapter.safetensors", tmp_path / "out"
+    run.save_adapter(adapter)
+    restored, origin = adapter_file.load(adapter)
+    ids = torch.randint(4, 40, (3, 11))
+    with torch.no_grad():
+        expected = restored.model(input_ids=ids)
+
+    point = SimpleNamespace(step=4, metrics={"f1": 0.5}, config={}, adapter_params=1000, nonzero_params=1000)
+    text = model_card.model_card(cast(Point, point), spec, origin, form)
+    assert "| f1 | 0.5000 |" in text and "--task squad_v1 --data" in text
+    (peft_export.to_merged if form == "merged model" else peft_export.to_peft)(adapter, folder, text)
+    if form == "PEFT adapter":
+        config = json.loads((folder / "adapter_config.json").read_text())
+        assert config["task_type"] == "QUESTION_ANS" and set(config["modules_to_save"]) == {"qa_outputs"}
+    code = text.split("```python\n")[1].split("```")[0]
+    assert "AutoModelForQuestionAnswering" in code
+    names: dict[str, Any] = {}
+    exec(code.replace("this folder", str(folder)), names)
+    with torch.no_grad():
+        found = names["model"].eval()(input_ids=ids)
+    torch.testing.assert_close(found.start_logits, expected.start_logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found.end_logits, expected.end_logits, rtol=0, atol=1e-5)

@@ -1,0 +1,207 @@
+"""Importance against autograd on a materialised ΔW."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from autorank.modeling.layers import importance
+from autorank.modeling.layers.importance import Importance, tiled
+from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+
+SHAPES = {"first": (6, 5, 3), "second": (5, 7, 1), "third": (7, 6, 2)}  # in, out, components
+
+
+class Net(nn.Module):
+    """Three adapted layers; `first` is called twice where there are positions (DeBERTa's query and key)."""
+
+    def __init__(self, dtype: torch.dtype = torch.float64, e: bool = True) -> None:
+        super().__init__()
+        draw = torch.Generator().manual_seed(0)
+
+        def parameter(*shape: int) -> nn.Parameter:
+            return nn.Parameter(torch.randn(*shape, generator=draw, dtype=torch.float64).to(dtype))
+
+        for scale, (name, (i, o, r)) in enumerate(SHAPES.items(), start=1):
+            base = nn.Linear(i, o).requires_grad_(False)
+            base.weight.data, base.bias.data = parameter(o, i).data, parameter(o).data
+            factors = parameter(r, i), parameter(o, r), scale / 2, parameter(r) if e else None
+            setattr(self, name, AdaptedLinear(base, LowRankUpdate(*factors)))
+
+    @property
+    def layers(self) -> list[AdaptedLinear]:
+        return [getattr(self, name) for name in SHAPES]
+
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        h = self.first(x)
+        if positions is not None:
+            h = h * self.first(positions).mean((0, 1))
+        return self.third(self.second(h.tanh()).tanh()).square().mean()
+
+
+def plain(net: Net, batches: list[tuple[Tensor, ...]], loss: Callable[[Tensor], Tensor] = lambda y: y) -> Tensor:
+    """Σ |ΔW ∘ G| with every ΔW a leaf of the graph; the micro-batches' gradients are added up first."""
+    deltas = [
+        (layer.update.scale * layer.update.B * (1 if layer.update.e is None else layer.update.e) @ layer.update.A)
+        .detach()
+        .requires_grad_()
+        for layer in net.layers
+    ]
+    for batch in batches:
+        x, positions = (*batch, None)[:2]
+
+        def call(i: int, x: Tensor) -> Tensor:
+            base = net.layers[i].base
+            return F.linear(x, base.weight + deltas[i], base.bias)
+
+        h = call(0, x)
+        if positions is not None:
+            h = h * call(0, positions).mean((0, 1))
+        loss(call(2, call(1, h.tanh()).tanh()).square().mean()).backward()
+    return torch.stack([(delta * delta.grad).abs().sum() for delta in deltas]).detach()
+
+
+def measured(net: Net, batches: list[tuple[Tensor, ...]]) -> Tensor:
+    watcher = Importance([layer.update for layer in net.layers])
+    watcher.watch(len(batches))
+    for batch in batches:
+        net(*batch).backward()
+    result = watcher.take()
+    watcher.close()
+    return result
+
+
+def inputs(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+@pytest.mark.parametrize("e", [False, True])
+def test_it_is_autograds(e: bool) -> None:
+    net, batches = Net(e=e), [(inputs(4, 3, 6),)]
+    torch.testing.assert_close(measured(net, batches).double(), plain(net, batches), rtol=1e-5, atol=0)
+
+
+def test_a_layer_that_is_called_twice() -> None:
+    net, batches = Net(), [(inputs(4, 3, 6), inputs(1, 9, 6, seed=2))]
+    together = plain(net, batches)
+    torch.testing.assert_close(measured(net, batches).double(), together, rtol=1e-5, atol=0)
+    assert not torch.allclose(together[0], plain(net, [(batches[0][0],)])[0], rtol=1e-2)  # the positions matter
+
+
+@pytest.mark.parametrize("twice", [False, True])
+def test_micro_batches_add_up_before_the_absolute_value(twice: bool) -> None:
+    positions = (inputs(1, 9, 6, seed=2),) if twice else ()
+    net, batches = Net(), [(inputs(2, 3, 6, seed=seed), *positions) for seed in (3, 4, 5)]
+    whole = plain(net, batches)
+    torch.testing.assert_close(measured(net, batches).double(), whole, rtol=1e-5, atol=0)
+    apart = sum(plain(net, [batch]) for batch in batches)
+    assert (whole < 0.99 * apart).any()
+
+
+@pytest.mark.parametrize("tile", [1, 6, 13, 20])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_tiles_change_nothing(tile: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a row at a time to a last tile that is smaller."""
+    net, batches = Net(), [(inputs(4, 3, 6, seed=seed), inputs(1, 9, 6)) for seed in range(parts)]
+    monkeypatch.setattr(importance, "TILE", tile)
+    torch.testing.assert_close(measured(net, batches).double(), plain(net, batches), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_bf16_is_close(parts: int) -> None:
+    """Factors in float32 under autocast, as in training; a base in bfloat16."""
+    exact, net = Net(), Net(torch.float32)
+    for layer in net.layers:
+        layer.base.bfloat16()
+    batches = [(inputs(8, 3, 6, dtype=torch.float32, seed=seed),) for seed in range(parts)]
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = measured(net, batches)
+    assert ours.dtype == torch.float32
+    theirs = plain(exact, [(x.double(),) for (x,) in batches])
+    torch.testing.assert_close(ours.double(), theirs, rtol=0.05, atol=0)
+
+
+def test_a_scaled_loss_scales_it() -> None:
+    """So that fp16's loss scale can be divided out."""
+    net, batches = Net(), [(inputs(4, 3, 6),)]
+    scaled = plain(net, batches, lambda loss: 1024 * loss)
+    watcher = Importance([layer.update for layer in net.layers])
+    watcher.watch(1)
+    (1024 * net(*batches[0])).backward()
+    torch.testing.assert_close(watcher.take().double(), scaled, rtol=1e-5, atol=0)
+
+
+def test_components_that_do_not_count_take_part() -> None:
+    net, batches = Net(), [(inputs(4, 3, 6),)]
+    expected = plain(net, batches)
+    net.first.update.active = torch.tensor([True, False, False])
+    torch.testing.assert_close(measured(net, batches).double(), expected, rtol=1e-5, atol=0)
+
+
+def test_a_penalty_takes_no_part() -> None:
+    net, batches = Net(), [(inputs(4, 3, 6),)]
+    expected = plain(net, batches)
+    watcher = Importance([layer.update for layer in net.layers])
+    watcher.watch(1)
+    net(*batches[0]).backward()
+    sum(100 * layer.update.A.square().sum() for layer in net.layers).backward()
+    torch.testing.assert_close(watcher.take().double(), expected, rtol=1e-5, atol=0)
+
+
+def test_steps_are_measured_apart_and_only_when_watched() -> None:
+    net, first, second = Net(), (inputs(4, 3, 6),), (inputs(4, 3, 6, seed=7),)
+    watcher = Importance([layer.update for layer in net.layers])
+    found = []
+    for watch, batch in ((True, first), (False, second), (True, second), (True, first)):
+        if watch:
+            watcher.watch(1)
+        assert watcher.watching == watch
+        net(*batch).backward()
+        if watch:
+            found.append(watcher.take().double())
+        assert not watcher.watching
+    assert torch.equal(found[0], found[2])
+    torch.testing.assert_close(found[1], plain(net, [second]), rtol=1e-5, atol=0)
+
+
+def test_an_evaluation_in_between_leaves_no_trace() -> None:
+    net, batches = Net(), [(inputs(4, 3, 6),)]
+    watcher = Importance([layer.update for layer in net.layers])
+    watcher.watch(1)
+    with torch.no_grad():
+        net(inputs(4, 3, 6, seed=9))
+    net(*batches[0]).backward()
+    torch.testing.assert_close(watcher.take().double(), plain(net, batches), rtol=1e-5, atol=0)
+
+
+def test_gradients_are_those_without_it() -> None:
+    def gradients(net: Net) -> list[Tensor]:
+        return [p.grad for layer in net.layers for p in layer.update.parameters() if p.grad is not None]
+
+    watched, free, x = Net(), Net(), inputs(4, 3, 6)
+    measured(watched, [(x,)])
+    free(x).backward()
+    ours, theirs = gradients(watched), gradients(free)
+    assert len(ours) == 9 and all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_closed_it_leaves_no_hooks() -> None:
+    net = Net()
+    watcher = Importance([layer.update for layer in net.layers])
+    assert all(layer.update._forward_hooks for layer in net.layers)
+    watcher.close()
+    assert not any(module._forward_hooks or module._backward_hooks for module in net.modules())
+    watcher.close()  # released once more, when the run is over
+    net(inputs(4, 3, 6)).backward()
+
+
+def test_tiled_is_the_plain_sum() -> None:
+    net = Net()
+    update = net.first.update
+    G = inputs(5, 6, seed=3)
+    expected = (update.delta_weight() * G).abs().sum()
+    torch.testing.assert_close(tiled(update, lambda part: G[part]).double(), expected, rtol=1e-5, atol=0)

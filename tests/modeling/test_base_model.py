@@ -1,0 +1,64 @@
+"""Heads, and giving the base back clean."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autorank.errors import AutorankError
+from autorank.modeling import base_model
+from tests import tiny
+
+
+@pytest.mark.parametrize(
+    ("architecture", "modules"),
+    [("bert", ["classifier"]), ("roberta", ["classifier"]), ("deberta-v2", ["classifier", "pooler"]),
+     ("llama", ["score"])],
+)  # fmt: skip
+def test_new_heads_train_and_nothing_else(architecture: str, modules: list[str], tmp_path: Path) -> None:
+    loaded = base_model.load(tiny.model(architecture, tmp_path / "m"), outputs=3)
+    assert loaded.head_modules == modules
+    trained = {name for name, p in loaded.model.named_parameters() if p.requires_grad}
+    assert trained == set(loaded.head)
+
+
+def test_reset_equals_a_fresh_load(tmp_path: Path) -> None:
+    folder = tiny.model("roberta", tmp_path / "m")
+    used, fresh = base_model.load(folder, 2), base_model.load(folder, 2)
+    used.unfreeze(["roberta.encoder.layer.0.output.LayerNorm.weight"])
+    for parameter in used.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 1
+    used.reset(seed=5), fresh.reset(seed=5)
+    for (name, ours), theirs in zip(used.model.named_parameters(), fresh.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs) and ours.requires_grad == theirs.requires_grad, name
+    fresh.reset(seed=6)
+    assert not torch.equal(used.model.classifier.dense.weight, fresh.model.classifier.dense.weight)
+
+
+def test_a_trained_classifier_of_the_checkpoint_is_kept(tmp_path: Path) -> None:
+    loaded = base_model.load(tiny.model("roberta", tmp_path / "m"), 2)
+    loaded.model.save_pretrained(tmp_path / "tuned")
+    tiny.tokenizer(tmp_path / "tuned")
+    again = base_model.load(str(tmp_path / "tuned"), 2)
+    assert not again.new and again.head_modules == ["classifier"]
+    again.reset(seed=9)
+    assert torch.equal(again.model.classifier.dense.weight, loaded.model.classifier.dense.weight)
+    assert base_model.load(str(tmp_path / "tuned"), 5).new  # another width: a new one
+
+
+def test_half_precision_base_trains_its_head_in_float32(tmp_path: Path) -> None:
+    loaded = base_model.load(tiny.model("bert", tmp_path / "m"), 2, dtype=torch.bfloat16)
+    dtypes = {p.requires_grad: p.dtype for p in loaded.model.parameters()}
+    assert dtypes == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny.model("bert", tmp_path / "m")
+    file = Path(folder) / "model.safetensors"
+    kept = {name: values for name, values in load_file(file).items() if "layer.1." not in name}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(AutorankError, match="lacks weights of its own layers"):
+        base_model.load(folder, 2)

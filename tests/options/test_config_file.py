@@ -1,0 +1,167 @@
+"""Options in a file: what they make, what is refused, and a search's spec as such a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from autorank.cli.app import app
+from autorank.errors import AutorankError
+from autorank.options.config_file import as_yaml
+from autorank.spec import SearchSpec
+from autorank.trials.journal import Journal
+
+SPACE = {"rank": {"type": "int", "low": 1, "high": 8, "log": True}, "learning_rate": {"choices": [1e-3, 5e-5]}}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """What a command line asks for: its spec, and what it may use; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    got: list[Any] = []
+    monkeypatch.setattr(app, "_search", lambda spec, use: got.append((spec, use)))
+
+    def ask(*words: object) -> tuple[SearchSpec, Any]:
+        app.app([str(word) for word in words], standalone_mode=False)
+        return got.pop()
+
+    return ask
+
+
+def file(folder: Path, **options: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "options.yaml").write_text(yaml.safe_dump(options))
+    return folder / "options.yaml"
+
+
+def test_a_file_asks_for_what_the_command_line_would(asked: Any, tmp_path: Path) -> None:
+    config = file(
+        tmp_path / "there", method=["lora-drop", "prilora"], task="demo", trials=12, epochs=3, tune_split=0.1,
+        max_params="150k", control=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,
+    )  # fmt: skip
+    words = (
+        "--method", "lora-drop,prilora", "--task", "demo", "--trials", 12, "--epochs", 3, "--tune-split", 0.1,
+        "--max-params", "150k", "--no-control", "--set", "targets=query,value", "--scheduler", "none",
+        "--weight-decay", 0.01,
+    )  # fmt: skip
+    spec, use = asked("search", "--config", config)
+    same, with_use = asked("search", *words)
+    assert spec == same and use.budget() == with_use.budget()
+    assert spec.halving is None and spec.control is None and spec.training.weight_decay == 0.01
+    changed, use = asked("search", "--config", config, "--epochs", 5, "--trials", "+4", "--control", "--set", "rank=2")
+    assert changed.training.epochs == 5 and use.trials == "+4" and changed.control is not None
+    assert changed.methods[0].settings["rank"] == 2 and changed.methods[0].settings["targets"] == "query,value"
+
+
+def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    (there / "my-model").mkdir(parents=True)
+    (there / "space.yaml").write_text(yaml.safe_dump(SPACE))
+    config = file(
+        there, method="lora", data="pairs.jsonl", text=["a", "b"], label="c", model="my-model", runs="out",
+        space="space.yaml", set={"dropout": 0.1},
+    )  # fmt: skip
+    spec, use = asked("search", "--config", config)
+    assert spec.task.data == there / "pairs.jsonl" and spec.task.text == ("a", "b") and spec.task.name == "pairs"
+    assert spec.model == str(there / "my-model") and use.runs == there / "out"
+    assert spec.methods[0].space == SPACE and spec.methods[0].settings == {"dropout": 0.1}
+    file(there, method="lora", task="demo", space={**SPACE, "retrain": "ranks.json"}, model="org/name")
+    spec, _ = asked("search", "--config", "there/options.yaml")
+    assert spec.methods[0].settings["retrain"] == str(there / "ranks.json") and spec.model == "org/name"
+
+
+def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
+    config = file(
+        tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], control="maybe", batch_size=True,
+        max_params=[1, 2], max_memory="much", time_budget="soon",
+    )  # fmt: skip
+    with pytest.raises(AutorankError) as refused:
+        asked("search", "--config", config)
+    message = str(refused.value)
+    assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
+    assert "max_params: one value is expected" in message and "write 90s, 30m or 4h" in message
+    for name in ("mehtod", "epochs", "grace", "trials", "set", "control", "batch_size", "max_memory"):
+        assert f"\n  {name}: " in message
+    with pytest.raises(AutorankError, match="cannot be read"):
+        asked("search", "--config", "absent.yaml")
+    with pytest.raises(AutorankError, match="must map options to values"):
+        (tmp_path / "list.yaml").write_text("[1, 2]")
+        asked("search", "--config", tmp_path / "list.yaml")
+    with pytest.raises(AutorankError, match="`autorank train` has no such option"):
+        asked("train", "--config", file(tmp_path, method="lora", task="demo", trials=3))
+    with pytest.raises(AutorankError, match="Did you mean 'increlora'"):
+        spaces = {"increlor": {}, "lora": SPACE}
+        asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=spaces))
+    with pytest.raises(AutorankError, match="one method's"):
+        asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=SPACE))
+
+
+DEMO = ("search", "--task", "demo", "--name", "s")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (*DEMO, "--method", "lora-drop"),
+        (*DEMO, "--method", "lora", "--set", "alpha=8", "--set", "learning_rate=1e-5", "--seed", 3),
+        (*DEMO, "--method", "lora-drop,increlora,prilora", "--set", "dropout=0.1", "--no-control"),
+        (*DEMO, "--method", "increlora,adalora", "--set", "learning_rate=0.001", "--set", "targets=all-linear"),
+        (*DEMO, "--method", "prilora", "--objective", "seconds", "--max-params", "1.2M", "--min-score", 0.7),
+        (*DEMO, "--method", "prilora", "--max-memory", "12G", "--sampler", "nsga2", "--scheduler", "none"),
+        (*DEMO, "--method", "lora", "--grace", 2, "--reduction-factor", 4, "--brackets", 2, "--tune-split", 0.2),
+        (*DEMO, "--method", "lora", "--steps", 50, "--batch-size", 8, "--accumulate", 2, "--eval-every", 10),
+        (*DEMO, "--method", "lora", "--precision", "bf16", "--warmup-ratio", 0, "--max-grad-norm", 0.1,
+         "--weight-decay", 1e-5, "--max-length", 64, "--max-train-examples", 100, "--max-eval-examples", 50),
+        ("search", "--method", "lora", "--data", "d.csv", "--text", "a,1e5", "--label", "no", "--model", "org/m"),
+        (*DEMO, "--method", "lora", "--space", "space.yaml", "--set", "retrain=ranks.json"),
+    ],
+)  # fmt: skip
+def test_spec_show_makes_an_equal_search(words: tuple[object, ...], asked: Any, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | {"dropout": 0.25}))
+    spec, _ = asked(*words)
+    with Journal.create(tmp_path / "runs" / spec.name, spec, (1.0, 0.0)) as journal:
+        journal.want(trials=7, confirm=2)
+    app.app(["spec", "show", spec.name], standalone_mode=False)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "shown.yaml").write_text(capsys.readouterr().out)
+    again, use = asked("search", "--config", tmp_path / "elsewhere" / "shown.yaml")
+    assert again == spec and (use.trials, use.confirm_seeds) == ("7", 2)
+    # dictionaries are equal in any order, but samplers draw in theirs
+    assert [json.dumps(entry.space) for entry in again.entries] == [json.dumps(entry.space) for entry in spec.entries]
+
+
+def test_what_no_options_can_say_is_refused(asked: Any) -> None:
+    spec, _ = asked(*DEMO, "--method", "lora")
+    with pytest.raises(AutorankError, match="made in Python"):
+        as_yaml(spec.model_copy(update={"seed": 5}), {})
+
+
+def test_train_takes_a_file_too(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Any] = []
+
+    class Made(Exception):
+        pass
+
+    def run(spec: Any) -> None:
+        made.append(spec)
+        raise Made
+
+    monkeypatch.setattr("autorank.training.run.TrainingRun", run)
+    with pytest.raises(Made):
+        asked("train", "--config", file(tmp_path, method="lora", task="demo", set={"rank": 4}), "--epochs", 2)
+    assert made[0].settings == {"rank": 4} and made[0].training.epochs == 2
+
+
+def test_a_submitted_file_is_looked_for_where_the_job_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "work"
+    file(folder, method="lora", data="pairs.jsonl", text="a", label="b", runs="out")
+    monkeypatch.setattr(sys, "argv", ["autorank", "submit"])
+    words = ["submit", "--working-dir", "work", "--address", "http://127.0.0.1:9", "--", "search", "--config"]
+    with pytest.raises(AutorankError, match=r"--data pairs\.jsonl is not in --working-dir work(.|\n)*--runs out would"):
+        app.app([*words, "options.yaml"], standalone_mode=False)

@@ -1,0 +1,25 @@
+"""A rank map shows the ranks of the evaluation that it is of."""
+
+from __future__ import annotations
+
+from autorank.reporting.html.rank_maps import rank_maps
+from tests.reporting.html.read import valid
+from tests.trials.made_trials import base_ranks, evaluation, snapshot, trial
+
+
+def test_a_rank_map_is_the_evaluation_s():
+    ranks = base_ranks(3)
+    looked = trial(0, evaluation(10, 100, 0.5, ranks={}), evaluation(20, 200, 0.6, ranks=ranks))
+    there = snapshot([looked])
+    assert list(rank_maps(there.points, there.trials)) == ["0-20"]  # the other has no ranks
+    text, figure = rank_maps(there.points, there.trials)["0-20"]
+    assert text == "200 parameters, score 0.6000 (lora-drop, trial 0, step 20)"
+    (heat,) = figure["data"]
+    assert heat["y"] == [str(i) for i in range(12)] and len(heat["x"]) == 6
+    query = heat["x"].index("query")
+    assert [row[query] for row in heat["z"]] == [
+        ranks[f"roberta.encoder.layer.{i}.attention.self.query"] for i in range(12)
+    ]
+    shares = [share for share, _ in heat["colorscale"]]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 1
+    valid(figure)

@@ -1,0 +1,110 @@
+"""Parallel coordinates show the trials; importance finds the setting that matters, which is known here."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from autorank.reporting.html.settings import LEAST, distribution, importance_figure, importances, parallel, together
+from autorank.searching.space import ranges
+from autorank.spec import MethodSpec
+from tests.trials.made_trials import trial
+
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-5, "high": 1e-2, "log": True},
+    "rank": {"type": "int", "low": 1, "high": 64, "log": True},
+    "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+    "shape": {"choices": ["step", None, "<b>"]},
+}
+ENTRY = MethodSpec(method="lora", space=SPACE)
+
+
+def made(number, score, params=100, **drawn):
+    drawn = {"learning_rate": 1e-3, "rank": 4, "dropout": 0.1, "shape": "step"} | drawn
+    return trial(number, (params, score), config=drawn, drawn=drawn, told=(float(params), score), method="lora")
+
+
+def test_axes_say_what_was_tried():
+    import plotly.graph_objects as go
+
+    figure = parallel(
+        ENTRY, [made(0, 0.5), made(1, 0.9, 10_000, learning_rate=1e-4, shape="<b>"), trial(2, method="lora")]
+    )
+    axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
+    assert list(axes) == ["learning_rate", "rank", "dropout", "shape", "parameters", "score"]
+    assert axes["learning_rate"]["values"] == [math.log10(1e-3), math.log10(1e-4)]
+    assert axes["learning_rate"]["ticktext"] == ["0.0001", "0.0002", "0.0005", "0.001"]
+    assert axes["rank"]["values"] == [math.log10(4)] * 2 and axes["dropout"]["range"] == [-0.4, 0.6]
+    assert axes["shape"]["ticktext"] == ["<b>", "step"] and axes["shape"]["values"] == [1, 0]
+    assert axes["parameters"]["values"] == [2.0, 4.0] and axes["parameters"]["ticktext"][-1] == "10k"
+    assert axes["score"]["values"] == figure["data"][0]["line"]["color"] == [0.5, 0.9]
+    go.Figure(figure)
+    assert parallel(ENTRY, [trial(0, state="failed")]) is None
+
+
+def test_methods_together_show_what_they_share():
+    other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
+    figure = together(
+        [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", config={"learning_rate": 0.01, "rank": 1})]
+    )
+    axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
+    assert list(axes) == ["method", "learning_rate", "rank", "parameters", "score"]
+    assert axes["method"]["ticktext"] == ["lora", "vera"] and axes["method"]["values"] == [0, 1]
+    assert axes["learning_rate"]["values"] == [-3.0, -2.0]  # both say log
+    assert axes["rank"]["ticktext"] == ["1", "4"] and axes["rank"]["values"] == [1, 0]  # one has choices
+    assert together([ENTRY, other], [trial(0, state="failed")]) is None
+
+
+@pytest.mark.parametrize("matters", ["learning_rate", "dropout", "shape"])
+def test_what_decides_the_score_is_the_most_important(matters):
+    draw = random.Random(0)
+    trials = []
+    for number in range(200):
+        drawn = {
+            "learning_rate": 10 ** draw.uniform(-5, -2), "dropout": draw.uniform(0, 0.5),
+            "rank": draw.randint(1, 64), "shape": draw.choice(["step", None, "<b>"]),
+        }  # fmt: skip
+        place = {"learning_rate": (math.log10(drawn["learning_rate"]) + 5) / 3, "dropout": 2 * drawn["dropout"]}
+        place["shape"] = float(drawn["shape"] == "step")
+        trials.append(made(number, 0.5 + 0.4 * place[matters], **drawn))
+    found = importances(ENTRY, trials)
+    assert next(iter(found)) == matters and found[matters] > 0.5 and sum(found.values()) == pytest.approx(1)
+    assert set(found) == set(SPACE) and importances(ENTRY, trials) == found
+    figure = importance_figure(found)
+    assert figure["data"][0]["y"][-1] == matters and figure["data"][0]["x"] == sorted(found.values())
+
+
+def test_too_few_trials_say_so():
+    few = [made(i, 0.5 + i / 100) for i in range(LEAST - 1)]
+    assert importances(ENTRY, [*few, trial(99, state="failed", method="lora")]) == (
+        "15 trials that ended with a score are needed; lora has 14."
+    )
+    enough = [made(i, 0.5 + i / 100) for i in range(LEAST)]
+    alone = MethodSpec(method="lora", space={"rank": SPACE["rank"]})
+    assert importances(alone, enough) == "Only one setting of lora was searched."
+
+
+def test_a_third_objective_counts():
+    trials = [
+        trial(i, (100, 0.5), drawn={"rank": 1 + i, "dropout": 0.1 * (i % 5)}, told=(100.0, 0.5, 1.0 + i))
+        for i in range(40)
+    ]
+    entry = MethodSpec(method="lora-drop", space={"rank": SPACE["rank"], "dropout": SPACE["dropout"]})
+    assert next(iter(importances(entry, trials))) == "rank"
+
+
+STEPS = [
+    {"type": "int", "low": 1, "high": 10, "step": 4},
+    {"type": "float", "low": 0.0, "high": 0.9, "step": 0.25},
+]
+
+
+@pytest.mark.parametrize("entry", [*SPACE.values(), *STEPS])
+def test_distributions_are_the_search_s(entry):
+    import optuna
+
+    fixed = optuna.trial.FixedTrial({"x": ranges.ends(entry)[0]})
+    ranges.draw("x", entry, fixed)
+    assert distribution(entry) == fixed.distributions["x"]

@@ -1,0 +1,139 @@
+"""Two fronts small enough to be compared by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from autorank.errors import AutorankError
+from autorank.reporting import compare
+from autorank.reporting.html import comparison
+from autorank.spec import TaskSpec
+from tests.reporting.html.read import Page
+from tests.trials.made_trials import search, snapshot, trial
+
+LOG = math.log10
+
+
+def searched(name, *trials, reference=(1000.0, 0.0), **values):
+    return compare.Searched(search(name=name, **values), snapshot(trials), reference)
+
+
+@pytest.fixture
+def first():
+    return searched("first", trial(0, (100, 0.6)), trial(1, (400, 0.8)), trial(2, (300, 0.9), control=True))
+
+
+@pytest.fixture
+def second():
+    return searched("second", trial(0, (200, 0.7)), trial(1, (500, 0.75)), reference=(800.0, 0.1))
+
+
+def test_by_hand(first, second):
+    alone, row = compare.compare([first, second])
+    # in the box of 1000 parameters and score 0 to 1: the control is left out
+    assert alone.hypervolume == pytest.approx(0.9 * 0.6 + 0.6 * 0.2)
+    assert row.hypervolume == pytest.approx(0.8 * 0.7 + 0.5 * 0.05)
+    assert row.ratio == pytest.approx(0.585 / 0.66)
+    # from 200 parameters, where both have begun: +0.1 up to 400, then -0.1, and at 500 -0.05
+    assert (row.gain, row.gain_at, row.lowest, row.highest) == (pytest.approx(0.1), 200, 200, 500)
+    assert row.mean_gain == pytest.approx((0.1 * LOG(2) - 0.1 * LOG(500 / 400)) / LOG(500 / 200))
+    assert (alone.trials, alone.points, alone.smallest, alone.best) == (3, 2, 100, 0.8)
+    assert alone.ratio is None and alone.gain is None
+
+
+def test_turned_round_the_ratio_is_one_over_it_and_gains_change_sign(first, second):
+    (_, there), (_, back) = compare.compare([first, second]), compare.compare([second, first])
+    assert there.ratio * back.ratio == pytest.approx(1) and there.mean_gain == pytest.approx(-back.mean_gain)
+    assert (back.gain, back.gain_at) == (pytest.approx(0.1), 400)
+
+
+def test_a_bootstrap_draws_trials(first):
+    drawn = compare.resampled(first, (1000.0, 0.0), 0, draws=20_000)
+    both, small, large = 0.66, 0.9 * 0.6, 0.6 * 0.8  # a draw of two trials has one of them twice in half of the cases
+    shares = [np.isclose(drawn, each).mean() for each in (both, small, large)]
+    assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.015)
+
+
+def test_the_interval_is_that_of_the_draws(first, second):
+    _, row = compare.compare([first, second])
+    # nine equally weighted cases at most: the extremes are the worst over the best, each with probability 1/16 or 1/8
+    possible = sorted(b / a for a in (0.66, 0.54, 0.48) for b in (0.585, 0.56, 0.375))
+    assert row.low == pytest.approx(possible[0]) and row.high == pytest.approx(possible[-1])
+    assert compare.compare([first, second])[1] == row
+
+
+def test_with_one_trial_nothing_is_uncertain():
+    _, row = compare.compare([searched("a", trial(0, (100, 0.5))), searched("b", trial(0, (100, 0.6)))])
+    assert row.low == row.high == pytest.approx(1.2) == row.ratio
+    assert (row.gain, row.gain_at, row.mean_gain) == (pytest.approx(0.1), 100, pytest.approx(0.1))
+
+
+def test_fronts_that_do_not_overlap_are_compared_where_both_have_begun():
+    small = searched("small", trial(0, (100, 0.5)), trial(1, (200, 0.6)))
+    large = searched("large", trial(0, (400, 0.7)), trial(1, (800, 0.9)))
+    _, row = compare.compare([small, large])
+    assert (row.lowest, row.highest, row.gain, row.gain_at) == (400, 800, pytest.approx(0.3), 800)
+    assert row.mean_gain == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("task", "named"),
+    [
+        ({"name": "sst2"}, "name: demo and sst2"),
+        ({"name": "demo", "tune_split": 0.1}, "tune_split: 0.0 and 0.1"),
+        ({"name": "demo", "max_eval_examples": 50}, "max_eval_examples: None and 50"),
+        ({"name": "demo", "metric": "f1"}, "metric: None and f1"),
+        ({"name": "demo", "data": "/elsewhere"}, "data: None and /elsewhere"),
+    ],
+)
+def test_other_data_are_refused(first, task, named):
+    with pytest.raises(AutorankError, match="first and other were not scored on the same data") as error:
+        compare.compare([first, searched("other", trial(0, (100, 0.5)), task=TaskSpec(**task))])
+    assert named in str(error.value)
+
+
+def test_training_data_matter_where_a_part_is_held_out():
+    tasks = [TaskSpec(name="demo", tune_split=s, max_train_examples=n) for s in (0.0, 0.1) for n in (None, 100)]
+    made = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
+    compare.check(made[:2])
+    with pytest.raises(AutorankError, match="max_train_examples: None and 100"):
+        compare.check(made[2:])
+
+
+def test_what_cannot_be_compared_says_why(first):
+    with pytest.raises(AutorankError, match="name two or more"):
+        compare.compare([first])
+    with pytest.raises(AutorankError, match="empty has no front yet"):
+        compare.compare([first, searched("empty", trial(0, state="failed"))])
+
+
+def test_as_text(first, second):
+    rows = compare.compare([first, second])
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(compare.as_table(rows))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert lines[1] == ["first", "3", "0.6600"]
+    assert lines[2][:4] == ["second", "2", "0.5850", "0.89"] and lines[2][-4:] == ["+0.100", "at", "200", "+0.051"]
+    assert [row["name"] for row in json.loads(compare.as_json(rows))] == ["first", "second"]
+    one, two = csv.DictReader(io.StringIO(compare.as_csv(rows)))
+    assert one["ratio"] == "" and float(two["ratio"]) == rows[1].ratio and two["methods"] == "lora-drop"
+
+
+def test_as_a_page(first, second):
+    import plotly.graph_objects as go
+
+    page = Page(comparison.page([first, second], compare.compare([first, second])))
+    assert [row[0] for row in page.tables["compare-table"]] == ["search", "first", "second"]
+    figure = page.data["figures"]["front"]
+    go.Figure(figure)
+    stairs = [trace for trace in figure["data"] if trace["mode"] == "lines"]
+    assert [(t["name"], t["x"], t["y"]) for t in stairs] == [
+        ("first", [100, 400, 500], [0.6, 0.8, 0.8]), ("second", [200, 500, 500], [0.7, 0.75, 0.75]),
+    ]  # fmt: skip

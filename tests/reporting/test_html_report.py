@@ -1,0 +1,149 @@
+"""A report tells what the journal tells, whatever its texts hold, and works by itself."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.reporting.html_report import report, write, write_figures
+from autorank.reporting.tables import front_rows
+from autorank.spec import ObjectivesSpec, TaskSpec
+from autorank.trials.front import front, pick
+from tests.reporting.html.read import Page
+from tests.reporting.html.test_document import HOSTILE
+from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial
+
+REFERENCE = (1_000_000.0, 0.0)
+
+
+@pytest.fixture
+def trials():
+    ranks = base_ranks()
+    made = [
+        trial(i, evaluation(10, 1000 * 2**i, 0.5 + 0.04 * i, ranks=ranks), method=("lora-drop", "increlora")[i % 2])
+        for i in range(8)
+    ]
+    return [
+        *made,
+        trial(8, (2000, 0.4), (2000, 0.55), method="lora", control=True),
+        trial(9, (500, 0.2), state="pruned", reason="below the best third of its peers"),
+        trial(10, state="failed", reason="out of memory"),
+        trial(11, (900, 0.45), state="running"),
+    ]
+
+
+SECTIONS = {"front", "growth", "curves", "ranks", "settings", "trials"}
+SPEC = search("lora-drop", "increlora", control=True)
+
+
+def test_the_data_are_the_journal_s(trials):
+    there = snapshot(trials)
+    page = Page(report(there, SPEC, REFERENCE))
+    assert len(page.ids()) == len(set(page.ids()))
+    assert {"title", "summary", *SECTIONS, "theme", "slider", "most"} <= set(page.ids())
+    assert page.texts["title"] == "first" and page.texts["about"] == "lora-drop, increlora on demo"
+    rows = front_rows(there)
+    assert [(p["trial"], p["step"], p["params"], p["score"], p["knee"]) for p in page.data["points"]] == [
+        (r["trial"], r["step"], r["adapter_params"], r["score"], r["knee"]) for r in rows
+    ]
+    assert [p["facts"]["Gain over plain LoRA"] for p in page.data["points"]] == [
+        "no plain LoRA is so small" if r["gain"] is None else f"{r['gain']:+.4f}" for r in rows
+    ]
+    head, *cells = page.tables["trials-table"]
+    assert [int(row[0]) for row in cells] == list(range(12))
+    assert [row[head.index("state")] for row in cells] == ["complete"] * 9 + ["stopped", "failed", "unfinished"]
+    assert cells[9][-1] == "below the best third of its peers" and cells[10][-1] == "out of memory"
+    assert cells[8][1] == "lora (control)" and cells[8][head.index("score")] == "0.5500"
+    params = [int(row[0].replace(",", "")) for row in page.tables["front-table"][1:]]
+    assert params == [r["adapter_params"] for r in rows]
+
+
+def test_every_figure_is_shown_and_every_choice_is_there(trials):
+    page = Page(report(snapshot(trials), SPEC, REFERENCE))
+    figures = page.data["figures"]
+    shown = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
+    options = [a["value"] for tag, a in page.elements if tag == "option"]
+    prefixes = [each for tag, a in page.elements if tag == "select" for each in json.loads(a["data-plots"]).values()]
+    shown |= {prefix + value for prefix in prefixes for value in options} & set(figures)
+    assert shown == set(figures)
+    labelled = [a for _, a in page.elements if a.get("class") == "plot"]
+    assert labelled and all(a["role"] == "img" and a["aria-label"] for a in labelled)
+    assert figures["importance-0"] == {
+        "note": "Importance is not shown. 15 trials that ended with a score are needed; lora-drop has 0."
+    }
+
+
+def test_the_command_exports_the_point_that_is_shown(trials):
+    there = snapshot(trials)
+    for row in Page(report(there, SPEC, REFERENCE)).data["points"]:
+        words = shlex.split(row["command"])
+        assert words[:3] == ["autorank", "export", "first"] and "--runs" not in words
+        point = pick(there.points, max_params=int(words[words.index("--max-params") + 1]))
+        assert (point.trial, point.step) == (row["trial"], row["step"])
+
+
+def test_with_a_third_objective_too():
+    slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
+    there = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
+    for row, point in zip(Page(report(there, SPEC, REFERENCE)).data["points"], there.points, strict=True):
+        assert f"--trial {point.trial} --step {point.step} " in row["command"]
+
+
+def test_commands_name_another_folder_of_runs(trials, tmp_path):
+    page = Page(report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
+    assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AutorankError, match=r"a\.html cannot be written: .*Choose another --to"):
+        write("", tmp_path / "file" / "a.html")
+
+
+def test_equal_journals_give_equal_pages(trials):
+    assert report(snapshot(trials), SPEC, REFERENCE) == report(snapshot(list(trials)), SPEC, REFERENCE)
+
+
+def test_hostile_texts_stay_texts():
+    config = {HOSTILE: HOSTILE, "rank": 4}
+    trials = [
+        trial(0, evaluation(10, 100, 0.5, ranks={f"layer.0.{HOSTILE}": 3}), config=config, method=HOSTILE),
+        trial(1, (50, 0.3), state="failed", reason=HOSTILE, config=config),
+    ]
+    spec = search(task=TaskSpec(name=HOSTILE), model=HOSTILE)
+    page = Page(report(snapshot(trials), spec, REFERENCE))
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 3 and "img" not in tags
+    assert page.texts["about"] == f"lora-drop on {HOSTILE}, {HOSTILE}"
+    assert page.tables["trials-table"][2][-1] == HOSTILE
+    assert page.data["points"][1]["settings"][HOSTILE] == HOSTILE
+    for trace in (trace for figure in page.data["figures"].values() for trace in figure.get("data", ())):
+        assert all("<img" not in text and "<script" not in text for text in trace.get("text") or () if text)
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [[], [trial(0, state="running")], [trial(0, state="failed", reason="no")], [trial(0, (10, float("nan")))],
+     [trial(0, (10, float("nan"))), trial(1, (10, float("nan")), method="lora", control=True)],
+     [trial(0, (10, 0.5), method="lora", control=True)], [trial(0, evaluation(10, 0, 0.5, ranks={}))]],
+    ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "control alone", "no parameters"],
+)  # fmt: skip
+def test_a_search_without_much_has_a_page(trials, tmp_path):
+    page = Page(report(snapshot(trials), search(control=True), REFERENCE))
+    assert set(page.ids()) >= SECTIONS
+    assert ("slider" in page.ids()) == bool(front(trials))
+    assert all("note" in figure or {"data", "layout"} <= set(figure) for figure in page.data["figures"].values())
+    write_figures(snapshot(trials), search(), REFERENCE, tmp_path)
+
+
+def test_pictures_for_papers(trials, tmp_path):
+    there = snapshot(trials)
+    files = write_figures(there, SPEC, REFERENCE, tmp_path / "new" / "folder")
+    names = ("front", "hypervolume", "ranks")
+    assert [file.name for file in files] == [f"{name}.{ending}" for name in names for ending in ("png", "svg")]
+    first = [file.read_bytes() for file in files]
+    assert all(content.startswith(b"\x89PNG" if i % 2 == 0 else b"<?xml") for i, content in enumerate(first))
+    assert [file.read_bytes() for file in write_figures(there, SPEC, REFERENCE, tmp_path)] == first

@@ -1,0 +1,122 @@
+"""Figures hold what they should; how they look is for eyes."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import pytest
+
+from autorank.reporting.plots import front_figure, hypervolume_figure, rank_map_figure
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import History
+from tests.trials.made_trials import evaluation, snapshot, trial
+
+REFERENCE = (10_000.0, 0.5)
+SEARCHES = {
+    "none": [],
+    "one": [trial(0, (100, 0.7))],
+    "no parameters": [trial(0, (0, 0.5), (100, 0.7))],
+    "many": [trial(i, *((50 * 2**i, 0.5 + 0.05 * i + 0.01 * j) for j in range(3))) for i in range(7)],
+    "control": [trial(0, (100, 0.7)), trial(1, (200, 0.6), (0, 0.5), control=True)],
+    "control alone": [trial(0, (200, 0.6), control=True)],
+}
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("trials", SEARCHES.values(), ids=SEARCHES)
+def test_every_figure_can_be_drawn(trials):
+    for figure in (
+        front_figure(snapshot(trials), "lora on demo", REFERENCE),
+        hypervolume_figure(History(REFERENCE).update(trials), REFERENCE),
+    ):
+        png = io.BytesIO()
+        figure.savefig(png)
+        assert png.getvalue().startswith(b"\x89PNG")
+
+
+def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
+    trials = [trial(0, (100, 0.5), (100, 0.6)), trial(1, (1000, 0.8)), trial(2, (10_000, 0.85))]
+    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    everything, points, knee = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert everything == [[100, 0.5], [100, 0.6], [1000, 0.8], [10_000, 0.85]]
+    assert points == [[100, 0.6], [1000, 0.8], [10_000, 0.85]] and knee == [[1000, 0.8]]
+    assert axes.get_xscale() == "log" and axes.get_title(loc="left") == "lora on demo"
+    assert [note.get_text() for note in axes.texts] == ["knee: 1k, 0.800"]
+    assert legend(axes) == ["evaluations", "front (3)"]
+    (stair,) = axes.lines
+    assert stair.get_linestyle() == "-" and stair.get_drawstyle() == "steps-post"
+    assert stair.get_xydata().tolist() == [[100, 0.6], [1000, 0.8], [10_000, 0.85], [10_000, 0.85]]
+
+
+def test_the_control_s_front_is_a_dashed_stair_beside_it():
+    trials = [
+        trial(0, (100, 0.5), (1000, 0.8)),
+        trial(1, (50, 0.4), (500, 0.7), (800, 0.6), control=True, method="lora"),
+    ]
+    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    control, front = axes.lines
+    assert (control.get_linestyle(), front.get_linestyle()) == ("--", "-")
+    assert control.get_xydata().tolist() == [[50, 0.4], [500, 0.7], [10_000, 0.7]]
+    assert front.get_xydata().tolist() == [[100, 0.5], [1000, 0.8], [10_000, 0.8]]
+    assert {line.get_drawstyle() for line in axes.lines} == {"steps-post"}
+    assert control.get_color() != front.get_color()
+    everything, below, above, knee = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert len(everything) == 5 and below == [[50, 0.4], [500, 0.7]]
+    assert above == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone
+    assert legend(axes) == ["evaluations", "plain LoRA (2)", "front (2)"]
+
+
+def test_a_stair_never_goes_down_with_a_third_objective():
+    looks = [evaluation(1, 100, 0.7, seconds=9), evaluation(2, 200, 0.5, seconds=1), evaluation(3, 300, 0.8, seconds=9)]
+    (axes,) = front_figure(snapshot([trial(0, *looks)], ObjectivesSpec(third="seconds")), "lora", REFERENCE).axes
+    (stair,) = axes.lines
+    assert stair.get_ydata().tolist() == [0.7, 0.7, 0.8, 0.8]
+    assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]
+
+
+def test_what_breaks_a_limit_is_grey():
+    (axes,) = front_figure(
+        snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora", REFERENCE
+    ).axes
+    everything, points, *_ = (collection.get_offsets().tolist() for collection in axes.collections)
+    assert everything == [[100, 0.7], [300, 0.9]] and points == [[100, 0.7]]
+
+
+def test_hypervolume_figure_shows_a_point_a_finished_trial():
+    trials = [trial(0, (5000, 0.6)), trial(1, (5000, 0.75)), trial(2, (1, 0.9), state="running")]
+    (axes,) = hypervolume_figure(History(REFERENCE).update(trials), REFERENCE).axes
+    (line,) = axes.lines
+    assert list(line.get_xdata()) == [1, 2]
+    assert list(line.get_ydata()) == pytest.approx([0.5 * 0.1 / 0.5, 0.5 * 0.25 / 0.5])
+
+
+def test_rank_map_has_a_number_a_layer_the_first_at_the_bottom():
+    ranks = {"h.0.q": 4, "h.0.v": 0, "h.1.q": 2, "h.1.v": 8, "h.2.q": 1}
+    (axes,) = rank_map_figure(ranks, "trial 3").axes
+    *numbers, summary = axes.texts
+    assert {text.get_position(): text.get_text() for text in numbers} == {
+        (0.5, 0.48): "4", (1.5, 0.48): "0", (0.5, 1.48): "2", (1.5, 1.48): "8", (0.5, 2.48): "1",
+    }  # fmt: skip
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"] and not axes.yaxis_inverted()
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["q", "v"]
+    assert axes.get_title(loc="left") == "trial 3" and summary.get_text() == "total rank 15, mean 3.0"
+    (mesh,) = axes.collections
+    assert mesh.get_array().filled(-1).ravel().tolist() == [4, 0, 2, 8, 1, -1]
+
+
+@pytest.mark.parametrize(("layers", "kinds"), [(12, 6), (6, 6), (24, 7), (2, 2), (1, 1)])
+@pytest.mark.parametrize("rank", [0, 128])
+def test_nothing_sticks_out_of_a_rank_map(layers, kinds, rank):
+    ranks = {f"layers.{i}.attention.projection_{j}.dense": rank for i in range(layers) for j in range(kinds)}
+    figure = rank_map_figure(ranks, "a rather long title: lora-drop on mrpc, trial 17, step 1234")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    for artist in (axes, axes.xaxis, axes.yaxis, *axes.texts):
+        box = artist.get_tightbbox()
+        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

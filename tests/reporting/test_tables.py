@@ -1,0 +1,251 @@
+"""Tables that fit a terminal, JSON and CSV that programs can read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from autorank.reporting.tables import (
+    NOTHING,
+    count,
+    duration,
+    front_csv,
+    front_json,
+    front_summary,
+    front_table,
+    rank_table,
+    trials_table,
+)
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import front
+from tests.trials.made_trials import snapshot, trial
+
+REFERENCE = (1_000_000.0, 0.5)
+
+
+def shown(table):
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(table)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (0, "0"),
+        (860, "860"),
+        (1000, "1k"),
+        (9216, "9.22k"),
+        (10_000, "10k"),
+        (147_456, "147k"),
+        (999_400, "999k"),
+        (999_500, "1M"),
+        (1_180_000, "1.18M"),
+        (124_647_170, "125M"),
+        (7e9, "7G"),
+    ],
+)
+def test_count(number, text):
+    assert count(number) == text
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.4, "0s"), (48, "48s"), (59.6, "1m 00s"), (200, "3m 20s"), (7500, "2h 05m")]
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_front_table():
+    trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.81234)), trial(2, (36_864, 0.8))]
+    assert shown(front_table(front(trials))) == [
+        "trial  step  parameters   score        settings",
+        "    0    10       9.22k  0.7000        lr 0.001",
+        "    2    10       36.9k  0.8000  knee  lr 0.003",
+        "    1    10        147k  0.8123        lr 0.002",
+    ]
+
+
+def test_front_table_shows_the_settings_that_are_asked_for():
+    (_, row) = shown(front_table(front([trial(0, (9216, 0.7))]), varied=["rank", "depth"]))
+    assert row.split() == ["0", "10", "9.22k", "0.7000", "knee", "rank", "8"]
+
+
+def test_front_table_with_a_control_has_gains():
+    trials = [
+        trial(0, (9216, 0.7)),
+        trial(1, (147_456, 0.81234)),
+        trial(2, (36_864, 0.8)),
+        trial(3, (10_000, 0.75), (100_000, 0.81), control=True, method="lora"),
+        trial(4, (9000, 0.6), (200_000, 0.9), control=True, method="lora"),
+    ]
+    there = snapshot(trials)
+    assert shown(front_table(there.points, there)) == [
+        "trial  step  parameters   score     gain        settings",
+        "    0    10       9.22k  0.7000  +0.1000        lr 0.001",
+        "    2    10       36.9k  0.8000  +0.0500  knee  lr 0.003",
+        "    1    10        147k  0.8123  +0.0023        lr 0.002",
+    ]
+    smaller = snapshot([*trials[:3], trial(3, (40_000, 0.9), control=True)])
+    assert shown(front_table(smaller.points, smaller))[1:] == [
+        "    0    10       9.22k  0.7000                 lr 0.001",
+        "    2    10       36.9k  0.8000           knee  lr 0.003",
+        "    1    10        147k  0.8123  -0.0877        lr 0.002",
+    ]
+
+
+def test_front_table_names_methods_where_there_are_several():
+    trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.8), method="adalora", config={"target_rank": 4})]
+    assert shown(front_table(front(trials))) == [
+        "trial  step  parameters   score        method     settings",
+        "    0    10       9.22k  0.7000        lora-drop  lr 0.001, rank 8",
+        "    1    10        147k  0.8000  knee  adalora    target_rank 4",
+    ]
+
+
+def test_front_table_gives_what_confirmed_a_point():
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), trial(2, (200_000, 0.9))])
+    confirmed = {
+        (0, 10, 1): {"score": 0.68},
+        (0, 10, 2): {"score": 0.7},
+        (1, 10, 1): {"score": 0.75},
+        (1, 10, 2): {"failed": "out of memory"},
+        (1, 20, 1): {"score": 0.1},  # no point of the front
+    }
+    there = replace(there, confirmed=confirmed)
+    header, first, second, third = shown(front_table(there.points, there))
+    assert header.split()[3:7] == ["score", "confirmed", "on", "front"]
+    assert first.split()[3:8] == ["0.7000", "0.6900", "±", "0.0141", "100%"]
+    assert second.split()[3:7] == ["0.8000", "0.7500", "(1", "failed)"] and second.split()[7].endswith("%")
+    (_, part) = shown(front_table(there.points[1:2], there))
+    assert second.startswith(part)  # chances are those on the whole front, however little of it is shown
+    assert third.split()[3:] == ["0.9000", "knee", "lr", "0.003"]
+    assert all(len(line) <= 80 for line in (header, first, second, third))
+    rows = json.loads(front_json(there), parse_constant=pytest.fail)
+    assert rows[0]["confirmed"] == {
+        "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
+        "adapter_params": 9216.0, "gain": None,
+    }  # fmt: skip
+    assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
+    first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
+    assert first["confirmed.seeds"] == "2" and third["confirmed.seeds"] == ""
+
+
+def test_a_summary_counts_the_trials_and_tells_of_the_control():
+    trials = [
+        trial(0, (100_000, 0.7), (100_000, 0.6)),
+        trial(1, (200_000, 0.8), state="running"),
+        trial(2, state="failed", reason="out of memory"),
+        trial(3, (300_000, 0.6), state="pruned", reason="behind its peers"),
+        trial(4, state="running"),
+        trial(5, (100_000, 0.75), control=True, method="lora"),
+    ]
+    text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
+    # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
+    assert "2 of 4 evaluations are on the front, from 1 complete, 1 pruned, 1 failed, 2" in text
+    assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
+    assert "tuned in 1 further trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
+    assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
+    without = "\n".join(shown(front_summary(snapshot(trials[:5]), REFERENCE)))
+    assert "gain" not in without and "1 complete, 1 pruned" in without
+
+
+@pytest.mark.parametrize(
+    "trials, limits, says",
+    [
+        ([], {}, "no evaluation has a finite score (no trials)"),
+        ([trial(0, state="running")], {}, "no evaluation has a finite score (1 unfinished)"),
+        ([trial(0, (10, math.nan), state="failed", reason="diverged")], {}, "has a finite score (1 failed)"),
+        ([trial(0, (10, 0.5))], {"max_params": 9}, "no evaluation keeps within the limits (1 complete)"),
+    ],
+)
+def test_a_summary_of_no_front_says_why(trials, limits, says):
+    lines = shown(front_summary(snapshot(trials, ObjectivesSpec(**limits)), REFERENCE))
+    assert lines[0].startswith("No front yet: ") and says in lines[0] and len(lines) == 2 + len(trials)
+
+
+def test_trials_table_gives_reasons_and_fits():
+    trials = [
+        trial(0, (9216, 0.7), (100, math.nan), seconds=60.0),
+        trial(1, state="failed", reason="out of memory: 3.2 GB more were asked for than there are; " * 2),
+        trial(2, (9216, 0.6), state="running", seconds=0.0),
+    ]
+    lines = shown(trials_table(trials))
+    assert lines[1].split() == ["0", "complete", "9.22k", "0.7000", "1m", "00s", "lr", "0.001"]
+    assert "failed" in lines[2] and "out of memory" in lines[2]
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_no_points_no_rows():
+    assert len(shown(front_table([]))) == len(shown(trials_table([]))) == 1
+    assert json.loads(front_json(NOTHING)) == []
+    assert front_csv(NOTHING) == "trial,step,method,adapter_params,nonzero_params,score,knee\n"
+
+
+def test_front_json_is_strict_and_whole():
+    trials = [trial(0, (100, 0.7))]
+    trials[0].evaluations[0].metrics["f1"] = math.nan
+    trials[0].config["target_modules"] = ("query", "value")
+    (point,) = json.loads(front_json(snapshot(trials)), parse_constant=pytest.fail)
+    assert point == {
+        "trial": 0,
+        "step": 10,
+        "method": "lora-drop",
+        "adapter_params": 100,
+        "nonzero_params": 100,
+        "score": 0.7,
+        "seconds": 10.0,
+        "memory": 0,
+        "knee": True,
+        "metrics": {"accuracy": 0.7, "f1": None},
+        "config": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},
+    }
+
+
+def test_front_csv():
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
+    trials[1].config["target_modules"] = ["query", "value"]
+    first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
+    assert [row["method"] for row in (first, second)] == ["lora-drop", "lora-drop"] and "gain" not in first
+    assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
+        "100",
+        "0.7",
+        "",
+    )
+    assert json.loads(second["config.target_modules"]) == ["query", "value"]
+
+
+def test_gains_go_into_json_and_csv():
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
+    there = snapshot(trials)
+    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
+    assert [row["gain"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
+
+
+def test_rank_table_is_a_map_with_the_first_layer_at_the_bottom():
+    ranks = {"h.0.attn.out": 12, "h.0.out": 0, "h.1.out": 3}
+    assert shown(rank_table(ranks)) == [
+        "       attn.",
+        "layer    out  out",
+        "    1           3",
+        "    0     12    0",
+    ]
+
+
+def test_rank_table_loses_nothing_where_it_is_too_wide():
+    ranks = {f"h.0.quite_a_long_name_{i}": 100 + i for i in range(12)}
+    numbers = shown(rank_table(ranks))[-1].split()
+    assert numbers == ["0", *(str(100 + i) for i in range(12))]
+
+
+def test_gains_for_programs_are_those_of_the_table():
+    control = trial(3, (10_000, 0.7), control=True, method="lora")
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
+    there = replace(there, confirmed={(1, 10, 1): {"score": 0.74}, (3, 10, 1): {"score": 0.72}})
+    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

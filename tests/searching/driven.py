@@ -1,0 +1,29 @@
+"""A searcher driven as Tune drives it, for tests of it."""
+
+from __future__ import annotations
+
+from autorank.searching.journal_searcher import JournalSearcher
+from autorank.trials.journal import Journal
+from tests.searching.standin import bounds
+from tests.trials.made_trials import evaluation
+
+REFERENCE = (64.0, 0.0)
+
+MEMORY = {"failed": "out of memory", "traceback": "", "out_of_memory": True, "done": True}
+
+
+def searching(journal, trials=9, **given):
+    return JournalSearcher(journal, bounds, trials, **given)
+
+
+def result(step, score=0.8, finished=False, params=100):
+    return {"evaluation": evaluation(step, params, score), "finished": finished, "done": finished}
+
+
+def states(journal):
+    return [(trial.state, trial.reason) for trial in journal.trials()]
+
+
+def reopened(journal):
+    journal.close()
+    return Journal.open(journal.folder, write=True)

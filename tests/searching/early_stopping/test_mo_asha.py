@@ -1,0 +1,116 @@
+"""Rungs against cases worked by hand and against the definition."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from autorank.searching.early_stopping.mo_asha import Halving, Reached, layers, promoted, spread
+from autorank.spec import HalvingSpec
+
+
+def beats(one: Reached, other: Reached) -> bool:
+    return one.params <= other.params and one.score > other.score
+
+
+def layers_by_definition(rung: list[Reached]) -> list[int]:
+    """Peels off those that nothing left beats, again and again."""
+    found, layer = [-1] * len(rung), 0
+    while -1 in found:
+        left = [i for i, at in enumerate(found) if at == -1]
+        for i in [i for i in left if not any(beats(rung[j], rung[i]) for j in left)]:
+            found[i] = layer
+        layer += 1
+    return found
+
+
+def test_layers_are_what_peeling_gives() -> None:
+    draw = random.Random(0)
+    for size in range(1, 40):
+        rung = [Reached(draw.randint(1, 6), draw.randint(0, 6) / 6) for _ in range(size)]  # many ties
+        assert layers(rung) == layers_by_definition(rung)
+
+
+def test_fewer_parameters_alone_beat_nobody_and_more_never_do() -> None:
+    assert layers([Reached(10, 0.5), Reached(100, 0.5)]) == [0, 0]  # scores do not differ yet
+    assert layers([Reached(10, 0.5), Reached(100, 0.9)]) == [0, 0]
+    assert layers([Reached(10, 0.6), Reached(100, 0.5)]) == [0, 1]
+    assert layers([Reached(10, 0.5), Reached(10, 0.6)]) == [1, 0]
+
+
+def test_what_nothing_beats_goes_on_however_many_there_are() -> None:
+    front = [Reached(10 * i, 0.5 + i / 100) for i in range(1, 10)]
+    assert all(promoted(front, i, factor=3) for i in range(9))
+
+
+def test_a_third_goes_on() -> None:
+    chain = [Reached(10, 0.9 - i / 100) for i in range(9)]  # each beaten by all before
+    assert [promoted(chain, i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
+
+
+def test_with_fewer_trials_than_the_factor_there_is_nothing_to_compare() -> None:
+    assert promoted([Reached(10, 0.9), Reached(10, 0.1)], 1, factor=3)
+    assert not promoted([Reached(10, 0.9), Reached(10, 0.5), Reached(10, 0.1)], 2, factor=3)
+
+
+def test_a_layer_that_fits_only_in_part_is_cut_by_spread() -> None:
+    """One on top and a second layer of three: of six, two go on, so one of these three."""
+    first = [Reached(1, 0.9)]
+    second = [Reached(10, 0.3), Reached(100, 0.5), Reached(1000, 0.7)]
+    third = [Reached(10, 0.1), Reached(100, 0.2)]
+    rung = first + second + third
+    assert layers(rung) == [0, 1, 1, 1, 2, 2]
+    assert [promoted(rung, i, factor=3) for i in range(6)] == [True, False, False, True, False, False]
+
+
+def test_spread_takes_the_highest_score_then_always_the_farthest() -> None:
+    # log10: 1, 2, 4 -> 0, 1/3, 1; scores 0, 0.5, 1: from (1, 1) the first is at √2, the second at √(4/9 + 1/4)
+    assert spread([Reached(10, 0.5), Reached(100, 0.6), Reached(10_000, 0.7)]) == [2, 0, 1]
+    assert spread([Reached(10, 0.5)] * 3) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rungs"),
+    [
+        (HalvingSpec(grace=1), {0: [1, 3, 9, 27]}),
+        (HalvingSpec(), {0: [9, 27]}),  # a third of a run of 27,
+        (HalvingSpec(grace=2, factor=2), {0: [2, 4, 8, 16]}),
+    ],
+)
+def test_rungs(spec: HalvingSpec, rungs: dict[int, list[int]]) -> None:
+    for number, expected in rungs.items():
+        assert [n for n in range(1, 28) if Halving(spec, 27).is_rung(number, n)] == expected
+
+
+def test_brackets_begin_a_rung_later_and_share_the_trials() -> None:
+    halving = Halving(HalvingSpec(grace=1, brackets=2), 27)
+    rungs = [[n for n in range(1, 28) if halving.is_rung(number, n)] for number in range(200)]
+    assert {tuple(each) for each in rungs} == {(1, 3, 9, 27), (3, 9, 27)}
+    for turns in (1, 4):  # all trials, and those of a control
+        share = rungs[3::turns].count([3, 9, 27]) / len(rungs[3::turns])
+        assert 0.3 < share < 0.7
+
+
+def test_methods_and_brackets_are_not_compared() -> None:
+    halving = Halving(HalvingSpec(grace=1, brackets=2), 9)
+    early = [number for number in range(40) if halving.is_rung(number, 1)]
+    late = next(number for number in range(40) if number not in early)
+    for number, method in itertools.product(early[:4], ("lora", "adalora")):
+        score = 0.9 if method == "lora" else 0.1
+        assert halving.goes_on(method, number, 1, Reached(10, score + number / 1000))
+    assert not halving.goes_on("lora", early[4], 1, Reached(10, 0.5))
+    assert halving.goes_on("adalora", early[4], 1, Reached(10, 0.5))
+    assert halving.goes_on("lora", late, 1, Reached(10, 0.5))  # the other bracket's first rung comes later
+    assert halving.goes_on("lora", late, 3, Reached(10, 0.5))
+
+
+def test_asked_again_the_answer_is_the_same() -> None:
+    """A trial that goes on after a crash is asked again, and counts once."""
+    halving = Halving(HalvingSpec(), 3)
+    for number in range(4):
+        halving.goes_on("lora", number, 1, Reached(10, 0.9 - number / 100))
+    for _ in range(3):
+        assert halving.goes_on("lora", 1, 1, Reached(10, 0.89))
+        assert not halving.goes_on("lora", 3, 1, Reached(10, 0.87))

@@ -1,0 +1,215 @@
+"""Several workers on one run under Ray: a TorchTrainer of anyone's, and trials of a search."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.searching.ray import multi_worker, placement_groups
+from autorank.searching.ray.multi_worker import ADAPTER, failure, trained_trial
+from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.scheduler import Scheduler
+from autorank.searching.ray.shared_storage_check import NotShared
+from autorank.searching.ray.trainable import WarmTrial, bind, train_spec
+from autorank.training import checkpoint
+from autorank.training.distributed import rank
+from autorank.training.model_cache import Workshop
+from autorank.training.run import TrainingRun
+from autorank.trials.retention import adapter_path, checkpoint_path
+from tests import tiny
+
+WORKERS = 2
+SETTINGS = {"rank": 2, "learning_rate": 1e-2, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A tiny model and the user's own file, as options."""
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 64, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 20, seed=2)
+    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16, "precision": "fp32"}
+
+
+def break_once(folder: Path) -> None:
+    """Worker 1 fails at its last report. By then Ray has taken the first, for it takes one after the other."""
+    from ray import train
+
+    if train.get_checkpoint():
+        (folder / "resumed").touch()
+    elif rank() == 1:
+        report, reports = train.report, []
+
+        def breaking(*row, **given):
+            reports.append(row)
+            if len(reports) == 3:
+                raise RuntimeError("broken")
+            report(*row, **given)
+
+        train.report = breaking
+
+
+def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_path):
+    """The restarted group ends where the same two workers end when nothing happens, bit for bit."""
+    from ray import train
+    from ray.train.torch import TorchTrainer
+
+    trained = autorank.train_loop("lora", "pairs", **options)
+    spec = train_spec("lora", "pairs", **options, **SETTINGS)
+
+    def loop(config):
+        break_once(tmp_path)
+        trained(config)
+        whole = TrainingRun(spec, Workshop("cpu"))
+        assert len(list(whole)) == 3
+        if rank() == 0:
+            whole.save_adapter(tmp_path / "whole.safetensors")
+
+    result = TorchTrainer(
+        loop,
+        train_loop_config=SETTINGS,
+        scaling_config=train.ScalingConfig(num_workers=WORKERS),
+        run_config=train.RunConfig(
+            name="own", storage_path=str(tmp_path), failure_config=train.FailureConfig(max_failures=1)
+        ),
+    ).fit()
+    assert (tmp_path / "resumed").exists()
+    assert result.metrics["adapter_params"] == 384  # 3 layers x 2 x rank 2 x (16 + 16)
+    assert result.metrics["step"] == 12
+    with result.checkpoint.as_directory() as folder:
+        ours = load_file(Path(folder) / ADAPTER)
+    whole = load_file(tmp_path / "whole.safetensors")
+    assert list(ours) == list(whole)
+    assert all(torch.equal(values, whole[name]) for name, values in ours.items())
+
+
+@pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
+def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, tmp_path, end):
+    """Both want all CPUs. The second has a checkpoint whose evaluation was never recorded."""
+    from ray import cluster_resources, kill, tune
+    from ray.tune.schedulers import TrialScheduler
+
+    specs = [train_spec("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
+    earlier = TrainingRun(specs[1], Workshop("cpu"))
+    checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
+    told, searcher = [], SimpleNamespace(deaths={})
+
+    class EndFirst(Scheduler):
+        def on_trial_result(self, tune_controller, trial, result):
+            told.append((trial.config["number"], result["evaluation"].step, result["finished"]))
+            if trial.config["number"] == 0 and end == "killed":
+                kill(trial.temporary_state.ray_actor)
+            return TrialScheduler.STOP if told[-1][0] == 0 and end == "stopped" else TrialScheduler.CONTINUE
+
+    cpus = int(cluster_resources()["CPU"]) // WORKERS
+    found = tune.Tuner(
+        trained_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
+        param_space={
+            "number": tune.grid_search([0, 1]),
+            "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),
+            "recorded": 0,
+        },
+        tune_config=tune.TuneConfig(scheduler=EndFirst(searcher), max_concurrent_trials=1, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="trials", storage_path=str(tmp_path / "ray"), verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        ),
+    ).fit()  # fmt: skip
+    deaths = [death.reason for death in searcher.deaths.values()]
+    assert len(found.errors) == len(deaths) == (end == "killed")
+    assert all(reason.startswith("its process died") for reason in deaths)
+    assert told[0] == (0, 4, False)
+    assert told[1:] == [(1, 4, False), (1, 8, False), (1, 12, True)]
+    assert all(adapter_path(tmp_path, 1, step).exists() for step in (8, 12))
+
+
+def test_what_a_dead_trial_had_reserved_is_free_before_the_next_is_handed_out(tmp_path, monkeypatch):
+    notes, did = {}, []
+    group = placement_groups.PlacementGroup(placement_groups.PlacementGroupID.from_random())
+    monkeypatch.setattr(placement_groups, "_internal_kv_put", lambda key, value, namespace: notes.update({key: value}))
+    monkeypatch.setattr(placement_groups, "_internal_kv_get", lambda key, namespace: notes.get(key))
+    monkeypatch.setattr(placement_groups, "_internal_kv_del", lambda key, namespace: notes.pop(key))
+    monkeypatch.setattr(placement_groups, "remove_placement_group", did.append)
+    (tmp_path / "error.txt").write_text("ActorDiedError")
+    searcher = SimpleNamespace(deaths={})
+    placement_groups.note("0", group)
+    for name in ("1", "0", "0"):  # one that has reserved nothing, and one that dies twice
+        trial = SimpleNamespace(trial_id=name, error_file=tmp_path / "error.txt")
+        Scheduler(searcher).on_trial_error(None, trial)
+        did.append(searcher.deaths.pop(name).reason[:16])
+    assert did == ["its process died", group, "its process died", "its process died"] and notes == {}
+
+
+def test_a_reservation_is_found_in_the_cluster(ray):
+    """Only the driver is left, as when the trial's node went away."""
+    from ray import cluster_resources
+    from ray.util import placement_group, placement_group_table
+
+    def state(group):
+        return placement_group_table(group)["state"]
+
+    first, second = (placement_group([{"CPU": cluster_resources()["CPU"]}]) for _ in range(2))
+    assert first.wait(30) and state(second) == "PENDING"
+    for trial, group in (("a", first), ("b", second)):
+        placement_groups.note(trial, group)
+    placement_groups.free("a")
+    assert second.wait(30) and state(first) == "REMOVED"
+    placement_groups.note("a", first)
+    for trial in "aab":  # what is gone may be freed again
+        placement_groups.free(trial)
+    assert state(second) == "REMOVED"
+
+
+def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_further(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
+    told = []
+    config = {
+        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "cpus": 1, "seal": None, "lent": None,
+        "train": train_spec("lora", "pairs", **options | {"epochs": 3}, **SETTINGS).model_dump(mode="json"),
+        "queue": SimpleNamespace(put=told.append),
+    }  # fmt: skip
+    for _ in range(2):  # the second finds the first one's checkpoint
+        multi_worker.work(config)
+    steps = [(item["evaluation"].step, item["finished"]) for item in told if isinstance(item, dict)]
+    assert steps == [(4, False), (8, True)] * 2
+
+
+def test_why_workers_failed():
+    from ray import train
+
+    told = failure(train.WorkerGroupError("rank 1: Traceback", {1: AutorankError("the data\nare gone")}))
+    assert (told["failed"], told["out_of_memory"], told["done"]) == ("the data are gone", False, True)
+    assert "rank 1: Traceback" in told["traceback"]
+    told = failure(train.ControllerError(ValueError("no such node")))
+    assert told["failed"] == "ValueError: no such node"
+
+
+def test_one_worker_that_ran_out_of_memory_explains_the_others():
+    from ray import train
+    from ray.exceptions import ActorDiedError
+
+    memory = torch.OutOfMemoryError("CUDA out of memory")
+    for other in (RuntimeError("Connection closed by peer"), ActorDiedError()):  # it may end, too, as NCCL has it
+        told = failure(train.WorkerGroupError("both", {0: other, 1: memory}))
+        assert (told["failed"], told["out_of_memory"]) == ("out of memory: CUDA out of memory", True)
+
+
+def test_a_worker_that_died_is_no_fault_of_the_run():
+    """The others then miss it, and what they raise says nothing."""
+    from ray import train
+    from ray.exceptions import ActorDiedError
+
+    died = ActorDiedError()
+    assert failure(train.WorkerGroupError("both", {0: RuntimeError("Connection closed by peer"), 1: died})) is died
+    lost = torch.AcceleratorError("CUDA error: device-side assert triggered")
+    assert failure(train.WorkerGroupError("one", {0: lost})) is lost
+    astray = NotShared("Not all nodes of the cluster share the folder")
+    assert failure(train.WorkerGroupError("one", {1: astray})) is astray

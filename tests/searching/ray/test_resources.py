@@ -1,0 +1,104 @@
+"""How a machine is shared between trials."""
+
+from __future__ import annotations
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.searching.ray.resources import Resources, joined, local, share
+
+
+@pytest.mark.parametrize(
+    ("available", "asked", "expected"),
+    [
+        ({"CPU": 2}, {}, Resources(2, 1, 0)),
+        ({"CPU": 8}, {}, Resources(4, 2, 0)),
+        ({"CPU": 64}, {}, Resources(16, 4, 0)),
+        ({"CPU": 16}, {}, Resources(4, 4, 0)),
+        ({"CPU": 16}, {"concurrency": 3}, Resources(3, 5, 0)),
+        ({"CPU": 16, "GPU": 2}, {}, Resources(2, 8, 1)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.25}, Resources(8, 2, 0.25)),
+        ({"CPU": 4, "GPU": 2}, {"gpus_per_trial": 0.25}, Resources(4, 1, 0.25)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0}, Resources(4, 4, 0)),
+        ({"CPU": 16, "GPU": 5}, {"gpus_per_trial": 2}, Resources(2, 8, 2)),
+        ({"CPU": 16}, {"workers": 2}, Resources(4, 2, 0, 2)),
+        ({"CPU": 16, "GPU": 4}, {"workers": 2}, Resources(2, 4, 1, 2)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 1, "workers": 2}, Resources(2, 4, 0.5, 2)),
+        ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.4}, Resources(4, 4, 0.4)),  # two on each, not five on both
+    ],
+)
+def test_share(available, asked, expected):
+    assert share([available], **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the 1 GPUs"),
+        ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial have room for 2 trials"),
+        ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the 1 GPUs"),
+        ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: there is room for 8 workers"),
+        ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs have room for 8 trials"),
+    ],
+)
+def test_more_than_there_is(asked, problem):
+    with pytest.raises(AutorankError, match=problem):
+        share([{"CPU": 8, "GPU": 1}], **asked)
+
+
+HEAD, GPU_NODE = {"CPU": 16}, {"CPU": 4, "GPU": 1}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "expected"),
+    [
+        ([HEAD, GPU_NODE, GPU_NODE], {}, Resources(2, 4, 1)),  # the head's CPUs are beside no GPU
+        ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0}, Resources(6, 4, 0)),  # 4 on the head, 1 on each other
+        ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0, "concurrency": 8}, Resources(8, 2, 0)),  # 8 on the head
+        ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0, "concurrency": 7}, Resources(7, 3, 0)),  # 5, 1 and 1
+        ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0.5}, Resources(4, 2, 0.5)),
+        ([HEAD, GPU_NODE, GPU_NODE], {"workers": 2}, Resources(1, 4, 1, 2)),  # a worker on each
+        ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 1}, Resources(1, 4, 1)),
+        ([{"CPU": 2, "GPU": 1}, {"CPU": 16, "GPU": 1}], {}, Resources(2, 2, 1)),
+        ([{"CPU": 2, "GPU": 1}, {"CPU": 16, "GPU": 1}], {"concurrency": 1}, Resources(1, 16, 1)),
+        ([{"CPU": 8, "GPU": 4}, {"CPU": 8, "GPU": 3}], {"gpus_per_trial": 2}, Resources(3, 4, 2)),  # 2 and 1, not 3.5
+        ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {}, Resources(2, 1, 1)),  # 1 by its CPU, 1 by its GPU
+        ([{"CPU": 2}] * 10, {}, Resources(5, 2, 0)),
+        ([{"CPU": 2}] * 2, {"concurrency": 1}, Resources(1, 2, 0)),
+        ([{"CPU": 3}] * 2, {}, Resources(4, 1, 0)),
+        ([{"CPU": 3}] * 2, {"workers": 2, "concurrency": 1}, Resources(1, 3, 0, 2)),
+        ([{"memory": 1.0}, {"CPU": 4}], {}, Resources(4, 1, 0)),  # a head without CPUs
+        ([{"memory": 1.0}, GPU_NODE], {}, Resources(1, 4, 1)),
+    ],
+)
+def test_nodes_of_a_cluster(nodes, asked, expected):
+    assert share(nodes, **asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "problem"),
+    [
+        ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "has the 1 CPU and 2 GPU that .* have: 4 CPUs, 1 GPUs. --gpus-"),
+        ([HEAD, {"GPU": 2}], {}, "has the 1 CPU and 1 GPU that .* have: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. --gpus"),
+        ([{"memory": 1.0}], {}, "No node of the cluster has the 1 CPU that .* 0 CPUs, 0 GPUs. Wait until"),
+        ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {"concurrency": 3}, "5 GPUs at 1 a trial have room for 2"),
+        ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 3}, "2 GPUs at 1 a trial have room for 2 trials"),
+        ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: there is room for 6 workers"),
+    ],
+)
+def test_more_than_the_nodes_have(nodes, asked, problem):
+    with pytest.raises(AutorankError, match=problem):
+        share(nodes, **asked)
+
+
+def test_nodes_that_are_gone_offer_nothing(monkeypatch):
+    nodes = [{"Alive": True, "Resources": HEAD}, {"Alive": False, "Resources": GPU_NODE}]
+    monkeypatch.setattr("ray.nodes", lambda: nodes)
+    assert joined() == [HEAD]
+
+
+def test_this_machine():
+    (here,) = local()
+    assert here["CPU"] >= 1
+    assert str(Resources(1, 2, 0)) == "1 trial at once, 2 CPUs each"
+    assert str(Resources(4, 1, 0.5)) == "4 trials at once, 1 CPU, 0.5 GPU each"

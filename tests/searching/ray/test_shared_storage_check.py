@@ -1,0 +1,185 @@
+"""Nodes that see a search's folder, and one that does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.scheduler import _death
+
+CLUSTER = """
+import sys
+import time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from autorank.errors import AutorankError
+from autorank.search import storage
+
+folder, sight = Path(sys.argv[1]), storage.answer
+
+
+def partly_blind(place, node):
+    "Node 2 does not see the folder, node 3 may not write there, node 4 does not answer."
+    number = {node_id: n for n, node_id in enumerate(order, 1)}[node]
+    if number == 2:
+        place = Path("/nowhere") / place.name
+    if number == 3:
+        raise PermissionError(13, "Permission denied")
+    if number == 4:
+        time.sleep(600)
+    sight(place, node)
+
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 78 * 2**20})
+try:
+    made = [cluster.head_node, *(cluster.add_node(num_cpus=n, object_store_memory=78 * 2**20) for n in (1, 0))]
+    ray.init(cluster.address, log_to_driver=False)
+    order = [node.node_id for node in made]
+    storage.check(folder)
+    print("all see it", [file.name for file in folder.iterdir()])
+    busy = ray.remote(num_cpus=1)(lambda: time.sleep(600))
+    held = [busy.remote() for _ in range(2)]
+    storage.check(folder)
+    print("busy ones too")
+    order = [order[0], order[1]]
+    storage.answer = partly_blind
+    for _ in range(2):
+        try:
+            storage.check(folder)
+        except AutorankError as error:
+            print(str(error).replace(made[1].node_id[:8], "TWO").replace(made[0].node_id[:8], "ONE"))
+        print([file.name for file in folder.iterdir()])
+        order, storage.TIMEOUT = ["", "", made[0].node_id, made[1].node_id], 10
+finally:
+    ray.shutdown()
+    cluster.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_two_nodes(tmp_path: Path) -> None:
+    """Both see it, also while they are busy; then one is blind, one may not write, one does not answer."""
+    folder, script = tmp_path / "runs", tmp_path / "cluster.py"
+    folder.mkdir()
+    script.write_text(CLUSTER)
+    done = subprocess.run(
+        [sys.executable, script, folder],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ
+        | {"PYTHONPATH": str(Path(shared_storage_check.__file__).parents[3]), "RAY_AUTH_MODE": "disabled"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["all see it []", "busy ones too"]
+    assert lines[2] == lines[6] == f"Not all nodes of the cluster share {folder}:"
+    blind, others = lines[3], "\n".join(lines[7:9])
+    assert "(node TWO) does not see the folder" in blind and blind.strip()[0].isdigit()  # its IP address
+    assert "(node ONE) cannot read and write there (Permission denied)" in others
+    assert "(node TWO) did not answer within 10 seconds" in others
+    assert "--runs DIR" in lines[4] and lines[5] == lines[10] == "[]"
+
+
+def test_one_node(ray, tmp_path: Path) -> None:
+    shared_storage_check.check(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def blind(place: Path, node: str) -> None:
+    (Path("/nowhere") / place.name / node).read_text()
+
+
+def barred(place: Path, node: str) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def elsewhere(place: Path, node: str) -> None:
+    """A node with another folder of the same name."""
+
+
+def broken(place: Path, node: str) -> None:
+    raise ModuleNotFoundError("No module named 'autorank'")
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (blind, "does not see the folder"),
+        (barred, "cannot read and write there (Permission denied)"),
+        (elsewhere, "wrote a file that does not show up here"),
+        (broken, "failed: ModuleNotFoundError: No module named 'autorank'"),
+    ],
+)
+def test_a_node_that_is_of_no_use(ray, node, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
+    monkeypatch.setattr(shared_storage_check, "answer", node)
+    with pytest.raises(AutorankError) as raised:
+        shared_storage_check.check(tmp_path)
+    first, second, last = str(raised.value).splitlines()
+    assert first == f"Not all nodes of the cluster share {tmp_path}:" and "--runs DIR" in last
+    assert re.fullmatch(rf"  [0-9a-f.:]+ \(node [0-9a-f]{{8}}\) {re.escape(said)}", second)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (FileNotFoundError(2, "No such file"), shared_storage_check.NotShared),
+        (PermissionError(13, "Permission denied"), shared_storage_check.NotShared),
+        (OSError(5, "SlowDown: reduce your\nrequest rate"), shared_storage_check.Unreachable),
+        (RuntimeError("SlowDown"), shared_storage_check.Unreachable),
+    ],
+)
+def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exception, kind: type, tmp_path: Path) -> None:
+    """A trial that could not read is tried again as any other that died; its node may be a good one."""
+
+    def refuse(file: Path) -> str:
+        raise error
+
+    with shared_storage_check.shared(tmp_path) as seal, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shared_storage_check, "read", refuse)
+        with pytest.raises(shared_storage_check.Unreachable) as raised:
+            shared_storage_check.see(seal)
+    assert type(raised.value) is kind
+    death = _death(f"ray::WarmTrial.train()\nautorank.search.storage.{kind.__name__}: {raised.value}\n")
+    assert death.astray == (kind is shared_storage_check.NotShared)
+    assert str(tmp_path) in death.reason and (death.astray or "SlowDown" in death.reason)
+
+
+def test_a_seal_that_cannot_be_taken_away_hides_nothing(ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of object storage raise what is no OSError."""
+
+    def refuse(file: Path, *given: object) -> None:
+        raise RuntimeError("AccessDenied")
+
+    with pytest.raises(KeyError, match="what went wrong"), shared_storage_check.shared(tmp_path):
+        monkeypatch.setattr(Path, "unlink", refuse)
+        raise KeyError("what went wrong")
+
+
+def test_why_a_process_died_tells_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+    assert _death("OSError: planted-secret is refused by https://me:hush@storage").reason == (
+        "OSError: *** is refused by https://storage"
+    )
+
+
+def test_a_file_may_be_late(tmp_path: Path) -> None:
+    """Network storage shows another node's files after a while."""
+    from threading import Timer
+
+    (tmp_path / "place").mkdir()
+    file = tmp_path / "place" / "answer"
+    Timer(0.5, file.write_text, ["token"]).start()
+    assert shared_storage_check.read(file) == "token"

@@ -1,0 +1,239 @@
+"""The loop under Ray: warm trials that neither leak into each other nor fall over, and plain Tune."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.scheduler import _death
+from autorank.searching.ray.trainable import WarmTrial, bind, reason, row, train_spec
+from autorank.spec import TaskSpec, TrainingSpec
+from tests import tiny
+from tests.trials.made_trials import evaluation
+
+TIMES = {"seconds", "date", "timestamp", "time_this_iter_s", "time_total_s", "time_since_restore", "trial_id"}
+SETTINGS = {"rank": 2, "learning_rate": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """A tiny model and the user's own file, as options."""
+    folder = tmp_path_factory.mktemp("trainable")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
+    own = {"data": folder / "data", "text": ("left", "right"), "label": "label"}
+    return {"model": tiny.model("bert", folder / "model"), **own, "epochs": 3, "batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
+
+
+def told(result):
+    """What a result says, but for clocks and configuration."""
+    return {key: value for key, value in result.items() if key in row(evaluation(1, 1, 1.0)) and key not in TIMES}
+
+
+def results(trainable):
+    made = [trainable.train()]
+    while not made[-1]["done"]:
+        made.append(trainable.train())
+    return [told(result) for result in made]
+
+
+@pytest.mark.parametrize("method", ["lora", "lora-drop"])
+def test_a_warm_trial_is_like_a_cold_one(options, method):
+    kind = autorank.tune_trainable(method, "pairs", **options)
+    cold = results(kind(dict(SETTINGS)))
+    assert len(cold) == 3
+    assert {"score", "adapter_params", "train_loss", "accuracy", "step"} <= set(cold[0])
+    warm = kind({"rank": 4, "learning_rate": 3e-2})
+    warm.train()  # left in the middle, as a stopped trial is
+    assert warm.reset(dict(SETTINGS))
+    assert results(warm) == cold
+    warm.stop()
+
+
+def test_a_checkpoint_goes_on_in_another_actor(options, tmp_path):
+    kind = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
+    first = kind(dict(SETTINGS))
+    first.train()
+    saved = first.save(str(tmp_path / "checkpoint"))
+    expected = results(first)
+    second = kind(dict(SETTINGS))
+    second.restore(saved)
+    assert results(second) == expected
+
+
+def warm_trial(options, folder, settings):
+    return bind(WarmTrial, folder=folder)(handed_out(options, 0, settings))
+
+
+def handed_out(options, number, settings, recorded=0, **more):
+    """What the searcher hands out."""
+    train = train_spec("lora", "pairs", **options).model_copy(update={"settings": settings})
+    return {"number": number, "train": train.model_dump(mode="json"), "recorded": recorded, **more}
+
+
+def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    assert trial.step()["evaluation"].step == 4
+    assert (tmp_path / "trials" / "0" / "step-4.safetensors").exists()
+    monkeypatch.setattr(trial.run, "_train_step", lambda: torch.empty(2) + torch.empty(3))
+    failed = trial.step()
+    assert failed["done"]
+    assert failed["failed"].startswith("RuntimeError: The size of tensor a (2)")
+    assert "Traceback" in failed["traceback"]
+    trial.reset(handed_out(options, 1, SETTINGS))
+    assert [trial.step()["finished"] for _ in range(3)] == [False, False, True]
+
+
+def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_never_recorded(options, tmp_path):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    whole = [replace(trial.step()["evaluation"], seconds=0.0) for _ in range(3)]
+    for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
+        cut = bind(WarmTrial, folder=tmp_path / str(recorded))
+        first = cut(handed_out(options, 0, SETTINGS))
+        told = [first.step()["evaluation"] for _ in range(2)]
+        told = [evaluation for evaluation in told if evaluation.step <= recorded]
+        again, result = cut(handed_out(options, 0, SETTINGS, recorded=recorded)), {"done": False}
+        while not result["done"]:
+            result = again.step()
+            told.append(result["evaluation"])
+        assert [replace(evaluation, seconds=0.0) for evaluation in told] == whole
+
+
+def test_a_trial_may_end_before_its_run(options, tmp_path):
+    trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
+    assert [trial.step()["done"] for _ in range(2)] == [False, True]
+    assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
+
+
+def test_out_of_memory_is_told(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+
+    def exhausted():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(trial.run, "_train_step", exhausted)
+    assert trial.step()["out_of_memory"]
+
+
+def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):
+    failed = warm_trial(options, tmp_path, {"rank": 0}).step()
+    assert "rank" in failed["failed"]
+
+
+def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+    before = trial.workshop
+
+    def broken():
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(trial.run, "_train_step", broken)
+    monkeypatch.setattr(trial.run, "release", broken)
+    assert trial.step()["failed"] == "RuntimeError: broken"
+    assert trial.workshop is not before
+    trial.reset(handed_out(options, 1, SETTINGS))
+    assert trial.step()["evaluation"].step == 4
+
+
+def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
+    trial = warm_trial(options, tmp_path, SETTINGS)
+    trial.step()
+
+    def lost():
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(trial.run, "_train_step", lost)
+    with pytest.raises(torch.AcceleratorError):
+        trial.step()
+
+
+def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
+    """It leaves nothing there, and its process ends; what Ray writes about that names the node."""
+    monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
+    with shared_storage_check.shared(tmp_path) as seal:
+        assert bind(WarmTrial, folder=tmp_path, seal=seal)(handed_out(options, 0, SETTINGS)).step()["evaluation"]
+        (tmp_path / "elsewhere").mkdir()
+        for there in ("elsewhere", "nowhere"):  # another folder where this one should be, or none
+            place = tmp_path / there
+            kind = bind(WarmTrial, folder=place, seal=(place / shared_storage_check.SEAL, seal[1]))
+            trial = kind(handed_out(options, 0, SETTINGS))
+            with pytest.raises(shared_storage_check.NotShared) as raised:
+                trial.step()
+            assert not list(place.glob("*"))
+            text = f"ray::WarmTrial.train()\nautorank.search.storage.NotShared: {raised.value}\n"
+            death = _death(text)
+            assert death.astray and death.reason == str(raised.value)
+            assert f"share {place}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason
+    assert not (tmp_path / shared_storage_check.SEAL).exists()
+
+
+def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
+    """Which is tried again; a trial that failed would not be."""
+
+    def fails(seal):
+        raise shared_storage_check.Unreachable("SlowDown")
+
+    monkeypatch.setattr("autorank.searching.ray.trainable.see", fails)
+    trial = bind(WarmTrial, folder=tmp_path, seal=(tmp_path / shared_storage_check.SEAL, "token"))(
+        handed_out(options, 0, SETTINGS)
+    )
+    with pytest.raises(shared_storage_check.Unreachable):
+        trial.step()
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (AutorankError("settings are not valid:\n  rank: too low"), "settings are not valid: rank: too low"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "out of memory: CUDA out of memory. Tried"),
+        (MemoryError(), "out of memory"),
+        (KeyError("x"), "KeyError: 'x'"),
+    ],
+)
+def test_reasons(error, text):
+    assert reason(error) == text
+
+
+def test_options_go_where_they_belong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = train_spec("lora", "mrpc", data="here", max_length=64, epochs=2, seed=7, model="org/model", alpha=8)
+    assert spec.task == TaskSpec(name="mrpc", data=tmp_path / "here", max_length=64)
+    assert spec.training == TrainingSpec(epochs=2, seed=7)
+    assert (spec.model, spec.method, spec.settings) == ("org/model", "lora", {"alpha": 8})
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [({"epocs": 3}, "epocs"), ({"epochs": 0}, "training.epochs"), ({"alpha": -1}, "alpha"), ({"rnak": 1}, "rank")],
+)
+def test_options_that_are_refused(given, problem):
+    with pytest.raises(AutorankError, match=problem):
+        autorank.tune_trainable("lora", **given)
+
+
+def test_in_anyones_tuner(ray, options, tmp_path):
+    from ray import tune
+
+    found = tune.Tuner(
+        autorank.tune_trainable("lora", "pairs", **options),
+        param_space={"rank": tune.grid_search([1, 2]), "learning_rate": 1e-2},
+        tune_config=tune.TuneConfig(metric="score", mode="max", reuse_actors=True, max_concurrent_trials=1),
+        run_config=tune.RunConfig(name="own", storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    assert not found.errors
+    assert [result.metrics["adapter_params"] for result in found] == [192, 384]  # 3 layers x 2 x rank (16 + 16)
+    assert all(result.metrics["training_iteration"] == 3 and result.checkpoint for result in found)

@@ -1,0 +1,53 @@
+"""Whose turn it is: shares that hold in every search."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from autorank.searching.sampling.method_allocation import ENOUGH, turn
+from autorank.spec import MethodSpec
+from autorank.trials.record import TrialRecord
+from tests.searching.standin import SPACE, search_spec
+
+CONTROL = MethodSpec(method="lora", space=SPACE)
+METHODS = ("lora-drop", "increlora", "prilora")
+
+
+def dealt(trials: int, good: str | None = None, seed: int = 0, **values) -> list[str]:
+    """The methods of so many turns, where all trials of `good`, and no others, are on the front."""
+    spec = search_spec("s", *METHODS, seed=seed, **values)
+    had: list[TrialRecord] = []
+    for number in range(trials):
+        front = {trial.number for trial in had if trial.method == good}
+        entry = turn(spec, had, front, {entry.method for entry in spec.entries})
+        had.append(TrialRecord(number, entry.method, {}))
+    return [trial.method for trial in had]
+
+
+def test_every_fourth_is_the_controls() -> None:
+    methods = dealt(40, control=CONTROL)
+    assert [i for i, method in enumerate(methods) if method == "lora"] == list(range(3, 40, 4))
+    assert "lora" not in dealt(40)
+
+
+def test_each_method_gets_enough_first_in_turn() -> None:
+    first = dealt(3 * ENOUGH)
+    assert Counter(first) == dict.fromkeys(METHODS, ENOUGH)
+    assert first[:6] == [*METHODS, *METHODS]
+
+
+def test_those_that_extend_the_front_get_more_and_none_is_given_up() -> None:
+    shares = Counter(dealt(180, good="increlora"))
+    assert shares["increlora"] > 100
+    assert min(shares.values()) >= 180 // 9
+
+
+def test_a_seed_deals_the_same_again() -> None:
+    assert dealt(60, good="prilora") == dealt(60, good="prilora")
+    assert dealt(60, seed=1) != dealt(60, seed=2)
+
+
+def test_a_method_with_nothing_left_is_passed_over() -> None:
+    spec = search_spec("s", *METHODS, control=CONTROL)
+    had = [TrialRecord(number, "lora-drop", {}) for number in range(3)]
+    assert turn(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # the control's turn, but for that

@@ -1,0 +1,174 @@
+"""Points of a front, trained again."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from ray.tune.search import Searcher
+
+from autorank.errors import AutorankError
+from autorank.searching.confirm import FIRST_SEED, ConfirmSearcher, pending
+from autorank.searching.create import open_journal
+from autorank.searching.ray.base_searcher import Death
+from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
+from tests.searching.standin import SPACE, search_spec
+from tests.trials.made_trials import evaluation
+
+CONTROL = MethodSpec(method="lora", space=SPACE)
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Of three trials: the first is dominated, the second's first evaluation is the front, the third is a control's."""
+    spec = search_spec("s", "lora-drop", control=CONTROL)
+    with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
+        trials = [("lora-drop", [0.5]), ("lora-drop", [0.9, 0.8]), ("lora", [0.7])]
+        for number, (method, scores) in enumerate(trials):
+            journal.begin(method, {"rank": 1, "learning_rate": 1e-3}, {}, control=method == "lora")
+            for step, score in enumerate(scores, start=1):
+                journal.record(number, evaluation(10 * step, 100, score))
+            journal.finish(number, "complete")
+        yield journal
+
+
+def test_every_point_of_both_fronts_with_each_seed(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
+    asked = [searcher.suggest(str(i)) for i in range(4)]
+    assert searcher.suggest("4") is None  # one of them may have to be tried again
+    assert [(each["number"], each["until"]) for each in asked] == [
+        ("1-10-1000", 10), ("2-10-1000", 10), ("1-10-1001", 10), ("2-10-1001", 10),
+    ]  # fmt: skip
+    train = TrainSpec.model_validate(asked[3]["train"])
+    assert (train.method, train.training.seed, train.task.final) == ("lora", FIRST_SEED + 1, True)
+    for i in range(4):
+        searcher.on_trial_complete(str(i), {"evaluation": evaluation(10, 100, 0.6 + i / 10), "finished": True})
+    assert searcher.suggest("5") == Searcher.FINISHED
+    confirmed = journal.snapshot().confirmed
+    assert {key: value["score"] for key, value in confirmed.items()} == pytest.approx(
+        {(1, 10, 1000): 0.6, (2, 10, 1000): 0.7, (1, 10, 1001): 0.8, (2, 10, 1001): 0.9}
+    )
+    assert pending(journal, 2) == [] and len(pending(journal, 3)) == 2
+
+
+def test_cut_off_it_goes_on_with_what_is_missing(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("b", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert len(pending(journal, 2)) == 3
+    assert ConfirmSearcher(journal, 2, tmp_path).suggest("c")["number"] == "1-10-1000"
+
+
+def test_what_fails_is_noted_and_what_dies_is_tried_again(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", {"failed": "out of memory", "done": True})
+    for name in ("b", "c"):
+        searcher.deaths[name] = Death("crashed")
+        searcher.on_trial_complete(name, error=True)
+        again = searcher.suggest(chr(ord(name) + 1))
+    assert again == Searcher.FINISHED
+    assert [value["failed"] for value in journal.snapshot().confirmed.values()] == ["out of memory", "crashed"]
+    assert len(pending(journal, 1)) == 2  # another session tries again
+
+
+def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
+    searcher.suggest("other")
+    for name, step in (("a", 5), ("b", 10), ("c", 10), ("d", 10)):  # from the third on it comes no further
+        assert searcher.suggest(name)["number"] == "2-10-1000"
+        searcher.on_trial_result(name, {"evaluation": evaluation(step, 100, 0.6), "finished": False})
+        searcher.deaths[name] = Death("its node went away", preempted=True)
+        searcher.on_trial_complete(name, error=True)
+    assert searcher.suggest("e") is None
+    assert journal.snapshot().confirmed == {(2, 10, 1000): {"failed": "its node went away"}}
+
+
+ASTRAY = Death("10.0.0.7 does not see the folder", astray=True)
+
+
+def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
+    searcher.suggest("fine")
+    for step in range(1, 4):
+        for name in "ab":
+            assert searcher.suggest(name)["number"] == "2-10-1000"
+            searcher.deaths[name] = ASTRAY
+            searcher.on_trial_complete(name, error=True)
+        assert searcher.suggest("held") is None
+        searcher.on_trial_result("fine", {"evaluation": evaluation(step, 100, 0.6), "finished": False})
+    searcher.on_trial_complete("fine", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert len(journal.snapshot().confirmed) == 1 and searcher.problem is None
+    for name in "ab":
+        searcher.suggest(name)
+        searcher.deaths[name] = ASTRAY
+        searcher.on_trial_complete(name, error=True)
+    assert isinstance(searcher.problem, AutorankError) and searcher.suggest("c") == Searcher.FINISHED
+    assert len(pending(journal, 1)) == 1
+
+
+def test_time_that_is_up_cuts_off_and_stores_nothing(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path, deadline=time.monotonic() + 3600)
+    searcher.suggest("a")
+    searcher._deadline = time.monotonic()
+    assert not searcher.goes_on("a", {}) and searcher.suggest("b") == Searcher.FINISHED
+    searcher.on_trial_complete("a", {"evaluation": evaluation(5, 100, 0.6), "finished": False})
+    assert journal.snapshot().confirmed == {} and not searcher.wanted()
+
+
+def test_a_checkpoint_goes_with_its_run(journal, tmp_path):
+    (tmp_path / "trials" / "1-10-1000").mkdir(parents=True)
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"evaluation": evaluation(10, 100, 0.6), "finished": True})
+    assert list((tmp_path / "trials").iterdir()) == []
+
+
+def test_what_a_killed_session_left_of_other_points_goes(journal, tmp_path):
+    for name in ("0-10-1000", "1-10-1000"):
+        (tmp_path / "trials" / name).mkdir(parents=True)
+    ConfirmSearcher(journal, 1, tmp_path).suggest("a")
+    assert [home.name for home in (tmp_path / "trials").iterdir()] == ["1-10-1000"]
+
+
+def test_the_search_s_own_seed_is_not_fresh(tmp_path):
+    spec = search_spec("s", training=TrainingSpec(seed=FIRST_SEED))
+    with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
+        journal.begin("lora", {"rank": 1, "learning_rate": 1e-3}, {})
+        journal.record(0, evaluation(10, 1, 0.5))
+        journal.finish(0, "complete")
+        assert [each.seed for each in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
+
+
+def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal, tmp_path):
+    memory = {"failed": "out of memory", "out_of_memory": True}
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.suggest("b")
+    searcher.on_trial_complete("a", memory)
+    assert searcher.suggest("c") is None  # until b has ended
+    searcher.on_trial_complete("b", memory)
+    again = searcher.suggest("c")
+    assert again["number"] == "1-10-1000" and again["train"]["training"]["accumulate"] == 2
+    assert searcher.suggest("d") is None
+    searcher.on_trial_complete("c", memory)
+    assert journal.snapshot().confirmed[1, 10, 1000] == {"failed": "out of memory"}
+    assert searcher.suggest("d")["number"] == "2-10-1000"
+
+
+def test_a_full_disk_is_nobodys_failure(journal, tmp_path):
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {"failed": "OSError: [Errno 28] No space left on device"})
+    assert isinstance(searcher.problem, OSError) and journal.snapshot().confirmed == {}
+
+
+def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):
+    number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
+    journal.note(number, halved=True)
+    journal.record(number, evaluation(10, 50, 0.95))
+    journal.finish(number, "complete")
+    asked = ConfirmSearcher(journal, 1, tmp_path).suggest("a")
+    assert asked["number"] == f"{number}-10-1000" and asked["train"]["training"]["accumulate"] == 2

@@ -1,0 +1,160 @@
+"""What a search will cost: the parameter range is exact, the time at least of the right order."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from rich.console import Console
+
+from autorank.display.dry_run import dry_run
+from autorank.errors import AutorankError
+from autorank.methods import names
+from autorank.modeling import target_modules
+from autorank.modeling.base_model import meta_model
+from autorank.searching.budget import Budget
+from autorank.searching.cost_estimate import Estimate, estimate
+from autorank.searching.ray.resources import Resources
+from autorank.searching.sampling.optuna_study import first_settings
+from autorank.searching.space import space
+from autorank.searching.space.param_bounds import Sizes, parameter_range
+from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.training.model_cache import Workshop
+from autorank.training.objectives.generation import Generation
+from autorank.training.optimization_loop import Phase
+from autorank.training.run import TrainingRun
+from tests import texts, tiny
+from trainables import eva
+
+RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory):
+    """LoRA-drop on a tiny model and 60 pairs, rank 1 to 4."""
+    folder = tmp_path_factory.mktemp("estimate")
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 60, seed=1)
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 30, seed=2)
+    space = {"rank": {"type": "int", "low": 1, "high": 4}, "learning_rate": RATE}
+    return SearchSpec(
+        name="costs", model=tiny.model("bert", folder / "model"), training=TrainingSpec(epochs=3, batch_size=16),
+        task=TaskSpec(name="pairs", data=folder / "data", text=("left", "right"), label="label"),
+        methods=(MethodSpec(method="lora-drop", space=space),),
+    )  # fmt: skip
+
+
+def bounds(spec):
+    return Sizes(spec.task, spec.model)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def test_shapes_come_from_the_config_alone(spec):
+    assert set(target_modules.shapes(meta_model(spec.model), "query").values()) == {(tiny.HIDDEN, tiny.HIDDEN)}
+
+
+def test_the_parameter_range_holds_what_runs_train(spec):
+    # 3 layers of 2 kinds, rank (16 + 16) each; threshold 0.9 keeps 1 to 3 of 3, and the rest share one
+    fewest, most = parameter_range(spec, bounds(spec))
+    assert (fewest, most) == (2 * 2 * 32, 4 * 3 * 2 * 32)
+    for rank in (1, 4):
+        settings = {"rank": rank, "learning_rate": 1e-2}
+        run = TrainingRun(spec.train("lora-drop", settings))
+        assert fewest <= next(run).adapter_params <= most
+
+
+def test_the_estimate(spec):
+    before = os.environ["AUTORANK_CACHE"]
+    cost = estimate(spec, 5, Resources(2, 1, 0), bounds(spec))
+    assert cost.steps == 12  # 3 epochs of ⌈60 / 16⌉
+    assert 0 < cost.seconds_per_step < cost.seconds_per_trial
+    assert cost.seconds == pytest.approx(3 * cost.seconds_per_trial)  # 5 trials, 2 at once
+    assert os.environ["AUTORANK_CACHE"] == before
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    def moved_by(self, seconds, call):
+        """The function, which takes so many seconds; `seconds`: of its arguments."""
+
+        def timed(*args):
+            self.now += seconds(*args)
+            return call(*args)
+
+        return timed
+
+
+@pytest.mark.parametrize("method", ["lora", "eva"])
+def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
+    """Of a text-to-text task, whose evaluations write batches of 32 prompts, a token of each at a time; on a clock that
+    tells seconds by what is done. EVA's preparation counts too, though other runs find what it computes."""
+    clock = Clock()
+    for module in ("autorank.training.run", "autorank.searching.cost_estimate"):
+        monkeypatch.setattr(f"{module}.time", clock)
+    steps = clock.moved_by(lambda *_: 2.0, Phase.step)
+    written = clock.moved_by(lambda _, phase, split, longest: -(-len(split) // 32) * longest * 0.5, Generation.write)
+    monkeypatch.setattr(Phase, "step", steps)
+    monkeypatch.setattr(Generation, "write", written)
+    monkeypatch.setattr(eva, "directions", clock.moved_by(lambda *_: 7.0, eva.directions))
+    texts.data(tmp_path / "data", validation=70)
+    search = SearchSpec(
+        name="texts", model=texts.model("llama", tmp_path / "model"), training=TrainingSpec(epochs=4, batch_size=16),
+        task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told"),
+        methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
+    )  # fmt: skip
+    cost = estimate(search, 1, Resources(1, 1, 0), Sizes(search.task, search.model))
+    run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), Workshop(probes=tmp_path / "probes"))
+    *_, last = run
+    longest = 5  # tokens: "a blue bird sings" and its end
+    assert cost.seconds_per_step == 2 and cost.seconds_per_evaluation == 3 * longest * 0.5
+    assert cost.seconds_per_trial == last.seconds == 24 * 2 + 4 * 3 * longest * 0.5 + (7 if method == "eva" else 0)
+
+
+@pytest.mark.parametrize("method", names())
+def test_every_methods_own_space_can_be_timed(spec, method):
+    """Schedules are those of whole trials, not of the few steps that are timed."""
+    own = space.load(method)
+    training = spec.training.model_copy(update={"epochs": 40})
+    entry = MethodSpec(method=method, settings=own.fixed, space=own.ranges)
+    whole = spec.model_copy(update={"methods": (entry,), "training": training})
+    cost = estimate(whole, 1, Resources(1, 1, 0), bounds(whole))
+    assert cost.steps == 160 and cost.seconds_per_step > 0
+
+
+def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
+    limited = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=500)})
+    assert parameter_range(limited, bounds(spec)) == (2 * 2 * 32, 500)
+    none = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=100)})
+    with pytest.raises(AutorankError, match="--max-params 100 is less than the smallest adapter of the space, 128"):
+        parameter_range(none, bounds(spec))
+
+
+def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch):
+    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12)
+    monkeypatch.setattr("autorank.display.dry_run.estimate", lambda *_: cost)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    console = Console(width=100)
+    with console.capture() as here:
+        console.print(dry_run(spec, Budget(trials=4, confirm=3)))
+    assert "confirmation        3 more runs for each point of the front" in here.get()
+    with console.capture() as away:
+        console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
+    assert "this machine; the cluster is not asked" in away.get() and "confirmation" not in away.get()
+
+
+def test_a_method_starts_with_its_defaults_and_its_smallest_adapter(spec):
+    (entry,) = spec.methods
+    assert first_settings(entry, bounds(spec)) == [
+        {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler's
+        {"learning_rate": 1e-3, "rank": 1},
+    ]

@@ -1,0 +1,106 @@
+"""What the searcher stops, and what samplers learn of it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from autorank.searching.create import open_journal
+from autorank.spec import HalvingSpec, ObjectivesSpec
+from tests.searching.driven import REFERENCE, reopened, result, searching, states
+from tests.searching.standin import search_spec
+from tests.trials.made_trials import evaluation
+
+
+def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(max_memory=100))
+    with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name in "abcde":
+            searcher.suggest(name)
+            over = {"evaluation": evaluation(1, 1, 0.9, peak_memory=101), "finished": False}
+            assert not searcher.goes_on(name, over)
+            searcher.on_trial_complete(name, over)
+        searcher.suggest("f")
+        assert searcher.goes_on("f", result(1, 0.5, params=64))
+        assert states(journal)[0] == ("pruned", "over --max-memory with 101 bytes")
+
+
+def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        going = []
+        for name, rank, score, seconds in zip("abc", (8, 1, 64), (0.8, 0.9, 0.7), (50.0, 60.0, 1.0), strict=True):
+            searcher.suggest(name)
+            told = {"evaluation": evaluation(1, rank, score, seconds=seconds), "finished": False}
+            going.append(searcher.goes_on(name, told))
+        assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
+        last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
+        searcher.on_trial_complete("c", last)
+        assert journal.trial(2).told == (64.0, 0.75, 2.0)
+        assert searching(reopened(journal)).suggest("d")["number"] == 0
+
+
+def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
+    """Stopped with too low a score, expected to reach enough: no sampler learns that it broke the limit."""
+    spec = search_spec(objectives=ObjectivesSpec(min_score=0.8))
+    with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name, score in zip("ab", (0.80, 0.82), strict=True):
+            searcher.suggest(name)
+            searcher.on_trial_result(name, result(1, score))
+            searcher.on_trial_complete(name, result(2, score + 0.1, finished=True))
+        searcher.suggest("c")
+        assert not searcher.goes_on("c", result(1, 0.75))
+        searcher.on_trial_complete("c", result(1, 0.75))
+        assert journal.trial(2).told == (journal.trial(2).config["rank"], pytest.approx(0.85))
+        study = searcher._planner._proposals["lora"]._study
+        assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
+
+
+def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_to_gain(tmp_path):
+    with open_journal(search_spec(halving=None), tmp_path / "cut", lambda: REFERENCE) as journal:
+        searcher = searching(journal, deadline=time.monotonic() + 3600)
+        searcher.suggest("a")
+        searcher.on_trial_result("a", result(1, 0.5, params=1))
+        searcher.on_trial_complete("a", result(2, 0.7, finished=True, params=1))
+        searcher.suggest("b")
+        searcher._deadline = time.monotonic()
+        assert not searcher.goes_on("b", result(1, 0.65, params=2))
+        searcher.on_trial_complete("b", result(1, 0.65, params=2))
+        assert journal.trial(1).reason == "time budget" and searcher.cut_off
+        assert journal.trial(1).told[1] == pytest.approx(0.85)
+
+
+def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal)
+        for name in "ab":
+            searcher.suggest(name)
+            for step, seconds in ((1, 10.0), (2, 20.0), (3, 30.0)):
+                told = evaluation(step, 64, 0.6 + step / 10, seconds=seconds)
+                searcher.on_trial_result(name, {"evaluation": told, "finished": step == 3})
+            searcher.on_trial_complete(name, {})
+        searcher.suggest("c")
+        slow = {"evaluation": evaluation(1, 64, 0.5, seconds=12.0), "finished": False}
+        assert not searcher.goes_on("c", slow)
+        searcher.on_trial_complete("c", slow)
+        rank = journal.trial(2).config["rank"]
+        assert journal.trial(2).told == (rank, pytest.approx(0.7), pytest.approx(36.0))
+
+
+def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
+    spec = search_spec(objectives=ObjectivesSpec(third="seconds"), halving=HalvingSpec(grace=2))
+    with open_journal(spec, tmp_path / "third", lambda: REFERENCE) as journal:
+        searcher = searching(journal, evaluations=9)
+        for name in "abc":
+            searcher.suggest(name)
+            for step, seconds in ((1, 5.0), (2, 9.0)):
+                told = evaluation(step, 1, 0.9, seconds=seconds)
+                assert searcher.goes_on(name, {"evaluation": told, "finished": False})
+        searcher.suggest("d")
+        assert searcher.goes_on("d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
+        assert not searcher.goes_on("d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})

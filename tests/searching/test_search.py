@@ -1,0 +1,139 @@
+"""Searches on a real Ray, over runs that train nothing."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.searching.budget import Budget
+from autorank.searching.create import open_journal
+from autorank.searching.ray.trainable import bind
+from autorank.searching.search import conduct
+from autorank.searching.tune_session import SCRATCH
+from autorank.spec import HalvingSpec
+from autorank.trials.front import front
+from autorank.trials.retention import adapter_path, checkpoint_path
+from tests.searching.standin import STEPS, StandInTrial, bounds, search_spec
+
+
+@pytest.fixture
+def conducted(ray, tmp_path):
+    """Runs or goes on with one search: `plans` by trial number, budget, progress callback."""
+
+    def run(trials, plans, progress=None, halving=None, **budget):
+        with open_journal(search_spec(halving=halving), tmp_path / "standin", lambda: (64.0, 0.0)) as journal:
+            trainable = bind(StandInTrial, folder=journal.folder, plans=plans)
+            budget = Budget(trials, **{"concurrency": 1, **budget})
+            return conduct(journal, trainable, bounds, budget, progress=progress)
+
+    return run
+
+
+def files(folder):
+    return {path for path in (folder / "trials").rglob("*") if path.is_file()}
+
+
+def test_trials_fail_alone_actors_stay_warm_and_only_the_fronts_adapters_stay(conducted, tmp_path, capfd):
+    outcome = conducted(6, {1: "raises", 3: "nan"})
+    records = outcome.snapshot.trials
+    assert outcome.ending == "trials"
+    assert [trial.state for trial in records] == ["complete", "failed", "complete", "failed", "complete", "complete"]
+    assert records[1].reason == "RuntimeError: the run broke"
+    assert [len(trial.evaluations) for trial in records] == [3, 1, 3, 3, 3, 3]
+    assert len({e.metrics["pid"] for trial in records for e in trial.evaluations}) == 1
+    expected = {adapter_path(tmp_path / "standin", point.trial, point.step) for point in front(records)}
+    assert files(tmp_path / "standin") == expected
+    assert not (tmp_path / "standin" / SCRATCH).exists()
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on_with_the_same_trial(conducted, tmp_path):
+    pressed = []
+
+    def ctrl_c(snapshot):
+        if snapshot.trials and snapshot.trials[-1].evaluations and not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    outcome = conducted(2, {None: "stuck"}, ctrl_c)
+    assert outcome.ending == "interrupted"
+    assert signal.getsignal(signal.SIGINT) == handler
+    (cut,) = outcome.snapshot.trials
+    assert (cut.state, cut.step) == ("running", 1) and checkpoint_path(tmp_path / "standin", 0).exists()
+    outcome = conducted(2, {})
+    assert outcome.ending == "trials"
+    first, second = outcome.snapshot.trials
+    assert first.config == cut.config and first.evaluations[0] == cut.evaluations[0]  # its pid too: not run again
+    assert [(trial.state, trial.step) for trial in (first, second)] == [("complete", STEPS)] * 2
+    assert not checkpoint_path(tmp_path / "standin", 0).exists()
+
+
+def test_a_trial_whose_process_dies_goes_on_from_its_last_evaluation(conducted):
+    records = conducted(3, {0: "dies once", 1: "dies"}, retries=1).snapshot.trials
+    assert [(trial.state, trial.step, trial.retries) for trial in records] == [
+        ("complete", STEPS, 1),
+        ("failed", 1, 1),
+        ("complete", STEPS, 0),
+    ]
+    assert "its process died" in records[1].reason
+    assert len({e.metrics["pid"] for e in records[0].evaluations}) == 2
+
+
+def test_a_trial_that_ran_out_of_memory_goes_on_alone_with_half_the_micro_batch(conducted):
+    records = conducted(4, {1: "memory"}, concurrency=2).snapshot.trials
+    assert [(trial.state, trial.step, trial.halved) for trial in records] == [
+        ("complete", STEPS, number == 1) for number in range(4)
+    ]
+
+
+def test_beaten_trials_are_stopped_and_samplers_learn_what_they_were_to_reach(conducted):
+    records = conducted(6, {3: "weak", 4: "weak"}, halving=HalvingSpec()).snapshot.trials
+    assert [(trial.state, trial.reason) for trial in records[3:5]] == [("pruned", "beaten")] * 2
+    assert all(trial.state == "complete" for trial in (*records[:3], records[5]))
+    for trial in records[3:5]:  # the complete ones gained 0.002 from the first evaluation to the last
+        assert trial.step == 1 and trial.told == (trial.config["rank"], pytest.approx(0.1 + 0.002))
+
+
+def test_the_time_budget_prunes_what_runs(conducted):
+    outcome = conducted(50, {None: "slow"}, seconds=4.0)
+    assert outcome.ending == "time budget"
+    assert outcome.snapshot.trials[-1].state in ("pruned", "complete")  # it may have been at its last evaluation
+    assert all(trial.state != "running" for trial in outcome.snapshot.trials)
+
+
+def test_a_full_disk_ends_the_search_with_a_remedy(conducted):
+    with pytest.raises(AutorankError, match=r"No space left on the disk of .* Free some"):
+        conducted(4, {0: "full"})
+
+
+def test_more_is_asked_for_than_there_is(conducted):
+    with pytest.raises(AutorankError, match="--gpus-per-trial 99 is more"):
+        conducted(1, {}, gpus_per_trial=99)
+
+
+@pytest.mark.parametrize(
+    ("budget", "before", "ended", "wanted"),
+    [
+        (Budget(), {}, 0, (20, 0)),
+        (Budget(), {"trials": 8, "confirm": 3}, 8, (8, 3)),  # as asked for at last
+        (Budget(12, confirm=0), {"trials": 8, "confirm": 3}, 8, (12, 0)),
+        (Budget(5, more=True), {"trials": 8}, 8, (13, 0)),
+        (Budget(5, more=True), {"trials": 13}, 10, (13, 0)),  # cut off: the same command again does not ask for more
+        (Budget(5, more=True), {"trials": 8}, 30, (35, 0)),  # fewer were asked for than there are
+    ],
+)
+def test_how_many_trials(budget, before, ended, wanted):
+    assert budget.wanted(before, ended) == wanted
+
+
+def test_cut_off_in_confirming_the_same_command_does_not_ask_for_more():
+    assert Budget(5, more=True, confirm=2).wanted({"trials": 8, "confirm": 2}, 8, unconfirmed=True) == (8, 2)
+
+
+def test_so_many_more(conducted):
+    assert len(conducted(2, {}).snapshot.trials) == 2
+    assert len(conducted(3, {}, more=True).snapshot.trials) == 5
+    assert len(conducted(None, {}).snapshot.trials) == 5

@@ -1,0 +1,200 @@
+"""Prompts and completions as tokens and batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autorank.errors import AutorankError
+from autorank.spec import TaskSpec
+from autorank.tasks import load
+from autorank.tasks.data.batches import collate, token_mask
+from autorank.tasks.data.examples import Examples
+from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
+from autorank.tasks.prompting import Prompting
+from tests import texts, tiny
+
+BOS, EOS, NL = 2, 3, 4
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def ids(*words: str) -> list[int]:
+    return [texts.TOKENS.index(word) for word in words]
+
+
+def split(folder: Path, around: str, start: int | None, rows: list[tuple[str, str]], **given: Any) -> Pairs:
+    tokenizer = texts.tokenizer(folder, around, bool(given.get("chat")))
+    how = Prompting(tokenizer, **{"length": 64, "chat": False} | given, start=start)
+    prompts, completions = [list(column) for column in zip(*rows, strict=True)]
+    labels = np.array([prompts.index(prompt) for prompt in prompts])
+    return how.split(Examples((prompts, completions), labels, completions))
+
+
+ROWS = [("w1 w2", "green"), ("w3", "red fox"), ("w1 w2", "a blue bird sings")]
+
+
+def test_a_decoders_batch(tmp_path: Path) -> None:
+    made = split(tmp_path, "[BOS] $A", None, ROWS)
+    batch = collate(made, np.array([0, 1]), pad_id=0)
+    one, two = [BOS, *ids("w1", "w2"), NL, *ids("green"), EOS], [BOS, *ids("w3"), NL, *ids("red", "fox"), EOS]
+    assert batch["input_ids"].tolist() == [one, two]
+    assert batch["labels"].tolist() == [[IGNORED] * 4 + one[4:], [IGNORED] * 3 + two[3:]]
+    batch = collate(made, np.array([1, 2]), pad_id=0, multiple=8)
+    assert batch["input_ids"].shape == (2, 16) and batch["input_ids"][0, 6:].eq(0).all()
+    assert batch["attention_mask"].sum(dim=1).tolist() == [6, 9] == made.lengths[1:].tolist()
+    assert batch["labels"].ne(IGNORED).sum(dim=1).tolist() == made.weights[1:].tolist() == [3, 5]
+    assert made.strata.tolist() == [0, 0, 0]
+
+
+def test_prompts_to_be_completed_end_together(tmp_path: Path) -> None:
+    made = split(tmp_path, "[BOS] $A", None, ROWS)
+    batch = made.prompts(np.array([0, 1]), pad_id=0)
+    assert batch["input_ids"].tolist() == [[BOS, *ids("w1", "w2"), NL], [0, BOS, *ids("w3"), NL]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(("family", "around"), [("bart", "[BOS] $A [EOS]"), ("t5", "$A [EOS]")])
+def test_an_encoder_decoders_batch(family: str, around: str, tmp_path: Path) -> None:
+    import transformers
+
+    model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(texts.model(family, tmp_path / "model"))
+    made = split(tmp_path / "tokens", around, model.config.decoder_start_token_id, ROWS)
+    batch = collate(made, np.array([0, 1, 2]), pad_id=0)
+    before = [BOS] if family == "bart" else []
+    assert batch["input_ids"][1].tolist()[: 2 + len(before)] == [*before, *ids("w3"), EOS]
+    labels = [label for label in batch["labels"][1].tolist() if label != IGNORED]
+    assert labels == [*before, *ids("red", "fox"), EOS]
+    predicting = batch["labels"].ne(IGNORED)
+    library = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    assert torch.equal(batch["decoder_input_ids"][predicting], library[predicting])
+    assert made.weights.tolist() == batch["labels"].ne(IGNORED).sum(dim=1).tolist()
+    assert torch.equal(batch["decoder_attention_mask"], batch["labels"].ne(IGNORED).long())
+    assert set(made.prompts(np.array([0]), 0)) == {"input_ids", "attention_mask"}
+
+
+def test_a_layers_tokens_tell_whose_they_are(tmp_path: Path) -> None:
+    made = split(tmp_path, "$A [EOS]", 0, [("w1 w2", "red fox"), ("w1", "green")])
+    batch = collate(made, np.array([0, 1]), pad_id=0)
+    assert batch["input_ids"].shape[1] == 3 and batch["decoder_input_ids"].shape[1] == 4
+    assert token_mask(batch, torch.zeros(2, 3, 8)).tolist() == [[1, 1, 1], [1, 1, 0]]
+    assert token_mask(batch, torch.zeros(2, 4)).tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
+    assert token_mask(batch, torch.zeros(2, 7)).tolist() == [[1] * 7] * 2
+
+
+def test_grouped_has_each_prompt_once(tmp_path: Path) -> None:
+    made = split(tmp_path, "$A", None, ROWS)
+    assert made.cut is not None and made.cut.tolist() == [0, 0, 0]
+    known = made.grouped()
+    assert len(known) == 2 and known.references == [["red fox"], ["green", "a blue bird sings"]]
+    assert known.weights.tolist() == [3, 5]  # the longest of each
+    taken = made.take(np.array([2]))
+    assert taken.ids.tolist() == [*ids("w1", "w2"), NL]
+    assert taken.target_ids.tolist() == [*ids("a", "blue", "bird", "sings"), EOS]
+    assert taken.references == ["a blue bird sings"]
+
+
+def test_what_is_cut(tmp_path: Path) -> None:
+    """Ten tokens: completions have five at most, prompts what the longest leaves, and lose their beginning."""
+    long = " ".join(f"w{i}" for i in range(12))
+    made = split(tmp_path, "[BOS] $A", None, [(long, "green"), ("w1", "red fox red fox red fox")], length=10)
+    assert made.ids[:5].tolist() == [BOS, *ids("w9", "w10", "w11"), NL]
+    assert made.target_ids.tolist() == [*ids("green"), EOS, *ids("red", "fox", "red", "fox", "red")]
+    assert made.lengths.max() <= 10
+    assert made.cut is not None and made.cut.tolist() == [1, 1]
+    encoded = split(tmp_path, "$A [EOS]", 0, [(long, long)], length=10)
+    assert encoded.ids.tolist() == [*ids(*(f"w{i}" for i in range(3, 12))), EOS]
+    assert encoded.target_ids.tolist() == [0, *ids(*(f"w{i}" for i in range(10)))]
+
+
+def test_chat_templates(tmp_path: Path) -> None:
+    made = split(tmp_path, "[BOS] $A", None, [("w1 w2", "green")], chat=True)
+    assert made.ids.tolist() == [BOS, *ids("k0", "w1", "w2", "k1"), NL]
+    long = " ".join(f"w{i}" for i in range(12))
+    made = split(tmp_path, "[BOS] $A", None, [(long, "green")], chat=True, length=10)
+    assert made.ids.tolist() == [BOS, *ids("k0", "w8", "w9", "w10", "w11", "k1"), NL]  # 8 and 2 of the completion
+    with pytest.raises(AutorankError, match="chat template alone"):
+        split(tmp_path, "[BOS] $A", None, [(long, "green")], chat=True, length=5)
+
+
+def test_loading(tmp_path: Path) -> None:
+    data = texts.write(tmp_path / "x.jsonl", [{"q": f"w{i % 20} w1", "a": f"w{i // 20}"} for i in range(40)])
+    spec = TaskSpec(name="x", data=data, prompt="q", completion="a")
+    model = texts.model("llama", tmp_path / "llama", chat=True)
+    found = load(spec, model)
+    (validation,) = found.validation.values()
+    assert (len(found.train), len(validation)) == (36, 2)  # 2 of 20 prompts, each once
+    assert [len(known) for known in validation.references or ()] == [2, 2]
+    assert isinstance(found.train, Pairs) and not isinstance(found.train, EncodedPairs)
+    assert found.train.ids[:2].tolist() == [BOS, *ids("k0")]  # the tokenizer has a template
+    plain = load(spec.model_copy(update={"chat": False}), model)
+    assert plain.train.ids[:2].tolist() == [BOS, *ids("w0")] and plain.digest != found.digest
+    again = load(spec, model)
+    assert np.array_equal(again.train.target_ids, found.train.target_ids) and again.digest == found.digest
+    assert again.train.references == found.train.references
+    encoded = load(spec, texts.model("t5", tmp_path / "t5"))
+    assert isinstance(encoded.train, EncodedPairs) and encoded.train.target_ids[0] == 0
+    tuned = load(spec.model_copy(update={"tune_split": 0.2}), model)
+    assert len(tuned.validation["tune"]) == 4 and len(tuned.train) == 28
+    assert not set(tuned.validation["tune"].labels) & set(tuned.train.labels)
+
+
+def test_models_of_one_vocabulary_end_their_texts_each_in_its_way(tmp_path: Path) -> None:
+    """As a base model and the chat model made of it: tokenizer.json is the same, the end token is not."""
+    from transformers import AutoTokenizer
+
+    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=False)
+    base, chat = (texts.model("llama", tmp_path / name) for name in ("base", "chat"))
+    for model, end in ((base, "[EOS]"), (chat, "[PAD]")):
+        AutoTokenizer.from_pretrained(model, eos_token=end).save_pretrained(model)
+    ours, theirs = load(spec, base), load(spec, chat)
+    assert (tmp_path / "base" / "tokenizer.json").read_text() == (tmp_path / "chat" / "tokenizer.json").read_text()
+    ends = [made.train.target_ids[made.train.target_offsets[1] - 1] for made in (ours, theirs)]
+    assert ends == [EOS, 0] and ours.digest != theirs.digest
+
+
+def test_how_many_are_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from autorank.tasks import generation
+
+    monkeypatch.setattr(generation, "EVALUATED", 5)
+    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
+    model = texts.model("gpt2", tmp_path / "gpt2")
+    counts = {
+        name: len(load(spec.model_copy(update=given), model).validation["validation"])
+        for name, given in {"search": {}, "asked": {"max_eval_examples": 7}, "final": {"final": True}}.items()
+    }
+    assert counts == {"search": 5, "asked": 7, "final": 24}
+    assert load(spec, model).digest == load(spec.model_copy(update={"final": True}), model).digest
+
+
+def test_models_that_cannot(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=True)
+    model = texts.model("llama", tmp_path / "llama")
+    with pytest.raises(AutorankError, match="no chat template, which --chat asks for"):
+        load(spec, model)
+    AutoTokenizer.from_pretrained(model, eos_token=None).save_pretrained(model)
+    with pytest.raises(AutorankError, match="no end token"):
+        load(spec, model)
+    with pytest.raises(AutorankError, match=r"an encoder .*cannot write"):  # rather than that it has no end token
+        load(spec, tiny.model("bert", tmp_path / "bert"))
+
+
+def test_positions_are_the_limit(tmp_path: Path) -> None:
+    """A tokenizer that claims more than the model has."""
+    import json
+
+    model = texts.model("gpt2", tmp_path / "gpt2")
+    config = json.loads((tmp_path / "gpt2" / "config.json").read_text())
+    (tmp_path / "gpt2" / "config.json").write_text(json.dumps(config | {"n_positions": 12}))
+    rows = [{"q": " ".join([f"w{i}"] * 20), "a": "green"} for i in range(20)]
+    spec = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a", max_length=40)
+    assert load(spec, model).train.lengths.tolist() == [12] * 18

@@ -1,0 +1,258 @@
+"""Windows of questions and contexts: what they hold, which of them an example takes along, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.spec import TaskSpec
+from autorank.tasks import load
+from autorank.tasks.data import spans
+from autorank.tasks.data.examples import Examples, checked
+from autorank.tasks.data.spans import Windows
+from autorank.tasks.data.tokenization import load_tokenizer
+from autorank.tasks.squad import SQUAD
+from tests import tiny
+
+CLS, SEP = 2, 3
+V1, V2 = SQUAD["squad_v1"], SQUAD["squad_v2"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tokens"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny.model("bert", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model: str) -> Any:
+    return load_tokenizer(model)
+
+
+def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in ("question", "context", "answers")}
+
+
+def examples(count: int = 40, unanswerable: bool = True) -> Examples:
+    return checked(V2, columns(tiny.questions(count, unanswerable=unanswerable)), "x")
+
+
+def one(question: str, context: str, text: list[str], start: list[int]) -> Examples:
+    row = {"question": question, "context": context, "answers": {"text": text, "answer_start": start}}
+    return checked(V2, columns([row]), "x")
+
+
+def tokens(split: Windows, window: int | np.integer[Any]) -> slice:
+    return slice(*split.offsets[window : window + 2])
+
+
+def pointed(split: Windows, window: int) -> str:
+    """The text that a window's labels point to."""
+    assert split.references is not None
+    first, last = split.offsets[window] + split.labels[window]
+    return str(split.references[split.owner[window]].context[split.starts[first] : split.ends[last]])
+
+
+def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
+    given = examples()
+    split = spans.tokenise(given, tokenizer, 24)
+    assert split.lengths.max() == 24 and len(split) > split.examples == 40
+    assert split.owner.tolist() == sorted(split.owner) and set(split.owner) == set(range(40))
+    for question, (asked, context) in enumerate(zip(*given.texts, strict=True)):
+        parts = []
+        for window in np.flatnonzero(split.owner == question):
+            ids, starts, ends = (values[tokens(split, window)] for values in (split.ids, split.starts, split.ends))
+            inside = starts >= 0
+            assert ids[~inside].tolist() == [*tokenizer(asked)["input_ids"], SEP]
+            assert np.array_equal(inside, ends >= 0)
+            words = [context[start:end] for start, end in zip(starts[inside], ends[inside], strict=True)]
+            assert words == tokenizer.convert_ids_to_tokens(ids[inside].tolist())
+            parts.append(words)
+        whole = parts[0]
+        for part in parts[1:]:
+            assert whole[-8:] == part[:8]  # a third of 24
+            whole += part[8:]
+        assert " ".join(whole) == context
+
+
+def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
+    given = examples()
+    split = spans.tokenise(given, tokenizer, 24)
+    assert split.labels.dtype == split.owner.dtype == np.int64 and split.starts.dtype == np.int32
+    for window, question in enumerate(split.owner):
+        start, end = split.starts[tokens(split, window)], split.ends[tokens(split, window)]
+        answer = given.references[question].starts  # type: ignore[index]
+        if answer and start[start >= 0].min() <= answer[0] and end.max() >= answer[0] + len("w0 w1"):
+            assert pointed(split, window) == "w0 w1" and split.strata[window] == 1
+        else:
+            assert split.labels[window].tolist() == [0, 0] and split.strata[window] == 0
+    assert set(split.owner[split.strata == 1]) == set(np.flatnonzero(given.labels)) == set(range(0, 40, 2))
+
+
+def test_the_first_answer_is_learned_and_blanks_around_it_are_not(tokenizer: Any) -> None:
+    split = spans.tokenise(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
+    assert pointed(split, 0) == "w3 w4"
+
+
+def test_part_of_a_word_is_the_whole_token(tokenizer: Any) -> None:
+    assert pointed(spans.tokenise(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
+
+
+def test_long_questions_are_cut_and_their_blanks_are_not_read(tokenizer: Any) -> None:
+    split = spans.tokenise(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
+    assert all(split.ids[tokens(split, window)].tolist()[:14] == [CLS, *[11] * 12, SEP] for window in range(len(split)))
+    assert split.context(np.arange(len(split)), 40).sum(1).max() == 36 - 12 - 3
+
+
+def test_a_context_without_words(tokenizer: Any) -> None:
+    split = spans.tokenise(one("w7", "", [], []), tokenizer, 24)
+    assert split.ids.tolist() == [CLS, 11, SEP, SEP] and not split.context(np.array([0]), 6).any()
+    assert split.labels.tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize(("single", "place"), [("$A [SEP] $B [CLS]", -1), ("$A $B", 0), ("$A [CLS] $B", 1)])
+def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: Any) -> None:
+    """[CLS] need not be the first token, nor be there at all."""
+    from tokenizers import processors
+
+    other = load_tokenizer(tiny.model("bert", tmp_path / "m"))
+    other.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
+    )
+    split = spans.tokenise(one("w7", "w8 w9", [], []), other, 24)
+    assert split.null.tolist() == [place % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
+    assert split.strata.tolist() == [0]
+
+
+def test_tokens_that_begin_with_a_blank() -> None:
+    """As in sentencepiece's and GPT-2's offsets."""
+    starts, ends = np.array([-1, 0, 2, 5]), np.array([-1, 2, 5, 8])  # w2| w3| w4
+    assert spans._span(starts, ends, spans.Reference("w2 w3 w4", ["w3 w4"], [3])) == (2, 3)
+    assert spans._span(starts, ends, spans.Reference("w2 w3 w4 w5", ["w4 w5"], [6])) is None
+
+
+def test_examples_are_questions(tokenizer: Any) -> None:
+    split = spans.tokenise(examples(), tokenizer, 24)
+    chosen = np.array([3, 4, 17])
+    part = split.take(chosen)
+    assert part.references == [split.references[i] for i in chosen]  # type: ignore[index]
+    assert part.examples == 3 and len(part) == np.isin(split.owner, chosen).sum()
+    for window, whole in enumerate(np.flatnonzero(np.isin(split.owner, chosen))):
+        assert chosen[part.owner[window]] == split.owner[whole]
+        assert np.array_equal(part.labels[window], split.labels[whole])
+        for name in ("ids", "type_ids", "starts", "ends"):
+            assert np.array_equal(getattr(part, name)[tokens(part, window)], getattr(split, name)[tokens(split, whole)])
+    assert split.take(np.arange(40)) is split
+
+
+def test_loaded_from_the_cache_and_limited_by_questions(
+    model: str, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny.questions_folder(tmp_path / "data", 60, unanswerable=True)
+    spec = TaskSpec(name="squad_v2", data=folder, max_length=24)
+    first = load(spec, model)
+    assert len(list(own_cache.iterdir())) == 2
+    monkeypatch.setattr(spans, "tokenise", None)  # calling it would raise
+    second = load(spec, model)
+    assert isinstance(second.train, Windows) and second.digest == first.digest
+    for name, values in vars(first.train).items():
+        again = getattr(second.train, name)
+        assert values == again if name == "references" else np.array_equal(values, again), name
+    assert len(first.train) > first.train.examples == 60
+
+    few = load(spec.model_copy(update={"max_train_examples": 10, "max_eval_examples": 7, "tune_split": 0.2}), model)
+    assert isinstance(few.train, Windows) and isinstance(few.validation["tune"], Windows)
+    assert few.train.examples + few.validation["tune"].examples == 10
+    assert 2 <= few.validation["tune"].examples <= 3  # of those with an answer and of those without
+    assert load(spec.model_copy(update={"max_eval_examples": 7}), model).validation["validation"].examples == 7
+    with pytest.raises(TypeError):
+        load(spec.model_copy(update={"max_length": 32}), model)  # made anew
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (["a", {"text": [], "answer_start": []}, None], ["rows 1, 3", "'a'", "csv cannot hold answers"]),
+        ([{"text": ["w2"]}] * 3, ["rows 1, 2, 3 (counted from 1, 3 in all)"]),
+        ([{"text": ["w2"], "answer_start": [0, 1]}] * 3, ["a start for each text"]),
+        ([{"text": ["w2"], "answer_start": ["0"]}] * 3, ["a start for each text"]),
+        ([{"text": ["w3"], "answer_start": [at]} for at in (3, 2, -5)], ["rows 2, 3", "['w3'] at [2]"]),
+        ([{"text": [text], "answer_start": [3]} for text in ("w3", "W3", "")], ["rows 2, 3", "not in the context"]),
+        ([{"text": [], "answer_start": []}] * 3, ["no answer in rows 1, 2, 3", "--task squad_v2"]),
+    ],
+)
+def test_answers_that_are_refused(answers: list[Any], words: list[str]) -> None:
+    given = {"question": ["w1"] * 3, "context": ["w2 w3"] * 3, "answers": answers}
+    with pytest.raises(AutorankError) as caught:
+        checked(V1, given, "x.jsonl", train=True)
+    assert all(word in str(caught.value) for word in ["x.jsonl", "'answers'", *words]), str(caught.value)
+
+
+def test_contexts_are_kept_once_and_strata_tell_answers() -> None:
+    rows = columns(tiny.questions(4, unanswerable=True))
+    rows["context"] = ["".join(rows["context"][0]) for _ in range(4)]
+    rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
+    found = checked(V2, rows, "x")
+    assert found.labels.tolist() == [1, 0, 1, 0] and found.labels.dtype == np.int64
+    assert len({id(one.context) for one in found.references or []}) == 1
+
+
+def test_files_that_are_refused(model: str, tmp_path: Path) -> None:
+    rows = tiny.questions(4)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split in ("train", "validation"):
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    with pytest.raises(AutorankError, match="use jsonl or parquet"):
+        load(TaskSpec(name="squad_v1", data=folder), model)
+
+    for split in ("train", "validation"):
+        (folder / f"{split}.csv").unlink()
+        lines = [json.dumps({"question": row["question"], "contxt": row["context"]}) for row in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    with pytest.raises(AutorankError, match=r"column 'context'.*Did you mean 'contxt'.*column 'answers'"):
+        load(TaskSpec(name="squad_v1", data=folder), model)
+
+
+def test_tokenizers_and_lengths_that_are_refused(model: str, tmp_path: Path, tokenizer: Any) -> None:
+    class Slow:
+        is_fast = False
+
+    with pytest.raises(AutorankError, match=r"'some/model' \(Slow\) does not tell where its tokens lie"):
+        spans.check("some/model", Slow(), 384)
+    folder = tiny.questions_folder(tmp_path / "data", 8)
+    with pytest.raises(AutorankError, match=r"20 tokens are too few .* --max-length 24"):
+        load(TaskSpec(name="squad_v1", data=folder, max_length=20), model)
+
+
+def test_models_that_do_not_answer_questions(tmp_path: Path) -> None:
+    from transformers import MarianConfig
+
+    from autorank.modeling import base_model
+
+    MarianConfig(vocab_size=64).save_pretrained(tmp_path / "marian")
+    with pytest.raises(AutorankError, match="'marian', and transformers has no AutoModelForQuestionAnswering"):
+        base_model.meta_model(str(tmp_path / "marian"), 2, "span")
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
+def test_heads(architecture: str, tmp_path: Path) -> None:
+    from autorank.modeling import base_model
+
+    loaded = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, kind="span")
+    assert loaded.head_modules == ["qa_outputs"] and set(loaded.head) == loaded.new
+    assert loaded.head_params == 2 * tiny.HIDDEN + 2

@@ -1,0 +1,86 @@
+"""Scores against scikit-learn and SciPy."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+from autorank.tasks.glue import GLUE
+from autorank.tasks.metrics.labels import compute
+
+draw = np.random.default_rng(0)
+
+
+def classes(count: int, examples: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are right more often than not, and labels."""
+    labels = draw.integers(0, count, examples)
+    logits = draw.normal(size=(examples, count))
+    logits[np.arange(examples), labels] += 1
+    return logits.astype(np.float32), labels
+
+
+def test_accuracy_and_f1() -> None:
+    logits, labels = classes(2)
+    found = compute(GLUE["mrpc"], logits, labels)
+    assert list(found) == ["accuracy", "f1"]
+    assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, logits.argmax(1)))
+    assert found["f1"] == pytest.approx(sk.f1_score(labels, logits.argmax(1)))
+
+
+def test_scores_have_no_digits_that_mean_nothing() -> None:
+    """Counts are divided in single precision: 0.6838235259056091 would stand in tables for 0.6838235294117647."""
+    labels = np.arange(408) >= 279
+    logits = np.tile(np.array([1, 0], np.float32), (408, 1))
+    assert compute(GLUE["mrpc"], logits, labels.astype(int))["accuracy"] == 0.6838235
+
+
+def test_matthews() -> None:
+    logits, labels = classes(2)
+    found = compute(GLUE["cola"], logits, labels)
+    assert found == {"matthews": pytest.approx(sk.matthews_corrcoef(labels, logits.argmax(1)))}
+
+
+def test_correlations_with_ties() -> None:
+    labels = (draw.integers(0, 26, 400) / 5).astype(np.float32)
+    logits = (labels + draw.normal(size=400)).round(1).astype(np.float32)
+    found = compute(GLUE["stsb"], logits[:, None], labels)
+    pearson, spearman = stats.pearsonr(logits, labels).statistic, stats.spearmanr(logits, labels).statistic
+    assert list(found) == ["pearson_spearman", "pearson", "spearman"]
+    assert found["pearson"] == pytest.approx(pearson, abs=1e-6)
+    assert found["spearman"] == pytest.approx(spearman, abs=1e-6)
+    assert found["pearson_spearman"] == pytest.approx((pearson + spearman) / 2, abs=1e-6)
+
+
+def test_mnli_together_and_apart() -> None:
+    logits, labels = classes(3, 100)
+    found = compute(GLUE["mnli"], logits, labels, {"validation_matched": 30, "validation_mismatched": 70})
+    right = logits.argmax(1) == labels
+    assert list(found) == ["accuracy", "accuracy_matched", "accuracy_mismatched"]
+    assert list(found.values()) == pytest.approx([right.mean(), right[:30].mean(), right[30:].mean()])
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_constant_predictions_correlate_with_nothing(label: int) -> None:
+    logits = np.zeros((6, 2), np.float32)
+    logits[:, label] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert compute(GLUE["cola"], logits, np.array([0, 1] * 3)) == {"matthews": 0.0}
+        assert compute(GLUE["cola"], logits, np.full(6, label)) == {"matthews": 0.0}
+        scores = np.arange(6, dtype=np.float32)
+        assert set(compute(GLUE["stsb"], np.full((6, 1), 2.5), scores).values()) == {0.0}
+        nearly = np.full((6, 1), 2.5) + 1e-12 * draw.normal(size=(6, 1))  # Pearson is lost in rounding
+        assert compute(GLUE["stsb"], nearly, scores)["pearson"] == pytest.approx(0, abs=1)
+
+
+def test_a_diverged_run_has_no_score() -> None:
+    logits, labels = classes(2)
+    logits[3, 0] = np.nan
+    assert all(math.isnan(value) for value in compute(GLUE["mrpc"], logits, labels).values())
+    logits[3, 0] = np.inf
+    assert all(math.isnan(value) for value in compute(GLUE["mrpc"], logits, labels).values())

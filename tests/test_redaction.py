@@ -1,0 +1,243 @@
+"""Nothing secret is written: all that a search and what follows it leave behind is read, byte by byte."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.redaction import held, hide
+
+MARK = "pl4nted"
+PROXY = f"http://me-{MARK}:proxy-{MARK}@127.0.0.1:9"
+PLANTED = {
+    name: f"{name.lower()}-{MARK}"
+    for name in (
+        "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD",
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", "WANDB_API_KEY",
+    )
+} | {"HTTP_PROXY": PROXY, "HTTPS_PROXY": PROXY, "https_proxy": PROXY}  # fmt: skip
+SMALL = ["--method", "lora", "--task", "demo", "--max-train-examples", "64", "--max-eval-examples", "32"]
+SEVERAL = """
+import sys
+from autorank.cli.app import app
+for words in sys.argv[1].split(";"):
+    app(words.split(), standalone_mode=False)
+"""
+
+
+@pytest.fixture
+def place():
+    """A folder whose path is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="secret") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def refused():
+    """The address of an MLflow server that refuses all connections, with a password."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://me-{MARK}:uri-{MARK}@127.0.0.1:{bound.getsockname()[1]}"
+
+
+def run(place, *words):
+    """A command with the secrets in its environment, all that it writes within `place`; its exit code and output."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+    own = {"HOME": str(place), "RAY_TMPDIR": str(place), "AUTORANK_CACHE": str(place / "cache"), "NO_PROXY": ""}
+    done = subprocess.run(
+        [sys.executable, *words], env=clean | PLANTED | own, cwd=place, capture_output=True, text=True, timeout=400
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def leaks(place):
+    return [
+        str(file.relative_to(place)) for file in place.rglob("*")
+        if file.is_file() and not file.is_symlink() and MARK.encode() in file.read_bytes()
+    ]  # fmt: skip
+
+
+def test_nothing_secret_is_written(place, refused):
+    short = ["--trials", "2", "--epochs", "1", "--concurrency", "1"]
+    search = ["search", *SMALL, *short, "--scheduler", "none", "--name", "s"]
+    # the address with its password is on the command line, which Ray reads
+    code, said = run(place, "-m", "autorank.cli.app", *search, "--tracking-uri", refused)
+    assert code == 0 and "autorank sync s" in said, said
+    later = ["sync s --tracking-uri sqlite:///runs/mlflow.db", "report s",
+             "export s --knee --to adapter", "export s --knee --merge --to model",
+             f"train {' '.join(SMALL)} --steps 2 --to trained"]  # fmt: skip
+    code, more = run(place, "-c", SEVERAL, ";".join(later))
+    assert code == 0, more
+    code, refusal = run(place, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refused)
+    assert code == 1 and "Traceback" in refusal and "cannot be reached or refuses" in refusal
+    assert MARK not in said + more + refusal
+
+    written = {file.name for file in place.rglob("*") if file.is_file()}
+    there = {"journal.log", "mlflow.db", "report.html", "front_table.json", "ray.log", "README.md", "raylet.out"}
+    assert there <= written, there - written
+    assert leaks(place) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("http://me:pw@host:5000/a", "http://host:5000/a"),
+        ("postgresql://me:p/w@d@host/db?x=1", "postgresql://host/db?x=1"),
+        ("proxy='http://me:pw@host', tried http://me:pw@host/a", "proxy='http://host', tried http://host/a"),
+        ("sqlite:////a/b@c/mlflow.db", "sqlite:////a/b@c/mlflow.db"),
+        ("https://host/a@b/c", "https://host/a@b/c"),
+        ("https://token-only@host/a", "https://host/a"),
+        ("postgresql://host/db?password=pw&x=1", "postgresql://host/db?password=***&x=1"),
+        ("mail me@host", "mail me@host"),
+        ("http://host:5000/#/models/x@knee", "http://host:5000/#/models/x@knee"),
+        ("http://127.0.0.1:8265/a@b", "http://127.0.0.1:8265/a@b"),
+        ("http://me:12345@host:5000/a@b", "http://b"),  # a password may hold an @, so the last one counts
+        ("http://host:80/?to=http://me:pw@there", "http://host:80/?to=http://there"),
+        ("s3://bucket/runs", "s3://bucket/runs"),
+        ("http://u:1234/abc@h", "http://h"),
+        ("http://u:1234/abc@h/x", "http://h/x"),
+    ],
+)
+def test_addresses_without_passwords(text, left):
+    assert hide(text) == left and hide(left) == left
+
+
+def test_values_of_secret_variables(monkeypatch):
+    for name, value in {
+        "HF_TOKEN": "hf_0123456789", "RAY_AUTH_TOKEN_PATH": "/home/me/token", "TOKENIZERS_PARALLELISM": "sometimes",
+        "MY_SECRET": "short",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    text = "Bearer hf_0123456789 in /home/me/token, sometimes, in short"
+    assert hide(text) == "Bearer *** in /home/me/token, sometimes, in short"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "PGPASSWORD", "MYSQL_PWD", "AZURE_STORAGE_KEY", "OPENAI_APIKEY", "DEPLOY_PRIVATE_KEY", "DB_PASS", "GITHUB_PAT",
+        "AWS_ACCESS_KEY_ID", "CLIENT_SECRET", "HF_TOKEN", "my_token",
+    ],
+)  # fmt: skip
+def test_names_of_secret_variables(monkeypatch, name):
+    monkeypatch.setenv(name, "0123456789")
+    assert hide("it is 0123456789") == "it is ***"
+
+
+@pytest.mark.parametrize(
+    "name", ["PWD", "OLDPWD", "GOOGLE_APPLICATION_CREDENTIALS", "TOKEN_FILE", "KEYBOARD", "COMPASS"]
+)
+def test_names_of_variables_that_hold_none(monkeypatch, name):
+    monkeypatch.setenv(name, "0123456789")
+    assert hide("it is 0123456789") == "it is 0123456789"
+
+
+def test_short_passwords_and_those_that_begin_with_another(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2")
+    monkeypatch.setenv("A_TOKEN", "abcd")
+    monkeypatch.setenv("B_TOKEN", "abcdefgh")
+    monkeypatch.setenv("C_PASSWORD", "and")
+    assert hide("hunter2 and abcdefgh and abcd") == "*** and *** and ***"
+
+
+def test_a_password_that_is_part_of_a_word(monkeypatch):
+    monkeypatch.setenv("DB_PASSWORD", "postgres")
+    assert hide("postgresql://h/db") == "postgresql://h/db"
+    assert hide("postgresql://postgres:postgres@h/db is no postgres") == "postgresql://h/db is no ***"
+    monkeypatch.setenv("ODD_PASSWORD", "/pass!")
+    assert hide("x/pass!y") == "x***y"
+    monkeypatch.setenv("HF_TOKEN", "0123456789abcdef")
+    assert hide("a\\n0123456789abcdefb") == "a\\n***b"  # of repr
+
+
+def test_a_secret_that_is_a_path_names_a_file(monkeypatch, tmp_path):
+    monkeypatch.setenv("SERVICE_CREDENTIALS", str(tmp_path))
+    monkeypatch.setenv("OTHER_CREDENTIALS", "a/secret/with/slashes")
+    assert hide(f"{tmp_path} a/secret/with/slashes") == f"{tmp_path} ***"
+
+
+def test_why_a_trial_failed(monkeypatch):
+    from autorank.searching.ray.trainable import failed
+
+    monkeypatch.setenv("HF_TOKEN", f"hf_{MARK}")
+    try:
+        raise OSError(f"No answer through {PROXY} with token hf_{MARK}")
+    except OSError as error:
+        found = failed(error)
+    assert "No answer through http://127.0.0.1:9 with token ***" in found["failed"]
+    assert "Traceback" in found["traceback"] and MARK not in str(found)
+
+
+def test_the_log_of_a_search(monkeypatch, tmp_path):
+    from autorank.searching.ray import cluster
+
+    monkeypatch.setenv("HF_TOKEN", f"hf_{MARK}")
+    with cluster._quiet(tmp_path / "ray.log"):
+        try:
+            raise ValueError(f"hf_{MARK} was refused")
+        except ValueError:
+            logging.getLogger("autorank.searching.journal_searcher").exception("through %s", PROXY)
+    text = (tmp_path / "ray.log").read_text()
+    assert "ValueError: *** was refused" in text and MARK not in text
+
+
+def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
+    from ray.tune.execution import class_cache
+
+    from autorank.searching.ray import cluster
+
+    def told():
+        asked = []
+        with monkeypatch.context() as patch:
+            patch.setattr("ray.remote", lambda runtime_env: asked.append(runtime_env) or (lambda cls: cls))
+            class_cache._ActorClassCache().get(object)
+        return asked[0]["env_vars"]
+
+    names = {*class_cache.ENV_VARS_TO_PROPAGATE, "AWS_SECRET_ACCESS_KEY"}  # a search of this process may be at work
+    monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names)
+    for name in names:
+        monkeypatch.setenv(name, MARK)
+    assert told()["AWS_SECRET_ACCESS_KEY"] == MARK  # else there is nothing to hold back any more
+    with cluster._discreet():
+        assert not [name for name in told() if name.startswith("AWS_")] and "RAY_CHDIR_TO_TRIAL_DIR" in told()
+    assert told()["AWS_SECRET_ACCESS_KEY"] == MARK
+
+
+def test_a_storage_s_password_is_refused():
+    from autorank.trials.retention import stored
+
+    address = f"ftp://me:{MARK}@host/runs"
+    assert held(address) and not held("s3://bucket/runs") and not held("s3://me@bucket/runs")
+    with pytest.raises(AutorankError, match="holds a password, which the journal would keep") as error:
+        stored(address, "s")
+    assert MARK not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [f"http://me:{MARK}@host:5000", f"--tracking-uri=http://me:{MARK}@host", "hf_token", "--set=hf_token"],
+)
+def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
+    from autorank.cli.cluster import submit
+
+    monkeypatch.setenv("HF_TOKEN", "hf_token")
+    with pytest.raises(AutorankError, match="a cluster shows its jobs' command lines") as error:
+        submit(["search", "--task", "mrpc", word])
+    assert MARK not in str(error.value)
+
+
+def test_a_word_in_which_a_password_happens_to_stand_is_none(monkeypatch):
+    from autorank.cli.cluster import _refuse_passwords
+
+    monkeypatch.setenv("DB_PASSWORD", "lora")
+    _refuse_passwords(["search", "--method", "lora-drop", "--tracking-uri", "postgresql://me@lora/db"])
+    with pytest.raises(AutorankError, match="a cluster shows"):
+        _refuse_passwords(["search", "--method", "lora"])

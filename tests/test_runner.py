@@ -1,0 +1,77 @@
+"""Trainings whose adapter is to be written to a folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+import autorank
+from autorank import api
+from autorank.errors import AutorankError
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+SMALL: dict[str, Any] = {
+    "task": "demo", "method": "lora", "set": {"rank": 2}, "steps": 1, "max_train_examples": 8, "max_eval_examples": 8,
+    "precision": "fp32", "quiet": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    return tiny.model("bert", tmp_path / "model")
+
+
+def test_into_an_empty_folder(model: str, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    api.train(model=model, to=tmp_path / "out", **SMALL)
+    assert {"README.md", "adapter_config.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
+
+
+def test_where_nothing_can_be_written_nothing_is_trained(model: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AutorankError, match="out cannot be written"):
+        api.train(model=model, to=tmp_path / "file" / "out", **SMALL | {"steps": 10**9})
+
+
+def test_a_training_outlives_its_export(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("autorank.export.peft_export.to_peft", full)
+    with pytest.raises(AutorankError, match=r"No space left on device\. The best adapter so far is kept in "):
+        api.train(model=model, to=tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+    (kept,) = tmp_path.glob("out-*.safetensors")
+    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+
+
+@pytest.mark.parametrize("ending", [AutorankError("Training diverged."), KeyboardInterrupt()])
+def test_the_best_adapter_so_far_outlives_what_ends_a_training(
+    ending: BaseException, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(console: object, training: TrainingRun, best: Path, warn: object) -> Any:
+        next(training)
+        training.save_adapter(best)
+        raise ending
+
+    monkeypatch.setattr("autorank.display.train_display.follow", follow)
+    with pytest.raises(type(ending)) as error:
+        api.train(model=model, to=tmp_path / "out", **SMALL)
+    said = "".join([str(error.value), *getattr(error.value, "__notes__", [])])
+    (kept,) = tmp_path.glob("out-*.safetensors")
+    assert f"The best adapter so far is kept in {kept}" in said
+    autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
+
+
+def test_where_nothing_was_evaluated_nothing_is_kept(model: str, tmp_path: Path) -> None:
+    diverging = SMALL | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
+    with pytest.raises(AutorankError, match=r"diverged|finite") as error:
+        api.train(model=model, to=tmp_path / "out", **diverging)
+    assert "kept" not in str(error.value) and {file.name for file in tmp_path.iterdir()} == {"cache", "model"}

@@ -1,0 +1,187 @@
+"""MLflow as a projection: what stands there of a search, with exact counts."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.modeling import rank_map
+from autorank.reporting.html_report import report
+from autorank.tasks.demo import DEMO
+from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_run import Run, as_text, metrics_at
+from tests.tracking.projected import history, text
+from tests.trials.journals import REFERENCE
+from tests.trials.made_trials import START, base_ranks, evaluation, search, snapshot, trial
+
+
+def test_a_search_as_runs(project, trials, client, server_runs):
+    project().push(snapshot(trials))
+    parent, nested = server_runs()
+    assert [nested[number].info.status for number in range(4)] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
+    assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in nested.values())
+    assert nested[2].data.tags["autorank.reason"] == "diverged at step 10"
+    assert nested[0].data.params == {
+        "method": "lora-drop",
+        "task": "demo",
+        "model": "shipped with autorank",
+        "learning_rate": "0.001",
+        "rank": "8",
+    }
+    assert history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]
+    assert history(client, nested[0], "adapter_params") == [(10, 100), (20, 100)]
+    assert history(client, nested[2], "score") == []  # NaN is not sent
+    assert history(client, nested[2], "train_loss") == [(10, 0.1)]
+    assert nested[0].info.start_time == 1_700_000_000_000
+    assert nested[0].info.end_time == 1_700_000_060_000
+    assert nested[3].info.end_time is None
+    assert [nested[number].data.tags.get("autorank.state") for number in range(4)] == [
+        "complete", "pruned", "failed", None,
+    ]  # fmt: skip
+    known = {
+        "search": parent.data.tags["search"], "method": "lora-drop", "task": "demo", "model": "shipped with autorank",
+        "dataset_digest": "0123456789abcdef", "mlflow.source.git.commit": "f" * 40, "version.autorank": "0.1.0",
+        "version.torch": "2.13.0",
+    }  # fmt: skip
+    assert all(known.items() <= run.data.tags.items() for run in (parent, *nested.values()))
+    assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
+
+
+def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
+    last = {"layer.0.query": 7, "layer.1.query": 1}
+    trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last))
+    trials.append(trial(4, state="failed", reason="out of memory"))
+    project().push(snapshot(trials))
+    _, nested = server_runs()
+    ranks = rank_map.read(Path(client.download_artifacts(nested[0].info.run_id, "ranks.json")))
+    assert list(ranks.items()) == [("layer.0.query", 7), ("layer.1.query", 1)]
+    png = Path(client.download_artifacts(nested[0].info.run_id, "ranks.png"))
+    assert png.read_bytes().startswith(b"\x89PNG")
+    for number in (3, 4):  # at work; without an evaluation
+        there = {artifact.path for artifact in client.list_artifacts(nested[number].info.run_id)}
+        assert not there & {"ranks.json", "ranks.png"}
+
+
+def test_the_parent_tells_the_search(project, trials, client, server_runs, own, front_of):
+    project().push(snapshot(trials), final=True)
+    parent, _ = server_runs()
+    assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"
+    # trials 0, 1, 2 have ended: alone 900 x 0.2; with (50, 0.65) another 50 x 0.15 to its left; nothing new
+    volumes = [0.36, (900 * 0.2 + 50 * 0.15) / 500, (900 * 0.2 + 50 * 0.15) / 500]
+    assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3]
+    assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
+    assert history(client, parent, "front_size") == [(1, 1), (2, 2), (3, 2)]
+    assert history(client, parent, "best_score") == [(1, 0.7), (2, 0.7), (3, 0.7)]
+
+    assert [p["adapter_params"] for p in json.loads(text(client, parent, "front.json"))] == [50, 100, 400]
+    assert text(client, parent, "front.csv").startswith("trial,step,method,adapter_params,")
+    assert json.loads(text(client, parent, "search.json"))["name"] == own.name
+    names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
+    assert {"front.png", "hypervolume.png"} <= names
+    assert text(client, parent, "report.html") == report(snapshot(trials), own, REFERENCE)
+    table = front_of(parent)
+    assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
+    assert list(table["config.rank"]) == [8, 8, 8]
+
+
+def test_the_data_are_seen_as_mlflow_s_own(project, trials, client, server_runs):
+    for _ in range(2):
+        project().push(snapshot(trials), final=True)
+    parent, _ = server_runs()
+    (there,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
+    assert (there.dataset.name, there.dataset.digest) == ("demo", "0123456789abcdef")
+    assert json.loads(there.dataset.profile) == {"num_rows": 2000, "train": 2000, "validation": 400}
+    assert {each["name"] for each in json.loads(there.dataset.schema)["mlflow_colspec"]} == {*DEMO.text, DEMO.label}
+    assert [(tag.key, tag.value) for tag in there.tags] == [("mlflow.data.context", "training")]
+
+
+def test_the_latest_values_are_those_of_the_best_evaluation(project, client, server_runs):
+    falling = trial(0, (100, 0.7), (90, 0.8), (80, 0.6))
+    project().push(snapshot([falling]), final=True)
+    parent, nested = server_runs()
+    assert nested[0].data.metrics["score"] == 0.6
+    for run in (parent, nested[0]):
+        assert (run.data.metrics["best_score"], run.data.metrics["best_adapter_params"]) == (0.8, 90)
+    assert history(client, nested[0], "best_adapter_params") == [(10, 100), (20, 90), (30, 90)]
+
+
+@pytest.mark.parametrize("count", [998, 999, 1000, 2500])
+def test_batches_are_as_large_as_mlflow_takes(client, store, count):
+    experiment = client.create_experiment(uuid.uuid4().hex)
+    run = Run(client.create_run(experiment).info.run_id)
+    run.push_metrics(client, [m for step in range(count) for m in metrics_at({"score": 0.1}, START, step)], count)
+    there = client.get_run(run.id)
+    assert len(client.get_metric_history(run.id, "score")) == count and Run.found(there).sent == count
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1e-5, "0.00001"), (0.001, "0.001"), (16.0, "16.0"), (8, "8"), (True, "True"), (math.inf, "inf"),
+     ((3e-4, 0.5), "[0.0003, 0.5]"), ("query,value", "query,value")],
+)  # fmt: skip
+def test_numbers_are_plain(value, written):
+    assert as_text(value) == written
+
+
+def test_what_is_not_set_is_no_param(project, client, server_runs):
+    project().push(snapshot([trial(0, (100, 0.6), config={"rank": 8, "interval": None})]))
+    _, nested = server_runs()
+    assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
+
+
+def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
+    made = []
+    monkeypatch.setattr("autorank.tracking.mlflow_projection.report", lambda *_: made.append("report") or "page")
+    projection = project()
+    projection.push(snapshot(trials[:1]))
+    projection.push(snapshot(trials))
+    assert not made
+    projection.push(snapshot(trials), final=True)
+    assert made == ["report"]
+
+
+def test_several_methods_and_the_control(store, own, client, server_runs, front_of):
+    spec = search("lora-drop", "adalora", control=True, name=own.name)
+    trials = [
+        trial(0, (100, 0.6)),
+        trial(1, (50, 0.9), method="adalora", config={"target_rank": 4}),
+        trial(2, (40, 0.95), method="lora", control=True),
+    ]
+    Projection(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
+    parent, nested = server_runs()
+    assert parent.data.params["method"] == "lora-drop,adalora"
+    assert [nested[number].data.params["method"] for number in range(3)] == ["lora-drop", "adalora", "lora"]
+    volumes = [0.9 * 0.1 / 0.5, 0.95 * 0.4 / 0.5, 0.95 * 0.4 / 0.5]  # the control's better point adds nothing
+    assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
+    assert history(client, parent, "best_score") == [(1, 0.6), (2, 0.9), (3, 0.9)]
+    table = front_of(parent)
+    assert list(table["method"]) == ["adalora"] and list(table["gain"]) == pytest.approx([-0.05])
+
+
+def test_long_settings_become_an_artifact(project, client, server_runs):
+    ranks = base_ranks()
+    trials = [trial(0, (100, 0.6), config={"rank": 8, "rank_pattern": ranks})]
+    project().push(snapshot(trials))
+    _, nested = server_runs()
+    assert "rank_pattern" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
+    assert json.loads(text(client, nested[0], "settings.json"))["rank_pattern"] == ranks
+
+
+def test_artifacts_lie_beside_the_store(project, store, trials, tmp_path, monkeypatch, server_runs, own):
+    monkeypatch.chdir(tmp_path)
+    project().push(snapshot(trials), final=True)
+    home = Path(store.removeprefix("sqlite:///")).parent
+    assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_deleted_experiment_is_named(project, trials, client, own):
+    project().push(snapshot(trials))
+    client.delete_experiment(client.get_experiment_by_name(own.name).experiment_id)
+    with pytest.raises(AutorankError, match="mlflow experiments restore"):
+        project().push(snapshot(trials))

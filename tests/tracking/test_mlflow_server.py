@@ -1,0 +1,112 @@
+"""`autorank ui`: a real server, for this machine alone, that ends without a trace."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import psutil
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.tracking import mlflow_server
+from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_server import ENVIRONMENT, free, serve
+from tests.sockets import listening
+from tests.trials.made_trials import search, snapshot, trial
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    if kind is signal.SIGINT:
+        Projection(uri, search(), "s1", (1000.0, 0.5)).push(snapshot([trial(0, (100, 0.6))]), final=True)
+    else:
+        (tmp_path / "mlflow.db").touch()  # a server makes the tables itself
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-m", "autorank.cli.app", "ui", "--runs", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment | {"SSH_CONNECTION": "there", "HTTP_PROXY": "http://127.0.0.1:9"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else ignored in the background
+    ) as server:  # fmt: skip
+        line = server.stdout.readline()
+        address = re.match(r"http://127\.0\.0\.1:\d+", line)[0]
+        assert "ssh -L" in server.stdout.readline()
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert b"MLflow" in direct.open(address).read()
+        family = psutil.Process(server.pid).children(recursive=True)
+        assert listening(psutil.Process(server.pid)) == {"127.0.0.1"}
+        server.send_signal(kind)
+        out, errors = server.communicate(timeout=60)
+    assert server.returncode == 0 and out == "" and "Traceback" not in errors
+    assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_that_does_not_start_says_why(monkeypatch):
+    monkeypatch.setattr("autorank.tracking.mlflow_server._answers", lambda port: False)
+    problem = r"ended by itself(.|\n)*address already in use"  # MLflow's exit code is 0 even so
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(AutorankError, match=problem):
+            serve("sqlite://", taken.getsockname()[1], lambda: pytest.fail("it is not ready"))
+
+
+def test_another_ctrl_c_kills_at_once(monkeypatch):
+    class Server:
+        pid, waits = 0, 0
+
+        def wait(self, patience):
+            self.waits += 1
+            if self.waits == 1:
+                raise KeyboardInterrupt
+
+    sent, server = [], Server()
+    monkeypatch.setattr("os.killpg", lambda pid, kind: sent.append(kind))
+    mlflow_server._end(server)
+    assert sent == [signal.SIGTERM, signal.SIGKILL] and server.waits == 2
+
+
+def test_what_is_no_http_is_no_answer():
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+
+        def speak():
+            with other.accept()[0] as peer:
+                peer.recv(1000)
+                peer.sendall(b"220 mail\r\n")
+
+        speaker = threading.Thread(target=speak)
+        speaker.start()
+        assert not mlflow_server._answers(other.getsockname()[1])
+        speaker.join()
+
+
+def test_a_port_that_is_taken():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(AutorankError, match=f"--port {port}: Address already in use. Leave it out"):
+            free(port)
+    assert free(port) == port
+
+
+def test_no_jobs_and_no_calls_home():
+    assert ENVIRONMENT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+
+
+def test_a_server_is_not_served_again():
+    from autorank.cli.results import ui
+
+    with pytest.raises(AutorankError, match=r"http://tracking:5000 is a server already") as error:
+        ui(tracking_uri="http://me:secret-of-mine@tracking:5000")
+    assert "secret-of-mine" not in str(error.value)

@@ -1,0 +1,34 @@
+"""Where MLflow keeps a search's runs, and that the search remembers it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.tracking.tracking_uri import checked, default_uri, remembered
+
+
+def test_the_store_s_place(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert default_uri(Path("runs")) == f"sqlite:///{tmp_path}/runs/mlflow.db"
+    assert default_uri(Path("runs"), "http://at-last:5000") == "http://at-last:5000"
+    assert checked("sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking:5000")
+    assert default_uri(Path("runs"), "http://at-last:5000") == "http://tracking:5000"
+
+
+def test_what_a_search_remembers(tmp_path, monkeypatch):
+    """Not what lies beside it: a folder of runs may be moved. And no password."""
+    monkeypatch.chdir(tmp_path)
+    assert remembered("sqlite:///runs/mlflow.db", Path("runs")) is None
+    assert remembered("sqlite:///other.db", Path("runs")) == f"sqlite:///{tmp_path}/other.db"
+    assert remembered("http://me:secret@tracking:5000", Path("runs")) == "http://tracking:5000"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])
+def test_what_mlflow_does_not_take_is_refused_at_once(uri):
+    with pytest.raises(AutorankError, match="is no place where MLflow keeps runs"):
+        checked(uri)

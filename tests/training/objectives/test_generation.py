@@ -1,0 +1,237 @@
+"""Text to text: what is learned, what is written, and that neither depends on how it is cut into batches."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autorank.modeling import adapters
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.data.batches import collate
+from autorank.tasks.metrics.text import compute
+from autorank.training.model_cache import Workshop
+from autorank.training.objectives.generation import Generation, NaNWatch
+from autorank.training.run import TrainingRun
+from tests import texts
+from trainables.lora_drop import output_squares
+
+LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
+METHODS = {
+    "lora-drop": {"rank": 4, "threshold": 0.6, "probe_ratio": 0.3},
+    "prilora": {"mean_rank": 2, "slope": 0, "interval": 4},
+    "increlora": {"mean_rank": 2, "top_h": 4, "components": 2, "interval": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    texts.data(folder / "data")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(made / "cache"))
+
+
+def model(made: Path, family: str) -> str:
+    folder = made / family
+    return str(folder) if folder.exists() else texts.model(family, folder)
+
+
+def spec(
+    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None, **given: Any
+) -> TrainSpec:
+    training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
+    common = {"targets": "all-linear", "learning_rate": 1e-2}
+    return TrainSpec(
+        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told"),
+        model=model(made, family),
+        method=method,
+        settings=common | (settings or METHODS.get(method) or {"rank": 8}),
+        training=TrainingSpec(**training | given),
+    )
+
+
+def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(wanted, Workshop("cpu", probes))
+
+
+def pieces(run: TrainingRun) -> tuple[Generation, Any]:
+    """The objective, and the validation split."""
+    assert isinstance(run._objective, Generation)
+    return run._objective, run._data.validation["validation"]
+
+
+@pytest.mark.parametrize("family", LEARNS)
+def test_it_is_learned(family: str, made: Path) -> None:
+    """Three answers: whoever says the same one always is right in a third."""
+    first, *_, last = start(spec(made, family, steps=LEARNS[family], eval_every=10))
+    assert list(last.metrics) == ["rougeL", "exact_match", "bleu"] and last.score == last.metrics["rougeL"]
+    assert last.train_loss < 0.75 * first.train_loss
+    assert last.metrics["exact_match"] > 0.45 and last.score > 0.45
+
+
+@pytest.mark.parametrize("family", LEARNS)
+def test_what_is_written_does_not_depend_on_the_batch(family: str, made: Path) -> None:
+    run = start(spec(made, family, steps=40))
+    evaluation = next(run)
+    objective, split = pieces(run)
+    longest = int(split.weights.max())
+    assert len(set(split.prompt_lengths)) > 3
+    found = {size: objective.write(run._phase, split, longest, size) for size in (1, 8, 24)}
+    assert found[1] == found[8] == found[24] and len(set(found[1])) > 1
+    assert evaluation.metrics == compute(run._data.task.metrics, found[1], split.references)
+
+
+@pytest.mark.parametrize("family", LEARNS)
+def test_writing_is_taking_the_likeliest_token(family: str, made: Path) -> None:
+    """Token by token, without cache, padding or the library's generation."""
+    run = start(spec(made, family))
+    next(run)
+    objective, split = pieces(run)
+    longest = int(split.weights.max())
+    found = objective.write(run._phase, split, longest) or []
+    for i in range(6):
+        prompt = torch.from_numpy(split.ids[split.offsets[i] : split.offsets[i + 1]].astype(np.int64))[None]
+        written = [int(split.target_ids[0])] if objective.encoded else []
+        with torch.no_grad():
+            for _ in range(longest):
+                if objective.encoded:
+                    given = {"input_ids": prompt, "decoder_input_ids": torch.tensor([written])}
+                else:
+                    given = {"input_ids": torch.cat([prompt, torch.tensor([written], dtype=torch.long)], dim=1)}
+                written.append(int(run._base.model(**given).logits[0, -1].argmax()))
+                if written[-1] == objective.tokenizer.eos_token_id:
+                    break
+        assert objective.tokenizer.decode(written, skip_special_tokens=True).strip() == found[i]
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
+def test_the_loss_is_the_librarys(family: str, made: Path) -> None:
+    """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
+    run = start(spec(made, family))
+    next(run)
+    split, phase = run._data.train, run._phase
+    phase.model.eval()
+    batch = collate(split, np.arange(6), run._data.pad_id)
+    with torch.no_grad():
+        library = phase.model(**batch).loss
+        one = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
+        ours = phase.loss(dict(batch))
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, library)
+    assert float(ours) == pytest.approx(one / split.weights[:6].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, made: Path) -> None:
+    losses = []
+    for accumulate in (1, 2, 8):
+        run = start(spec(made, family, steps=6, eval_every=1, accumulate=accumulate))
+        losses.append([evaluation.train_loss for evaluation in run])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["gpt2", "bart"])
+def test_methods_that_look_at_batches(method: str, family: str, made: Path) -> None:
+    run = start(spec(made, family, method, eval_every=6), made / "probes")
+    evaluations = list(run)
+    assert [evaluation.step for evaluation in evaluations] == [6, 12]
+    assert all(math.isfinite(evaluation.train_loss) for evaluation in evaluations)
+    ranks = evaluations[-1].ranks
+    assert sum(ranks.values()) == len(ranks) * (4 if method == "lora-drop" else 2)
+
+
+@pytest.mark.parametrize("tokens", ["all", "first"])
+@pytest.mark.parametrize("family", ["llama", "bart", "t5"])
+def test_lora_drop_leaves_padding_out(family: str, tokens: Any, made: Path) -> None:
+    """What layers put out for a batch is what they put out for each example alone, where there is no padding."""
+    run = start(spec(made, family, steps=3))
+    next(run)
+    assert run._context is not None
+    examples = np.arange(12)
+    together = output_squares(run._context, examples, tokens)
+    alone = [output_squares(run._context, examples[i : i + 1], tokens) for i in examples]
+    for name, total in together.items():
+        assert total == pytest.approx(sum(one[name] for one in alone), rel=1e-4)
+        assert total > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_bfloat16(family: str, made: Path) -> None:
+    run = start(spec(made, family, precision="bf16", steps=4))
+    assert math.isfinite(next(run).score)
+    objective, split = pieces(run)
+    assert len(objective.write(run._phase, split, 3) or []) == len(split)
+
+
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, tmp_path: Path) -> None:
+    """A checkpoint that samples and repeats nothing writes what a plain one does, without warnings."""
+    folder = Path(texts.model(family, tmp_path / family))
+    strange = {
+        "do_sample": True, "temperature": 5.0, "top_p": 0.5, "repetition_penalty": 3.0, "min_length": 9, "num_beams": 3,
+        "no_repeat_ngram_size": 2, "eos_token_id": 7, "forced_bos_token_id": 9,
+    }  # fmt: skip
+    (folder / "generation_config.json").write_text(json.dumps(strange))
+    wanted = spec(made, family)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*(temperature|top_p|do_sample|generation).*")
+        run = start(wanted.model_copy(update={"model": str(folder)}))
+        found = next(run)
+    plain = next(start(wanted))
+    assert found.metrics == plain.metrics
+    assert run._base.model.generation_config.repetition_penalty == 3.0  # as it was
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_a_diverged_model_has_no_score(family: str, made: Path) -> None:
+    run = start(spec(made, family))
+    next(run)
+    with torch.no_grad():
+        next(iter(adapters.adapted(run._base.model).values())).update.B.fill_(math.nan)
+    objective, split = pieces(run)
+    scores = objective.evaluate(run._phase, {"validation": split})
+    assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
+
+
+def test_the_watch_sees_one_nan() -> None:
+    watch = NaNWatch()
+    assert not watch.found
+    for value in (0.0, -math.inf, math.nan, 1.0):
+        scores = torch.tensor([[0.0, value]])
+        assert watch(torch.zeros(1, 1), scores) is scores
+    assert watch.found
+
+
+def test_a_stopped_run_goes_on(made: Path) -> None:
+    wanted = spec(made, "llama", steps=8, eval_every=4)
+    whole = list(start(wanted))
+    first = start(wanted)
+    next(first)
+    again = start(wanted)
+    again.load_state_dict(first.state_dict())
+    (last,) = list(again)
+    assert (last.metrics, last.train_loss) == (whole[-1].metrics, whole[-1].train_loss)
+
+
+def test_gradient_checkpointing_writes_the_same(made: Path) -> None:
+    plain, less = (next(start(spec(made, "llama", gradient_checkpointing=given))) for given in (False, True))
+    assert less.metrics == plain.metrics and less.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bart", "t5"])
+def test_prilora_sees_the_input_of_every_layer(family: str, made: Path) -> None:
+    run = start(spec(made, family, "prilora", steps=5, eval_every=5))
+    next(run)
+    assert float(run._method._norms.min()) > 0  # type: ignore[attr-defined]

@@ -1,0 +1,198 @@
+"""Two workers on one run, over gloo on the loopback: against one worker, and against themselves when stopped."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from autorank.method import TargetedConfig
+from autorank.methods import find
+from autorank.modeling import adapters
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import Workshop
+from autorank.training.run import TrainingRun
+from tests import texts, tiny
+from tests.trainables.trained import WORKERS, cached_in, functional, on_workers, results, write_pairs
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 2},
+    "lora-drop": {"rank": 2, "threshold": 0.6, "probe_ratio": 0.5},
+    "increlora": {"mean_rank": 3, "top_h": 5, "components": 2, "interval": 2},
+    "adalora": {"mean_rank": 1, "start_ratio": 3, "initial": 0.1, "final": 0.3, "interval": 2},
+    "prilora": {"mean_rank": 2, "interval": 4},
+    "rslora": {"rank": 2},
+    "dora": {"rank": 2},
+    "pissa": {"rank": 2},
+    "eva": {"rank": 2, "svd_batch_size": 8},
+    "elalora": {"mean_rank": 3, "initial": 0.1, "final": 0.2, "rounds": 3, "moved": 6},
+    "gora": {"reference_rank": 2, "examples": 20},
+    "sora": {"rank": 2, "threshold": 0.05, "schedule": (0.02, 0.1)},
+    "sparse-adapter": {"rank": 2},
+    "vera": {"rank": 6},
+    "tied-lora": {"rank": 2},
+    "full": {"learning_rate": 1e-3},
+    "bitfit": {},
+    "houlsby": {"size": 3},
+    "pfeiffer": {"size": 3},
+}
+BATCH = 8
+EXAMPLES = {"even": 4 * BATCH, "odd": BATCH + 1}  # of the odd ones every other step has one: too few for two workers
+CASES = [(method, "even") for method in SETTINGS] + [("increlora", "odd"), ("prilora", "odd")]
+STOP = 6  # steps done
+
+
+def spec(folder: Path, method: str, data: str, model: str = "model", **settings: Any) -> TrainSpec:
+    common: dict[str, Any] = {"learning_rate": 3e-3}
+    if issubclass(find(method).Config, TargetedConfig):
+        common["targets"] = "all-linear"
+    return TrainSpec(
+        task=TaskSpec(name="pairs", data=folder / data, text=("left", "right"), label="label"),
+        model=str(folder / model),
+        method=method,
+        settings=common | SETTINGS[method] | settings,
+        training=TrainingSpec(steps=12, batch_size=BATCH, eval_every=2, precision="fp32"),
+    )
+
+
+def everywhere(folder: Path) -> TrainSpec:
+    """IncreLoRA whose layers all grow at once, whatever their importance."""
+    return spec(folder, "increlora", "even", top_h=18)
+
+
+def text_spec(folder: Path) -> TrainSpec:
+    """Text to text, whose examples count by their tokens."""
+    return TrainSpec(
+        task=TaskSpec(name="texts", data=folder / "texts", prompt="asked", completion="told"),
+        model=str(folder / "gpt2"),
+        method="lora",
+        settings={"targets": "all-linear", "learning_rate": 3e-3, "rank": 2},
+        training=TrainingSpec(steps=6, batch_size=BATCH, eval_every=2, precision="fp32"),
+    )
+
+
+def finish(run: TrainingRun) -> dict[str, Any]:
+    evaluations = [asdict(evaluation) | {"seconds": 0.0} for evaluation in run]
+    return {"evaluations": evaluations, "weights": adapters.tensors(run._base.model)}
+
+
+def train(wanted: TrainSpec, probes: Path | None = None) -> dict[str, Any]:
+    return finish(TrainingRun(wanted, Workshop("cpu", probes)))
+
+
+def resume(wanted: TrainSpec, file: Path) -> dict[str, Any]:
+    """Stop at STOP, and go on in a new run from what worker 0 has saved."""
+    run = TrainingRun(wanted, Workshop("cpu"))
+    while run.step < STOP:
+        next(run)
+    if dist.get_rank() == 0:
+        torch.save(run.state_dict(), file)
+    dist.barrier()
+    again = TrainingRun(wanted, Workshop("cpu"))
+    again.load_state_dict(torch.load(file, weights_only=True))
+    return finish(again)
+
+
+def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    """What the workers do together, by name."""
+    found = {f"{method}-{data}": partial(train, spec(folder, method, data)) for method, data in CASES}
+    found["increlora-everywhere"] = partial(train, everywhere(folder))
+    found["texts"] = partial(train, text_spec(folder))
+    for method in SETTINGS:
+        wet = spec(folder, method, "even", model="wet")
+        found[f"{method}-whole"] = partial(train, wet)
+        found[f"{method}-resumed"] = partial(resume, wet, folder / f"{method}.pt")
+    return found
+
+
+def work(rank: int, folder: Path) -> None:
+    """One of the workers: all jobs, each in a process group of its own, their results in files."""
+    torch.set_num_threads(1)
+    for name, job in jobs(folder).items():
+        dist.init_process_group("gloo", f"file://{folder / name}.group", datetime.timedelta(seconds=10), WORKERS, rank)
+        try:
+            result = job()
+        except Exception as error:
+            result = {"error": f"{type(error).__name__}: {error}"}
+        torch.save(result, folder / f"{name}-{rank}.pt")
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    made = tmp_path_factory.mktemp("workers")
+    tiny.model("bert", made / "model")
+    tiny.model("bert", made / "wet")  # with dropout
+    config = json.loads((made / "model" / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # it falls differently on workers
+    (made / "model" / "config.json").write_text(json.dumps(config))
+    texts.data(made / "texts", train=3 * BATCH + 1)
+    texts.model("gpt2", made / "gpt2")
+    for data, examples in EXAMPLES.items():
+        write_pairs(made / data, examples)
+    with cached_in(made):
+        on_workers(work, made, seconds=600)
+        yield made
+
+
+def check_equal(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Bit for bit."""
+    assert ours["evaluations"] == theirs["evaluations"]
+    assert list(ours["weights"]) == list(theirs["weights"])
+    assert all(torch.equal(values, theirs["weights"][name]) for name, values in ours["weights"].items())
+
+
+@pytest.mark.parametrize("name", [f"{method}-{data}" for method, data in CASES])
+def test_workers_stay_alike(name: str, folder: Path) -> None:
+    check_equal(*results(folder, name))
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_resumed_workers_are_those_that_never_stopped(method: str, folder: Path) -> None:
+    for whole, resumed in zip(results(folder, f"{method}-whole"), results(folder, f"{method}-resumed"), strict=True):
+        later = [evaluation for evaluation in whole["evaluations"] if evaluation["step"] > STOP]
+        assert len(later) == 3
+        check_equal(resumed, whole | {"evaluations": later})
+
+
+@pytest.mark.parametrize(("method", "data"), [case for case in CASES if case[0] != "increlora"])
+def test_two_workers_train_what_one_does(method: str, data: str, folder: Path) -> None:
+    alone = train(spec(folder, method, data), probes=folder / "alone")
+    check_close(results(folder, f"{method}-{data}")[0], alone)
+
+
+def test_two_workers_train_what_one_does_on_texts(folder: Path) -> None:
+    both = results(folder, "texts")
+    check_equal(*both)
+    check_close(both[0], train(text_spec(folder)))
+
+
+def test_two_workers_train_what_one_does_in_increlora(folder: Path) -> None:
+    """Workers' importances are averaged, not their gradients: which layers grow may differ, so let all of them."""
+    check_close(results(folder, "increlora-everywhere")[0], train(everywhere(folder)))
+
+
+def check_close(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    for two, one in zip(ours["evaluations"], theirs["evaluations"], strict=True):
+        assert two["ranks"] == one["ranks"]
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-4)
+    assert list(ours["weights"]) == list(theirs["weights"])
+    for name, values in functional(theirs["weights"]).items():
+        torch.testing.assert_close(ours["weights"][name], values, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("data", EXAMPLES)
+def test_increloras_budget_is_kept(data: str, folder: Path) -> None:
+    totals = [
+        (evaluation["step"], sum(evaluation["ranks"].values()))
+        for evaluation in results(folder, f"increlora-{data}")[0]["evaluations"]
+    ]
+    assert totals == [(2, 18), (4, 18), (6, 28), (8, 38), (10, 48), (12, 54)]

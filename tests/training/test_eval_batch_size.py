@@ -1,0 +1,150 @@
+"""Evaluation on a device that runs out of memory when we say so: the same numbers, from smaller batches."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.eval_batch_size import Room
+from autorank.training.model_cache import Workshop
+from autorank.training.run import TrainingRun
+from tests import texts, tiny
+
+
+def limited(most: int, sizes: list[int]) -> Any:
+    """A pass that takes at most so many examples."""
+
+    def run(examples: np.ndarray) -> list[int]:
+        sizes.append(len(examples))
+        if len(examples) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return [int(example) for example in examples]
+
+    return run
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    room, sizes = Room(), list[int]()
+    batches = [np.arange(8), np.arange(8, 16), np.arange(16, 19)]
+    found = [pair for pair in room.each(batches, limited(3, sizes))]
+    assert [example for _, result in found for example in result] == list(range(19))
+    assert all(list(examples) == result for examples, result in found)
+    assert sizes == [8, 4] + 8 * [2] + [2, 1] and room.most == 2
+    sizes.clear()
+    list(room.each(batches, limited(3, sizes)))
+    assert max(sizes) == 2  # it is remembered
+
+
+class Output:
+    """What a pass gives."""
+
+
+def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
+    room, made = Room(), list[Any]()
+
+    def run(examples: np.ndarray) -> Output:
+        assert [one() for one in made] == [None] * len(made)
+        output = Output()
+        made.append(weakref.ref(output))
+        return output
+
+    for _, output in room.each([np.arange(2)] * 3, run):
+        assert isinstance(output, Output)
+        del output
+    assert len(made) == 3
+
+
+def test_a_single_example_that_is_too_much() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        list(Room().each([np.arange(4)], limited(0, [])))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("room")
+    (folder / "pairs").mkdir()
+    for split, size in (("train", 24), ("validation", 20)):
+        tiny.pairs_file(folder / "pairs" / f"{split}.jsonl", size, seed=size)
+    tiny.questions_folder(folder / "questions", 24)
+    tiny.model("bert", folder / "bert")
+    texts.data(folder / "texts")
+    texts.model("llama", folder / "llama")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
+
+
+TASKS: dict[str, dict[str, Any]] = {
+    "pairs": {"text": ("left", "right"), "label": "label"},
+    "questions": {"name": "squad_v1"},
+    "texts": {"prompt": "asked", "completion": "told"},
+}
+
+
+def wanted(task: str, made: Path) -> TrainSpec:
+    return TrainSpec(
+        task=TaskSpec(**{"name": task, "data": made / task} | TASKS[task]),
+        model=str(made / ("llama" if task == "texts" else "bert")),
+        method="lora",
+        settings={"rank": 4, "learning_rate": 1e-2},
+        training=TrainingSpec(steps=6, batch_size=4, eval_every=3, precision="fp32"),
+    )
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same scores, whatever fits; the next run of the workshop does not run out of memory any more."""
+    spec = wanted(task, made)
+    plain = [evaluation.metrics for evaluation in TrainingRun(spec, Workshop("cpu"))]
+    workshop = Workshop("cpu")
+    refused: list[int] = []
+    for _ in range(2):
+        run = TrainingRun(spec, workshop)
+        run._open()
+        run._base.model.register_forward_pre_hook(limit(5, refused), with_kwargs=True)
+        run._start()
+        found = [evaluation.metrics for evaluation in run]
+        assert found == plain
+        run.release()
+    assert refused and max(refused) > 5 and refused == sorted(set(refused), reverse=True)  # each size but once
+
+
+@pytest.mark.parametrize("task", ["pairs", "questions"])
+def test_evaluation_holds_one_batch_at_a_time(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is scored, or a method looks on."""
+    run = TrainingRun(wanted(task, made), Workshop("cpu"))
+    run._open()
+    given: list[Any] = []
+
+    def before(model: object, args: object) -> None:
+        assert [one() for one in given] == [None] * len(given)
+
+    def after(model: object, args: object, output: Any) -> None:
+        given.extend(weakref.ref(values) for values in (output, *output.values()))
+
+    run._base.model.register_forward_pre_hook(before)
+    run._base.model.register_forward_hook(after)
+    for module in ("objective", "span", "phases"):
+        monkeypatch.setattr(f"autorank.training.{module}.EVAL_BATCH", 4)
+    run._objective.evaluate(run._phase, run._data.validation)
+    count = len(given)
+    assert run._context is not None
+    run._context.observe(np.arange(20), lambda batch: None)
+    assert count > 4 and len(given) > count + 4
+
+
+def limit(most: int, refused: list[int]) -> Any:
+    def before(model: Any, args: object, given: dict[str, Any]) -> None:
+        size = len(given["input_ids"] if "input_ids" in given else given["decoder_input_ids"])
+        if size > most:
+            refused.append(size)
+            raise torch.OutOfMemoryError("out of memory")
+
+    return before

@@ -1,0 +1,78 @@
+"""Searches, trials and evaluations made by hand."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec
+from autorank.trials.front import EVERYTHING, front
+from autorank.trials.record import Evaluation, State, TrialRecord
+from autorank.trials.snapshot import Snapshot
+
+START = 1_700_000_000.0  # of trial 0; every other 100 s after the one before
+KINDS = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+
+
+def search(*methods: str, control: bool = False, **values: Any) -> SearchSpec:
+    """A search of these methods, LoRA-drop if none is named."""
+    space = {"rank": {"type": "int", "low": 1, "high": 8}}
+    entries = tuple(MethodSpec(method=method, space=space) for method in methods or ("lora-drop",))
+    known = {"name": "first", "task": TaskSpec(name="demo"), "methods": entries}
+    return SearchSpec(**known | ({"control": MethodSpec(method="lora", space=space)} if control else {}) | values)
+
+
+def evaluation(step: int, params: int, score: float, **values: Any) -> Evaluation:
+    known = {
+        "step": step,
+        "epoch": step / 10,
+        "score": score,
+        "metrics": {"accuracy": score},
+        "train_loss": 1 / step,
+        "adapter_params": params,
+        "nonzero_params": params,
+        "trainable_params": params + 100,
+        "head_params": 100,
+        "ranks": {"layer.0.query": 4, "layer.1.query": 4},
+        "seconds": float(step),
+        "peak_memory": 0,
+    }
+    return Evaluation(**known | values)
+
+
+def trial(
+    number: int, *points: tuple[int, float] | Evaluation, state: State = "complete", **values: Any
+) -> TrialRecord:
+    """A trial whose evaluations, at steps 10, 20, ..., have these (params, score); one that ended took a minute."""
+    evaluations = tuple(
+        point if isinstance(point, Evaluation) else evaluation(10 * i, *point)
+        for i, point in enumerate(points, start=1)
+    )
+    known = {
+        "method": "lora-drop",
+        "config": {"learning_rate": 1e-3 * (number + 1), "rank": 8},
+        "seconds": evaluations[-1].seconds if evaluations else 0.0,
+        "started": START + 100 * number,
+        "ended": START + 100 * number + 60 if state != "running" else 0.0,
+    }
+    return TrialRecord(number=number, state=state, evaluations=evaluations, **known | values)
+
+
+def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> Snapshot:
+    """The trials with their fronts, taken from scratch."""
+    points, control = front(trials, objectives), front(trials, objectives, control=True)
+    return Snapshot(list(trials), points, control, third=objectives.third)
+
+
+def base_ranks(seed: int = 0, layers: int = 12) -> dict[str, int]:
+    """A rank map of RoBERTa-base, 72 modules."""
+    draw = random.Random(seed)
+    return {f"roberta.encoder.layer.{i}.{kind}": draw.randrange(16) for i in range(layers) for kind in KINDS}

@@ -1,0 +1,292 @@
+"""Fronts, hypervolumes and knees against cases worked by hand."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import (
+    EVERYTHING,
+    History,
+    candidates,
+    excesses,
+    front,
+    gain,
+    hypervolume,
+    knee,
+    non_dominated,
+    pick,
+)
+from tests.trials.made_trials import START, evaluation, trial
+
+
+def places(points):
+    return [(p.trial, p.step, p.adapter_params, p.score) for p in points]
+
+
+def test_front_is_taken_over_all_evaluations():
+    # trial 0's first evaluation beats its last; trial 1 shrinks and its middle evaluation is on the front
+    trials = [trial(0, (100, 0.7), (100, 0.6)), trial(1, (300, 0.8), (200, 0.75), (50, 0.2))]
+    assert places(front(trials)) == [
+        (1, 30, 50, 0.2),
+        (0, 10, 100, 0.7),
+        (1, 20, 200, 0.75),
+        (1, 10, 300, 0.8),
+    ]
+
+
+def test_dominated_points_go():
+    trials = [trial(0, (100, 0.7)), trial(1, (100, 0.6)), trial(2, (150, 0.7)), trial(3, (200, 0.65))]
+    assert places(front(trials)) == [(0, 10, 100, 0.7)]
+
+
+def test_of_equal_points_the_earliest_stays():
+    trials = [trial(0, (200, 0.9)), trial(1, (100, 0.5), (100, 0.5)), trial(2, (100, 0.5))]
+    assert places(front(trials)) == [(1, 10, 100, 0.5), (0, 10, 200, 0.9)]
+
+
+def test_failed_and_running_trials_count_with_what_is_finite():
+    failed = trial(0, (100, 0.7), (100, math.nan), (100, -math.inf), state="failed", reason="diverged")
+    running = trial(1, (50, 0.6), state="running")
+    assert places(front([failed, running])) == [(1, 10, 50, 0.6), (0, 10, 100, 0.7)]
+
+
+def test_no_trials_no_front():
+    assert front([]) == []
+    assert front([trial(0, (100, math.nan))]) == []
+    assert hypervolume([], (100, 0.5)) == 0
+    assert knee([]) is None
+
+
+def test_hypervolume():
+    # In the box 1000 wide and 0.5 high: 900 x 0.2 for the first, and 600 x 0.2 more above it for the second
+    points = front([trial(0, (100, 0.7)), trial(1, (400, 0.9))])
+    assert hypervolume(points, (1000, 0.5)) == pytest.approx((900 * 0.2 + 600 * 0.2) / (1000 * 0.5))
+
+
+def test_points_outside_the_box_count_for_nothing():
+    points = front([trial(0, (10, 0.4)), trial(1, (100, 0.7)), trial(2, (2000, 0.95))])
+    assert hypervolume(points, (1000, 0.5)) == pytest.approx(900 * 0.2 / 500)
+
+
+def test_hypervolume_is_one_for_a_perfect_score_of_nothing_and_takes_negative_scores():
+    assert hypervolume(front([trial(0, (0, 1.0))]), (1000, -0.2)) == pytest.approx(1)
+    assert hypervolume(front([trial(0, (500, 0.4))]), (1000, -0.2)) == pytest.approx(0.5 * 0.6 / 1.2)
+
+
+@pytest.mark.parametrize("reference", [(0, 0.5), (100, 1.0)])
+def test_an_empty_box_is_refused(reference):
+    with pytest.raises(ValueError, match="reference"):
+        hypervolume(front([trial(0, (1, 0.9))]), reference)
+
+
+def test_knee_is_farthest_above_the_chord_in_log_parameters():
+    # log10: 1, 2, 3, 4 -> 0, 1/3, 2/3, 1; scores -> 0, 0.5, 0.95, 1; heights 0, 0.167, 0.283, 0
+    points = front([trial(0, (10, 0.5)), trial(1, (100, 0.7)), trial(2, (1000, 0.88)), trial(3, (10000, 0.9))])
+    assert [p.knee for p in points] == [False, False, True, False]
+
+
+def test_knee_tie_goes_to_fewer_parameters():
+    # heights of the inner points: 0.6 - 1/3 and 0.6 + 1/3 - 2/3: equal
+    scores = (0.0, 0.6, 0.6 + 1 / 3, 1.0)
+    points = front([trial(i, (10 ** (i + 1), score)) for i, score in enumerate(scores)])
+    assert knee(points).adapter_params == 100
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [(0.5,), (0.5, 0.9), (0.5, 0.7, 0.9), (0.5, 0.51, 0.9)],
+    ids=["one", "two", "straight", "hollow"],
+)
+def test_front_without_a_bend_has_its_knee_at_its_best_score(scores):
+    points = front([trial(i, (10 ** (i + 1), score)) for i, score in enumerate(scores)])
+    assert [p.knee for p in points] == [False] * (len(scores) - 1) + [True]
+
+
+def test_history_follows_the_order_in_which_trials_end():
+    first, second = trial(0, (100, 0.7), ended=START + 500), trial(1, (400, 0.9), ended=START + 110)
+    history = History((1000, 0.5)).update([first, second, trial(2, (1, 0.99), state="running")])
+    assert [[p.trial for p in after.points] for after in history] == [[1], [0, 1]]
+    assert [after.hypervolume for after in history] == pytest.approx([600 * 0.4 / 500, 0.6])
+    assert [after.at - START for after in history] == [110, 500]
+
+
+@pytest.mark.parametrize("third", [None, "seconds"])
+def test_a_history_that_grows_is_the_one_from_scratch(third):
+    draw = random.Random(7)
+    objectives = ObjectivesSpec(third=third, max_params=900)
+    made = [
+        trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), control=i % 5 == 3,
+              state=draw.choice(["complete", "pruned", "failed"]), ended=START + draw.randrange(10_000))
+        for i in range(40)
+    ]  # fmt: skip
+    order = sorted(made, key=lambda t: (t.ended, t.number))
+    growing = History((1000, 0.2), objectives)
+    for count in (0, 1, 2, 2, 17, 39, 40):
+        over = {t.number for t in order[:count]}
+        there = [t if t.number in over else trial(t.number, (1, 1.0), state="running") for t in made]
+        steps = growing.update(there)
+        assert steps == History((1000, 0.2), objectives).update(there) and len(steps) == count
+        for past, after in enumerate(steps):
+            points = front(sorted(order[: past + 1], key=lambda t: t.number), objectives)
+            assert [(p.adapter_params, p.score) for p in after.points] == [(p.adapter_params, p.score) for p in points]
+            assert after.hypervolume == pytest.approx(hypervolume(points, (1000, 0.2)))
+    assert steps[0].hypervolume < steps[-1].hypervolume
+
+
+def test_history_counts_the_control_s_trials_but_not_their_points():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), control=True), trial(2, (50, 0.6))]
+    history = History((1000, 0.5)).update(trials)
+    assert [[p.trial for p in after.points] for after in history] == [[0], [0], [2, 0]]
+    assert history[0].hypervolume == history[1].hypervolume == pytest.approx(900 * 0.2 / 500)
+
+
+def test_the_control_s_front_is_its_own():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), (5, 0.2), control=True, method="lora"), trial(2, (50, 0.6))]
+    assert places(front(trials)) == [(2, 10, 50, 0.6), (0, 10, 100, 0.7)]
+    assert places(front(trials, control=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
+    assert [p.method for p in front(trials, control=True)] == ["lora", "lora"]
+    assert len(candidates(trials)) == 4
+
+
+def test_gain_is_over_the_control_s_best_with_no_more_parameters():
+    trials = [trial(0, (9, 0.5), (100, 0.75), (300, 0.95)), trial(1, (10, 0.5), (100, 0.7), (200, 0.8), control=True)]
+    points, control = front(trials), front(trials, control=True)
+    assert gain(points[0], control) is None
+    assert [gain(point, control) for point in points[1:]] == pytest.approx([0.05, 0.15])
+    assert gain(points[0], []) is None
+
+
+@pytest.mark.parametrize(
+    "third, values, kept",
+    [
+        (None, {}, [(0, 10)]),
+        ("nonzero_params", {"nonzero_params": 10}, [(1, 10), (0, 10)]),
+        ("seconds", {"seconds": 1.0}, [(1, 10), (0, 10)]),
+        ("memory", {"peak_memory": 1}, [(1, 10), (0, 10)]),
+        ("memory", {"peak_memory": 2, "seconds": 0.0, "nonzero_params": 0}, [(0, 10)]),  # as much
+    ],
+)
+def test_a_third_objective_saves_who_is_worse_in_both_others(third, values, kept):
+    better = trial(0, evaluation(10, 100, 0.9, peak_memory=2))
+    worse = trial(1, evaluation(10, 100, 0.8, **{"peak_memory": 2} | values))
+    points = front([better, worse], ObjectivesSpec(third=third))
+    assert [(p.trial, p.step) for p in points] == kept
+
+
+def test_of_points_equal_in_three_objectives_the_earliest_stays():
+    objectives = ObjectivesSpec(third="memory")
+    equal = [trial(i, evaluation(10, 100, 0.9, peak_memory=5)) for i in range(3)]
+    lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))
+    assert places(front(equal, objectives)) == [(0, 10, 100, 0.9)]
+    assert places(front([*equal, lighter], objectives)) == [(3, 10, 100, 0.9)]
+
+
+@pytest.mark.parametrize(
+    "limits, params",
+    [
+        ({}, [10, 100, 1000]),
+        ({"max_params": 100}, [10, 100]),  # as many are within
+        ({"max_params": 99}, [10]),
+        ({"min_score": 0.7}, [100, 1000]),
+        ({"min_score": 0.71}, [1000]),
+        ({"max_memory": 100}, [10, 100]),
+        ({"max_params": 100, "min_score": 0.7}, [100]),
+        ({"max_params": 9}, []),
+    ],
+)
+def test_limits(limits, params):
+    trials = [trial(i, evaluation(10, 10**i, 0.4 + 0.15 * i, peak_memory=10**i)) for i in (1, 2, 3)]
+    objectives = ObjectivesSpec(**limits)
+    assert [p.adapter_params for p in front(trials, objectives)] == params
+    assert [p.adapter_params for p in candidates(trials, objectives)] == params
+    assert sum(p.knee for p in front(trials, objectives)) == bool(params)
+
+
+def test_by_how_much_limits_are_broken():
+    looked = evaluation(10, 150, 0.5, peak_memory=80)
+    assert excesses(looked, EVERYTHING) == {}
+    assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
+        {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
+    )
+
+
+def test_front_agrees_with_the_definition():
+    scattered = [((i * 37) % 997, ((i * 61) % 499) / 499) for i in range(500)]
+    every = candidates([trial(i, *scattered[10 * i : 10 * i + 10]) for i in range(50)])
+    kept = {
+        (p.adapter_params, p.score)
+        for p in every
+        if not any(
+            q.adapter_params <= p.adapter_params
+            and q.score >= p.score
+            and (q.adapter_params, q.score) != (p.adapter_params, p.score)
+            for q in every
+        )
+    }
+    found = [(p.adapter_params, p.score) for p in non_dominated(every)]
+    assert set(found) == kept and len(found) == len(kept) and found == sorted(found)
+
+
+@pytest.fixture
+def points():
+    return front([trial(0, (10, 0.5)), trial(1, (100, 0.8)), trial(2, (1000, 0.85)), trial(7, (10000, 0.9))])
+
+
+@pytest.mark.parametrize(
+    "asked, params",
+    [
+        ({}, 100),  # the knee
+        ({"max_params": 5000}, 1000),
+        ({"max_params": 1000}, 1000),
+        ({"min_score": 0.82}, 1000),
+        ({"min_score": 0.6, "max_params": 5000}, 100),
+        ({"trial": 7}, 10000),
+    ],
+)
+def test_pick(points, asked, params):
+    assert pick(points, **asked).adapter_params == params
+
+
+def test_pick_from_all_candidates_takes_a_trial_s_best():
+    every = candidates([trial(0, (100, 0.7), (100, 0.9), (50, 0.9), (10, 0.1)), trial(1, (1, 0.95))])
+    assert pick(every, trial=0).step == 30
+    assert pick(every, trial=0, step=10).score == 0.7
+    with pytest.raises(AutorankError, match=r"no point of step 11 here\. The steps that have one: 10, 20, 30, 40"):
+        pick(every, trial=0, step=11)
+
+
+@pytest.mark.parametrize(
+    "asked, says",
+    [
+        ({"max_params": 9}, "at most 9 parameters: the smallest there is has 10"),
+        ({"min_score": 0.95}, "scores at least 0.95: the best is 0.9000"),
+        (
+            {"min_score": 0.85, "max_params": 500},
+            "at most 500 parameters scores at least 0.85: the best is 0.80",
+        ),
+        ({"trial": 3}, "Trial 3 has no point here. The trials that have one: 0, 1, 2, 7"),
+    ],
+)
+def test_pick_says_what_there_is(points, asked, says):
+    with pytest.raises(AutorankError, match=says):
+        pick(points, **asked)
+
+
+def test_pick_takes_the_knee_that_is_marked():
+    # the one in between is on the front for its time alone: among three it is no bend, without it there is none
+    slow, fast, large = evaluation(10, 10, 0.8), evaluation(10, 100, 0.5, seconds=1.0), evaluation(10, 1000, 0.9)
+    points = front([trial(0, slow), trial(1, fast), trial(2, large)], ObjectivesSpec(third="seconds"))
+    assert places(points) == [(0, 10, 10, 0.8), (1, 10, 100, 0.5), (2, 10, 1000, 0.9)]
+    assert [p.knee for p in points] == [True, False, False]
+    assert pick(points) is points[0]
+    assert pick(candidates([trial(0, slow), trial(1, fast), trial(2, large)])).adapter_params == 1000
+
+
+def test_pick_of_nothing():
+    with pytest.raises(AutorankError, match="no evaluation"):
+        pick([], max_params=10)

@@ -1,0 +1,45 @@
+"""Evaluations as the journal's lines have them: small, and names of layers once."""
+
+from __future__ import annotations
+
+from autorank.trials.journal import Journal
+from tests.trials.journals import begun, optuna_s, size
+from tests.trials.made_trials import base_ranks, evaluation
+
+
+def test_a_rank_map_of_72_modules_costs_less_than_a_kilobyte(journal, folder):
+    number = begun(journal)
+    journal.record(number, evaluation(1, 10**5, 0.5, ranks=base_ranks()))
+    before = size(folder)
+    for step in range(2, 12):
+        looked = evaluation(
+            step, 123_456_789, 0.123456789012 + step / 100, seconds=1234.567890123,
+            metrics={"accuracy": 0.81234567891234, "f1": 0.87654321987654}, ranks=base_ranks(seed=step),
+        )  # fmt: skip
+        journal.record(number, looked)
+    assert (size(folder) - before) / 10 < 1000
+    assert journal.trial(number).evaluations[5].ranks == base_ranks(seed=6)
+    assert list(Journal.open(folder).trial(number).evaluations[5].ranks.items()) == list(base_ranks(seed=6).items())
+
+
+def test_the_names_of_layers_are_stored_once(journal, folder):
+    shapes = [{"a": 1, "b": 2}, {"a": 2, "b": 1}, {"b": 1, "a": 2}, {"a": 1}, {}, {"a": 3, "b": 4}]
+    for number in range(2):
+        begun(journal)
+        for step, ranks in enumerate(shapes, start=1):
+            journal.record(number, evaluation(step, 10, 0.5, ranks=ranks))
+    assert optuna_s(folder).user_attrs["layers"] == [["a", "b"], ["b", "a"], ["a"], []]
+    for there in (journal, Journal.open(folder)):
+        for trial in there.trials():
+            assert [list(e.ranks.items()) for e in trial.evaluations] == [list(ranks.items()) for ranks in shapes]
+
+
+def test_equal_rank_maps_are_held_once(journal, folder):
+    for number in range(2):
+        begun(journal)
+        for step in (1, 2, 3):
+            journal.record(number, evaluation(step, 10, 0.5, ranks=base_ranks(seed=step == 3)))
+        journal.finish(number, "complete")  # from now on it is as it was read
+    for there in (journal, Journal.open(folder)):
+        first, second = ([id(e.ranks) for e in trial.evaluations] for trial in there.trials())
+        assert first == second and first[0] == first[1] != first[2]

@@ -1,0 +1,130 @@
+"""The incremental front against the one from scratch, and both against the definition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import EVERYTHING, candidates, front
+from autorank.trials.snapshot import Archive
+from tests.trials.made_trials import evaluation, trial
+
+OBJECTIVES = {
+    "two": EVERYTHING,
+    "within limits": ObjectivesSpec(max_params=6, min_score=0.2, max_memory=6),
+    "nonzero": ObjectivesSpec(third="nonzero_params"),
+    "seconds": ObjectivesSpec(third="seconds"),
+    "memory within limits": ObjectivesSpec(third="memory", max_params=7, max_memory=5),
+}
+
+
+def made(seed, size):
+    """Trials on a coarse grid, so that ties of some and of all objectives abound; some scores are not finite."""
+    draw = random.Random(seed)
+    scores = [*(i / 8 for i in range(9)), math.nan, math.inf, -math.inf]
+
+    def look(step):
+        return evaluation(
+            step,
+            draw.randrange(9),
+            draw.choice(scores),
+            nonzero_params=draw.randrange(3),
+            seconds=float(draw.randrange(3)),
+            peak_memory=draw.randrange(8),
+        )
+
+    return [
+        trial(
+            number,
+            *(look(step) for step in range(1, draw.randrange(1, 5))),
+            control=draw.random() < 0.3,
+            state=draw.choice(["complete", "running", "failed", "pruned"]),
+        )
+        for number in range(size)
+    ]
+
+
+def arrivals(trials):
+    return [(each, looked) for each in trials for looked in each.evaluations]
+
+
+def by_definition(trials, objectives, control):
+    """(trial, step) of those that none is as good as in everything, but for later ones that are equal."""
+
+    def values(p):
+        third = () if objectives.third is None else (getattr(p, objectives.third),)
+        return (p.adapter_params, -p.score, *third)
+
+    points = candidates([each for each in trials if each.control == control], objectives)
+    return {
+        (p.trial, p.step)
+        for p in points
+        if not any(
+            q is not p
+            and all(a <= b for a, b in zip(values(q), values(p), strict=True))
+            and (values(q) != values(p) or (q.trial, q.step) < (p.trial, p.step))
+            for q in points
+        )
+    }
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
+    trials = made(seed, size=30)
+    wanted = front(trials, objectives), front(trials, objectives, control=True)
+    for points, control in zip(wanted, (False, True), strict=True):
+        assert {(p.trial, p.step) for p in points} == by_definition(trials, objectives, control)
+    coming = arrivals(trials)
+    for order in range(5):
+        if order:
+            random.Random(order).shuffle(coming)
+        archive = Archive(objectives)
+        for each, looked in coming:
+            archive.add(each, looked)
+        assert (archive.points, archive.control) == wanted
+    again = Archive(objectives, trials)
+    assert (again.points, again.control) == wanted
+
+
+@pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_it_is_the_front_after_every_evaluation(objectives):
+    trials = made(99, size=12)
+    coming = arrivals(trials)
+    random.Random(0).shuffle(coming)
+    archive, there = Archive(objectives), {number: [] for number in range(len(trials))}
+    for each, looked in coming:
+        archive.add(each, looked)
+        there[each.number].append(looked)
+        so_far = [
+            trial(t.number, *sorted(there[t.number], key=lambda e: e.step), state=t.state, control=t.control)
+            for t in trials
+        ]
+        assert archive.points == front(so_far, objectives)
+        assert archive.control == front(so_far, objectives, control=True)
+
+
+def test_of_equal_points_the_earliest_stays_whichever_comes_first():
+    equal = [(trial(number), evaluation(step, 5, 0.5)) for number, step in [(0, 20), (0, 10), (1, 5), (2, 1)]]
+    for order in itertools.permutations(equal):
+        archive = Archive(EVERYTHING)
+        for each, looked in order:
+            archive.add(each, looked)
+        assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
+
+
+def test_the_control_s_front_is_apart():
+    archive = Archive(EVERYTHING, [trial(0, (100, 0.6)), trial(1, (50, 0.9), control=True, method="lora")])
+    assert [(p.trial, p.method, p.knee) for p in archive.points] == [(0, "lora-drop", True)]
+    assert [(p.trial, p.method, p.knee) for p in archive.control] == [(1, "lora", True)]
+
+
+def test_what_was_handed_out_stays_as_it_was():
+    archive = Archive(EVERYTHING, [trial(0, (100, 0.6))])
+    before = archive.points
+    archive.add(trial(1), evaluation(1, 50, 0.9))
+    assert [p.trial for p in before] == [0] and [p.trial for p in archive.points] == [1]
