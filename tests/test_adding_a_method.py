@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from autorank import methods
-from autorank.cli.app import app
+from autorank.cli import app
 
 PAGE = Path(__file__).parents[1] / "docs" / "adding-a-method.md"
 

@@ -14,7 +14,7 @@ import typer
 
 import autorank
 from autorank import api
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import grouped

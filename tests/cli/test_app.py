@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny

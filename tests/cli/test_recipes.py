@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.recipes.results import Results
 from autorank.recipes.run import about

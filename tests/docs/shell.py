@@ -139,7 +139,7 @@ def run_command(words: list[str]) -> None:
 
 def autorank(words: Sequence[str]) -> None:
     """Run a command, shortened."""
-    from autorank.cli.app import app
+    from autorank.cli import app
 
     kind = "search --recipe" if words and words[0] == "search" and "--recipe" in words else next(iter(words), "")
     code = app.app([*words, *appended(kind, words)], standalone_mode=False)
@@ -162,7 +162,7 @@ def changes(kind: str, methods: Sequence[str]) -> dict[str, object]:
 def parse(words: Sequence[str]) -> None:
     """Parse a command up to its options."""
     from autorank.cli import cluster
-    from autorank.cli.app import app
+    from autorank.cli import app
 
     command: Any = typer.main.get_command(app.app)
     rest = list(words)

@@ -15,7 +15,7 @@ import pytest
 import typer
 import yaml
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.methods import names
 from tests.docs.blocks import PAGES, ROOT, anchors, blocks, links, prose, text
 from tests.docs.shell import FOREIGN, NOT_RUN

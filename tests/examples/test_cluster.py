@@ -10,7 +10,7 @@ from typing import Any
 import typer
 import yaml
 
-from autorank.cli.app import app
+from autorank.cli import app
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

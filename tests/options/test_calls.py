@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.errors import AutorankError
 
 LORA = ("search", "--method", "lora", "--task", "demo")

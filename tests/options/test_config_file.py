@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.options.config_file import as_yaml
 from autorank.spec import SearchSpec

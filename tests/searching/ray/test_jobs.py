@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from typer.testing import CliRunner
 
-from autorank.cli.app import app
+from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.searching.ray import jobs
 
