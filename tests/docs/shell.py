@@ -161,8 +161,7 @@ def changes(kind: str, methods: Sequence[str]) -> dict[str, object]:
 
 def parse(words: Sequence[str]) -> None:
     """Parse a command up to its options."""
-    from autorank.cli import cluster
-    from autorank.cli import app
+    from autorank.cli import app, cluster
 
     command: Any = typer.main.get_command(app.app)
     rest = list(words)
