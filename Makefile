@@ -17,6 +17,7 @@ format:  ## Sort imports and format the code.
 
 lint:  ## Check style and spelling.
 	ruff check .
+	ruff format --check .
 	codespell
 
 types:  ## Check types (mypy --strict).

@@ -148,7 +148,7 @@ def _travels(path: Path, working_dir: Path | None) -> bool:
 
 def _entrypoint(command: list[str], absent: set[str]) -> str:
     """What the head node's shell runs. -P: the folder it starts in may hold another autorank."""
-    words = shlex.join(["python", "-P", "-m", "autorank.cli.app", *command])
+    words = shlex.join(["python", "-P", "-m", "autorank", *command])
     if "address" in absent:
         words += " --address auto"
     if "runs" in absent:

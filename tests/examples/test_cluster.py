@@ -51,13 +51,13 @@ def test_kuberay_job() -> None:
 def test_commands_in_comments() -> None:
     """The example's own command lines are ones that autorank takes."""
     lines = re.findall(r"autorank submit (?:--address \S+ )?-- (search .*)", (EXAMPLES / "cluster.yaml").read_text())
-    assert [parsed(f"python -m autorank.cli.app {line}")["runs"] for line in lines] == [Path("/shared/runs")]
+    assert [parsed(f"python -m autorank {line}")["runs"] for line in lines] == [Path("/shared/runs")]
 
 
 def parsed(line: str) -> dict[str, Any]:
     """The options of a command line, as the command would have them."""
     words = shlex.split(line)
-    assert words[:3] == ["python", "-m", "autorank.cli.app"]
+    assert words[:3] == ["python", "-m", "autorank"]
     group: Any = typer.main.get_command(app.app)
     context = group.commands[words[3]].make_context(words[3], words[4:])
     return dict(context.params)

@@ -125,7 +125,7 @@ def test_the_log_is_told_and_the_code_is_the_drivers(dashboard: Dashboard) -> No
     assert done.exit_code == 0, done.output
     assert f"ray job stop --address {dashboard.address} {ID}" in done.stdout
     assert done.stdout.endswith("one\ntwo\nthree\n")
-    words = 'python -P -m autorank.cli.app search --method lora --task demo --address auto --runs "$HOME"/runs'
+    words = 'python -P -m autorank search --method lora --task demo --address auto --runs "$HOME"/runs'
     assert dashboard.job["entrypoint"] == words
     for end, code in (
         ({"status": "FAILED", "driver_exit_code": 2, "message": "as the log says"}, 2),
