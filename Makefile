@@ -2,7 +2,7 @@
 PYTHON ?= python
 JOBS ?= 2
 
-.PHONY: help install format lint types test test-long test-slow coverage docs build
+.PHONY: help install format lint imports types test test-long test-slow coverage docs build
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ lint:  ## Check style and spelling.
 	ruff check .
 	ruff format --check .
 	codespell
+
+imports:  ## Check that packages import only from those below them (contracts in pyproject.toml).
+	lint-imports
 
 types:  ## Check types (mypy --strict).
 	mypy autorank trainables

@@ -11,11 +11,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
-import autorank
 from autorank.spec import SearchSpec
 from autorank.trials.provenance import revision
 
-PACKAGES = ("mlflow", "optuna", "peft", "ray", "torch", "transformers")
+PACKAGES = ("autorank-lora", "mlflow", "optuna", "peft", "ray", "torch", "transformers")
 
 
 def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
@@ -37,7 +36,7 @@ def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[
 
 
 def _versions() -> dict[str, str]:
-    found = {"autorank": autorank.__version__}
+    found = {}
     for package in PACKAGES:
         try:
             found[package] = version(package)
