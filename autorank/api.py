@@ -16,7 +16,7 @@ from autorank.options import RUNS, place, read_search, which
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
 from autorank.reporting.python_views import Front, Ranks, shown_inline
-from autorank.runner import Trained, conduct, trained
+from autorank.runner import Trained, run_search, run_training
 from autorank.trials.front import Point, candidates, hypervolume, pick
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PAGE, HTML = "report.html", (".html", ".htm")
 
 
 @keywords(SearchCall)
-def search(asked: SearchCall) -> Search:
+def search(call: SearchCall) -> Search:
     """Search the settings of one method or several for the front of parameters against score.
 
     The same call again goes on where it stopped; more trials extend a finished search. What the command line has as
@@ -40,19 +40,19 @@ def search(asked: SearchCall) -> Search:
         AutorankError: an option that is refused; data, model or resources that cannot be had.
         KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
     """
-    spec = asked.spec()
-    _conduct(spec, asked)
-    return Search(spec.name, asked.runs, asked.tracking_uri)
+    spec = call.spec()
+    _run(spec, call)
+    return Search(spec.name, call.runs, call.tracking_uri)
 
 
 @keywords(TrainCall)
-def train(asked: TrainCall) -> Trained:
+def train(call: TrainCall) -> Trained:
     """Train once with one setting, without Ray.
 
     Raises:
         AutorankError: an option that is refused, or no evaluation had a finite score.
     """
-    return trained(asked)
+    return run_training(call)
 
 
 def open_search(name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> Search:
@@ -87,15 +87,15 @@ class Search:
         self.trials, self.hypervolume = self._snapshot.trials, hypervolume(self.front, self._reference)
 
     @keywords(ResumeCall, but=("runs",))
-    def resume(self, asked: ResumeCall) -> Search:
+    def resume(self, call: ResumeCall) -> Search:
         """Go on with the search where it is; with more `trials`, 30 in all or "+20", extend it.
 
         Raises:
             AutorankError: an option that is refused; data, model or resources that cannot be had.
             KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
         """
-        self._tracking_uri = asked.tracking_uri or self._tracking_uri
-        _conduct(self.spec, replace(asked, runs=self._runs, tracking_uri=self._tracking_uri))
+        self._tracking_uri = call.tracking_uri or self._tracking_uri
+        _run(self.spec, replace(call, runs=self._runs, tracking_uri=self._tracking_uri))
         self._read()
         return self
 
@@ -107,10 +107,10 @@ class Search:
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
         trial: int | None = None, step: int | None = None,
     ) -> Point:  # fmt: skip
-        """A point of the front, its knee if nothing else is asked for; of one `trial`, the control's too.
+        """A point of the front, its knee if nothing else is call for; of one `trial`, the control's too.
 
         Raises:
-            AutorankError: no point is as asked for.
+            AutorankError: no point is as call for.
         """
         return pick(self._kept(trial), **which(knee, max_params, min_score, trial, step))
 
@@ -128,12 +128,12 @@ class Search:
             push_to_hub: a repository on the Hub.
 
         Raises:
-            AutorankError: no point is as asked for, or it cannot be shipped so.
+            AutorankError: no point is as call for, or it cannot be shipped so.
         """
         from autorank.export.publish import ship
 
-        asked = which(knee, max_params, min_score, trial, step)
-        chosen = pick(self._kept(trial), **asked) if knee or any(each is not None for each in asked.values()) else None
+        call = which(knee, max_params, min_score, trial, step)
+        chosen = pick(self._kept(trial), **call) if knee or any(each is not None for each in call.values()) else None
         return ship(
             self._journal, self._snapshot, chosen, None if to is None else place(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
@@ -149,15 +149,15 @@ class Search:
             to: write them to this file too: .json for programs, or .png.
 
         Raises:
-            AutorankError: no point is as asked for, it has no low-rank updates, or `to` says no format.
+            AutorankError: no point is as call for, it has no low-rank updates, or `to` says no format.
         """
         file = None if to is None else place(to)
         if file is not None and file.suffix not in (".json", ".png"):
             raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
-        asked, points = which(knee, max_params, min_score, trial, step), self._kept(trial)
+        call, points = which(knee, max_params, min_score, trial, step), self._kept(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # unlike adapters, ranks are kept of every evaluation
-        point = pick(points, **asked)
+        point = pick(points, **call)
         ranks = Ranks(next(e.ranks for e in self.trials[point.trial].evaluations if e.step == point.step), point)
         where = f"trial {point.trial}, step {point.step}"
         if not ranks:
@@ -202,6 +202,6 @@ class Search:
         return f"<Search {self.name!r}: {len(self.trials)} trials, {len(self.front)} points on the front>"
 
 
-def _conduct(spec: SearchSpec, asked: ResumeCall) -> None:
-    if conduct(spec, asked, commands=False).ending == "interrupted":
+def _run(spec: SearchSpec, call: ResumeCall) -> None:
+    if run_search(spec, call, commands=False).ending == "interrupted":
         raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import sys
 from collections.abc import Iterable
 
 from autorank.redaction import hide
@@ -30,6 +31,12 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return AutorankError(f"Unknown {what} {name!r}. {hint}There is: {', '.join(known)}.")
+
+
+def require_posix() -> None:
+    """Raise AutorankError on Windows, which has neither `flock` nor atomic renames of open files."""
+    if sys.platform == "win32":
+        raise AutorankError("autorank runs on Linux and macOS. On Windows, install it in WSL 2.")
 
 
 def disk_full(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Searches and trainings as they were asked for, and shown as they go; by the command line and from Python alike."""
+"""Searches and trainings as they were call for, and shown as they go; by the command line and from Python alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autorank.trials.front import Point
 from autorank.trials.record import Evaluation
 
 if TYPE_CHECKING:
-    from autorank.display import Places
+    from autorank.display.base import Places
     from autorank.searching.search import Outcome
     from autorank.spec import SearchSpec
 
@@ -28,15 +28,15 @@ class Trained:
     adapter: Path | None
 
 
-def trained(asked: TrainCall) -> Trained:
-    """Train as asked for, and say how it goes."""
-    from autorank.display import Display
+def run_training(call: TrainCall) -> Trained:
+    """Train as call for, and say how it goes."""
+    from autorank.display.base import Display
     from autorank.display.train_display import follow
     from autorank.export import output_dir
     from autorank.export.export_point import export_point, form_of
     from autorank.training.run import TrainingRun
 
-    spec, to, console = asked.spec(), None if asked.to is None else place(asked.to), terminal(asked.quiet)
+    spec, to, console = call.spec(), None if call.to is None else place(call.to), terminal(call.quiet)
     training = TrainingRun(spec)
     with output_dir.scratch(to) as scratch:  # what cannot be written later fails now
         best, made = scratch / "best.safetensors", scratch / "made"
@@ -49,33 +49,33 @@ def trained(asked: TrainCall) -> Trained:
     return Trained(point, evaluations, to)
 
 
-def conduct(spec: SearchSpec, asked: ResumeCall, commands: bool) -> Outcome:
-    """Run a search and show it, as asked for. `commands`: say in the end which commands come next."""
+def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
+    """Run a search and show it, as call for. `commands`: say in the end which commands come next."""
     from autorank import tasks
-    from autorank.display import choose
+    from autorank.display.factory import choose
     from autorank.tracking.tracking_uri import default_uri
     from autorank.trials.journal import JOURNAL, Journal
     from autorank.trials.retention import run_folder
 
     tasks.base_model(spec.task, spec.model)  # a task that there is not is told before a title that names it
-    budget, runs = asked.budget(), place(asked.runs)
-    folder, uri = run_folder(runs, spec.name), asked.tracking_uri
+    budget, runs = call.budget(), place(call.runs)
+    folder, uri = run_folder(runs, spec.name), call.tracking_uri
     if uri is None:
         before = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}
         uri = default_uri(runs, before.get("tracking"))
-    places = _places(folder, runs, asked.tracking_uri)
-    display = choose(spec, places, budget.seconds, commands, asked.quiet, asked.json)
+    places = _places(folder, runs, call.tracking_uri)
+    display = choose(spec, places, budget.seconds, commands, call.quiet, call.json)
     with display:
-        from autorank.searching.search import search as run_search  # Ray, which has its say in notebooks
+        from autorank.searching.search import search as search_trials  # Ray, which has its say in notebooks
 
-        outcome = run_search(spec, folder, budget, uri, display.update, display.warn)
+        outcome = search_trials(spec, folder, budget, uri, display.update, display.warn)
     display.end(outcome)
     return outcome
 
 
 def _places(folder: Path, runs: Path, tracking_uri: str | None) -> Places:
     """Where the search is, and the options by which a next command finds the same runs and the same store."""
-    from autorank.display import Places
+    from autorank.display.base import Places
     from autorank.redaction import hide
 
     return Places(

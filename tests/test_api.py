@@ -155,13 +155,13 @@ def test_the_home_is_meant_in_python_too(found, tmp_path, monkeypatch):
 
 def test_resume_stays_where_the_search_is(found, monkeypatch):
     conducted = []
-    monkeypatch.setattr(api, "conduct", lambda spec, asked, commands: conducted.append(asked) or Ended("trials"))
+    monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: conducted.append(asked) or Ended("trials"))
     with pytest.raises(AutorankError, match=r"Unknown option of resume\(\) 'runs'"):
         found.resume(runs="elsewhere")
     assert found.resume(trials="+1", tracking_uri="sqlite:///other.db") is found
     found.resume(trials="+1")
     assert [(each.runs, each.tracking_uri) for each in conducted] == [(Path("runs"), "sqlite:///other.db")] * 2
-    monkeypatch.setattr(api, "conduct", lambda spec, asked, commands: Ended("interrupted"))
+    monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: Ended("interrupted"))
     with pytest.raises(KeyboardInterrupt):
         found.resume()
 

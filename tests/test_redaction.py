@@ -226,11 +226,11 @@ def test_a_storage_s_password_is_refused():
     [f"http://me:{MARK}@host:5000", f"--tracking-uri=http://me:{MARK}@host", "hf_token", "--set=hf_token"],
 )
 def test_a_job_s_command_line_is_seen_by_all(monkeypatch, word):
-    from autorank.cli.cluster import submit
+    from autorank.cli.app import app
 
     monkeypatch.setenv("HF_TOKEN", "hf_token")
     with pytest.raises(AutorankError, match="a cluster shows its jobs' command lines") as error:
-        submit(["search", "--task", "mrpc", word])
+        app(["submit", "--", "search", "--task", "mrpc", word], standalone_mode=False)
     assert MARK not in str(error.value)
 
 

@@ -21,6 +21,7 @@ USAGE = "write: autorank submit [--address http://HEAD:8265] -- search --method 
 
 
 def submit(
+    ctx: typer.Context,
     command: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- COMMAND ...", help=f"{', '.join(COMMANDS)}, with its options.", show_default=False),
@@ -50,7 +51,7 @@ def submit(
     command = command or []
     _refuse_passwords(command)
     with contextlib.chdir(working_dir) if working_dir and working_dir.is_dir() else contextlib.nullcontext():
-        given, absent = _parse(command)
+        given, absent = _parse(ctx.find_root().command, command)
     _refuse_absent(given, working_dir)
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
     ways = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
@@ -78,22 +79,19 @@ def _refuse_passwords(command: list[str]) -> None:
             )
 
 
-def _parse(command: list[str]) -> tuple[dict[str, Any], set[str]]:
+def _parse(root: Any, command: list[str]) -> tuple[dict[str, Any], set[str]]:
     """The options that the submitted command gives, and the names of those that it leaves out.
 
     Raises:
         AutorankError: it is none of `COMMANDS`; and click's error for an option that the command does not have, which
             is so found before anything travels.
     """
-    from autorank.cli.app import app
-
     if not command:
         raise AutorankError(f"Nothing to submit; {USAGE}")
     name, *arguments = command
     if name not in COMMANDS:
         raise AutorankError(f"{name!r} is nothing to submit, only {', '.join(COMMANDS)} are; {USAGE}")
-    group: Any = typer.main.get_command(app)
-    context = group.commands[name].make_context(f"autorank submit -- {name}", arguments)
+    context = root.commands[name].make_context(f"autorank submit -- {name}", arguments)
     absent = {option for option in context.params if context.get_parameter_source(option).name == "DEFAULT"}
     return {option: value for option, value in context.params.items() if option not in absent}, absent
 
@@ -107,7 +105,7 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
     Raises:
         AutorankError: names all files at fault.
     """
-    from autorank.recipes.schema import PACKAGE, shipped
+    from autorank.recipes.load import PACKAGE, shipped
 
     if working_dir is not None and not working_dir.is_dir():
         raise AutorankError(f"--working-dir {working_dir} is not a folder.")

@@ -28,7 +28,7 @@ def listed(ctx: typer.Context) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from autorank.recipes import schema as recipes
+    from autorank.recipes import load as recipes
 
     if ctx.invoked_subcommand is not None:
         return
@@ -60,8 +60,8 @@ def compare(
     from rich.text import Text
 
     from autorank.recipes import compare as tables
+    from autorank.recipes.load import read, shipped
     from autorank.recipes.results import FILE, Results
-    from autorank.recipes.schema import read, shipped
 
     scale, precision = 1.0, None
     if name in shipped() and not (runs / name / FILE).exists():
@@ -93,8 +93,8 @@ def run_recipe(
     from rich.text import Text
 
     from autorank.recipes import run as recipes
+    from autorank.recipes.load import read
     from autorank.recipes.results import Results
-    from autorank.recipes.schema import read
 
     assert asked.recipe is not None
     recipe, console = read(asked.recipe), terminal()

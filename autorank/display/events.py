@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autorank.display import Display
+from autorank.display.base import Display
 from autorank.display.formatting import news
 from autorank.reporting.tables import front_rows, plain
 from autorank.spec import SearchSpec

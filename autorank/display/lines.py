@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from autorank.display import Display, Places
+from autorank.display.base import Display, Places
 from autorank.display.formatting import drawn, news, title
 from autorank.display.summary import finish
 from autorank.reporting.tables import count

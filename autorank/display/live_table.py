@@ -10,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from autorank.display import Display, Places
+from autorank.display.base import Display, Places
 from autorank.display.formatting import drawn, some, title, varied
 from autorank.display.progress import Pace
 from autorank.display.summary import finish

@@ -6,7 +6,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from autorank.display import Display, Places
+from autorank.display.base import Display, Places
 from autorank.display.formatting import varied
 from autorank.display.progress import Pace
 from autorank.display.summary import notes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from autorank.display import Places
+from autorank.display.base import Places
 from autorank.display.formatting import varied
 from autorank.reporting.tables import count, front_summary
 from autorank.spec import SearchSpec

@@ -33,7 +33,7 @@ def tasks(incomplete: str) -> list[str]:
 
 def recipes(incomplete: str) -> list[str]:
     """Recipes that come with autorank."""
-    from autorank.recipes.schema import shipped
+    from autorank.recipes.load import shipped
 
     return _begun(shipped(), incomplete)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from autorank import methods
-from autorank.errors import AutorankError, unknown
-from autorank.recipes.schema import Assumed, Block, Recipe
+from autorank.errors import AutorankError
+from autorank.recipes.schema import Assumed, Recipe
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.tasks import TASKS
 
@@ -48,88 +50,14 @@ def rows(recipe: Recipe, model: str | None = None, data: Path | None = None) -> 
     Raises:
         AutorankError: a row that is not valid.
     """
-    return [_row(recipe, line, task, model, data) for task in recipe.tasks for line in _lines(recipe, task)]
+    return [make_row(recipe, line, task, model, data) for task in recipe.tasks for line in lines_of(recipe, task)]
 
 
-def mistakes(recipe: Recipe) -> list[str]:
-    """Everything that is wrong with a recipe that has the right form; what goes wrong for several tasks once."""
-    found = [str(unknown("task", task, TASKS)) for task in recipe.tasks if task not in TASKS]
-    for task, metric in recipe.metric.items():
-        if task in TASKS and metric not in TASKS[task].metrics:
-            found.append(str(unknown(f"metric of {task}", metric, TASKS[task].metrics)))
-    found += _misnamed(recipe)
-    told: dict[str, list[str]] = {}
-    for task in recipe.tasks:
-        for line in _lines(recipe, task) if task in TASKS else ():
-            try:
-                _row(recipe, line, task)
-            except AutorankError as error:
-                told.setdefault(f"{line}: {' '.join(str(error).split())}", []).append(task)
-    return found + [f"{message} ({', '.join(at)})" for message, at in told.items()]
-
-
-def _lines(recipe: Recipe, task: str) -> Iterator[str]:
+def lines_of(recipe: Recipe, task: str) -> Iterator[str]:
     return (line for line in recipe.methods if task in recipe.tasks_of(line))
 
 
-def _misnamed(recipe: Recipe) -> Iterator[str]:
-    """Names of tasks, lines and settings that are nowhere."""
-    given: list[tuple[str, Mapping[str, Any]]] = [("metric", recipe.metric)]
-    blocks: list[tuple[str, Recipe | Block]] = [("", recipe)]
-    blocks += [(f"{line}.", block) for line, block in recipe.methods.items()]
-    for where, block in blocks:
-        for kind in ("training", "settings", "assumed"):
-            for name, value in getattr(block, kind).items():
-                value = value.value if isinstance(value, Assumed) else value
-                if isinstance(value, Mapping):
-                    given.append((f"{where}{kind}.{name}", value))
-        if both := set(block.assumed) & {*block.training, *block.settings}:
-            yield f"{where}assumed: {sorted(both)[0]} is given too; one of the two counts"
-        for name in block.training:
-            if name not in TRAINING:
-                yield f"{where}training: {unknown('option of training', name, TRAINING)}"
-    for line, each in recipe.methods.items():
-        given.append((f"{line}.reported.score", each.reported.score))
-        for task, printed in each.reported.score.items():
-            known = TASKS[task].metrics if task in TASKS else ()
-            for metric in printed if known and isinstance(printed, Mapping) else ():
-                if metric not in known:
-                    yield f"{line}.reported.score: {unknown(f'metric of {task}', str(metric), known)}"
-        given += [(f"{line}.reported.params", each.reported.params)] if isinstance(each.reported.params, dict) else []
-        given.append((f"{line}.tasks", dict.fromkeys(each.tasks or ())))
-        if each.ranks_of is not None and each.ranks_of not in recipe.methods:
-            yield f"{line}.ranks_of: {unknown('line', each.ranks_of, recipe.methods)}"
-        elif each.ranks_of is not None and (why := _rankless(recipe, line, recipe.methods[each.ranks_of])):
-            yield f"{line}.ranks_of: {each.ranks_of} {why}, so it has no ranks to give; name a line that is trained"
-    for where, mapping in given:
-        for task in mapping:
-            if task not in recipe.tasks:
-                yield f"{where}: {unknown('task of the recipe', str(task), recipe.tasks)}"
-    yield from _nobodys(recipe)
-
-
-def _rankless(recipe: Recipe, line: str, source: Block) -> str:
-    """Why `line` cannot have the ranks of `source`; empty: it can."""
-    if source.not_run is not None:
-        return "is not run"
-    if source.ranks_of is not None:
-        return f"takes those of {source.ranks_of} itself"
-    missing = [task for task in recipe.tasks_of(line) if task not in (source.tasks or recipe.tasks)]
-    return f"is not trained on {', '.join(missing)}" if missing else ""
-
-
-def _nobodys(recipe: Recipe) -> Iterator[str]:
-    """Settings for the methods that have them, of which there is none."""
-    known = {*TRAINING, "seeds"}
-    for line, block in recipe.methods.items():
-        if (name := block.method or line) in methods.names():
-            known |= set(methods.find(name).Config.model_fields)
-    for name in {**recipe.settings, **recipe.assumed}:
-        if name not in known:
-            yield str(unknown("setting, of all the recipe's methods", name, known))
-
-
-def _row(recipe: Recipe, line: str, task: str, model: str | None = None, data: Path | None = None) -> Row:
+def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, data: Path | None = None) -> Row:
     block = recipe.methods[line]
     metric = recipe.metric.get(task, TASKS[task].metrics[0])
     if block.not_run is not None:
@@ -168,3 +96,32 @@ def _row(recipe: Recipe, line: str, task: str, model: str | None = None, data: P
         raise AutorankError(" ".join(problems))
     train = TrainSpec(task=source, model=model or recipe.model, method=method.name, settings=values, training=spec)
     return Row(line, task, train, metric, why, ranks_of)
+
+
+def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
+    """The rows (`LINE/TASK`) that a pattern names: `increlora/*`, or several: `lora/rte,*/mrpc`; None: all.
+
+    Raises:
+        AutorankError: a part of it names none; the nearest is suggested.
+    """
+    if pattern is None:
+        return list(rows)
+    parts = [part.strip() for part in pattern.split(",")]
+    for part in parts:
+        if not any(fnmatchcase(row, part) for row in rows):
+            lines, tasks = (list(dict.fromkeys(names)) for names in zip(*(row.split("/") for row in rows), strict=True))
+            line, _, task = part.partition("/")
+            near = f"{_nearest(line, lines)}/{_nearest(task or '*', tasks)}"
+            hint = f"Did you mean {near!r}? " if any(fnmatchcase(row, near) for row in rows) else ""
+            raise AutorankError(
+                f"--rows {part} names no row. {hint}There are {len(rows)}, LINE/TASK, with the lines "
+                f"{', '.join(lines)} and the tasks {', '.join(tasks)}."
+            )
+    return [row for row in rows if any(fnmatchcase(row, part) for part in parts)]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """The name, if it is a pattern of any that is known, or else the nearest; empty if none is near."""
+    if any(fnmatchcase(each, name) for each in known):
+        return name
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")

@@ -16,9 +16,9 @@ from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training
 from autorank.recipes.results import Results, Run
-from autorank.recipes.rows import Row, rows
+from autorank.recipes.rows import Row, chosen, rows
 from autorank.recipes.scale import scaled
-from autorank.recipes.schema import Recipe, chosen
+from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
 from autorank.searching.ray import cluster, resources, shared_storage_check
 from autorank.searching.ray.trainable import WarmTrial, bind

@@ -6,21 +6,14 @@ setting the later one counts: the recipe's `assumed`, its `training` and `settin
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
-from pydantic import Field, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveInt, field_validator
 
-from autorank.errors import AutorankError, unknown
-from autorank.spec import Spec, explain
+from autorank.spec import Spec
 
-PACKAGE = Path(__file__).parents[1]
-FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # installed; a checkout
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 FIGURE = re.compile(r"^(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?$")
 
@@ -98,79 +91,6 @@ class Recipe(Spec):
     def tasks_of(self, line: str) -> tuple[str, ...]:
         """The tasks of a line."""
         return self.methods[line].tasks or self.tasks
-
-
-KEYS = {name for block in (Recipe, Block, Assumed, Reported) for name in block.model_fields}
-
-
-def read(file: Path) -> Recipe:
-    """The recipe in a file, or the one of that name that comes with autorank.
-
-    Raises:
-        AutorankError: it cannot be read or is not valid, or what it names is not installed; all mistakes at once.
-    """
-    from autorank.recipes.rows import mistakes
-
-    there = shipped()
-    if not file.exists() and file.name in there:
-        file = there[file.name]
-    elif not file.exists() and not file.suffix:
-        raise unknown("recipe", file.name, there)
-    recipe = parse(file)
-    if found := mistakes(recipe):
-        raise AutorankError(f"The recipe {file} is not valid:\n" + "\n".join(f"  {each}" for each in found))
-    return recipe
-
-
-def parse(file: Path) -> Recipe:
-    """The recipe in a file, its form checked, but not whether there is what it names."""
-    from autorank.searching.space.space import Yaml
-
-    try:
-        return Recipe.model_validate(yaml.load(file.read_text(encoding="utf-8"), Yaml))
-    except (OSError, UnicodeDecodeError) as error:
-        raise AutorankError(
-            f"The recipe {file} cannot be read: {getattr(error, 'strerror', None) or error}. "
-            "`autorank papers` lists those that come with autorank."
-        ) from error
-    except yaml.YAMLError as error:
-        raise AutorankError(f"The recipe {file} is not YAML: {error}") from error
-    except ValidationError as error:
-        raise explain(error, f"The recipe {file}", KEYS) from None
-
-
-def shipped() -> dict[str, Path]:
-    """Name -> file of the recipes that come with autorank."""
-    return {file.stem: file for folder in FOLDERS for file in sorted(folder.glob("*.yaml"))}
-
-
-def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
-    """The rows (`LINE/TASK`) that a pattern names: `increlora/*`, or several: `lora/rte,*/mrpc`; None: all.
-
-    Raises:
-        AutorankError: a part of it names none; the nearest is suggested.
-    """
-    if pattern is None:
-        return list(rows)
-    parts = [part.strip() for part in pattern.split(",")]
-    for part in parts:
-        if not any(fnmatchcase(row, part) for row in rows):
-            lines, tasks = (list(dict.fromkeys(names)) for names in zip(*(row.split("/") for row in rows), strict=True))
-            line, _, task = part.partition("/")
-            near = f"{_nearest(line, lines)}/{_nearest(task or '*', tasks)}"
-            hint = f"Did you mean {near!r}? " if any(fnmatchcase(row, near) for row in rows) else ""
-            raise AutorankError(
-                f"--rows {part} names no row. {hint}There are {len(rows)}, LINE/TASK, with the lines "
-                f"{', '.join(lines)} and the tasks {', '.join(tasks)}."
-            )
-    return [row for row in rows if any(fnmatchcase(row, part) for part in parts)]
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """The name, if it is a pattern of any that is known, or else the nearest; empty if none is near."""
-    if any(fnmatchcase(each, name) for each in known):
-        return name
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
 
 
 def figure(printed: Any) -> tuple[float, float | None]:

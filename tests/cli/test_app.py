@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from autorank.cli import app
+from autorank.cli import app, tokenization_log
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
@@ -43,18 +43,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from autorank.options.calls import TrainCall
-
-    monkeypatch.setattr(app.TOKENISING, "handlers", [])
-    app._tell_of_tokenising()
+    monkeypatch.setattr(tokenization_log.LOGGER, "handlers", [])
+    tokenization_log.show()
     shown = io.StringIO()
     with monkeypatch.context() as live:
         live.setattr(sys, "stderr", shown)  # as rich does while it draws
-        app.TOKENISING.info("tokenising %s examples", 7)
+        tokenization_log.LOGGER.info("tokenising %s examples", 7)
     assert shown.getvalue() == "autorank: tokenising 7 examples\n"
-    app._hush(TrainCall(quiet=True))
-    app.TOKENISING.info("tokenising again")
-    app.TOKENISING.setLevel(logging.NOTSET)
+    tokenization_log.silence()
+    tokenization_log.LOGGER.info("tokenising again")
+    tokenization_log.LOGGER.setLevel(logging.NOTSET)
     assert capsys.readouterr().err == ""
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from autorank.cli import app
 from autorank.errors import AutorankError
+from autorank.recipes.load import read
 from autorank.recipes.results import Results
 from autorank.recipes.run import about
-from autorank.recipes.schema import read
 from tests import tiny
 from tests.cli.test_app import autorank
 from tests.recipes.table import written

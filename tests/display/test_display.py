@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from autorank.display import Display, Places, Quiet, choose
+from autorank.display.base import Display, Places, Quiet
 from autorank.display.events import Events
+from autorank.display.factory import choose
 from autorank.display.formatting import news
 from autorank.display.lines import Lines
 from autorank.display.live_table import Board, LiveTable

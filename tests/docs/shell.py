@@ -163,13 +163,13 @@ def parse(words: Sequence[str]) -> None:
     """Parse a command up to its options."""
     from autorank.cli import app, cluster
 
-    command: Any = typer.main.get_command(app.app)
-    rest = list(words)
+    root: Any = typer.main.get_command(app.app)
+    command, rest = root, list(words)
     while hasattr(command, "commands") and rest and rest[0] in command.commands:
         command = command.commands[rest.pop(0)]
     context = command.make_context(words[0], rest)
     if words[0] == "submit":
-        cluster._parse(context.params["command"])
+        cluster._parse(root, context.params["command"])
 
 
 def prepare() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autorank.cli import app
+from autorank.cli import app, search
 from autorank.errors import AutorankError
 
 LORA = ("search", "--method", "lora", "--task", "demo")
@@ -18,7 +18,7 @@ LORA = ("search", "--method", "lora", "--task", "demo")
     [
         ((*LORA, "--json", "--quiet"), "--json prints events, --quiet the folder and nothing else"),
         (("resume", "one", "--json", "--quiet"), "--json prints events, --quiet the folder and nothing else"),
-        ((*LORA, "--json", "--dry-run"), "--json prints the events of a search, --dry-run starts none"),
+        ((*LORA, "--json", "--dry-run"), "--json prints the events of a search, but --dry-run starts no search"),
     ],
 )
 def test_contradictions(words: tuple[str, ...], said: str) -> None:
@@ -29,7 +29,7 @@ def test_contradictions(words: tuple[str, ...], said: str) -> None:
 def test_the_home_is_meant_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     got: list[Any] = []
-    monkeypatch.setattr(app, "_search", lambda spec, use: got.append((spec, use)))
+    monkeypatch.setattr(search, "_run", lambda spec, use: got.append((spec, use)))
     (tmp_path / "space.yaml").write_text("rank: {type: int, low: 2, high: 3}\nlearning_rate: {choices: [1e-3, 1e-2]}")
     (tmp_path / "options.yaml").write_text("trials: 5\nspace: ~/space.yaml")
     for words in (["--space=~/space.yaml", "--trials=5"], ["--config=~/options.yaml"]):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from autorank.cli import app
+from autorank.cli import app, search
 from autorank.errors import AutorankError
 from autorank.options.config_file import as_yaml
 from autorank.spec import SearchSpec
@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What a command line asks for: its spec, and what it may use; nothing is run."""
     monkeypatch.chdir(tmp_path)
     got: list[Any] = []
-    monkeypatch.setattr(app, "_search", lambda spec, use: got.append((spec, use)))
+    monkeypatch.setattr(search, "_run", lambda spec, use: got.append((spec, use)))
 
     def ask(*words: object) -> tuple[SearchSpec, Any]:
         app.app([str(word) for word in words], standalone_mode=False)

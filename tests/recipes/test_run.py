@@ -12,10 +12,10 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.recipes.compare import as_csv, as_json, compared
+from autorank.recipes.load import read
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training, place
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about, plan
-from autorank.recipes.schema import read
 from autorank.searching.ray.base_searcher import Death
 from autorank.searching.ray.trainable import WarmTrial, bind
 from tests import tiny

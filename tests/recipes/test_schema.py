@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.recipes.rows import rows
-from autorank.recipes.schema import chosen, figure, read, shipped
+from autorank.recipes.load import read, shipped
+from autorank.recipes.rows import chosen, rows
+from autorank.recipes.schema import figure
 from tests.recipes.table import written
 
 
