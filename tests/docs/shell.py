@@ -53,6 +53,7 @@ NOT_RUN = {
 # First words of other programs' commands -> why they are not run.
 FOREIGN = {
     "pip install": "would want a network; .ci/run installs from nothing",
+    "uv pip install": "goes with pip install",
     "python -m venv": "goes with pip install",
     ". .venv/bin/activate": "goes with pip install",
     "make": "runs the tools that test and check",
