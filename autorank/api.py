@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from autorank.display.formatting import varied
 from autorank.errors import AutorankError
-from autorank.options import RUNS, place, read_search, which
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
+from autorank.options.parsing import expand, point_choice
+from autorank.options.shared import RUNS, read_search
 from autorank.reporting.python_views import Front, Ranks, shown_inline
 from autorank.runner import Trained, run_search, run_training
 from autorank.trials.front import Point, candidates, hypervolume, pick
@@ -76,7 +77,7 @@ class Search:
     """
 
     def __init__(self, name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> None:
-        self.name, self._runs, self._tracking_uri = name, place(runs), tracking_uri
+        self.name, self._runs, self._tracking_uri = name, expand(runs), tracking_uri
         self._read()
 
     def _read(self) -> None:
@@ -112,7 +113,7 @@ class Search:
         Raises:
             AutorankError: no point is as call for.
         """
-        return pick(self._kept(trial), **which(knee, max_params, min_score, trial, step))
+        return pick(self._kept(trial), **point_choice(knee, max_params, min_score, trial, step))
 
     def export(
         self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
@@ -132,10 +133,10 @@ class Search:
         """
         from autorank.export.publish import ship
 
-        call = which(knee, max_params, min_score, trial, step)
+        call = point_choice(knee, max_params, min_score, trial, step)
         chosen = pick(self._kept(trial), **call) if knee or any(each is not None for each in call.values()) else None
         return ship(
-            self._journal, self._snapshot, chosen, None if to is None else place(to), merge=merge, pad=pad,
+            self._journal, self._snapshot, chosen, None if to is None else expand(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
         )  # fmt: skip
 
@@ -151,10 +152,10 @@ class Search:
         Raises:
             AutorankError: no point is as call for, it has no low-rank updates, or `to` says no format.
         """
-        file = None if to is None else place(to)
+        file = None if to is None else expand(to)
         if file is not None and file.suffix not in (".json", ".png"):
             raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
-        call, points = which(knee, max_params, min_score, trial, step), self._kept(trial)
+        call, points = point_choice(knee, max_params, min_score, trial, step), self._kept(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # unlike adapters, ranks are kept of every evaluation
         point = pick(points, **call)
@@ -181,14 +182,14 @@ class Search:
         """
         from autorank.reporting import html_report
 
-        file = self.folder / PAGE if to is None else place(to)
+        file = self.folder / PAGE if to is None else expand(to)
         if file.suffix not in HTML:
             raise AutorankError(
                 f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR."
             )
         html_report.write(html_report.report(self._snapshot, self.spec, self._reference, self._runs), file)
         if figures is not None:
-            html_report.write_figures(self._snapshot, self.spec, self._reference, place(figures))
+            html_report.write_figures(self._snapshot, self.spec, self._reference, expand(figures))
         return file
 
     def figure(self) -> Figure:

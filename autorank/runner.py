@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autorank.options import RUNS, place, terminal
+from autorank.display.console import terminal
+from autorank.errors import require_posix
 from autorank.options.calls import ResumeCall, TrainCall
+from autorank.options.parsing import expand
+from autorank.options.shared import RUNS
 from autorank.trials.front import Point
 from autorank.trials.record import Evaluation
 
@@ -36,7 +39,8 @@ def run_training(call: TrainCall) -> Trained:
     from autorank.export.export_point import export_point, form_of
     from autorank.training.run import TrainingRun
 
-    spec, to, console = call.spec(), None if call.to is None else place(call.to), terminal(call.quiet)
+    require_posix()
+    spec, to, console = call.spec(), None if call.to is None else expand(call.to), terminal(call.quiet)
     training = TrainingRun(spec)
     with output_dir.scratch(to) as scratch:  # what cannot be written later fails now
         best, made = scratch / "best.safetensors", scratch / "made"
@@ -57,8 +61,9 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     from autorank.trials.journal import JOURNAL, Journal
     from autorank.trials.retention import run_folder
 
+    require_posix()
     tasks.base_model(spec.task, spec.model)  # a task that there is not is told before a title that names it
-    budget, runs = call.budget(), place(call.runs)
+    budget, runs = call.budget(), expand(call.runs)
     folder, uri = run_folder(runs, spec.name), call.tracking_uri
     if uri is None:
         before = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}

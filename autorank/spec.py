@@ -13,6 +13,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from autorank.defaults import (
+    BRACKETS,
+    MAX_GRAD_NORM,
+    REDUCTION_FACTOR,
+    WARMUP_RATIO,
+    WEIGHT_DECAY,
+    Objective,
+    Precision,
+    Quantization,
+    Sampler,
+)
 from autorank.errors import AutorankError
 
 
@@ -59,11 +70,11 @@ class TrainingSpec(Spec):
     batch_size: PositiveInt | None = None  # examples an optimizer step
     accumulate: PositiveInt | Literal["auto"] = 1  # micro-batches an optimizer step; auto: as few as fit on the GPU
     eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
-    warmup_ratio: float = Field(0.06, ge=0, lt=1)  # microsoft/LoRA, roberta_base scripts
-    weight_decay: float = Field(0.1, ge=0)  # likewise
-    max_grad_norm: float = Field(1.0, gt=0)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on a GPU that has it, else fp32
-    quantize: Literal["4bit"] | None = None  # of the frozen base (QLoRA)
+    warmup_ratio: float = Field(WARMUP_RATIO, ge=0, lt=1)
+    weight_decay: float = Field(WEIGHT_DECAY, ge=0)
+    max_grad_norm: float = Field(MAX_GRAD_NORM, gt=0)
+    precision: Precision = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     seed: int = Field(0, ge=0)
 
@@ -99,14 +110,14 @@ class HalvingSpec(Spec):
     """When trials are stopped early; see `autorank.searching.early_stopping.mo_asha`. Defaults are ours."""
 
     grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
-    factor: int = Field(3, ge=2)  # a rung lets one in so many go on, and stands at so many times the evaluations
-    brackets: PositiveInt = 1  # each trial is in one of so many, each of which begins a rung later
+    factor: int = Field(REDUCTION_FACTOR, ge=2)  # each rung keeps the best 1/factor, at factor times the evaluations
+    brackets: PositiveInt = BRACKETS  # each trial is in one of so many, each of which begins a rung later
 
 
 class ObjectivesSpec(Spec):
     """What is sought besides few parameters and a high score, and which points are of no use."""
 
-    third: Literal["nonzero_params", "seconds", "memory"] | None = None  # as little of it as can be
+    third: Objective | None = None  # as little of it as can be
     max_params: PositiveInt | None = None  # adapter parameters
     min_score: float | None = None
     max_memory: PositiveInt | None = None  # bytes on the GPU, at the peak
@@ -124,7 +135,7 @@ class SearchSpec(Spec):
     training: TrainingSpec = TrainingSpec()
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
     control: MethodSpec | None = None
-    sampler: Literal["tpe", "nsga2", "gp", "random"] = "tpe"
+    sampler: Sampler = "tpe"
     halving: HalvingSpec | None = HalvingSpec()
     objectives: ObjectivesSpec = ObjectivesSpec()
     seed: int = Field(0, ge=0)

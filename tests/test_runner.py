@@ -70,6 +70,13 @@ def test_the_best_adapter_so_far_outlives_what_ends_a_training(
     autorank.load_adapter(AutoModelForSequenceClassification.from_pretrained(model, num_labels=2), kept)
 
 
+def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("autorank.errors.sys.platform", "win32")
+    for function in (api.train, api.search):
+        with pytest.raises(AutorankError, match="autorank runs on Linux and macOS"):
+            function(method="lora", task="demo")
+
+
 def test_where_nothing_was_evaluated_nothing_is_kept(model: str, tmp_path: Path) -> None:
     diverging = SMALL | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
     with pytest.raises(AutorankError, match=r"diverged|finite") as error:

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from autorank.display.console import terminal
 from autorank.errors import AutorankError
-from autorank.options import terminal
 from autorank.redaction import held, hide, values
 
 COMMANDS = ("search", "resume", "train")

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from autorank.options import RUNS, Runs, TrackingURI, terminal
+from autorank.display.console import terminal
+from autorank.options.shared import RUNS, Runs, TrackingURI
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from autorank.cli.results import Knee, MaxParams, MinScore, Step
-from autorank.options import RUNS, Name, Runs, TrackingURI, terminal
+from autorank.display.console import terminal
+from autorank.options.shared import RUNS, Name, Runs, TrackingURI
 
 FORM, WHERE = "Form", "Where to"
 

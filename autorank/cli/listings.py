@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from autorank.options import completion, terminal
+from autorank.display.console import terminal
+from autorank.options import completion
 
 
 def methods() -> None:

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from autorank.cli.results import Format
-from autorank.options import RUNS, Runs, completion, place, terminal
+from autorank.display.console import terminal
+from autorank.options import completion
 from autorank.options.budget import BudgetOptions
+from autorank.options.parsing import expand
 from autorank.options.recipe import RecipeOptions
+from autorank.options.shared import RUNS, Runs
 
 if TYPE_CHECKING:
     from autorank.recipes.recipe_searcher import Training
@@ -104,7 +107,7 @@ def run_recipe(
         return
     name = name or (recipe.name if asked.scale == 1 else f"{recipe.name}-try")
     about = recipes.about(recipe, asked.scale, model, data, training.get("precision"))
-    runs = place(use.runs)
+    runs = expand(use.runs)
     with Results.open(runs, name, about) as results:
         left = [each for each in trainings if not results.done(each.run)]
         console.print(Text.assemble((name, "bold"), f"  {len(left)} of {len(trainings)} trainings to run"))

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from autorank.cli.results import Format
+from autorank.display.console import terminal
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, Runs, completion, place, read_search, terminal
+from autorank.options import completion
+from autorank.options.parsing import expand
+from autorank.options.shared import RUNS, Name, Runs, read_search
 
 
 def report(
@@ -42,7 +45,7 @@ def compare(
     format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
     to: Annotated[
         Path | None,
-        typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.", parser=place, metavar="FILE"),
+        typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.", parser=expand, metavar="FILE"),
     ] = None,
     runs: Runs = RUNS,
 ) -> None:

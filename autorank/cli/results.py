@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from autorank.display.console import terminal
 from autorank.errors import AutorankError
-from autorank.options import RUNS, Name, Runs, TrackingURI, read_search, terminal
+from autorank.options.shared import RUNS, Name, Runs, TrackingURI, read_search
 
 Knee = Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")]
 Step = Annotated[int | None, typer.Option(help="With --trial: its evaluation at this step.")]

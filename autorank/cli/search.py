@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autorank.cli import tokenization_log
+from autorank.display.console import terminal
 from autorank.errors import AutorankError
-from autorank.options import Name, read_search, terminal
 from autorank.options.calls import ResumeCall, SearchCall
 from autorank.options.config_file import FileOptions
 from autorank.options.groups import with_options
 from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
+from autorank.options.shared import Name, read_search
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec

@@ -13,6 +13,7 @@ from autorank import cache as kept
 from autorank.doctor.finding import GB, Finding, State, size
 from autorank.doctor.installed import load
 from autorank.errors import AutorankError
+from autorank.searching.ray.resources import cpu_count
 
 ROOM, SCARCE = 1 * GB, 5 * GB  # bytes of free disk: no search gets far with less; a few base models fill the other
 MEMORY = 4 * GB  # bytes: two trials of RoBERTa-base and the driver
@@ -21,8 +22,7 @@ SHARED = 128 * 2**20  # bytes that Ray's store takes of /dev/shm, see search/clu
 
 def cores() -> Iterator[Finding]:
     """Cores, memory, and the shared memory that Ray keeps its objects in."""
-    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("cores", "ok", str(number))
+    yield Finding("cores", "ok", str(cpu_count()))
     memory = _memory()
     few = memory < MEMORY
     remedy = "Run one trial at a time (--concurrency 1), of a small --model." if few else ""

@@ -1,4 +1,4 @@
-"""Options of what a search may use, and where it keeps what it finds."""
+"""Options of a search's budget, machines and directories."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorank.defaults import MAX_RETRIES
 from autorank.errors import AutorankError
-from autorank.options import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI, seconds
+from autorank.options.parsing import parse_seconds
+from autorank.options.shared import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI
 
 if TYPE_CHECKING:
     from autorank.searching.budget import Budget
@@ -17,43 +19,71 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BudgetOptions:
-    """What a search may use, and where it keeps what it finds."""
+    """Budget, machines and directories of a search, one field per option."""
 
     trials: Annotated[
         str | int | None,
         typer.Option(
-            help="Trials in all, those of earlier starts included, or +20: so many more. Default: 20, or as before.",
+            help="Number of trials in total, earlier sessions included, or +20 for 20 more. Default: as in the "
+            "earlier session, or 20.",
+            metavar="N|+N",
             rich_help_panel=MACHINES,
         ),
     ] = None
     time_budget: Annotated[
-        str | float | None, typer.Option(help="Stop after: 90s, 30m, 4h.", rich_help_panel=MACHINES)
+        str | float | None,
+        typer.Option(
+            help="Stop after this time: 90s, 30m, 4h. Default: no limit.", metavar="TIME", rich_help_panel=MACHINES
+        ),
     ] = None
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time. Default: as many as fit.", rich_help_panel=MACHINES)
+        int | None,
+        typer.Option(
+            min=1, help="Number of trials that run at the same time. Default: as many as fit.", rich_help_panel=MACHINES
+        ),
     ] = None
     gpus_per_trial: Annotated[
         float | None,
-        typer.Option(min=0, help="May be a fraction. Default: 1 where there are GPUs.", rich_help_panel=MACHINES),
+        typer.Option(
+            min=0,
+            help="GPUs reserved for each trial; 0.5 runs two trials on one GPU. Default: 1 where there are GPUs.",
+            rich_help_panel=MACHINES,
+        ),
     ] = None
     workers_per_trial: Annotated[
-        int, typer.Option(min=1, help="Workers that share each step's batch (Ray Train).", rich_help_panel=MACHINES)
+        int,
+        typer.Option(
+            min=1,
+            help="Number of workers of each trial, which share each step's batch (Ray Train).",
+            rich_help_panel=MACHINES,
+        ),
     ] = 1
     max_retries: Annotated[
-        int, typer.Option(min=0, help="Of a trial whose process died.", rich_help_panel=MACHINES)
-    ] = 3
+        int,
+        typer.Option(min=0, help="How often a trial is restarted after its process died.", rich_help_panel=MACHINES),
+    ] = MAX_RETRIES
     confirm_seeds: Annotated[
         int | None,
-        typer.Option(min=0, help="In the end, train the front again with so many seeds.", rich_help_panel=FRONT),
+        typer.Option(
+            min=0,
+            help="Number of new seeds with which the points of the front are trained again at the end. Default: as in "
+            "the earlier session, or 0.",
+            rich_help_panel=FRONT,
+        ),
     ] = None
     address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster. Default: a local one.", rich_help_panel=MACHINES)
+        str | None,
+        typer.Option(
+            help="Address of a running Ray cluster. Default: RAY_ADDRESS, else a local Ray.",
+            metavar="ADDRESS",
+            rich_help_panel=MACHINES,
+        ),
     ] = None
     storage: Annotated[
         str | None,
         typer.Option(
-            help="Object storage for what trials write, where nodes share no folder: s3://...",
-            metavar="ADDRESS",
+            help="Object storage for the files of trials, for clusters without a shared directory: s3://...",
+            metavar="URI",
             rich_help_panel=MACHINES,
         ),
     ] = None
@@ -61,20 +91,20 @@ class BudgetOptions:
     runs: Annotated[Path | str, RUNS_OPTION] = RUNS
 
     def budget(self) -> Budget:
-        """What a search may use.
+        """Return the budget of a search.
 
         Raises:
-            AutorankError: a value that is refused.
+            AutorankError: A value is invalid.
         """
         from autorank.searching.budget import Budget
 
         text = "" if self.trials is None else str(self.trials)
         number = text.removeprefix("+")
         if self.trials is not None and (not number.isdecimal() or int(number) < 1):
-            raise AutorankError(f"--trials {text!r} is not a number of trials; write 30, or +20 for 20 more.")
+            raise AutorankError(f"--trials {text!r} is not a number of trials. Write 30, or +20 for 20 more.")
         return Budget(
             trials=int(number) if number else None, more=text.startswith("+"),
-            seconds=None if self.time_budget is None else seconds(self.time_budget),
+            seconds=None if self.time_budget is None else parse_seconds(self.time_budget),
             concurrency=self.concurrency, gpus_per_trial=self.gpus_per_trial, workers=self.workers_per_trial,
             retries=self.max_retries, confirm=self.confirm_seeds, address=self.address, storage=self.storage,
         )  # fmt: skip

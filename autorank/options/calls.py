@@ -1,4 +1,4 @@
-"""All options of a command together: they are also the keyword arguments of the Python function of its name."""
+"""All options of a command, which are also the keyword arguments of the Python function of its name."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ from autorank.options.search import SearchOptions
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec, TrainSpec
 
-SHOWN = "What is printed"
+OUTPUT = "Output"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResumeCall(BudgetOptions):
-    """What a search may use, and how it is shown."""
+    """Options of `resume`."""
 
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet", help="Print the search's folder at the end, and warnings; nothing else.", rich_help_panel=SHOWN
+            "--quiet", help="Print only warnings, and the search's directory at the end.", rich_help_panel=OUTPUT
         ),
     ] = False
     json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Events for programs: one JSON object a line (docs/events.md).", rich_help_panel=SHOWN
+            "--json",
+            help="Print one JSON object per event and line, for programs (docs/events.md).",
+            rich_help_panel=OUTPUT,
         ),
     ] = False
 
     def __post_init__(self) -> None:
         if self.quiet and self.json:
-            raise AutorankError("--json prints events, --quiet the folder and nothing else: leave one of them out.")
+            raise AutorankError("--json and --quiet cannot be combined. Use only one.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchCall(ResumeCall, SearchOptions, RunOptions):
-    """All options of a search."""
+    """Options of `search`."""
 
     def spec(self) -> SearchSpec:
-        """The search asked for.
+        """Return the search.
 
         Raises:
-            AutorankError: options that are refused or do not go together.
+            AutorankError: An option is invalid, or options contradict each other.
         """
         from autorank.searching.create import make_spec
         from autorank.searching.space import space as spaces
@@ -64,23 +66,28 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainCall(RunOptions):
-    """All options of a single training."""
+    """Options of `train`."""
 
-    to: Annotated[Path | str | None, typer.Option(help="Write the best evaluation's adapter here, for PEFT.")] = None
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings only.", rich_help_panel=SHOWN)] = False
+    to: Annotated[
+        Path | str | None,
+        typer.Option(
+            help="Directory to which the best evaluation's adapter is written, in PEFT's format.", metavar="DIR"
+        ),
+    ] = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings only.", rich_help_panel=OUTPUT)] = False
 
     def spec(self) -> TrainSpec:
-        """The run asked for.
+        """Return the training run.
 
         Raises:
-            AutorankError: options that are refused, or several methods.
+            AutorankError: An option is invalid, or there are several methods.
         """
         from autorank.searching.space.space import parse_settings
         from autorank.spec import TrainSpec
 
         if len(self.methods) != 1:
             names = ",".join(self.methods)
-            raise AutorankError(f"--method {names}: one run trains one method. `autorank search` takes several.")
+            raise AutorankError(f"--method {names}: `train` takes one method. Use `autorank search` for several.")
         return TrainSpec(
             task=self.task_spec(), model=self.model_name(), method=self.methods[0],
             settings=parse_settings(self.overrides), training=self.training_spec(),

@@ -1,8 +1,8 @@
-"""What the shell offers where a value is typed. A key press waits for it, so nothing here imports torch or Ray."""
+"""Shell completion of option values. It must answer at once, so nothing here imports torch or Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
@@ -10,57 +10,48 @@ import typer
 from autorank import methods as installed
 from autorank.errors import AutorankError
 
-JOURNAL, RESULTS = "journal.log", "recipe.jsonl"  # by which searches and runs of recipes are known
+JOURNAL, RESULTS = "journal.log", "recipe.jsonl"  # files that mark searches and runs of recipes
 
 
 def methods(incomplete: str) -> list[str]:
-    """Methods; of several, A,B, the last is completed."""
-    before, comma, begun = incomplete.rpartition(",")
+    """Complete the name of a method; in a list A,B, the last name."""
+    before, comma, prefix = incomplete.rpartition(",")
     try:
         names = installed.names()
-    except AutorankError:  # which the command itself will say
+    except AutorankError:  # the command itself reports it
         return []
     taken = before.split(",")
-    return [before + comma + name for name in names if name.startswith(begun) and name not in taken]
+    return [before + comma + name for name in names if name.startswith(prefix) and name not in taken]
 
 
 def tasks(incomplete: str) -> list[str]:
-    """Named tasks."""
+    """Complete the name of a task."""
     from autorank.tasks.registry import TASKS
 
-    return _begun(TASKS, incomplete)
+    return _matching(TASKS, incomplete)
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Recipes that come with autorank."""
+    """Complete the name of a recipe that comes with autorank."""
     from autorank.recipes.load import shipped
 
-    return _begun(shipped(), incomplete)
+    return _matching(shipped(), incomplete)
 
 
 def searches(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Searches in the folder of runs."""
-    return _begun(_runs(ctx, JOURNAL), incomplete)
+    """Complete the name of a search in --runs."""
+    return _matching(_runs(ctx, JOURNAL), incomplete)
 
 
 def recipe_runs(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Runs of recipes, and recipes."""
-    return _begun({*_runs(ctx, RESULTS), *recipes("")}, incomplete)
-
-
-def one_of(*choices: str) -> Callable[[str], list[str]]:
-    """Completes one of the choices."""
-
-    def complete(incomplete: str) -> list[str]:
-        return _begun(choices, incomplete)
-
-    return complete
+    """Complete the name of a run of a recipe, or of a recipe."""
+    return _matching({*_runs(ctx, RESULTS), *recipes("")}, incomplete)
 
 
 def _runs(ctx: typer.Context, file: str) -> list[str]:
     runs = ctx.params.get("runs") or "runs"
-    return [found.parent.name for found in Path(runs).expanduser().glob(f"*/{file}")]
+    return [path.parent.name for path in Path(runs).expanduser().glob(f"*/{file}")]
 
 
-def _begun(names: Iterable[str], incomplete: str) -> list[str]:
+def _matching(names: Iterable[str], incomplete: str) -> list[str]:
     return sorted(name for name in names if name.startswith(incomplete))

@@ -14,26 +14,35 @@ import typer
 import yaml
 
 from autorank.errors import AutorankError
-from autorank.options import parse_count, place, seconds
+from autorank.options.parsing import expand, parse_count, parse_seconds
 
 if TYPE_CHECKING:
+    from autorank.searching.space.space import Yaml
     from autorank.spec import MethodSpec, SearchSpec
 
-FILES = ("data", "recipe", "runs", "space", "to")  # options that name a file or a folder
+FILES = ("data", "recipe", "runs", "space", "to")  # options that are paths
 BLOCKS = ("space", "set")  # options that may be a mapping
 LISTS = ("method", "rows", "text")  # options that may be a list
+NULL = "tag:yaml.org,2002:null"
 CHECKS: dict[str, Callable[[Any], object]] = {
-    "max_memory": partial(parse_count, option="--max-memory"), "max_params": parse_count, "time_budget": seconds,
+    "max_memory": partial(parse_count, option="--max-memory"), "max_params": parse_count, "time_budget": parse_seconds,
 }  # fmt: skip
 
 
 def read(ctx: typer.Context, file: Path | None) -> Path | None:
-    """The eager callback of `--config`: the file's values become the command's defaults.
+    """Make the values of a file the command's defaults; the eager callback of `--config`.
 
-    Each is checked by the code that checks the command line's.
+    Values are checked by the code that checks the command line's.
+
+    Args:
+        ctx: The command's context, whose `default_map` is set.
+        file: The YAML file, or None.
+
+    Returns:
+        The file.
 
     Raises:
-        AutorankError: a file that cannot be read, or options that are unknown or refused; all of them at once.
+        AutorankError: The file cannot be read, or lists all options that are unknown or invalid.
     """
     if file is None or ctx.resilient_parsing:
         return file
@@ -41,11 +50,10 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
     values, mistakes = {}, []
     for name, value in _load(file).items():
         if name not in options:
-            mistakes.append(f"{name}: `autorank {ctx.info_name}` has no such option{_hint(str(name), options)}")
+            mistakes.append(f"{name}: `autorank {ctx.info_name}` has no such option{_hint(name, options)}")
         elif value is not None:
             try:
-                flag = isinstance(value, bool) and getattr(options[name], "is_flag", False)
-                values[name] = value if flag else _given(name, value, file.parent)
+                values[name] = _as_text(name, value, file.parent)
                 if not isinstance(values[name], dict):
                     options[name].process_value(ctx, values[name])
                 if name in CHECKS:
@@ -53,11 +61,11 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
             except (AutorankError, typer.BadParameter, ValueError) as error:
                 mistakes.append(f"{name}: {getattr(error, 'message', error)}")
     if mistakes:
-        raise AutorankError(f"The options in {file} are not valid:\n" + "\n".join(f"  {each}" for each in mistakes))
+        raise AutorankError(f"The options in {file} are not valid:\n" + "\n".join(f"  {line}" for line in mistakes))
     method = values.get("method", "")
     for block in BLOCKS:
         if block in values:
-            values[block] = _beside(values[block], method, file.parent)
+            values[block] = _with_paths(values[block], method, file.parent)
     if "set" in values:
         values["set"] = [f"{name}={json.dumps(value, default=str)}" for name, value in values["set"].items()]
     ctx.default_map = {**(ctx.default_map or {}), **values}
@@ -66,37 +74,46 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
 
 @dataclass(frozen=True)
 class FileOptions:
-    """The option of a file of options."""
+    """The option `--config`."""
 
     config: Annotated[
         Path | None,
         typer.Option(
-            help="YAML with these options; those of the command line count more.",
+            help="YAML file of options; options on the command line take precedence.",
             is_eager=True,
             callback=read,
-            parser=place,
+            parser=expand,
             metavar="FILE",
         ),
     ] = None
 
 
-def merged(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
-    """The callback of `--set`: what the command line fixes comes after what the file does, so that it counts."""
-    beneath = (ctx.default_map or {}).get("set") or []
+def merge_settings(ctx: typer.Context, settings: list[str] | None) -> list[str] | None:
+    """Put the file's settings before those of the command line, which take precedence; the callback of `--set`.
+
+    Args:
+        ctx: The command's context.
+        settings: `KEY=VALUE` texts of the command line, or the file's if the command line has none.
+    """
+    from_file = (ctx.default_map or {}).get("set") or []
     source = ctx.get_parameter_source("set")
-    return [*beneath, *(given or [])] if source is not None and source.name == "COMMANDLINE" else given
+    return [*from_file, *(settings or [])] if source is not None and source.name == "COMMANDLINE" else settings
 
 
-def space(value: Any) -> Any:
-    """The parser of `--space`: a file, or from a file of options the space itself."""
-    return value if isinstance(value, Mapping) else place(value)
+def parse_space(value: Any) -> Any:
+    """Return the path of a space's file, or the space itself if a file of options contains it; parser of `--space`."""
+    return value if isinstance(value, Mapping) else expand(value)
 
 
 def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
-    """The file of options that makes an equal search. `wanted`: `trials` and `confirm`, as the journal has them.
+    """Return the file of options that makes an equal search.
+
+    Args:
+        spec: The search.
+        wanted: Number of `trials` and of `confirm` seeds, as in the journal.
 
     Raises:
-        AutorankError: no command line makes such a search; it was made in Python.
+        AutorankError: The search was made in Python and no options make an equal one.
     """
     from autorank.searching.space.space import Yaml
 
@@ -113,8 +130,8 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
     rates = {json.dumps(entry.settings.get("learning_rate")) for entry in spec.methods}
     if spec.seed != spec.training.seed or len(rates) > 1:
         raise AutorankError(
-            f"The search {spec.name!r} was made in Python: its seeds or fixed learning rates differ, which options "
-            "cannot say."
+            f"The search {spec.name!r} was made in Python with several seeds or learning rates, which options cannot "
+            "express. Use its spec in Python: autorank.open_search(NAME).spec."
         )
     values: dict[str, Any] = {
         "method": ",".join(entry.method for entry in spec.methods),
@@ -145,47 +162,60 @@ def _space(entry: MethodSpec) -> dict[str, Any]:
 
 
 def _load(file: Path) -> dict[str, Any]:
+    """Option -> its value: texts as written in the file, `trials: +20` and `seed: 010` included; blocks as dicts."""
     from autorank.searching.space.space import Yaml
 
     try:
-        values = yaml.load(file.read_text(encoding="utf-8"), Yaml)
+        loader = Yaml(file.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise AutorankError(f"--config {file} must map options to values, as in `task: mrpc`.")
+        loader.flatten_mapping(node)
+        return {str(key.value): _value(loader, str(key.value), value) for key, value in node.value}
     except (OSError, UnicodeDecodeError) as error:
         raise AutorankError(f"--config {file} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     except yaml.YAMLError as error:
         raise AutorankError(f"--config {file} is not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise AutorankError(f"--config {file} must map options to values, as in `task: mrpc`.")
-    return values
 
 
-def _given(name: str, value: Any, folder: Path) -> Any:
-    """A value as the command line would have it: a text, but for what no command line can say."""
+def _value(loader: Yaml, name: str, node: yaml.Node) -> Any:
+    if name not in BLOCKS and isinstance(node, yaml.ScalarNode):
+        return None if node.tag == NULL else node.value
+    if name not in BLOCKS and isinstance(node, yaml.SequenceNode):
+        return [_value(loader, name, item) for item in node.value]
+    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+
+
+def _as_text(name: str, value: Any, directory: Path) -> Any:
+    """A value as the command line takes it: a text; a block stays a dict. Paths are relative to the directory."""
     if name in BLOCKS and isinstance(value, dict):
         return value
     if name == "set":
         raise ValueError("write set: {KEY: VALUE}")
-    if name in LISTS and isinstance(value, list) and not any(isinstance(each, dict | list) for each in value):
-        value = ",".join(map(str, value))  # the methods, the text columns
+    if name in LISTS and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        value = ",".join(value)
     if isinstance(value, dict | list):
-        raise ValueError("one value is expected")
-    if name in FILES or (name == "model" and (folder / place(str(value))).is_dir()):
-        return str(folder / place(str(value)))
+        raise ValueError("expected one value")
+    if name in FILES or (name == "model" and (directory / expand(value)).is_dir()):
+        return str(directory / expand(value))
     return str(value)
 
 
-def _beside(block: Any, method: str, folder: Path) -> Any:
-    """A block whose settings that name files name them from `folder`."""
+def _with_paths(block: Any, method: str, directory: Path) -> Any:
+    """A block of settings, those that are paths relative to the directory made absolute."""
     from autorank.methods import find, names
 
     if not isinstance(block, dict):
         return block
     known = names()
     if any(name in known for name in block):
-        return {name: _beside(each, name, folder) for name, each in block.items()}
-    fields = [find(name.strip()).Config.model_fields for name in method.split(",") if name.strip() in known]
-    paths = {name for each in fields for name, field in each.items() if "Path" in str(field.annotation)}
+        return {name: _with_paths(settings, name, directory) for name, settings in block.items()}
+    configs = [find(name.strip()).Config for name in method.split(",") if name.strip() in known]
+    paths = {
+        name for config in configs for name, field in config.model_fields.items() if "Path" in str(field.annotation)
+    }
     return {
-        name: str(folder / place(value)) if name in paths and isinstance(value, str) else value
+        name: str(directory / expand(value)) if name in paths and isinstance(value, str) else value
         for name, value in block.items()
     }
 

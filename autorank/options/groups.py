@@ -1,4 +1,4 @@
-"""Options in groups, each a dataclass with a field an option: put on a command, or taken by a function as keywords."""
+"""Turns dataclasses of options into options of a command, or into keyword arguments of a Python function."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import (
     Annotated,
     Any,
     Concatenate,
+    Literal,
     ParamSpec,
     Protocol,
     TypeVar,
@@ -34,43 +35,52 @@ G = TypeVar("G")
 G_co = TypeVar("G_co", covariant=True)
 R = TypeVar("R")
 S = TypeVar("S")
-PYTHON: dict[Any, tuple[str, type]] = {  # an option's type -> what it takes from Python, in words and as a class
+PYTHON: dict[Any, tuple[str, type]] = {  # type of an option -> the value expected in Python, in words and as a class
     bool: ("True or False", bool),
-    int: ("a whole number", Integral),
+    int: ("an integer", Integral),
     float: ("a number", Real),
-    str: ("a text", str),
+    str: ("a string", str),
     Path: ("a path", os.PathLike),
     Mapping: ("a dict", Mapping),
-    list: ("a list of texts", Sequence),
-    Sequence: ("a list of texts", Sequence),
+    list: ("a list of strings", Sequence),
+    Sequence: ("a list of strings", Sequence),
 }
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of its arguments that are groups (the dataclasses above)."""
-    own = list(inspect.signature(command, eval_str=True).parameters.values())
-    groups: dict[str, Any] = {each.name: each.annotation for each in own if is_dataclass(each.annotation)}
+    """Give a command one option for each field of its arguments that are dataclasses of options.
+
+    Args:
+        command: The function; some of its parameters are annotated with such a dataclass.
+
+    Returns:
+        The function with the options as keyword parameters, for typer.
+    """
+    arguments = list(inspect.signature(command, eval_str=True).parameters.values())
+    groups: dict[str, Any] = {arg.name: arg.annotation for arg in arguments if is_dataclass(arg.annotation)}
     options = [
-        each.replace(annotation=_as_text(each.annotation)) for group in groups.values() for each in _parameters(group)
+        option.replace(annotation=_as_text(option.annotation))
+        for group in groups.values()
+        for option in _parameters(group)
     ]
 
     @wraps(command)
-    def wrapper(**given: Any) -> None:
+    def wrapper(**values: Any) -> None:
         built = {
-            name: group(**{field.name: given.pop(field.name) for field in fields(group)})
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
             for name, group in groups.items()
         }
-        command(**built, **given)
+        command(**built, **values)
 
-    rest = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name not in groups]
-    parameters = [*options, *rest]
+    others = [arg.replace(kind=inspect.Parameter.KEYWORD_ONLY) for arg in arguments if arg.name not in groups]
+    parameters = [*options, *others]
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
 
 
 class Decorator(Protocol[P, G_co]):
-    """Of a function of one group, or of a method of one."""
+    """The type of a decorator of a function, or a method, with one parameter: a group of options."""
 
     @overload
     def __call__(self, function: Callable[[G_co], R], /) -> Callable[P, R]: ...
@@ -79,68 +89,86 @@ class Decorator(Protocol[P, G_co]):
 
 
 def keywords(group: Callable[P, G], but: Collection[str] = ()) -> Decorator[P, G]:
-    """Let a function of one group take the group's fields as keyword arguments, each described in its docstring.
+    """Return a decorator that gives a function the fields of its group of options as keyword arguments.
+
+    The options are described in the function's docstring, with the help of the command line.
 
     Args:
-        but: fields that are left as they are by default.
+        group: The dataclass of options that is the function's last parameter.
+        but: Fields that keep their default.
     """
     options = [option for option in _parameters(group) if option.name not in but]
 
     def decorate(function: Any) -> Any:
-        whole = inspect.signature(function)
-        this = list(whole.parameters.values())[:-1]  # a method's self
+        signature = inspect.signature(function)
+        positional = list(signature.parameters.values())[:-1]  # a method's self
 
         @wraps(function)
-        def call(*own: Any, **given: Any) -> Any:
-            if len(own) != len(this):
+        def call(*arguments: Any, **values: Any) -> Any:
+            if len(arguments) != len(positional):
                 raise TypeError(f"{function.__name__}() takes keyword arguments only, as in {options[0].name}=...")
-            return function(*own, grouped(group, function.__name__, given, but))
+            return function(*arguments, grouped(group, function.__name__, values, but))
 
         plain = [option.replace(annotation=get_args(option.annotation)[0]) for option in options]
-        call.__signature__ = whole.replace(parameters=[*this, *plain])  # type: ignore[attr-defined]
+        call.__signature__ = signature.replace(parameters=[*positional, *plain])  # type: ignore[attr-defined]
         call.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n" + "\n".join(map(_described, options))
         return call
 
     return decorate
 
 
-def grouped(group: Callable[..., G], function: str, given: Mapping[str, Any], but: Collection[str] = ()) -> G:
-    """The group with these keyword arguments of `function`, which has not those in `but`.
+def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], but: Collection[str] = ()) -> G:
+    """Return the group of options with these keyword arguments of a function.
+
+    Args:
+        group: The dataclass of options.
+        function: The function's name, for error messages.
+        values: The keyword arguments.
+        but: Fields that the function does not take.
 
     Raises:
-        AutorankError: one that it does not have, or values of other types or out of their bounds; all of those at once.
+        AutorankError: An unknown argument, or lists all values of a wrong type or out of bounds.
     """
     known = {option.name: option.annotation for option in _parameters(group) if option.name not in but}
-    for name in given:
+    for name in values:
         if name not in known:
             raise unknown(f"option of {function}()", name, known)
-    wanted = {name: _wanted(known[name], value) for name, value in given.items()}
-    if wrong := [f"{name}={given[name]!r}: wanted is {what}" for name, what in wanted.items() if what]:
-        raise AutorankError(f"{function}() does not take these values:\n  " + "\n  ".join(wrong))
-    return group(**given)
+    expected = {name: _expected(known[name], value) for name, value in values.items()}
+    if wrong := [f"{name}={values[name]!r}: expected {text}" for name, text in expected.items() if text]:
+        raise AutorankError(f"Invalid arguments of {function}():\n  " + "\n  ".join(wrong))
+    return group(**values)
 
 
-def _wanted(annotation: Any, value: Any) -> str | None:
-    """What an option wants in place of this value, if it is not as it should be. Typer checks commands'."""
-    kind, option = get_args(annotation)
-    several = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    if value is None and NoneType in several:
+def _expected(annotation: Any, value: Any) -> str | None:
+    """What an option expects in place of this value, or None if the value is valid. Typer checks the command line's."""
+    declared, option = get_args(annotation)
+    kinds = get_args(declared) if get_origin(declared) in (Union, UnionType) else (declared,)
+    if value is None and NoneType in kinds:
         return None
-    kinds = [get_origin(each) or each for each in several if each is not NoneType]
+    kinds = tuple(kind for kind in kinds if kind is not NoneType)
     bounded = (option.min, option.max) != (None, None)
-    if any(_is(value, each) for each in kinds) and (not bounded or _within(value, option.min, option.max)):
+    if any(_is(value, kind) for kind in kinds) and (not bounded or _within(value, option.min, option.max)):
         return None
-    least = "" if option.min is None else f" of at least {option.min}"
-    most = "" if option.max is None else f" and at most {option.max}"
-    return " or ".join(dict.fromkeys(PYTHON[each][0] for each in kinds)) + least + most
+    low = "" if option.min is None else f" of at least {option.min}"
+    high = "" if option.max is None else f" and at most {option.max}"
+    return " or ".join(dict.fromkeys(map(_in_words, kinds))) + low + high
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
+    return PYTHON[get_origin(kind) or kind][0]
 
 
 def _is(value: Any, kind: Any) -> bool:
-    if isinstance(value, bool):  # which is a whole number to Python
-        return kind is bool
-    if PYTHON[kind][1] is Sequence:  # as a text is to Python
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    expected = PYTHON[get_origin(kind) or kind][1]
+    if isinstance(value, bool):  # an integer in Python
+        return expected is bool
+    if expected is Sequence:  # a string is one in Python
         return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(x, str) for x in value)
-    return isinstance(value, PYTHON[kind][1])
+    return isinstance(value, expected)
 
 
 def _within(value: float, low: float | None, high: float | None) -> bool:
@@ -160,7 +188,7 @@ def _parameters(group: Any) -> list[inspect.Parameter]:
 
 
 def _as_text(annotation: Any) -> Any:
-    """An option's annotation on a command line, where of several types the first counts; the others are Python's."""
+    """An option's annotation on the command line: the first of several types; the others are for Python only."""
     if get_origin(annotation) is not Annotated:
         return annotation
     kind, *option = get_args(annotation)
@@ -171,6 +199,6 @@ def _as_text(annotation: Any) -> Any:
 
 
 def _described(option: inspect.Parameter) -> str:
-    """A line or two about an option; others that it names are named as in Python."""
-    about = re.sub(r"--([a-z][a-z-]+)", lambda found: found[1].replace("-", "_"), get_args(option.annotation)[1].help)
+    """An option's entry in a docstring; `--other-option` becomes `other_option`."""
+    about = re.sub(r"--([a-z][a-z-]+)", lambda match: match[1].replace("-", "_"), get_args(option.annotation)[1].help)
     return textwrap.fill(f"{option.name}: {about}", 100, initial_indent="    ", subsequent_indent="        ")

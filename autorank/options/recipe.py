@@ -1,4 +1,4 @@
-"""The options of `search --recipe`, and which of the others go with them."""
+"""Options of `search --recipe`, and which other options may be combined with it."""
 
 from __future__ import annotations
 
@@ -13,65 +13,82 @@ from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.budget import BudgetOptions
 
-RECIPE = "A paper's table"
-CHANGES = ("accumulate", "gradient_checkpointing", "precision")  # how a training fits a machine, not what it is
-OTHERS = ("config", "name", "data", "model", "dry_run", *CHANGES)
-NOT_MINE = ("trials", "confirm_seeds", "storage", "tracking_uri")
-SHOWN = ("quiet", "json")  # how a search is shown
+RECIPE = "Recipe of a paper's table"
+CHANGES = ("accumulate", "gradient_checkpointing", "precision")  # options that fit a training to a machine
+ALLOWED = ("config", "name", "data", "model", "dry_run", *CHANGES)
+REFUSED = ("trials", "confirm_seeds", "storage", "tracking_uri")
+DISPLAY = ("quiet", "json")
 
 
 @dataclass(frozen=True)
 class RecipeOptions:
-    """A recipe, and how much of it is run."""
+    """A recipe and the part of it that is run, one field per option."""
 
     recipe: Annotated[
         Path | None,
         typer.Option(
-            help="Train the rows of a recipe instead: a file, or a name that `autorank papers` lists. With it --data "
-            "is a folder with a folder a task.",
+            help="Train the rows of a recipe: a YAML file, or a name that `autorank papers` lists. --data is then a "
+            "directory with one directory per task.",
+            metavar="RECIPE",
             rich_help_panel=RECIPE,
             autocompletion=completion.recipes,
         ),
     ] = None
     rows: Annotated[
-        str | None, typer.Option(help="These alone: LINE/TASK, as in 'increlora/*,*/rte'.", rich_help_panel=RECIPE)
+        str | None,
+        typer.Option(
+            help="Rows to train, as LINE/TASK: 'increlora/*,*/rte'. Default: all.",
+            metavar="ROWS",
+            rich_help_panel=RECIPE,
+        ),
     ] = None
     scale: Annotated[
         float,
         typer.Option(
             min=0.0001,
             max=1,
-            help="A try: this part of examples and epochs. Its scores mean nothing.",
+            help="Fraction of the examples and epochs, for a quick trial run. Its scores are not comparable.",
             rich_help_panel=RECIPE,
         ),
     ] = 1.0
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Trainings a row. Default: the recipe's.", rich_help_panel=RECIPE)
+        int | None,
+        typer.Option(min=1, help="Number of trainings per row. Default: the recipe's.", rich_help_panel=RECIPE),
     ] = None
 
 
 def refuse_others(given: Iterable[str]) -> None:
-    """Check the names of the options that come with --recipe.
+    """Check which options are given together with --recipe.
+
+    Args:
+        given: Names of the given options.
 
     Raises:
-        AutorankError: names those that a recipe has no use for.
+        AutorankError: Lists the options that do not apply to a recipe.
     """
     given = list(given)
-    if shown := [f"--{name}" for name in given if name in SHOWN]:
+    if display := [f"--{name}" for name in given if name in DISPLAY]:
         raise AutorankError(
-            f"{', '.join(shown)}: not with --recipe, whose trainings are told a line each and nothing else. For "
-            "programs: `autorank papers compare NAME --format json` when they have ended."
+            f"{', '.join(display)} cannot be used with --recipe, which prints one line per training. For programs: "
+            "`autorank papers compare NAME --format json` after the run."
         )
-    known = {*OTHERS, *(field.name for group in (RecipeOptions, BudgetOptions) for field in fields(group))}
-    if wrong := [name for name in given if name in NOT_MINE or name not in known]:
+    known = {*ALLOWED, *(field.name for group in (RecipeOptions, BudgetOptions) for field in fields(group))}
+    if wrong := [name for name in given if name in REFUSED or name not in known]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise AutorankError(
-            f"{options}: not with --recipe, which says itself what is trained. Copy the recipe and change it there; "
-            "--rows, --seeds and --scale say how much of it is run."
+            f"{options} cannot be used with --recipe, which defines the trainings itself. Copy the recipe and edit "
+            "it; --rows, --seeds and --scale choose how much of it is run."
         )
 
 
 def refuse_alone(given: Iterable[str]) -> None:
-    """Raise AutorankError for options of a recipe without one."""
+    """Check that no option of a recipe is given without --recipe.
+
+    Args:
+        given: Names of the given options.
+
+    Raises:
+        AutorankError: Names the first such option.
+    """
     if wrong := [field.name for field in fields(RecipeOptions) if field.name in given]:
-        raise AutorankError(f"--{wrong[0]} goes with --recipe FILE only.")
+        raise AutorankError(f"--{wrong[0]} needs --recipe FILE.")

@@ -1,4 +1,4 @@
-"""Options of a training: what is learned, how, and with which base."""
+"""Options of a training run: task, data, base model and training."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorank.defaults import MAX_GRAD_NORM, WARMUP_RATIO, WEIGHT_DECAY, Precision, Quantization
 from autorank.errors import AutorankError
-from autorank.options import DATA, TRAINING, built, completion, listed, place, whole_or_auto
-from autorank.options.config_file import merged
+from autorank.options import completion
+from autorank.options.config_file import merge_settings
+from autorank.options.parsing import build_spec, expand, int_or_auto, split_names
+from autorank.options.shared import DATA, TRAINING
 
 if TYPE_CHECKING:
     from autorank.spec import TaskSpec, TrainingSpec
@@ -20,84 +23,118 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What is learned, how, and with which base: a field an option."""
+    """Task, data, base model and training, one field per option."""
 
     method: Annotated[
         str | Sequence[str] | None,
         typer.Option(
-            help="Allocation method, or several: A,B; `autorank methods` lists them.", autocompletion=completion.methods
+            help="Rank-allocation method, or several: A,B. `autorank methods` lists them.",
+            metavar="NAME",
+            autocompletion=completion.methods,
         ),
     ] = None
     task: Annotated[
         str | None,
         typer.Option(
-            help="Named task; `autorank tasks` lists them.", rich_help_panel=DATA, autocompletion=completion.tasks
+            help="Named task. `autorank tasks` lists them.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+            autocompletion=completion.tasks,
         ),
     ] = None
     data: Annotated[
         Path | str | None,
         typer.Option(
-            help="Your own file or folder (csv, jsonl, parquet), or a folder with a named task's splits.",
+            help="Your data: a file or directory (csv, jsonl, parquet), or a directory with the splits of --task.",
+            metavar="PATH",
             rich_help_panel=DATA,
         ),
     ] = None
     text: Annotated[
         str | Sequence[str] | None,
-        typer.Option(help="Your data's text column, or two: COL,COL.", rich_help_panel=DATA),
+        typer.Option(help="Text column of your data, or two: COL,COL.", metavar="COL", rich_help_panel=DATA),
     ] = None
-    label: Annotated[str | None, typer.Option(help="Your data's label column.", rich_help_panel=DATA)] = None
+    label: Annotated[
+        str | None, typer.Option(help="Label column of your data.", metavar="COL", rich_help_panel=DATA)
+    ] = None
     prompt: Annotated[
-        str | None, typer.Option(help="Text to text: your data's column of prompts.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(help="Prompt column of your text-to-text data.", metavar="COL", rich_help_panel=DATA),
     ] = None
     completion: Annotated[
-        str | None, typer.Option(help="Text to text: the column of what is to be written.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(help="Target text column of your text-to-text data.", metavar="COL", rich_help_panel=DATA),
     ] = None
     chat: Annotated[
         bool | None,
-        typer.Option("--chat/--no-chat", help="Prompts in the chat template. Default: if any.", rich_help_panel=DATA),
+        typer.Option(
+            "--chat/--no-chat",
+            help="Put prompts into the tokenizer's chat template. Default: if it has one.",
+            rich_help_panel=DATA,
+        ),
     ] = None
     metric: Annotated[
-        str | None, typer.Option(help="Which of the task's metrics is the score.", rich_help_panel=DATA)
+        str | None,
+        typer.Option(
+            help="The task's metric that is the score. Default: the first that `autorank tasks` lists.",
+            metavar="NAME",
+            rich_help_panel=DATA,
+        ),
     ] = None
     model: Annotated[
         str | Path | None,
-        typer.Option(help="Base model: folder or Hub name. Default: the task's.", rich_help_panel=DATA),
+        typer.Option(
+            help="Base model: a directory or a name on the Hub. Default: the task's.",
+            metavar="MODEL",
+            rich_help_panel=DATA,
+        ),
     ] = None
     trust_remote_code: Annotated[
         bool,
         typer.Option(
-            "--trust-remote-code", help="Run code that comes with the model. Read it first.", rich_help_panel=DATA
+            "--trust-remote-code",
+            help="Run the Python code that comes with the model. Read the code first.",
+            rich_help_panel=DATA,
         ),
     ] = False
-    max_length: Annotated[int | None, typer.Option(help="Longest input, tokens.", rich_help_panel=DATA)] = None
+    max_length: Annotated[
+        int | None, typer.Option(help="Maximum input length in tokens. Default: the task's.", rich_help_panel=DATA)
+    ] = None
     max_train_examples: Annotated[
-        int | None, typer.Option(help="Train on this many examples only.", rich_help_panel=DATA)
+        int | None, typer.Option(help="Maximum number of training examples. Default: all.", rich_help_panel=DATA)
     ] = None
     max_eval_examples: Annotated[
-        int | None, typer.Option(help="Evaluate on this many examples only.", rich_help_panel=DATA)
+        int | None,
+        typer.Option(help="Maximum number of examples of each evaluation. Default: all.", rich_help_panel=DATA),
     ] = None
     tune_split: Annotated[
         float,
         typer.Option(
-            help="Select on this part of the training data, held out; validation is left for --confirm-seeds.",
+            help="Fraction of the training data held out to select on, up to 0.5; the validation split is then left "
+            "for --confirm-seeds.",
             rich_help_panel=DATA,
         ),
     ] = 0.0
     set: Annotated[
         list[str] | Mapping[str, Any] | None,
         typer.Option(
-            help="Fix a setting of the method: KEY=VALUE. Repeatable.", rich_help_panel=TRAINING, callback=merged
+            help="Fix a setting of the method. May be repeated.",
+            metavar="KEY=VALUE",
+            rich_help_panel=TRAINING,
+            callback=merge_settings,
         ),
     ] = None
-    epochs: Annotated[int | None, typer.Option(help="Default: the task's.", rich_help_panel=TRAINING)] = None
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps, instead of epochs.", rich_help_panel=TRAINING)] = (
-        None
-    )
+    epochs: Annotated[
+        int | None, typer.Option(help="Number of training epochs. Default: the task's.", rich_help_panel=TRAINING)
+    ] = None
+    steps: Annotated[
+        int | None, typer.Option(help="Number of optimizer steps, in place of --epochs.", rich_help_panel=TRAINING)
+    ] = None
     batch_size: Annotated[
         int | str | None,
         typer.Option(
-            help="Examples an optimizer step. Default: the task's. auto: the task's, with --accumulate auto.",
-            parser=whole_or_auto,
+            help="Examples per optimizer step. Default: the task's. auto: the task's, with --accumulate auto.",
+            parser=int_or_auto,
             metavar="N|auto",
             rich_help_panel=TRAINING,
         ),
@@ -105,81 +142,88 @@ class RunOptions:
     accumulate: Annotated[
         int | str,
         typer.Option(
-            help="Micro-batches that a step is cut into. auto: as few as the GPU's memory allows, found once.",
-            parser=whole_or_auto,
+            help="Micro-batches per optimizer step. auto: as few as the GPU's memory allows, measured once.",
+            parser=int_or_auto,
             metavar="N|auto",
             rich_help_panel=TRAINING,
         ),
     ] = 1
     eval_every: Annotated[
-        int | None, typer.Option(help="Steps between evaluations. Default: an epoch.", rich_help_panel=TRAINING)
+        int | None,
+        typer.Option(help="Optimizer steps between evaluations. Default: one epoch.", rich_help_panel=TRAINING),
     ] = None
     warmup_ratio: Annotated[
-        float, typer.Option(help="Part of the steps in which the learning rate rises.", rich_help_panel=TRAINING)
-    ] = 0.06
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.", rich_help_panel=TRAINING)] = 0.1
-    max_grad_norm: Annotated[float, typer.Option(help="Gradients are clipped to it.", rich_help_panel=TRAINING)] = 1.0
+        float,
+        typer.Option(help="Fraction of the steps over which the learning rate rises from 0.", rich_help_panel=TRAINING),
+    ] = WARMUP_RATIO
+    weight_decay: Annotated[float, typer.Option(help="Weight decay of AdamW.", rich_help_panel=TRAINING)] = WEIGHT_DECAY
+    max_grad_norm: Annotated[
+        float, typer.Option(help="Maximum norm to which gradients are clipped.", rich_help_panel=TRAINING)
+    ] = MAX_GRAD_NORM
     precision: Annotated[
-        str,
+        Precision,
         typer.Option(
-            help="auto, fp32, bf16 or fp16.",
+            help="Floating-point precision of training. auto: bf16 on GPUs that support it, else fp32.",
             rich_help_panel=TRAINING,
-            autocompletion=completion.one_of("auto", "fp32", "bf16", "fp16"),
         ),
     ] = "auto"
     quantize: Annotated[
-        str | None, typer.Option(help="4bit: the frozen base in NF4 (QLoRA); needs a GPU.", rich_help_panel=TRAINING)
+        Quantization | None,
+        typer.Option(
+            help="Quantization of the frozen base model (NF4, as in QLoRA); needs a GPU. Default: none.",
+            rich_help_panel=TRAINING,
+        ),
     ] = None
     gradient_checkpointing: Annotated[
         bool,
         typer.Option(
             "--gradient-checkpointing",
-            help="Less memory, one more forward pass a step, same results.",
+            help="Recompute activations in the backward pass: less memory, slower steps, same results.",
             rich_help_panel=TRAINING,
         ),
     ] = False
-    seed: Annotated[int, typer.Option(help="Of training and sampling.", rich_help_panel=TRAINING)] = 0
+    seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = 0
 
     @property
     def methods(self) -> list[str]:
-        """The methods asked for. Raises AutorankError if --method is not given."""
+        """The names of the methods. Raises AutorankError if --method is missing."""
         if self.method is None:
-            raise AutorankError("Say how to allocate ranks: --method NAME; `autorank methods` lists them.")
-        return listed(self.method)
+            raise AutorankError("--method is missing. Give --method NAME; `autorank methods` lists the names.")
+        return split_names(self.method)
 
     @property
     def overrides(self) -> list[str]:
-        """The settings that are fixed, as `KEY=VALUE` texts."""
+        """The fixed settings, as `KEY=VALUE` texts."""
         if isinstance(self.set, Mapping):
             return [f"{name}={json.dumps(value, default=str)}" for name, value in self.set.items()]
         return list(self.set or ())
 
     def task_spec(self) -> TaskSpec:
-        """The task asked for.
+        """Return the task.
 
         Raises:
-            AutorankError: options that do not go together.
+            AutorankError: The options are incomplete or contradict each other.
         """
         from autorank.spec import TaskSpec
 
-        own = (self.text is not None, self.label is not None)
-        if any(own) and not (all(own) and self.data):
-            raise AutorankError("Your own data need --data FILE, --text COL[,COL] and --label COL, all three.")
-        pairs = (self.prompt is not None, self.completion is not None)
-        if any(pairs) and (any(own) or not (all(pairs) and self.data)):
+        labelled = (self.text is not None, self.label is not None)
+        if any(labelled) and not (all(labelled) and self.data):
+            raise AutorankError("Your own data need all of --data FILE, --text COL[,COL] and --label COL.")
+        text_to_text = (self.prompt is not None, self.completion is not None)
+        if any(text_to_text) and (any(labelled) or not (all(text_to_text) and self.data)):
             raise AutorankError(
-                "Your own text-to-text data need --data FILE, --prompt COL and --completion COL, all three, and "
-                "neither --text nor --label."
+                "Your own text-to-text data need all of --data FILE, --prompt COL and --completion COL, and neither "
+                "--text nor --label."
             )
-        if self.task is None and not any(own + pairs):
+        if self.task is None and not any(labelled + text_to_text):
             raise AutorankError(
-                "Say what to learn: --task NAME, or --data FILE with --text COL[,COL] --label COL, or with "
+                "The task is missing. Give --task NAME, or --data FILE with --text COL[,COL] --label COL, or with "
                 "--prompt COL --completion COL."
             )
         data = self.data_path()
-        return built(
+        return build_spec(
             TaskSpec, name=self.task or (data.stem if data else ""), data=data, label=self.label,
-            text=tuple(listed(self.text)),
+            text=tuple(split_names(self.text)),
             prompt=self.prompt, completion=self.completion, metric=self.metric, chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
             max_eval_examples=self.max_eval_examples, tune_split=self.tune_split,
@@ -187,20 +231,24 @@ class RunOptions:
         )  # fmt: skip
 
     def training_spec(self) -> TrainingSpec:
-        """How it is trained."""
+        """Return the training options.
+
+        Raises:
+            AutorankError: A value is invalid.
+        """
         from autorank.spec import TrainingSpec
 
-        asked = {name: getattr(self, name) for name in TrainingSpec.model_fields}
+        values = {name: getattr(self, name) for name in TrainingSpec.model_fields}
         if self.batch_size == "auto":
-            asked |= {"batch_size": None, "accumulate": "auto"}
-        return built(TrainingSpec, **asked)
+            values |= {"batch_size": None, "accumulate": "auto"}
+        return build_spec(TrainingSpec, **values)
 
     def data_path(self) -> Path | None:
-        """The user's own data, as a full path."""
-        return place(self.data).absolute() if self.data else None
+        """Return the absolute path of the user's data."""
+        return expand(self.data).absolute() if self.data else None
 
     def model_name(self) -> str | None:
-        """The base model, a folder as its full path."""
-        if self.model and Path(self.model).expanduser().is_dir():
-            return str(Path(self.model).expanduser().absolute())
+        """Return the base model: the absolute path of a directory, or a name on the Hub."""
+        if self.model and expand(self.model).is_dir():
+            return str(expand(self.model).absolute())
         return None if self.model is None else str(self.model)

@@ -1,4 +1,4 @@
-"""Options of a search: how it goes about it, and what it is after."""
+"""Options of a search: its space, objectives, sampler and early stopping."""
 
 from __future__ import annotations
 
@@ -9,94 +9,109 @@ from typing import Annotated, Any
 
 import typer
 
-from autorank.errors import AutorankError
-from autorank.options import FRONT, STOPPING, built, completion, parse_count, place
-from autorank.options.config_file import space
+from autorank.defaults import BRACKETS, REDUCTION_FACTOR, Objective, Sampler, Scheduler
+from autorank.options.config_file import parse_space
+from autorank.options.parsing import build_spec, expand, parse_count
+from autorank.options.shared import FRONT, STOPPING
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """How a search goes about it, and what it is after."""
+    """Space, objectives, sampler and early stopping of a search, one field per option."""
 
-    name: Annotated[str | None, typer.Option(help="Default: METHOD-TASK.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of the search. Default: METHOD-TASK.")] = None
     space: Annotated[
         Path | str | Mapping[str, Any] | None,
-        typer.Option(help="Search space, YAML. Default: the method's.", parser=space, metavar="FILE"),
+        typer.Option(help="Search space, a YAML file. Default: the method's own.", parser=parse_space, metavar="FILE"),
     ] = None
     control: Annotated[
-        bool, typer.Option("--control/--no-control", help="Tune plain LoRA too, to compare.", rich_help_panel=FRONT)
+        bool,
+        typer.Option(
+            "--control/--no-control",
+            help="Also tune the baseline, plain LoRA, with a quarter of the trials.",
+            rich_help_panel=FRONT,
+        ),
     ] = True
     objective: Annotated[
-        str | None,
+        Objective | None,
         typer.Option(
-            help="A third one, to be small: nonzero_params, seconds or memory.",
+            help="Third objective, to be minimized: nonzero parameters, training time in seconds, or peak GPU memory. "
+            "Default: none.",
             rich_help_panel=FRONT,
-            autocompletion=completion.one_of("nonzero_params", "seconds", "memory"),
         ),
     ] = None
     max_params: Annotated[
-        str | float | None, typer.Option(help="No larger adapters: 150000, 150k, 1.2M.", rich_help_panel=FRONT)
+        str | float | None,
+        typer.Option(
+            help="Upper limit of adapter parameters: 150000, 150k, 1.2M. Default: none.",
+            metavar="COUNT",
+            rich_help_panel=FRONT,
+        ),
     ] = None
-    min_score: Annotated[float | None, typer.Option(help="No point that scores less.", rich_help_panel=FRONT)] = None
+    min_score: Annotated[
+        float | None, typer.Option(help="Lower limit of the score. Default: none.", rich_help_panel=FRONT)
+    ] = None
     max_memory: Annotated[
         str | float | None,
-        typer.Option(help="No point that took more GPU memory: 800M, 12G bytes.", rich_help_panel=FRONT),
+        typer.Option(
+            help="Upper limit of peak GPU memory in bytes: 800M, 12G. Default: none.",
+            metavar="BYTES",
+            rich_help_panel=FRONT,
+        ),
     ] = None
     sampler: Annotated[
-        str,
-        typer.Option(
-            help="tpe, nsga2, gp or random.",
-            rich_help_panel=STOPPING,
-            autocompletion=completion.one_of("tpe", "nsga2", "gp", "random"),
-        ),
+        Sampler, typer.Option(help="Optuna sampler that proposes settings.", rich_help_panel=STOPPING)
     ] = "tpe"
     scheduler: Annotated[
-        str,
+        Scheduler,
         typer.Option(
-            help="asha stops trials early; none lets all end.",
+            help="Early stopping: asha (successive halving) stops weak trials early; none lets all finish.",
             rich_help_panel=STOPPING,
-            autocompletion=completion.one_of("asha", "none"),
         ),
     ] = "asha"
     grace: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Evaluations before a trial may be stopped. Default: one in --reduction-factor of a run's.",
+            help="Number of evaluations before a trial may be stopped. Default: 1/N of a run's evaluations, where N is "
+            "--reduction-factor.",
             rich_help_panel=STOPPING,
         ),
     ] = None
     reduction_factor: Annotated[
-        int, typer.Option(min=2, help="One in so many goes on at a rung.", rich_help_panel=STOPPING)
-    ] = 3
+        int,
+        typer.Option(
+            min=2, help="Keep the best 1/N of trials at each rung (successive halving).", rich_help_panel=STOPPING
+        ),
+    ] = REDUCTION_FACTOR
     brackets: Annotated[
-        int, typer.Option(min=1, help="Each starts stopping a rung later.", rich_help_panel=STOPPING)
-    ] = 1
+        int,
+        typer.Option(
+            min=1,
+            help="Number of brackets (Hyperband); each starts to stop trials one rung later.",
+            rich_help_panel=STOPPING,
+        ),
+    ] = BRACKETS
 
     def space_source(self) -> Path | Mapping[str, Any] | None:
-        """The space, as `autorank.searching.space.space` takes it."""
-        return place(self.space) if isinstance(self.space, str | Path) else self.space
+        """Return the search space as `autorank.searching.space.space` takes it: a file, a dict, or None."""
+        return expand(self.space) if isinstance(self.space, str | Path) else self.space
 
     def values(self) -> dict[str, Any]:
-        """The fields of a `SearchSpec` that these options fill.
+        """Return the fields of a `SearchSpec` that these options set.
 
         Raises:
-            AutorankError: a value that is refused.
+            AutorankError: A value is invalid.
         """
-        from autorank.reporting.tables import THIRD
         from autorank.spec import HalvingSpec, ObjectivesSpec
 
-        if self.scheduler not in ("asha", "none"):
-            raise AutorankError(f"There is no scheduler {self.scheduler!r}; there are: asha, none.")
-        if self.objective not in (None, *THIRD):
-            raise AutorankError(f"There is no third objective {self.objective!r}; there are: {', '.join(THIRD)}.")
         return {
             "sampler": self.sampler,
             "control": self.control,
-            "halving": None if self.scheduler == "none" else built(
+            "halving": None if self.scheduler == "none" else build_spec(
                 HalvingSpec, grace=self.grace, factor=self.reduction_factor, brackets=self.brackets
             ),
-            "objectives": built(
+            "objectives": build_spec(
                 ObjectivesSpec, third=self.objective, min_score=self.min_score,
                 max_params=None if self.max_params is None else parse_count(self.max_params),
                 max_memory=None if self.max_memory is None else parse_count(self.max_memory, "--max-memory"),

@@ -36,17 +36,33 @@ class Results:
 
     @classmethod
     def read(cls, runs: Path, name: str) -> Results:
-        """Those of the run `name`, as they are now.
+        """Return the results of a run as they are now.
+
+        Args:
+            runs: The directory of all searches and runs.
+            name: The run's name.
 
         Raises:
-            AutorankError: there is no such run of a recipe.
+            AutorankError: There is no such run of a recipe, or its file is damaged.
         """
         folder = run_folder(runs, name)
         if not (folder / FILE).is_file():
             raise unknown("run of a recipe", name, [file.parent.name for file in runs.glob(f"*/{FILE}")])
-        lines = (folder / FILE).read_text(encoding="utf-8").split("\n")[:-1]  # the last is empty, or cut off
-        about, *rest = [json.loads(line) for line in lines]
-        return cls(folder, about, {(line.pop("row"), line.pop("seed")): line for line in rest})
+        number = 1
+        try:
+            lines = (folder / FILE).read_text(encoding="utf-8").split("\n")[:-1]  # the last is empty or incomplete
+            about = json.loads(lines[0])
+            Recipe.model_validate(about["recipe"])
+            outcomes = {}
+            for number, line in enumerate(lines[1:], start=2):  # noqa: B007
+                outcome = json.loads(line)
+                outcomes[outcome.pop("row"), outcome.pop("seed")] = outcome
+        except (ValueError, LookupError, TypeError, AttributeError) as error:  # JSON, UTF-8 and validation errors
+            remedy = "Delete that line" if number > 1 else "Move the file away and run the recipe again"
+            raise AutorankError(
+                f"{folder / FILE} is damaged in line {number} ({type(error).__name__}). {remedy}."
+            ) from error
+        return cls(folder, about, outcomes)
 
     @classmethod
     def open(cls, runs: Path, name: str, about: Mapping[str, Any]) -> Results:

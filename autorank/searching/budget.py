@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autorank.defaults import MAX_RETRIES
 from autorank.searching.ray import resources
 
 TRIALS = 20  # of a search that was never told how many
@@ -36,7 +37,7 @@ class Budget:
     concurrency: int | None = None
     gpus_per_trial: float | None = None
     workers: int = 1
-    retries: int = 3
+    retries: int = MAX_RETRIES
     confirm: int | None = None
     address: str | None = None
     storage: str | None = None

@@ -263,13 +263,11 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
         (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m or 4h"),
         (("search", "--method", "lora"), "--task NAME"),
-        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "write 30, or +20"),
-        (("search", "--method", "lora", "--task", "demo", "--scheduler", "hyperband"), "asha, none"),
-        (("search", "--method", "lora", "--task", "demo", "--objective", "secnds"), "no third objective 'secnds'"),
+        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "Write 30, or +20"),
         (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
         (("search", "--method", "lora,lora", "--task", "demo"), "names 'lora' twice"),
         (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
-        (("train", "--method", "lora,increlora", "--task", "demo"), "one run trains one method"),
+        (("train", "--method", "lora,increlora", "--task", "demo"), "`train` takes one method"),
         (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
         (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
         (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),
@@ -281,7 +279,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("export", "nothing", "--to", "x"), "nothing"),
         (("ranks", "nothing"), "nothing"),
         (("ranks", "tiny", "--to", "ranks.csv"), "end in .json or .png"),
-        (("ranks", "tiny", "--knee", "--trial", "1"), "leave out"),
+        (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
         (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
         (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
@@ -306,6 +304,46 @@ def test_bad_input_is_one_message_with_a_remedy(
     assert "mrcp" not in shown
     assert told.startswith("autorank: ") and said in told and "Traceback" not in told
     assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [
+        ("--scheduler", "hyperband", "'asha', 'none'"),
+        ("--objective", "secnds", "'nonzero_params', 'seconds', 'memory'"),
+        ("--sampler", "cma", "'tpe', 'nsga2', 'gp', 'random'"),
+        ("--precision", "fp8", "'auto', 'fp32', 'bf16', 'fp16'"),
+        ("--quantize", "8bit", "'4bit'"),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_choices(
+    option: str, value: str, choices: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["autorank", "search", "--method", "lora", "--task", "demo", option, value])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
+
+
+def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
+    encoded = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = subprocess.run(command(("methods",)), cwd=tmp_path, env=surroundings(tmp_path, encoded), capture_output=True)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr, done.stderr
+    text = autorank("methods", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout
+    assert done.stdout.decode("latin-1") == text.encode("latin-1", "replace").decode("latin-1")
+    assert text.encode("latin-1", "replace").decode("latin-1") != text
+
+
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("autorank.errors.sys.platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["autorank", "methods"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    shown, error = capsys.readouterr()
+    assert ended.value.code == 2 and shown == ""
+    assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
 
 
 def test_what_a_shell_sees_of_bad_input(place: Path) -> None:

@@ -84,7 +84,7 @@ def test_what_the_shell_is_offered(tmp_path: Path) -> None:
         "autorank search --method lora": ["lora", "lora-drop"],
         "autorank search --method vera,lora,lo": ["vera,lora,lora-drop"],
         "autorank train --task squad": ["squad_v1", "squad_v2"],
-        "autorank search --sampler ": ["gp", "nsga2", "random", "tpe"],
+        "autorank search --sampler ": ["tpe", "nsga2", "gp", "random"],
         "autorank search --recipe increlora-table": [f"increlora-table{i}" for i in (1, 2, 3)],
         "autorank spaces ver": ["vera"],
         "autorank front on": ["one", "onto"],

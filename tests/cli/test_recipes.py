@@ -124,8 +124,8 @@ def test_what_a_run_ends_with(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--method", "lora", "--epochs", "3"), "--method, --epochs: not with --recipe"),
-        (("--trials", "3"), "--trials: not with --recipe"),
+        (("--method", "lora", "--epochs", "3"), "--method, --epochs cannot be used with --recipe"),
+        (("--trials", "3"), "--trials cannot be used with --recipe"),
         (("--rows", "lorra/*"), "names no row"),
         (("--rows", "gone/*"), "only reported"),
     ],
@@ -136,7 +136,7 @@ def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], said: str,
 
 
 def test_options_of_a_recipe_without_one() -> None:
-    with pytest.raises(AutorankError, match="--scale goes with --recipe FILE only"):
+    with pytest.raises(AutorankError, match="--scale needs --recipe FILE"):
         run("search", "--method", "lora", "--task", "demo", "--scale", "0.1")
     with pytest.raises(AutorankError, match="Did you mean 'increlora-table"):
         run("search", "--recipe", "increlora-table")

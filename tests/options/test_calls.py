@@ -16,8 +16,8 @@ LORA = ("search", "--method", "lora", "--task", "demo")
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((*LORA, "--json", "--quiet"), "--json prints events, --quiet the folder and nothing else"),
-        (("resume", "one", "--json", "--quiet"), "--json prints events, --quiet the folder and nothing else"),
+        ((*LORA, "--json", "--quiet"), "--json and --quiet cannot be combined"),
+        (("resume", "one", "--json", "--quiet"), "--json and --quiet cannot be combined"),
         ((*LORA, "--json", "--dry-run"), "--json prints the events of a search, but --dry-run starts no search"),
     ],
 )

@@ -75,6 +75,48 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
     assert spec.methods[0].settings["retrain"] == str(there / "ranks.json") and spec.model == "org/name"
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("trials: +20", ("--trials", "+20")),
+        ("seed: 010", ("--seed", "010")),
+        ("epochs: 0_3", ("--epochs", "0_3")),
+        ("name: 2024-01-02", ("--name", "2024-01-02")),
+        ("name: 1e3", ("--name", "1e3")),
+        ("name: yes", ("--name", "yes")),
+        ("control: off", ("--no-control",)),
+        ("control: yes", ("--control",)),
+        ("max_params: 1_000", ("--max-params", "1_000")),
+        ("max_params: 1e5", ("--max-params", "1e5")),
+        ("min_score: .5", ("--min-score", ".5")),
+        ("weight_decay: 1e-2", ("--weight-decay", "1e-2")),
+        ("time_budget: 90", ("--time-budget", "90")),
+        ("metric: ~", ()),
+    ],
+)
+def test_a_value_in_a_file_means_what_it_means_on_the_command_line(
+    line: str, words: tuple[str, ...], asked: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "options.yaml").write_text(f"method: lora\ntask: demo\n{line}\n")
+    from_file, file_call = asked("search", "--config", "options.yaml")
+    from_words, word_call = asked("search", "--method", "lora", "--task", "demo", *words)
+    assert from_file == from_words and file_call.budget() == word_call.budget()
+
+
+@pytest.mark.parametrize("line", ["time_budget: 1:30", "trials: 1:30", "seed: 0o10", "epochs: true", "chat: 1:30"])
+def test_what_the_command_line_refuses_is_refused_in_a_file(line: str, asked: Any, tmp_path: Path) -> None:
+    (tmp_path / "options.yaml").write_text(f"method: lora\ntask: demo\n{line}\n")
+    with pytest.raises(AutorankError, match=line.split(":")[0].replace("_", ".")):
+        asked("search", "--config", "options.yaml")[1].budget()
+
+
+def test_merge_keys_and_aliases_work_in_a_file(asked: Any, tmp_path: Path) -> None:
+    text = "<<: &shared {task: demo, trials: +3}\nmethod: [lora, *name]\n".replace("*name", "prilora")
+    (tmp_path / "options.yaml").write_text(text)
+    spec, call = asked("search", "--config", "options.yaml")
+    assert spec.task.name == "demo" and call.trials == "+3" and len(spec.methods) == 2
+
+
 def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
     config = file(
         tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], control="maybe", batch_size=True,
@@ -84,7 +126,7 @@ def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
         asked("search", "--config", config)
     message = str(refused.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
-    assert "max_params: one value is expected" in message and "write 90s, 30m or 4h" in message
+    assert "max_params: expected one value" in message and "Write it as 90s, 30m or 4h" in message
     for name in ("mehtod", "epochs", "grace", "trials", "set", "control", "batch_size", "max_memory"):
         assert f"\n  {name}: " in message
     with pytest.raises(AutorankError, match="cannot be read"):

@@ -11,8 +11,14 @@ from autorank.options.recipe import refuse_others
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["recipe", "quiet", "json"], "--quiet, --json: not with --recipe, whose trainings are told a line each"),
-        (["recipe", "trials", "sampler"], "--trials, --sampler: not with --recipe, which says itself what is trained"),
+        (
+            ["recipe", "quiet", "json"],
+            "--quiet, --json cannot be used with --recipe, which prints",
+        ),
+        (
+            ["recipe", "trials", "sampler"],
+            "--trials, --sampler cannot be used with --recipe, which defines",
+        ),
     ],
 )
 def test_options_that_a_recipe_has_no_use_for(given: list[str], said: str) -> None:

@@ -187,7 +187,7 @@ def _quiet(log: Path) -> Iterator[None]:
     """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
     from ray._private import worker
 
-    loggers = [logging.getLogger(name) for name in ("ray", "autorank.search")]
+    loggers = [logging.getLogger(name) for name in ("ray", "autorank.searching")]
     before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     handler = logging.FileHandler(log, delay=True)
     handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -88,13 +89,18 @@ def _no_room(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
     return f"No node of the cluster has the {what} that a trial needs. They have: {have}. {remedy}."
 
 
+def cpu_count() -> int:
+    """Return the number of CPUs that this process may use; macOS does not tell, so there it is the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def local() -> list[dict[str, float]]:
     """What this machine has, as a cluster of one node, without starting Ray."""
-    import os
-
     import torch
 
-    return [{"CPU": len(os.sched_getaffinity(0)), "GPU": torch.cuda.device_count()}]
+    return [{"CPU": cpu_count(), "GPU": torch.cuda.device_count()}]
 
 
 def joined() -> list[dict[str, float]]:

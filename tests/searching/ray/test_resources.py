@@ -102,3 +102,9 @@ def test_this_machine():
     assert here["CPU"] >= 1
     assert str(Resources(1, 2, 0)) == "1 trial at once, 2 CPUs each"
     assert str(Resources(4, 1, 0.5)) == "4 trials at once, 1 CPU, 0.5 GPU each"
+
+
+def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    assert local()[0]["CPU"] == 6

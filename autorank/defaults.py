@@ -1,0 +1,18 @@
+"""Choices and default values that the command line, the Python functions and the specs share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Sampler = Literal["tpe", "nsga2", "gp", "random"]
+Scheduler = Literal["asha", "none"]
+Objective = Literal["nonzero_params", "seconds", "memory"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Quantization = Literal["4bit"]
+
+WARMUP_RATIO = 0.06  # microsoft/LoRA, roberta_base scripts
+WEIGHT_DECAY = 0.1  # likewise
+MAX_GRAD_NORM = 1.0
+REDUCTION_FACTOR = 3  # ours
+BRACKETS = 1
+MAX_RETRIES = 3

@@ -1,0 +1,128 @@
+"""Parses option values: paths, lists, counts, durations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from autorank.errors import AutorankError
+
+if TYPE_CHECKING:
+    from autorank.spec import Spec
+
+S = TypeVar("S", bound="Spec")
+
+
+def expand(path: Path | str) -> Path:
+    """Return a path with `~` expanded, which shells do not expand in `--runs=~/x`."""
+    return Path(os.path.expanduser(path))
+
+
+def split_names(names: str | Sequence[str] | None) -> list[str]:
+    """Return `A,B` as a list; a list, as Python may pass, is stripped of blanks."""
+    parts = names.split(",") if isinstance(names, str) else names or ()
+    return [part.strip() for part in parts if part.strip()]
+
+
+def point_choice(
+    knee: bool, max_params: str | int | None, min_score: float | None, trial: int | None, step: int | None
+) -> dict[str, Any]:
+    """Return the keyword arguments of `autorank.trials.front.pick` for these options.
+
+    Args:
+        knee: Choose the knee.
+        max_params: Choose the best point with at most this many adapter parameters.
+        min_score: Choose the smallest point with at least this score.
+        trial: Choose a point of this trial.
+        step: With `trial`, the evaluation at this optimizer step.
+
+    Raises:
+        AutorankError: --knee together with another choice, or --step without --trial.
+    """
+    if knee and any(option is not None for option in (max_params, min_score, trial, step)):
+        raise AutorankError("--knee already chooses a point. Leave out --max-params, --min-score, --trial and --step.")
+    if step is not None and trial is None:
+        raise AutorankError(f"--step {step} needs --trial: write --trial N --step {step}.")
+    limit = None if max_params is None else parse_count(max_params)
+    return {"trial": trial, "step": step, "max_params": limit, "min_score": min_score}
+
+
+def parse_seconds(duration: str | float) -> float:
+    """Return 90, 90s, 30m, 4h or 1d in seconds.
+
+    Raises:
+        AutorankError: The text is not a positive duration.
+    """
+    units, text = {"s": 1, "m": 60, "h": 3600, "d": 86400}, str(duration)
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    value = _positive(number, f"--time-budget {text!r} is not a duration. Write it as 90s, 30m or 4h.")
+    return float(value) * units[unit]
+
+
+def parse_count(count: str | float, option: str = "--max-params") -> int:
+    """Return 150000, 150k, 1.2M or 12G as an integer.
+
+    Args:
+        count: The count, with or without a unit.
+        option: The option's name, for the error message.
+
+    Raises:
+        AutorankError: The text is not a positive count, or not a whole number: 1.0001k.
+    """
+    units, text = {"k": 10**3, "M": 10**6, "G": 10**9}, str(count)
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "")
+    value = _positive(number, f"{option} {text!r} is not a count. Write it as 150000, 150k or 1.2M.")
+    value *= units.get(unit, 1)
+    if value != value.to_integral_value():
+        raise AutorankError(f"{option} {text!r} is {value.normalize():f}, which is not a whole number. Round it.")
+    return int(value)
+
+
+def int_or_auto(text: str) -> int | str:
+    """Return `auto` or an integer.
+
+    Raises:
+        typer.BadParameter: The text is neither.
+    """
+    if str(text) == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither an integer nor auto.") from None
+
+
+def build_spec(spec_class: type[S], **values: Any) -> S:
+    """Return a spec with these values.
+
+    Args:
+        spec_class: The class of the spec.
+        values: Its fields.
+
+    Raises:
+        AutorankError: Lists all invalid values.
+    """
+    from pydantic import ValidationError
+
+    from autorank.spec import explain
+
+    try:
+        return spec_class(**values)
+    except ValidationError as error:
+        raise explain(error, "The command") from None
+
+
+def _positive(text: str, message: str) -> Decimal:
+    """The number in a text, exactly; AutorankError with the message if it is not positive and finite."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise AutorankError(message) from None
+    if not value.is_finite() or value <= 0:
+        raise AutorankError(message)
+    return value
