@@ -20,9 +20,9 @@ from autorank.modeling.base_model import BaseModel
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
-from autorank.tasks.definition import Split
+from autorank.tasks.definition import Split, TaskData
 from autorank.training.hooks import MethodHooks
-from autorank.training.objectives.base import Classification
+from autorank.training.objectives.labels import Classification
 from autorank.training.optimization_loop import Phase, Plan
 from trainables.increlora import Growth, IncreLoRAConfig
 
@@ -80,7 +80,8 @@ def our_step(
     name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
 ) -> Step:
     """The method as it is, in our training loop."""
-    phase = Phase(base.model, split, np.arange(len(split)), 0, Classification(TASKS["mrpc"]), plan, device)
+    objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
+    phase = Phase(base.model, split, np.arange(len(split)), 0, objective, plan, device)
     run = RunContext(
         base=base,
         layers=target_modules.find(base.model, arguments.targets),

@@ -98,7 +98,7 @@ def _writing(origin: Origin, form: Form, train: TrainSpec) -> str:
     from autorank.tasks.data.tokenization import load_tokenizer
     from autorank.tasks.prompting import END_OF_PROMPT, prompting
 
-    task = generation.own(train.task.name, "", "") if train.task.own_data else TASKS[train.task.name]
+    task = generation.own_task(train.task.name, "", "") if train.task.own_data else TASKS[train.task.name]
     how = prompting(task, train.task, origin.model, load_tokenizer(origin.model))
     model = "AutoModelForCausalLM" if how.start is None else "AutoModelForSeq2SeqLM"
     package, load = "", "base.eval()"

@@ -1,26 +1,25 @@
 """Text-to-text tasks: the named ones, the user's own, and how their columns become prompts and completions.
 
-Models are LoRA-drop's (arXiv 2402.07721, section 4.1), as are the scores. Epochs and batch size of E2E and DART: LoRA
-(arXiv 2106.09685, table 11, GPT-2). The others, and all prompts, are ours: the paper gives none.
+Models and scores are LoRA-drop's (arXiv 2402.07721, section 4.1). Epochs and batch size of E2E and DART: LoRA
+(arXiv 2106.09685, table 11, GPT-2). The other values and all prompts are ours: the
+paper gives none.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import OWN, Examples, rows
+from autorank.tasks.data.examples import OWN_DATA, Columns, Examples, rows
 from autorank.tasks.definition import Task
-from autorank.tasks.metrics.text import answer
-
-Columns = Mapping[str, Sequence[Any]]
+from autorank.tasks.metrics.text import final_answer
 
 MODEL = "meta-llama/Llama-2-7b-hf"
-EVALUATED = 200  # prompts an evaluation, where nothing else is asked for (ours): generation takes its time
+EVAL_EXAMPLES = 200  # prompts in an evaluation by default, since generation is slow (ours)
 
 
 def _named(
@@ -29,7 +28,7 @@ def _named(
 ) -> Task:  # fmt: skip
     return Task(
         name, "generation", (prompt,), completion, (), metrics, hub=hub, model=MODEL, epochs=epochs,
-        batch_size=batch_size, template=template, eval_examples=EVALUATED, source=source, **others,
+        batch_size=batch_size, template=template, eval_examples=EVAL_EXAMPLES, source=source, **others,
     )  # fmt: skip
 
 
@@ -59,69 +58,87 @@ GENERATION: dict[str, Task] = {
 }  # fmt: skip
 
 
-def own(name: str, prompt: str, completion: str) -> Task:
-    """The definition of the user's own text-to-text task."""
+def own_task(name: str, prompt: str, completion: str) -> Task:
+    """Define a text-to-text task for the user's own data.
+
+    Args:
+        name: The task's name.
+        prompt: The column of prompts.
+        completion: The column of completions.
+    """
     metrics = ("rougeL", "exact_match", "bleu")
     return Task(
-        name, "generation", (prompt,), completion, (), metrics, eval_examples=EVALUATED, model=MODEL, epochs=3,
-        source=OWN,
+        name, "generation", (prompt,), completion, (), metrics, eval_examples=EVAL_EXAMPLES, model=MODEL, epochs=3,
+        source=OWN_DATA,
     )  # fmt: skip
 
 
-def pairs(task: Task, columns: Columns, where: str) -> Examples:
-    """The columns of `where` as prompts and completions; labels: which prompt it is, equal for equal prompts.
+def to_examples(task: Task, columns: Columns, source: str) -> Examples:
+    """Convert the columns of a text-to-text task to prompts and completions.
 
-    A prompt that is a list of triples is written out, and a row with several completions (DART) makes as many examples.
+    A prompt that is a list of triples becomes text. A row with several completions (DART) becomes as many examples.
+
+    Args:
+        task: The task.
+        columns: The column of prompts and the column of completions.
+        source: Where the columns come from (a file, or a split on the Hub), for messages.
+
+    Returns:
+        The examples; labels: the number of the prompt, equal for equal prompts.
 
     Raises:
-        AutorankError: there are no rows, or a prompt or completion is null, no text, empty or without an answer; all
-            of them at once.
+        AutorankError: There are no rows, or a prompt or completion is null, not text, empty or without an answer. The
+            message lists all such rows.
     """
-    given = list(zip(columns[task.text[0]], columns[task.label], strict=True))
-    if not given:
-        raise AutorankError(f"{where} has no rows. Give a file with at least two prompts, with their completions.")
+    pairs = list(zip(columns[task.text[0]], columns[task.label], strict=True))
+    if not pairs:
+        raise AutorankError(f"{source} has no rows. Use a file with at least two prompts and their completions.")
     wrong: dict[str, list[int]] = defaultdict(list)
     prompts, completions = [], []
-    for i, (asked, answered) in enumerate(given):
-        prompt, texts = _prompt(asked), _completions(answered)
-        for problem in _problems(task, asked, prompt, texts):
+    for i, (raw_prompt, raw_completion) in enumerate(pairs):
+        prompt, texts = _prompt(raw_prompt), _completions(raw_completion)
+        for problem in _problems(task, raw_prompt, prompt, texts):
             wrong[problem].append(i)
         if not wrong:
             prompts += [task.template.format(prompt)] * len(texts)
             completions += texts
     if wrong:
-        listed = "\n".join(f"  {problem}: {rows(found)} ({len(found)} in all)" for problem, found in wrong.items())
-        raise AutorankError(f"{where} has rows of no use (counted from 1):\n{listed}\nMend them or take them out.")
+        listed = "\n".join(
+            f"  {problem}: {rows(indices)} ({len(indices)} in all)" for problem, indices in wrong.items()
+        )
+        raise AutorankError(
+            f"{source} has invalid rows (counted from 1):\n{listed}\nCorrect these rows or remove them."
+        )
     numbers: dict[str, int] = {}
-    which = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
-    return Examples((prompts, completions), np.array(which, np.int64), completions)
+    labels = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+    return Examples((prompts, completions), np.array(labels, np.int64), completions)
 
 
-def _problems(task: Task, asked: Any, prompt: str | None, texts: list[Any]) -> Iterator[str]:
+def _problems(task: Task, raw_prompt: Any, prompt: str | None, texts: list[Any]) -> Iterator[str]:
     """What is wrong with a row."""
     if prompt is None:
-        yield f"{task.text[0]!r} is {'null' if asked is None else 'no text'}"
+        yield f"{task.text[0]!r} is {'null' if raw_prompt is None else 'not text'}"
     if not all(isinstance(text, str) for text in texts):
-        yield f"{task.label!r} is {'null' if None in texts else 'no text'}"
+        yield f"{task.label!r} is {'null' if None in texts else 'not text'}"
     elif not texts or not all(text.strip() for text in texts):
         yield f"{task.label!r} is empty"
-    elif task.metrics[0] == "exact_answer" and not all(map(answer, texts)):
+    elif task.metrics[0] == "exact_answer" and not all(map(final_answer, texts)):
         yield f"{task.label!r} has no answer after '####'"
 
 
-def _prompt(asked: Any) -> str | None:
-    """A text as it is; triples as `subject : relation : object`, a line each; None for anything else."""
-    if isinstance(asked, str):
-        return asked
-    if isinstance(asked, list) and all(isinstance(part, list) for part in asked):
-        return "\n".join(" : ".join(map(str, triple)) for triple in asked)
+def _prompt(value: Any) -> str | None:
+    """A text unchanged; triples as lines of `subject : relation : object`; None for all else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, list) for part in value):
+        return "\n".join(" : ".join(map(str, triple)) for triple in value)
     return None
 
 
-def _completions(answered: Any) -> list[Any]:
-    """The completions of a row: one, or those of DART's annotations, {text: [...]} or [{text: ...}, ...]."""
-    if isinstance(answered, dict):
-        return list(answered.get("text") or [])
-    if isinstance(answered, list):
-        return [one.get("text") if isinstance(one, dict) else one for one in answered]
-    return [answered]
+def _completions(value: Any) -> list[Any]:
+    """The completions of a row: a single text, or DART's annotations, {text: [...]} or [{text: ...}, ...]."""
+    if isinstance(value, dict):
+        return list(value.get("text") or [])
+    if isinstance(value, list):
+        return [annotation.get("text") if isinstance(annotation, dict) else annotation for annotation in value]
+    return [value]

@@ -1,4 +1,4 @@
-"""Where a task's examples come from: the Hub, files, or the demo's generator."""
+"""The named tasks, and where a task's examples come from: the Hub, files, or the demo's generator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
 from autorank.tasks import demo, hub, own_data
-from autorank.tasks.data.examples import checked
+from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
 from autorank.tasks.generation import GENERATION, MODEL
 from autorank.tasks.glue import GLUE
@@ -17,38 +17,51 @@ TASKS: dict[str, Task] = {**GLUE, **SQUAD, **GENERATION, demo.DEMO.name: demo.DE
 
 
 def resolve(spec: TaskSpec) -> Task:
-    """The task's definition. Own data is read for it, since its classes are those of the data.
+    """Return the definition of a task. The user's own data is read for it, since its labels define the classes.
+
+    Args:
+        spec: The options that choose the task.
 
     Raises:
-        AutorankError: the task is unknown, or as `read`.
+        AutorankError: The task is unknown, or as `read`.
     """
     _check(spec)
-    return read(spec)[0] if spec.own_data else _scored(TASKS[spec.name], spec)
+    return read(spec)[0] if spec.own_data else _with_metric(TASKS[spec.name], spec)
 
 
-def base_model(spec: TaskSpec, asked: str | None = None) -> str:
-    """The base model asked for, or the task's. Own data, which may lie on another machine, are not read for it.
+def base_model(spec: TaskSpec, model: str | None = None) -> str:
+    """Return the base model, without reading the user's own data, which may be on another machine.
+
+    Args:
+        spec: The options that choose the task.
+        model: The model that the user chose; None: the task's.
 
     Raises:
-        AutorankError: as `resolve`, but for what is in the data.
+        AutorankError: The options do not choose a task.
     """
     _check(spec)
-    if asked:
-        return asked
+    if model:
+        return model
     if not spec.own_data:
         return resolve(spec).model
     return Task.model if spec.completion is None else MODEL
 
 
 def read(spec: TaskSpec) -> own_data.Splits:
-    """The task with its whole train and validation examples.
+    """Read all examples of a task.
+
+    Args:
+        spec: The options that choose the task.
+
+    Returns:
+        The task, its training split and its validation splits by name.
 
     Raises:
-        AutorankError: they are not there, not in reach, or of no use.
+        AutorankError: The examples are missing, cannot be reached or are invalid.
     """
     _check(spec)
     task, train, validation = _read(spec)
-    return _scored(task, spec), train, validation
+    return _with_metric(task, spec), train, validation
 
 
 def _read(spec: TaskSpec) -> own_data.Splits:
@@ -66,23 +79,19 @@ def _read(spec: TaskSpec) -> own_data.Splits:
     if task.name != demo.DEMO.name:
         splits = ", ".join(("train", *task.validation))
         raise AutorankError(
-            f"Task {task.name!r} is not on the Hub in a form that can be loaded. Give a folder with {splits} (csv, "
-            f"jsonl or parquet; columns {task.text[0]} and {task.label}): --data DIR."
+            f"Task {task.name!r} cannot be loaded from the Hub. Use --data DIR with a folder that has {splits} (csv, "
+            f"jsonl or parquet; columns {task.text[0]} and {task.label})."
         )
     train, validation = (
-        checked(task, demo.pairs(split), f"{task.name}'s {split} split") for split in ("train", "validation")
+        to_examples(task, demo.pairs(split), f"{task.name}'s {split} split") for split in ("train", "validation")
     )
     return task, train, {"validation": validation}
 
 
-def _scored(task: Task, spec: TaskSpec) -> Task:
-    """The task with the metric asked for as its score.
-
-    Raises:
-        AutorankError: the task has no such metric, or --chat is given where nothing is prompted.
-    """
+def _with_metric(task: Task, spec: TaskSpec) -> Task:
+    """The task with the user's metric as its score; raises if it has no such metric or --chat does not apply."""
     if spec.chat is not None and task.kind != "generation":
-        raise AutorankError(f"--chat and --no-chat are for text-to-text tasks; {task.name!r} is {task.kind}.")
+        raise AutorankError(f"--chat and --no-chat apply to text-to-text tasks only; {task.name!r} is {task.kind}.")
     if spec.metric is None:
         return task
     if spec.metric not in task.metrics:
@@ -91,7 +100,7 @@ def _scored(task: Task, spec: TaskSpec) -> Task:
 
 
 def _check(spec: TaskSpec) -> None:
-    """That the parts of a spec go together."""
+    """Check that the options are complete and do not contradict each other."""
     if spec.prompt is not None or spec.completion is not None:
         _check_pairs(spec)
         return
@@ -102,26 +111,26 @@ def _check(spec: TaskSpec) -> None:
     if spec.label is None:
         return
     if spec.data is None:
-        raise AutorankError(f"--label {spec.label} names a column of your own data: give --data FILE.")
+        raise AutorankError(f"--label {spec.label} names a column of your own data, so it needs --data FILE.")
     if not 1 <= len(spec.text) <= 2:
         raise AutorankError(
-            f"--text names one text column or two, separated by a comma; got {','.join(spec.text) or 'none'}."
+            f"--text takes one or two text columns, separated by a comma; got {','.join(spec.text) or 'none'}."
         )
     if spec.label in spec.text:
         raise AutorankError(f"Column {spec.label!r} cannot be both --text and --label.")
 
 
 def _check_pairs(spec: TaskSpec) -> None:
-    """That a spec of the user's own text-to-text data is whole."""
+    """Check the options of the user's own text-to-text data."""
     if spec.prompt is None or spec.completion is None:
         missing = "--prompt" if spec.prompt is None else "--completion"
-        raise AutorankError(f"Text-to-text data need --prompt COLUMN and --completion COLUMN; {missing} is missing.")
+        raise AutorankError(f"Text-to-text data needs --prompt COLUMN and --completion COLUMN; {missing} is missing.")
     if spec.text or spec.label is not None:
         raise AutorankError(
-            "--prompt and --completion (text to text) do not go with --text and --label (classes or numbers). Give one "
-            "pair of them."
+            "--prompt and --completion (text to text) cannot be combined with --text and --label (classes or numbers). "
+            "Use one of the two pairs."
         )
     if spec.data is None:
-        raise AutorankError(f"--prompt {spec.prompt} names a column of your own data: give --data FILE.")
+        raise AutorankError(f"--prompt {spec.prompt} names a column of your own data, so it needs --data FILE.")
     if spec.prompt == spec.completion:
         raise AutorankError(f"Column {spec.prompt!r} cannot be both --prompt and --completion.")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,8 @@ from autorank.tasks.definition import Split, Task
 from autorank.training import distributed
 from autorank.training.eval_batch_size import Room
 from autorank.training.hooks import Hooks
+from autorank.training.objectives.base import Objective
 from autorank.training.optimizer import GroupedAdamW
-
-if TYPE_CHECKING:
-    from autorank.training.objectives.base import Objective
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
 

@@ -21,11 +21,10 @@ from autorank.method import RunContext, TargetedConfig
 from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
 from autorank.modeling.remote_code import trusting
 from autorank.spec import TrainSpec
-from autorank.training import distributed, eos_check, micro_batching
+from autorank.training import distributed, micro_batching, objectives
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import Phases
 from autorank.training.model_cache import Workshop, fingerprint, resolve_precision
-from autorank.training.objectives import base
 from autorank.training.optimization_loop import Phase, Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import Outlook
@@ -106,13 +105,12 @@ class TrainingRun:
         self._data = self._workshop.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
-        self._objective = base.of(self._data)
+        self._objective = objectives.create(self._data)
         with trusting(self.spec.task.trust_remote_code):
             self._base = self._workshop.base(
                 self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
             )
-        if task.kind in ("classification", "regression"):
-            eos_check.check(self._base.model.config, {"train": self._data.train} | self._data.validation)
+        self._objective.check(self._base.model.config)
         self._undo.append(partial(self._base.reset, seed))
         self._base.reset(seed)
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding

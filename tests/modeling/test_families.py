@@ -193,7 +193,7 @@ def test_cut_texts_keep_their_end(family: str, tmp_path: Path, monkeypatch: pyte
     assert run._data.train.lengths.max() == 11
     with (tmp_path / "train.jsonl").open("a") as file:
         file.write('{"left": "w1", "right": "w2 [SEP] w3", "label": 0}\n')
-    with pytest.raises(AutorankError, match=f"Text 21 of 'train' has 3 end tokens.*the first has 2; a {family} model"):
+    with pytest.raises(AutorankError, match=f"Text 21 of 'train' has 3 end tokens.*the first has 2. {family} models"):
         next(TrainingRun(spec))
 
 

@@ -13,7 +13,7 @@ from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, registry, resolve
 from autorank.tasks.data.stratified import held_out, whole_prompts
-from autorank.tasks.generation import GENERATION, own, pairs
+from autorank.tasks.generation import GENERATION, own_task, to_examples
 from tests import texts
 
 
@@ -34,7 +34,7 @@ def test_what_there_is() -> None:
 
 def test_prompts_of_e2e() -> None:
     columns = {"meaning_representation": ["name[A]", "name[{B}]", "name[A]"], "human_reference": ["A.", "B.", "An A."]}
-    made = pairs(TASKS["e2e"], columns, "x")
+    made = to_examples(TASKS["e2e"], columns, "x")
     assert made.texts[0][1] == "Describe the restaurant in a sentence or two.\nname[{B}]\nDescription:"
     assert list(made.texts[1]) == ["A.", "B.", "An A."] == list(made.references or ())
     assert made.labels.tolist() == [0, 1, 0]  # which prompt
@@ -49,7 +49,7 @@ def test_prompts_of_e2e() -> None:
 )
 def test_each_annotation_of_dart_is_an_example(annotations: Any) -> None:
     triples = [["Mars Hill", "LEVEL", "High"], ["Mars Hill", "CITY", "Asheville"]]
-    made = pairs(TASKS["dart"], {"tripleset": [triples], "annotations": [annotations]}, "x")
+    made = to_examples(TASKS["dart"], {"tripleset": [triples], "annotations": [annotations]}, "x")
     assert list(made.texts[1]) == ["One.", "Two."] and made.labels.tolist() == [0, 0]
     assert made.texts[0][0].splitlines()[1:3] == ["Mars Hill : LEVEL : High", "Mars Hill : CITY : Asheville"]
 
@@ -69,7 +69,7 @@ def test_own_data(tmp_path: Path) -> None:
     path = texts.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
     spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
     task, train, validation = registry.read(spec)
-    assert resolve(spec) == task == own("mine", "q", "a")
+    assert resolve(spec) == task == own_task("mine", "q", "a")
     assert task.metrics == ("rougeL", "exact_match", "bleu")
     held = validation["validation"]
     assert (len(train), len(held)) == (36, 4)  # 2 of 20 prompts, with both completions
@@ -98,14 +98,19 @@ def test_whole_prompts_are_held_out() -> None:
         whole_prompts(np.zeros(9), 0.1, 0)
 
 
-def test_rows_of_no_use_are_all_told(tmp_path: Path) -> None:
+def test_all_invalid_rows_are_listed(tmp_path: Path) -> None:
     rows = [
         {"q": "a", "a": "b"}, {"q": None, "a": "b"}, {"q": "c", "a": " "}, {"q": "c", "a": None}, {"q": 3, "a": "b"},
         {"q": "c", "a": ""},
     ]  # fmt: skip
     with pytest.raises(AutorankError) as caught:
         registry.read(TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a"))
-    for words in ("'q' is null: row 2 (1", "'a' is empty: rows 3, 6 (2", "'a' is null: row 4", "'q' is no text: row 5"):
+    for words in (
+        "'q' is null: row 2 (1",
+        "'a' is empty: rows 3, 6 (2",
+        "'a' is null: row 4",
+        "'q' is not text: row 5",
+    ):
         assert words in str(caught.value)
 
 
@@ -122,9 +127,15 @@ def test_gsm8k_needs_answers(tmp_path: Path) -> None:
         ({"name": "x", "completion": "a", "data": "x.csv"}, ["--prompt is missing"]),
         ({"name": "x", "prompt": "a", "completion": "b"}, ["--data FILE"]),
         ({"name": "x", "prompt": "a", "completion": "a", "data": "x.csv"}, ["both --prompt and --completion"]),
-        ({"name": "x", "prompt": "a", "completion": "b", "text": ("c",), "data": "x.csv"}, ["do not go with --text"]),
-        ({"name": "e2e"}, ["not on the Hub", "--data DIR", "train, validation", "meaning_representation"]),
-        ({"name": "mrpc", "chat": True, "data": "x"}, ["text-to-text tasks; 'mrpc' is classification"]),
+        (
+            {"name": "x", "prompt": "a", "completion": "b", "text": ("c",), "data": "x.csv"},
+            ["cannot be combined with --text"],
+        ),
+        (
+            {"name": "e2e"},
+            ["cannot be loaded from the Hub", "--data DIR", "train, validation", "meaning_representation"],
+        ),
+        ({"name": "mrpc", "chat": True, "data": "x"}, ["text-to-text tasks only; 'mrpc' is classification"]),
     ],
 )
 def test_specs_that_do_not_go_together(spec: dict[str, Any], words: list[str], tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.tasks.data.file_readers import read
 from autorank.tasks.glue import GLUE
-from autorank.tasks.own_data import hold_out, read, read_named, read_own
+from autorank.tasks.own_data import hold_out, read_named, read_own
 
 AWKWARD = ['comma, "quote"', "line\nbreak", "", "ünïcode – 漢字", " space "]
 ROWS = {"premise": AWKWARD, "hypothesis": list("abcde"), "verdict": ["yes", "no", "yes", "no", "no"]}
@@ -88,16 +89,16 @@ def refused(path: Path, text: tuple[str, ...] = ("text",), label: str = "label")
         ("x.csv", "text,label\na,yes\nb,no\n", ["too few rows"]),
         ("x.jsonl", "", ["no rows"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n\n{"text": "b"\n', ["line 3", "not valid JSON"]),
-        ("x.jsonl", '{"text": "a", "label": 1}\n[1]\n', ["line 2", "list instead of an object"]),
+        ("x.jsonl", '{"text": "a", "label": 1}\n[1]\n', ["line 2", "expected a JSON object, got list"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n{"label": 0}\n', ["no text in row 2"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', ["no label in row 2"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', ["finite", "row 2"]),
         ("x.jsonl", '{"text": "a", "lbl": 1}\n', ["Unknown column 'label'", "Did you mean 'lbl'"]),
-        ("x.parquet", "PAR1 nonsense", ["not a sound parquet file"]),
+        ("x.parquet", "PAR1 nonsense", ["not a valid parquet file"]),
         ("x.tsv", "text\tlabel\n", ["'.tsv'", ".csv, .jsonl, .parquet"]),
     ],
 )
-def test_what_a_mistake_is_told(name: str, content: str, words: list[str], tmp_path: Path) -> None:
+def test_messages_for_invalid_files(name: str, content: str, words: list[str], tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_text(content)
     message = refused(path)
@@ -105,7 +106,7 @@ def test_what_a_mistake_is_told(name: str, content: str, words: list[str], tmp_p
 
 
 def test_missing_file_and_wrong_encoding(tmp_path: Path) -> None:
-    assert "There is no file" in refused(tmp_path / "gone.csv")
+    assert "does not exist" in refused(tmp_path / "gone.csv")
     path = tmp_path / "latin.csv"
     path.write_bytes("text,label\ncafé,1\n".encode("latin-1"))
     assert "not UTF-8" in refused(path)
@@ -187,7 +188,7 @@ def test_named_task_from_a_folder(write: Callable[[Path, Columns], Path], tmp_pa
 def test_named_task_without_its_files(tmp_path: Path) -> None:
     write_csv(tmp_path / "train", mrpc(6))
     for task, folder, words in [
-        ("mrpc", tmp_path, ["for validation", "There is: train.csv"]),
+        ("mrpc", tmp_path, ["for validation", "Available: train.csv"]),
         ("mnli", tmp_path, ["for validation_matched and validation_mismatched"]),
         ("mrpc", tmp_path / "gone", ["does not exist", "train, validation"]),
         ("mrpc", tmp_path / "train.csv", ["is a file", "--text and --label"]),

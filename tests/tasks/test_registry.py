@@ -62,7 +62,7 @@ def test_own_data_knows_its_classes(tmp_path: Path) -> None:
         ({"name": "mine", "text": ("a",), "data": "x.csv"}, ["--text a needs --label"]),
         ({"name": "mine", "text": ("a",), "label": "b"}, ["--data FILE"]),
         ({"name": "mine", "label": "b", "data": "x.csv"}, ["--text", "got none"]),
-        ({"name": "mine", "text": ("a", "b", "c"), "label": "d", "data": "x.csv"}, ["one text column or two"]),
+        ({"name": "mine", "text": ("a", "b", "c"), "label": "d", "data": "x.csv"}, ["one or two text columns"]),
         ({"name": "mine", "text": ("a", "b"), "label": "b", "data": "x.csv"}, ["both --text and --label"]),
     ],
 )

@@ -19,7 +19,7 @@ from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted, trusting
 from autorank.spec import TaskSpec
 from autorank.tasks import registry
-from autorank.tasks.data import arrow, spans
+from autorank.tasks.data import arrow, windows
 from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.pairs import Pairs
 from autorank.tasks.data.stratified import held_out
@@ -103,9 +103,9 @@ def tokenised(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenis
         return Tokenised(how.kind, how.split, how.tag, how.length, whole=True)  # prompts have what completions leave
     length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
     if task.kind == "span":
-        spans.check(model, tokenizer, length)
+        windows.check(model, tokenizer, length)
         return Tokenised(
-            spans.Windows, lambda examples: spans.tokenise(examples, tokenizer, length), spans.tag(length), length
+            windows.Windows, lambda examples: windows.tokenise(examples, tokenizer, length), windows.tag(length), length
         )
     return Tokenised(Split, lambda examples: tokenise(examples, tokenizer, length), str(length), length)
 

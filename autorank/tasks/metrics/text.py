@@ -24,7 +24,7 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
     return {name: found[name] for name in names}
 
 
-def answer(text: str) -> str | None:
+def final_answer(text: str) -> str | None:
     """The number after the first `####` (GSM8K), without commas, dollar signs and full stop; None if there is none."""
     found = re.search(r"####\s*([-+]?\$?\s*[-+]?[\d.,]*\d)", text)
     return re.sub(r"[$,\s+]", "", found[1]) if found else None
@@ -53,8 +53,11 @@ def _exact_match(texts: Texts, references: References) -> dict[str, float]:
 
 
 def _exact_answer(texts: Texts, references: References) -> dict[str, float]:
-    answers = [answer(text) for text in texts]
-    hits = [found is not None and found in map(answer, known) for found, known in zip(answers, references, strict=True)]
+    answers = [final_answer(text) for text in texts]
+    hits = [
+        found is not None and found in map(final_answer, known)
+        for found, known in zip(answers, references, strict=True)
+    ]
     return {"exact_answer": sum(hits) / len(hits)}
 
 

@@ -1,68 +1,99 @@
-"""What each kind of task minimises, and how a model is scored on it."""
+"""The interface of an objective, and what an objective needs to evaluate a model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from autorank.tasks.data.batches import eval_batches
-from autorank.tasks.definition import Split, Task, TaskData
-from autorank.tasks.metrics import labels as label_metrics
+from autorank.tasks.definition import Split, TaskData
+from autorank.training.eval_batch_size import Room
 
 if TYPE_CHECKING:
-    from autorank.training.optimization_loop import Phase
+    from transformers import PreTrainedConfig
 
-EVAL_BATCH = 64  # examples, fewer if memory runs out; results do not depend on it
+EVAL_BATCH = 64  # examples in an evaluation batch, fewer if memory runs out; results do not depend on it
 
 
-class Objective(Protocol):
-    """One kind of task."""
+class Predictor(Protocol):
+    """A model in evaluation mode, as an objective sees it."""
 
+    model: nn.Module
+    device: torch.device
+    room: Room
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision in which the model computes."""
+
+    def outputs(self, split: Split, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
+        """Run the model on batches of a split.
+
+        Args:
+            split: The examples.
+            batches: Indices into the split.
+
+        Returns:
+            The indices of each batch (or of a part of it, if memory runs out) and the model's outputs.
+        """
+
+    def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
+        """Compute logits.
+
+        Args:
+            split: The examples.
+            batches: Indices into the split.
+
+        Returns:
+            Logits in the split's order, `examples x outputs`; NaN for examples in no batch.
+        """
+
+
+class Objective(ABC):
+    """The loss and the metrics of one kind of task.
+
+    Args:
+        data: The task with its tokenised splits.
+    """
+
+    def __init__(self, data: TaskData) -> None:
+        self.data, self.task = data, data.task
+
+    def check(self, config: PreTrainedConfig) -> None:
+        """Check that a model can learn from the tokenised texts; by default every model can.
+
+        Args:
+            config: The model's configuration.
+
+        Raises:
+            AutorankError: The model cannot.
+        """
+        return
+
+    @abstractmethod
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Mean loss of a micro-batch in float32, by the examples' `weights`. outputs: what the model returned."""
+        """Compute the mean loss of a micro-batch, weighted by the examples' `Split.weights`.
 
-    def evaluate(self, phase: Phase, splits: Mapping[str, Split]) -> dict[str, float]:
-        """The task's metrics on its validation splits, the score first."""
+        Args:
+            outputs: What the model returned.
+            labels: The batch's labels; the shape depends on the kind of task.
 
+        Returns:
+            A scalar in float32.
+        """
 
-def of(data: TaskData) -> Objective:
-    """The objective of a task."""
-    if data.task.kind == "span":
-        from autorank.training.objectives.spans import Spans
+    @abstractmethod
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+        """Score a model.
 
-        return Spans(data)
-    if data.task.kind == "generation":
-        from autorank.training.objectives.generation import Generation
+        Args:
+            predictor: The model.
+            splits: The splits to evaluate, by name.
 
-        return Generation(data)
-    return Classification(data.task) if data.task.kind == "classification" else Regression(data.task)
-
-
-class Classification:
-    """Cross-entropy over the classes."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """logits: batch x classes; labels: batch."""
-        return F.cross_entropy(outputs.logits.float(), labels)
-
-    def evaluate(self, phase: Phase, splits: Mapping[str, Split]) -> dict[str, float]:
-        """As `metrics.compute`."""
-        logits = [phase.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
-        labels = np.concatenate([split.labels for split in splits.values()])
-        sizes = {name: len(split) for name, split in splits.items()}
-        return label_metrics.compute(self.task, np.concatenate(logits), labels, sizes)
-
-
-class Regression(Classification):
-    """Mean squared error."""
-
-    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """logits: batch x 1; labels: batch."""
-        return F.mse_loss(outputs.logits.squeeze(-1).float(), labels)
+        Returns:
+            The task's metrics by name, the score first.
+        """

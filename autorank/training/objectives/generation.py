@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,95 +16,132 @@ from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.definition import Split, TaskData
 from autorank.tasks.metrics import text as text_metrics
+from autorank.training.objectives.base import Objective, Predictor
 
-if TYPE_CHECKING:
-    from autorank.training.optimization_loop import Phase
-
-EVAL_BATCH = 32  # prompts, fewer if memory runs out; in float32 results do not depend on it
+EVAL_BATCH = 32  # prompts in an evaluation batch, fewer if memory runs out; in float32 results do not depend on it
 
 
-class Generation:
-    """Cross-entropy of the completions' tokens; scored by greedy generation."""
+class Generation(Objective):
+    """Cross-entropy of the completions' tokens; scored by greedy generation.
+
+    Args:
+        data: The task with its tokenised splits and the tokenizer.
+    """
 
     def __init__(self, data: TaskData) -> None:
-        self.task, self.tokenizer, self.pad_id = data.task, data.tokenizer, data.pad_id
-        self.encoded = isinstance(data.train, EncodedPairs)
+        super().__init__(data)
+        self.tokenizer, self.pad_id = data.tokenizer, data.pad_id
+        self.encoder_decoder = isinstance(data.train, EncodedPairs)
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Mean over the tokens of completions. logits: batch x seq x vocabulary; labels: batch x seq.
+        """Compute the mean cross-entropy over the tokens of completions.
 
-        A decoder's logits tell the next token. Only those of tokens to be predicted become float32.
+        A decoder-only model's logits predict the next token. Only the logits of completions' tokens are converted to
+        float32.
+
+        Args:
+            outputs: What the model returned; logits: `batch x seq x vocabulary`.
+            labels: Token ids, `IGNORED` on prompts and padding, `batch x seq`.
         """
         logits = outputs.logits
-        if not self.encoded:
+        if not self.encoder_decoder:
             logits, labels = logits[:, :-1], labels[:, 1:]
         predicted = labels != IGNORED
         return F.cross_entropy(logits[predicted].float(), labels[predicted])
 
-    def evaluate(self, phase: Phase, splits: Mapping[str, Split]) -> dict[str, float]:
-        """The task's metrics (see `tasks.metrics.text`) of what is written for the prompts of the splits.
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+        """Generate a completion for every prompt and score the completions.
 
-        At most as many tokens are written as the longest reference has. Logits that are NaN (a diverged run) make every
-        metric NaN, so that they cannot pass for a score.
+        Completions have at most as many tokens as the longest reference.
+
+        Args:
+            predictor: The model.
+            splits: The splits to evaluate, by name; each a `Pairs`, grouped by prompt.
+
+        Returns:
+            The task's metrics (see `tasks.metrics.text`); all NaN if there is a NaN among the logits (a diverged run).
         """
         pairs = [cast(Pairs, split) for split in splits.values()]
-        longest = max(int(split.weights.max()) for split in pairs)
+        max_new_tokens = max(int(split.weights.max()) for split in pairs)
         texts: list[str] = []
         for split in pairs:
-            written = self.write(phase, split, longest)
-            if written is None:
+            completions = self.write(predictor, split, max_new_tokens)
+            if completions is None:
                 return dict.fromkeys(self.task.metrics, math.nan)
-            texts += written
-        references = [known for split in pairs for known in split.references or ()]
+            texts += completions
+        references = [reference for split in pairs for reference in split.references or ()]
         return text_metrics.compute(self.task.metrics, texts, references)
 
     @torch.no_grad()
-    def write(self, phase: Phase, split: Pairs, longest: int, batch_size: int = EVAL_BATCH) -> list[str] | None:
-        """The model's completion of each prompt, of at most `longest` tokens; None if there were NaNs among its logits.
+    def write(
+        self, predictor: Predictor, split: Pairs, max_new_tokens: int, batch_size: int = EVAL_BATCH
+    ) -> list[str] | None:
+        """Generate a completion for each prompt.
 
-        Decoders' prompts are padded on the left, so that all go on at the same place.
+        Prompts of decoder-only models are padded on the left, so that all completions start at the same position.
+
+        Args:
+            predictor: The model.
+            split: The prompts.
+            max_new_tokens: Most tokens of a completion.
+            batch_size: Prompts in a batch.
+
+        Returns:
+            The texts in the split's order; None if there is a NaN among the logits.
         """
         from transformers import LogitsProcessorList
 
-        model: Any = phase.model
+        model: Any = predictor.model
         model.eval()
-        watch = NaNWatch()
+        nan_detector = NaNDetector()
         texts = [""] * len(split)
-        start = int(split.target_ids[0]) if self.encoded else None
-        config = greedy(self.tokenizer.eos_token_id, self.pad_id, start, longest)
+        start = int(split.target_ids[0]) if self.encoder_decoder else None
+        config = greedy(self.tokenizer.eos_token_id, self.pad_id, start, max_new_tokens)
 
         def generate(examples: np.ndarray) -> list[list[int]]:
-            batch = {name: each.to(phase.device) for name, each in split.prompts(examples, self.pad_id).items()}
-            found = model.generate(**batch, logits_processor=LogitsProcessorList([watch]))
-            ids: list[list[int]] = found[:, 1 if self.encoded else batch["input_ids"].shape[1] :].tolist()
+            prompts = split.prompts(examples, self.pad_id)
+            batch = {name: values.to(predictor.device) for name, values in prompts.items()}
+            generated = model.generate(**batch, logits_processor=LogitsProcessorList([nan_detector]))
+            first = 1 if self.encoder_decoder else batch["input_ids"].shape[1]
+            ids: list[list[int]] = generated[:, first:].tolist()
             return ids
 
-        with generating(model, config), phase.autocast():
-            for examples, written in phase.room.each(eval_batches(split.prompt_lengths, batch_size), generate):
-                for example, ids in zip(examples, written, strict=True):
+        batches = eval_batches(split.prompt_lengths, batch_size)
+        with generating(model, config), predictor.autocast():
+            for examples, completions in predictor.room.each(batches, generate):
+                for example, ids in zip(examples, completions, strict=True):
                     texts[example] = self._text(ids)
-        return None if watch.found else texts
+        return None if nan_detector.detected else texts
 
     def _text(self, ids: list[int]) -> str:
-        """What was written up to the first end token."""
+        """The text up to the first end token."""
         end = self.tokenizer.eos_token_id
-        written = ids[: ids.index(end)] if end in ids else ids
-        text: str = self.tokenizer.decode(written, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        ids = ids[: ids.index(end)] if end in ids else ids
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.strip()
 
 
-class NaNWatch:
-    """Sees the logits of each token that is generated, and remembers whether there were NaNs among them."""
+class NaNDetector:
+    """A logits processor that changes nothing and remembers whether any logit was NaN."""
 
     def __init__(self) -> None:
-        self._found: Tensor | None = None
+        self._any_nan: Tensor | None = None
 
     def __call__(self, ids: Tensor, scores: Tensor) -> Tensor:
-        """scores: batch x vocabulary, given back as they are. Does not wait for the GPU."""
-        here = scores.isnan().any()
-        self._found = here if self._found is None else self._found | here
+        """Look for NaN without waiting for the GPU.
+
+        Args:
+            ids: The tokens so far, `batch x seq`.
+            scores: Logits of the next token, `batch x vocabulary`.
+
+        Returns:
+            `scores`, unchanged.
+        """
+        any_nan = scores.isnan().any()
+        self._any_nan = any_nan if self._any_nan is None else self._any_nan | any_nan
         return scores
 
     @property
-    def found(self) -> bool:
-        return self._found is not None and bool(self._found)
+    def detected(self) -> bool:
+        """Whether any logit was NaN."""
+        return self._any_nan is not None and bool(self._any_nan)

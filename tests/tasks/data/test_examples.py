@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import Examples, checked, own_task, rows
+from autorank.tasks.columns import to_examples
+from autorank.tasks.data.examples import Examples, rows
+from autorank.tasks.data.labels import infer_task
 from autorank.tasks.glue import GLUE
 
 TEXT = ["a", "b", "c", "d"]
@@ -17,8 +19,8 @@ TEXT = ["a", "b", "c", "d"]
 def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
     """Kind, class names and labels as numbers, as inferred from the user's labels."""
     columns = {"text": [str(i) for i in range(len(labels))], "label": labels}
-    task = own_task("mine", ("text",), "label", labels, "x.csv")
-    return task.kind, task.label_names, checked(task, columns, "x.csv", train=True).labels.tolist()
+    task = infer_task("mine", ("text",), "label", labels, "x.csv")
+    return task.kind, task.label_names, to_examples(task, columns, "x.csv", train=True).labels.tolist()
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_a_fraction_makes_it_regression(labels: list[object]) -> None:
         (["1.5", "nan"], ["row 2", "'nan'"]),
         (["a", "a"], ["only one value, a", "--label"]),
         ([2.5, 2.5], ["only one value, 2.5"]),
-        ([["a"], ["b"]], ["['a']", "no label"]),
+        ([["a"], ["b"]], ["['a']", "not a valid label"]),
     ],
 )
 def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None:
@@ -62,13 +64,13 @@ def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0], ["0", "1", "1", "0"], [0.0, 1.0, 1.0, 0.0]])
 def test_a_named_task_takes_numbers(labels: list[object]) -> None:
-    found = checked(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
+    found = to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
     assert found.labels.tolist() == [0, 1, 1, 0] and found.labels.dtype == np.int64
 
 
 def test_a_named_task_takes_class_names() -> None:
     labels = ["positive", "negative", "positive", "negative"]
-    assert checked(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv").labels.tolist() == [1, 0, 1, 0]
+    assert to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv").labels.tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -80,28 +82,28 @@ def test_a_named_task_takes_class_names() -> None:
 )
 def test_labels_that_a_named_task_does_not_know(labels: list[object], words: list[str]) -> None:
     with pytest.raises(AutorankError) as caught:
-        checked(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
+        to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_own_class_names_are_not_taken_for_numbers() -> None:
-    task = own_task("mine", ("text",), "label", ["no", "yes"], "train.csv")
+    task = infer_task("mine", ("text",), "label", ["no", "yes"], "train.csv")
     with pytest.raises(AutorankError, match=r"dev\.csv has labels .* '0', '1' in rows 1, 2"):
-        checked(task, {"text": ["a", "b"], "label": [0, 1]}, "dev.csv")
+        to_examples(task, {"text": ["a", "b"], "label": [0, 1]}, "dev.csv")
 
 
 def test_empty_text_is_text_and_null_is_not() -> None:
     columns = {"sentence": ["", "b", "", "d"], "label": [0, 1, 0, 1]}
-    assert checked(GLUE["sst2"], columns, "x.csv").texts == (["", "b", "", "d"],)
+    assert to_examples(GLUE["sst2"], columns, "x.csv").texts == (["", "b", "", "d"],)
     with pytest.raises(AutorankError, match=r"'sentence' of x\.csv has no text in rows 2, 4 \(counted from 1, 2 in"):
-        checked(GLUE["sst2"], {**columns, "sentence": ["a", None, "c", None]}, "x.csv")
+        to_examples(GLUE["sst2"], {**columns, "sentence": ["a", None, "c", None]}, "x.csv")
     with pytest.raises(AutorankError, match=r"is not text: rows 1, 2 has 3"):
-        checked(GLUE["sst2"], {**columns, "sentence": [3, 4, "c", "d"]}, "x.csv")
+        to_examples(GLUE["sst2"], {**columns, "sentence": [3, 4, "c", "d"]}, "x.csv")
 
 
 def test_no_rows() -> None:
     with pytest.raises(AutorankError, match="has no rows"):
-        checked(GLUE["sst2"], {"sentence": [], "label": []}, "x.csv")
+        to_examples(GLUE["sst2"], {"sentence": [], "label": []}, "x.csv")
 
 
 def test_many_rows_are_counted_not_listed() -> None:

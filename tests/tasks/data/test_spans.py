@@ -13,10 +13,12 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
-from autorank.tasks.data import spans
-from autorank.tasks.data.examples import Examples, checked
-from autorank.tasks.data.spans import Windows
+from autorank.tasks.columns import to_examples
+from autorank.tasks.data import windows
+from autorank.tasks.data.examples import Examples
+from autorank.tasks.data.spans import Reference
 from autorank.tasks.data.tokenization import load_tokenizer
+from autorank.tasks.data.windows import Windows
 from autorank.tasks.squad import SQUAD
 from tests import tiny
 
@@ -45,12 +47,12 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def examples(count: int = 40, unanswerable: bool = True) -> Examples:
-    return checked(V2, columns(tiny.questions(count, unanswerable=unanswerable)), "x")
+    return to_examples(V2, columns(tiny.questions(count, unanswerable=unanswerable)), "x")
 
 
 def one(question: str, context: str, text: list[str], start: list[int]) -> Examples:
     row = {"question": question, "context": context, "answers": {"text": text, "answer_start": start}}
-    return checked(V2, columns([row]), "x")
+    return to_examples(V2, columns([row]), "x")
 
 
 def tokens(split: Windows, window: int | np.integer[Any]) -> slice:
@@ -66,7 +68,7 @@ def pointed(split: Windows, window: int) -> str:
 
 def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
     given = examples()
-    split = spans.tokenise(given, tokenizer, 24)
+    split = windows.tokenise(given, tokenizer, 24)
     assert split.lengths.max() == 24 and len(split) > split.examples == 40
     assert split.owner.tolist() == sorted(split.owner) and set(split.owner) == set(range(40))
     for question, (asked, context) in enumerate(zip(*given.texts, strict=True)):
@@ -88,7 +90,7 @@ def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
 
 def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
     given = examples()
-    split = spans.tokenise(given, tokenizer, 24)
+    split = windows.tokenise(given, tokenizer, 24)
     assert split.labels.dtype == split.owner.dtype == np.int64 and split.starts.dtype == np.int32
     for window, question in enumerate(split.owner):
         start, end = split.starts[tokens(split, window)], split.ends[tokens(split, window)]
@@ -101,22 +103,22 @@ def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
 
 
 def test_the_first_answer_is_learned_and_blanks_around_it_are_not(tokenizer: Any) -> None:
-    split = spans.tokenise(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
+    split = windows.tokenise(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
     assert pointed(split, 0) == "w3 w4"
 
 
 def test_part_of_a_word_is_the_whole_token(tokenizer: Any) -> None:
-    assert pointed(spans.tokenise(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
+    assert pointed(windows.tokenise(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
 
 
 def test_long_questions_are_cut_and_their_blanks_are_not_read(tokenizer: Any) -> None:
-    split = spans.tokenise(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
+    split = windows.tokenise(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
     assert all(split.ids[tokens(split, window)].tolist()[:14] == [CLS, *[11] * 12, SEP] for window in range(len(split)))
     assert split.context(np.arange(len(split)), 40).sum(1).max() == 36 - 12 - 3
 
 
 def test_a_context_without_words(tokenizer: Any) -> None:
-    split = spans.tokenise(one("w7", "", [], []), tokenizer, 24)
+    split = windows.tokenise(one("w7", "", [], []), tokenizer, 24)
     assert split.ids.tolist() == [CLS, 11, SEP, SEP] and not split.context(np.array([0]), 6).any()
     assert split.labels.tolist() == [[0, 0]]
 
@@ -130,7 +132,7 @@ def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: 
     other.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    split = spans.tokenise(one("w7", "w8 w9", [], []), other, 24)
+    split = windows.tokenise(one("w7", "w8 w9", [], []), other, 24)
     assert split.null.tolist() == [place % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
     assert split.strata.tolist() == [0]
 
@@ -138,12 +140,12 @@ def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: 
 def test_tokens_that_begin_with_a_blank() -> None:
     """As in sentencepiece's and GPT-2's offsets."""
     starts, ends = np.array([-1, 0, 2, 5]), np.array([-1, 2, 5, 8])  # w2| w3| w4
-    assert spans._span(starts, ends, spans.Reference("w2 w3 w4", ["w3 w4"], [3])) == (2, 3)
-    assert spans._span(starts, ends, spans.Reference("w2 w3 w4 w5", ["w4 w5"], [6])) is None
+    assert windows._span(starts, ends, Reference("w2 w3 w4", ["w3 w4"], [3])) == (2, 3)
+    assert windows._span(starts, ends, Reference("w2 w3 w4 w5", ["w4 w5"], [6])) is None
 
 
 def test_examples_are_questions(tokenizer: Any) -> None:
-    split = spans.tokenise(examples(), tokenizer, 24)
+    split = windows.tokenise(examples(), tokenizer, 24)
     chosen = np.array([3, 4, 17])
     part = split.take(chosen)
     assert part.references == [split.references[i] for i in chosen]  # type: ignore[index]
@@ -163,7 +165,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
     spec = TaskSpec(name="squad_v2", data=folder, max_length=24)
     first = load(spec, model)
     assert len(list(own_cache.iterdir())) == 2
-    monkeypatch.setattr(spans, "tokenise", None)  # calling it would raise
+    monkeypatch.setattr(windows, "tokenise", None)  # calling it would raise
     second = load(spec, model)
     assert isinstance(second.train, Windows) and second.digest == first.digest
     for name, values in vars(first.train).items():
@@ -195,7 +197,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
 def test_answers_that_are_refused(answers: list[Any], words: list[str]) -> None:
     given = {"question": ["w1"] * 3, "context": ["w2 w3"] * 3, "answers": answers}
     with pytest.raises(AutorankError) as caught:
-        checked(V1, given, "x.jsonl", train=True)
+        to_examples(V1, given, "x.jsonl", train=True)
     assert all(word in str(caught.value) for word in ["x.jsonl", "'answers'", *words]), str(caught.value)
 
 
@@ -203,7 +205,7 @@ def test_contexts_are_kept_once_and_strata_tell_answers() -> None:
     rows = columns(tiny.questions(4, unanswerable=True))
     rows["context"] = ["".join(rows["context"][0]) for _ in range(4)]
     rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
-    found = checked(V2, rows, "x")
+    found = to_examples(V2, rows, "x")
     assert found.labels.tolist() == [1, 0, 1, 0] and found.labels.dtype == np.int64
     assert len({id(one.context) for one in found.references or []}) == 1
 
@@ -232,8 +234,8 @@ def test_tokenizers_and_lengths_that_are_refused(model: str, tmp_path: Path, tok
     class Slow:
         is_fast = False
 
-    with pytest.raises(AutorankError, match=r"'some/model' \(Slow\) does not tell where its tokens lie"):
-        spans.check("some/model", Slow(), 384)
+    with pytest.raises(AutorankError, match=r"'some/model' \(Slow\) cannot map tokens to positions"):
+        windows.check("some/model", Slow(), 384)
     folder = tiny.questions_folder(tmp_path / "data", 8)
     with pytest.raises(AutorankError, match=r"20 tokens are too few .* --max-length 24"):
         load(TaskSpec(name="squad_v1", data=folder, max_length=20), model)

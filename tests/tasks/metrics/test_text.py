@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
-from autorank.tasks.metrics.text import answer, compute
+from autorank.tasks.metrics.text import compute, final_answer
 
 TEXTS = ["The cat sat on the mat.", "a dog runs in the park today", ""]
 REFERENCES = [["The cat is on the mat.", "There sat a cat."], ["a dog was running in the park"], ["something else"]]
@@ -64,7 +64,7 @@ def test_exact_match_cares_not_for_white_space() -> None:
     ],
 )  # fmt: skip
 def test_answers(text: str, found: str | None) -> None:
-    assert answer(text) == found
+    assert final_answer(text) == found
 
 
 def test_exact_answer() -> None:

@@ -17,7 +17,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.tasks.metrics.text import compute
 from autorank.training.model_cache import Workshop
-from autorank.training.objectives.generation import Generation, NaNWatch
+from autorank.training.objectives.generation import Generation, NaNDetector
 from autorank.training.run import TrainingRun
 from tests import texts
 from trainables.lora_drop import output_squares
@@ -102,10 +102,10 @@ def test_writing_is_taking_the_likeliest_token(family: str, made: Path) -> None:
     found = objective.write(run._phase, split, longest) or []
     for i in range(6):
         prompt = torch.from_numpy(split.ids[split.offsets[i] : split.offsets[i + 1]].astype(np.int64))[None]
-        written = [int(split.target_ids[0])] if objective.encoded else []
+        written = [int(split.target_ids[0])] if objective.encoder_decoder else []
         with torch.no_grad():
             for _ in range(longest):
-                if objective.encoded:
+                if objective.encoder_decoder:
                     given = {"input_ids": prompt, "decoder_input_ids": torch.tensor([written])}
                 else:
                     given = {"input_ids": torch.cat([prompt, torch.tensor([written], dtype=torch.long)], dim=1)}
@@ -205,13 +205,13 @@ def test_a_diverged_model_has_no_score(family: str, made: Path) -> None:
     assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
 
 
-def test_the_watch_sees_one_nan() -> None:
-    watch = NaNWatch()
-    assert not watch.found
+def test_the_detector_sees_one_nan() -> None:
+    detector = NaNDetector()
+    assert not detector.detected
     for value in (0.0, -math.inf, math.nan, 1.0):
         scores = torch.tensor([[0.0, value]])
-        assert watch(torch.zeros(1, 1), scores) is scores
-    assert watch.found
+        assert detector(torch.zeros(1, 1), scores) is scores
+    assert detector.detected
 
 
 def test_a_stopped_run_goes_on(made: Path) -> None:

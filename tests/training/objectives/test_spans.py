@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.tasks.data.spans import Reference, Windows
+from autorank.tasks.data.spans import Reference
+from autorank.tasks.data.windows import Windows
 from autorank.tasks.definition import TaskData
 from autorank.tasks.squad import SQUAD
 from autorank.training.objectives import spans

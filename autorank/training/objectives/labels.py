@@ -1,0 +1,56 @@
+"""Classification and regression: one label for each example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.tasks.data.batches import eval_batches
+from autorank.tasks.definition import Split
+from autorank.tasks.metrics import labels as label_metrics
+from autorank.training.objectives import eos_check
+from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+
+class Classification(Objective):
+    """Cross-entropy over the classes."""
+
+    def check(self, config: PreTrainedConfig) -> None:
+        """Check the end tokens that encoder-decoders classify at (see `eos_check.check`)."""
+        eos_check.check(config, {"train": self.data.train} | self.data.validation)
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Compute the cross-entropy.
+
+        Args:
+            outputs: What the model returned; logits: `batch x classes`.
+            labels: Class numbers, `batch`.
+        """
+        return F.cross_entropy(outputs.logits.float(), labels)
+
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+        """Compute the metrics as `metrics.labels.compute` does; see `Objective.evaluate`."""
+        logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
+        labels = np.concatenate([split.labels for split in splits.values()])
+        sizes = {name: len(split) for name, split in splits.items()}
+        return label_metrics.compute(self.task, np.concatenate(logits), labels, sizes)
+
+
+class Regression(Classification):
+    """Mean squared error."""
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Compute the mean squared error.
+
+        Args:
+            outputs: What the model returned; logits: `batch x 1`.
+            labels: Targets, `batch`.
+        """
+        return F.mse_loss(outputs.logits.squeeze(-1).float(), labels)
