@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from autorank.export.publish import Shipped
+    from autorank.export.publish import Published
     from autorank.spec import SearchSpec
 
 PAGE, HTML = "report.html", (".html", ".htm")
@@ -119,7 +119,7 @@ class Search:
         self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
         min_score: float | None = None, trial: int | None = None, step: int | None = None, merge: bool = False,
         pad: bool = False, register: str | None = None, push_to_hub: str | None = None,
-    ) -> Shipped:  # fmt: skip
+    ) -> Published:  # fmt: skip
         """Write a point of the front, its knee by default, as a PEFT adapter; the options of `autorank export`.
 
         Args:
@@ -131,11 +131,11 @@ class Search:
         Raises:
             AutorankError: no point is as call for, or it cannot be shipped so.
         """
-        from autorank.export.publish import ship
+        from autorank.export.publish import publish_points
 
         call = point_choice(knee, max_params, min_score, trial, step)
         chosen = pick(self._kept(trial), **call) if knee or any(each is not None for each in call.values()) else None
-        return ship(
+        return publish_points(
             self._journal, self._snapshot, chosen, None if to is None else expand(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
         )  # fmt: skip

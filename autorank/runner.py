@@ -36,19 +36,19 @@ def run_training(call: TrainCall) -> Trained:
     from autorank.display.base import Display
     from autorank.display.train_display import follow
     from autorank.export import output_dir
-    from autorank.export.export_point import export_point, form_of
+    from autorank.export.export_point import plan_export
     from autorank.training.run import TrainingRun
 
     require_posix()
     spec, to, console = call.spec(), None if call.to is None else expand(call.to), terminal(call.quiet)
     training = TrainingRun(spec)
-    with output_dir.scratch(to) as scratch:  # what cannot be written later fails now
+    with output_dir.work_dir(to) as scratch:  # what cannot be written later fails now
         best, made = scratch / "best.safetensors", scratch / "made"
-        with nullcontext() if to is None else output_dir.kept(best, to):
+        with nullcontext() if to is None else output_dir.keep_on_failure(best, to):
             point, evaluations = follow(console, training, best, Display().warn)
             if to is not None:
-                export_point(best, made, point, spec, form_of(best, point, spec))
-                output_dir.put(made, to)
+                plan_export(best, point, spec).write(made)
+                output_dir.move_into_place(made, to)
                 console.print(f"Adapter of step {point.step} in {to}")
     return Trained(point, evaluations, to)
 

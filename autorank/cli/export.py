@@ -53,19 +53,19 @@ def export(
     from autorank.api import open_search
     from autorank.reporting.tables import count
 
-    shipped = open_search(name, runs, tracking_uri).export(
+    published = open_search(name, runs, tracking_uri).export(
         to, knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, merge=merge, pad=pad,
         register=register, push_to_hub=push_to_hub,
     )  # fmt: skip
-    point, form, console = shipped.point, shipped.form, terminal()
+    point, form, console = published.point, published.form, terminal()
     what = f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step}"
     worth = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
-    if shipped.folder is not None:
-        console.print(f"{what} in {shipped.folder}: {worth}")
-    for version in shipped.versions:
+    if published.folder is not None:
+        console.print(f"{what} in {published.folder}: {worth}")
+    for version in published.versions:
         aliases = "".join(f", models:/{register}@{alias}" for alias in version.aliases)
         console.print(
             f"Trial {version.point.trial}, step {version.point.step}: models:/{register}/{version.number}{aliases}"
         )
-    if shipped.address is not None:
-        console.print(f"{what} at {shipped.address}: {worth}")
+    if published.address is not None:
+        console.print(f"{what} at {published.address}: {worth}")

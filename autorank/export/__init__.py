@@ -1,1 +1,1 @@
-"""From a trained adapter to what others load, and to where they load it from."""
+"""Exports of trained adapters: PEFT adapters, merged models, model cards, the Hub and MLflow's registry."""

@@ -1,8 +1,8 @@
-"""A base model in a folder without a copy of its weights, for loaders that cannot be told of a head.
+"""Writes a base model directory that links to the weights instead of copying them.
 
-`mlflow.transformers` loads the base that an adapter refers to as it is: a head of another width does not fit, and the
-classes have no names. So the folder has the base's config with the head's width and the classes' names, and links to
-the base's weights.
+`mlflow.transformers` loads an adapter's base model as it is: a head of another width would not fit, and the classes
+would have no names. So the directory holds a config with the head's width and the class names, and links to the
+weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.greedy_decoding import greedy
@@ -19,30 +19,36 @@ from autorank.modeling.greedy_decoding import greedy
 _WEIGHTS = (".safetensors", ".bin")
 
 
-def reference(origin: Origin, folder: Path) -> Path:
-    """A base model in `folder` without a copy of it: links to its weights, and a config with this head.
+def write_base_reference(origin: Origin, folder: Path) -> Path:
+    """Write a directory with the base model's config for this head and links to its weights.
+
+    Args:
+        origin: the base model and the head.
+        folder: the directory to write; created if necessary.
+
+    Returns:
+        `folder`.
 
     Raises:
-        AutorankError: the base's weights are not on this machine.
+        AutorankError: The base model's weights are not on this machine.
     """
     from transformers import AutoConfig
     from transformers.utils.hub import cached_file
 
-    there = Path(str(cached_file(origin.model, "config.json"))).absolute().parent
-    weights = [file for file in there.iterdir() if file.suffix in _WEIGHTS or file.name.endswith(".index.json")]
+    source = Path(str(cached_file(origin.model, "config.json"))).absolute().parent
+    weights = [file for file in source.iterdir() if file.suffix in _WEIGHTS or file.name.endswith(".index.json")]
     if not weights:
         raise AutorankError(
-            f"The weights of {origin.model!r} are not in {there}. Search with --model DIR, or use --merge."
+            f"The weights of {origin.model!r} are not in {source}. Search with --model DIR, or export with --merge."
         )
     head: dict[str, Any] = {"num_labels": origin.outputs} if origin.outputs else {}
     config = AutoConfig.from_pretrained(origin.model, trust_remote_code=False, **head)
-    peft_export.tell(config, origin)
+    set_head_metadata(config, origin)
     config.architectures = [base_model.auto_class(origin.kind, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
     if not origin.outputs:
-        words = peft_export.tokenizer(origin, None)
-        greedy(words.eos_token_id, origin.pad_id, None).save_pretrained(folder)
+        greedy(load_tokenizer(origin, None).eos_token_id, origin.pad_id, None).save_pretrained(folder)
     for file in weights:
         link = folder / file.name
         link.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The front matter of a model card, as the Hub reads it, and the base model's licence."""
+"""The metadata at the top of a model card, as the Hub reads them, and the license of the base model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autorank.modeling.hub_access import hub_access, public_name
 from autorank.spec import TrainSpec
 from autorank.trials.front import Point
 
-KINDS = {  # of tasks, by the Hub's names
+PIPELINES = {  # kind of task -> the Hub's name of its pipeline
     "classification": "text-classification",
     "regression": "text-classification",
     "span": "question-answering",
@@ -23,18 +23,28 @@ KINDS = {  # of tasks, by the Hub's names
 }
 
 
-def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, known: str | None) -> str:
-    """YAML between two lines of dashes. `known`: the base's licence."""
-    merged, adapter = form == "merged model", "PEFT" in form
-    base, tag = public_name(origin.model), pipeline_tag(origin)
+def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, license: str | None) -> str:
+    """The metadata of a model card.
+
+    Args:
+        point: the exported point.
+        train: how its adapter was trained.
+        origin: the base model and the head of the adapter.
+        form: the form of the export.
+        license: the base model's license; it holds for a merged model, which contains the base model's weights.
+
+    Returns:
+        YAML between two lines of dashes.
+    """
+    merged, tag = form == "merged model", pipeline_tag(origin)
+    base = public_name(origin.model)  # None: a local directory, which the Hub cannot link
     data = {
-        "base_model": base,  # a folder is no base that the Hub could link
+        "base_model": base,
         "base_model_relation": None if base is None else "finetune" if merged else "adapter",
         "library_name": LIBRARIES[form],
         "pipeline_tag": tag,
-        # an adapter is its maker's own; a merged model holds the base's weights
-        "license": known if merged else None,
-        "tags": ["autorank", *(["lora"] if adapter else [])],
+        "license": license if merged else None,
+        "tags": ["autorank", *(["lora"] if "PEFT" in form else [])],
         "model-index": [{"name": f"{train.method} on {train.task.name}", "results": [_result(point, train, tag)]}],
     }
     text = yaml.safe_dump({name: value for name, value in data.items() if value}, sort_keys=False)
@@ -42,31 +52,38 @@ def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, kno
 
 
 def pipeline_tag(origin: Origin) -> str:
-    """The Hub's name of what the model does."""
-    return "text2text-generation" if encoder_decoder(origin) else KINDS[origin.kind]
+    """The Hub's name of the pipeline of the model."""
+    return "text2text-generation" if encoder_decoder(origin) else PIPELINES[origin.kind]
 
 
-def licence(model: str) -> str | None:
-    """The licence that the card of a model names, in its folder or on the Hub; None where none can be read."""
+def base_license(model: str) -> str | None:
+    """The license in a model's card.
+
+    Args:
+        model: a local directory or a name on the Hub.
+
+    Returns:
+        The license's name; None where no card names one.
+    """
     card = _card(model)
     if card is None:
         return None
     parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2)
     try:
-        about = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
-    except (yaml.YAMLError, ValueError):  # as a date that there is not
+        metadata = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else {}
+    except (yaml.YAMLError, ValueError):  # ValueError: an invalid date
         return None
-    found = about.get("license") if isinstance(about, dict) else None
-    return found if isinstance(found, str) else None
+    license = metadata.get("license") if isinstance(metadata, dict) else None
+    return license if isinstance(license, str) else None
 
 
 def _card(model: str) -> Path | None:
-    """A model's card: in its folder, or else the Hub's, for loading a model does not bring it here."""
+    """A model's card: in its directory, or else from the Hub, since loading a model does not download its card."""
     from huggingface_hub import hf_hub_download
 
-    beside, name = Path(model) / "README.md", public_name(model)
-    if beside.is_file() or name is None:
-        return beside if beside.is_file() else None
+    local, name = Path(model) / "README.md", public_name(model)
+    if local.is_file() or name is None:
+        return local if local.is_file() else None
     try:
         with hub_access("model", name):
             return Path(hf_hub_download(name, "README.md"))
@@ -75,7 +92,7 @@ def _card(model: str) -> Path | None:
 
 
 def _result(point: Point, train: TrainSpec, tag: str) -> dict[str, Any]:
-    """An entry of the Hub's model-index. `tag`: as of `pipeline_tag`."""
+    """An entry of the Hub's model-index; `tag` is that of `pipeline_tag`."""
     from autorank.tasks import TASKS
 
     task = train.task

@@ -1,72 +1,109 @@
-"""A point as what others load: written in the form asked for, with its model card."""
+"""Writes one point of a front to a directory: its weights in the requested form, its tokenizer and its model card."""
 
 from __future__ import annotations
 
 import io
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from autorank.errors import AutorankError
-from autorank.export.model_card import FIGURE, Found, command, model_card
+from autorank.export.merge import check_mergeable, write_merged
+from autorank.export.model_card import FIGURE, model_card, train_command
+from autorank.export.output_dir import complete_dir
+from autorank.export.peft_export import check_low_rank, write_peft
 from autorank.export.usage_snippets import Form
-from autorank.modeling.adapter_file import Origin
+from autorank.modeling import adapter_file
 from autorank.modeling.remote_code import trusting
+from autorank.reporting.search_results import SearchResults
 from autorank.spec import TrainSpec
 from autorank.trials.front import Point
 
 
-def export_point(
-    adapter: Path, to: Path, point: Point, train: TrainSpec, form: Form, found: Found | None = None
-) -> None:
-    """Write a point's adapter, with its card, in a form that `form_of` gave.
+@dataclass(frozen=True)
+class PointExport:
+    """An export that has been checked and can be written.
 
-    With `found` the card has the front as a figure. The base's own code is run if it was in training.
+    Attributes:
+        adapter: the adapter file.
+        point: the point of the front.
+        train: how the adapter was trained.
+        form: the form to write.
+        origin: the base model and the head of the adapter.
+    """
+
+    adapter: Path
+    point: Point
+    train: TrainSpec
+    form: Form
+    origin: adapter_file.Origin
+
+    def write(self, folder: Path, search: SearchResults | None = None) -> None:
+        """Write the export.
+
+        The base model's own code is run if it was allowed in training.
+
+        Args:
+            folder: the directory to create.
+            search: the search of the point; adds the front's figure to the card.
+
+        Raises:
+            AutorankError: `folder` exists and is not empty, the base model cannot be loaded, or a PEFT adapter cannot
+                represent the adapter.
+        """
+        with trusting(self.train.task.trust_remote_code), complete_dir(folder) as partial:
+            if self.form == "autorank adapter":
+                shutil.copyfile(self.adapter, partial / adapter_file.FILE)
+            elif self.form == "merged model":
+                write_merged(self.adapter, partial, _max_length(self.train, self.origin))
+            else:
+                padded = self.form == "padded PEFT adapter"
+                write_peft(self.adapter, partial, _max_length(self.train, self.origin), padded)
+            card = model_card(self.point, self.train, self.origin, self.form, search)
+            (partial / "README.md").write_text(card, encoding="utf-8")
+            if search is not None:
+                (partial / FIGURE).write_bytes(_figure(search, self.point))
+
+
+def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = False, pad: bool = False) -> PointExport:
+    """Choose the form of an export and check that the adapter can have it.
+
+    The form is a merged model with `merge`, else a PEFT adapter if PEFT can represent the adapter (with one rank with
+    `pad`), else autorank's own format.
+
+    Args:
+        adapter: the adapter file.
+        point: the point of the front.
+        train: how the adapter was trained.
+        merge: request a merged model.
+        pad: request a PEFT adapter with one rank for all layers.
+
+    Returns:
+        The export, not yet written.
 
     Raises:
-        AutorankError: `to` is taken, or the base cannot be loaded.
+        AutorankError: The adapter file does not exist (only adapters on the front are kept), or cannot have the
+            requested form.
     """
-    from autorank.export import peft_export
-    from autorank.modeling import adapter_file
-
-    origin = adapter_file.origin(adapter)
-    with trusting(train.task.trust_remote_code):
-        card = model_card(point, train, origin, form, found)
-        files = {} if found is None else {FIGURE: _figure(found, point)}
-        if form == "autorank adapter":
-            peft_export.to_own(adapter, to, card, files)
-        elif form == "merged model":
-            peft_export.to_merged(adapter, to, card, files, max_length(train, origin))
-        else:
-            peft_export.to_peft(adapter, to, card, files, max_length(train, origin), pad=form == "padded PEFT adapter")
-
-
-def form_of(adapter: Path, point: Point, train: TrainSpec, merged: bool = False, padded: bool = False) -> Form:
-    """As what a point's adapter is exported.
-
-    That is merged into its base if asked for, else a PEFT adapter where PEFT can hold it (`padded`: of one rank), else
-    autorank's own format.
-
-    Raises:
-        AutorankError: the adapter is not there (only those on the front are kept), or cannot have the form asked for.
-    """
-    from autorank.export import peft_export
-    from autorank.modeling import adapter_file
-
     if not adapter.is_file():
         raise AutorankError(
-            f"The adapter of trial {point.trial}, step {point.step} is not at {adapter}. Train it again:\n"
-            f"  {command(train, point.config)} --to DIR"
+            f"The adapter of trial {point.trial}, step {point.step} does not exist at {adapter}. To train it again:\n"
+            f"  {train_command(train, point.config)} --to DIR"
         )
-    if merged:
-        peft_export.refuse_merging(adapter)
-        return "merged model"
-    if padded:
-        peft_export.refuse_peft(adapter)
-        return "padded PEFT adapter"
-    return "PEFT adapter" if adapter_file.low_rank(adapter) else "autorank adapter"
+    form: Form
+    if merge:
+        check_mergeable(adapter)
+        form = "merged model"
+    elif pad:
+        check_low_rank(adapter)
+        form = "padded PEFT adapter"
+    else:
+        form = "PEFT adapter" if adapter_file.low_rank(adapter) else "autorank adapter"
+    return PointExport(adapter, point, train, form, adapter_file.origin(adapter))
 
 
-def max_length(train: TrainSpec, origin: Origin) -> int | None:
-    """Tokens at which texts are cut; None where they are written."""
+def _max_length(train: TrainSpec, origin: adapter_file.Origin) -> int | None:
+    """Tokens at which texts are truncated; None for generation, which has no such limit."""
     from autorank.tasks import TASKS
     from autorank.tasks.definition import Task
 
@@ -76,10 +113,10 @@ def max_length(train: TrainSpec, origin: Origin) -> int | None:
     return task.max_length or (Task.max_length if task.own_data else TASKS[task.name].max_length)
 
 
-def _figure(found: Found, point: Point) -> bytes:
-    """The front with the point ringed, as PNG."""
+def _figure(search: SearchResults, point: Point) -> bytes:
+    """The front with the point circled, as PNG."""
     from autorank.reporting.plots import front_figure
 
     content = io.BytesIO()
-    front_figure(found.snapshot, found.spec.title, found.reference, point).savefig(content, format="png")
+    front_figure(search.snapshot, search.spec.title, search.reference, point).savefig(content, format="png")
     return content.getvalue()

@@ -1,4 +1,4 @@
-"""An export as a model that `mlflow.transformers` loads, and what it cannot hold."""
+"""Saves an export as a model that `mlflow.transformers` loads, and checks that it can hold the export."""
 
 from __future__ import annotations
 
@@ -7,84 +7,93 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.export.base_reference import reference
-from autorank.export.card_metadata import KINDS
+from autorank.export.base_reference import write_base_reference
+from autorank.export.card_metadata import PIPELINES
+from autorank.export.export_point import PointExport
 from autorank.export.model_card import FIGURE
 from autorank.export.usage_snippets import Form, encoder_decoder
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access, public_name
-from autorank.trials.front import Point
 
 
-def refuse(form: Form, origin: Origin, point: Point) -> None:
-    """Raise AutorankError for what `mlflow.transformers` cannot hold, naming the point."""
-    where = f"Trial {point.trial}, step {point.step}, cannot be registered:"
+def check_registrable(export: PointExport) -> None:
+    """Check that `mlflow.transformers` can hold an export.
+
+    Raises:
+        AutorankError: It cannot; the error names the trial and the alternatives.
+    """
+    point, origin = export.point, export.origin
+    subject = f"Trial {point.trial}, step {point.step}, cannot be registered:"
     if origin.kind == "span":
         raise AutorankError(
-            f"{where} mlflow.transformers holds pipelines, and transformers has none for a span task. "
+            f"{subject} mlflow.transformers stores pipelines, and transformers has no question-answering pipeline. "
             "Export it with --to DIR or --push-to-hub."
         )
     if encoder_decoder(origin):
         raise AutorankError(
-            f"{where} {origin.model} is an encoder-decoder, and the pipelines that mlflow.transformers holds write "
-            "with decoders alone. Export it with --to DIR or --push-to-hub."
+            f"{subject} {origin.model} is an encoder-decoder, and mlflow.transformers has no pipeline for text "
+            "generation with these. Export it with --to DIR or --push-to-hub."
         )
-    if form == "autorank adapter":
+    if export.form == "autorank adapter":
         raise AutorankError(
-            f"{where} {point.method} is no low-rank update of the base, which is what mlflow.transformers holds as an "
-            "adapter. Use --merge where it can be merged (full, bitfit), choose another point, or export with --to DIR."
+            f"{subject} {point.method} is not a low-rank update, and mlflow.transformers stores no other "
+            "adapters. Use --merge if the method can be merged (full, bitfit), choose another point, or export with "
+            "--to DIR."
         )
 
 
-def save(to: Path, export: Path, form: Form, origin: Origin, model_id: str, base_folder: Path) -> None:
-    """Write what `mlflow.transformers.load_model` reads.
+def save_model(to: Path, folder: Path, export: PointExport, model_id: str, base_folder: Path) -> None:
+    """Write a model directory that `mlflow.transformers.load_model` reads.
 
     Args:
-        export: the exported folder, in a form that is not refused.
-        base_folder: where an adapter's reference to its base is kept.
+        to: the directory to write.
+        folder: the written export.
+        export: what it holds; see `check_registrable`.
+        model_id: the id of the logged model in MLflow.
+        base_folder: the directory for an adapter's reference to its base model.
     """
     import mlflow.transformers
     from huggingface_hub import ModelCard
     from mlflow.models import Model
     from transformers import AutoTokenizer
 
+    origin = export.origin
     with hub_access("model", origin.model):
-        base = None if form == "merged model" else reference(origin, base_folder)
-        model = _loaded(export, origin, base)
+        base = None if export.form == "merged model" else write_base_reference(origin, base_folder)
+        model = _load(base or folder, origin)
         model.name_or_path = model.config.name_or_path = public_name(origin.model) or origin.model
         if base is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, export).eval()
+            model = PeftModel.from_pretrained(model, folder).eval()
         mlflow.transformers.save_model(
-            {"model": model, "tokenizer": AutoTokenizer.from_pretrained(export)},
+            {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)},
             to,
-            task=KINDS[origin.kind],
+            task=PIPELINES[origin.kind],
             mlflow_model=Model(model_id=model_id),
             base_model_path=None if base is None else str(base),
-            model_card=ModelCard((export / "README.md").read_text(encoding="utf-8")),
+            model_card=ModelCard((folder / "README.md").read_text(encoding="utf-8")),
             model_config={"truncation": True} if origin.outputs else None,
-            pip_requirements=_requirements(form),
+            pip_requirements=_requirements(export.form),
         )
-    if (export / FIGURE).exists():
-        shutil.copyfile(export / FIGURE, to / FIGURE)
+    if (folder / FIGURE).exists():
+        shutil.copyfile(folder / FIGURE, to / FIGURE)
 
 
-def _loaded(export: Path, origin: Origin, base: Path | None) -> Any:
-    """The merged model, or the base that `base` refers to."""
+def _load(folder: Path, origin: Origin) -> Any:
+    """The merged model or the base model in a directory."""
     import torch
     from transformers import AutoConfig
 
     from autorank.modeling.base_model import auto_class, quiet
 
-    folder = export if base is None else base
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with quiet():
         return auto_class(origin.kind, config).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
 
 
 def _requirements(form: Form) -> list[str]:
-    """What loads it, at the versions that wrote it."""
+    """The packages that load the model, at the installed versions."""
     from importlib.metadata import version
 
     names = ["torch", "transformers", *([] if form == "merged model" else ["peft"])]

@@ -1,6 +1,6 @@
-"""Points of a front as versions of a model in MLflow's registry, which `mlflow.transformers` loads.
+"""Registers points of a front as versions of a model in MLflow's registry, which `mlflow.transformers` loads.
 
-An adapter is registered alone, with a reference to its base: the folder `base` in the search's own
+Only the adapter is stored, with a reference to its base model: the directory `base` in the search's directory
 (`autorank.export.base_reference`).
 """
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
-from autorank.export.mlflow_model import save
-from autorank.export.model_card import Found
-from autorank.export.usage_snippets import Form, base_code
-from autorank.modeling.adapter_file import Origin
+from autorank.export.export_point import PointExport
+from autorank.export.mlflow_model import save_model
+from autorank.export.rendering import render
+from autorank.export.usage_snippets import base_code
 from autorank.modeling.hub_access import public_name
+from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_projection import SEARCH, TRIAL, quietly
 from autorank.tracking.tracking_uri import checked, sqlite_file
 from autorank.trials.front import Point, pick
@@ -29,8 +30,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def named(points: Sequence[Point]) -> dict[str, Point]:
-    """Alias -> point of a front: `knee`, `smallest` and `best`, some of which may be one point."""
+def aliased_points(points: Sequence[Point]) -> dict[str, Point]:
+    """The points of a front that get an alias.
+
+    Args:
+        points: the front, not empty.
+
+    Returns:
+        `knee`, `smallest` and `best` -> point; one point may have several aliases.
+    """
     return {
         "knee": pick(points),
         "smallest": min(points, key=lambda p: (p.adapter_params, -p.score)),
@@ -39,39 +47,40 @@ def named(points: Sequence[Point]) -> dict[str, Point]:
 
 
 class Registry:
-    """A registered model, made on first use. To add a point again makes no new version of it.
+    """A registered model, created on first use. Registering a point again creates no new version.
 
     Args:
-        uri: of the MLflow store; the registry is the same, unless MLFLOW_REGISTRY_URI says otherwise.
-        name: of the registered model.
-        folder: the search's, in which the reference to the base is kept.
-        search_id: its journal's.
+        uri: the MLflow store; its registry is used unless MLFLOW_REGISTRY_URI names another.
+        name: the registered model.
+        spec: the search.
+        folder: the search's directory, which holds the reference to the base model.
+        search_id: the id of the search's journal.
     """
 
-    def __init__(self, uri: str, name: str, found: Found, folder: Path, search_id: str) -> None:
+    def __init__(self, uri: str, name: str, spec: SearchSpec, folder: Path, search_id: str) -> None:
         self.uri, self.name = checked(uri), name
-        self._found, self._folder, self._search_id = found, folder, search_id
+        self._spec, self._folder, self._search_id = spec, folder, search_id
         self._client: MlflowClient
 
     def open(self) -> None:
-        """Connect, before anything is written.
+        """Connect to the store, before anything is written.
 
         Raises:
-            AutorankError: the store cannot be reached or refuses the name, or does not know the search.
+            AutorankError: The store cannot be reached, refuses the name, or does not have the search.
         """
         file = sqlite_file(self.uri)
-        if file is not None and not file.exists():  # MLflow would make it
-            raise self._unknown()
+        if file is not None and not file.exists():  # MLflow would create it
+            raise self._unknown_search()
         with quietly(logging.ERROR):
             from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
 
-            _switch()
-            with self._asked():
+            _use_tracking_uri()
+            with self._store_errors():
                 self._client = MlflowClient(self.uri)
-                experiment = self._client.get_experiment_by_name(self._found.spec.name)
+                experiment = self._client.get_experiment_by_name(self._spec.name)
                 if experiment is None:
-                    raise self._unknown()
+                    raise self._unknown_search()
                 self._experiment = experiment.experiment_id
                 try:
                     self._client.get_registered_model(self.name)
@@ -79,58 +88,64 @@ class Registry:
                     if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                         raise
 
-    def add(self, export: Path, form: Form, origin: Origin, point: Point, aliases: Sequence[str]) -> int:
-        """Register an exported folder as a version, which then bears the aliases; returns its number.
-
-        Where the point is registered already in this form, that is the version.
+    def add(self, folder: Path, export: PointExport, aliases: Sequence[str]) -> int:
+        """Register an export as a version with aliases, or give the aliases to the version that exists already.
 
         Args:
-            form, origin: as what `mlflow.transformers` can hold it; see `refuse`.
+            folder: the written export.
+            export: what it holds; see `mlflow_model.check_registrable`.
+            aliases: aliases that the version gets; other versions lose them.
+
+        Returns:
+            The version's number.
 
         Raises:
-            AutorankError: the store refuses, or the base's weights are not on this machine.
+            AutorankError: The store refuses, or the base model's weights are not on this machine.
         """
         with quietly(logging.ERROR):
-            version = self._made(form, point) or self._make(export, form, origin, point)
-            with self._asked():
+            version = self._existing_version(export) or self._create_version(folder, export)
+            with self._store_errors():
                 for alias in aliases:
                     self._client.set_registered_model_alias(self.name, alias, version)
         return int(version)
 
-    def _made(self, form: Form, point: Point) -> str | None:
-        """The number of the last version that is this point in this form."""
-        wanted = self._identity(form, point).items()
-        with self._asked():
-            found = self._client.search_model_versions(f"name = '{self.name}'")
-        numbers = [int(version.version) for version in found if wanted <= version.tags.items()]
+    def _existing_version(self, export: PointExport) -> str | None:
+        """The number of the latest version of this point in this form."""
+        tags = self._identity_tags(export).items()
+        with self._store_errors():
+            versions = self._client.search_model_versions(f"name = '{self.name}'")
+        numbers = [int(version.version) for version in versions if tags <= version.tags.items()]
         return str(max(numbers)) if numbers else None
 
-    def _make(self, export: Path, form: Form, origin: Origin, point: Point) -> str:
-        """A new version; its number."""
-        tags = self._tags(form, origin, point)
-        with self._asked():
-            run = self._run_of(point.trial)
+    def _create_version(self, folder: Path, export: PointExport) -> str:
+        """Create a version; returns its number."""
+        tags, point = self._tags(export), export.point
+        with self._store_errors():
+            run = self._trial_run(point.trial)
             model = self._client.create_logged_model(
                 self._experiment, f"trial-{point.trial}-step-{point.step}", run, tags, model_type="transformers"
             )
         with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch) / "model"
-            save(folder, export, form, origin, model.model_id, self._folder / "base")
-            with self._asked():
-                self._send(folder, model.model_id, run, point)
-        description = self._description(form, origin, point)
-        with self._asked(), _default(self.uri):  # where a store that is a database looks the logged model up
+            model_folder = Path(scratch) / "model"
+            save_model(model_folder, folder, export, model.model_id, self._folder / "base")
+            with self._store_errors():
+                self._upload(model_folder, model.model_id, run, point)
+        description = render(
+            "version.md", point=point, spec=self._spec, form=export.form, settings=json.dumps(point.config),
+            base_code=base_code(export.origin), model=self.name,
+        )  # fmt: skip
+        with self._store_errors(), _default_tracking_uri(self.uri):  # where a database store looks up the logged model
             version = self._client.create_model_version(
                 self.name, f"models:/{model.model_id}", run, tags, description=description, model_id=model.model_id
             )
         return str(version.version)
 
-    def _send(self, folder: Path, model_id: str, run: str | None, point: Point) -> None:
-        """Fill a logged model from a folder, and see that there is a registered model of which it can be a version."""
+    def _upload(self, model_folder: Path, model_id: str, run: str | None, point: Point) -> None:
+        """Upload a logged model's files, and create the registered model if necessary."""
         from mlflow.entities import LoggedModelOutput
         from mlflow.exceptions import MlflowException
 
-        self._client.log_model_artifacts(model_id, str(folder))
+        self._client.log_model_artifacts(model_id, str(model_folder))
         self._client.finalize_logged_model(model_id, "READY")
         if run is not None:
             self._client.log_outputs(run, [LoggedModelOutput(model_id, point.step)])
@@ -140,83 +155,68 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _run_of(self, trial: int) -> str | None:
-        """The trial's run, where it is there."""
-        wanted = f"tags.`{SEARCH}` = '{self._search_id}' and tags.`{TRIAL}` = '{trial}'"
-        runs = self._client.search_runs([self._experiment], wanted, max_results=1)
+    def _trial_run(self, trial: int) -> str | None:
+        """The id of the trial's run, if the store has it."""
+        condition = f"tags.`{SEARCH}` = '{self._search_id}' and tags.`{TRIAL}` = '{trial}'"
+        runs = self._client.search_runs([self._experiment], condition, max_results=1)
         return runs[0].info.run_id if runs else None
 
-    def _identity(self, form: Form, point: Point) -> dict[str, str]:
-        """The tags that no other point's version has."""
-        values = {"search_id": self._search_id, "trial": point.trial, "step": point.step, "form": form}
+    def _identity_tags(self, export: PointExport) -> dict[str, str]:
+        """The tags by which a version is found again."""
+        point = export.point
+        values = {"search_id": self._search_id, "trial": point.trial, "step": point.step, "form": export.form}
         return {f"autorank.{name}": str(value) for name, value in values.items()}
 
-    def _tags(self, form: Form, origin: Origin, point: Point) -> dict[str, str]:
+    def _tags(self, export: PointExport) -> dict[str, str]:
+        """All tags of a version."""
+        point, base = export.point, export.origin.model
         values = {
-            "search": self._found.spec.name, "method": point.method, "adapter_params": point.adapter_params,
-            "score": f"{point.score:.6g}", "base_model": public_name(origin.model) or origin.model,
-            "task": self._found.spec.task.name,
+            "search": self._spec.name, "method": point.method, "adapter_params": point.adapter_params,
+            "score": f"{point.score:.6g}", "base_model": public_name(base) or base, "task": self._spec.task.name,
         }  # fmt: skip
-        return self._identity(form, point) | {f"autorank.{name}": str(value) for name, value in values.items()}
-
-    def _description(self, form: Form, origin: Origin, point: Point) -> str:
-        text = (
-            f"{point.method} on {self._found.spec.task.name}: {form}, trial {point.trial}, step {point.step} of the "
-            f"search {self._found.spec.name}; {point.adapter_params:,} adapter parameters, score {point.score:.4f}.\n\n"
-        )
-        settings = f"Settings: `{json.dumps(point.config)}`\n\n"
-        if form == "merged model":
-            return text + settings
-        return f"""{text}{settings}Where the folder of the base is not in reach, make one with this head, and name it:
-
-```python
-{base_code(origin)}
-base.save_pretrained("base")
-mlflow.transformers.load_model("models:/{self.name}/VERSION", base_model_path="base")
-```
-"""
+        return self._identity_tags(export) | {f"autorank.{name}": str(value) for name, value in values.items()}
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
-        """Around calls of the client alone: what goes wrong there is the store's doing."""
+    def _store_errors(self) -> Iterator[None]:
+        """Around calls of the client only: report failures as errors of the store."""
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
             yield
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            message = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise AutorankError(
-                f"MLflow at {self.uri} cannot be reached or refuses {self.name!r}: {said}. Check --tracking-uri and "
-                "--register, then give the command again."
+                f"MLflow at {self.uri} cannot be reached or refuses {self.name!r}: {message}. Check --tracking-uri and "
+                "--register, then run the command again."
             ) from error
 
-    def _unknown(self) -> AutorankError:
-        search = self._found.spec.name
+    def _unknown_search(self) -> AutorankError:
         return AutorankError(
-            f"MLflow at {self.uri} does not know the search yet. `autorank sync {search}` brings it there; "
-            "--tracking-uri names another store."
+            f"MLflow at {self.uri} has no search {self._spec.name!r}. Run `autorank sync {self._spec.name}` to send it "
+            "there, or choose another store with --tracking-uri."
         )
 
 
-def _switch() -> Callable[[str], AbstractContextManager[None]]:
-    """What makes MLflow's own functions use another store for a while; of the public ones none can be undone."""
+def _use_tracking_uri() -> Callable[[str], AbstractContextManager[None]]:
+    """MLflow's context manager that changes the tracking URI for a while; the public functions cannot be undone."""
     try:
         from mlflow.tracking._tracking_service.utils import _use_tracking_uri
     except ImportError as error:
         raise AutorankError(
-            "--register does not know this version of MLflow. `pip install 'mlflow>=3.17,<4'`, or export with --to DIR."
+            "--register does not support this version of MLflow. Run `pip install 'mlflow>=3.17,<4'`, or export with "
+            "--to DIR."
         ) from error
     return _use_tracking_uri
 
 
 @contextmanager
-def _default(uri: str) -> Iterator[None]:
-    """Within it MLflow's own functions use this store."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
+def _default_tracking_uri(uri: str) -> Iterator[None]:
+    """Make MLflow's own functions use this store."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
     try:
-        with _switch()(uri):
+        with _use_tracking_uri()(uri):
             yield
     finally:
-        if given is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = given  # MLflow takes it away
+        if before is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = before  # MLflow deletes it

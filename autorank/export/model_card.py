@@ -1,104 +1,86 @@
-"""Model cards: what an export is, its scores, how it is loaded and how it is made again."""
+"""Model cards: what an export is, its scores, and how to load and to reproduce it."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from autorank.export.card_metadata import front_matter, licence
-from autorank.export.usage_snippets import Form, code
+from autorank.export.card_metadata import base_license, front_matter
+from autorank.export.rendering import render
+from autorank.export.usage_snippets import Form, usage_code
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import public_name
+from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
-from autorank.spec import SearchSpec, TrainSpec
-from autorank.trials.confirmation_stats import best_gain, summarise
+from autorank.spec import TrainSpec
+from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
 from autorank.trials.front import Point
-from autorank.trials.snapshot import Snapshot
 
-FIGURE = "front.png"
-
-
-@dataclass(frozen=True)
-class Found:
-    """The search that a point comes from."""
-
-    spec: SearchSpec
-    snapshot: Snapshot
-    reference: tuple[float, float]  # the corner of its hypervolume: parameters, score
+FIGURE = "front.png"  # beside the card
 
 
-def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, found: Found | None = None) -> str:
-    """Markdown with the Hub's metadata: what it is, its score, how to load and how to reproduce it."""
-    name = public_name(origin.model) or origin.model
-    head = "; the head comes on top" if origin.outputs else ""
-    settings = "\n".join(f"| {name} | {value} |" for name, value in point.config.items())
-    known = licence(origin.model)
-    return f"""{front_matter(point, train, origin, form, known)}
-# {train.method} on {train.task.name}
+def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, search: SearchResults | None = None) -> str:
+    """The model card of an exported point.
 
-{"An" if form[0] == "a" else "A"} {form} for `{name}`, trained by autorank
-for {point.step} optimizer steps. It has {point.adapter_params:,} adapter parameters
-({count(point.adapter_params)}), of which {point.nonzero_params:,} are not zero{head}.
-{_padding(form)}
-{_scores(point, train, found)}
+    Args:
+        point: the point of the front.
+        train: how its adapter was trained.
+        origin: the base model and the head of the adapter.
+        form: the form of the export.
+        search: the search of the point, if it has one: adds the front's figure and the scores with new seeds.
 
-The base model's licence: {known or f"see that of `{name}`"}.
-
-## Load it
-
-```python
-{code(origin, form, train)}
-```
-
-## Reproduce it
-
-```sh
-{command(train, point.config)}
-```
-
-| setting | value |
-|---|---|
-{settings}
-"""
-
-
-def _padding(form: Form) -> str:
-    if form != "padded PEFT adapter":
-        return ""
-    return (
-        "\nIn this folder all layers have one rank and one alpha, filled up with zeros, for servers that want one;\n"
-        "the zeros are not counted.\n"
+    Returns:
+        Markdown with the Hub's metadata.
+    """
+    license = base_license(origin.model)
+    confirmed = None
+    if search is not None:
+        confirmed = summarise(search.snapshot.points, search.snapshot).get((point.trial, point.step))
+    card = render(
+        "model_card.md",
+        front_matter=front_matter(point, train, origin, form, license),
+        point=point,
+        train=train,
+        origin=origin,
+        form=form,
+        base=public_name(origin.model) or origin.model,
+        base_license=license,
+        short_count=count(point.adapter_params),
+        data="a held-out part of the training data" if train.task.tune_split else "validation data",
+        scores=_scores(point, search, confirmed),
+        confirmed=confirmed,
+        search=search,
+        figure=FIGURE,
+        code=usage_code(origin, form, train),
+        command=train_command(train, point.config),
     )
+    return f"{card}\n"
 
 
-def _scores(point: Point, train: TrainSpec, found: Found | None) -> str:
-    """A table of what was measured, what it is worth, and the front."""
-    where = "a part of the training data, held out" if train.task.tune_split else "validation"
-    rows = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
-    worth = "It was chosen by its score on these data, so the score is optimistic."
-    picture = ""
-    if found is not None:
-        again = summarise(found.snapshot.points, found.snapshot).get((point.trial, point.step))
-        if again is not None:
-            rows.append((f"score on validation, trained again with {again.seeds} fresh seeds", str(again)))
-            worth = "It was chosen by its score on the data above; what was trained again is the honest figure."
-        if (above := best_gain(point, found.snapshot, again)) is not None:
-            how = "" if again is None else ", both trained again"
-            rows.append((f"score above plain LoRA with no more parameters{how}", f"{above:+.4f}"))
-        picture = (
-            f"\n\n![The front of the search {found.spec.name}, this point ringed]({FIGURE})\n\n"
-            f"Trial {point.trial}, step {point.step} of the search `{found.spec.name}`."
-        )
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows)
-    return f"| {where} | |\n|---|---|\n{table}\n\n{worth}{picture}"
+def _scores(point: Point, search: SearchResults | None, confirmed: Confirmed | None) -> list[tuple[str, str]]:
+    """Names and values of all that was measured."""
+    scores = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
+    if confirmed is not None:
+        scores.append((f"score on validation data, {confirmed.seeds} runs with new seeds", str(confirmed)))
+    if search is not None and (gain := best_gain(point, search.snapshot, confirmed)) is not None:
+        seeds = "" if confirmed is None else ", both with new seeds"
+        scores.append((f"gain over plain LoRA with at most as many parameters{seeds}", f"{gain:+.4f}"))
+    return scores
 
 
-def command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
-    """The `autorank train` command that trains with these settings."""
+def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
+    """The `autorank train` command that repeats a training.
+
+    Args:
+        train: the task, the model and the training options.
+        settings: the method's settings.
+
+    Returns:
+        A shell command, quoted where needed.
+    """
     task, training = train.task, train.training
     options: dict[str, Any] = {
         "method": train.method, "task": None if task.own_data else task.name, "data": task.data,

@@ -1,42 +1,51 @@
-"""An exported model as a folder that appears under its name only when it is complete."""
+"""Output directories that appear under their name only when they are complete."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from autorank.errors import AutorankError
 
-Files = Mapping[str, bytes]  # name -> content, of what is written beside a model
-PARTIAL = ".autorank-"  # how the names of folders begin that are worked in
+PARTIAL = ".autorank-"  # prefix of the names of temporary directories
 
 
-def refuse_taken(folder: Path) -> None:
-    """Raise AutorankError if there is something at `folder` already."""
+def check_available(folder: Path) -> None:
+    """Check that a directory can be written: it does not exist or is empty.
+
+    Raises:
+        AutorankError: `folder` is a file or a directory that is not empty.
+    """
     if folder.exists() and (not folder.is_dir() or any(not e.name.startswith(PARTIAL) for e in folder.iterdir())):
-        raise AutorankError(f"{folder} exists already. Choose another --to, or remove it first.")
+        raise AutorankError(f"{folder} already exists. Choose another --to, or remove it first.")
 
 
 @contextmanager
-def beside(folder: Path) -> Iterator[Path]:
-    """A folder to work in on the disk of `folder`, gone in the end.
+def partial_dir(folder: Path) -> Iterator[Path]:
+    """A temporary directory on the disk of `folder`, removed at the end.
 
-    It is within `folder` if that is there, which may be a disk of its own.
+    It is inside `folder` if that exists, which may be the mount point of a disk.
+
+    Args:
+        folder: the directory to be written later.
+
+    Yields:
+        The temporary directory.
 
     Raises:
-        AutorankError: as `refuse_taken`, or nothing can be written there.
+        AutorankError: `folder` exists and is not empty, or nothing can be written there.
     """
-    refuse_taken(folder)
-    place = folder.absolute() if folder.is_dir() else folder.absolute().parent
+    check_available(folder)
+    parent = folder.absolute() if folder.is_dir() else folder.absolute().parent
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=place))
+        parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=parent))
     except OSError as error:
-        raise AutorankError(f"{folder} cannot be written: {error.strerror}. Choose another --to.") from error
+        raise AutorankError(f"Cannot write {folder}: {error.strerror}. Choose another --to.") from error
     try:
         yield partial
     finally:
@@ -44,48 +53,79 @@ def beside(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def scratch(to: Path | None) -> Iterator[Path]:
-    """A folder to work in: as `beside` if `to` is given, else a temporary one."""
+def work_dir(to: Path | None) -> Iterator[Path]:
+    """A temporary directory: on the disk of `to` if given (see `partial_dir`), else the system's.
+
+    Args:
+        to: the directory to be written later.
+
+    Yields:
+        The temporary directory.
+    """
     if to is not None:
-        with beside(to) as folder:
+        with partial_dir(to) as folder:
             yield folder
     else:
         with tempfile.TemporaryDirectory() as name:
             yield Path(name)
 
 
-def put(made: Path, folder: Path) -> None:
-    """Give a folder that was made in `beside` this name; raises as `refuse_taken`.
+def move_into_place(source: Path, folder: Path) -> None:
+    """Rename a complete directory inside a `partial_dir` to its final name.
 
-    It appears at once, but where there is an empty folder, which may be one that cannot be replaced (a disk is mounted
-    there, somebody works in it): this is filled file by file.
+    The rename is atomic, except into an existing empty directory, which may be one that cannot be replaced (a mount
+    point, somebody's working directory): the files are moved into it one by one.
+
+    Args:
+        source: the complete directory.
+        folder: its final name.
+
+    Raises:
+        AutorankError: `folder` exists and is not empty.
     """
-    refuse_taken(folder)
+    check_available(folder)
     if folder.is_dir():
-        for file in made.iterdir():
+        for file in source.iterdir():
             os.replace(file, folder / file.name)
     else:
-        os.replace(made, folder)
+        os.replace(source, folder)
 
 
 @contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """The place in which to write `folder`, for whom the umask says; raises as `beside`."""
-    with beside(folder) as partial:
-        made = partial / "made"
-        made.mkdir()
-        yield made
-        mode = made.stat().st_mode & 0o666  # as the umask has it
-        for file in made.rglob("*"):
+def complete_dir(folder: Path) -> Iterator[Path]:
+    """A directory to fill, which becomes `folder` at the end, with the permissions of the umask.
+
+    Args:
+        folder: the directory to create.
+
+    Yields:
+        The temporary directory to write to.
+
+    Raises:
+        AutorankError: `folder` exists and is not empty, or nothing can be written there.
+    """
+    with partial_dir(folder) as partial:
+        output = partial / "output"
+        output.mkdir()
+        yield output
+        mode = output.stat().st_mode & 0o666  # the umask's
+        for file in output.rglob("*"):
             if file.is_file():
-                file.chmod(mode)  # safetensors writes for the owner alone
-        put(made, folder)
+                file.chmod(mode)  # safetensors writes files that only the owner can read
+        move_into_place(output, folder)
 
 
 @contextmanager
-def kept(file: Path, folder: Path) -> Iterator[None]:
-    """Around the training and the writing of `folder`, from a file in `beside`: what fails once the file is there says
-    where it stays."""
+def keep_on_failure(file: Path, folder: Path) -> Iterator[None]:
+    """Keep the best adapter if training or the export fails; the error says where it is.
+
+    Args:
+        file: the adapter, in a `partial_dir` of `folder`.
+        folder: the directory that would have been written.
+
+    Raises:
+        AutorankError: In place of an AutorankError or OSError in the body, with the path of the kept adapter.
+    """
     try:
         yield
     except BaseException as error:
@@ -94,15 +134,8 @@ def kept(file: Path, folder: Path) -> Iterator[None]:
         work = file.parent
         saved = work.with_name(f"{folder.absolute().name}-{work.name.removeprefix(PARTIAL)}{file.suffix}")
         os.replace(file, saved)
-        where = f"The best adapter so far is kept in {saved}, which autorank.load_adapter reads."
+        note = f"The best adapter so far was saved to {saved}; load it with autorank.load_adapter."
         if isinstance(error, AutorankError | OSError):
-            raise AutorankError(f"{str(error).rstrip('.')}. {where}") from error
-        error.add_note(where)
+            raise AutorankError(f"{str(error).rstrip('.')}. {note}") from error
+        error.add_note(note)
         raise
-
-
-def write(folder: Path, card: str, files: Files | None) -> None:
-    """Write a model card, and what else there is, into a folder."""
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    for name, content in (files or {}).items():
-        (folder / name).write_bytes(content)

@@ -1,8 +1,8 @@
-"""Updates of one rank for all layers, filled up with zeros: servers such as vLLM want one rank and one alpha.
+"""Pads updates with zeros to one rank: inference servers such as vLLM require one rank and one alpha.
 
-A layer of rank r < R gets R - r rows of zeros in A and columns of zeros in B, and the scale goes into B, so that alpha
-is R and PEFT's alpha / r is 1. Of a kind of layer that is adapted anywhere all layers get an update, if need be of
-zeros alone: servers stack the layers of a kind.
+A layer of rank r < R gets R - r rows of zeros in A and columns of zeros in B. The scale is multiplied into B, so alpha
+is R and PEFT's alpha / r is 1. If any layer of a kind is adapted, all layers of that kind get an update, of zeros if
+necessary: servers stack the layers of a kind.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ Factors = dict[str, tuple[Tensor, Tensor]]  # layer -> A (rank x in), B (out x r
 
 
 @torch.no_grad()
-def padded(model: nn.Module, updates: Mapping[str, LowRankUpdate]) -> Factors:
+def pad_factors(model: nn.Module, updates: Mapping[str, LowRankUpdate]) -> Factors:
     """A and B of every layer of the adapted kinds, all of the highest rank, with B · A = ΔW.
 
     Args:
-        model: without its updates.
-        updates: those of its layers, of rank 1 or more.
+        model: the base model, without its updates.
+        updates: layer name -> update, of rank 1 or more.
+
+    Returns:
+        Layer name -> A (rank x in) and B (out x rank).
     """
     folded = {name: update.folded() for name, update in updates.items()}
     rank = max(len(down) for down, _ in folded.values())
     kinds = {kind(name) for name in updates}
-    made = {}
+    factors = {}
     for name, layer in linear_layers(model).items():
         if kind(name) in kinds:
             inner, outer = features(layer)
@@ -37,15 +40,24 @@ def padded(model: nn.Module, updates: Mapping[str, LowRankUpdate]) -> Factors:
             if name in folded:
                 down, up = folded[name]
                 A[: len(down)], B[:, : len(down)] = down, updates[name].scale * up
-            made[name] = A, B
-    return made
+            factors[name] = A, B
+    return factors
 
 
-def ends(model: nn.Module, names: Collection[str]) -> list[str]:
-    """The shortest ends of these modules' names (`q_proj`) that no other module's name has: PEFT's target_modules."""
-    everything = [name for name, _ in model.named_modules()]
+def shortest_suffixes(model: nn.Module, names: Collection[str]) -> list[str]:
+    """The shortest suffixes (`q_proj`) that match these modules and no others, as PEFT's `target_modules`.
+
+    Args:
+        model: the base model.
+        names: full names of modules in it.
+
+    Returns:
+        Sorted suffixes, or the full names where no suffixes match exactly these modules.
+    """
+    all_names = [name for name, _ in model.named_modules()]
     for parts in range(1, 1 + max(name.count(".") for name in names)):
-        short = {".".join(name.split(".")[-parts:]) for name in names}
-        if {name for name in everything if any(f".{name}".endswith(f".{end}") for end in short)} == set(names):
-            return sorted(short)
+        suffixes = {".".join(name.split(".")[-parts:]) for name in names}
+        matched = {name for name in all_names if any(f".{name}".endswith(f".{suffix}") for suffix in suffixes)}
+        if matched == set(names):
+            return sorted(suffixes)
     return sorted(names)

@@ -19,10 +19,13 @@ from typer.testing import CliRunner
 
 from autorank.cli.app import app
 from autorank.errors import AutorankError
-from autorank.export.base_reference import reference
-from autorank.export.mlflow_model import refuse
-from autorank.export.mlflow_registry import _default, named
+from autorank.export.base_reference import write_base_reference
+from autorank.export.export_point import PointExport
+from autorank.export.mlflow_model import check_registrable
+from autorank.export.mlflow_registry import _default_tracking_uri, aliased_points
+from autorank.export.usage_snippets import Form
 from autorank.modeling.adapter_file import Origin
+from autorank.spec import TaskSpec, TrainSpec
 from autorank.tracking.mlflow_projection import Projection
 from autorank.trials.front import Point
 from autorank.trials.journal import Journal
@@ -92,7 +95,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
 
     monkeypatch.chdir(tmp_path)
     folder = ready.search(tmp_path / "runs", tmp_path / "model")
-    with pytest.raises(AutorankError, match="does not know the search yet"):
+    with pytest.raises(AutorankError, match="has no search "):
         autorank("export", "ready", "--register", "small", "--tracking-uri", server)
     journal = Journal.open(folder)
     Projection(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
@@ -140,7 +143,7 @@ def test_the_reference_to_a_base_copies_nothing(tmp_path: Path) -> None:
     model = tiny.model("bert", tmp_path / "model")
     origin = Origin(model, 1, (), 0, "regression")
     for _ in range(2):
-        folder = reference(origin, tmp_path / "base")
+        folder = write_base_reference(origin, tmp_path / "base")
     assert (folder / "model.safetensors").is_symlink()
     loaded = AutoModelForSequenceClassification.from_pretrained(folder)
     assert loaded.config.num_labels == 1 and loaded.config.problem_type == "regression"
@@ -156,8 +159,8 @@ def point(params: int, score: float, method: str = "lora") -> Point:
 
 def test_the_points_that_have_an_alias() -> None:
     front = [point(10, 0.5), point(20, 0.7), point(40, 0.71)]
-    assert {alias: p.trial for alias, p in named(front).items()} == {"knee": 20, "smallest": 10, "best": 40}
-    assert {p.trial for p in named(front[:1]).values()} == {10}
+    assert {alias: p.trial for alias, p in aliased_points(front).items()} == {"knee": 20, "smallest": 10, "best": 40}
+    assert {p.trial for p in aliased_points(front[:1]).values()} == {10}
 
 
 def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,22 +203,26 @@ def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_mlflow_s_store_is_as_it_was_after_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    with pytest.raises(ZeroDivisionError), _default("sqlite:///other.db"):
+    with pytest.raises(ZeroDivisionError), _default_tracking_uri("sqlite:///other.db"):
         raise ZeroDivisionError
     assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:9"
 
 
 def test_an_mlflow_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("mlflow.tracking._tracking_service.utils._use_tracking_uri")
-    with pytest.raises(AutorankError, match=r"mlflow>=3\.17,<4"), _default("sqlite:///other.db"):
+    with pytest.raises(AutorankError, match=r"mlflow>=3\.17,<4"), _default_tracking_uri("sqlite:///other.db"):
         raise AssertionError("not reached")
 
 
 def test_what_mlflow_cannot_hold_is_refused(tmp_path: Path) -> None:
+    def check(form: Form, origin: Origin, method: str = "lora") -> None:
+        train = TrainSpec(task=TaskSpec(name="demo"), method=method)
+        check_registrable(PointExport(tmp_path / "a.safetensors", point(1, 0.5, method), train, form, origin))
+
     with pytest.raises(AutorankError, match="t5 is an encoder-decoder"):
-        refuse("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, "generation"), point(1, 0.5))
-    refuse("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, "generation"), point(1, 0.5))
-    with pytest.raises(AutorankError, match="transformers has none for a span task"):
-        refuse("PEFT adapter", Origin("m", 2, (), 0, "span"), point(1, 0.5))
-    with pytest.raises(AutorankError, match="houlsby is no low-rank update"):
-        refuse("autorank adapter", Origin("m", 2, (), 0), point(1, 0.5, "houlsby"))
+        check("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, "generation"))
+    check("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, "generation"))
+    with pytest.raises(AutorankError, match="transformers has no question-answering pipeline"):
+        check("PEFT adapter", Origin("m", 2, (), 0, "span"))
+    with pytest.raises(AutorankError, match="houlsby is not a low-rank update"):
+        check("autorank adapter", Origin("m", 2, (), 0), "houlsby")

@@ -12,11 +12,12 @@ import yaml
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
-from autorank.export.card_metadata import licence
-from autorank.export.export_point import export_point, form_of
-from autorank.export.model_card import Found, command, model_card
+from autorank.export.card_metadata import base_license
+from autorank.export.export_point import plan_export
+from autorank.export.model_card import model_card, train_command
 from autorank.export.usage_snippets import Form
 from autorank.modeling.adapter_file import Origin
+from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
@@ -49,11 +50,11 @@ def exported(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor
         0, 2, evaluation.adapter_params, evaluation.score, dict(spec.settings), evaluation.nonzero_params,
         evaluation.metrics,
     )  # fmt: skip
-    form = form_of(folder / "a.safetensors", point, spec, merged)
-    export_point(folder / "a.safetensors", folder / "out", point, spec, form)
+    export = plan_export(folder / "a.safetensors", point, spec, merged)
+    export.write(folder / "out")
     run._base.model.eval()
     with torch.no_grad():
-        return form, run._base.model(input_ids=torch.arange(4, 20).view(2, 8)).logits
+        return export.form, run._base.model(input_ids=torch.arange(4, 20).view(2, 8)).logits
 
 
 def by_the_card(folder: Path) -> torch.Tensor:
@@ -94,19 +95,19 @@ def test_bottlenecks_are_not_merged(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     train = TrainSpec(task=TaskSpec(name="demo"), method="pfeiffer", settings={})
     adapter, point = tmp_path / "a.safetensors", Point(0, 2, 9, 0.5, {}, 9, {})
-    assert form_of(adapter, point, train) == "autorank adapter"
-    with pytest.raises(AutorankError, match="no PEFT LoRA adapter"):
-        form_of(adapter, point, train, padded=True)
+    assert plan_export(adapter, point, train).form == "autorank adapter"
+    with pytest.raises(AutorankError, match="cannot be exported as a PEFT LoRA adapter"):
+        plan_export(adapter, point, train, pad=True)
     with pytest.raises(AutorankError, match="cannot be merged"):
-        form_of(adapter, point, train, merged=True)
-    with pytest.raises(AutorankError, match=r"step 2 is not at .*Train it again:\n  autorank train .* --to DIR"):
-        form_of(tmp_path / "absent", point, train)
+        plan_export(adapter, point, train, merge=True)
+    with pytest.raises(AutorankError, match=r"step 2 does not exist at .*again:\n  autorank train .* --to DIR"):
+        plan_export(tmp_path / "absent", point, train)
 
 
 def test_the_command_has_every_option_of_the_training() -> None:
     training = TrainingSpec(steps=2, warmup_ratio=0.2, weight_decay=0.0, gradient_checkpointing=True, accumulate=4)
     task = TaskSpec(name="gsm8k", tune_split=0.1, chat=False)
-    assert command(TrainSpec(task=task, method="lora", training=training), {"rank": 2}) == (
+    assert train_command(TrainSpec(task=task, method="lora", training=training), {"rank": 2}) == (
         "autorank train --method lora --task gsm8k --no-chat --tune-split 0.1 --steps 2 --accumulate 4 "
         "--warmup-ratio 0.2 --weight-decay 0.0 --gradient-checkpointing --seed 0 --set rank=2"
     )
@@ -123,7 +124,7 @@ def test_the_metadata_are_the_hub_s(form: Form, tmp_path: Path, monkeypatch: pyt
     spec = TrainSpec(task=TaskSpec(name="mrpc", tune_split=0.1), method="increlora", settings={})
     point = Point(1, 4, 1000, 0.5, {"rank": 1}, 900, {"accuracy": 0.5, "f1": 0.6}, "increlora")
     text = model_card(point, spec, Origin(str(base), 2, ("no", "yes"), 1), form)
-    assert str(tmp_path) not in text and "licence: mit" in text
+    assert str(tmp_path) not in text and "License of the base model: mit" in text
     card: Any = ModelCard(text)
     assert card.data.base_model == "FacebookAI/roberta-base" and card.data.pipeline_tag == "text-classification"
     assert card.data.license == ("mit" if form == "merged model" else None)
@@ -132,16 +133,16 @@ def test_the_metadata_are_the_hub_s(form: Form, tmp_path: Path, monkeypatch: pyt
     assert (accuracy.dataset_type, accuracy.dataset_config, accuracy.dataset_split) == ("nyu-mll/glue", "mrpc", "train")
 
 
-def test_a_base_without_a_licence(tmp_path: Path) -> None:
-    assert licence(str(tmp_path)) is None
+def test_a_base_without_a_base_license(tmp_path: Path) -> None:
+    assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("# No front matter\n---\nlicense: mit\n---\n")
-    assert licence(str(tmp_path)) is None
+    assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("---\nlicense: [a: b\n---\n")
-    assert licence(str(tmp_path)) is None
+    assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_text("---\ndate: 2024-13-45\nlicense: mit\n---\n")  # no such day
-    assert licence(str(tmp_path)) is None
+    assert base_license(str(tmp_path)) is None
     (tmp_path / "README.md").write_bytes(b"---\r\nlicense: mit\r\n---\r\n")
-    assert licence(str(tmp_path)) == "mit"
+    assert base_license(str(tmp_path)) == "mit"
 
 
 def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,14 +153,14 @@ def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     there: loopback_hub.Repositories = {"models/its/base": {"README.md": card}, "models/its/bare": {}}
     snapshot = cache / "models--its--base" / "snapshots" / ("f" * 40)
     snapshot.mkdir(parents=True)
-    assert licence("its/base") is None and licence(str(snapshot)) is None  # offline
+    assert base_license("its/base") is None and base_license(str(snapshot)) is None  # offline
     with loopback_hub.serve(there) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
         files = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
         monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", files)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        assert licence("its/bare") is None and licence("its/absent") is None
-        assert licence(str(snapshot)) == "mit" and licence("its/base") == "mit"
+        assert base_license("its/bare") is None and base_license("its/absent") is None
+        assert base_license(str(snapshot)) == "mit" and base_license("its/base") == "mit"
 
 
 def test_the_search_s_honest_figures() -> None:
@@ -169,9 +170,9 @@ def test_the_search_s_honest_figures() -> None:
     spec = search(control=True)
     text = model_card(
         seen.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1), "PEFT adapter",
-        Found(spec, seen, (1000.0, 0.5)),
+        SearchResults(spec, seen, (1000.0, 0.5)),
     )  # fmt: skip
-    assert "| score on validation, trained again with 3 fresh seeds | 0.6200 ± 0.0100 |" in text
-    assert "| score above plain LoRA with no more parameters, both trained again | +0.0500 |" in text
+    assert "| score on validation data, 3 runs with new seeds | 0.6200 ± 0.0100 |" in text
+    assert "| gain over plain LoRA with at most as many parameters, both with new seeds | +0.0500 |" in text
     assert "(front.png)" in text
-    assert "see that of `roberta-base`" in text
+    assert "see `roberta-base`" in text

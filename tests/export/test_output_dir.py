@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from autorank.errors import AutorankError
-from autorank.export.output_dir import beside, kept, refuse_taken, whole
+from autorank.export.output_dir import check_available, complete_dir, keep_on_failure, partial_dir
 
 
 @pytest.fixture
@@ -27,27 +27,27 @@ def test_an_empty_folder_is_filled_not_replaced(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".autorank-cut-off").mkdir()
     before = tmp_path.stat().st_ino
-    with whole(Path(".")) as made:
+    with complete_dir(Path(".")) as made:
         assert made.is_relative_to(tmp_path)  # on the same disk
         (made / "a").write_text("a")
     assert tmp_path.stat().st_ino == before
     assert sorted(file.name for file in tmp_path.iterdir()) == [".autorank-cut-off", "a"]
-    with pytest.raises(AutorankError, match="exists already"):
-        refuse_taken(tmp_path)
+    with pytest.raises(AutorankError, match="already exists"):
+        check_available(tmp_path)
 
 
 def test_what_cannot_be_written_fails_first(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(AutorankError, match=r"file/out cannot be written: .* Choose another --to"),
-        beside(tmp_path / "file" / "out"),
+        pytest.raises(AutorankError, match=r"Cannot write .*file/out: .* Choose another --to"),
+        partial_dir(tmp_path / "file" / "out"),
     ):
         raise AssertionError("not reached")
 
 
 @pytest.mark.usefixtures("umask")
 def test_all_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
-    with whole(tmp_path / "out") as made:
+    with complete_dir(tmp_path / "out") as made:
         (made / "sub").mkdir()
         save_file({"a": torch.zeros(1)}, made / "sub" / "a.safetensors")
     modes = {file.name: file.stat().st_mode & 0o777 for file in [tmp_path / "out", *(tmp_path / "out").rglob("*")]}
@@ -56,14 +56,14 @@ def test_all_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
 
 def test_what_was_trained_outlives_a_failed_writing(tmp_path: Path) -> None:
     def fail(error: Exception) -> Path:
-        with pytest.raises(Exception) as raised, beside(tmp_path / "out") as work:
+        with pytest.raises(Exception) as raised, partial_dir(tmp_path / "out") as work:
             (work / "best.safetensors").write_text("weights")
-            with kept(work / "best.safetensors", tmp_path / "out"):
+            with keep_on_failure(work / "best.safetensors", tmp_path / "out"):
                 raise error
         (file,) = tmp_path.iterdir()
         assert file.read_text() == "weights" and file.name.startswith("out-")
         told = [str(raised.value), *getattr(raised.value, "__notes__", ())]
-        assert f"kept in {file}, which autorank.load_adapter reads." in told[-1]
+        assert f"saved to {file}; load it with autorank.load_adapter." in told[-1]
         file.unlink()
         return file
 

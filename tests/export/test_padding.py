@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from autorank.errors import AutorankError
-from autorank.export import padding, peft_export
+from autorank.export import padding
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers import dora
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -17,15 +18,15 @@ from tests import tiny
 
 def test_ends_are_short_but_no_other_module_s(tmp_path: Path) -> None:
     model = base_model.load(tiny.model("roberta", tmp_path), outputs=2).model
-    assert padding.ends(model, target_modules.find(model, "query,value")) == ["query", "value"]
+    assert padding.shortest_suffixes(model, target_modules.find(model, "query,value")) == ["query", "value"]
     # `dense` is in the head too, and `output.dense` in the attention
-    assert padding.ends(model, target_modules.find(model, "intermediate.dense")) == ["intermediate.dense"]
+    assert padding.shortest_suffixes(model, target_modules.find(model, "intermediate.dense")) == ["intermediate.dense"]
     first = "roberta.encoder.layer.0.attention.self.query"
-    assert padding.ends(model, [first]) == ["0.attention.self.query"]
+    assert padding.shortest_suffixes(model, [first]) == ["0.attention.self.query"]
     ffn = [
         name for name in target_modules.linear_layers(model) if target_modules.kind(name).endswith("layer.output.dense")
     ]
-    assert padding.ends(model, ffn) == sorted(".".join(name.split(".")[-3:]) for name in ffn)
+    assert padding.shortest_suffixes(model, ffn) == sorted(".".join(name.split(".")[-3:]) for name in ffn)
 
 
 def test_a_kind_that_nothing_adapts_gets_nothing(tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_a_kind_that_nothing_adapts_gets_nothing(tmp_path: Path) -> None:
     name = "bert.encoder.layer.1.attention.self.query"
     update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
     torch.nn.init.normal_(update.B)
-    made = padding.padded(model, {name: update})
+    made = padding.pad_factors(model, {name: update})
     assert set(made) == {f"bert.encoder.layer.{i}.attention.self.query" for i in range(tiny.LAYERS)}
     for layer, (A, B) in made.items():
         wanted = update.delta_weight() if layer == name else torch.zeros(tiny.HIDDEN, tiny.HIDDEN)
@@ -48,5 +49,5 @@ def test_norms_of_rows_are_refused(tmp_path: Path) -> None:
     adapters.attach(loaded.model, name, update)
     origin = adapter_file.Origin(str(tmp_path / "model"), 2, (), 0)
     adapter_file.save(tmp_path / "a.safetensors", loaded, origin)
-    with pytest.raises(AutorankError, match="Leave --pad out"):
-        peft_export.to_peft(tmp_path / "a.safetensors", tmp_path / "out", "", pad=True)
+    with pytest.raises(AutorankError, match="Omit --pad"):
+        write_peft(tmp_path / "a.safetensors", tmp_path / "out", pad=True)

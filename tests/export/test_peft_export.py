@@ -9,9 +9,13 @@ import torch
 from torch import nn
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.export_point import plan_export
+from autorank.export.merge import write_merged
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.spec import TaskSpec, TrainSpec
+from autorank.trials.front import Point
 from tests import tiny
 
 ORIGIN_LABELS = ("no", "yes")
@@ -51,10 +55,9 @@ def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
 
     file, ids, expected = adapted(architecture, tmp_path)
     with warnings.catch_warnings(action="error", category=FutureWarning):
-        peft_export.to_peft(file, tmp_path / "peft", card="# Card")
+        write_peft(file, tmp_path / "peft")
     with pytest.raises(AutorankError, match="holds a PEFT adapter"):
         adapter_file.load(tmp_path / "peft" / adapter_file.FILE)
-    assert (tmp_path / "peft" / "README.md").read_text() == "# Card"
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
     loaded = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
@@ -69,7 +72,7 @@ def test_padded_has_one_rank_and_the_same_logits(architecture: str, tmp_path: Pa
     from transformers import AutoModelForSequenceClassification
 
     file, ids, expected = adapted(architecture, tmp_path)
-    peft_export.to_peft(file, tmp_path / "peft", card="", pad=True)
+    write_peft(file, tmp_path / "peft", pad=True)
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert config["r"] == config["lora_alpha"] == 3 and not config["rank_pattern"] and not config["alpha_pattern"]
     stored = load_file(tmp_path / "peft" / "adapter_model.safetensors")
@@ -92,7 +95,7 @@ def test_merged_is_a_plain_model_with_the_same_logits(
 
     file, ids, expected = adapted(architecture, tmp_path)
     capfd.readouterr()
-    peft_export.to_merged(file, tmp_path / "merged", card="# Card")
+    write_merged(file, tmp_path / "merged")
     assert "".join(capfd.readouterr()) == ""
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     assert loaded.config.id2label == {0: "no", 1: "yes"}
@@ -112,8 +115,9 @@ def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
     file, _, _ = adapted("bert", tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine.txt").write_text("mine")
-    with pytest.raises(AutorankError, match="exists already"):
-        peft_export.to_peft(file, tmp_path / "there", card="")
+    point, train = Point(0, 1, 10, 0.5, {}, 10, {}), TrainSpec(task=TaskSpec(name="demo"), method="lora")
+    with pytest.raises(AutorankError, match="already exists"):
+        plan_export(file, point, train).write(tmp_path / "there")
     assert [f.name for f in (tmp_path / "there").iterdir()] == ["mine.txt"]
     assert not [f for f in tmp_path.iterdir() if f.name.startswith(".")]
 

@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.merge import write_merged
 from autorank.export.model_card import model_card
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.greedy_decoding import generating, greedy
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -64,7 +65,7 @@ def test_peft_writes_the_same(family: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
     file, inputs, logits, written = adapted(family, tmp_path)
-    peft_export.to_peft(file, tmp_path / "peft", card="")
+    write_peft(file, tmp_path / "peft")
     config = json.loads((tmp_path / "peft" / "adapter_config.json").read_text())
     assert config["task_type"] == ("SEQ_2_SEQ_LM" if family in texts.ENCODED else "CAUSAL_LM")
     plain = auto_class(family).from_pretrained(tmp_path / "model")
@@ -78,7 +79,7 @@ def test_peft_writes_the_same(family: str, tmp_path: Path) -> None:
 def test_merged_writes_the_same(family: str, tmp_path: Path) -> None:
     """Without a word on how: its generation config is greedy, where the base's cannot even be saved."""
     file, inputs, logits, written = adapted(family, tmp_path)
-    peft_export.to_merged(file, tmp_path / "merged", card="")
+    write_merged(file, tmp_path / "merged")
     loaded = auto_class(family).from_pretrained(tmp_path / "merged")
     found, tokens = outcome(loaded, family, inputs)
     torch.testing.assert_close(found, logits, rtol=1e-5, atol=5e-5)
@@ -113,7 +114,7 @@ def test_the_cards_code_runs(
     assert f"pipeline_tag: {'text2text-generation' if family == 't5' else 'text-generation'}" in card
     assert ("apply_chat_template" in card) == chat
     monkeypatch.chdir(tmp_path)
-    (peft_export.to_peft if form == "PEFT adapter" else peft_export.to_merged)(file, tmp_path / "this folder", card)
+    (write_peft if form == "PEFT adapter" else write_merged)(file, tmp_path / "this folder")
     code = card.split("```python\n")[1].split("```")[0].replace("'...'", "'w1 w2 k0'").replace("=256", "=5")
     capsys.readouterr()
     exec(code, {})

@@ -10,7 +10,9 @@ from typing import Any, cast
 import pytest
 import torch
 
-from autorank.export import model_card, peft_export
+from autorank.export import model_card
+from autorank.export.merge import write_merged
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
@@ -42,7 +44,7 @@ def test_the_cards_code_gives_the_same_logits(
     point = SimpleNamespace(step=4, metrics={"f1": 0.5}, config={}, adapter_params=1000, nonzero_params=1000)
     text = model_card.model_card(cast(Point, point), spec, origin, form)
     assert "| f1 | 0.5000 |" in text and "--task squad_v1 --data" in text
-    (peft_export.to_merged if form == "merged model" else peft_export.to_peft)(adapter, folder, text)
+    (write_merged if form == "merged model" else write_peft)(adapter, folder)
     if form == "PEFT adapter":
         config = json.loads((folder / "adapter_config.json").read_text())
         assert config["task_type"] == "QUESTION_ANS" and set(config["modules_to_save"]) == {"qa_outputs"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.merge import check_mergeable, write_merged
+from autorank.export.peft_export import check_low_rank
 from autorank.modeling import adapter_file, adapters, base_model, rank_map
 from autorank.modeling.layers.bottleneck import Bottleneck, places
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -50,7 +52,8 @@ def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path,
             parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
     file = folder / "file.safetensors"
     adapter_file.save(file, made, adapter_file.Origin(str(folder / "model"), 2, (), 0))
-    peft_export.to_own(file, folder / "adapter", card="# Card")
+    (folder / "adapter").mkdir()
+    shutil.copyfile(file, folder / "adapter" / adapter_file.FILE)
     made.model.eval()
     return folder / "adapter", logits(made.model)
 
@@ -136,16 +139,16 @@ def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
     file = folder / "adapter.safetensors"
     assert adapter_file.low_rank(file) == (form == "low-rank")
     if form != "low-rank":
-        with pytest.raises(AutorankError, match=r"no PEFT LoRA adapter.*--merge"):
-            peft_export.to_peft(file, tmp_path / "peft", card="")
+        with pytest.raises(AutorankError, match=r"cannot be exported as a PEFT LoRA adapter.*--merge"):
+            check_low_rank(file)
     if form == "bottlenecks":
-        with pytest.raises(AutorankError, match=r"cannot be merged.*Leave --merge out"):
-            peft_export.to_merged(file, tmp_path / "merged", card="")
+        with pytest.raises(AutorankError, match=r"cannot be merged.*Omit --merge"):
+            check_mergeable(file)
     else:
-        peft_export.to_merged(file, tmp_path / "merged", card="")
+        check_mergeable(file)
+        write_merged(file, tmp_path / "merged")
         merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
         torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-5)
-    assert not (tmp_path / "peft").exists()
 
 
 def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from autorank.export import peft_export
+from autorank.export.merge import write_merged
+from autorank.export.peft_export import write_peft
 from tests.export.test_peft_export import adapted
 
 NEEDED = ("transformers", "peft", "torch")
@@ -77,9 +78,9 @@ def test_nothing_of_autorank_is_needed(how: str, tmp_path: Path) -> None:
         place.mkdir()
         file, ids, logits = adapted(architecture, place)
         (place / "ids.json").write_text(json.dumps(ids.tolist()))
-        peft_export.to_peft(file, place / "peft", card="")
-        peft_export.to_peft(file, place / "padded", card="", pad=True)
-        peft_export.to_merged(file, place / "merged", card="")
+        write_peft(file, place / "peft")
+        write_peft(file, place / "padded", pad=True)
+        write_merged(file, place / "merged")
         expected |= {f"{architecture} {form}": logits for form in ("peft", "padded", "merged")}
     venv.create(tmp_path / "venv", with_pip=how == "pip")
     python = tmp_path / "venv" / "bin" / "python"

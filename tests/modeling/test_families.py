@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.merge import write_merged
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, gradient_checkpointing, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -145,10 +146,10 @@ def test_exports_give_the_same_logits(made: Made, tmp_path: Path) -> None:
     expected = logits(made.base.model, inputs)
     model = str(made.folder / "model")
     adapter_file.save(tmp_path / "adapter", made.base, adapter_file.Origin(model, 2, ("no", "yes"), 0))
-    peft_export.to_merged(tmp_path / "adapter", tmp_path / "merged", card="")
+    write_merged(tmp_path / "adapter", tmp_path / "merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged, inputs), expected, rtol=0, atol=1e-5)
-    peft_export.to_peft(tmp_path / "adapter", tmp_path / "peft", card="")
+    write_peft(tmp_path / "adapter", tmp_path / "peft")
     plain = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, pad_token_id=0)
     wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
     torch.testing.assert_close(logits(wrapped, inputs), expected, rtol=0, atol=1e-5)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from autorank import methods
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.tasks.data.batches import collate
@@ -164,7 +164,7 @@ def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, made: Pat
 
     middle = trained.case.stops[len(trained.case.stops) // 2]
     for step in (middle, STEPS):
-        peft_export.to_peft(trained.adapters[step], tmp_path / f"peft-{step}", card="")
+        write_peft(trained.adapters[step], tmp_path / f"peft-{step}")
         config = json.loads((tmp_path / f"peft-{step}" / "adapter_config.json").read_text())
         ranks = {layer: config["rank_pattern"].get(layer, config["r"]) for layer in config["target_modules"]}
         told = trained.evaluations[step - 1].ranks

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.merge import write_merged
+from autorank.export.peft_export import write_peft
 from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
@@ -177,10 +178,10 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     adapter_file.save(file, trained, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
     again, _ = adapter_file.load(file)
     assert torch.equal(again.model(input_ids=ids).logits, expected)
-    peft_export.to_merged(file, tmp_path / "merged", card="")
+    write_merged(file, tmp_path / "merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged").eval()
     torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-5)
-    peft_export.to_peft(file, tmp_path / "peft", card="")
+    write_peft(file, tmp_path / "peft")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
     peft = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
@@ -188,8 +189,8 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     adapters.adapted(again.model)[names[0]].update.m = None
     adapters.adapted(again.model)[names[0]].squares = None
     adapter_file.save(file, again, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
-    with pytest.raises(AutorankError, match=r"norms of their own.*--merge"):
-        peft_export.to_peft(file, tmp_path / "mixed", card="")
+    with pytest.raises(AutorankError, match=r"uses DoRA, and .*--merge"):
+        write_peft(file, tmp_path / "mixed")
 
 
 def test_parameters_in_closed_form(tmp_path: Path) -> None:

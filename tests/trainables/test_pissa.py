@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.merge import merge
 from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
@@ -146,7 +146,7 @@ def test_merged(tmp_path: Path) -> None:
     expected = slow.evaluate(run)
     batch = slow.validation(run)
     batch.pop("labels")
-    peft_export.merge(run._base)
+    merge(run._base)
     assert not adapters.adapted(run._base.model)
     torch.testing.assert_close(run._base.model(**batch).logits, expected, rtol=1e-4, atol=1e-5)
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.peft_export import write_peft
 from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.modeling.layers.lora_layer import AdaptedLinear
@@ -301,7 +301,7 @@ def test_the_exported_adapter_has_exactly_the_zeros(made: Path, tmp_path: Path) 
     run = opened(made, {"slope": 1.0})
     list(run)
     run.save_adapter(tmp_path / "adapter.safetensors")
-    peft_export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
     ours = load_file(tmp_path / "adapter.safetensors")
     theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     final = {

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
 from autorank.errors import AutorankError
-from autorank.export import peft_export
+from autorank.export.peft_export import write_peft
 from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -172,7 +172,7 @@ def test_normalisation_layers_train_and_count_if_asked_for(made: Path, tmp_path:
     assert bounds == (norms, norms + 4 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS)
     batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
     run.save_adapter(tmp_path / "adapter.safetensors")
-    peft_export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
     plain = AutoModelForSequenceClassification.from_pretrained(made / "bert", num_labels=2)
     theirs = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
     torch.testing.assert_close(theirs(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)

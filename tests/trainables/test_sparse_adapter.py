@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from autorank.export import peft_export
+from autorank.export.peft_export import write_peft
 from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -122,7 +122,7 @@ def test_what_is_masked_stays_zero_and_the_rest_trains(made: Path, tmp_path: Pat
         moments = run._phase.optimizer.state_dict()["moments"][name]
         assert not moments["exp_avg"][masked[name]].any() and not moments["exp_avg_sq"][masked[name]].any()
     run.save_adapter(tmp_path / "adapter.safetensors")
-    peft_export.to_peft(tmp_path / "adapter.safetensors", tmp_path / "peft", card="")
+    write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
     theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     for name, zero in masked.items():
         exported = name.replace("update.", "lora_")

@@ -1,0 +1,45 @@
+"""The config and the tokenizer of an export, as transformers' pipelines expect them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from autorank.modeling.adapter_file import Origin
+from autorank.modeling.hub_access import hub_access
+from autorank.modeling.remote_code import trusted
+
+
+def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
+    """Store class names, a regression's problem type and the padding token in a model's config.
+
+    Args:
+        config: changed in place.
+        origin: the base model and the head of the adapter.
+    """
+    if origin.label_names:
+        config.id2label = dict(enumerate(origin.label_names))
+        config.label2id = {name: i for i, name in enumerate(origin.label_names)}
+    if origin.kind == "regression":
+        config.problem_type = "regression"
+    config.pad_token_id = origin.pad_id
+
+
+def load_tokenizer(origin: Origin, max_length: int | None) -> Any:
+    """The base model's tokenizer, with the maximum length of training.
+
+    Args:
+        origin: the base model.
+        max_length: tokens; None: the model's own maximum. The smaller of both is set.
+
+    Returns:
+        A transformers tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    with hub_access("model", origin.model):
+        tokenizer = AutoTokenizer.from_pretrained(origin.model, trust_remote_code=trusted())
+    if max_length is not None:
+        tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
+    return tokenizer

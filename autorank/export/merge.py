@@ -1,0 +1,64 @@
+"""Merges an adapter into its base model: a plain transformers model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from autorank.errors import AutorankError
+from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
+from autorank.modeling import adapter_file, adapters, base_model
+from autorank.modeling.base_model import BaseModel
+from autorank.modeling.greedy_decoding import greedy
+
+
+def check_mergeable(adapter: Path) -> None:
+    """Check that an adapter can be added to the base model's weights.
+
+    Raises:
+        AutorankError: The adapter has bottleneck layers, which are not linear.
+    """
+    if adapter_file.bottlenecked(adapter):
+        raise AutorankError(
+            f"{adapter} has bottleneck layers, which are not linear and cannot be merged into the model's weights. "
+            "Omit --merge to export it in autorank's own format."
+        )
+
+
+def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> None:
+    """Write the base model with the adapter added to its weights, and the tokenizer.
+
+    Args:
+        adapter: the adapter file; see `check_mergeable`.
+        folder: the directory to write to.
+        max_length: maximum length that the tokenizer is given, in tokens; None: the model's own.
+    """
+    trained, origin = adapter_file.load(adapter)
+    merge(trained)
+    set_head_metadata(trained.model.config, origin)
+    tokenizer = load_tokenizer(origin, max_length)
+    if origin.kind == "generation":
+        start = getattr(trained.model.config, "decoder_start_token_id", None)
+        trained.model.generation_config = greedy(tokenizer.eos_token_id, origin.pad_id, start)
+    with base_model.quiet():
+        trained.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+@torch.no_grad()
+def merge(trained: BaseModel) -> None:
+    """Add every update to the weight that it adapts, W = W0 + ΔW, and remove it.
+
+    Args:
+        trained: the base model with its updates; changed in place.
+    """
+    layers = adapters.adapted(trained.model)
+    deltas = {name: layer.delta_weight() for name, layer in layers.items()}
+    adapters.detach_all(trained.model)
+    for name, delta in deltas.items():
+        layer = trained.model.get_submodule(name)
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        weight.add_(delta if isinstance(layer, nn.Linear) else delta.T)  # transformers' Conv1D: in x out

@@ -1,0 +1,23 @@
+"""The results of one search, as reports, comparisons and model cards use them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autorank.spec import SearchSpec
+from autorank.trials.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """A search and its results.
+
+    Attributes:
+        spec: what was searched.
+        snapshot: the trials and the front.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+    """
+
+    spec: SearchSpec
+    snapshot: Snapshot
+    reference: tuple[float, float]
