@@ -187,7 +187,7 @@ class Search:
             raise AutorankError(
                 f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR."
             )
-        html_report.write(html_report.report(self._snapshot, self.spec, self._reference, self._runs), file)
+        html_report.write_page(html_report.render_report(self._snapshot, self.spec, self._reference, self._runs), file)
         if figures is not None:
             html_report.write_figures(self._snapshot, self.spec, self._reference, expand(figures))
         return file
@@ -196,7 +196,7 @@ class Search:
         """The front as a figure, which a notebook shows."""
         from autorank.reporting.plots import front_figure
 
-        shown_inline()
+        enable_inline_figures()
         return front_figure(self._snapshot, self.spec.title, self._reference)
 
     def __repr__(self) -> str:

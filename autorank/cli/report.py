@@ -55,13 +55,14 @@ def compare(
     """
     from autorank.api import HTML
     from autorank.reporting import compare as comparing
+    from autorank.reporting.search_results import SearchResults
 
     if to is not None and to.suffix not in (".png", ".svg", *HTML):
         raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise AutorankError(f"{twice[0]} is named twice.")
     opened = [read_search(name, runs) for name in names]
-    searches = [comparing.Searched(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
+    searches = [SearchResults(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
     rows = comparing.compare(searches)
     if format is Format.json:
         print(comparing.as_json(rows))
@@ -72,10 +73,10 @@ def compare(
         terminal().print(f"\n{comparing.NOTE}", style="dim", soft_wrap=False)
     if to is not None:
         from autorank.reporting.html import comparison
-        from autorank.reporting.html_report import save, write
+        from autorank.reporting.html_report import save_figure, write_page
         from autorank.reporting.plots import fronts_figure
 
         if to.suffix in HTML:
-            write(comparison.page(searches, rows), to)
+            write_page(comparison.render_comparison(searches, rows), to)
         else:
-            save(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)
+            save_figure(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)

@@ -1,4 +1,4 @@
-"""Searches side by side: their fronts in one table, one picture, one page, each against the first that is named."""
+"""Compares searches: their fronts in one table, each against the first search."""
 
 from __future__ import annotations
 
@@ -13,40 +13,42 @@ import numpy as np
 from rich.table import Table
 
 from autorank.errors import AutorankError
+from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
-from autorank.spec import SearchSpec
 from autorank.trials.front import Point, candidates, hypervolume, non_dominated
-from autorank.trials.snapshot import Snapshot
 
-DRAWS, SEED, SHARE = 2000, 0, 0.95
+DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
 SAME = ("name", "data", "text", "label", "prompt", "completion", "metric", "tune_split", "max_eval_examples")
 NOTE = (
-    "ratio: of the hypervolume to the first search's, with the 95% interval of a bootstrap over trials. That accounts "
-    "for which settings happened to be tried; not for other training seeds, for the choice of the validation examples, "
-    "nor for samplers that learn from one trial for the next.\n"
-    "gain: score above the first search's best with no more parameters, the largest and the mean over log parameters."
+    "ratio: hypervolume relative to the first search, with the 95% interval of a bootstrap over trials. It accounts "
+    "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "
+    "examples, or for samplers that learn from one trial to the next.\n"
+    "gain: score above the first search's best with at most as many parameters; the largest, and the mean over log "
+    "parameters."
 )
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A search to compare."""
-
-    spec: SearchSpec
-    snapshot: Snapshot
-    reference: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A search's front, and how it stands to the first search's (of which these fields are None).
+class ComparisonRow:
+    """A search's front, and how it compares with the first search's (fields that are None in the first row).
 
     Attributes:
-        hypervolume: with the reference that all searches share.
-        low, high: the ratio's interval.
-        gain: the largest, at `gain_at` parameters.
-        lowest, highest: the range of parameters of the gains.
+        name: the search.
+        methods: its methods, without the control.
+        trials: number of trials.
+        points: number of points on the front.
+        smallest: adapter parameters of the smallest point.
+        best: the best score.
+        hypervolume: with the reference point that all searches share.
+        ratio: hypervolume relative to the first search's.
+        low: lower end of the ratio's interval.
+        high: upper end of the ratio's interval.
+        gain: the largest gain.
+        gain_at: adapter parameters of the largest gain.
+        mean_gain: the mean gain over the logarithm of the parameters.
+        lowest: lower end of the range of parameters of the gains.
+        highest: upper end of the range of parameters of the gains.
     """
 
     name: str
@@ -66,87 +68,117 @@ class Compared:
     highest: int | None = None
 
 
-def compare(searches: Sequence[Searched]) -> list[Compared]:
-    """Every search against the first.
+def compare(searches: Sequence[SearchResults]) -> list[ComparisonRow]:
+    """Compare every search with the first.
 
-    The reference is the worst of theirs. The gains' range is from the larger of the two smallest adapters, where both
-    fronts have begun, to the larger of the two largest: beyond its last point a front offers that point.
+    The shared reference point is the worst of the searches' own. Gains are taken from the larger of the two smallest
+    adapters, where both fronts have started, to the larger of the two largest: beyond its last point a front offers
+    that point.
+
+    Args:
+        searches: at least two searches that were scored on the same data.
+
+    Returns:
+        A row for each search.
 
     Raises:
-        AutorankError: they were not scored on the same data, or one has no front.
+        AutorankError: The searches cannot be compared; see `check_comparable`.
     """
-    check(searches)
+    check_comparable(searches)
     reference = common_reference(searches)
     first, *others = searches
-    drawn = resampled(first, reference, 0)
-    rows = [_alone(first, reference)]
+    first_volumes = bootstrap_hypervolumes(first, reference, 0)
+    rows = [_row(first, reference)]
     for index, other in enumerate(others, start=1):
-        alone, theirs = _alone(other, reference), resampled(other, reference, index)
-        ratios = theirs[drawn > 0] / drawn[drawn > 0]
-        low, high = np.quantile(ratios, [(1 - SHARE) / 2, (1 + SHARE) / 2]) if len(ratios) else (None, None)
-        ratio = alone.hypervolume / rows[0].hypervolume if rows[0].hypervolume else None
-        found = {"ratio": ratio, "low": _number(low), "high": _number(high)}
-        rows.append(Compared(**asdict(alone) | found | gains(other.snapshot.points, first.snapshot.points)))
+        row, volumes = _row(other, reference), bootstrap_hypervolumes(other, reference, index)
+        ratios = volumes[first_volumes > 0] / first_volumes[first_volumes > 0]
+        ends = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
+        low, high = map(float, np.quantile(ratios, ends)) if len(ratios) else (None, None)
+        ratio = row.hypervolume / rows[0].hypervolume if rows[0].hypervolume else None
+        values = {"ratio": ratio, "low": low, "high": high} | gains(other.snapshot.points, first.snapshot.points)
+        rows.append(ComparisonRow(**asdict(row) | values))
     return rows
 
 
-def check(searches: Sequence[Searched]) -> None:
-    """Raises AutorankError unless there are two, scored alike on the same data, each with a front."""
+def check_comparable(searches: Sequence[SearchResults]) -> None:
+    """Check that searches can be compared.
+
+    Raises:
+        AutorankError: There are fewer than two searches, they were not scored on the same data, or one has no front.
+    """
     if len(searches) < 2:
-        raise AutorankError("One search is nothing to compare; name two or more.")
+        raise AutorankError("Name at least two searches to compare.")
     first, *others = searches
     for other in others:
         mine, theirs = first.spec.task.model_dump(), other.spec.task.model_dump()
-        held_out = ("max_train_examples",) if mine["tune_split"] else ()  # of these
-        if differing := [name for name in (*SAME, *held_out) if mine[name] != theirs[name]]:
+        split_from = ("max_train_examples",) if mine["tune_split"] else ()  # the validation data are a part of these
+        if differing := [name for name in (*SAME, *split_from) if mine[name] != theirs[name]]:
             lines = "\n".join(f"  {name}: {mine[name]} and {theirs[name]}" for name in differing)
             raise AutorankError(
                 f"{first.spec.name} and {other.spec.name} were not scored on the same data:\n{lines}\n"
-                "Scores of different tasks or validation data cannot be compared."
+                "Scores on different tasks or validation data cannot be compared."
             )
-    for each in searches:
-        if not each.snapshot.points:
-            raise AutorankError(f"{each.spec.name} has no front yet; `autorank front {each.spec.name}` says why.")
+    for search in searches:
+        if not search.snapshot.points:
+            name = search.spec.name
+            raise AutorankError(f"{name} has no front yet. Run `autorank front {name}` to see why.")
 
 
-def common_reference(searches: Sequence[Searched]) -> tuple[float, float]:
-    """The most parameters and the lowest score of the searches' own."""
-    return max(each.reference[0] for each in searches), min(each.reference[1] for each in searches)
+def common_reference(searches: Sequence[SearchResults]) -> tuple[float, float]:
+    """The most parameters and the lowest score among the searches' reference points."""
+    return max(search.reference[0] for search in searches), min(search.reference[1] for search in searches)
 
 
-def resampled(search: Searched, reference: tuple[float, float], stream: int, draws: int = DRAWS) -> np.ndarray:
-    """Hypervolumes of the front when the search's trials, the control's left out, are drawn again with replacement.
+def bootstrap_hypervolumes(
+    search: SearchResults, reference: tuple[float, float], stream: int, draws: int = DRAWS
+) -> np.ndarray:
+    """Hypervolumes of the front when the search's trials are resampled with replacement, without the control's.
 
-    `stream`: of random numbers, its own for each search. Returns: draws.
+    Args:
+        search: the search.
+        reference: the reference point, (adapter parameters, score).
+        stream: number of the random stream, different for each search.
+        draws: number of resamplings.
+
+    Returns:
+        The hypervolumes, of shape `draws`.
     """
-    own, objectives = [trial for trial in search.snapshot.trials if not trial.control], search.spec.objectives
-    place = {trial.number: index for index, trial in enumerate(own)}
-    # of a trial only what it does not beat itself can ever be on a front
-    points = [p for trial in own for p in non_dominated(candidates([trial], objectives))]
+    trials, objectives = [trial for trial in search.snapshot.trials if not trial.control], search.spec.objectives
+    positions = {trial.number: index for index, trial in enumerate(trials)}
+    # only points that their own trial does not dominate can be on a front
+    points = [p for trial in trials for p in non_dominated(candidates([trial], objectives))]
     points = sorted((p for p in points if p.adapter_params < reference[0]), key=lambda p: p.adapter_params)
     if not points:
         return np.zeros(draws)
-    height = np.array([max(p.score - reference[1], 0.0) for p in points])
+    heights = np.array([max(p.score - reference[1], 0.0) for p in points])
     widths = np.diff([*(float(p.adapter_params) for p in points), reference[0]])
-    trial = np.array([place[p.trial] for p in points])
+    trial_of = np.array([positions[p.trial] for p in points])
     generator = np.random.default_rng([SEED, stream])
-    area = np.empty(draws)
+    areas = np.empty(draws)
     for draw in range(draws):
-        there = np.zeros(len(own), bool)
-        there[generator.integers(len(own), size=len(own))] = True
-        area[draw] = np.maximum.accumulate(np.where(there[trial], height, 0.0)) @ widths
-    return area / (reference[0] * (1 - reference[1]))
+        drawn = np.zeros(len(trials), bool)
+        drawn[generator.integers(len(trials), size=len(trials))] = True
+        areas[draw] = np.maximum.accumulate(np.where(drawn[trial_of], heights, 0.0)) @ widths
+    return areas / (reference[0] * (1 - reference[1]))
 
 
 def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
-    """How much higher the front `points` is than `first` at equal parameters: the gains among `Compared`'s fields.
+    """How much higher one front is than another at equal parameters.
 
-    Both are stairs, so the largest gain is where one of them rises; of equal ones, with the fewest parameters.
+    Both are step functions, so the largest gain is at a step of one of them; of equal gains, the one with the fewest
+    parameters is reported.
+
+    Args:
+        points: a front.
+        first: the front that it is compared with.
+
+    Returns:
+        The gains among `ComparisonRow`'s fields.
     """
     lowest = max(min(p.adapter_params for p in front) for front in (points, first))
     highest = max(p.adapter_params for p in (*points, *first))
     edges = sorted({p.adapter_params for p in (*points, *first) if p.adapter_params >= lowest})
-    steps = np.array([_best(points, edge) - _best(first, edge) for edge in edges])
+    steps = np.array([_best_score(points, edge) - _best_score(first, edge) for edge in edges])
     top = int(np.argmax(steps))
     widths = np.diff(np.log10(np.maximum(edges, 1)))
     mean = float(steps[:-1] @ widths / widths.sum()) if widths.sum() else float(steps[-1])
@@ -155,8 +187,8 @@ def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def as_table(rows: Sequence[Compared]) -> Table:
-    """A row a search, for a terminal of 80 columns."""
+def as_table(rows: Sequence[ComparisonRow]) -> Table:
+    """The rows as a table for a terminal of 80 columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("search", overflow="fold")
     for column in COLUMNS:
@@ -166,23 +198,23 @@ def as_table(rows: Sequence[Compared]) -> Table:
     return table
 
 
-def cells(row: Compared) -> list[str]:
-    """What a table says of a search under COLUMNS; of the first, nothing about gains."""
+def cells(row: ComparisonRow) -> list[str]:
+    """The texts of a row under COLUMNS; those of gains are empty in the first row."""
     interval = "" if row.low is None else f" [{row.low:.2f}, {row.high:.2f}]"
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}{interval}"
-    found = [str(row.trials), f"{row.hypervolume:.4f}", ratio]
+    texts = [str(row.trials), f"{row.hypervolume:.4f}", ratio]
     if row.gain is None or row.gain_at is None:
-        return [*found, "", ""]
-    return [*found, f"{row.gain:+.3f} at {count(row.gain_at)}", f"{row.mean_gain:+.3f}"]
+        return [*texts, "", ""]
+    return [*texts, f"{row.gain:+.3f} at {count(row.gain_at)}", f"{row.mean_gain:+.3f}"]
 
 
-def as_json(rows: Sequence[Compared]) -> str:
-    """A list of objects."""
+def as_json(rows: Sequence[ComparisonRow]) -> str:
+    """The rows as a JSON list of objects."""
     return json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def as_csv(rows: Sequence[Compared]) -> str:
-    """A header line and a line a search; methods joined by `+`."""
+def as_csv(rows: Sequence[ComparisonRow]) -> str:
+    """The rows as CSV with a header line; methods are joined by `+`."""
     text = io.StringIO()
     flat: list[Mapping[str, Any]] = [asdict(row) | {"methods": "+".join(row.methods)} for row in rows]
     writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
@@ -191,17 +223,14 @@ def as_csv(rows: Sequence[Compared]) -> str:
     return text.getvalue()
 
 
-def _alone(each: Searched, reference: tuple[float, float]) -> Compared:
-    points = each.snapshot.points
-    return Compared(
-        each.spec.name, tuple(entry.method for entry in each.spec.methods), len(each.snapshot.trials), len(points),
+def _row(search: SearchResults, reference: tuple[float, float]) -> ComparisonRow:
+    """A search's row before it is compared."""
+    methods, points = tuple(entry.method for entry in search.spec.methods), search.snapshot.points
+    return ComparisonRow(
+        search.spec.name, methods, len(search.snapshot.trials), len(points),
         min(p.adapter_params for p in points), max(p.score for p in points), hypervolume(points, reference),
     )  # fmt: skip
 
 
-def _best(points: Sequence[Point], most: int) -> float:
-    return max(p.score for p in points if p.adapter_params <= most)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def _best_score(points: Sequence[Point], max_params: int) -> float:
+    return max(p.score for p in points if p.adapter_params <= max_params)

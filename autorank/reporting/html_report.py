@@ -1,74 +1,106 @@
-"""A search's report as one HTML file that works offline, and its pictures for papers."""
+"""A search's report as one HTML file that works offline, and its figures for papers."""
 
 from __future__ import annotations
 
 import shlex
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank import atomic_io
 from autorank.errors import AutorankError
-from autorank.reporting.html import sections
-from autorank.reporting.html.document import document
-from autorank.reporting.html.figures import third_text
+from autorank.reporting.html import search_figures, sections
+from autorank.reporting.html.document import Figure, render_page
+from autorank.reporting.html.figures import third_objective
 from autorank.reporting.html.rank_maps import ranks_at
-from autorank.reporting.tables import setting
+from autorank.reporting.tables import count, setting
 from autorank.spec import SearchSpec
 from autorank.trials.confirmation_stats import best_gain, summarise
 from autorank.trials.front import History, Point
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib import figure as matplotlib_figure
 
-DPI = 300  # of the PNGs
-RUNS = Path("runs")  # where commands look by themselves
+DPI = 300  # of PNG files
+RUNS = Path("runs")  # the default of --runs
 
 
-def report(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], runs: Path | None = None) -> str:
-    """The page: equal for equal journals.
+def render_report(
+    snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], runs: Path | None = None
+) -> str:
+    """Render the report of a search. Equal journals give equal pages.
 
     Args:
-        runs: the folder of runs, for commands in the page; None: the default one.
+        snapshot: the trials and the fronts.
+        spec: the search.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+        runs: the directory of runs, for the commands in the page; None: the default.
+
+    Returns:
+        The HTML file's text.
     """
-    shown: sections.Figures = {}
-    content = [
-        sections.front(snapshot, reference, shown),
-        sections.growth(snapshot, spec, reference, shown),
-        sections.curves(snapshot, shown),
-        sections.rank_map_section(snapshot, shown),
-        sections.what_settings_did(snapshot, spec, shown),
-        sections.trials(snapshot),
-    ]
+    ranks, settings = sections.rank_menu(snapshot), sections.settings_menu(snapshot, spec)
+    figures: dict[str, Figure] = search_figures.growth(snapshot, reference, spec.objectives)
+    if any(trial.evaluations for trial in snapshot.trials):
+        figures["front"] = search_figures.front(snapshot, reference)
+    if (curves := search_figures.curves(snapshot)) is not None:
+        figures["curves"] = curves
     methods = ", ".join(entry.method for entry in spec.methods)
-    about = f"{methods} on {spec.task.name}" + (f", {spec.model}" if spec.model else "")
-    head = f'<h1 id="title">{escape(spec.name)}</h1><p id="about">{escape(about)}</p>'
-    body = f"<header>{head}{sections.summary(snapshot, reference)}</header>" + "".join(content)
-    return document(spec.title, body, shown, _points(snapshot, spec, runs))
+    return render_page(
+        "report",
+        spec.title,
+        figures | ranks.figures | settings.figures,
+        _points(snapshot, spec, runs),
+        spec=spec,
+        snapshot=snapshot,
+        about=f"{methods} on {spec.task.name}" + (f", {spec.model}" if spec.model else ""),
+        summary=sections.summary(snapshot, reference),
+        front_table=sections.front_table(snapshot),
+        box_params=count(reference[0]),
+        box_score=reference[1],
+        rank_options=ranks.options,
+        without_ranks=sections.methods_without_ranks(snapshot.points, ranks),
+        setting_options=settings.options,
+        trials_table=sections.trials_table(snapshot),
+    )
 
 
 def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, float], folder: Path) -> list[Path]:
-    """The front, its hypervolume and the ranks at its knee as PNG and SVG files, equal for equal journals."""
+    """Write the front, its hypervolume and the ranks at its knee. Equal journals give equal files.
+
+    Args:
+        snapshot: the trials and the fronts.
+        spec: the search.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+        folder: the directory to write to.
+
+    Returns:
+        The PNG and SVG files.
+    """
     from autorank.reporting.plots import front_figure, hypervolume_figure, rank_map_figure
 
-    drawn = {
+    figures = {
         "front": front_figure(snapshot, spec.title, reference),
         "hypervolume": hypervolume_figure(History(reference, spec.objectives).update(snapshot.trials), reference),
     }
     for point in snapshot.points:
         if point.knee and (ranks := ranks_at(point, snapshot.trials)):
-            drawn["ranks"] = rank_map_figure(ranks, f"{spec.name}: trial {point.trial}, step {point.step}")
-    written = []
-    for name, figure in drawn.items():
-        for to in (folder / f"{name}.png", folder / f"{name}.svg"):
-            save(figure, to)
-            written.append(to)
-    return written
+            figures["ranks"] = rank_map_figure(ranks, f"{spec.name}: trial {point.trial}, step {point.step}")
+    files = []
+    for name, figure in figures.items():
+        for file in (folder / f"{name}.png", folder / f"{name}.svg"):
+            save_figure(figure, file)
+            files.append(file)
+    return files
 
 
-def save(figure: Figure, to: Path) -> None:
-    """A picture as a PNG or an SVG file, equal for equal pictures; folders on the way are made."""
+def save_figure(figure: matplotlib_figure.Figure, to: Path) -> None:
+    """Write a Matplotlib figure. Equal figures give equal files.
+
+    Args:
+        figure: the figure.
+        to: a PNG or SVG file; missing directories are created.
+    """
     import matplotlib as mpl
 
     to.absolute().parent.mkdir(parents=True, exist_ok=True)
@@ -76,39 +108,57 @@ def save(figure: Figure, to: Path) -> None:
         figure.savefig(to, dpi=DPI, metadata={"Date": None} if to.suffix == ".svg" else None)
 
 
-def write(text: str, to: Path) -> None:
-    """A page as a file; folders on the way are made. Raises AutorankError if it cannot be written there."""
+def write_page(text: str, to: Path) -> None:
+    """Write a page.
+
+    Args:
+        text: HTML.
+        to: the file; missing directories are created.
+
+    Raises:
+        AutorankError: The file cannot be written.
+    """
     try:
         with atomic_io.writing(to) as partial:
             partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise AutorankError(f"{to} cannot be written: {error.strerror}. Choose another --to.") from error
+        raise AutorankError(f"Cannot write {to}: {error.strerror}. Choose another --to.") from error
 
 
 def export_command(name: str, point: Point, runs: Path | None, third: str | None = None) -> str:
-    """Exports exactly this point of the front: of two objectives the best with no more parameters than it has."""
+    """The command that exports a point of the front.
+
+    Args:
+        name: the search.
+        point: the point.
+        runs: the directory of runs; None: the default.
+        third: the search's third objective; with two, the point is the best with at most as many parameters.
+
+    Returns:
+        A shell command, quoted where needed.
+    """
     which = ["--trial", str(point.trial), "--step", str(point.step)]
     if third is None:
         which = ["--max-params", str(max(point.adapter_params, 1))]
     words = ["autorank", "export", name, *which, "--to", f"{name}-adapter"]
-    elsewhere = runs is not None and runs.resolve() != RUNS.resolve()
-    return shlex.join([*words, *(["--runs", str(runs)] if elsewhere else [])])
+    other_runs = runs is not None and runs.resolve() != RUNS.resolve()
+    return shlex.join([*words, *(["--runs", str(runs)] if other_runs else [])])
 
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
-    """What the slider picks from, and what it says of each; by rising parameters."""
+    """The points between which the slider selects, by increasing parameters, and what the page shows of each."""
     confirmed = summarise(snapshot.points, snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
         if snapshot.third:
-            name, text = third_text(snapshot.third, point)
+            name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
-        if found := confirmed.get((point.trial, point.step)):
-            facts["Fresh seeds"] = str(found)
+        if stats := confirmed.get((point.trial, point.step)):
+            facts["New seeds"] = str(stats)
         if snapshot.control:
-            above = best_gain(point, snapshot, found)
-            facts["Gain over plain LoRA"] = "no plain LoRA is so small" if above is None else f"{above:+.4f}"
+            gain = best_gain(point, snapshot, stats)
+            facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}
         rows.append({
             "trial": point.trial, "step": point.step, "params": point.adapter_params, "score": point.score,

@@ -1,4 +1,4 @@
-"""The front, its hypervolume and a trial's ranks as figures: plain `Figure` objects, no pyplot, no global state."""
+"""The front, its hypervolume and a trial's ranks as Matplotlib figures, made without pyplot and its global state."""
 
 from __future__ import annotations
 
@@ -25,13 +25,22 @@ NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; f
 
 
 def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
-    """All evaluations in grey, the front as a stair over logarithmic parameters, its knee named (or another point that
-    was `chosen`), the control's front as a dashed one."""
+    """All evaluations in grey, the front as a step function over logarithmic parameters, plain LoRA's front dashed.
+
+    Args:
+        snapshot: the trials and the fronts.
+        title: the figure's title.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+        chosen: a point to circle instead of the knee.
+
+    Returns:
+        The figure.
+    """
     figure, axes = _axes(title)
-    everything, points = candidates(snapshot.trials), snapshot.points
+    evaluations, points = candidates(snapshot.trials), snapshot.points
     axes.scatter(
-        [drawn_at(p.adapter_params) for p in everything],
-        [p.score for p in everything],
+        [log_params(p.adapter_params) for p in evaluations],
+        [p.score for p in evaluations],
         s=16,
         color=QUIET,
         alpha=0.35,
@@ -39,33 +48,41 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
         label="evaluations",
     )
     axes.set_xscale("log")
-    right = max([drawn_at(reference[0]), *(drawn_at(p.adapter_params) for p in everything)])
+    right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     if snapshot.control:
         _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
     if points:
         _stair(axes, points, right, LINE, f"front ({len(points)})")
     if chosen is not None:
         _ring(axes, chosen, "exported")
-    elif marked := [point for point in points if point.knee]:
-        _ring(axes, marked[0], "knee")
-    _params_axis(axes, [p.adapter_params for p in everything])
+    elif knee := next((point for point in points if point.knee), None):
+        _ring(axes, knee, "knee")
+    _params_axis(axes, [p.adapter_params for p in evaluations])
     axes.set_ylabel("score")
-    if everything:
+    if evaluations:
         axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 
 def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
-    """Fronts of several searches as stairs.
+    """The fronts of several searches as step functions.
+
+    Args:
+        fronts: name -> front, not empty.
+
+    Returns:
+        The figure.
 
     Raises:
-        AutorankError: there are more than can be told apart.
+        AutorankError: There are more fronts than colors.
     """
     if len(fronts) > len(HUES):
-        raise AutorankError(f"{len(fronts)} fronts in one picture cannot be told apart; name {len(HUES)} at the most.")
+        raise AutorankError(
+            f"At most {len(HUES)} fronts can be drawn in one figure, got {len(fronts)}. Name fewer searches."
+        )
     figure, axes = _axes("Fronts")
     axes.set_xscale("log")
-    right = max(drawn_at(p.adapter_params) for points in fronts.values() for p in points)
+    right = max(log_params(p.adapter_params) for points in fronts.values() for p in points)
     for color, (name, points) in zip(HUES, fronts.items(), strict=False):
         _stair(axes, points, right, color, name)
     _params_axis(axes, [p.adapter_params for points in fronts.values() for p in points])
@@ -75,20 +92,30 @@ def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
 
 
 def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label: str, dashed: bool = False) -> None:
-    """A front: between two of its points, the best score of the smaller ones is what can be had."""
-    params, scores = [drawn_at(p.adapter_params) for p in points], [p.score for p in points]
-    highest = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
+    """A front as a step function: the best score with at most so many parameters."""
+    params, scores = [log_params(p.adapter_params) for p in points], [p.score for p in points]
+    best_scores = list(accumulate(scores, max))  # with a third objective, a point may score less than a smaller one
     style = "--" if dashed else "-"
-    axes.step([*params, right], [*highest, highest[-1]], where="post", color=color, linewidth=1.6, linestyle=style)
+    axes.step(
+        [*params, right], [*best_scores, best_scores[-1]], where="post", color=color, linewidth=1.6, linestyle=style
+    )
     axes.scatter(params, scores, s=18 if dashed else 34, color=color, zorder=3, label=label)
 
 
 def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]) -> Figure:
-    """The front's hypervolume after each finished trial."""
+    """The front's hypervolume after each finished trial.
+
+    Args:
+        steps: the hypervolume's history.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+
+    Returns:
+        The figure.
+    """
     from matplotlib.ticker import MaxNLocator
 
     params, score = reference
-    figure, axes = _axes(f"Hypervolume in the box of {count(params)} parameters, score {score:.2f} to 1")
+    figure, axes = _axes(f"Hypervolume (0 to {count(params)} parameters, score {score:.2f} to 1)")
     history = [step.hypervolume for step in steps]
     if history:
         counts = range(1, len(history) + 1)
@@ -102,9 +129,16 @@ def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]
 
 
 def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
-    """The rank of each layer and kind, the first layer at the bottom; where there is nothing adapted, nothing.
+    """The rank of each layer and kind of weight as a heat map, the first layer at the bottom.
 
     Cells have a fixed size in inches, and the figure grows with them.
+
+    Args:
+        ranks: layer name -> rank; cells without an adapted layer are empty.
+        title: the figure's title.
+
+    Returns:
+        The figure.
     """
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.figure import Figure
@@ -139,14 +173,22 @@ def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
 
 @lru_cache(maxsize=256)
 def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
-    """`rank_map_figure` as a file's content. Drawing takes 0.1 s, and many trials have the same ranks."""
+    """`rank_map_figure` as PNG. Cached, since drawing takes 0.1 s and many trials have the same ranks.
+
+    Args:
+        ranks: (layer name, rank) of each layer.
+        title: the figure's title.
+
+    Returns:
+        The PNG file's content.
+    """
     content = io.BytesIO()
     rank_map_figure(dict(ranks), title).savefig(content)
     return content.getvalue()
 
 
 def _widest(texts: Sequence[str]) -> int:
-    """Letters in the longest line."""
+    """Number of characters of the longest line."""
     return max(len(line) for text in texts for line in text.split("\n"))
 
 
@@ -168,8 +210,8 @@ def _axes(title: str) -> tuple[Figure, Axes]:
 
 
 def _ring(axes: Axes, point: Point, name: str) -> None:
-    """A ring and a label: above the front, where nothing is, or below it at the left edge."""
-    where = (drawn_at(point.adapter_params), point.score)
+    """A circle and a label: above the front, where there is space, or below it at the left edge."""
+    where = (log_params(point.adapter_params), point.score)
     left = axes.transAxes.inverted().transform(axes.transData.transform(where))[0] < 0.3
     axes.scatter(*where, s=90, facecolors="none", edgecolors=KNEE, linewidths=1.8, zorder=4)
     label = f"{name}: {count(point.adapter_params)}, {point.score:.3f}"
@@ -177,7 +219,7 @@ def _ring(axes: Axes, point: Point, name: str) -> None:
 
 
 def _note(axes: Axes, text: str, where: tuple[float, float], shift: tuple[int, int], color: str) -> None:
-    """Text beside a point, `shift` in typographic points; it extends away from the point."""
+    """A text beside a point, `shift` in typographic points; it extends away from the point."""
     axes.annotate(
         text,
         where,
@@ -191,7 +233,7 @@ def _note(axes: Axes, text: str, where: tuple[float, float], shift: tuple[int, i
 
 
 def _params_axis(axes: Axes, values: Sequence[int]) -> None:
-    """Ticks at 1, 2, 5 times powers of ten where few decades are shown, at powers of ten where many are."""
+    """Ticks at 1, 2, 5 times powers of ten if few decades are shown, else at powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axes.get_xlim()
@@ -206,6 +248,6 @@ def _params_axis(axes: Axes, values: Sequence[int]) -> None:
     axes.set_xlabel("adapter parameters")
 
 
-def drawn_at(params: float) -> float:
-    """Parameters as they are drawn: none at all as one, for a logarithmic axis has no zero."""
+def log_params(params: float) -> float:
+    """Parameters on a logarithmic axis: zero is drawn as one."""
     return max(params, 1)

@@ -1,4 +1,4 @@
-"""Fronts and ranks as Python hands them out: a list and a dict that also show themselves, in notebooks as tables."""
+"""Fronts and ranks in Python: a list and a dict that are displayed as tables, in notebooks as HTML."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ WIDTH = 120  # columns
 
 
 class Front(list[Point]):
-    """The points of a front by rising parameters.
+    """The points of a front by increasing parameters.
 
     Args:
-        snapshot: what else is known of them, gains among it.
-        varied: settings to show; None: those that differ.
+        points: the points.
+        snapshot: the search, for gains and scores with new seeds.
+        varied: settings to show; None: those that differ between points.
     """
 
     def __init__(
@@ -40,11 +41,11 @@ class Front(list[Point]):
 
     @property
     def knee(self) -> Point | None:
-        """Where the front bends most; None where it is empty."""
+        """The knee of the front; None if the front is empty."""
         return next((point for point in self if point.knee), None)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row a point: metrics as `metrics.NAME`, settings as `config.NAME`."""
+        """The front as a data frame, one row per point: metrics as `metrics.NAME`, settings as `config.NAME`."""
         import pandas as pd
 
         columns, rows = front_columns(self._snapshot)
@@ -61,21 +62,31 @@ class Front(list[Point]):
 
 
 class Ranks(dict[str, int]):
-    """Layer -> its rank at `point`."""
+    """The rank of each layer at a point of a front.
+
+    Args:
+        ranks: layer name -> rank.
+        point: the point.
+    """
 
     def __init__(self, ranks: Mapping[str, int], point: Point) -> None:
         super().__init__(ranks)
         self.point = point
 
     def write(self, to: Path, title: str) -> None:
-        """As JSON or as a figure, by the file's ending."""
+        """Write the ranks to a file.
+
+        Args:
+            to: a JSON file, or a figure with another suffix.
+            title: the figure's title.
+        """
         if to.suffix == ".json":
             rank_map.write(to, self)
         else:
-            from autorank.reporting.html_report import save
+            from autorank.reporting.html_report import save_figure
             from autorank.reporting.plots import rank_map_figure
 
-            save(rank_map_figure(self, title), to)
+            save_figure(rank_map_figure(self, title), to)
 
     def __repr__(self) -> str:
         return _text(rank_table(self))
@@ -84,8 +95,8 @@ class Ranks(dict[str, int]):
         return table_html(rank_table(self))
 
 
-def shown_inline() -> None:
-    """Teach a notebook to show figures that pyplot knows nothing of, unless it can already."""
+def enable_inline_figures() -> None:
+    """Make a notebook display figures that were made without pyplot, unless it does already."""
     if not Console().is_jupyter:
         return
     from IPython import get_ipython

@@ -1,4 +1,4 @@
-"""Fronts, trials and ranks as text: tables for a terminal of 80 columns, JSON and CSV for programs."""
+"""Fronts, trials and ranks as tables for a terminal of 80 columns, and fronts as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ THIRD: dict[str, tuple[str, Callable[[Point], str]]] = {  # objective -> column,
 
 
 def count(number: float) -> str:
-    """A count in three digits: 860, 9.22k, 147k, 1.18M."""
+    """A number with three digits: 860, 9.22k, 147k, 1.18M."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= 0.9995 * unit:
             return f"{number / unit:.3g}{name}"
@@ -42,7 +42,7 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """48s, 3m 20s, 2h 05m."""
+    """A duration as a short text: 48s, 3m 20s, 2h 05m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -52,7 +52,7 @@ def duration(seconds: float) -> str:
 
 
 def settings(config: Mapping[str, Any]) -> str:
-    """`threshold 0.9, lr 0.0005`: the learning rate is in every space, so it gets its usual short name."""
+    """Settings as a short text: `threshold 0.9, lr 0.0005`."""
     names = {"learning_rate": "lr"}
     return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in config.items())
 
@@ -60,9 +60,16 @@ def settings(config: Mapping[str, Any]) -> str:
 def front_table(
     points: Sequence[Point], snapshot: Snapshot = NOTHING, varied: Sequence[str] | None = None, wrap: bool = True
 ) -> Table:
-    """The front, a row a point; with its gain where `snapshot` has a control's front, and with what confirmed it.
+    """The front as a table, one row per point.
 
-    `varied`: the settings to show; None: those that differ between points. Without `wrap` they are cut off instead.
+    Args:
+        points: the front.
+        snapshot: the search; adds gains if it has a control, and scores with new seeds.
+        varied: the settings to show; None: those that differ between points.
+        wrap: wrap long settings; else they are truncated.
+
+    Returns:
+        The table.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
     confirmed = summarise(snapshot.points, snapshot)
@@ -76,16 +83,16 @@ def front_table(
         columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
-        columns["on front>"] = lambda p: _chance(confirmed.get((p.trial, p.step)))
+        columns["on front>"] = lambda p: _share(confirmed.get((p.trial, p.step)))
     if snapshot.control:
         columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get((p.trial, p.step))))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
     if several and not confirmed:
         columns["method"] = lambda p: p.method
-    before = several and bool(confirmed)  # in 80 columns not all have one of their own
-    columns["method, settings" if before else "settings"] = lambda p: (
-        (f"{p.method}, " if before else "") + settings({key: p.config[key] for key in varied if key in p.config})
+    in_settings = several and bool(confirmed)  # 80 columns are too few for a column of methods
+    columns["method, settings" if in_settings else "settings"] = lambda p: (
+        (f"{p.method}, " if in_settings else "") + settings({key: p.config[key] for key in varied if key in p.config})
     )
     table = _table(*columns, gap=1 if confirmed else 2)
     for point in points:
@@ -96,21 +103,21 @@ def front_table(
 
 
 def trials_table(trials: Sequence[TrialRecord]) -> Table:
-    """Every trial with its best evaluation, and the reason of those that failed or were stopped."""
+    """Every trial with its best evaluation, and the reasons of those that failed or were stopped."""
     varied = _differing([trial.config for trial in trials])
     table = _table("trial>", "state", "parameters>", "score>", "time>", "settings")
     for trial in trials:
         top = best(trial.evaluations)
-        about = Text(settings({key: trial.config[key] for key in varied if key in trial.config}))
+        settings_or_reason = Text(settings({key: trial.config[key] for key in varied if key in trial.config}))
         if trial.reason:
-            about = Text(trial.reason, style=_STYLES[trial.state])
+            settings_or_reason = Text(trial.reason, style=_STYLES[trial.state])
         table.add_row(
             str(trial.number),
             Text(trial.state, style=_STYLES[trial.state]),
             count(top.adapter_params) if top else "",
             f"{top.score:.4f}" if top else "",
             duration(trial.seconds) if trial.seconds else "",
-            about,
+            settings_or_reason,
         )
     return table
 
@@ -118,38 +125,47 @@ def trials_table(trials: Sequence[TrialRecord]) -> Table:
 def front_summary(
     snapshot: Snapshot, reference: tuple[float, float], varied: Sequence[str] | None = None
 ) -> RenderableType:
-    """The front, its hypervolume and its gain over the control; the trials that failed, with their reasons."""
+    """The front as a table, its hypervolume and its gain over plain LoRA, and the trials that failed.
+
+    Args:
+        snapshot: the trials and the fronts.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+        varied: the settings to show; None: those that differ between points.
+
+    Returns:
+        What Rich prints.
+    """
     trials, points = snapshot.trials, snapshot.points
-    own = [trial for trial in trials if not trial.control]
-    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in own)
+    searched = [trial for trial in trials if not trial.control]
+    states = Counter("unfinished" if trial.state == "running" else trial.state for trial in searched)
     names = ("complete", "pruned", "failed", "unfinished")
     counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
     if not points:
-        finite = any(best(trial.evaluations) for trial in own)
-        why = "no evaluation keeps within the limits" if finite else "no evaluation has a finite score"
+        finite = any(best(trial.evaluations) for trial in searched)
+        why = "no evaluation is within the limits" if finite else "no evaluation has a finite score"
         return Group(
             Text(f"No front yet: {why} ({counts or 'no trials'})."),
             trials_table(trials),
         )
-    evaluations = sum(len(trial.evaluations) for trial in own)
+    evaluations = sum(len(trial.evaluations) for trial in searched)
     rows: list[RenderableType] = [
         front_table(points, snapshot, varied),
         Text(f"\n{len(points)} of {evaluations} evaluations are on the front, "
              f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
     if snapshot.control:
-        runs = len(trials) - len(own)
+        runs = len(trials) - len(searched)
         size = hypervolume(snapshot.control, reference)
-        again = ", of fresh seeds where confirmed" if snapshot.confirmed else ""
-        rows.append(Text(f"gain: over plain LoRA with no more parameters{again}, tuned in {runs} further trials (its "
-                         f"hypervolume is {size:.4f})", style="dim"))  # fmt: skip
+        again = ", with new seeds where confirmed" if snapshot.confirmed else ""
+        rows.append(Text(f"gain: over plain LoRA with at most as many parameters{again}, tuned in {runs} further "
+                         f"trial{'s' if runs > 1 else ''} (its hypervolume is {size:.4f})", style="dim"))  # fmt: skip
     if failed := [trial for trial in trials if trial.state == "failed"]:
         rows += [Text(), trials_table(failed)]
     return Group(*rows)
 
 
 def rank_table(ranks: Mapping[str, int]) -> Table:
-    """The rank of each layer and kind, the first layer at the bottom as in the figure."""
+    """The rank of each layer and kind of weight, the first layer at the bottom as in the figure."""
     rows, columns, cells = rank_map.grid(ranks)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("layer", justify="right", vertical="bottom", no_wrap=True)
@@ -161,7 +177,7 @@ def rank_table(ranks: Mapping[str, int]) -> Table:
 
 
 def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The front's points as plain values; numbers that are not finite, which JSON lacks, become None."""
+    """The front's points as plain values; numbers that are not finite become None."""
     confirmed = summarise(snapshot.points, snapshot)
     return [
         {
@@ -177,10 +193,10 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "metrics": plain(point.metrics),
             "config": plain(point.config),
         }
-        | ({"gain": best_gain(point, snapshot, found)} if snapshot.control else {})
-        | ({"confirmed": asdict(found)} if found else {})
+        | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.control else {})
+        | ({"confirmed": asdict(stats)} if stats else {})
         for point in snapshot.points
-        for found in [confirmed.get((point.trial, point.step))]
+        for stats in [confirmed.get((point.trial, point.step))]
     ]
 
 
@@ -190,7 +206,7 @@ def front_json(snapshot: Snapshot) -> str:
 
 
 def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
-    """The front's points as a flat table, columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
+    """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
     flat = []
     for row in front_rows(snapshot):
         for group in ("metrics", "config", "confirmed"):
@@ -208,16 +224,16 @@ def front_csv(snapshot: Snapshot) -> str:
     return text.getvalue()
 
 
-def _chance(confirmed: Confirmed | None) -> str:
+def _share(confirmed: Confirmed | None) -> str:
     return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
 
 
-def _gain(above: float | None) -> str:
-    return "" if above is None else f"{above:+.4f}"
+def _gain(gain: float | None) -> str:
+    return "" if gain is None else f"{gain:+.4f}"
 
 
 def _table(*headers: str, gap: int = 2) -> Table:
-    """A plain table; a header that ends in `>` is right-aligned. Only the last column wraps."""
+    """A table without borders; a header that ends in `>` is right-aligned. Only the last column wraps."""
     table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
     for header in headers[:-1]:
         right = header.endswith(">")
@@ -227,13 +243,13 @@ def _table(*headers: str, gap: int = 2) -> Table:
 
 
 def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The settings that are not the same everywhere, in order of appearance."""
+    """The settings that differ, in order of appearance."""
     keys = dict.fromkeys(key for config in configs for key in config)
     return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
 
 
 def setting(value: Any) -> str:
-    """A setting's value in few letters."""
+    """A setting's value as a short text."""
     if isinstance(value, float):
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
@@ -242,7 +258,7 @@ def setting(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: numbers that are not finite become None, what JSON does not know its text."""
+    """A value for JSON: numbers that are not finite become None, unknown types become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):

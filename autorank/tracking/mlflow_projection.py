@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
-from autorank.reporting.html_report import report
+from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.reporting.tables import front_columns, front_csv, front_json
 from autorank.spec import SearchSpec
@@ -226,7 +226,7 @@ class Projection:
             client.log_figure(self._parent.id, growth, "hypervolume.png")
             self._figures_at = time.monotonic()
         if final:
-            page = report(snapshot, self.spec, self._reference, self._folder)
+            page = render_report(snapshot, self.spec, self._reference, self._folder)
             client.log_text(self._parent.id, page, "report.html")
 
 

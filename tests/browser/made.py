@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autorank.reporting.html_report import report
+from autorank.reporting.html_report import render_report
 from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial
 
 MANY = [f"method-{letter}" for letter in "abcdefghijklmnop"]
@@ -28,14 +28,14 @@ def many() -> str:
     there = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
     for point in there.points[::3]:
         there.confirmed.update({(point.trial, point.step, seed): {"score": 0.8 + 0.01 * seed} for seed in (1, 2, 3)})
-    return report(there, spec, (200_000.0, 0.0))
+    return render_report(there, spec, (200_000.0, 0.0))
 
 
 def one() -> str:
     """A page of one trial that has not gone far."""
-    return report(snapshot([trial(0, (1000, 0.5), state="running")]), search(), (10_000.0, 0.0))
+    return render_report(snapshot([trial(0, (1000, 0.5), state="running")]), search(), (10_000.0, 0.0))
 
 
 def none() -> str:
     """A page of a search of which nothing came."""
-    return report(snapshot([trial(0, state="failed", reason="out of memory")]), search(), (10_000.0, 0.0))
+    return render_report(snapshot([trial(0, state="failed", reason="out of memory")]), search(), (10_000.0, 0.0))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from autorank.reporting.html_report import write
+from autorank.reporting.html_report import write_page
 from tests.browser.made import many, none, one
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ GROUND = "getComputedStyle(document.body).backgroundColor"
 
 @pytest.mark.parametrize("made", [many, one, none])
 def test_pages_fit_and_are_in_their_theme(opened: Open, tmp_path: Path, made: Callable[[], str]) -> None:
-    write(made(), tmp_path / "page.html")
+    write_page(made(), tmp_path / "page.html")
     with opened((tmp_path / "page.html").as_uri()) as page:
         page.wait_for_function("[...document.querySelectorAll('.plot')].every(place => place.childNodes.length)")
         for theme, width in THEMES:

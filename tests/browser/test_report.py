@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autorank.reporting.html_report import write
+from autorank.reporting.html_report import write_page
 from autorank.trials.journal import Journal
 from autorank.trials.record import best
 from tests.browser.made import many
@@ -27,7 +27,7 @@ def page(request: pytest.FixtureRequest, opened: Open, reported: Path) -> Iterat
     """A report, of the search or made by hand: a short search may find a front of one point."""
     file = reported if request.param == "searched" else reported.with_name("made.html")
     if request.param == "made":
-        write(many(), file)
+        write_page(many(), file)
     with opened(file.as_uri()) as page:
         page.wait_for_selector("#plot-parallel canvas")
         yield page

@@ -207,7 +207,7 @@ def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> No
     assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
     points = json.loads(autorank("front", "honest", "--format", "json", cwd=place).stdout)
     for point in points:
-        assert point["method"] in ("lora-drop", "prilora") and "gain" in point
+        assert point["method"] in ("lora-drop", "prilora") and "gain_over_baseline" in point
         assert point["confirmed"]["seeds"] == 2 and 0 <= point["confirmed"]["on_front"] <= 1
     assert not list((place / "runs" / "honest").glob("confirm/trials/*"))
 

@@ -71,7 +71,7 @@ def test_searches_are_compared(place):
     [
         (["report", "none"], "Unknown run .none."),
         (["report", "one", "--to", "a.pdf"], "end in .html"),
-        (["compare", "one"], "name two or more"),
+        (["compare", "one"], "at least two searches"),
         (["compare", "one", "one"], "named twice"),
         (["compare", "one", "two", "--to", "a.pdf"], "end in .png"),
     ],

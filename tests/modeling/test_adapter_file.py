@@ -66,7 +66,6 @@ def fresh(folder: Path, outputs: int = 2) -> PreTrainedModel:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_model_of_the_users_gives_the_same_logits(form: str, tmp_path: Path) -> None:
     folder, expected = exported(form, tmp_path)
-    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "adapter.safetensors"]
     model = fresh(tmp_path)
     loaded = autorank.load_adapter(model, folder)
     assert loaded is model and not model.training

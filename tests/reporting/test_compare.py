@@ -14,6 +14,7 @@ from rich.console import Console
 from autorank.errors import AutorankError
 from autorank.reporting import compare
 from autorank.reporting.html import comparison
+from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import search, snapshot, trial
@@ -22,7 +23,7 @@ LOG = math.log10
 
 
 def searched(name, *trials, reference=(1000.0, 0.0), **values):
-    return compare.Searched(search(name=name, **values), snapshot(trials), reference)
+    return SearchResults(search(name=name, **values), snapshot(trials), reference)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_turned_round_the_ratio_is_one_over_it_and_gains_change_sign(first, seco
 
 
 def test_a_bootstrap_draws_trials(first):
-    drawn = compare.resampled(first, (1000.0, 0.0), 0, draws=20_000)
+    drawn = compare.bootstrap_hypervolumes(first, (1000.0, 0.0), 0, draws=20_000)
     both, small, large = 0.66, 0.9 * 0.6, 0.6 * 0.8  # a draw of two trials has one of them twice in half of the cases
     shares = [np.isclose(drawn, each).mean() for each in (both, small, large)]
     assert shares == pytest.approx([0.5, 0.25, 0.25], abs=0.015)
@@ -102,13 +103,13 @@ def test_other_data_are_refused(first, task, named):
 def test_training_data_matter_where_a_part_is_held_out():
     tasks = [TaskSpec(name="demo", tune_split=s, max_train_examples=n) for s in (0.0, 0.1) for n in (None, 100)]
     made = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
-    compare.check(made[:2])
+    compare.check_comparable(made[:2])
     with pytest.raises(AutorankError, match="max_train_examples: None and 100"):
-        compare.check(made[2:])
+        compare.check_comparable(made[2:])
 
 
 def test_what_cannot_be_compared_says_why(first):
-    with pytest.raises(AutorankError, match="name two or more"):
+    with pytest.raises(AutorankError, match="Name at least two searches"):
         compare.compare([first])
     with pytest.raises(AutorankError, match="empty has no front yet"):
         compare.compare([first, searched("empty", trial(0, state="failed"))])
@@ -129,7 +130,7 @@ def test_as_text(first, second):
 def test_as_a_page(first, second):
     import plotly.graph_objects as go
 
-    page = Page(comparison.page([first, second], compare.compare([first, second])))
+    page = Page(comparison.render_comparison([first, second], compare.compare([first, second])))
     assert [row[0] for row in page.tables["compare-table"]] == ["search", "first", "second"]
     figure = page.data["figures"]["front"]
     go.Figure(figure)

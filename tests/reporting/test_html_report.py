@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.reporting.html_report import report, write, write_figures
+from autorank.reporting.html_report import render_report, write_figures, write_page
 from autorank.reporting.tables import front_rows
 from autorank.spec import ObjectivesSpec, TaskSpec
 from autorank.trials.front import front, pick
@@ -41,7 +41,7 @@ SPEC = search("lora-drop", "increlora", control=True)
 
 def test_the_data_are_the_journal_s(trials):
     there = snapshot(trials)
-    page = Page(report(there, SPEC, REFERENCE))
+    page = Page(render_report(there, SPEC, REFERENCE))
     assert len(page.ids()) == len(set(page.ids()))
     assert {"title", "summary", *SECTIONS, "theme", "slider", "most"} <= set(page.ids())
     assert page.texts["title"] == "first" and page.texts["about"] == "lora-drop, increlora on demo"
@@ -50,7 +50,7 @@ def test_the_data_are_the_journal_s(trials):
         (r["trial"], r["step"], r["adapter_params"], r["score"], r["knee"]) for r in rows
     ]
     assert [p["facts"]["Gain over plain LoRA"] for p in page.data["points"]] == [
-        "no plain LoRA is so small" if r["gain"] is None else f"{r['gain']:+.4f}" for r in rows
+        "no plain LoRA is as small" if r["gain_over_baseline"] is None else f"{r['gain_over_baseline']:+.4f}" for r in rows
     ]
     head, *cells = page.tables["trials-table"]
     assert [int(row[0]) for row in cells] == list(range(12))
@@ -62,7 +62,7 @@ def test_the_data_are_the_journal_s(trials):
 
 
 def test_every_figure_is_shown_and_every_choice_is_there(trials):
-    page = Page(report(snapshot(trials), SPEC, REFERENCE))
+    page = Page(render_report(snapshot(trials), SPEC, REFERENCE))
     figures = page.data["figures"]
     shown = {a["data-figure"] for _, a in page.elements if "data-figure" in a}
     options = [a["value"] for tag, a in page.elements if tag == "option"]
@@ -72,13 +72,13 @@ def test_every_figure_is_shown_and_every_choice_is_there(trials):
     labelled = [a for _, a in page.elements if a.get("class") == "plot"]
     assert labelled and all(a["role"] == "img" and a["aria-label"] for a in labelled)
     assert figures["importance-0"] == {
-        "note": "Importance is not shown. 15 trials that ended with a score are needed; lora-drop has 0."
+        "note": "Importance is not available. It needs 15 finished trials with a score; lora-drop has 0."
     }
 
 
 def test_the_command_exports_the_point_that_is_shown(trials):
     there = snapshot(trials)
-    for row in Page(report(there, SPEC, REFERENCE)).data["points"]:
+    for row in Page(render_report(there, SPEC, REFERENCE)).data["points"]:
         words = shlex.split(row["command"])
         assert words[:3] == ["autorank", "export", "first"] and "--runs" not in words
         point = pick(there.points, max_params=int(words[words.index("--max-params") + 1]))
@@ -88,23 +88,23 @@ def test_the_command_exports_the_point_that_is_shown(trials):
 def test_with_a_third_objective_too():
     slow, fast = evaluation(10, 100, 0.9, seconds=50.0), evaluation(20, 200, 0.8, seconds=5.0)
     there = snapshot([trial(0, slow), trial(1, fast)], ObjectivesSpec(third="seconds"))
-    for row, point in zip(Page(report(there, SPEC, REFERENCE)).data["points"], there.points, strict=True):
+    for row, point in zip(Page(render_report(there, SPEC, REFERENCE)).data["points"], there.points, strict=True):
         assert f"--trial {point.trial} --step {point.step} " in row["command"]
 
 
 def test_commands_name_another_folder_of_runs(trials, tmp_path):
-    page = Page(report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
+    page = Page(render_report(snapshot(trials), SPEC, REFERENCE, tmp_path / "my runs"))
     assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(AutorankError, match=r"a\.html cannot be written: .*Choose another --to"):
-        write("", tmp_path / "file" / "a.html")
+    with pytest.raises(AutorankError, match=r"Cannot write .*a\.html: .*Choose another --to"):
+        write_page("", tmp_path / "file" / "a.html")
 
 
 def test_equal_journals_give_equal_pages(trials):
-    assert report(snapshot(trials), SPEC, REFERENCE) == report(snapshot(list(trials)), SPEC, REFERENCE)
+    assert render_report(snapshot(trials), SPEC, REFERENCE) == render_report(snapshot(list(trials)), SPEC, REFERENCE)
 
 
 def test_hostile_texts_stay_texts():
@@ -114,7 +114,7 @@ def test_hostile_texts_stay_texts():
         trial(1, (50, 0.3), state="failed", reason=HOSTILE, config=config),
     ]
     spec = search(task=TaskSpec(name=HOSTILE), model=HOSTILE)
-    page = Page(report(snapshot(trials), spec, REFERENCE))
+    page = Page(render_report(snapshot(trials), spec, REFERENCE))
     tags = [tag for tag, _ in page.elements]
     assert tags.count("script") == 3 and "img" not in tags
     assert page.texts["about"] == f"lora-drop on {HOSTILE}, {HOSTILE}"
@@ -132,7 +132,7 @@ def test_hostile_texts_stay_texts():
     ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "control alone", "no parameters"],
 )  # fmt: skip
 def test_a_search_without_much_has_a_page(trials, tmp_path):
-    page = Page(report(snapshot(trials), search(control=True), REFERENCE))
+    page = Page(render_report(snapshot(trials), search(control=True), REFERENCE))
     assert set(page.ids()) >= SECTIONS
     assert ("slider" in page.ids()) == bool(front(trials))
     assert all("note" in figure or {"data", "layout"} <= set(figure) for figure in page.data["figures"].values())

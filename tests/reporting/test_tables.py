@@ -150,7 +150,7 @@ def test_a_summary_counts_the_trials_and_tells_of_the_control():
     # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
     assert "2 of 4 evaluations are on the front, from 1 complete, 1 pruned, 1 failed, 2" in text
     assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
-    assert "tuned in 1 further trials" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
+    assert "tuned in 1 further trial (" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
     assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
     without = "\n".join(shown(front_summary(snapshot(trials[:5]), REFERENCE)))
     assert "gain" not in without and "1 complete, 1 pruned" in without
@@ -162,7 +162,7 @@ def test_a_summary_counts_the_trials_and_tells_of_the_control():
         ([], {}, "no evaluation has a finite score (no trials)"),
         ([trial(0, state="running")], {}, "no evaluation has a finite score (1 unfinished)"),
         ([trial(0, (10, math.nan), state="failed", reason="diverged")], {}, "has a finite score (1 failed)"),
-        ([trial(0, (10, 0.5))], {"max_params": 9}, "no evaluation keeps within the limits (1 complete)"),
+        ([trial(0, (10, 0.5))], {"max_params": 9}, "no evaluation is within the limits (1 complete)"),
     ],
 )
 def test_a_summary_of_no_front_says_why(trials, limits, says):
@@ -212,7 +212,10 @@ def test_front_csv():
     trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
     trials[1].config["target_modules"] = ["query", "value"]
     first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
-    assert [row["method"] for row in (first, second)] == ["lora-drop", "lora-drop"] and "gain" not in first
+    assert [row["method"] for row in (first, second)] == [
+        "lora-drop",
+        "lora-drop",
+    ] and "gain_over_baseline" not in first
     assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
         "100",
         "0.7",
@@ -224,8 +227,8 @@ def test_front_csv():
 def test_gains_go_into_json_and_csv():
     trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
     there = snapshot(trials)
-    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
-    assert [row["gain"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
+    assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
 
 
 def test_rank_table_is_a_map_with_the_first_layer_at_the_bottom():
@@ -248,4 +251,4 @@ def test_gains_for_programs_are_those_of_the_table():
     control = trial(3, (10_000, 0.7), control=True, method="lora")
     there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
     there = replace(there, confirmed={(1, 10, 1): {"score": 0.74}, (3, 10, 1): {"score": 0.72}})
-    assert [row["gain"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

@@ -11,7 +11,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
-from autorank.reporting.html_report import report
+from autorank.reporting.html_report import render_report
 from autorank.tasks.demo import DEMO
 from autorank.tracking.mlflow_projection import Projection
 from autorank.tracking.mlflow_run import Run, as_text, metrics_at
@@ -83,7 +83,7 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
     assert json.loads(text(client, parent, "search.json"))["name"] == own.name
     names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"front.png", "hypervolume.png"} <= names
-    assert text(client, parent, "report.html") == report(snapshot(trials), own, REFERENCE)
+    assert text(client, parent, "report.html") == render_report(snapshot(trials), own, REFERENCE)
     table = front_of(parent)
     assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
     assert list(table["config.rank"]) == [8, 8, 8]
@@ -136,7 +136,7 @@ def test_what_is_not_set_is_no_param(project, client, server_runs):
 
 def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
     made = []
-    monkeypatch.setattr("autorank.tracking.mlflow_projection.report", lambda *_: made.append("report") or "page")
+    monkeypatch.setattr("autorank.tracking.mlflow_projection.render_report", lambda *_: made.append("report") or "page")
     projection = project()
     projection.push(snapshot(trials[:1]))
     projection.push(snapshot(trials))
@@ -160,7 +160,7 @@ def test_several_methods_and_the_control(store, own, client, server_runs, front_
     assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
     assert history(client, parent, "best_score") == [(1, 0.6), (2, 0.9), (3, 0.9)]
     table = front_of(parent)
-    assert list(table["method"]) == ["adalora"] and list(table["gain"]) == pytest.approx([-0.05])
+    assert list(table["method"]) == ["adalora"] and list(table["gain_over_baseline"]) == pytest.approx([-0.05])
 
 
 def test_long_settings_become_an_artifact(project, client, server_runs):

@@ -1,1 +1,1 @@
-"""What pages for a browser are made of: Plotly figures as plain values, tables, and the document around them."""
+"""HTML pages: Plotly figures as plain values, templates, and the style sheet and script of the page."""

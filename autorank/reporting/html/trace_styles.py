@@ -1,4 +1,4 @@
-"""How the parts of figures look: a colour and a symbol for each method; and texts, escaped since Plotly reads tags."""
+"""The style of each method in figures, a color and a symbol, and texts escaped for Plotly, which renders HTML tags."""
 
 from __future__ import annotations
 
@@ -11,35 +11,47 @@ HUES = 8  # var(--hue-0) to var(--hue-7)
 SYMBOLS = ("circle", "square", "triangle-up", "star", "triangle-down", "hexagon2", "pentagon", "hourglass")
 
 
-class Look(NamedTuple):
-    """How a method is drawn in all figures of a search: colour and symbol, so that either tells."""
+class TraceStyle(NamedTuple):
+    """The style of a method's traces. Color and symbol both identify the method.
 
-    name: str  # in legends
+    Attributes:
+        name: the name in legends.
+        color: a CSS color.
+        symbol: Plotly's name of a marker.
+    """
+
+    name: str
     color: str
     symbol: str
 
 
-def looks(snapshot: Snapshot) -> dict[str, Look]:
-    """Method -> its look; the front's colour where there is one method.
+def method_styles(snapshot: Snapshot) -> dict[str, TraceStyle]:
+    """The style of each method.
 
-    Of more methods than colours, those on the front come first, and what is left shares one look.
+    If there are more methods than colors, those on the front come first, and the rest share one style.
+
+    Args:
+        snapshot: the trials and the front.
+
+    Returns:
+        Method -> style; a single method has the color of the front.
     """
-    first = {point.method for point in snapshot.points}
-    every = {trial.method for trial in snapshot.trials if not trial.control}
-    methods = [*sorted(every & first), *sorted(every - first)]
+    on_front = {point.method for point in snapshot.points}
+    searched = {trial.method for trial in snapshot.trials if not trial.control}
+    methods = [*sorted(searched & on_front), *sorted(searched - on_front)]
     if len(methods) == 1:
-        return {methods[0]: Look(safe(methods[0]), "var(--line)", "circle")}
-    found = {m: Look(safe(m), hue(i), SYMBOLS[i]) for i, m in enumerate(methods[:HUES])}
-    own = HUES if len(methods) <= HUES else min(len(first), HUES) or HUES
-    rest = Look("other methods", "var(--quiet)", "circle-open")
-    return {m: found[m] if i < own else rest for i, m in enumerate(methods)}
+        return {methods[0]: TraceStyle(escape_tags(methods[0]), "var(--line)", "circle")}
+    styles = {m: TraceStyle(escape_tags(m), series_color(i), SYMBOLS[i]) for i, m in enumerate(methods[:HUES])}
+    distinct = HUES if len(methods) <= HUES else min(len(on_front), HUES) or HUES
+    rest = TraceStyle("other methods", "var(--quiet)", "circle-open")
+    return {m: styles[m] if i < distinct else rest for i, m in enumerate(methods)}
 
 
-def hue(index: int) -> str:
-    """The colour of a search's or a comparison's n-th part."""
+def series_color(index: int) -> str:
+    """The CSS color of the n-th method or search."""
     return f"var(--hue-{index % HUES})"
 
 
-def safe(text: str) -> str:
-    """A user's text as Plotly shows it letter by letter."""
+def escape_tags(text: str) -> str:
+    """A text that Plotly shows literally."""
     return escape(text, quote=False)

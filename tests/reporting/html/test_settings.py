@@ -7,7 +7,14 @@ import random
 
 import pytest
 
-from autorank.reporting.html.settings import LEAST, distribution, importance_figure, importances, parallel, together
+from autorank.reporting.html.setting_figures import (
+    MIN_TRIALS,
+    distribution,
+    importance_figure,
+    parallel_coordinates,
+    setting_importances,
+    shared_parallel_coordinates,
+)
 from autorank.searching.space import ranges
 from autorank.spec import MethodSpec
 from tests.trials.made_trials import trial
@@ -29,7 +36,7 @@ def made(number, score, params=100, **drawn):
 def test_axes_say_what_was_tried():
     import plotly.graph_objects as go
 
-    figure = parallel(
+    figure = parallel_coordinates(
         ENTRY, [made(0, 0.5), made(1, 0.9, 10_000, learning_rate=1e-4, shape="<b>"), trial(2, method="lora")]
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
@@ -41,12 +48,12 @@ def test_axes_say_what_was_tried():
     assert axes["parameters"]["values"] == [2.0, 4.0] and axes["parameters"]["ticktext"][-1] == "10k"
     assert axes["score"]["values"] == figure["data"][0]["line"]["color"] == [0.5, 0.9]
     go.Figure(figure)
-    assert parallel(ENTRY, [trial(0, state="failed")]) is None
+    assert parallel_coordinates(ENTRY, [trial(0, state="failed")]) is None
 
 
 def test_methods_together_show_what_they_share():
     other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
-    figure = together(
+    figure = shared_parallel_coordinates(
         [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", config={"learning_rate": 0.01, "rank": 1})]
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
@@ -54,7 +61,7 @@ def test_methods_together_show_what_they_share():
     assert axes["method"]["ticktext"] == ["lora", "vera"] and axes["method"]["values"] == [0, 1]
     assert axes["learning_rate"]["values"] == [-3.0, -2.0]  # both say log
     assert axes["rank"]["ticktext"] == ["1", "4"] and axes["rank"]["values"] == [1, 0]  # one has choices
-    assert together([ENTRY, other], [trial(0, state="failed")]) is None
+    assert shared_parallel_coordinates([ENTRY, other], [trial(0, state="failed")]) is None
 
 
 @pytest.mark.parametrize("matters", ["learning_rate", "dropout", "shape"])
@@ -69,21 +76,21 @@ def test_what_decides_the_score_is_the_most_important(matters):
         place = {"learning_rate": (math.log10(drawn["learning_rate"]) + 5) / 3, "dropout": 2 * drawn["dropout"]}
         place["shape"] = float(drawn["shape"] == "step")
         trials.append(made(number, 0.5 + 0.4 * place[matters], **drawn))
-    found = importances(ENTRY, trials)
+    found = setting_importances(ENTRY, trials)
     assert next(iter(found)) == matters and found[matters] > 0.5 and sum(found.values()) == pytest.approx(1)
-    assert set(found) == set(SPACE) and importances(ENTRY, trials) == found
+    assert set(found) == set(SPACE) and setting_importances(ENTRY, trials) == found
     figure = importance_figure(found)
     assert figure["data"][0]["y"][-1] == matters and figure["data"][0]["x"] == sorted(found.values())
 
 
 def test_too_few_trials_say_so():
-    few = [made(i, 0.5 + i / 100) for i in range(LEAST - 1)]
-    assert importances(ENTRY, [*few, trial(99, state="failed", method="lora")]) == (
-        "15 trials that ended with a score are needed; lora has 14."
+    few = [made(i, 0.5 + i / 100) for i in range(MIN_TRIALS - 1)]
+    assert setting_importances(ENTRY, [*few, trial(99, state="failed", method="lora")]) == (
+        "It needs 15 finished trials with a score; lora has 14."
     )
-    enough = [made(i, 0.5 + i / 100) for i in range(LEAST)]
+    enough = [made(i, 0.5 + i / 100) for i in range(MIN_TRIALS)]
     alone = MethodSpec(method="lora", space={"rank": SPACE["rank"]})
-    assert importances(alone, enough) == "Only one setting of lora was searched."
+    assert setting_importances(alone, enough) == "Only one setting of lora was searched."
 
 
 def test_a_third_objective_counts():
@@ -92,7 +99,7 @@ def test_a_third_objective_counts():
         for i in range(40)
     ]
     entry = MethodSpec(method="lora-drop", space={"rank": SPACE["rank"], "dropout": SPACE["dropout"]})
-    assert next(iter(importances(entry, trials))) == "rank"
+    assert next(iter(setting_importances(entry, trials))) == "rank"
 
 
 STEPS = [

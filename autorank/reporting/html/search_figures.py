@@ -1,0 +1,172 @@
+"""The figures of a search for Plotly: its fronts, their growth, its learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import accumulate
+
+from autorank.reporting.html.document import Figure
+from autorank.reporting.html.figures import HOVER, hover_text, layout, point_markers, set_params_axis, stair
+from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method_styles
+from autorank.reporting.plots import log_params
+from autorank.spec import ObjectivesSpec
+from autorank.trials.confirmation_stats import summarise
+from autorank.trials.front import History, Point, candidates
+from autorank.trials.record import State, TrialRecord
+from autorank.trials.snapshot import Snapshot
+
+UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
+
+
+def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
+    """All evaluations, both fronts, the scores with new seeds, the knee; the last trace is the selected point.
+
+    Args:
+        snapshot: the trials and the fronts.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+
+    Returns:
+        The figure; its x axis is logarithmic.
+    """
+    evaluations, markers = candidates(snapshot.trials), partial(point_markers, third=snapshot.third)
+    right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
+    traces = [markers(evaluations, "evaluations", {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
+    if snapshot.control:
+        traces.append(stair(snapshot.control, right, "var(--control)", "front of plain LoRA", dashed=True))
+        traces.append(markers(snapshot.control, "", {"color": "var(--control)", "size": 7}, showlegend=False))
+    if snapshot.points:
+        traces.append(stair(snapshot.points, right, "var(--line)", "front"))
+        styles = method_styles(snapshot)
+        for style in dict.fromkeys(styles.values()):
+            if points := [p for p in snapshot.points if styles[p.method] == style]:
+                marker = {"color": style.color, "symbol": style.symbol, "size": 10}
+                traces.append(markers(points, style.name, marker, showlegend=len(styles) > 1))
+    traces += _confirmed(snapshot.control, snapshot, "var(--control)", "new seeds: mean ± sd (plain LoRA)")
+    traces += _confirmed(snapshot.points, snapshot, "var(--ink)", "new seeds: mean ± sd")
+    knee = [p for p in snapshot.points if p.knee]
+    for name, size, color in (("knee", 17, "var(--knee)"), ("selected below", 25, "var(--chosen)")):
+        ring = {"symbol": "circle-open", "size": size, "color": color, "line": {"width": 2}}
+        traces.append(markers(knee, name, ring, hoverinfo="skip", hovertemplate=None))
+    return set_params_axis({"data": traces, "layout": layout("adapter parameters", "score", 480)})
+
+
+def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: str) -> list[Figure]:
+    """A trace with the mean scores and standard deviations of points that were trained again; none if none were."""
+    confirmed = summarise(points, snapshot)
+    if not confirmed:
+        return []
+    stats = [(p, confirmed[p.trial, p.step]) for p in points if (p.trial, p.step) in confirmed]
+    means = [replace(p, score=c.mean) for p, c in stats]
+    trace = point_markers(means, name, {"color": color, "size": 8, "symbol": "diamond"}, snapshot.third)
+    return [
+        trace
+        | {"text": [f"trial {p.trial}: {c}, {c.seeds} seeds" for p, c in stats]}
+        | {"error_y": {"array": [c.sd or 0.0 for _, c in stats], "color": color, "thickness": 1.5}}
+    ]
+
+
+def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: ObjectivesSpec) -> dict[str, Figure]:
+    """Hypervolume after each finished trial, over time and over training steps; each front counts its own steps.
+
+    Args:
+        snapshot: the trials.
+        reference: the reference point of the hypervolume, (adapter parameters, score).
+        objectives: the search's objectives and limits.
+
+    Returns:
+        `growth-time` and `growth-steps` -> figure; empty if no trial has finished.
+    """
+    ended = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda t: (t.ended, t.number))
+    if not ended:
+        return {}
+    started = min(trial.started for trial in snapshot.trials)
+    duration = ended[-1].ended - started
+    unit, name = next((size, name) for least, size, name in UNITS if duration >= least)
+    times, steps = [], []
+    for control, label, color in ((False, "front", "var(--line)"), (True, "front of plain LoRA", "var(--control)")):
+        trials = [trial for trial in ended if trial.control == control]
+        if not trials:
+            continue
+        history = History(reference, objectives).update([replace(trial, control=False) for trial in trials])
+        trace = {
+            "type": "scatter", "mode": "lines", "name": label, "y": [step.hypervolume for step in history],
+            "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if control else "solid"},
+            "text": [f"after trial {trial.number}" for trial in trials],
+            "hovertemplate": "%{text}: %{y:.4f}<extra></extra>",
+        }  # fmt: skip
+        times.append(trace | {"x": [(step.at - started) / unit for step in history]})
+        steps.append(trace | {"x": list(accumulate(trial.step for trial in trials))})
+    axes = {"time": (times, f"{name} since the first trial started"), "steps": (steps, "training steps of all trials")}
+    figures: dict[str, Figure] = {
+        f"growth-{key}": {"data": traces, "layout": layout(x, "hypervolume", 340)} for key, (traces, x) in axes.items()
+    }
+    for figure in figures.values():
+        figure["layout"]["xaxis"]["rangemode"] = "tozero"
+    return figures
+
+
+def curves(snapshot: Snapshot) -> Figure | None:
+    """Score by step, one line per trial; the ends of stopped and failed trials and the front's points are marked.
+
+    Args:
+        snapshot: the trials and the front.
+
+    Returns:
+        The figure; None if no trial has been evaluated.
+    """
+    trials = [trial for trial in snapshot.trials if trial.evaluations]
+    if not trials:
+        return None
+    styles = method_styles(snapshot)
+    traces = []
+    for style in dict.fromkeys(styles.values()):
+        traces += _curve([t for t in trials if not t.control and styles[t.method] == style], style)
+    control = [t for t in trials if t.control]
+    if control:  # last, on top
+        name = f"{escape_tags(control[0].method)} (control)"
+        traces += _curve(control, TraceStyle(name, "var(--control)", "circle"), dashed=True)
+    traces += _ends(trials, "pruned", "stopped", "var(--stopped)", "x-thin-open")
+    traces += _ends(trials, "failed", "failed", "var(--failed)", "x-open")
+    on_front = {
+        "type": "scatter", "mode": "markers", "name": "on the front", "x": [p.step for p in snapshot.points],
+        "y": [p.score for p in snapshot.points], "text": [hover_text(p, snapshot.third) for p in snapshot.points],
+        "hovertemplate": HOVER,
+        "marker": {"color": "var(--ink)", "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
+    }  # fmt: skip
+    figure: Figure = {"data": [*traces, on_front], "layout": layout("optimizer step", "score")}
+    figure["layout"]["xaxis"]["rangemode"] = "tozero"
+    return figure
+
+
+def _curve(trials: Sequence[TrialRecord], style: TraceStyle, dashed: bool = False) -> list[Figure]:
+    """One trace with the learning curves of trials, separated by None; no trace without trials."""
+    if not trials:
+        return []
+    x = [value for t in trials for value in (*(e.step for e in t.evaluations), None)]
+    y = [value for t in trials for value in (*(e.score for e in t.evaluations), None)]
+    text = [
+        value
+        for t in trials
+        for value in (*(f"{escape_tags(t.method)}, trial {t.number}" for _ in t.evaluations), None)
+    ]
+    return [{
+        "type": "scatter", "mode": "lines+markers", "name": style.name, "x": x, "y": y, "text": text, "opacity": 0.7,
+        "line": {"color": style.color, "width": 1.3, "dash": "dash" if dashed else "solid"},
+        "marker": {"color": style.color, "symbol": style.symbol, "size": 5},
+        "hovertemplate": "%{text}, step %{x}: %{y:.4f}<extra></extra>",
+    }]  # fmt: skip
+
+
+def _ends(trials: Sequence[TrialRecord], state: State, name: str, color: str, symbol: str) -> list[Figure]:
+    """A trace with the last evaluations of the trials in a state; no trace without such trials."""
+    ended = [trial for trial in trials if trial.state == state]
+    if not ended:
+        return []
+    return [{
+        "type": "scatter", "mode": "markers", "name": name, "x": [t.step for t in ended],
+        "y": [t.evaluations[-1].score for t in ended], "hovertemplate": HOVER,
+        "marker": {"color": color, "symbol": symbol, "size": 8, "line": {"width": 2, "color": color}},
+        "text": [f"trial {t.number} {name}<br>{escape_tags(t.reason or '')}" for t in ended],
+    }]  # fmt: skip
