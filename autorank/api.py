@@ -16,7 +16,7 @@ from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
 from autorank.options.parsing import expand, point_choice
 from autorank.options.shared import RUNS, read_search
-from autorank.reporting.python_views import Front, Ranks, shown_inline
+from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import Trained, run_search, run_training
 from autorank.trials.front import Point, candidates, hypervolume, pick
 
