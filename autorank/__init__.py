@@ -1,4 +1,4 @@
-"""autorank searches the settings of LoRA rank-allocation methods for the front of parameters against score."""
+"""autorank searches LoRA rank-allocation methods for the Pareto front of adapter parameters against score."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from autorank.api import Search, open_search, search, train
     from autorank.modeling.adapter_file import load_adapter
-    from autorank.runner import Trained
+    from autorank.runner import TrainResult
     from autorank.searching.ray.multi_worker import train_loop
     from autorank.searching.ray.trainable import tune_trainable
 
 __version__ = "0.1.0"
-__all__ = ["Search", "Trained", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
+__all__ = ["Search", "TrainResult", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
 MODULES = {
     "Search": "autorank.api",
-    "Trained": "autorank.runner",
+    "TrainResult": "autorank.runner",
     "load_adapter": "autorank.modeling.adapter_file",
     "open_search": "autorank.api",
     "search": "autorank.api",
@@ -39,12 +39,12 @@ if Path(__file__).with_name("autorank.py").exists():  # of PyPI's statistics pac
 
 
 def __getattr__(name: str) -> Any:
-    """Public names, imported on first use: they need Ray and torch."""
+    """Import a public name on first use, since Ray and torch take seconds to import."""
     if name in MODULES:
         return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'autorank' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    """Public names too before their first use, for completion."""
+    """List the public names, for completion, before their first use too."""
     return sorted({*globals(), *__all__})

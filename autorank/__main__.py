@@ -1,4 +1,4 @@
-"""`python -m autorank` is the command `autorank`."""
+"""Entry point of `python -m autorank`."""
 
 from autorank.cli.app import main
 

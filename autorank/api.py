@@ -1,7 +1,7 @@
-"""autorank in Python: functions with the commands' names, whose keyword arguments are the commands' options.
+"""The Python API: functions with the names of the commands, whose keyword arguments are the commands' options.
 
-What belongs to a command line alone is not there: `config`, `dry_run`, and the tables of papers (`recipe`, `rows`,
-`scale`, `seeds`).
+Options that only make sense on a command line are left out: `config`, `dry_run`, and those of recipes (`recipe`,
+`rows`, `scale`, `seeds`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autorank.options.groups import keywords
 from autorank.options.parsing import expand, point_choice
 from autorank.options.shared import RUNS, read_search
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
-from autorank.runner import Trained, run_search, run_training
+from autorank.runner import TrainResult, run_search, run_training
 from autorank.trials.front import Point, candidates, hypervolume, pick
 
 if TYPE_CHECKING:
@@ -27,19 +27,23 @@ if TYPE_CHECKING:
     from autorank.export.publish import Published
     from autorank.spec import SearchSpec
 
-PAGE, HTML = "report.html", (".html", ".htm")
+REPORT = "report.html"
+HTML_SUFFIXES = (".html", ".htm")
 
 
 @keywords(SearchCall)
 def search(call: SearchCall) -> Search:
-    """Search the settings of one method or several for the front of parameters against score.
+    """Search the settings of one or more methods for the Pareto front of adapter parameters against score.
 
-    The same call again goes on where it stopped; more trials extend a finished search. What the command line has as
-    text may be what it stands for: a list of methods, a number, a dict of settings, a dict as the space.
+    The same call again continues an unfinished search; more `trials` extend a finished one. Options that are text on
+    the command line may also be Python values: a list of methods, a number, a dict of settings, a dict as the space.
+
+    Returns:
+        The search as it is at its end.
 
     Raises:
-        AutorankError: an option that is refused; data, model or resources that cannot be had.
-        KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
+        AutorankError: An option is invalid, or data, model or resources are not available.
+        KeyboardInterrupt: After Ctrl-C; all results are kept.
     """
     spec = call.spec()
     _run(spec, call)
@@ -47,20 +51,31 @@ def search(call: SearchCall) -> Search:
 
 
 @keywords(TrainCall)
-def train(call: TrainCall) -> Trained:
+def train(call: TrainCall) -> TrainResult:
     """Train once with one setting, without Ray.
 
+    Returns:
+        All evaluations, the best one as a point, and the adapter's directory.
+
     Raises:
-        AutorankError: an option that is refused, or no evaluation had a finite score.
+        AutorankError: An option is invalid, or no evaluation had a finite score.
     """
     return run_training(call)
 
 
 def open_search(name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> Search:
-    """The search of this name in the folder of runs, as it is now.
+    """Open a search on disk.
+
+    Args:
+        name: The search's name.
+        runs: The directory of all searches.
+        tracking_uri: Address of the MLflow store. None: MLFLOW_TRACKING_URI, else the search's last one.
+
+    Returns:
+        The search as it is now.
 
     Raises:
-        AutorankError: there is none.
+        AutorankError: There is no such search.
     """
     return Search(name, runs, tracking_uri)
 
@@ -68,12 +83,23 @@ def open_search(name: str, runs: Path | str = RUNS, tracking_uri: str | None = N
 class Search:
     """A search on disk, as it was when it was opened.
 
+    Args:
+        name: The search's name.
+        runs: The directory of all searches.
+        tracking_uri: Address of the MLflow store. None: MLFLOW_TRACKING_URI, else the search's last one.
+
     Attributes:
-        name, folder, spec: of the search.
-        front, control: the points of the methods' front and of the control's, by rising parameters.
-        trials: a record of each that was started, by number.
-        hypervolume: share of the box from 0 to the space's largest adapter, and from score 0 to 1, that the front
-            dominates.
+        name: The search's name.
+        folder: Its directory.
+        spec: Its `SearchSpec`.
+        front: The points of the methods' front, by rising adapter parameters.
+        control: The points of the baseline's front.
+        trials: The records of all trials that were started, by number.
+        hypervolume: Fraction, dominated by the front, of the box from 0 to the space's largest adapter and from score
+            0 to 1.
+
+    Raises:
+        AutorankError: There is no such search.
     """
 
     def __init__(self, name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> None:
@@ -89,11 +115,14 @@ class Search:
 
     @keywords(ResumeCall, but=("runs",))
     def resume(self, call: ResumeCall) -> Search:
-        """Go on with the search where it is; with more `trials`, 30 in all or "+20", extend it.
+        """Continue the search; with more `trials`, 30 in total or "+20", extend it.
+
+        Returns:
+            This search, updated.
 
         Raises:
-            AutorankError: an option that is refused; data, model or resources that cannot be had.
-            KeyboardInterrupt: after Ctrl-C; nothing that was found is lost.
+            AutorankError: An option is invalid, or data, model or resources are not available.
+            KeyboardInterrupt: After Ctrl-C; all results are kept.
         """
         self._tracking_uri = call.tracking_uri or self._tracking_uri
         _run(self.spec, replace(call, runs=self._runs, tracking_uri=self._tracking_uri))
@@ -101,42 +130,63 @@ class Search:
         return self
 
     def to_frame(self) -> pd.DataFrame:
-        """The front, a row a point: metrics as `metrics.NAME`, settings as `config.NAME`."""
+        """Return the front, one row per point: metrics as `metrics.NAME`, settings as `config.NAME`."""
         return self.front.to_frame()
 
     def pick(
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
         trial: int | None = None, step: int | None = None,
     ) -> Point:  # fmt: skip
-        """A point of the front, its knee if nothing else is call for; of one `trial`, the control's too.
+        """Choose a point of the front, by default its knee.
+
+        Args:
+            knee: Choose the knee.
+            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
+            min_score: Choose the smallest point with at least this score.
+            trial: Choose the best point of this trial, which may be one of the baseline's.
+            step: With `trial`, choose its evaluation at this optimizer step.
+
+        Returns:
+            The point.
 
         Raises:
-            AutorankError: no point is as call for.
+            AutorankError: No point matches.
         """
-        return pick(self._kept(trial), **point_choice(knee, max_params, min_score, trial, step))
+        return pick(self._exportable(trial), **point_choice(knee, max_params, min_score, trial, step))
 
     def export(
         self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
         min_score: float | None = None, trial: int | None = None, step: int | None = None, merge: bool = False,
         pad: bool = False, register: str | None = None, push_to_hub: str | None = None,
     ) -> Published:  # fmt: skip
-        """Write a point of the front, its knee by default, as a PEFT adapter; the options of `autorank export`.
+        """Write a point of the front, by default its knee, as a PEFT adapter.
 
         Args:
-            to: folder to write; must not exist.
-            merge, pad: as a full transformers model; as an adapter of one rank.
-            register: a registered model in MLflow. Without a choice of point: knee, smallest and best, by these names.
-            push_to_hub: a repository on the Hub.
+            to: Directory to write, which must be new or empty.
+            knee: Choose the knee.
+            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
+            min_score: Choose the smallest point with at least this score.
+            trial: Choose the best point of this trial, which may be one of the baseline's.
+            step: With `trial`, choose its evaluation at this optimizer step.
+            merge: Write a full transformers model rather than an adapter.
+            pad: Pad the adapter to one rank in all layers.
+            register: Name of a registered model in MLflow. If no point is chosen, three points are registered, with
+                the aliases knee, smallest and best.
+            push_to_hub: Name of a repository on the Hub; a new one is private.
+
+        Returns:
+            The point and where it was written.
 
         Raises:
-            AutorankError: no point is as call for, or it cannot be shipped so.
+            AutorankError: No point matches, or it cannot be written in this form.
         """
         from autorank.export.publish import publish_points
 
-        call = point_choice(knee, max_params, min_score, trial, step)
-        chosen = pick(self._kept(trial), **call) if knee or any(each is not None for each in call.values()) else None
+        choice = point_choice(knee, max_params, min_score, trial, step)
+        is_chosen = knee or any(value is not None for value in choice.values())
+        point = pick(self._exportable(trial), **choice) if is_chosen else None
         return publish_points(
-            self._journal, self._snapshot, chosen, None if to is None else expand(to), merge=merge, pad=pad,
+            self._journal, self._snapshot, point, None if to is None else expand(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
         )  # fmt: skip
 
@@ -144,48 +194,60 @@ class Search:
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
         trial: int | None = None, step: int | None = None, to: Path | str | None = None,
     ) -> Ranks:  # fmt: skip
-        """Layer -> its rank at a point of the front; of one `trial`, on the front or not, at its best.
+        """Return the rank of each layer at a point of the front, by default its knee.
 
         Args:
-            to: write them to this file too: .json for programs, or .png.
+            knee: Choose the knee.
+            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
+            min_score: Choose the smallest point with at least this score.
+            trial: Choose the best evaluation of this trial, on the front or not.
+            step: With `trial`, choose its evaluation at this optimizer step.
+            to: File to which the ranks are written too: .json, or a picture as .png.
+
+        Returns:
+            A dict, layer -> rank.
 
         Raises:
-            AutorankError: no point is as call for, it has no low-rank updates, or `to` says no format.
+            AutorankError: No point matches, it has no low-rank updates, or `to` has another suffix.
         """
         file = None if to is None else expand(to)
         if file is not None and file.suffix not in (".json", ".png"):
-            raise AutorankError(f"--to {to} names no format that ranks are written in: let it end in .json or .png.")
-        call, points = point_choice(knee, max_params, min_score, trial, step), self._kept(trial)
+            raise AutorankError(f"--to {to} has no known format for ranks. Choose a name that ends in .json or .png.")
+        choice, points = point_choice(knee, max_params, min_score, trial, step), self._exportable(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
-            points = candidates(self.trials)  # unlike adapters, ranks are kept of every evaluation
-        point = pick(points, **call)
+            points = candidates(self.trials)  # ranks, unlike adapters, are stored for every evaluation
+        point = pick(points, **choice)
         ranks = Ranks(next(e.ranks for e in self.trials[point.trial].evaluations if e.step == point.step), point)
-        where = f"trial {point.trial}, step {point.step}"
+        label = f"trial {point.trial}, step {point.step}"
         if not ranks:
-            raise AutorankError(
-                f"There are no ranks: {where} of {self.name} has no low-rank updates. Choose another --trial."
-            )
+            raise AutorankError(f"{self.name}: {label} has no low-rank updates, so no ranks. Choose another --trial.")
         if file is not None:
-            ranks.write(file, f"{self.name}: {where}")
+            ranks.write(file, f"{self.name}: {label}")
         return ranks
 
-    def _kept(self, trial: int | None) -> list[Point]:
-        """The points to choose from: adapters of the control's front are kept too, but only by trial one is meant."""
+    def _exportable(self, trial: int | None) -> list[Point]:
+        """The points with an adapter on disk; those of the baseline only if a trial is chosen."""
         return [*self.front, *self.control] if trial is not None else self.front
 
     def report(self, to: Path | str | None = None, figures: Path | str | None = None) -> Path:
-        """Write the search's report, one HTML file that needs no network, and return where.
+        """Write the search's report, an HTML file that needs no network.
 
         Args:
-            to: the file; None: report.html in the search's folder.
-            figures: write pictures into this folder too, as PNG and SVG.
+            to: The file. None: report.html in the search's directory.
+            figures: Directory to which the figures are written too, as PNG and SVG.
+
+        Returns:
+            The file.
+
+        Raises:
+            AutorankError: `to` does not end in .html or .htm.
         """
         from autorank.reporting import html_report
 
-        file = self.folder / PAGE if to is None else expand(to)
-        if file.suffix not in HTML:
+        file = self.folder / REPORT if to is None else expand(to)
+        if file.suffix not in HTML_SUFFIXES:
             raise AutorankError(
-                f"--to {to} is no name for a page; let it end in .html. For PNG and SVG: --figures DIR."
+                f"--to {to} is not an HTML file. Choose a name that ends in .html. For PNG and SVG: --figures DIR."
             )
         html_report.write_page(html_report.render_report(self._snapshot, self.spec, self._reference, self._runs), file)
         if figures is not None:
@@ -193,7 +255,7 @@ class Search:
         return file
 
     def figure(self) -> Figure:
-        """The front as a figure, which a notebook shows."""
+        """Return the front as a Matplotlib figure, which notebooks display."""
         from autorank.reporting.plots import front_figure
 
         enable_inline_figures()

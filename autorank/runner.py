@@ -1,4 +1,4 @@
-"""Searches and trainings as they were call for, and shown as they go; by the command line and from Python alike."""
+"""Runs searches and trainings and displays their progress, for the command line and for Python."""
 
 from __future__ import annotations
 
@@ -17,22 +17,35 @@ from autorank.trials.front import Point
 from autorank.trials.record import Evaluation
 
 if TYPE_CHECKING:
-    from autorank.display.base import Places
+    from autorank.display.base import Locations
     from autorank.searching.search import Outcome
     from autorank.spec import SearchSpec
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A training: all its evaluations, the best of them as a point, and where its adapter was written, if anywhere."""
+class TrainResult:
+    """The result of one training.
+
+    Attributes:
+        best: The best evaluation, as a point.
+        evaluations: All evaluations.
+        adapter: Directory of the best evaluation's adapter, or None if it was not written.
+    """
 
     best: Point
     evaluations: list[Evaluation] = field(repr=False)
     adapter: Path | None
 
 
-def run_training(call: TrainCall) -> Trained:
-    """Train as call for, and say how it goes."""
+def run_training(call: TrainCall) -> TrainResult:
+    """Train once and print the evaluations.
+
+    Args:
+        call: The options of `train`.
+
+    Raises:
+        AutorankError: An option is invalid, or no evaluation had a finite score.
+    """
     from autorank.display.base import Display
     from autorank.display.train_display import follow
     from autorank.export import output_dir
@@ -42,19 +55,31 @@ def run_training(call: TrainCall) -> Trained:
     require_posix()
     spec, to, console = call.spec(), None if call.to is None else expand(call.to), terminal(call.quiet)
     training = TrainingRun(spec)
-    with output_dir.work_dir(to) as scratch:  # what cannot be written later fails now
-        best, made = scratch / "best.safetensors", scratch / "made"
+    with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written
+        best, exported = scratch / "best.safetensors", scratch / "exported"
         with nullcontext() if to is None else output_dir.keep_on_failure(best, to):
             point, evaluations = follow(console, training, best, Display().warn)
             if to is not None:
-                plan_export(best, point, spec).write(made)
-                output_dir.move_into_place(made, to)
-                console.print(f"Adapter of step {point.step} in {to}")
-    return Trained(point, evaluations, to)
+                plan_export(best, point, spec).write(exported)
+                output_dir.move_into_place(exported, to)
+                console.print(f"Adapter of step {point.step} written to {to}")
+    return TrainResult(point, evaluations, to)
 
 
 def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
-    """Run a search and show it, as call for. `commands`: say in the end which commands come next."""
+    """Run a search and display it.
+
+    Args:
+        spec: The search.
+        call: The options of `resume`, which are also options of `search`.
+        commands: Print suggested commands at the end.
+
+    Returns:
+        How the search ended, and its last snapshot.
+
+    Raises:
+        AutorankError: An option is invalid, or data, model or resources are not available.
+    """
     from autorank import tasks
     from autorank.display.factory import choose
     from autorank.tracking.tracking_uri import default_uri
@@ -62,28 +87,28 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     from autorank.trials.retention import run_folder
 
     require_posix()
-    tasks.base_model(spec.task, spec.model)  # a task that there is not is told before a title that names it
+    tasks.base_model(spec.task, spec.model)  # reports an unknown task before a title with its name is printed
     budget, runs = call.budget(), expand(call.runs)
     folder, uri = run_folder(runs, spec.name), call.tracking_uri
     if uri is None:
-        before = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}
-        uri = default_uri(runs, before.get("tracking"))
-    places = _places(folder, runs, call.tracking_uri)
-    display = choose(spec, places, budget.seconds, commands, call.quiet, call.json)
+        earlier = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}
+        uri = default_uri(runs, earlier.get("tracking"))
+    locations = _locations(folder, runs, call.tracking_uri)
+    display = choose(spec, locations, budget.seconds, commands, call.quiet, call.json)
     with display:
-        from autorank.searching.search import search as search_trials  # Ray, which has its say in notebooks
+        from autorank.searching.search import search  # imports Ray, which prints in notebooks
 
-        outcome = search_trials(spec, folder, budget, uri, display.update, display.warn)
+        outcome = search(spec, folder, budget, uri, display.update, display.warn)
     display.end(outcome)
     return outcome
 
 
-def _places(folder: Path, runs: Path, tracking_uri: str | None) -> Places:
-    """Where the search is, and the options by which a next command finds the same runs and the same store."""
-    from autorank.display.base import Places
+def _locations(folder: Path, runs: Path, tracking_uri: str | None) -> Locations:
+    """The search's directory, and the options with which a next command finds the same runs and store."""
+    from autorank.display.base import Locations
     from autorank.redaction import hide
 
-    return Places(
+    return Locations(
         folder,
         f" --runs {shlex.quote(str(runs))}" if runs != RUNS else "",
         f" --tracking-uri {shlex.quote(hide(tracking_uri))}" if tracking_uri else "",

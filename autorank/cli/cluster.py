@@ -1,4 +1,4 @@
-"""The command that sends other commands to a Ray cluster; `autorank.cli.app` puts it on the command line."""
+"""The command `submit`, which runs other commands as jobs of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,33 +16,44 @@ from autorank.errors import AutorankError
 from autorank.redaction import held, hide, values
 
 COMMANDS = ("search", "resume", "train")
-RUNS_THERE = '"$HOME"/runs'  # for the shell of the head node
-USAGE = "write: autorank submit [--address http://HEAD:8265] -- search --method ..."
+CLUSTER_RUNS = '"$HOME"/runs'  # expanded by the shell of the head node
+USAGE = "Usage: autorank submit [--address http://HEAD:8265] -- search --method ..."
 
 
 def submit(
     ctx: typer.Context,
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="-- COMMAND ...", help=f"{', '.join(COMMANDS)}, with its options.", show_default=False),
+        typer.Argument(
+            metavar="-- COMMAND ...", help=f"Command with its options: {', '.join(COMMANDS)}.", show_default=False
+        ),
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(help="The cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or this machine's."),
+        typer.Option(
+            help="Address of the cluster's dashboard. Default: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this "
+            "machine's.",
+            metavar="URL",
+        ),
     ] = None,
     working_dir: Annotated[
-        Path | None, typer.Option(help="The job starts in a copy of this folder, without what .gitignore names.")
+        Path | None,
+        typer.Option(
+            help="Directory that is copied to the cluster, without files in .gitignore; the job starts in the copy."
+        ),
     ] = None,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not follow the job; say how to.")] = False,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Do not follow the job; print the command that does.")
+    ] = False,
 ) -> None:
     """Run search, resume or train as a job of a Ray cluster, and follow it.
 
-    The exit code is the command's own. The cluster needs autorank's dependencies; autorank itself comes along.
-    Ctrl-C stops following, not the job.
+    The exit code is that of the command. The cluster needs autorank's dependencies; autorank itself is uploaded.
+    Ctrl-C stops following; the job continues.
 
-    Files: an absolute path is one of the cluster; data, models and runs belong on storage that all its nodes share.
-    A relative path is one in --working-dir, fit for a first try: its copy goes with the cluster's session, so a search
-    of such data cannot be resumed in another. Without --runs, runs lie in ~/runs of the head node.
+    An absolute path is a path on the cluster: put data, models and runs on storage that all nodes share. A relative
+    path is a path in --working-dir. Its copy is deleted with the cluster's session, so a search of such data cannot be
+    resumed in another session. Without --runs, the runs are written to ~/runs on the head node.
 
     [dim]Example:[/] autorank submit --address http://HEAD:8265 -- search --method lora --task mrpc --runs /shared/runs
     """
@@ -54,78 +65,86 @@ def submit(
         given, absent = _parse(ctx.find_root().command, command)
     _refuse_absent(given, working_dir)
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
-    ways = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
+    hints = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
     console = terminal()
-    console.print(f"{job.id} submitted to {hide(job.address)}\n{ways}")
+    console.print(f"{job.id} submitted to {hide(job.address)}\n{hints}")
     if no_wait:
         return
     try:
         code = jobs.follow(job, _write)
     except KeyboardInterrupt:
-        console.print(f"\nNo longer following; {job.id} runs on.\n{ways}")
+        console.print(f"\nNo longer following {job.id}, which continues.\n{hints}")
         code = jobs.INTERRUPTED
     raise typer.Exit(code)
 
 
 def _refuse_passwords(command: list[str]) -> None:
-    """Raises AutorankError for a password in a job's command line, which the dashboard shows to all who reach it."""
+    """Raise AutorankError for a password in a job's command line, which everyone who opens the dashboard can read."""
     secret = values()
     for word in command:
         if held(word) or word in secret or word.partition("=")[2] in secret:
             raise AutorankError(
-                f"{hide(word)} holds a password or a token, and a cluster shows its jobs' command lines. Leave it out, "
-                "and set it in the environment of the cluster's nodes (MLFLOW_TRACKING_USERNAME, "
+                f"{hide(word)} contains a password or a token, and a cluster shows its jobs' command lines. Leave it "
+                "out, and set it in the environment of the cluster's nodes (MLFLOW_TRACKING_USERNAME, "
                 "MLFLOW_TRACKING_PASSWORD, HF_TOKEN, ...)."
             )
 
 
 def _parse(root: Any, command: list[str]) -> tuple[dict[str, Any], set[str]]:
-    """The options that the submitted command gives, and the names of those that it leaves out.
+    """Parse the submitted command: its given options, and the names of the others.
+
+    Args:
+        root: autorank's root command.
+        command: The words of the submitted command.
 
     Raises:
-        AutorankError: it is none of `COMMANDS`; and click's error for an option that the command does not have, which
-            is so found before anything travels.
+        AutorankError: The command is none of `COMMANDS`. Unknown options raise click's own error, before anything is
+            uploaded.
     """
     if not command:
-        raise AutorankError(f"Nothing to submit; {USAGE}")
+        raise AutorankError(f"The command is missing. {USAGE}")
     name, *arguments = command
     if name not in COMMANDS:
-        raise AutorankError(f"{name!r} is nothing to submit, only {', '.join(COMMANDS)} are; {USAGE}")
+        raise AutorankError(f"{name!r} cannot be submitted. Available: {', '.join(COMMANDS)}. {USAGE}")
     context = root.commands[name].make_context(f"autorank submit -- {name}", arguments)
     absent = {option for option in context.params if context.get_parameter_source(option).name == "DEFAULT"}
     return {option: value for option, value in context.params.items() if option not in absent}, absent
 
 
 def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
-    """Check that a command's files are where the job will look for them.
+    """Check that the job will find the command's files.
 
-    An absolute path means storage of the cluster, a relative one a file in the working dir, from which the job starts;
-    what is written there would go with the job. A model or a setting is a path if there is such a file here.
+    An absolute path is on the cluster's storage; a relative path is in the working directory, in whose copy the job
+    starts and where output would be lost. A model or a setting is a path if such a file exists on this machine.
+
+    Args:
+        given: The given options.
+        working_dir: The directory that is copied, or None.
 
     Raises:
-        AutorankError: names all files at fault.
+        AutorankError: Lists all files that the job would not find or would lose.
     """
     from autorank.recipes.load import PACKAGE, shipped
 
     if working_dir is not None and not working_dir.is_dir():
-        raise AutorankError(f"--working-dir {working_dir} is not a folder.")
-    maybe = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in given.get("set", ())}
-    maybe |= {"--model": Path(given["model"])} if "model" in given else {}
+        raise AutorankError(f"--working-dir {working_dir} is not a directory.")
+    candidates = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in given.get("set", ())}
+    candidates |= {"--model": Path(given["model"])} if "model" in given else {}
     files = ("config", "data", "recipe", "space")
     inputs = {f"--{name}": Path(given[name]) for name in files if isinstance(given.get(name), str | Path)}
-    inputs |= {option: path for option, path in maybe.items() if path.exists()}
+    inputs |= {option: path for option, path in candidates.items() if path.exists()}
     recipe = inputs.get("--recipe")
     if recipe and not recipe.exists() and (file := shipped().get(recipe.name)):
         inputs["--recipe"] = Path(os.path.relpath(file))
-        if file.is_relative_to(PACKAGE):  # it comes along with the code; one of a checkout does not
+        if file.is_relative_to(PACKAGE):  # is uploaded with the package; a recipe of a checkout is not
             del inputs["--recipe"]
     outputs = {f"--{name}": Path(given[name]) for name in ("runs", "to") if name in given}
     if (uri := given.get("tracking_uri", "")).startswith("sqlite:///"):
         outputs["--tracking-uri"] = Path(uri.removeprefix("sqlite:///"))
 
-    where = f"is not in --working-dir {working_dir}, where the job starts" if working_dir else "stays on this machine"
-    lines = [f"{option} {path} {where}." for option, path in inputs.items() if not _travels(path, working_dir)]
-    lines += [f"{option} {path} would be lost with the job." for option, path in outputs.items()
+    problem = f"is not in --working-dir {working_dir}, where the job starts" if working_dir else "is not uploaded"
+    lines = [f"{option} {path} {problem}." for option, path in inputs.items() if not _is_available(path, working_dir)]
+    lines += [f"{option} {path} would be lost at the end of the job." for option, path in outputs.items()
               if not path.is_absolute()]  # fmt: skip
     if lines:
         raise AutorankError(
@@ -135,13 +154,13 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
         )  # fmt: skip
 
 
-def _travels(path: Path, working_dir: Path | None) -> bool:
-    """Whether the job finds the file: by its full path, or in the copy of the working dir."""
+def _is_available(path: Path, working_dir: Path | None) -> bool:
+    """Whether the job finds the file: by its absolute path, or in the copy of the working directory."""
     if path.is_absolute() or working_dir is None:
         return path.is_absolute()
     root = Path(os.path.abspath(working_dir))
-    there = Path(os.path.abspath(root / path))
-    return there.is_relative_to(root) and there.exists()
+    file = Path(os.path.abspath(root / path))
+    return file.is_relative_to(root) and file.exists()
 
 
 def _entrypoint(command: list[str], absent: set[str]) -> str:
@@ -150,7 +169,7 @@ def _entrypoint(command: list[str], absent: set[str]) -> str:
     if "address" in absent:
         words += " --address auto"
     if "runs" in absent:
-        words += f" --runs {RUNS_THERE}"
+        words += f" --runs {CLUSTER_RUNS}"
     return words
 
 

@@ -1,4 +1,4 @@
-"""The command that looks at the machine; `autorank.cli.app` puts it on the command line."""
+"""The command `doctor`."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: a list of objects.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of objects, for programs.")] = False,
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Look whether all is there that autorank needs, and say what to do where it is not.
+    """Check the installation and suggest fixes.
 
-    Nothing is started. The exit code is 1 if anything is a problem; a note is none.
+    Nothing is started. The exit code is 1 if there is a problem; notes do not count.
 
     [dim]Example:[/] autorank doctor --runs /shared/runs
     """
     from autorank.doctor import findings
 
-    found, console = [], terminal()
+    results, console = [], terminal()
     for finding in findings(runs, tracking_uri):
-        found.append(finding)
+        results.append(finding)
         if not as_json:
-            _line(finding.state, COLOURS[finding.state], finding.what, finding.text)
+            _line(finding.state, COLOURS[finding.state], finding.subject, finding.text)
             if finding.remedy:
                 _line("", "", "", f"→ {finding.remedy}")
-    problems = sum(finding.state == "problem" for finding in found)
+    problems = sum(finding.state == "problem" for finding in results)
     if as_json:
-        print(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+        print(json.dumps([asdict(finding) for finding in results], indent=2, ensure_ascii=False))
     else:
-        ended = {0: "Nothing is in the way.", 1: "One problem."}
-        console.print(f"\n{ended.get(problems, f'{problems} problems.')}")
+        counts = {0: "No problems found.", 1: "1 problem found."}
+        console.print(f"\n{counts.get(problems, f'{problems} problems found.')}")
     if problems:
         raise typer.Exit(1)
 
 
-def _line(state: str, colour: str, what: str, text: str) -> None:
-    """One line, as soon as it is known, for some take seconds; a long text stays in its column."""
+def _line(state: str, colour: str, subject: str, text: str) -> None:
+    """Print one finding at once, since some checks take seconds; a long text stays in its column."""
     from rich.table import Table
     from rich.text import Text
 
@@ -53,5 +53,5 @@ def _line(state: str, colour: str, what: str, text: str) -> None:
     for width in (7, 16):
         table.add_column(width=width, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(Text(state, colour), what, Text(text))
+    table.add_row(Text(state, colour), subject, Text(text))
     terminal().print(table, soft_wrap=False)

@@ -1,4 +1,4 @@
-"""The command that ships a point of a front; `autorank.cli.app` puts it on the command line."""
+"""The command `export`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autorank.cli.results import Knee, MaxParams, MinScore, Step
 from autorank.display.console import terminal
 from autorank.options.shared import RUNS, Name, Runs, TrackingURI
 
-FORM, WHERE = "Form", "Where to"
+FORM, DESTINATION = "Form", "Destination"
 
 
 def export(
@@ -19,34 +19,44 @@ def export(
     knee: Knee = False,
     max_params: MaxParams = None,
     min_score: MinScore = None,
-    trial: Annotated[int | None, typer.Option(help="The best of this trial on the front.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Choose the best point of this trial on the front.")] = None,
     step: Step = None,
-    to: Annotated[Path | None, typer.Option(help="Folder to write; new or empty.", rich_help_panel=WHERE)] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="Directory to write; must be new or empty.", rich_help_panel=DESTINATION)
+    ] = None,
     register: Annotated[
         str | None,
         typer.Option(
-            help="A registered model in MLflow. Without a choice of point: knee, smallest and best, by these aliases.",
-            metavar="MODEL", rich_help_panel=WHERE,
+            help="Name of a registered model in MLflow. If no point is chosen, three are registered, with the aliases "
+            "knee, smallest and best.",
+            metavar="MODEL",
+            rich_help_panel=DESTINATION,
         ),
     ] = None,
     push_to_hub: Annotated[
         str | None,
-        typer.Option(help="A repository on the Hub; a new one is private.", metavar="REPO", rich_help_panel=WHERE),
+        typer.Option(
+            help="Name of a repository on the Hub; a new one is private.", metavar="REPO", rich_help_panel=DESTINATION
+        ),
     ] = None,
     merge: Annotated[
         bool,
-        typer.Option("--merge", help="A full transformers model rather than an adapter.", rich_help_panel=FORM),
+        typer.Option("--merge", help="Write a full transformers model rather than an adapter.", rich_help_panel=FORM),
     ] = False,
     pad: Annotated[
         bool,
-        typer.Option("--pad", help="A PEFT adapter of one rank, for servers that want one.", rich_help_panel=FORM),
+        typer.Option(
+            "--pad",
+            help="Pad the adapter to one rank in all layers, for servers that require it.",
+            rich_help_panel=FORM,
+        ),
     ] = False,
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
-) -> None:  # fmt: skip
-    """Write a point of the front as a PEFT adapter, or merged into its base; register it; push it to the Hub.
+) -> None:
+    """Write a point of the front as a PEFT adapter or a merged model, register it in MLflow, or push it to the Hub.
 
-    What PEFT has no adapter for is written in autorank's own format, which `autorank.load_adapter` reads.
+    Methods that PEFT cannot represent are written in autorank's own format, which `autorank.load_adapter` reads.
 
     [dim]Example:[/] autorank export lora-drop-demo --max-params 20k --to adapter
     """
@@ -58,14 +68,14 @@ def export(
         register=register, push_to_hub=push_to_hub,
     )  # fmt: skip
     point, form, console = published.point, published.form, terminal()
-    what = f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step}"
-    worth = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
+    label = f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step}"
+    summary = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
     if published.folder is not None:
-        console.print(f"{what} in {published.folder}: {worth}")
+        console.print(f"{label} written to {published.folder}: {summary}")
     for version in published.versions:
         aliases = "".join(f", models:/{register}@{alias}" for alias in version.aliases)
         console.print(
             f"Trial {version.point.trial}, step {version.point.step}: models:/{register}/{version.number}{aliases}"
         )
     if published.address is not None:
-        console.print(f"{what} at {published.address}: {worth}")
+        console.print(f"{label} pushed to {published.address}: {summary}")

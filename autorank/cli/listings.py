@@ -11,7 +11,7 @@ from autorank.options import completion
 
 
 def methods() -> None:
-    """List the allocation methods, their settings and sources.
+    """List the rank-allocation methods with their settings and sources.
 
     [dim]Example:[/] autorank methods
     """
@@ -32,7 +32,7 @@ def methods() -> None:
 
 
 def tasks() -> None:
-    """List the named tasks, their sources, metrics and defaults.
+    """List the named tasks with their sources, metrics and defaults.
 
     [dim]Example:[/] autorank tasks
     """
@@ -58,10 +58,10 @@ def tasks() -> None:
 def spaces(
     method: Annotated[
         str | None,
-        typer.Argument(help="Print this method's, to start one of your own.", autocompletion=completion.methods),
+        typer.Argument(help="Print the space of this method only.", autocompletion=completion.methods),
     ] = None,
 ) -> None:
-    """Print search spaces as YAML.
+    """Print the search spaces as YAML.
 
     [dim]Example:[/] autorank spaces lora-drop > mine.yaml
     """

@@ -1,4 +1,4 @@
-"""The commands about papers' tables: run one, list them, set measured beside reported figures."""
+"""Recipes of papers' tables: `papers`, `papers compare`, and `search --recipe`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ papers = typer.Typer()
 
 
 @papers.callback(invoke_without_command=True)
-def listed(ctx: typer.Context) -> None:
-    """Papers' tables: list the recipes that come with autorank, or compare what one came to.
+def list_recipes(ctx: typer.Context) -> None:
+    """List the recipes that come with autorank, or compare the results of one with the paper.
 
     [dim]Example:[/] autorank papers; autorank search --recipe increlora-table1 --rows '*-2/rte' --seeds 3
     """
@@ -35,7 +35,7 @@ def listed(ctx: typer.Context) -> None:
 
     if ctx.invoked_subcommand is not None:
         return
-    table = Table("recipe", "lines", "tasks", "seeds", "what", box=None)
+    table = Table("recipe", "lines", "tasks", "seeds", "title", box=None)
     for name, file in recipes.shipped().items():
         recipe = recipes.parse(file)
         size = (str(len(recipe.methods)), str(len(recipe.tasks)), str(len(recipe.numbers())))
@@ -47,16 +47,14 @@ def listed(ctx: typer.Context) -> None:
 def compare(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A run of a recipe, or a recipe that was not run yet.", autocompletion=completion.recipe_runs
-        ),
+        typer.Argument(help="Name of a run of a recipe, or of a recipe.", autocompletion=completion.recipe_runs),
     ],
-    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     runs: Runs = RUNS,
 ) -> None:
-    """Print a paper's figures beside the measured ones, with their spread over seeds.
+    """Print a paper's scores next to the measured ones, with their standard deviation over seeds.
 
-    Measured is the best evaluation of each run, as the papers count; json and csv have the last ones too.
+    The measured score is that of each run's best evaluation, as in the papers; json and csv also have the last one.
 
     [dim]Example:[/] autorank papers compare increlora-table1
     """
@@ -68,12 +66,12 @@ def compare(
 
     scale, precision = 1.0, None
     if name in shipped() and not (runs / name / FILE).exists():
-        recipe, found = read(Path(name)), {}
+        recipe, outcomes = read(Path(name)), {}
     else:
         results = Results.read(runs, name)
-        recipe, found, scale = results.recipe, results.runs, results.about["scale"]
+        recipe, outcomes, scale = results.recipe, results.runs, results.about["scale"]
         precision = results.about.get("precision")
-    entries = tables.compared(recipe, found)
+    entries = tables.compared(recipe, outcomes)
     if format is Format.json:
         print(tables.as_json(entries))
     elif format is Format.csv:
@@ -82,63 +80,73 @@ def compare(
         console = terminal()
         console.print(Text.assemble((recipe.title, "bold"), "  ", (recipe.source, "dim")), soft_wrap=False)
         if scale < 1:
-            console.print(f"A try at --scale {scale:g}: its scores mean nothing.", style="yellow")
+            console.print(f"Run at --scale {scale:g}; its scores are not comparable.", style="yellow")
         if precision is not None:
             console.print(f"Run with --precision {precision}.", style="dim")
         console.print(tables.as_table(entries), soft_wrap=False)
 
 
 def run_recipe(
-    asked: RecipeOptions, use: BudgetOptions, name: str | None, model: str | None, data: Path | None,
+    options: RecipeOptions, budget: BudgetOptions, name: str | None, model: str | None, data: Path | None,
     training: dict[str, Any], dry_run: bool,
 ) -> None:  # fmt: skip
-    """Train a recipe's rows and show what they came to. The exit code is 1 if any failed."""
+    """Train the rows of a recipe and print their scores. Exit code 1 if a training failed, 130 after Ctrl-C.
+
+    Args:
+        options: The recipe and the part of it that is run.
+        budget: The budget, and the directory of runs.
+        name: Name of the run. None: the recipe's name.
+        model: Base model in place of the recipe's.
+        data: Directory with one directory per task. None: the Hub.
+        training: Fields of `TrainingSpec` in place of the recipe's.
+        dry_run: Print the trainings and run nothing.
+    """
     from rich.text import Text
 
     from autorank.recipes import run as recipes
     from autorank.recipes.load import read
     from autorank.recipes.results import Results
 
-    assert asked.recipe is not None
-    recipe, console = read(asked.recipe), terminal()
-    trainings = recipes.plan(recipe, asked.rows, asked.seeds, asked.scale, model, data, training)
+    assert options.recipe is not None
+    recipe, console = read(options.recipe), terminal()
+    trainings = recipes.plan(recipe, options.rows, options.seeds, options.scale, model, data, training)
     if dry_run:
         _show(trainings)
         return
-    name = name or (recipe.name if asked.scale == 1 else f"{recipe.name}-try")
-    about = recipes.about(recipe, asked.scale, model, data, training.get("precision"))
-    runs = expand(use.runs)
+    name = name or (recipe.name if options.scale == 1 else f"{recipe.name}-try")
+    about = recipes.about(recipe, options.scale, model, data, training.get("precision"))
+    runs = expand(budget.runs)
     with Results.open(runs, name, about) as results:
-        left = [each for each in trainings if not results.done(each.run)]
-        console.print(Text.assemble((name, "bold"), f"  {len(left)} of {len(trainings)} trainings to run"))
-        ended = len(trainings) - len(left)
+        remaining = [entry for entry in trainings if not results.done(entry.run)]
+        console.print(Text.assemble((name, "bold"), f"  {len(remaining)} of {len(trainings)} trainings to run"))
+        ended = len(trainings) - len(remaining)
 
-        def told(run: tuple[str, int], outcome: dict[str, Any]) -> None:
+        def report(run: tuple[str, int], outcome: dict[str, Any]) -> None:
             nonlocal ended
             ended += 1
-            scores = [each["score"] for each in outcome.get("evaluations", ())]
-            came_to = f"score {max(scores):.4f}" if scores else f"failed: {outcome['failed']}"
-            console.print(f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {came_to}")
+            scores = [evaluation["score"] for evaluation in outcome.get("evaluations", ())]
+            result = f"score {max(scores):.4f}" if scores else f"failed: {outcome['failed']}"
+            console.print(f"[{ended}/{len(trainings)}] {run[0]}, seed {run[1]}: {result}")
 
-        ending = recipes.run(trainings, results, use.budget(), told)
-        failed = sum("failed" in results.runs.get(each.run, {}) for each in trainings)
-    endings = {"interrupted": "Interrupted; nothing is lost.", "time budget": "The time budget is used up."}
-    said = [endings[ending]] if ending in endings else []
-    said += [f"{failed} training{'s' * (failed > 1)} failed."] if failed else []
-    if said:
-        console.print(f"{' '.join(said)} The same command goes on.")
-    where = f" --runs {shlex.quote(str(runs))}" if runs != RUNS else ""
-    console.print(f"\nNext:\n  autorank papers compare {name}{where}")
+        ending = recipes.run(trainings, results, budget.budget(), report)
+        failed = sum("failed" in results.runs.get(entry.run, {}) for entry in trainings)
+    endings = {"interrupted": "Interrupted; all results are kept.", "time budget": "The time budget is used up."}
+    messages = [endings[ending]] if ending in endings else []
+    messages += [f"{failed} training{'s' * (failed > 1)} failed."] if failed else []
+    if messages:
+        console.print(f"{' '.join(messages)} Run the same command to continue.")
+    option = f" --runs {shlex.quote(str(runs))}" if runs != RUNS else ""
+    console.print(f"\nNext:\n  autorank papers compare {name}{option}")
     if code := 130 if ending == "interrupted" else int(failed > 0):
         raise typer.Exit(code)
 
 
 def _show(trainings: list[Training]) -> None:
-    """What would be trained."""
-    for each in trainings:
-        settings = ", ".join(f"{name} {value}" for name, value in each.train.settings.items())
-        how = each.train.training.model_dump(exclude_defaults=True, exclude={"seed"})
-        rest = ", ".join(f"{name} {value}" for name, value in how.items())
-        after = f"  ranks of {each.ranks_of[0]}" if each.ranks_of else ""
-        line = f"{each.run[0]}, seed {each.run[1]}: {each.train.method}: {settings}; {rest}{after}"
-        terminal().print(line)
+    """Print the trainings of a dry run."""
+    for training in trainings:
+        (row, seed), train = training.run, training.train
+        settings = ", ".join(f"{name} {value}" for name, value in train.settings.items())
+        changed = train.training.model_dump(exclude_defaults=True, exclude={"seed"})
+        options = ", ".join(f"{name} {value}" for name, value in changed.items())
+        source = f"  ranks of {training.ranks_of[0]}" if training.ranks_of else ""
+        terminal().print(f"{row}, seed {seed}: {train.method}: {settings}; {options}{source}")

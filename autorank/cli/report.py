@@ -1,4 +1,4 @@
-"""The commands that make pictures and pages of searches; `autorank.cli.app` puts them on the command line."""
+"""The commands `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from autorank.options.shared import RUNS, Name, Runs, read_search
 def report(
     name: Name,
     to: Annotated[
-        Path | None, typer.Option(help="The file to write. Default: report.html in the search's folder.")
+        Path | None, typer.Option(help="HTML file to write. Default: report.html in the search's directory.")
     ] = None,
-    figures: Annotated[Path | None, typer.Option(help="Write pictures into this folder too, as PNG and SVG.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Directory to which the figures are written too, as PNG and SVG.")
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Write a search's report: one HTML file that needs no network.
@@ -30,22 +32,24 @@ def report(
     from autorank.api import open_search
 
     page = open_search(name, runs).report(to, figures)
-    terminal().print(f"Report in {page}")
+    terminal().print(f"Report written to {page}")
     if figures is not None:
-        terminal().print(f"Pictures in {figures}")
+        terminal().print(f"Figures written to {figures}")
 
 
 def compare(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Searches; each is compared with the first.", metavar="A B ...", autocompletion=completion.searches
+            help="Names of searches; each is compared with the first.",
+            metavar="NAME NAME ...",
+            autocompletion=completion.searches,
         ),
     ],
-    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     to: Annotated[
         Path | None,
-        typer.Option(help="Write the fronts in one picture too: .png, .svg or .html.", parser=expand, metavar="FILE"),
+        typer.Option(help="File to which the fronts are drawn: .png, .svg or .html.", parser=expand, metavar="FILE"),
     ] = None,
     runs: Runs = RUNS,
 ) -> None:
@@ -53,14 +57,16 @@ def compare(
 
     [dim]Example:[/] autorank compare lora-mrpc increlora-mrpc --to fronts.png
     """
-    from autorank.api import HTML
+    from autorank.api import HTML_SUFFIXES
     from autorank.reporting import compare as comparing
     from autorank.reporting.search_results import SearchResults
 
-    if to is not None and to.suffix not in (".png", ".svg", *HTML):
-        raise AutorankError(f"--to {to} names no format that fronts are drawn in: let it end in .png, .svg or .html.")
+    if to is not None and to.suffix not in (".png", ".svg", *HTML_SUFFIXES):
+        raise AutorankError(
+            f"--to {to} has no known format for figures. Choose a name that ends in .png, .svg or .html."
+        )
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise AutorankError(f"{twice[0]} is named twice.")
+        raise AutorankError(f"The search {twice[0]!r} is listed twice. Name each search once.")
     opened = [read_search(name, runs) for name in names]
     searches = [SearchResults(journal.spec, snapshot, journal.reference) for journal, snapshot in opened]
     rows = comparing.compare(searches)
@@ -76,7 +82,7 @@ def compare(
         from autorank.reporting.html_report import save_figure, write_page
         from autorank.reporting.plots import fronts_figure
 
-        if to.suffix in HTML:
+        if to.suffix in HTML_SUFFIXES:
             write_page(comparison.render_comparison(searches, rows), to)
         else:
-            save_figure(fronts_figure({each.spec.name: each.snapshot.points for each in searches}), to)
+            save_figure(fronts_figure({search.spec.name: search.snapshot.points for search in searches}), to)

@@ -1,4 +1,4 @@
-"""The commands that read what a search left; `autorank.cli.app` puts them on the command line."""
+"""The commands that read a finished or running search: `front`, `ranks`, `sync`, `ui`, `spec`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options.shared import RUNS, Name, Runs, TrackingURI, read_search
 
-Knee = Annotated[bool, typer.Option("--knee", help="The front's knee (the default).")]
-Step = Annotated[int | None, typer.Option(help="With --trial: its evaluation at this step.")]
+Knee = Annotated[bool, typer.Option("--knee", help="Choose the front's knee (the default).")]
+Step = Annotated[int | None, typer.Option(help="With --trial: choose its evaluation at this optimizer step.")]
 MaxParams = Annotated[
-    str | None, typer.Option(help="The best with at most so many adapter parameters: 150000, 150k, 1.2M.")
+    str | None,
+    typer.Option(
+        help="Choose the best point with at most this many adapter parameters: 150000, 150k, 1.2M.", metavar="COUNT"
+    ),
 ]
-MinScore = Annotated[float | None, typer.Option(help="The smallest that scores so much.")]
+MinScore = Annotated[float | None, typer.Option(help="Choose the smallest point with at least this score.")]
 
 
 specs = typer.Typer(no_args_is_help=True)
 
 
 class Format(StrEnum):
-    """How to print a front."""
+    """Output formats."""
 
     table = "table"
     json = "json"
@@ -33,7 +36,7 @@ class Format(StrEnum):
 
 def front(
     name: Name,
-    format: Annotated[Format, typer.Option(help="table, json or csv.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
     runs: Runs = RUNS,
 ) -> None:
     """Print a search's front, its knee and its hypervolume.
@@ -57,9 +60,13 @@ def ranks(
     knee: Knee = False,
     max_params: MaxParams = None,
     min_score: MinScore = None,
-    trial: Annotated[int | None, typer.Option(help="The best of this trial, also if it is not on the front.")] = None,
+    trial: Annotated[
+        int | None, typer.Option(help="Choose the best evaluation of this trial, on the front or not.")
+    ] = None,
     step: Step = None,
-    to: Annotated[Path | None, typer.Option(help="Write them to this file too: .json for programs, or .png.")] = None,
+    to: Annotated[
+        Path | None, typer.Option(help="File to which the ranks are written too: .json, or a picture as .png.")
+    ] = None,
     runs: Runs = RUNS,
 ) -> None:
     """Print the rank of each layer at a point of the front.
@@ -71,15 +78,16 @@ def ranks(
     from autorank.reporting import tables
     from autorank.trials.retention import adapter_path
 
-    searched = open_search(name, runs)
-    found = searched.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, to=to)
-    terminal().print(tables.rank_table(found), soft_wrap=False)
+    search = open_search(name, runs)
+    layer_ranks = search.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, to=to)
+    point = layer_ranks.point
+    terminal().print(tables.rank_table(layer_ranks), soft_wrap=False)
     terminal().print(
-        f"\nTrial {found.point.trial}, step {found.point.step}: {rank_map.summary(found)}; "
-        f"{tables.count(found.point.adapter_params)} parameters, score {found.point.score:.4f}"
+        f"\nTrial {point.trial}, step {point.step}: {rank_map.summary(layer_ranks)}; "
+        f"{tables.count(point.adapter_params)} parameters, score {point.score:.4f}"
     )
-    for held in rank_map.shared(adapter_path(searched.folder, found.point.trial, found.point.step), found):
-        terminal().print(f"One update, shared: {held}")
+    for layers in rank_map.shared(adapter_path(search.folder, point.trial, point.step), layer_ranks):
+        terminal().print(f"One update, shared: {layers}")
     if to is not None:
         terminal().print(f"Written to {to}")
 
@@ -89,7 +97,7 @@ def sync(
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Bring MLflow up to date with a search's journal.
+    """Update MLflow from a search's journal.
 
     [dim]Example:[/] autorank sync lora-drop-demo
     """
@@ -101,19 +109,19 @@ def sync(
     journal, snapshot = read_search(name, runs)
     if (pid := driver(journal.folder)) is not None:
         who = f"Process {pid}" if pid else "Another process"
-        raise AutorankError(f"{who} is at work on {name} and keeps MLflow up to date; sync when it has ended.")
+        raise AutorankError(f"{who} runs the search {name!r} and updates MLflow itself. Wait until it ends.")
     uri = tracking_uri or default_uri(runs, journal.wanted.get("tracking"))
     projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
     projection.push(snapshot, final=True)
-    terminal().print(f"{len(snapshot.trials)} trials of {name} are in {hide(projection.uri)}")
+    terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(projection.uri)}")
 
 
 def ui(
-    port: Annotated[int, typer.Option(help="0: a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="Port of the server. 0: any free port.")] = 0,
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Open MLflow's pages on the searches of a runs folder, on this machine only.
+    """Start the MLflow UI for the searches in --runs, reachable from this machine only.
 
     [dim]Example:[/] autorank ui --port 5000
     """
@@ -124,25 +132,25 @@ def ui(
 
     uri = checked(tracking_uri or default_uri(runs))
     if (file := sqlite_file(uri)) is not None and not file.exists():
-        raise AutorankError(f"Nothing is tracked in {runs} yet: run `autorank search`, or name another --runs DIR.")
+        raise AutorankError(f"No search in {runs} is tracked yet. Run `autorank search`, or give another --runs DIR.")
     if uri.startswith("http"):
-        raise AutorankError(f"{uri} is a server already; open it in a browser.")
+        raise AutorankError(f"{uri} is an MLflow server. Open it in a browser.")
     port, console = free(port), terminal()
-    waiting = console.status("MLflow's pages are coming up")
+    status = console.status("Starting the MLflow UI")
 
-    def say() -> None:
-        waiting.stop()
-        console.print(f"http://{HOST}:{port}   (Ctrl-C ends it)")
+    def print_address() -> None:
+        status.stop()
+        console.print(f"http://{HOST}:{port}   (Ctrl-C stops it)")
         if "SSH_CONNECTION" in os.environ:
-            console.print(f"From your own machine: ssh -L {port}:{HOST}:{port} and the name of this one")
+            console.print(f"From another machine: ssh -L {port}:{HOST}:{port} HOST, where HOST is this machine")
 
-    with waiting:
-        serve(uri, port, say)
+    with status:
+        serve(uri, port, print_address)
 
 
 @specs.callback()
 def _specs() -> None:
-    """A search's spec as a file of options.
+    """Print the spec of a search as a file of options.
 
     [dim]Example:[/] autorank spec show lora-drop-demo
     """
@@ -150,7 +158,7 @@ def _specs() -> None:
 
 @specs.command()
 def show(name: Name, runs: Runs = RUNS) -> None:
-    """Print the options that make an equal search, as YAML for --config.
+    """Print the options of a search as YAML, for --config.
 
     [dim]Example:[/] autorank spec show lora-drop-demo > again.yaml; autorank search --config again.yaml --name again
     """

@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Places:
-    """The folder of a search, and the options by which commands find it and its store: `runs` and `store`, each with a
-    space before it, or empty."""
+class Locations:
+    """Where a search is stored, and how commands find it.
+
+    Attributes:
+        folder: The search's directory.
+        runs: ` --runs DIR` for suggested commands, or empty if it is the default.
+        store: ` --tracking-uri URI`, or empty if it is the default.
+    """
 
     folder: Path
     runs: str = ""
@@ -27,7 +32,10 @@ class Places:
 
 
 class Display:
-    """Shows nothing but warnings; the base of all. `update` is called twice a second, with the search as it is."""
+    """Base class of all displays of a search; prints nothing but warnings.
+
+    A context manager around the search.
+    """
 
     def __enter__(self) -> Display:
         return self
@@ -35,22 +43,22 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
     def update(self, snapshot: Snapshot) -> None:
-        """The search as it is now."""
+        """Display the search as it is now; called twice a second."""
 
     def warn(self, message: str) -> None:
-        """Something that the user should know, but that stops nothing."""
+        """Print a warning on stderr."""
         console = Console(file=sys.stderr, highlight=False, force_jupyter=False)
         console.print(f"autorank: {message}", style="yellow", markup=False, soft_wrap=True)
 
     def end(self, outcome: Outcome) -> None:
-        """The search has ended; called after `__exit__`."""
+        """Display the end of the search; called after `__exit__`."""
 
 
 class Quiet(Display):
-    """The search's folder, at its end."""
+    """Prints the search's directory at the end."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

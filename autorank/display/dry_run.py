@@ -20,27 +20,32 @@ from autorank.spec import MethodSpec, SearchSpec
 
 
 def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
-    """What `--dry-run` prints: the spaces, their exact parameter range, the resources, an estimate of the time.
+    """Return the output of `--dry-run`: spaces, exact range of adapter parameters, resources, estimated time.
 
-    A cluster is not joined for it: resources and time are then those of this machine.
+    No cluster is joined: resources and time are always those of this machine.
+
+    Args:
+        spec: The search.
+        budget: Its budget.
     """
-    away = budget.address is not None or "RAY_ADDRESS" in os.environ
-    each = (Budget() if away else budget).share(resources.local())
+    on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
+    resources_per_trial = (Budget() if on_cluster else budget).share(resources.local())
     trials = budget.trials or TRIALS
-    cost = estimate(spec, trials, each, Sizes(spec.task, spec.model))
-    rows: list[RenderableType] = [title(spec, ", nothing is run")]
+    cost = estimate(spec, trials, resources_per_trial, Sizes(spec.task, spec.model))
+    rows: list[RenderableType] = [title(spec, ", dry run")]
     for entry in spec.entries:
-        role = "  the control: plain LoRA, tuned alike" if entry is spec.control else ""
+        role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.control else ""
         rows += [Text.assemble("\n", (entry.method, "bold"), role), _space_table(entry)]
     low, high = cost.params
+    origin = " (of this machine, not of the cluster)" if on_cluster else ""
     rows.append(
         Text(f"\nadapter parameters  {low:,} to {high:,}\n"
-             f"resources           {each}{' (this machine; the cluster is not asked)' if away else ''}\n"
-             f"a trial             {cost.steps:,} steps, about {duration(cost.seconds_per_trial)}\n"
-             f"at the largest      {1e3 * cost.seconds_per_step:.0f} ms a step, "
-             f"{cost.seconds_per_evaluation:.1f} s an evaluation\n"
-             + f"{trials} trials".ljust(20) + f"about {duration(cost.seconds)} at the most"
-             + (", and Ray's start" if spec.halving is None else ", and Ray's start; most are stopped early")),
+             f"resources           {resources_per_trial}{origin}\n"
+             f"trial               {cost.steps:,} steps, about {duration(cost.seconds_per_trial)}\n"
+             f"largest adapter     {1e3 * cost.seconds_per_step:.0f} ms per step, "
+             f"{cost.seconds_per_evaluation:.1f} s per evaluation\n"
+             + f"{trials} trials".ljust(20) + f"at most about {duration(cost.seconds)}"
+             + (", plus Ray's start" if spec.halving is None else ", plus Ray's start; most are stopped early")),
     )  # fmt: skip
     if budget.confirm:
         fronts = "both fronts" if spec.control else "the front"
@@ -52,8 +57,8 @@ def _space_table(entry: MethodSpec) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("setting", "values"):
         table.add_column(column)
-    for name, each in entry.space.items():
-        table.add_row(name, _range(each))
+    for name, values in entry.space.items():
+        table.add_row(name, _range(values))
     for name, value in entry.settings.items():
         table.add_row(Text(name, style="dim"), Text(str(value), style="dim"))
     return table
@@ -62,5 +67,5 @@ def _space_table(entry: MethodSpec) -> Table:
 def _range(entry: Mapping[str, Any]) -> str:
     if "choices" in entry:
         return ", ".join(map(str, entry["choices"]))
-    how = (["log"] if entry.get("log") else []) + ([f"step {entry['step']}"] if "step" in entry else [])
-    return f"{entry['low']} to {entry['high']}" + (f" ({', '.join(how)})" if how else "")
+    scale = (["log"] if entry.get("log") else []) + ([f"step {entry['step']}"] if "step" in entry else [])
+    return f"{entry['low']} to {entry['high']}" + (f" ({', '.join(scale)})" if scale else "")

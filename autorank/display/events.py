@@ -1,4 +1,4 @@
-"""For programs: one JSON object a line on stdout. docs/events.md lists the events and their fields."""
+"""Events for programs: one JSON object per line on stdout. docs/events.md lists the events and their fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.display.base import Display
-from autorank.display.formatting import news
+from autorank.display.formatting import new_confirmations
 from autorank.reporting.tables import front_rows, plain
 from autorank.spec import SearchSpec
 from autorank.trials.front import hypervolume
@@ -21,15 +21,20 @@ from autorank.trials.snapshot import Snapshot
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
 
-OF_A_POINT = ("trial", "step", "method", "adapter_params", "score", "knee")
+POINT_FIELDS = ("trial", "step", "method", "adapter_params", "score", "knee")
 
 
 class Events(Display):
-    """Tells what has changed since it last looked; what there was at the beginning only `start` and `front` tell."""
+    """Prints changes since the last update; only `start` and `front` describe the state at the beginning.
+
+    Args:
+        spec: The search.
+        folder: Its directory.
+    """
 
     def __init__(self, spec: SearchSpec, folder: Path) -> None:
         self._spec, self._folder = spec, folder
-        self._steps: dict[int, int] | None = None  # trial -> step of its last evaluation that was told
+        self._steps: dict[int, int] | None = None  # trial -> step of its last printed evaluation
         self._ended: set[int] = set()
         self._confirmed: Mapping[tuple[int, int, int], Any] = {}
         self._front: list[dict[str, Any]] = []
@@ -47,22 +52,22 @@ class Events(Display):
                     if evaluation.step > self._steps[trial.number]:
                         self._emit("evaluation", **_name(trial), **_values(evaluation))
                 self._steps[trial.number] = trial.step
-        self._tell_front(snapshot)
+        self._emit_front(snapshot)
         for trial in snapshot.trials:
             if trial.state != "running" and trial.number not in self._ended:
                 self._ended.add(trial.number)
-                about = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
-                self._emit("trial_end", **_name(trial), **about, ended=len(self._ended), wanted=snapshot.wanted)
-        for key, result in news(self._confirmed, snapshot.confirmed):
-            came_to = {name: result.get(name) for name in ("score", "failed")}
-            self._emit("confirmation", trial=key[0], step=key[1], seed=key[2], **came_to)
+                ending = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
+                self._emit("trial_end", **_name(trial), **ending, ended=len(self._ended), wanted=snapshot.wanted)
+        for key, result in new_confirmations(self._confirmed, snapshot.confirmed):
+            scores = {name: result.get(name) for name in ("score", "failed")}
+            self._emit("confirmation", trial=key[0], step=key[1], seed=key[2], **scores)
         self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:
         snapshot = outcome.snapshot
         self._emit(
             "end", ending=outcome.ending, ended=len(self._ended), wanted=snapshot.wanted,
-            unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=_size(snapshot),
+            unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=_hypervolume(snapshot),
             front=front_rows(snapshot),
         )  # fmt: skip
 
@@ -77,14 +82,14 @@ class Events(Display):
             ended=len(self._ended), wanted=snapshot.wanted,
         )  # fmt: skip
 
-    def _tell_front(self, snapshot: Snapshot) -> None:
-        points = [{name: getattr(point, name) for name in OF_A_POINT} for point in snapshot.points]
+    def _emit_front(self, snapshot: Snapshot) -> None:
+        points = [{name: getattr(point, name) for name in POINT_FIELDS} for point in snapshot.points]
         if points != self._front:
             self._front = points
-            self._emit("front", hypervolume=_size(snapshot), points=points)
+            self._emit("front", hypervolume=_hypervolume(snapshot), points=points)
 
     def _emit(self, event: str, **values: Any) -> None:
-        """A line, at once. Whoever reads may go away: the search goes on."""
+        """Print one event at once. If the reader closes the pipe, the search continues."""
         line = json.dumps(plain({"event": event, "time": time.time(), **values}), ensure_ascii=False, allow_nan=False)
         try:
             print(line, flush=True)
@@ -97,9 +102,9 @@ def _name(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
-    """An evaluation without its ranks, of which there may be hundreds."""
+    """The fields of an evaluation, without its ranks: there may be hundreds of layers."""
     return {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
 
 
-def _size(snapshot: Snapshot) -> float | None:
+def _hypervolume(snapshot: Snapshot) -> float | None:
     return None if snapshot.reference is None else hypervolume(snapshot.points, snapshot.reference)

@@ -6,21 +6,32 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from autorank.display.base import Display, Places, Quiet
+from autorank.display.base import Display, Locations, Quiet
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
 
 
 def choose(
-    spec: SearchSpec, places: Places, seconds: float | None, commands: bool, quiet: bool = False, json: bool = False
-) -> Display:  # fmt: skip
-    """How a search is shown: one table that keeps up in a terminal, a progress bar in a notebook, elsewhere a line a
-    trial; or as `quiet` or `json` ask for.
+    spec: SearchSpec,
+    locations: Locations,
+    seconds: float | None,
+    commands: bool,
+    quiet: bool = False,
+    json: bool = False,
+) -> Display:
+    """Choose the display of a search: a live table in a terminal, a progress bar in a notebook, otherwise lines.
 
     Args:
-        seconds: the search's time budget.
-        commands: say in the end which commands come next.
+        spec: The search.
+        locations: Where it is stored.
+        seconds: Its time budget in seconds, or None.
+        commands: Print suggested commands at the end.
+        quiet: Print only warnings, and the search's directory at the end.
+        json: Print events for programs.
+
+    Returns:
+        The display, a context manager.
     """
     from autorank.display.events import Events
     from autorank.display.lines import Lines
@@ -28,12 +39,12 @@ def choose(
     from autorank.display.notebook import ProgressBar
 
     if json:
-        return Events(spec, places.folder)
+        return Events(spec, locations.folder)
     if quiet:
-        return Quiet(places.folder)
+        return Quiet(locations.folder)
     if Console().is_jupyter:
-        return ProgressBar(spec, seconds, places)
+        return ProgressBar(spec, seconds, locations)
     console = Console(highlight=False, markup=False)  # settings may have brackets
     if console.is_terminal and not console.is_dumb_terminal:
-        return LiveTable(console, spec, seconds, places, commands)
-    return Lines(console, spec, places, commands)
+        return LiveTable(console, spec, seconds, locations, commands)
+    return Lines(console, spec, locations, commands)

@@ -1,4 +1,4 @@
-"""Words and tables that the displays share."""
+"""Formatting that several displays share."""
 
 from __future__ import annotations
 
@@ -13,34 +13,44 @@ from autorank.trials.confirmation_stats import Results
 from autorank.trials.front import Point
 from autorank.trials.record import TrialRecord
 
-ROWS = 6  # of the front, in the live table
+MAX_POINTS = 6  # of the front in the live table
 
 
 def title(spec: SearchSpec, note: str = "") -> Text:
-    """The search, its methods and its task, in a line."""
+    """Return the search, its methods and its task in one line.
+
+    Args:
+        spec: The search.
+        note: Text to append.
+    """
     rest = spec.title.removeprefix(f"{spec.name}: ")
     return Text.assemble((spec.name, "bold"), f"  {rest}{note}", overflow="ellipsis", no_wrap=True)
 
 
 def drawn(trial: TrialRecord) -> str:
-    """The settings that a sampler drew."""
+    """Return the sampled settings of a trial."""
     return settings({name: trial.config[name] for name in trial.drawn if name in trial.config})
 
 
 def varied(spec: SearchSpec) -> list[str]:
-    """The settings that are searched, of any method."""
+    """Return the names of the searched settings of all methods."""
     return list(dict.fromkeys(name for entry in spec.methods for name in entry.space))
 
 
-def some(points: Sequence[Point]) -> list[Point]:
-    """At most ROWS points, evenly spread, both ends and the knee among them."""
-    if len(points) <= ROWS:
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """Return at most `MAX_POINTS` points, evenly spread, both ends and the knee included."""
+    if len(points) <= MAX_POINTS:
         return list(points)
-    chosen = {round(i * (len(points) - 1) / (ROWS - 2)) for i in range(ROWS - 1)}
+    chosen = {round(i * (len(points) - 1) / (MAX_POINTS - 2)) for i in range(MAX_POINTS - 1)}
     chosen |= {i for i, point in enumerate(points) if point.knee}
     return [points[i] for i in sorted(chosen)]
 
 
-def news(before: Results, now: Results) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
-    """What confirmed points since: what failed before may have been tried again."""
+def new_confirmations(before: Results, now: Results) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
+    """Return the confirmations that ended or were repeated since, as ((trial, step, seed), result) pairs.
+
+    Args:
+        before: The earlier confirmations.
+        now: The present ones.
+    """
     return sorted((key, result) for key, result in now.items() if before.get(key) is not result)

@@ -1,4 +1,4 @@
-"""Where there is no terminal: a line a trial."""
+"""Display without a terminal: one line per trial."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from autorank.display.base import Display, Places
-from autorank.display.formatting import drawn, news, title
+from autorank.display.base import Display, Locations
+from autorank.display.formatting import drawn, new_confirmations, title
 from autorank.display.summary import finish
 from autorank.reporting.tables import count
 from autorank.spec import SearchSpec
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 
 
 class Lines(Display):
-    """A line for each trial that ends from now on, and for each confirmation."""
+    """Prints one line for each trial that ends from now on, and for each confirmation.
 
-    def __init__(self, console: Console, spec: SearchSpec, places: Places, commands: bool) -> None:
-        self._console, self._spec, self._places, self._commands = console, spec, places, commands
+    Args:
+        console: The console.
+        spec: The search.
+        locations: Where it is stored.
+        commands: Print suggested commands at the end.
+    """
+
+    def __init__(self, console: Console, spec: SearchSpec, locations: Locations, commands: bool) -> None:
+        self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
         self._started = time.time()
-        self._told: set[int] = set()
+        self._printed: set[int] = set()
         self._confirmed: Mapping[tuple[int, int, int], Any] | None = None
 
     def __enter__(self) -> Lines:
@@ -35,24 +42,26 @@ class Lines(Display):
 
     def update(self, snapshot: Snapshot) -> None:
         done = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda trial: trial.ended)
-        for place, trial in enumerate(done, start=1):
-            if trial.ended >= self._started and trial.number not in self._told:
-                self._told.add(trial.number)
-                self._line(f"[{place}/{snapshot.wanted}] trial {trial.number} {self._about(trial)}")
-        for key, result in news(snapshot.confirmed if self._confirmed is None else self._confirmed, snapshot.confirmed):
-            came_to = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"
-            self._line(f"trial {key[0]}, step {key[1]} again with seed {key[2]}: {came_to}")
+        for number, trial in enumerate(done, start=1):
+            if trial.ended >= self._started and trial.number not in self._printed:
+                self._printed.add(trial.number)
+                self._line(f"[{number}/{snapshot.wanted}] trial {trial.number} {self._summary(trial)}")
+        for key, result in new_confirmations(
+            snapshot.confirmed if self._confirmed is None else self._confirmed, snapshot.confirmed
+        ):
+            score = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"
+            self._line(f"trial {key[0]}, step {key[1]} confirmed with seed {key[2]}: {score}")
         self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:
-        finish(self._console, self._spec, outcome, self._places, self._commands)
+        finish(self._console, self._spec, outcome, self._locations, self._commands)
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def _about(self, trial: TrialRecord) -> str:
+    def _summary(self, trial: TrialRecord) -> str:
         top = best(trial.evaluations)
         result = f"{count(top.adapter_params)} parameters, score {top.score:.4f}" if top else "no score"
-        why = f" ({trial.reason})" if trial.reason else ""
+        reason = f" ({trial.reason})" if trial.reason else ""
         method = f"{trial.method}, " if len(self._spec.entries) > 1 else ""
-        return f"{trial.state}{why}: {result}  {method}{drawn(trial)}"
+        return f"{trial.state}{reason}: {result}  {method}{drawn(trial)}"

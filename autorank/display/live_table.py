@@ -1,4 +1,4 @@
-"""In a terminal: one table that keeps up with a search."""
+"""Display in a terminal: a live table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from autorank.display.base import Display, Places
-from autorank.display.formatting import drawn, some, title, varied
+from autorank.display.base import Display, Locations
+from autorank.display.formatting import drawn, thinned, title, varied
 from autorank.display.progress import Pace
 from autorank.display.summary import finish
 from autorank.reporting.tables import NOTHING, front_table
@@ -22,16 +22,24 @@ from autorank.trials.snapshot import Snapshot
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
 
-RUNNING = 8  # trials at work that are shown: with the front they fit a terminal of 24 lines
+RUNNING = 8  # running trials in the table, which fits a terminal of 24 lines
 
 
 class LiveTable(Display):
-    """The board, redrawn in place; gone at the end, when the whole front is printed."""
+    """A table that is redrawn in place, and replaced by the whole front at the end.
+
+    Args:
+        console: The console.
+        spec: The search.
+        seconds: Its time budget in seconds, or None.
+        locations: Where it is stored.
+        commands: Print suggested commands at the end.
+    """
 
     def __init__(
-        self, console: Console, spec: SearchSpec, seconds: float | None, places: Places, commands: bool
+        self, console: Console, spec: SearchSpec, seconds: float | None, locations: Locations, commands: bool
     ) -> None:
-        self._console, self._spec, self._places, self._commands = console, spec, places, commands
+        self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
         self._board = Board(spec, Pace(seconds))
         self._live = Live(self._board.render(NOTHING), console=console, refresh_per_second=4, transient=True)
 
@@ -48,23 +56,32 @@ class LiveTable(Display):
         self._live.update(self._board.render(snapshot))
 
     def warn(self, message: str) -> None:
-        if sys.__stderr__ is not None and sys.__stderr__.isatty():  # it would be drawn over
+        if sys.__stderr__ is not None and sys.__stderr__.isatty():  # the table would overwrite it
             self._console.print(f"autorank: {message}", style="yellow", markup=False, soft_wrap=True)
         else:
             super().warn(message)
 
     def end(self, outcome: Outcome) -> None:
-        finish(self._console, self._spec, outcome, self._places, self._commands)
+        finish(self._console, self._spec, outcome, self._locations, self._commands)
 
 
 class Board:
-    """The table's content."""
+    """The content of the table.
+
+    Args:
+        spec: The search.
+        pace: Measures its progress.
+    """
 
     def __init__(self, spec: SearchSpec, pace: Pace) -> None:
         self._spec, self._pace = spec, pace
 
     def render(self, snapshot: Snapshot) -> RenderableType:
-        """Title, how far it is, what was found, trials at work and the front so far; no line is ever wrapped."""
+        """Return title, progress, results, running trials and the present front; no line is wrapped.
+
+        Args:
+            snapshot: The search as it is now.
+        """
         now = self._pace(snapshot)
         parts = [f"{now.ended}/{now.wanted} trials" if now.wanted else "starting", *now.pace]
         if snapshot.confirmed:
@@ -73,15 +90,15 @@ class Board:
         if now.wanted:
             rows.append(_line(", ".join([*now.result, *now.states])))
         running = [trial for trial in snapshot.trials if trial.state == "running"]
-        rows += [_at_work(trial, len(self._spec.entries) > 1) for trial in running[:RUNNING]]
+        rows += [_running(trial, len(self._spec.entries) > 1) for trial in running[:RUNNING]]
         if len(running) > RUNNING:
             rows.append(_line(f"  and {len(running) - RUNNING} more", "dim"))
         if snapshot.points:
-            rows += [Text(), front_table(some(snapshot.points), snapshot, varied(self._spec), wrap=False)]
+            rows += [Text(), front_table(thinned(snapshot.points), snapshot, varied(self._spec), wrap=False)]
         return Group(*rows)
 
 
-def _at_work(trial: TrialRecord, several: bool) -> Text:
+def _running(trial: TrialRecord, several: bool) -> Text:
     last = "training"
     if trial.evaluations:
         last = f"epoch {trial.evaluations[-1].epoch:.1f}, score {trial.evaluations[-1].score:.4f}"

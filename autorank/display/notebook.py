@@ -1,4 +1,4 @@
-"""In a notebook: a progress bar, and the front as a table at the end."""
+"""Display in a notebook: a progress bar, and the front as a table at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from autorank.display.base import Display, Places
+from autorank.display.base import Display, Locations
 from autorank.display.formatting import varied
 from autorank.display.progress import Pace
 from autorank.display.summary import notes
@@ -20,18 +20,24 @@ if TYPE_CHECKING:
 
 
 class ProgressBar(Display):
-    """tqdm's bar, trials by trials, with the best score, the hypervolume and the time left."""
+    """A tqdm bar of trials with the best score, the hypervolume and the remaining time.
 
-    def __init__(self, spec: SearchSpec, seconds: float | None, places: Places) -> None:
-        self._spec, self._places, self._pace = spec, places, Pace(seconds)
+    Args:
+        spec: The search.
+        seconds: Its time budget in seconds, or None.
+        locations: Where it is stored.
+    """
+
+    def __init__(self, spec: SearchSpec, seconds: float | None, locations: Locations) -> None:
+        self._spec, self._locations, self._pace = spec, locations, Pace(seconds)
         self._bar: Any = None
 
     def __enter__(self) -> ProgressBar:
-        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it asks for ipywidgets, again and again
-        from tqdm.auto import tqdm  # without ipywidgets it is a bar of text, and says so
+        logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # silences repeated requests for ipywidgets
+        from tqdm.auto import tqdm  # a text bar with a warning where ipywidgets is missing
 
-        form = "{desc}: {bar} {n_fmt}/{total_fmt} trials{postfix}"
-        self._bar = tqdm(desc=self._spec.name, total=None, bar_format=form)
+        bar_format = "{desc}: {bar} {n_fmt}/{total_fmt} trials{postfix}"
+        self._bar = tqdm(desc=self._spec.name, total=None, bar_format=bar_format)
         return self
 
     def __exit__(
@@ -51,5 +57,5 @@ class ProgressBar(Display):
 
         if points := outcome.snapshot.points:
             display(HTML(table_html(front_table(points, outcome.snapshot, varied(self._spec)))))
-        for note in notes(self._spec.name, outcome, self._places):
+        for note in notes(self._spec.name, outcome, self._locations):
             print(note)

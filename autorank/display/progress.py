@@ -1,4 +1,4 @@
-"""How far a search is, how fast it goes, and what is left of it."""
+"""Progress of a search: trials, speed, remaining time."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from autorank.trials.snapshot import Snapshot
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A search at a moment. None: not known yet.
+class Progress:
+    """Progress of a search at one moment. None: not known yet.
 
     Attributes:
-        ended, wanted: trials.
-        states: how many ended otherwise than complete: `1 pruned`.
-        steps_per_second: of all trials together, since this session began.
-        passed, left: seconds.
+        ended: Number of trials that ended.
+        wanted: Number of trials in total.
+        states: Counts of trials that ended, but not as complete: `1 pruned`.
+        on_front: Number of points on the front.
+        best: Best score.
+        hypervolume: Hypervolume of the front.
+        steps_per_second: Optimizer steps per second of all trials together, in this session.
+        passed: Seconds since the session began.
+        left: Estimated remaining seconds.
     """
 
     ended: int
@@ -35,39 +40,39 @@ class Standing:
 
     @property
     def result(self) -> list[str]:
-        """What was found, in words."""
-        found = [f"{self.on_front} on the front"]
-        found += [] if self.best is None else [f"best {self.best:.4f}"]
-        return found + ([] if self.hypervolume is None else [f"hypervolume {self.hypervolume:.4f}"])
+        """The results, in words."""
+        words = [f"{self.on_front} on the front"]
+        words += [] if self.best is None else [f"best {self.best:.4f}"]
+        return words + ([] if self.hypervolume is None else [f"hypervolume {self.hypervolume:.4f}"])
 
     @property
     def pace(self) -> list[str]:
-        """How fast it goes, in words."""
+        """Speed and time, in words."""
         words = [] if self.steps_per_second is None else [f"{self.steps_per_second:.3g} steps/s"]
         words.append(f"{duration(self.passed)} so far")
         return words + ([] if self.left is None or self.ended == self.wanted else [f"about {duration(self.left)} left"])
 
 
 class Pace:
-    """Measures a search from now on.
+    """Measures the progress of a search from now on.
 
     Args:
-        budget: seconds; None: as long as it takes.
-        clock: seconds, in which trials' ends are given too.
+        budget: Time budget in seconds, or None.
+        clock: Returns the time in seconds since the epoch, as in the records of trials.
     """
 
     def __init__(self, budget: float | None = None, clock: Callable[[], float] = time.time) -> None:
         self._budget, self._clock = budget, clock
         self._began = clock()
-        self._first: tuple[float, int] | None = None  # when the first trial was at work, and steps made by then
-        self._last: tuple[float, int] | None = None  # when steps were last added, and how many there are
+        self._first: tuple[float, int] | None = None  # time at which the first trial ran, and its number of steps
+        self._last: tuple[float, int] | None = None  # time of the latest evaluation, and the number of steps
 
-    def __call__(self, snapshot: Snapshot) -> Standing:
-        """Where the search stands."""
+    def __call__(self, snapshot: Snapshot) -> Progress:
+        """Return the progress of the search."""
         done = [trial for trial in snapshot.trials if trial.state != "running"]
         states = Counter(trial.state for trial in done)
         points = snapshot.points
-        return Standing(
+        return Progress(
             len(done), snapshot.wanted,
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
             len(points), max((point.score for point in points), default=None),
@@ -76,7 +81,7 @@ class Pace:
         )  # fmt: skip
 
     def _rate(self, snapshot: Snapshot) -> float | None:
-        """Steps per second up to the last evaluation: between evaluations nobody knows."""
+        """Steps per second up to the last evaluation; between evaluations the number of steps is unknown."""
         now, steps = self._clock(), sum(trial.step for trial in snapshot.trials)
         if self._first is None:
             if all(trial.state != "running" for trial in snapshot.trials):
@@ -88,11 +93,11 @@ class Pace:
         return (self._last[1] - self._first[1]) / passed if passed > 0 else None
 
     def _left(self, snapshot: Snapshot) -> float | None:
-        """Seconds: what remains of the trials at the pace of those that ended since the start, or of the budget."""
+        """Remaining seconds: of the budget, or of the trials at the pace of this session, whichever is less."""
         passed = self._clock() - self._began
         done = [trial for trial in snapshot.trials if trial.state != "running"]
         recent = [trial for trial in done if trial.ended > self._began]
-        guesses = [] if self._budget is None else [max(0.0, self._budget - passed)]
+        estimates = [] if self._budget is None else [max(0.0, self._budget - passed)]
         if recent:
-            guesses.append((snapshot.wanted - len(done)) * passed / len(recent))
-        return max(0.0, min(guesses)) if guesses else None
+            estimates.append((snapshot.wanted - len(done)) * passed / len(recent))
+        return max(0.0, min(estimates)) if estimates else None

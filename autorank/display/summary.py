@@ -1,4 +1,4 @@
-"""The end of a search: its front, what went wrong, and what to type next."""
+"""End of a search: the front, notes, and suggested commands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from autorank.display.base import Places
+from autorank.display.base import Locations
 from autorank.display.formatting import varied
 from autorank.reporting.tables import count, front_summary
 from autorank.spec import SearchSpec
@@ -18,45 +18,65 @@ if TYPE_CHECKING:
     from autorank.searching.search import Outcome
 
 
-def finish(console: Console, spec: SearchSpec, outcome: Outcome, places: Places, commands: bool) -> None:
-    """Print it. `commands`: print those that come next."""
+def finish(console: Console, spec: SearchSpec, outcome: Outcome, locations: Locations, commands: bool) -> None:
+    """Print the end of a search.
+
+    Args:
+        console: The console.
+        spec: The search.
+        outcome: How the search ended, and its last snapshot.
+        locations: Where it is stored.
+        commands: Print suggested commands.
+    """
     snapshot = outcome.snapshot
     console.print(front_summary(snapshot, snapshot.reference or (1.0, 0.0), varied(spec)))
-    for note in notes(spec.name, outcome, places):
+    for note in notes(spec.name, outcome, locations):
         console.print(f"\n{note}", markup=False, soft_wrap=True)
     if snapshot.points and commands:
-        lines = next_commands(spec.name, outcome, places)
+        lines = next_commands(spec.name, outcome, locations)
         console.print("\nNext:\n  " + "\n  ".join(lines), markup=False, soft_wrap=True)
 
 
-def notes(name: str, outcome: Outcome, places: Places) -> list[str]:
-    """What the user should know of how a search ended."""
-    where = f"{places.runs}{places.store}"
-    go_on = f"Go on: autorank resume {name}{where}"
+def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
+    """Return what the user should know about the end of a search, one text per note.
+
+    Args:
+        name: The search's name.
+        outcome: How the search ended.
+        locations: Where it is stored.
+    """
+    options = f"{locations.runs}{locations.store}"
+    resume = f"To continue: autorank resume {name}{options}"
     endings = {
-        "interrupted": f"Interrupted; nothing is lost. {go_on}",
-        "time budget": f"The time budget is used up. {go_on}",
-        "exhausted": "Nothing new was found in the space: its settings have had their trials.",
+        "interrupted": f"Interrupted; all results are kept. {resume}",
+        "time budget": f"The time budget is used up. {resume}",
+        "exhausted": "The space is exhausted: all its settings have been tried.",
     }
-    found = [endings[outcome.ending]] if outcome.ending in endings else []
+    texts = [endings[outcome.ending]] if outcome.ending in endings else []
     if outcome.unconfirmed:
-        found.append(f"{outcome.unconfirmed} confirmations are missing. {go_on}")
+        texts.append(f"{outcome.unconfirmed} confirmations are missing. {resume}")
     if not outcome.tracked:
-        found.append(f"MLflow does not have all of it; catch up: autorank sync {name}{where}")
-    return found
+        texts.append(f"MLflow is incomplete. To update it: autorank sync {name}{options}")
+    return texts
 
 
-def next_commands(name: str, outcome: Outcome, places: Places) -> list[str]:
-    """Commands for what people want next."""
+def next_commands(name: str, outcome: Outcome, locations: Locations) -> list[str]:
+    """Return suggested commands: export, front, report, MLflow UI, Optuna dashboard.
+
+    Args:
+        name: The search's name.
+        outcome: How the search ended; its front is not empty.
+        locations: Where it is stored.
+    """
     knee = next(point for point in outcome.snapshot.points if point.knee)
-    journal = places.folder / JOURNAL
+    journal = locations.folder / JOURNAL
     if journal.is_relative_to(Path.cwd()):
         journal = journal.relative_to(Path.cwd())
     return [
-        f"autorank export {name} --knee --to {name}-adapter{places.runs}   "
+        f"autorank export {name} --knee --to {name}-adapter{locations.runs}   "
         f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}",
-        f"autorank front {name} --format json{places.runs}",
-        f"autorank report {name}{places.runs}",
-        f"autorank ui{places.runs}{places.store}",
+        f"autorank front {name} --format json{locations.runs}",
+        f"autorank report {name}{locations.runs}",
+        f"autorank ui{locations.runs}{locations.store}",
         f"optuna-dashboard {shlex.quote(str(journal))}   # pip install optuna-dashboard",
     ]

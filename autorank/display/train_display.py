@@ -1,4 +1,4 @@
-"""A single training, printed as it goes."""
+"""Prints the evaluations of a single training."""
 
 from __future__ import annotations
 
@@ -19,20 +19,25 @@ from autorank.trials.record import Evaluation
 def follow(
     console: Console, run: TrainingRun, best_adapter: Path, warn: Callable[[str], object]
 ) -> tuple[Point, list[Evaluation]]:
-    """Print a training's evaluations as they come; returns the best of them, and all.
+    """Train, and print the evaluations.
 
     Args:
-        best_adapter: where the adapter of the best one is left.
-        warn: called with what the user should know, however little is printed.
+        console: The console.
+        run: The training.
+        best_adapter: File to which the best evaluation's adapter is written.
+        warn: Called with warnings, which are printed even if the console is quiet.
+
+    Returns:
+        The best evaluation as a point, and all evaluations.
 
     Raises:
-        AutorankError: no evaluation had a finite score.
+        AutorankError: No evaluation had a finite score.
     """
     best: Evaluation | None = None
     evaluations = []
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
     outlook = run.begin()
-    _ahead(console, outlook)
+    _print_summary(console, outlook)
     if outlook.data.shortened:
         warn(outlook.data.shortened)
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
@@ -45,10 +50,10 @@ def follow(
             best = evaluation
             run.save_adapter(best_adapter)
     if best is None:
-        raise AutorankError("No evaluation had a finite score; use a lower learning_rate.")
+        raise AutorankError("No evaluation had a finite score. Use a lower learning_rate.")
     scores = ", ".join(f"{name} {value:.4f}" for name, value in best.metrics.items())
     console.print(f"best: step {best.step}, {scores}; {best.adapter_params:,} adapter parameters "
-                  f"and {best.head_params:,} of the head")  # fmt: skip
+                  f"and {best.head_params:,} parameters of the head")  # fmt: skip
     point = Point(
         0, best.step, best.adapter_params, best.score, dict(run.settings), best.nonzero_params, best.metrics,
         run.spec.method,
@@ -56,13 +61,13 @@ def follow(
     return point, evaluations
 
 
-def _ahead(console: Console, outlook: Outlook) -> None:
-    """What is going to be done, for the first evaluation may take long."""
+def _print_summary(console: Console, outlook: Outlook) -> None:
+    """Print the size of the training, since the first evaluation may take long."""
     data = outlook.data
     validated = " + ".join(f"{split.examples:,}" for split in data.validation.values())
     console.print(
-        f"{data.train.examples:,} examples to train on, {validated} to validate; {outlook.steps:,} steps; "
-        f"{outlook.trained:,} parameters train; {outlook.device}, {outlook.precision}", soft_wrap=True,
+        f"{data.train.examples:,} training and {validated} validation examples; {outlook.steps:,} steps; "
+        f"{outlook.trained:,} trainable parameters; {outlook.device}, {outlook.precision}", soft_wrap=True,
     )  # fmt: skip
 
 

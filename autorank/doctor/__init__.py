@@ -1,7 +1,7 @@
-"""Whether this machine can run autorank: what is installed, what is within reach, and what to do where it is not.
+"""Checks of the installation, the machine and the connections, with suggested fixes.
 
-Nothing is started, and nothing is written but what the libraries write for themselves when they are asked. A check
-that raises is a finding, for a broken installation is what this is for.
+Nothing is started, and nothing is written except by the libraries themselves. A check that raises is reported as a
+problem, since a broken installation is what the checks look for.
 """
 
 from __future__ import annotations
@@ -11,19 +11,27 @@ from functools import partial
 from pathlib import Path
 
 from autorank.doctor import connections, installed, machine
-from autorank.doctor.finding import OWN_REPAIR, Finding, said
+from autorank.doctor.finding import REINSTALL_AUTORANK, Finding, first_line
 
 __all__ = ["Finding", "findings"]
 
 
 def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
-    """Look at everything, quick things first. `runs`: the folder of searches; `tracking_uri`: MLflow's store."""
+    """Run all checks, quick ones first.
+
+    Args:
+        runs: The directory of all searches.
+        tracking_uri: Address of the MLflow store. None: the default store of `runs`.
+
+    Yields:
+        One finding per line of the report.
+    """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "Python": installed.python,
         "packages": installed.packages,
         "optional": installed.optional,
         "machine": machine.cores,
-        "runs": partial(machine.folder, "runs", runs, "Choose another folder with --runs DIR."),
+        "runs": partial(machine.folder, "runs", runs, "Choose another directory with --runs DIR."),
         "cache": machine.cache,
         "Hub's cache": connections.models,
         "Hub": connections.hub,
@@ -33,8 +41,8 @@ def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
         "transformers": partial(installed.load, "transformers", "transformers", "transformers"),
         "methods": installed.methods,
     }
-    for what, check in checks.items():
+    for subject, check in checks.items():
         try:
             yield from check()
         except Exception as error:
-            yield Finding(what, "problem", said(error), OWN_REPAIR)
+            yield Finding(subject, "problem", first_line(error), REINSTALL_AUTORANK)

@@ -1,4 +1,4 @@
-"""What is within reach: the Hub and MLflow's store."""
+"""Checks of the connections to the Hub and to the MLflow store."""
 
 from __future__ import annotations
 
@@ -13,40 +13,45 @@ from autorank.doctor.machine import folder
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 
-PATIENCE = 3.0  # seconds for an answer
+TIMEOUT = 3.0  # seconds
 
 
 def hub() -> Iterator[Finding]:
-    """Whether the Hub, or what HF_ENDPOINT names, answers; whether there is a token, which is not shown."""
+    """Check that the Hub, or the server in HF_ENDPOINT, answers, and whether a token is set (never printed)."""
     from huggingface_hub import constants, get_session, get_token
 
-    token = "a token is set" if get_token() else "no token is set, which only private and gated repositories need"
-    place = hide(constants.ENDPOINT)
+    token = "a token is set" if get_token() else "no token is set (only private and gated repositories need one)"
+    address = hide(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE:
-        yield Finding("Hub", "note", f"HF_HUB_OFFLINE is set: only what is cached is used; {token}")
+        yield Finding("Hub", "note", f"HF_HUB_OFFLINE is set: only cached models and data are used; {token}")
         return
-    error = _within(lambda: get_session().head(constants.ENDPOINT, timeout=PATIENCE, follow_redirects=False))
+    error = _within(lambda: get_session().head(constants.ENDPOINT, timeout=TIMEOUT, follow_redirects=False))
     if error is None:
-        yield Finding("Hub", "ok", f"{place} answers; {token}")
+        yield Finding("Hub", "ok", f"{address} answers; {token}")
         return
-    own = os.environ.get("HF_ENDPOINT")
-    remedy = "Check HF_ENDPOINT." if own else (
-        "Behind a proxy set HTTPS_PROXY. Without a network set HF_HUB_OFFLINE=1 and use --task demo, or --data and "
-        "--model with folders of this machine."
+    custom = os.environ.get("HF_ENDPOINT")
+    remedy = "Check HF_ENDPOINT." if custom else (
+        "Behind a proxy, set HTTPS_PROXY. Without a network, set HF_HUB_OFFLINE=1 and use --task demo, or --data and "
+        "--model with local directories."
     )  # fmt: skip
-    text = f"{place} is out of reach ({type(error).__name__}); {token}"
-    yield Finding("Hub", "problem" if own else "note", text, remedy)
+    text = f"{address} cannot be reached ({type(error).__name__}); {token}"
+    yield Finding("Hub", "problem" if custom else "note", text, remedy)
 
 
 def models() -> Iterator[Finding]:
-    """The folder in which the Hub's models and data are kept."""
+    """Check the directory in which models and data from the Hub are cached."""
     from huggingface_hub import constants
 
-    yield from folder("Hub's cache", Path(constants.HF_HUB_CACHE), "Set HF_HOME to another folder.")
+    yield from folder("Hub's cache", Path(constants.HF_HUB_CACHE), "Set HF_HOME to another directory.")
 
 
 def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
-    """Whether MLflow's store takes runs, as far as can be told without writing any."""
+    """Check that the MLflow store accepts runs, as far as this is possible without writing any.
+
+    Args:
+        runs: The directory of all searches.
+        tracking_uri: Address of the store. None: the default store of `runs`.
+    """
     from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
 
     try:
@@ -54,30 +59,30 @@ def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     except AutorankError as error:
         yield Finding("MLflow", "problem", str(error), "Correct --tracking-uri or MLFLOW_TRACKING_URI.")
         return
-    place = hide(uri)
+    address = hide(uri)
     if (file := sqlite_file(uri)) is not None:
         yield _database(file)
         return
     failure = _within(partial(_served if uri.startswith("http") else _connected, uri))
     if failure is None:
-        yield Finding("MLflow", "ok", f"{place} answers")
+        yield Finding("MLflow", "ok", f"{address} answers")
         return
     remedy = (
-        "Start it, or correct the address; with a login set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. "
-        "Searches run without it; `autorank sync` catches up."
+        "Start the server, or correct the address; if it needs a login, set MLFLOW_TRACKING_USERNAME and "
+        "MLFLOW_TRACKING_PASSWORD. Searches run without it; `autorank sync` adds their runs later."
     )
-    yield Finding("MLflow", "problem", f"{place} cannot be used ({type(failure).__name__})", remedy)
+    yield Finding("MLflow", "problem", f"{address} cannot be used ({type(failure).__name__})", remedy)
 
 
 def _database(file: Path) -> Finding:
-    """Whether the store in this file can be written to; the attempt is taken back."""
+    """Whether a SQLite store can be written: begins a transaction and rolls it back."""
     import sqlite3  # some builds of Python lack it
 
     if not file.exists():
-        return Finding("MLflow", "ok", f"sqlite:///{file}, made by the first search")
-    remedy = f"Move it away and give `autorank sync NAME`, or name another: --tracking-uri sqlite:///{file}.new"
+        return Finding("MLflow", "ok", f"sqlite:///{file} will be created by the first search")
+    remedy = f"Move the file away and run `autorank sync NAME`, or use another: --tracking-uri sqlite:///{file}.new"
     try:
-        connection = sqlite3.connect(file, timeout=PATIENCE)
+        connection = sqlite3.connect(file, timeout=TIMEOUT)
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
@@ -86,11 +91,11 @@ def _database(file: Path) -> Finding:
     except sqlite3.Error as error:
         busy = "locked" in str(error)
         return Finding("MLflow", "note" if busy else "problem", f"{file}: {error}", "Try again." if busy else remedy)
-    return Finding("MLflow", "ok", f"{file} takes runs")
+    return Finding("MLflow", "ok", f"{file} can be written")
 
 
 def _served(uri: str) -> None:
-    """Ask an MLflow server."""
+    """Send a request to an MLflow server."""
     from mlflow.tracking import MlflowClient
 
     from autorank.tracking.mlflow_projection import quietly
@@ -107,7 +112,7 @@ def _connected(uri: str) -> None:
 
 
 def _within(call: Callable[[], object]) -> Exception | None:
-    """What a call raises; TimeoutError where it takes too long, as the look-up of a name may."""
+    """The exception that a call raises, or None; TimeoutError if it takes too long, as name resolution may."""
     outcome: list[Exception | None] = []
 
     def attempt() -> None:
@@ -119,5 +124,5 @@ def _within(call: Callable[[], object]) -> Exception | None:
 
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()
-    thread.join(PATIENCE + 1)
+    thread.join(TIMEOUT + 1)
     return outcome[0] if outcome else TimeoutError()

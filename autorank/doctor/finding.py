@@ -1,4 +1,4 @@
-"""What is found, and how it is put."""
+"""The result of a check, and the phrases that several checks use."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from typing import Literal
 
 State = Literal["ok", "note", "problem"]
 GB = 1e9
-AGAIN = "Install it again, best into an environment of its own:"
-REPAIR = f"{AGAIN} pip install --force-reinstall"
-OWN_REPAIR = f"{AGAIN} pip install --force-reinstall -e '.[search]' in autorank's folder"
+REINSTALL = "Reinstall it, preferably in a new environment: pip install --force-reinstall"
+REINSTALL_AUTORANK = f"{REINSTALL} -e '.[search]' in autorank's directory"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A line: what was looked at, how it is, and what to do about it."""
+    """The result of a check.
 
-    what: str
+    Attributes:
+        subject: What was checked.
+        state: ok, note (some features do not work), or problem.
+        text: The result.
+        remedy: How to fix it; empty if nothing is to be done.
+    """
+
+    subject: str
     state: State
     text: str
     remedy: str = ""
 
 
 def size(count: float) -> str:
-    """Bytes, as 12.3 GB."""
+    """Return a number of bytes as 12.3 GB."""
     return f"{count / GB:,.1f} GB"
 
 
-def said(error: BaseException) -> str:
-    """What an exception says, in a line."""
+def first_line(error: BaseException) -> str:
+    """Return the type and the first line of an exception."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no message'])[0]}"

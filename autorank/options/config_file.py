@@ -183,7 +183,7 @@ def _value(loader: Yaml, name: str, node: yaml.Node) -> Any:
         return None if node.tag == NULL else node.value
     if name not in BLOCKS and isinstance(node, yaml.SequenceNode):
         return [_value(loader, name, item) for item in node.value]
-    return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node, deep=True)
 
 
 def _as_text(name: str, value: Any, directory: Path) -> Any:

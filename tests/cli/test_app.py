@@ -278,13 +278,13 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("front", "nothing"), "nothing"),
         (("export", "nothing", "--to", "x"), "nothing"),
         (("ranks", "nothing"), "nothing"),
-        (("ranks", "tiny", "--to", "ranks.csv"), "end in .json or .png"),
+        (("ranks", "tiny", "--to", "ranks.csv"), "ends in .json or .png"),
         (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
         (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
         (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
         (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
-        (("ui", "--runs", "empty"), "Nothing is tracked"),
+        (("ui", "--runs", "empty"), "is tracked yet"),
     ],
 )
 def test_bad_input_is_one_message_with_a_remedy(

@@ -99,10 +99,15 @@ def test_a_change_that_a_row_cannot_have_is_told_with_the_row(tmp_path: Path) ->
     ("ending", "fails", "code", "said"),
     [
         ("complete", False, 0, ""),
-        ("complete", True, 1, "1 training failed. The same command goes on."),
-        ("time budget", False, 0, "The time budget is used up. The same command goes on."),
-        ("time budget", True, 1, "The time budget is used up. 1 training failed. The same command goes on."),
-        ("interrupted", True, 130, "Interrupted; nothing is lost. 1 training failed. The same command goes on."),
+        ("complete", True, 1, "1 training failed. Run the same command to continue."),
+        ("time budget", False, 0, "The time budget is used up. Run the same command to continue."),
+        ("time budget", True, 1, "The time budget is used up. 1 training failed. Run the same command to continue."),
+        (
+            "interrupted",
+            True,
+            130,
+            "Interrupted; all results are kept. 1 training failed. Run the same command to continue.",
+        ),
     ],
 )
 def test_what_a_run_ends_with(

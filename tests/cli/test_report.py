@@ -51,7 +51,7 @@ def test_a_report_and_pictures_elsewhere(place):
 
 
 def test_a_path_is_printed_as_it_is(place):
-    assert "Report in odd[/x]/a[v2].htm\nPictures in [red]" in autorank(
+    assert "Report written to odd[/x]/a[v2].htm\nFigures written to [red]" in autorank(
         "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
     )
 
@@ -70,10 +70,10 @@ def test_searches_are_compared(place):
     ("words", "says"),
     [
         (["report", "none"], "Unknown run .none."),
-        (["report", "one", "--to", "a.pdf"], "end in .html"),
+        (["report", "one", "--to", "a.pdf"], "ends in .html"),
         (["compare", "one"], "at least two searches"),
-        (["compare", "one", "one"], "named twice"),
-        (["compare", "one", "two", "--to", "a.pdf"], "end in .png"),
+        (["compare", "one", "one"], "listed twice"),
+        (["compare", "one", "two", "--to", "a.pdf"], "ends in .png"),
     ],
 )
 def test_mistakes(place, words, says):

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from autorank.display.base import Display, Places, Quiet
+from autorank.display.base import Display, Locations, Quiet
 from autorank.display.events import Events
 from autorank.display.factory import choose
-from autorank.display.formatting import news
+from autorank.display.formatting import new_confirmations
 from autorank.display.lines import Lines
 from autorank.display.live_table import Board, LiveTable
 from autorank.display.progress import Pace
@@ -95,7 +95,7 @@ def test_steps_of_earlier_sessions_are_no_pace():
 
 def test_lines_are_told_once_and_of_this_session():
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    lines = Lines(console, search(), Places(Path("/runs/first")), False)
+    lines = Lines(console, search(), Locations(Path("/runs/first")), False)
     late = trial(1, (10, 0.5), ended=4e9, drawn={"rank": 8})
     with lines:
         for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
@@ -108,18 +108,18 @@ def test_lines_are_told_once_and_of_this_session():
 def test_a_confirmation_that_failed_and_is_tried_again_is_told():
     before = replace(snapshot([]), confirmed={(1, 20, 5): {"failed": "out of memory"}, (1, 20, 6): {"score": 0.7}})
     now = replace(before, confirmed=before.confirmed | {(1, 20, 5): {"score": 0.8}})
-    assert news(before.confirmed, now.confirmed) == [((1, 20, 5), {"score": 0.8})]
-    assert news(now.confirmed, now.confirmed) == []
+    assert new_confirmations(before.confirmed, now.confirmed) == [((1, 20, 5), {"score": 0.8})]
+    assert new_confirmations(now.confirmed, now.confirmed) == []
 
 
 def test_confirmations_are_told_in_order():
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    lines = Lines(console, search(), Places(Path("/runs/first")), False)
+    lines = Lines(console, search(), Locations(Path("/runs/first")), False)
     lines.update(snapshot([]))
     keys = [(trial, 10 * step, seed) for trial in (3, 1, 2) for step in (2, 1) for seed in (7, 5)]
     lines.update(replace(snapshot([]), confirmed={key: {"score": 0.5} for key in keys}))
     assert console.file.getvalue().splitlines() == [
-        f"trial {trial}, step {step} again with seed {seed}: score 0.5000" for trial, step, seed in sorted(keys)
+        f"trial {trial}, step {step} confirmed with seed {seed}: score 0.5000" for trial, step, seed in sorted(keys)
     ]
 
 
@@ -193,7 +193,7 @@ def test_quiet_prints_the_folder_alone(capsys):
 
 def test_which_display(monkeypatch, tmp_path):
     def chosen(**asked):
-        return type(choose(search(), Places(tmp_path), None, True, **asked))
+        return type(choose(search(), Locations(tmp_path), None, True, **asked))
 
     assert chosen(json=True, quiet=True) is Events and chosen(quiet=True) is Quiet
     assert chosen() is Lines
@@ -212,11 +212,11 @@ def test_warnings_go_to_stderr(capsys):
 @pytest.mark.parametrize("commands", [True, False])
 def test_the_end_says_what_to_do_next(commands):
     console = Console(width=80, file=io.StringIO(), color_system=None)
-    places = Places(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host")
-    finish(console, search(), Outcome(crowd(), "interrupted", False, 2), places, commands)
+    locations = Locations(Path("/a folder/first"), " --runs '/a folder'", " --tracking-uri http://host")
+    finish(console, search(), Outcome(crowd(), "interrupted", False, 2), locations, commands)
     text = console.file.getvalue()
     assert "autorank sync first" in text
-    assert "nothing is lost. Go on: autorank resume first --runs '/a folder' --tracking-uri http://host" in text
+    assert "all results are kept. To continue: autorank resume first --runs '/a folder' --tracking-uri http://" in text
     assert ("autorank export first --knee" in text) == commands
     assert ("optuna-dashboard '/a folder/first/journal.log'   # pip install optuna-dashboard\n" in text) == commands
     assert ("autorank report first --runs '/a folder'\n" in text) == commands

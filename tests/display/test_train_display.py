@@ -31,7 +31,7 @@ def test_what_is_going_to_be_done_comes_first(tmp_path: Path, monkeypatch: pytes
     first, ahead, header, *rest = written.getvalue().splitlines()
     assert first == "lora on mine, base model tiny-bert: loading data and model"
     trained = 2 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS + evaluations[0].head_params
-    assert ahead == f"60 examples to train on, 20 to validate; 8 steps; {trained:,} parameters train; cpu, fp32"
+    assert ahead == f"60 training and 20 validation examples; 8 steps; {trained:,} trainable parameters; cpu, fp32"
     assert evaluations[0].trainable_params == trained and evaluations[-1].step == 8
     (cut,) = warned
     assert cut.startswith("Texts are cut at 9 tokens") and "of 60 (train)" in cut

@@ -52,7 +52,7 @@ def test_this_machine_from_a_shell(tmp_path: Path, closed: str) -> None:
     code = "import autorank.cli.app as c, sys, ray; c.app(['doctor', '--json'], standalone_mode=False); "
     code += "assert not ray.is_initialized()"
     told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    found = {each["what"]: each for each in json.loads(told.stdout)}
+    found = {each["subject"]: each for each in json.loads(told.stdout)}
     assert told.returncode == 0, told.stderr
     for name in ("Python", "packages", "runs", "cache", "Hub", "MLflow", "torch", "GPU", "Ray", "methods"):
         assert found[name]["state"] in ("ok", "note"), found[name]
@@ -61,7 +61,7 @@ def test_this_machine_from_a_shell(tmp_path: Path, closed: str) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert bad.returncode == 1 and "problem  MLflow" in bad.stdout and SECRET not in bad.stdout + bad.stderr
-    assert "Traceback" not in bad.stderr and bad.stdout.rstrip().endswith("One problem.")
+    assert "Traceback" not in bad.stderr and bad.stdout.rstrip().endswith("1 problem found.")
     assert {file.name for file in tmp_path.iterdir()} <= {"cache"}
 
 
@@ -97,8 +97,8 @@ def test_packages_that_are_missing_or_old(monkeypatch: pytest.MonkeyPatch) -> No
     found = {each.text: each for each in installed.packages()}
     assert {each.state for each in found.values()} == {"problem"}
     assert found["opencensus is missing"].remedy.startswith("pip install 'ray[default,train,tune]")
-    assert any(text.startswith("peft is 0.1, wanted is >=") for text in found)
-    (optional,) = [each for each in installed.optional() if each.what == "bitsandbytes"]
+    assert any(text.startswith("peft is 0.1, required is >=") for text in found)
+    (optional,) = [each for each in installed.optional() if each.subject == "bitsandbytes"]
     assert optional.state == "note" and optional.remedy == "pip install bitsandbytes"
 
 
@@ -112,7 +112,7 @@ def test_a_package_that_cannot_be_imported_is_a_line(module: str, tmp_path: Path
     found = json.loads(done.stdout)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert any(each["state"] == "problem" and module in each["text"] and each["remedy"] for each in found)
-    assert found[-1]["what"] == "methods"
+    assert found[-1]["subject"] == "methods"
 
 
 def test_a_method_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +147,12 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, closed: str) -> None:
 
 
 def test_a_hub_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PATIENCE", 0.2)
+    monkeypatch.setattr(connections, "TIMEOUT", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        assert "out of reach" in only(connections.hub()).text
+        assert "cannot be reached" in only(connections.hub()).text
 
 
 def test_mlflows_file(tmp_path: Path) -> None:

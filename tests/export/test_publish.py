@@ -115,7 +115,7 @@ def test_pushed_to_a_hub(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
             autorank("export", "ready", "--push-to-hub", "others/adapter")
         assert there == {}
         out = autorank("export", "ready", "--push-to-hub", "me/adapter", "--to", tmp_path / "out")
-        assert f"at {address}/me/adapter: " in out and TOKEN not in out
+        assert f"pushed to {address}/me/adapter: " in out and TOKEN not in out
         autorank("export", "ready", "--push-to-hub", "me/adapter", "--trial", 2)  # again, into the same
     pushed = there["models/me/adapter"]
     assert pushed.pop(".visibility") == b"private"

@@ -149,7 +149,7 @@ def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch)
     assert "confirmation        3 more runs for each point of the front" in here.get()
     with console.capture() as away:
         console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
-    assert "this machine; the cluster is not asked" in away.get() and "confirmation" not in away.get()
+    assert "of this machine, not of the cluster" in away.get() and "confirmation" not in away.get()
 
 
 def test_a_method_starts_with_its_defaults_and_its_smallest_adapter(spec):

@@ -107,6 +107,6 @@ def test_no_jobs_and_no_calls_home():
 def test_a_server_is_not_served_again():
     from autorank.cli.results import ui
 
-    with pytest.raises(AutorankError, match=r"http://tracking:5000 is a server already") as error:
+    with pytest.raises(AutorankError, match=r"http://tracking:5000 is an MLflow server") as error:
         ui(tracking_uri="http://me:secret-of-mine@tracking:5000")
     assert "secret-of-mine" not in str(error.value)

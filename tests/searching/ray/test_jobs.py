@@ -257,16 +257,16 @@ def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "Nothing to submit; write: autorank submit"),
-        (("front", "x"), "'front' is nothing to submit, only search, resume, train are"),
-        (("--", *SEARCH[:3], "--data", "here.csv", "--text", "a", "--label", "b"), "--data here.csv stays on this"),
+        ((), "The command is missing. Usage: autorank submit"),
+        (("front", "x"), "'front' cannot be submitted. Available: search, resume, train"),
+        (("--", *SEARCH[:3], "--data", "here.csv", "--text", "a", "--label", "b"), "--data here.csv is not uploaded"),
         (("--working-dir", "in", "--", *SEARCH, "--space", "here.csv"), "--space here.csv is not in --working-dir in"),
         (("--working-dir", "in", "--", *SEARCH, "--model", "model"), "--model model is not in"),
-        (("--working-dir", "no", "--", *SEARCH), "--working-dir no is not a folder"),
-        (("--", *SEARCH, "--set", "retrain=here.csv"), "--set retrain here.csv stays on this machine"),
+        (("--working-dir", "no", "--", *SEARCH), "--working-dir no is not a directory"),
+        (("--", *SEARCH, "--set", "retrain=here.csv"), "--set retrain here.csv is not uploaded"),
         (("--", *SEARCH, "--runs", "runs"), "--runs runs would be lost"),
         (("--", *SEARCH, "--tracking-uri", "sqlite:///runs.db"), "--tracking-uri runs.db would be lost"),
-        (("--", "search", "--recipe", "increlora-table1"), "increlora-table1.yaml stays on this machine"),
+        (("--", "search", "--recipe", "increlora-table1"), "increlora-table1.yaml is not uploaded"),
         (("--", "train", *SEARCH[1:], "--to", "adapter"), "--to adapter would be lost"),
     ],
 )
