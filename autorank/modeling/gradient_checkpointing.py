@@ -38,7 +38,8 @@ def enable(model: PreTrainedModel) -> Callable[[], object]:
             f"Models of type {model.config.model_type!r} have no gradient checkpointing. Leave it out; a higher "
             "--accumulate or a lower --max-length saves memory too."
         )
-    model.activation_checkpointing_enable({"use_reentrant": False, "context_fn": _contexts})
+    kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # until transformers 5.22
+    getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False, "context_fn": _contexts})
     # the library has made the embeddings' output require a gradient, which only the reentrant kind needs
     model.disable_input_require_grads()
     # keys and values are kept for generating alone; the library would turn that off itself, with a warning
@@ -52,7 +53,7 @@ def enable(model: PreTrainedModel) -> Callable[[], object]:
     keep(False)
 
     def disable() -> None:
-        model.activation_checkpointing_disable()
+        getattr(model, f"{kind}_checkpointing_disable")()
         keep(True)
 
     return disable

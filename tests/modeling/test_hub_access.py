@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-import httpx2
+try:
+    import httpx2
+except ImportError:
+    import httpx as httpx2
 import pytest
 from huggingface_hub import errors
 
