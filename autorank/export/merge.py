@@ -17,6 +17,9 @@ from autorank.modeling.greedy_decoding import greedy
 def check_mergeable(adapter: Path) -> None:
     """Check that an adapter can be added to the base model's weights.
 
+    Args:
+        adapter: the adapter file.
+
     Raises:
         AutorankError: The adapter has bottleneck layers, which are not linear.
     """

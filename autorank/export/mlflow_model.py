@@ -19,6 +19,9 @@ from autorank.modeling.hub_access import hub_access, public_name
 def check_registrable(export: PointExport) -> None:
     """Check that `mlflow.transformers` can hold an export.
 
+    Args:
+        export: the export.
+
     Raises:
         AutorankError: It cannot; the error names the trial and the alternatives.
     """

@@ -17,6 +17,9 @@ PARTIAL = ".autorank-"  # prefix of the names of temporary directories
 def check_available(folder: Path) -> None:
     """Check that a directory can be written: it does not exist or is empty.
 
+    Args:
+        folder: the directory.
+
     Raises:
         AutorankError: `folder` is a file or a directory that is not empty.
     """

@@ -23,7 +23,10 @@ TASK_TYPES = {"classification": "SEQ_CLS", "regression": "SEQ_CLS", "span": "QUE
 
 
 def check_low_rank(adapter: Path) -> None:
-    """Check that a PEFT LoRA adapter can represent an adapter file.
+    """Check that a PEFT LoRA adapter can represent an adapter.
+
+    Args:
+        adapter: the adapter file.
 
     Raises:
         AutorankError: The adapter has parameters that are not low-rank updates.

@@ -103,6 +103,9 @@ def compare(searches: Sequence[SearchResults]) -> list[ComparisonRow]:
 def check_comparable(searches: Sequence[SearchResults]) -> None:
     """Check that searches can be compared.
 
+    Args:
+        searches: the searches.
+
     Raises:
         AutorankError: There are fewer than two searches, they were not scored on the same data, or one has no front.
     """
