@@ -231,7 +231,7 @@ def test_ranks_of_any_trial_report_and_figure(found, tmp_path):
         found.ranks(knee=True, trial=2)
     with pytest.raises(AutorankError, match="Leave out"):
         found.ranks(knee=True, max_params=0)
-    with pytest.raises(AutorankError, match="is not at"):
+    with pytest.raises(AutorankError, match="does not exist at"):
         found.export(to="adapter")  # nothing was trained here
     with pytest.raises(AutorankError, match="Did you mean 'trials'"):
         found.resume(trails="+1")

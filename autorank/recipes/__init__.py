@@ -1,1 +1,1 @@
-"""Tables of papers as recipes: what was trained and what came out, to train it again and set both side by side."""
+"""Recipes: the rows of a paper's table with their settings, trained and compared with the reported scores."""

@@ -1,4 +1,4 @@
-"""A paper's figures beside those that a run of its recipe came to."""
+"""Compares the figures of a paper with the measured ones."""
 
 from __future__ import annotations
 
@@ -27,28 +27,33 @@ COLUMNS = (
 
 
 def compared(recipe: Recipe, runs: Runs) -> list[dict[str, Any]]:
-    """A dict of `COLUMNS` for each line, task and reported metric, and for each average. Scores are in percent.
+    """Return one row for each line, task and reported metric, and for each average. Scores are in percent.
 
-    `measured` is the mean over seeds of each run's best evaluation on the metric, as papers count, `last` that of the
-    last evaluations; `measured_params` are those of the best one.
+    Args:
+        recipe: The recipe.
+        runs: (row, seed) -> result of a training.
+
+    Returns:
+        Dicts with the keys `COLUMNS`. `measured` is the mean over seeds of each run's best evaluation, as in the
+        papers; `last` that of the last evaluations; `measured_params` belongs to the best evaluation.
     """
-    every = rows(recipe)
-    found = []
+    all_rows = rows(recipe)
+    entries = []
     for line in recipe.methods:
-        mine = [row for row in every if row.line == line]
-        found += [entry for row in mine for entry in _of_row(recipe, row, runs)]
+        line_rows = [row for row in all_rows if row.line == line]
+        entries += [entry for row in line_rows for entry in _of_row(recipe, row, runs)]
         if recipe.methods[line].reported.average is not None:
-            found.append(_average(recipe, mine, runs))
-    return found
+            entries.append(_average(recipe, line_rows, runs))
+    return entries
 
 
 def as_json(entries: Sequence[Mapping[str, Any]]) -> str:
-    """A JSON list of objects."""
+    """Return the rows as a JSON list of objects."""
     return json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
-    """CSV with a header line."""
+    """Return the rows as CSV with a header line."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -58,15 +63,15 @@ def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_table(entries: Sequence[Mapping[str, Any]]) -> Group:
-    """For a terminal: the rows that were run, or all if none was; where it is narrow, names are broken, not figures."""
+    """Return the rows that were run, or all if none was, as a table for the terminal."""
     run = [entry for entry in entries if entry["seeds"] or entry["failed"]]
-    left = len(entries) - len(run) if run else 0
-    under: list[RenderableType] = []
-    if left:
-        under.append(Text(f"\n{left} more rows were not run; --format json and csv have what is reported of them."))
+    omitted = len(entries) - len(run) if run else 0
+    below: list[RenderableType] = []
+    if omitted:
+        below.append(Text(f"\n{omitted} more rows were not run; --format json and csv list their reported scores."))
     notes = {entry["line"]: entry["note"] for entry in run or entries if entry["note"]}
-    under += [Text(f"\n{line}: {note}", style="dim") for line, note in notes.items()]
-    return Group(_table(run or entries), *under)
+    below += [Text(f"\n{line}: {note}", style="dim") for line, note in notes.items()]
+    return Group(_table(run or entries), *below)
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -92,42 +97,44 @@ def _of_row(recipe: Recipe, row: Row, runs: Runs) -> list[dict[str, Any]]:
     reported = recipe.methods[row.line].reported
     printed = reported.score.get(row.task)
     figures = printed if isinstance(printed, Mapping) else {row.metric: printed}
-    return [_entry(recipe, row, metric, each, runs) for metric, each in figures.items()]
+    return [_entry(recipe, row, metric, printed, runs) for metric, printed in figures.items()]
 
 
 def _entry(recipe: Recipe, row: Row, metric: str, printed: Any, runs: Runs) -> dict[str, Any]:
     reported = recipe.methods[row.line].reported
     params = reported.params.get(row.task) if isinstance(reported.params, dict) else reported.params
-    mine = [run for run in runs if run[0] == row.name]
-    ended = [_best(runs[run], metric) for run in mine if _best(runs[run], metric)]
+    row_runs = [run for run in runs if run[0] == row.name]
+    ended = [_best(runs[run], metric) for run in row_runs if _best(runs[run], metric)]
     return _filled(
-        recipe, row.line, row.task, metric, printed, ended, reported_params=params, failed=len(mine) - len(ended),
+        recipe, row.line, row.task, metric, printed, ended, reported_params=params, failed=len(row_runs) - len(ended),
         assumed=sorted(row.assumed),
     )  # fmt: skip
 
 
-def _average(recipe: Recipe, mine: Sequence[Row], runs: Runs) -> dict[str, Any]:
-    """Over the tasks, of the seeds that all of them have."""
-    whole = []
+def _average(recipe: Recipe, line_rows: Sequence[Row], runs: Runs) -> dict[str, Any]:
+    """The average over the tasks, of the seeds that all tasks have."""
+    averages = []
     for seed in sorted({seed for _, seed in runs}):
-        found = [_best(runs.get((row.name, seed), {}), row.metric) for row in mine]
-        if all(found):
-            whole.append(tuple(map(statistics.fmean, zip(*found, strict=True))))
-    reported = recipe.methods[mine[0].line].reported
+        best = [_best(runs.get((row.name, seed), {}), row.metric) for row in line_rows]
+        if all(best):
+            averages.append(tuple(map(statistics.fmean, zip(*best, strict=True))))
+    reported = recipe.methods[line_rows[0].line].reported
     params = reported.params if isinstance(reported.params, str) else None
-    return _filled(recipe, mine[0].line, "average", "", reported.average, whole, reported_params=params)
+    return _filled(recipe, line_rows[0].line, "average", "", reported.average, averages, reported_params=params)
 
 
 def _best(outcome: Mapping[str, Any], metric: str) -> tuple[float, ...]:
-    """Score of the best evaluation, of the last, and the best one's parameters, in all and without zeros; empty where
-    no score is finite."""
+    """Score of the best evaluation and of the last one, and the best one's adapter and nonzero parameters.
+
+    Empty if no score is finite.
+    """
     scored = [
-        (100 * each["metrics"][metric], each["adapter_params"], each["nonzero_params"])
-        for each in outcome.get("evaluations", ()) if math.isfinite(each["metrics"][metric])
+        (100 * evaluation["metrics"][metric], evaluation["adapter_params"], evaluation["nonzero_params"])
+        for evaluation in outcome.get("evaluations", ()) if math.isfinite(evaluation["metrics"][metric])
     ]  # fmt: skip
     if not scored:
         return ()
-    best = max(scored, key=lambda each: each[0])
+    best = max(scored, key=lambda values: values[0])
     return best[0], scored[-1][0], *best[1:]
 
 
@@ -136,7 +143,7 @@ def _filled(
 ) -> dict[str, Any]:
     block = recipe.methods[line]
     mean, sd = (None, None) if printed is None else figure(printed)
-    scores, last, params, nonzero = ([each[i] for each in ended] for i in range(4))
+    scores, last, params, nonzero = ([values[i] for values in ended] for i in range(4))
     values: dict[str, Any] = {
         "line": line, "method": block.method or line, "task": task, "metric": metric, "reported": mean,
         "reported_sd": sd, "measured": _mean(scores), "last": _mean(last), "seeds": len(scores),

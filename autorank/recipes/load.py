@@ -13,29 +13,39 @@ from autorank.recipes.validation import mistakes
 from autorank.spec import explain
 
 PACKAGE = Path(__file__).parents[1]
-FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # installed; a checkout
+FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # of an installation; of a checkout
 KEYS = {name for block in (Recipe, Block, Assumed, Reported) for name in block.model_fields}
 
 
 def read(file: Path) -> Recipe:
-    """The recipe in a file, or the one of that name that comes with autorank.
+    """Read and check a recipe.
+
+    Args:
+        file: A YAML file, or the name of a recipe that comes with autorank.
 
     Raises:
-        AutorankError: it cannot be read or is not valid, or what it names is not installed; all mistakes at once.
+        AutorankError: The file cannot be read, or lists all mistakes in it.
     """
-    there = shipped()
-    if not file.exists() and file.name in there:
-        file = there[file.name]
+    known = shipped()
+    if not file.exists() and file.name in known:
+        file = known[file.name]
     elif not file.exists() and not file.suffix:
-        raise unknown("recipe", file.name, there)
+        raise unknown("recipe", file.name, known)
     recipe = parse(file)
-    if found := mistakes(recipe):
-        raise AutorankError(f"The recipe {file} is not valid:\n" + "\n".join(f"  {each}" for each in found))
+    if errors := mistakes(recipe):
+        raise AutorankError(f"The recipe {file} is not valid:\n" + "\n".join(f"  {error}" for error in errors))
     return recipe
 
 
 def parse(file: Path) -> Recipe:
-    """The recipe in a file, its form checked, but not whether there is what it names."""
+    """Read a recipe and check its form, but not the tasks, methods and settings that it names.
+
+    Args:
+        file: The YAML file.
+
+    Raises:
+        AutorankError: The file cannot be read, or does not have the form of a recipe.
+    """
     from autorank.searching.space.space import Yaml
 
     try:
@@ -52,5 +62,5 @@ def parse(file: Path) -> Recipe:
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of the recipes that come with autorank."""
+    """Return the recipes that come with autorank: name -> file."""
     return {file.stem: file for folder in FOLDERS for file in sorted(folder.glob("*.yaml"))}

@@ -1,4 +1,4 @@
-"""What a recipe's trainings came to: a line of JSON each, in the run's folder, written when a training has ended."""
+"""The file of a recipe's results: one JSON line per training, written when the training has ended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,17 @@ Run = tuple[str, int]  # a row's name, and the seed
 
 
 class Results:
-    """The first line says what is run: the recipe, the scale, the model and the data. A context manager.
+    """The results of one run of a recipe. A context manager that releases the file's lock.
+
+    Args:
+        folder: The run's directory.
+        about: The first line.
+        runs: The other lines.
 
     Attributes:
-        about: the first line.
-        runs: (row, seed) -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: why it could not.
+        folder: The run's directory.
+        about: The first line: recipe, scale, model, data and precision.
+        runs: (row, seed) -> `evaluations`, `ranks`, ... of a training that ended, or `failed`: the reason.
     """
 
     def __init__(self, folder: Path, about: Mapping[str, Any], runs: dict[Run, dict[str, Any]]) -> None:
@@ -32,6 +38,7 @@ class Results:
 
     @property
     def recipe(self) -> Recipe:
+        """The recipe."""
         return Recipe.model_validate(self.about["recipe"])
 
     @classmethod
@@ -66,10 +73,15 @@ class Results:
 
     @classmethod
     def open(cls, runs: Path, name: str, about: Mapping[str, Any]) -> Results:
-        """A new run, or one to go on with; one driver at a time.
+        """Start or continue a run; only one process may run it at a time.
+
+        Args:
+            runs: The directory of all searches and runs.
+            name: The run's name.
+            about: The first line, see `autorank.recipes.run.about`.
 
         Raises:
-            AutorankError: the run of that name is another one, or a driver is at work on it.
+            AutorankError: The name belongs to a different run, or another process is running it.
         """
         folder = run_folder(runs, name)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,27 +91,33 @@ class Results:
             lock.mend()
             if not (folder / FILE).exists() or not (folder / FILE).stat().st_size:
                 atomic_io.append(json.dumps(about), folder / FILE)
-            found = cls.read(runs, name)
-            if differ := [key for key in about if found.about.get(key) != about[key]]:
+            results = cls.read(runs, name)
+            if differ := [key for key in about if results.about.get(key) != about[key]]:
                 raise AutorankError(
-                    f"There is another run {name!r} in {runs}: its {' and '.join(differ)} "
-                    f"{'differs' if len(differ) == 1 else 'differ'}. Give the same to go on with it, or another --name."
+                    f"{runs} already contains a run {name!r}: its {' and '.join(differ)} "
+                    f"{'differs' if len(differ) == 1 else 'differ'}. Give the same options to continue it, "
+                    "or another --name."
                 )
         except BaseException:
             lock.drop()
             raise
-        found._lock = lock
-        return found
+        results._lock = lock
+        return results
 
     def add(self, run: Run, outcome: dict[str, Any]) -> None:
-        """Store what a training came to."""
+        """Append the result of a training.
+
+        Args:
+            run: Row and seed.
+            outcome: `evaluations`, `ranks`, ..., or `failed`.
+        """
         assert self._lock is not None
-        self._lock.mend()  # what a full disk left
+        self._lock.mend()  # an incomplete line that a full disk left
         atomic_io.append(json.dumps({"row": run[0], "seed": run[1], **outcome}), self.folder / FILE)
         self.runs[run] = outcome
 
     def done(self, run: Run) -> bool:
-        """Whether a training has ended; one that failed is tried again."""
+        """Whether a training has ended; a failed one is repeated."""
         return "evaluations" in self.runs.get(run, {})
 
     def __enter__(self) -> Results:

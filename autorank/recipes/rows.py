@@ -1,4 +1,4 @@
-"""A recipe's rows: each line of the table on each task as the `TrainSpec` of one training, or what is wrong with it."""
+"""The rows of a recipe: each line of the table on each task, as the `TrainSpec` of one training."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ class Row:
     """A line of the table on a task.
 
     Attributes:
-        train: what is trained, but for the seed; None if the row is only reported.
-        metric: the one that is reported.
-        assumed: setting -> why it has its value, of those that no source gives.
-        ranks_of: the row whose ranks it is trained with.
+        line: The line.
+        task: The task.
+        train: The training, without its seed; None if the row is only reported.
+        metric: The reported metric.
+        assumed: Setting -> reason for its value, for settings that no source gives.
+        ranks_of: The row whose final ranks this row is trained with.
     """
 
     line: str
@@ -41,23 +43,42 @@ class Row:
 
     @property
     def name(self) -> str:
+        """The row's name, `LINE/TASK`."""
         return f"{self.line}/{self.task}"
 
 
 def rows(recipe: Recipe, model: str | None = None, data: Path | None = None) -> list[Row]:
-    """All rows, task by task. `model`: in place of the recipe's; `data`: holds a folder a task.
+    """Return all rows, task by task.
+
+    Args:
+        recipe: The recipe.
+        model: Base model in place of the recipe's.
+        data: Directory with one directory per task. None: the Hub.
 
     Raises:
-        AutorankError: a row that is not valid.
+        AutorankError: A row is not valid.
     """
     return [make_row(recipe, line, task, model, data) for task in recipe.tasks for line in lines_of(recipe, task)]
 
 
 def lines_of(recipe: Recipe, task: str) -> Iterator[str]:
+    """Return the lines of a task."""
     return (line for line in recipe.methods if task in recipe.tasks_of(line))
 
 
 def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, data: Path | None = None) -> Row:
+    """Return a row.
+
+    Args:
+        recipe: The recipe.
+        line: The line.
+        task: The task.
+        model: Base model in place of the recipe's.
+        data: Directory with one directory per task. None: the Hub.
+
+    Raises:
+        AutorankError: Its settings are not valid.
+    """
     block = recipe.methods[line]
     metric = recipe.metric.get(task, TASKS[task].metrics[0])
     if block.not_run is not None:
@@ -65,23 +86,23 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
     method = methods.find(block.method or line)
     fields = method.Config.model_fields
     values: dict[str, Any] = {}
-    why: dict[str, str] = {}
-    own = (block.assumed, block.training, block.settings)
-    for layer in (recipe.assumed, recipe.training, recipe.settings, *own):
+    assumed: dict[str, str] = {}
+    of_line = (block.assumed, block.training, block.settings)
+    for layer in (recipe.assumed, recipe.training, recipe.settings, *of_line):
         for name, value in layer.items():
-            mine = name in TRAINING or name in fields or any(layer is each for each in own)
+            applies = name in TRAINING or name in fields or any(layer is block for block in of_line)
             reason, value = (value.why, value.value) if isinstance(value, Assumed) else (None, value)
             value = value.get(task) if isinstance(value, Mapping) else value
-            if mine and value is not None:
+            if applies and value is not None:
                 values[name] = value
-                why.pop(name, None)
+                assumed.pop(name, None)
                 if reason:
-                    why[name] = reason
+                    assumed[name] = reason
     training = {name: values.pop(name) for name in TRAINING if name in values}
     ranks_of = None if block.ranks_of is None else f"{block.ranks_of}/{task}"
     problems = []
     if ranks_of is not None and "retrain" not in fields:
-        problems.append(f"{method.name} takes no ranks of another run; `lora` and `increlora` do.")
+        problems.append(f"{method.name} cannot use the ranks of another run; `lora` and `increlora` can.")
     try:
         methods.configure(method.name, values)
     except AutorankError as error:
@@ -95,14 +116,18 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
     if problems:
         raise AutorankError(" ".join(problems))
     train = TrainSpec(task=source, model=model or recipe.model, method=method.name, settings=values, training=spec)
-    return Row(line, task, train, metric, why, ranks_of)
+    return Row(line, task, train, metric, assumed, ranks_of)
 
 
 def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
-    """The rows (`LINE/TASK`) that a pattern names: `increlora/*`, or several: `lora/rte,*/mrpc`; None: all.
+    """Return the rows that a pattern matches.
+
+    Args:
+        rows: Names of rows, `LINE/TASK`.
+        pattern: `increlora/*`, or several: `lora/rte,*/mrpc`. None: all rows.
 
     Raises:
-        AutorankError: a part of it names none; the nearest is suggested.
+        AutorankError: A part of the pattern matches no row; a similar one is suggested.
     """
     if pattern is None:
         return list(rows)
@@ -114,14 +139,14 @@ def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
             near = f"{_nearest(line, lines)}/{_nearest(task or '*', tasks)}"
             hint = f"Did you mean {near!r}? " if any(fnmatchcase(row, near) for row in rows) else ""
             raise AutorankError(
-                f"--rows {part} names no row. {hint}There are {len(rows)}, LINE/TASK, with the lines "
-                f"{', '.join(lines)} and the tasks {', '.join(tasks)}."
+                f"--rows {part} matches no row. {hint}Rows are written as LINE/TASK. Available lines: "
+                f"{', '.join(lines)}; tasks: {', '.join(tasks)}."
             )
     return [row for row in rows if any(fnmatchcase(row, part) for part in parts)]
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The name, if it is a pattern of any that is known, or else the nearest; empty if none is near."""
-    if any(fnmatchcase(each, name) for each in known):
+    """The name, if it matches a known one, else the most similar known one, or an empty string."""
+    if any(fnmatchcase(candidate, name) for candidate in known):
         return name
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")

@@ -1,4 +1,4 @@
-"""A recipe at work: every row with every seed is one training, in the warm actors that searches use."""
+"""Runs a recipe: each row with each seed is one training, in the warm actors that searches use."""
 
 from __future__ import annotations
 
@@ -33,51 +33,69 @@ def plan(
     recipe: Recipe, pattern: str | None = None, seeds: int | None = None, scale: float = 1.0,
     model: str | None = None, data: Path | None = None, training: Mapping[str, Any] | None = None,
 ) -> list[Training]:  # fmt: skip
-    """The trainings, task by task and seed by seed, those first whose ranks others take.
+    """Return the trainings, task by task and seed by seed; rows whose ranks others use come first.
 
     Args:
-        pattern: the rows, as `recipe.chosen` has them; those whose ranks they take come along.
-        training: of `TrainingSpec`, in place of the recipe's.
+        recipe: The recipe.
+        pattern: The rows, see `autorank.recipes.rows.chosen`; rows whose ranks they use are added.
+        seeds: Number of seeds. None: the recipe's.
+        scale: Fraction of examples and epochs.
+        model: Base model in place of the recipe's.
+        data: Directory with one directory per task. None: the Hub.
+        training: Fields of `TrainingSpec` in place of the recipe's.
 
     Raises:
-        AutorankError: nothing is left to run, or the data cannot be had.
+        AutorankError: No row is to be run, or the data are not available.
     """
-    every = {row.name: row for row in rows(recipe, model, data)}
-    names = set(chosen(list(every), pattern))
-    names |= {source for name in names if (source := every[name].ranks_of)}
-    wanted = [row for name, row in every.items() if name in names and row.train is not None]
-    if not wanted:
-        raise AutorankError("There is nothing to run: the rows are only reported, as the recipe says (not_run).")
-    wanted.sort(key=lambda row: row.ranks_of is not None)
-    wanted.sort(key=lambda row: recipe.tasks.index(row.task))
-    small = {row.name: _changed(row, training or {}, scale) for row in wanted}
+    by_name = {row.name: row for row in rows(recipe, model, data)}
+    names = set(chosen(list(by_name), pattern))
+    names |= {source for name in names if (source := by_name[name].ranks_of)}
+    selected = [row for name, row in by_name.items() if name in names and row.train is not None]
+    if not selected:
+        raise AutorankError("The rows are only reported, not run (`not_run` in the recipe). Choose other --rows.")
+    selected.sort(key=lambda row: row.ranks_of is not None)
+    selected.sort(key=lambda row: recipe.tasks.index(row.task))
+    specs = {row.name: _changed(row, training or {}, scale) for row in selected}
     return [
-        Training((row.name, seed), _seeded(small[row.name], seed), (row.ranks_of, seed) if row.ranks_of else None)
-        for row in wanted for seed in recipe.numbers(seeds)
+        Training((row.name, seed), _seeded(specs[row.name], seed), (row.ranks_of, seed) if row.ranks_of else None)
+        for row in selected for seed in recipe.numbers(seeds)
     ]  # fmt: skip
 
 
 def about(
     recipe: Recipe, scale: float, model: str | None, data: Path | None, precision: str | None = None
 ) -> dict[str, Any]:
-    """What tells runs of recipes apart: the first line of their results. `precision`: in place of the recipe's."""
-    place = None if data is None else str(data)
-    own = precision == recipe.training.get("precision", "auto")
+    """Return the first line of the results, by which runs of recipes are told apart.
+
+    Args:
+        recipe: The recipe.
+        scale: Fraction of examples and epochs.
+        model: Base model in place of the recipe's.
+        data: Directory of the data. None: the Hub.
+        precision: In place of the recipe's.
+    """
+    is_recipes = precision == recipe.training.get("precision", "auto")
     return {
-        "recipe": recipe.model_dump(mode="json"), "scale": scale, "model": model, "data": place,
-        "precision": None if own else precision,
-    }  # fmt: skip
+        "recipe": recipe.model_dump(mode="json"),
+        "scale": scale,
+        "model": model,
+        "data": None if data is None else str(data),
+        "precision": None if is_recipes else precision,
+    }
 
 
 def check(trainings: Sequence[Training]) -> None:
-    """Load what is to be learnt: trainings find it in the cache, and mistakes show before anything starts.
+    """Load the data of all trainings into the cache, so that mistakes are reported before anything starts.
+
+    Args:
+        trainings: The trainings.
 
     Raises:
-        AutorankError: names all data and models that cannot be had.
+        AutorankError: Lists all data and models that are not available.
     """
-    wanted = {(each.train.task, tasks.base_model(each.train.task, each.train.model)) for each in trainings}
+    specs = {(entry.train.task, tasks.base_model(entry.train.task, entry.train.model)) for entry in trainings}
     problems: dict[str, None] = {}
-    for task, model in sorted(wanted, key=str):
+    for task, model in sorted(specs, key=str):
         try:
             tasks.load(task, model)
         except AutorankError as error:
@@ -88,42 +106,57 @@ def check(trainings: Sequence[Training]) -> None:
 
 def run(
     trainings: Sequence[Training], results: Results, budget: Budget,
-    told: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
+    on_result: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
 ) -> Ending:  # fmt: skip
-    """Train what has not ended yet. Ctrl-C ends it; the same call goes on, each training from its last evaluation.
+    """Run the trainings that have not ended. After Ctrl-C the same call continues each from its last evaluation.
+
+    Args:
+        trainings: The trainings.
+        results: The file of results.
+        budget: The budget; its trials are ignored.
+        on_result: Called with each result.
+
+    Returns:
+        How the run ended.
 
     Raises:
-        AutorankError: the data cannot be had, or the resources do not suffice.
+        AutorankError: The data are not available, or the resources do not suffice.
     """
-    left = [each for each in trainings if not results.done(each.run)]
-    if not left:
+    remaining = [training for training in trainings if not results.done(training.run)]
+    if not remaining:
         return "complete"
-    joined = budget.address is not None or "RAY_ADDRESS" in os.environ
-    if not joined:
+    on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
+    if not on_cluster:
         budget.share(resources.local())
-    check(left)
+    check(remaining)
     deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     ended: set[tuple[str, int]] = set()
 
     def tell(run: Run, outcome: dict[str, Any]) -> None:
         ended.add(run)
-        told(run, outcome)
+        on_result(run, outcome)
 
-    searcher = RecipeSearcher(left, results, deadline, budget.retries, tell)
+    searcher = RecipeSearcher(remaining, results, deadline, budget.retries, tell)
     folder = results.folder
     try:
         with (
             cluster.running(budget.address, folder / cluster.LOG),
             Interrupt() as interrupt,
-            shared_storage_check.shared(folder) if joined else contextlib.nullcontext() as seal,
+            shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as seal,
         ):
-            each = budget.share(resources.joined())
-            fit(searcher, Watch(searcher, interrupt), bind(WarmTrial, folder=folder, seal=seal), each, folder)
+            resources_per_trial = budget.share(resources.joined())
+            fit(
+                searcher,
+                Watch(searcher, interrupt),
+                bind(WarmTrial, folder=folder, seal=seal),
+                resources_per_trial,
+                folder,
+            )
             if interrupt.requested:
                 return "interrupted"
     except KeyboardInterrupt:  # while Ray starts, or the second one
         return "interrupted"
-    return "complete" if all(each.run in ended for each in left) else "time budget"
+    return "complete" if all(training.run in ended for training in remaining) else "time budget"
 
 
 def _changed(row: Row, training: Mapping[str, Any], scale: float) -> TrainSpec:

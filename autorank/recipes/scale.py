@@ -1,4 +1,4 @@
-"""A training cut down to a try: whether a recipe runs, in seconds. Its scores mean nothing."""
+"""Shortens trainings, to check in seconds that a recipe runs. The scores are not comparable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from autorank import tasks
 from autorank.spec import TrainSpec
 from autorank.tasks import registry
 
-EXAMPLES, STEPS, EVALUATIONS = 64, 100, 4  # at least so many; IncreLoRA's ranks take 73 steps to grow on SQuAD
+EXAMPLES, STEPS, EVALUATIONS = 64, 100, 4  # minima; IncreLoRA's ranks take 73 steps to grow on SQuAD
 COUNT_STEPS = ("interval",)  # settings that are a number of steps
 
 
 def scaled(train: TrainSpec, scale: float) -> TrainSpec:
-    """The training with `scale` of its examples and epochs, and `scale`² of what counts steps.
+    """Return the training with `scale` times its examples and epochs, and `scale`² times settings that count steps.
+
+    Args:
+        train: The training.
+        scale: A fraction; 1 leaves the training unchanged.
 
     Raises:
-        AutorankError: the data cannot be had.
+        AutorankError: The data are not available.
     """
     if scale >= 1:
         return train

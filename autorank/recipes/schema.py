@@ -1,7 +1,7 @@
-"""A recipe: the rows of a paper's table with their settings and reported figures, read from YAML and checked.
+"""The schema of a recipe: the rows of a paper's table with their settings and reported scores.
 
-A value is one for all tasks, or a mapping task -> value, a column of the paper's table. Of the places that give a
-setting the later one counts: the recipe's `assumed`, its `training` and `settings`, the method's `assumed`, its own.
+A value holds for all tasks, or is a mapping task -> value, a column of the paper's table. A setting may be given in
+several places. In rising precedence: the recipe's `assumed`, `training` and `settings`, then those of the line.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ FIGURE = re.compile(r"^(\d+(?:\.\d+)?)(?: ± (\d+(?:\.\d+)?))?$")
 
 
 class Assumed(Spec):
-    """A value that the paper and its code do not give: ours, and why."""
+    """A value that neither the paper nor its code gives: our choice, and the reason."""
 
     value: Any
     why: str
 
 
 class Reported(Spec):
-    """A paper's figures, as printed.
+    """Figures of a paper, as printed.
 
-    `score`: task -> figure, or task -> metric -> figure; a figure is a number or `90.93 ± 0.04`, in percent. `average`:
-    over the tasks.
+    Attributes:
+        params: Adapter parameters, for all tasks or by task.
+        score: Task -> figure, or task -> metric -> figure. A figure is a number or `90.93 ± 0.04`, in percent.
+        average: Average of the scores over the tasks.
     """
 
     params: str | dict[str, str] | None = None
@@ -39,37 +41,62 @@ class Reported(Spec):
     @field_validator("score", "average")
     @classmethod
     def _figures(cls, value: Any) -> Any:
-        for each in _leaves(value):
-            if not FIGURE.match(str(each)):
-                raise ValueError(f"{each!r} is no figure; write 90.93 or 90.93 ± 0.04")
+        for printed in _leaves(value):
+            if not FIGURE.match(str(printed)):
+                raise ValueError(f"{printed!r} is not a figure. Write 90.93 or 90.93 ± 0.04")
         return value
 
 
 class Block(Spec):
-    """A line of the table: a method with its settings, on all of the recipe's tasks or some."""
+    """A line of the table: a method with its settings, on some or all tasks of the recipe.
 
-    method: str | None = None  # None: the line's own name
+    Attributes:
+        method: The method. None: the line's name.
+        tasks: The tasks. None: all of the recipe.
+        training: Fields of `TrainingSpec`, and `max_length` and `max_eval_examples` of `TaskSpec`.
+        settings: The method's settings.
+        assumed: Settings that no source gives.
+        ranks_of: Another line, whose final ranks this line is trained with, for each task and seed.
+        not_run: Why this line is only reported.
+        reported: The paper's figures.
+    """
+
+    method: str | None = None
     tasks: tuple[str, ...] | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
     assumed: dict[str, Assumed] = Field(default_factory=dict)
-    ranks_of: str | None = None  # another line: trained with the ranks that it ended with, task by task, seed by seed
-    not_run: str | None = None  # why this line is only reported
+    ranks_of: str | None = None
+    not_run: str | None = None
     reported: Reported = Reported()
 
 
 class Recipe(Spec):
-    """A paper's table."""
+    """A paper's table.
+
+    Attributes:
+        name: The recipe's name.
+        title: What the table shows.
+        source: The paper, its tables, and where the settings are from.
+        model: The base model.
+        tasks: The named tasks.
+        metric: Task -> reported metric, where it is not the task's score.
+        seeds: Number of seeds, or the seeds.
+        training: Fields of `TrainingSpec`, and `max_length` and `max_eval_examples` of `TaskSpec`.
+        settings: Settings, for the methods that have them.
+        assumed: Settings that no source gives.
+        methods: Line -> its method and settings.
+    """
 
     name: str = Field(pattern=NAME)
     title: str
-    source: str  # the paper, its tables, and where the settings are from
+    source: str
     model: str
     tasks: tuple[str, ...] = Field(min_length=1)
-    metric: dict[str, str] = Field(default_factory=dict)  # task -> the one reported, where it is not the task's score
+    metric: dict[str, str] = Field(default_factory=dict)
     seeds: PositiveInt | tuple[int, ...] = 1
-    training: dict[str, Any] = Field(default_factory=dict)  # options by their names: see `rows.TRAINING`
-    settings: dict[str, Any] = Field(default_factory=dict)  # for the methods that have them
+    training: dict[str, Any] = Field(default_factory=dict)
+    settings: dict[str, Any] = Field(default_factory=dict)
     assumed: dict[str, Assumed] = Field(default_factory=dict)
     methods: dict[str, Block] = Field(min_length=1)
 
@@ -77,11 +104,15 @@ class Recipe(Spec):
     @classmethod
     def _names(cls, value: dict[str, Block]) -> dict[str, Block]:
         if wrong := [name for name in value if not re.match(NAME, name)]:
-            raise ValueError(f"{wrong[0]!r} is no name: use letters, digits, dots, dashes and underscores")
+            raise ValueError(f"{wrong[0]!r} is not a valid name. Use letters, digits, dots, dashes and underscores")
         return value
 
     def numbers(self, count: int | None = None) -> list[int]:
-        """The seeds; `count` of them, where the recipe names fewer the next ones too."""
+        """Return the seeds.
+
+        Args:
+            count: Number of seeds; if the recipe has fewer, the next integers are added. None: the recipe's.
+        """
         seeds = self.assumed["seeds"].value if "seeds" in self.assumed else self.seeds
         listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
         if count is not None:
@@ -89,18 +120,18 @@ class Recipe(Spec):
         return listed
 
     def tasks_of(self, line: str) -> tuple[str, ...]:
-        """The tasks of a line."""
+        """Return the tasks of a line."""
         return self.methods[line].tasks or self.tasks
 
 
 def figure(printed: Any) -> tuple[float, float | None]:
-    """`90.93 ± 0.04` as numbers."""
-    found = FIGURE.match(str(printed))
-    assert found
-    return float(found[1]), None if found[2] is None else float(found[2])
+    """Return the mean and the standard deviation, or None, of a figure such as `90.93 ± 0.04`."""
+    match = FIGURE.match(str(printed))
+    assert match
+    return float(match[1]), None if match[2] is None else float(match[2])
 
 
 def _leaves(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
-        return [leaf for each in value.values() for leaf in _leaves(each)]
+        return [leaf for item in value.values() for leaf in _leaves(item)]
     return [] if value is None else [value]

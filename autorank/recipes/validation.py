@@ -13,24 +13,24 @@ from autorank.tasks import TASKS
 
 
 def mistakes(recipe: Recipe) -> list[str]:
-    """Everything that is wrong with a recipe that has the right form; what goes wrong for several tasks once."""
-    found = [str(unknown("task", task, TASKS)) for task in recipe.tasks if task not in TASKS]
+    """Return all mistakes in the names and settings of a recipe; one that concerns several tasks is listed once."""
+    errors = [str(unknown("task", task, TASKS)) for task in recipe.tasks if task not in TASKS]
     for task, metric in recipe.metric.items():
         if task in TASKS and metric not in TASKS[task].metrics:
-            found.append(str(unknown(f"metric of {task}", metric, TASKS[task].metrics)))
-    found += _misnamed(recipe)
-    told: dict[str, list[str]] = {}
+            errors.append(str(unknown(f"metric of {task}", metric, TASKS[task].metrics)))
+    errors += _unknown_names(recipe)
+    by_message: dict[str, list[str]] = {}
     for task in recipe.tasks:
         for line in lines_of(recipe, task) if task in TASKS else ():
             try:
                 make_row(recipe, line, task)
             except AutorankError as error:
-                told.setdefault(f"{line}: {' '.join(str(error).split())}", []).append(task)
-    return found + [f"{message} ({', '.join(at)})" for message, at in told.items()]
+                by_message.setdefault(f"{line}: {' '.join(str(error).split())}", []).append(task)
+    return errors + [f"{message} ({', '.join(where)})" for message, where in by_message.items()]
 
 
-def _misnamed(recipe: Recipe) -> Iterator[str]:
-    """Names of tasks, lines and settings that are nowhere."""
+def _unknown_names(recipe: Recipe) -> Iterator[str]:
+    """Names of tasks, lines and settings that do not exist."""
     given: list[tuple[str, Mapping[str, Any]]] = [("metric", recipe.metric)]
     blocks: list[tuple[str, Recipe | Block]] = [("", recipe)]
     blocks += [(f"{line}.", block) for line, block in recipe.methods.items()]
@@ -41,46 +41,46 @@ def _misnamed(recipe: Recipe) -> Iterator[str]:
                 if isinstance(value, Mapping):
                     given.append((f"{where}{kind}.{name}", value))
         if both := set(block.assumed) & {*block.training, *block.settings}:
-            yield f"{where}assumed: {sorted(both)[0]} is given too; one of the two counts"
+            yield f"{where}assumed: {sorted(both)[0]} is also given in training or settings; remove one"
         for name in block.training:
             if name not in TRAINING:
                 yield f"{where}training: {unknown('option of training', name, TRAINING)}"
-    for line, each in recipe.methods.items():
-        given.append((f"{line}.reported.score", each.reported.score))
-        for task, printed in each.reported.score.items():
+    for line, block in recipe.methods.items():
+        given.append((f"{line}.reported.score", block.reported.score))
+        for task, printed in block.reported.score.items():
             known = TASKS[task].metrics if task in TASKS else ()
             for metric in printed if known and isinstance(printed, Mapping) else ():
                 if metric not in known:
                     yield f"{line}.reported.score: {unknown(f'metric of {task}', str(metric), known)}"
-        given += [(f"{line}.reported.params", each.reported.params)] if isinstance(each.reported.params, dict) else []
-        given.append((f"{line}.tasks", dict.fromkeys(each.tasks or ())))
-        if each.ranks_of is not None and each.ranks_of not in recipe.methods:
-            yield f"{line}.ranks_of: {unknown('line', each.ranks_of, recipe.methods)}"
-        elif each.ranks_of is not None and (why := _rankless(recipe, line, recipe.methods[each.ranks_of])):
-            yield f"{line}.ranks_of: {each.ranks_of} {why}, so it has no ranks to give; name a line that is trained"
+        given += [(f"{line}.reported.params", block.reported.params)] if isinstance(block.reported.params, dict) else []
+        given.append((f"{line}.tasks", dict.fromkeys(block.tasks or ())))
+        if block.ranks_of is not None and block.ranks_of not in recipe.methods:
+            yield f"{line}.ranks_of: {unknown('line', block.ranks_of, recipe.methods)}"
+        elif block.ranks_of is not None and (reason := _no_ranks(recipe, line, recipe.methods[block.ranks_of])):
+            yield f"{line}.ranks_of: {block.ranks_of} {reason}, so it has no ranks. Name a line that is trained"
     for where, mapping in given:
         for task in mapping:
             if task not in recipe.tasks:
                 yield f"{where}: {unknown('task of the recipe', str(task), recipe.tasks)}"
-    yield from _nobodys(recipe)
+    yield from _unused_settings(recipe)
 
 
-def _rankless(recipe: Recipe, line: str, source: Block) -> str:
-    """Why `line` cannot have the ranks of `source`; empty: it can."""
+def _no_ranks(recipe: Recipe, line: str, source: Block) -> str:
+    """Why `line` cannot use the ranks of `source`; empty if it can."""
     if source.not_run is not None:
         return "is not run"
     if source.ranks_of is not None:
-        return f"takes those of {source.ranks_of} itself"
+        return f"uses the ranks of {source.ranks_of}"
     missing = [task for task in recipe.tasks_of(line) if task not in (source.tasks or recipe.tasks)]
     return f"is not trained on {', '.join(missing)}" if missing else ""
 
 
-def _nobodys(recipe: Recipe) -> Iterator[str]:
-    """Settings for the methods that have them, of which there is none."""
+def _unused_settings(recipe: Recipe) -> Iterator[str]:
+    """Settings of the recipe that none of its methods has."""
     known = {*TRAINING, "seeds"}
     for line, block in recipe.methods.items():
         if (name := block.method or line) in methods.names():
             known |= set(methods.find(name).Config.model_fields)
     for name in {**recipe.settings, **recipe.assumed}:
         if name not in known:
-            yield str(unknown("setting, of all the recipe's methods", name, known))
+            yield str(unknown("setting of the recipe's methods", name, known))

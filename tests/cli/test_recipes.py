@@ -131,7 +131,7 @@ def test_what_a_run_ends_with(
     [
         (("--method", "lora", "--epochs", "3"), "--method, --epochs cannot be used with --recipe"),
         (("--trials", "3"), "--trials cannot be used with --recipe"),
-        (("--rows", "lorra/*"), "names no row"),
+        (("--rows", "lorra/*"), "matches no row"),
         (("--rows", "gone/*"), "only reported"),
     ],
 )
