@@ -177,7 +177,7 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         autorank("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("autorank.export.mlflow_registry.save", lambda *_: os.stat("absent"))
+        patch.setattr("autorank.export.mlflow_registry.save_model", lambda *_: os.stat("absent"))
         with pytest.raises(FileNotFoundError):  # this machine's doing, not MLflow's
             autorank("export", "ready", "--register", "small")
     first = autorank("export", "ready", "--register", "small", "--to", "out")

@@ -163,7 +163,7 @@ def test_merged_and_exported(architecture: str, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    trained, names = beside_peft.base_model(tmp_path, architecture)
+    trained, names = beside_peft.tiny_base(tmp_path, architecture)
     draw = torch.Generator().manual_seed(0)
     for name in names:
         sizes = target_modules.features(trained.model.get_submodule(name))
