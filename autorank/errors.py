@@ -25,6 +25,11 @@ class AutorankError(Exception):
         super().__init__(hide(message))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1: "1 trial", "2,000 parameters"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
     """An error for a name that is not among `known`, with the nearest match suggested."""
     known = sorted(known)

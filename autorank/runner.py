@@ -13,8 +13,8 @@ from autorank.errors import require_posix
 from autorank.options.calls import ResumeCall, TrainCall
 from autorank.options.parsing import expand
 from autorank.options.shared import RUNS
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import Point
-from autorank.trials.record import Evaluation
 
 if TYPE_CHECKING:
     from autorank.display.base import Locations

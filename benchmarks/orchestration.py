@@ -29,8 +29,8 @@ from autorank.searching.search import conduct
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tracking.background_logger import Tracker
 from autorank.tracking.mlflow_projection import Projection
+from autorank.training.evaluation import Evaluation
 from autorank.trials.journal import Journal
-from autorank.trials.record import Evaluation
 from autorank.trials.retention import adapter_path, sweep
 from autorank.trials.snapshot import Snapshot
 

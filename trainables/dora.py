@@ -1,7 +1,7 @@
 """DoRA: the direction of every row of a weight is LoRA's, its norm is trained by itself.
 
-Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation" (arXiv 2402.09353); see modeling/dora.py. Defaults are
-LoRA's here: alpha is twice the rank, as in the authors' scripts.
+Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation" (arXiv 2402.09353); see
+autorank/modeling/layers/dora.py. Defaults are LoRA's: alpha is twice the rank, as in the authors' scripts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DoRA(AllocationMethod[DoRAConfig]):
     def prepare(self, run: RunContext) -> None:
         for name, layer in run.layers.items():
             update = new_update(features(layer), self.config.rank, self.config.alpha, run)
-            update.m = nn.Parameter(dora.squares(layer).sqrt())
+            update.m = nn.Parameter(dora.squared_row_norms(layer).sqrt())
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod

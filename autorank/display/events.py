@@ -14,8 +14,9 @@ from autorank.display.base import Display
 from autorank.display.formatting import new_confirmations
 from autorank.reporting.tables import front_rows, plain
 from autorank.spec import SearchSpec
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import hypervolume
-from autorank.trials.record import Evaluation, TrialRecord
+from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:

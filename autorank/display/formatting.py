@@ -9,9 +9,9 @@ from rich.text import Text
 
 from autorank.reporting.tables import settings
 from autorank.spec import SearchSpec
-from autorank.trials.confirmation_stats import Results
 from autorank.trials.front import Point
 from autorank.trials.record import TrialRecord
+from autorank.trials.snapshot import Confirmations
 
 MAX_POINTS = 6  # of the front in the live table
 
@@ -46,7 +46,9 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     return [points[i] for i in sorted(chosen)]
 
 
-def new_confirmations(before: Results, now: Results) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
+def new_confirmations(
+    before: Confirmations, now: Confirmations
+) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
     """Return the confirmations that ended or were repeated since, as ((trial, step, seed), result) pairs.
 
     Args:

@@ -13,7 +13,8 @@ from autorank.display.formatting import drawn, new_confirmations, title
 from autorank.display.summary import finish
 from autorank.reporting.tables import count
 from autorank.spec import SearchSpec
-from autorank.trials.record import TrialRecord, best
+from autorank.training.evaluation import best
+from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from autorank.errors import AutorankError
 from autorank.reporting.tables import count
+from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
 from autorank.training.run_summary import Outlook, title
 from autorank.trials.front import Point
-from autorank.trials.record import Evaluation
 
 
 def follow(

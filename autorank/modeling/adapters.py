@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
+from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
 
 FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
@@ -19,7 +20,8 @@ def attach(model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 
     """Put an update on the layer called `name`."""
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
-    setattr(owner, child, AdaptedLinear(getattr(owner, child), update, dropout))
+    kind = AdaptedLinear if update.m is None else DoraLinear
+    setattr(owner, child, kind(getattr(owner, child), update, dropout))
 
 
 def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice: bool = False) -> None:

@@ -19,7 +19,7 @@ from autorank.recipes.results import Results, Run
 from autorank.searching.journal_searcher import check_space
 from autorank.searching.ray.base_searcher import Death, TrialSource
 from autorank.spec import TrainSpec
-from autorank.trials.record import Evaluation
+from autorank.training.evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from rich.table import Table
 from rich.text import Text
 
 from autorank.modeling import rank_map
+from autorank.training.evaluation import best
 from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
 from autorank.trials.front import Point, hypervolume
-from autorank.trials.record import State, TrialRecord, best
+from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
 _COLUMNS = ("trial", "step", "method", "adapter_params", "nonzero_params", "score", "knee")

@@ -162,7 +162,7 @@ class Projection:
         return kept
 
     def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
-        own = {SEARCH: self._search_id, "mlflow.user": getpass.getuser(), "mlflow.source.name": "autorank"}
+        own = {SEARCH: self._search_id, "mlflow.user": user_name(), "mlflow.source.name": "autorank"}
         run = client.create_run(self._experiment, ms(started), own | dict(tags), run_name=name)
         return Run(run.info.run_id)
 
@@ -228,6 +228,14 @@ class Projection:
         if final:
             page = render_report(snapshot, self.spec, self._reference, self._folder)
             client.log_text(self._parent.id, page, "report.html")
+
+
+def user_name() -> str:
+    """Return the user's name, or the user id where the password database has no entry, as usual in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def _root(error: BaseException) -> str:

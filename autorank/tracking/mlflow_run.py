@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.reporting.plots import rank_map_png
 from autorank.spec import SearchSpec
+from autorank.training.evaluation import Evaluation, best
 from autorank.trials.provenance import shown_model
-from autorank.trials.record import Evaluation, State, TrialRecord, best
+from autorank.trials.record import State, TrialRecord
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from autorank import atomic_io
+from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 
 
 def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:

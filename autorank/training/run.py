@@ -22,13 +22,13 @@ from autorank.modeling import adapter_file, adapters, gradient_checkpointing, qu
 from autorank.modeling.remote_code import trusting
 from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
+from autorank.training.evaluation import Evaluation
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import Phases
 from autorank.training.model_cache import Workshop, fingerprint, resolve_precision
 from autorank.training.optimization_loop import Phase, Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import Outlook
-from autorank.trials.record import Evaluation
 
 
 class TrainingRun:

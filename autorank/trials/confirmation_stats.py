@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from autorank.trials.front import Point, gain
-
-if TYPE_CHECKING:
-    from autorank.trials.snapshot import Snapshot
+from autorank.trials.snapshot import Snapshot
 
 DRAWS = 20_000
-Results = Mapping[tuple[int, int, int], Mapping[str, Any]]  # (trial, step, seed) -> as `Journal.confirm` stores it
 
 
 @dataclass(frozen=True)

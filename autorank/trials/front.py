@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, counted
 from autorank.spec import ObjectivesSpec
-from autorank.trials.record import Evaluation, TrialRecord
+from autorank.training.evaluation import Evaluation
+from autorank.trials.record import TrialRecord
 
 EVERYTHING = ObjectivesSpec()  # parameters against score, without limits
 
@@ -64,7 +65,16 @@ def admitted(evaluation: Evaluation, objectives: ObjectivesSpec) -> bool:
 
 
 def excesses(evaluation: Evaluation, objectives: ObjectivesSpec) -> dict[str, float]:
-    """Limit -> by how much of itself an evaluation breaks it; 0 or less: it does not."""
+    """Return by how much an evaluation exceeds each limit; 0 or less if it keeps it.
+
+    Args:
+        evaluation: the evaluation.
+        objectives: the limits.
+
+    Returns:
+        Name of the limit -> excess: a fraction of the limit for `max_params` and `max_memory`, a difference of
+        scores for `min_score`.
+    """
     found = {}
     if (most := objectives.max_params) is not None:
         found["max_params"] = evaluation.adapter_params / most - 1
@@ -203,20 +213,22 @@ def pick(
         there = ", ".join(str(p.step) for p in chosen)
         chosen = [p for p in chosen if p.step == step]
         if not chosen:
-            raise AutorankError(f"Trial {trial} has no point of step {step} here. The steps that have one: {there}.")
+            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {there}.")
     if max_params is not None:
         smallest = min(p.adapter_params for p in chosen)
         chosen = [p for p in chosen if p.adapter_params <= max_params]
         if not chosen:
             raise AutorankError(
-                f"No point has at most {max_params:,} parameters: the smallest there is has {smallest:,}."
+                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {smallest:,}."
             )
     if min_score is not None:
         best = max(p.score for p in chosen)
         chosen = [p for p in chosen if p.score >= min_score]
         if not chosen:
-            within = f" with at most {max_params:,} parameters" if max_params is not None else ""
-            raise AutorankError(f"No point{within} scores at least {min_score:g}: the best is {best:.4f}.")
+            within = (
+                f" with at most {max_params:,} parameter{'s' * (max_params != 1)}" if max_params is not None else ""
+            )
+            raise AutorankError(f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}.")
         return min(chosen, key=lambda p: (p.adapter_params, -p.score))
     return max(chosen, key=lambda p: (p.score, -p.adapter_params))
 

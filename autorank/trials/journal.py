@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from autorank.errors import AutorankError, unknown
 from autorank.spec import SearchSpec, explain
+from autorank.training.evaluation import Evaluation, best
 from autorank.trials.journal_lock import DriverLock
-from autorank.trials.record import Evaluation, State, TrialRecord, best
+from autorank.trials.record import State, TrialRecord
 from autorank.trials.serialization import EVALUATION, STATES, Rows
 from autorank.trials.snapshot import Archive, Snapshot
 from autorank.trials.study_metadata import write_study

@@ -7,7 +7,8 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from autorank.trials.record import Evaluation, State, TrialRecord
+from autorank.training.evaluation import Evaluation
+from autorank.trials.record import State, TrialRecord
 
 STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",

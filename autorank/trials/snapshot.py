@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.confirmation_stats import Results
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import Point, admitted, costs, mark_knee, point
-from autorank.trials.record import Evaluation, TrialRecord
+from autorank.trials.record import TrialRecord
+
+Confirmations = Mapping[tuple[int, int, int], Mapping[str, Any]]
+"""(trial, step, seed) -> the result as `Journal.confirm` stores it."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A search at a moment.
+    """A search at one moment.
 
     Attributes:
         points, control: the fronts of the methods and of the control, knees marked.
-        confirmed: see `results.confirmed`.
-        wanted: trials that were asked for.
+        confirmed: see `trials.confirmation_stats`.
+        wanted: number of trials requested.
         third: the search's third objective.
-        reference: the corner of the hypervolume's box; None: of no search.
+        reference: the hypervolume's reference point (parameters, score); None without a search.
     """
 
     trials: list[TrialRecord]
     points: list[Point]
     control: list[Point]
-    confirmed: Results = field(default_factory=dict)
+    confirmed: Confirmations = field(default_factory=dict)
     wanted: int = 0
     third: str | None = None
     reference: tuple[float, float] | None = None

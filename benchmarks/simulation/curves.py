@@ -13,8 +13,9 @@ import numpy as np
 from autorank.errors import AutorankError
 from autorank.searching.space import space
 from autorank.spec import MethodSpec
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import front, hypervolume
-from autorank.trials.record import Evaluation, TrialRecord
+from autorank.trials.record import TrialRecord
 
 RATE = "learning_rate"
 

@@ -17,9 +17,10 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.spec import SearchSpec
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, point
 from autorank.trials.journal import Journal
-from autorank.trials.record import Evaluation, TrialRecord
+from autorank.trials.record import TrialRecord
 from autorank.trials.study_metadata import write_study
 from benchmarks.simulation.curves import Curves, Replay
 

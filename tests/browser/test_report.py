@@ -13,7 +13,6 @@ import pytest
 
 from autorank.reporting.html_report import write_page
 from autorank.trials.journal import Journal
-from autorank.trials.record import best
 from tests.browser.made import many
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def test_norms_of_rows_are_refused(tmp_path: Path) -> None:
     loaded = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
     name = "bert.encoder.layer.1.attention.self.query"
     update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))
-    update.m = torch.nn.Parameter(dora.squares(loaded.model.get_submodule(name)).sqrt())
+    update.m = torch.nn.Parameter(dora.squared_row_norms(loaded.model.get_submodule(name)).sqrt())
     adapters.attach(loaded.model, name, update)
     origin = adapter_file.Origin(str(tmp_path / "model"), 2, (), 0)
     adapter_file.save(tmp_path / "a.safetensors", loaded, origin)

@@ -13,7 +13,7 @@ import torch
 
 from autorank.searching.ray.trainable import WarmTrial
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
-from autorank.trials.record import Evaluation
+from autorank.training.evaluation import Evaluation
 from tests.trials.made_trials import evaluation
 
 STEPS = 3  # evaluations of a run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import uuid
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.reporting.html_report import render_report
 from autorank.tasks.demo import DEMO
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_projection import Projection, user_name
 from autorank.tracking.mlflow_run import Run, as_text, metrics_at
 from tests.tracking.projected import history, text
 from tests.trials.journals import REFERENCE
@@ -185,3 +186,12 @@ def test_a_deleted_experiment_is_named(project, trials, client, own):
     client.delete_experiment(client.get_experiment_by_name(own.name).experiment_id)
     with pytest.raises(AutorankError, match="mlflow experiments restore"):
         project().push(snapshot(trials))
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4242"), OSError("No username set")])
+def test_a_user_without_a_passwd_entry_is_the_uid(monkeypatch, error):
+    def no_entry() -> str:
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", no_entry)
+    assert user_name() == f"uid {os.getuid()}"

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from autorank.modeling import adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 from tests import tiny
 
 GAIN = 8  # on the weights' usual 0.02: so narrow a model needs it for attention, and gradients, above rounding

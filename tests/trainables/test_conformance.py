@@ -21,10 +21,10 @@ from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import Workshop
 from autorank.training.optimization_loop import Phase
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,

@@ -20,9 +20,9 @@ from autorank.modeling import adapters
 from autorank.modeling.layers.lora_layer import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import distributed
+from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 from tests import tiny
 from trainables.prilora import linear, masks, ranks
 

@@ -22,9 +22,9 @@ from autorank.method import TargetedConfig
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
 

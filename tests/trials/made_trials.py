@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec
+from autorank.training.evaluation import Evaluation
 from autorank.trials.front import EVERYTHING, front
-from autorank.trials.record import Evaluation, State, TrialRecord
+from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
 START = 1_700_000_000.0  # of trial 0; every other 100 s after the one before

@@ -256,18 +256,18 @@ def test_pick_from_all_candidates_takes_a_trial_s_best():
     every = candidates([trial(0, (100, 0.7), (100, 0.9), (50, 0.9), (10, 0.1)), trial(1, (1, 0.95))])
     assert pick(every, trial=0).step == 30
     assert pick(every, trial=0, step=10).score == 0.7
-    with pytest.raises(AutorankError, match=r"no point of step 11 here\. The steps that have one: 10, 20, 30, 40"):
+    with pytest.raises(AutorankError, match=r"no point at step 11\. Available steps: 10, 20, 30, 40"):
         pick(every, trial=0, step=11)
 
 
 @pytest.mark.parametrize(
     "asked, says",
     [
-        ({"max_params": 9}, "at most 9 parameters: the smallest there is has 10"),
-        ({"min_score": 0.95}, "scores at least 0.95: the best is 0.9000"),
+        ({"max_params": 9}, "at most 9 parameters; the smallest has 10"),
+        ({"min_score": 0.95}, "scores at least 0.95; the best score is 0.9000"),
         (
             {"min_score": 0.85, "max_params": 500},
-            "at most 500 parameters scores at least 0.85: the best is 0.80",
+            "at most 500 parameters scores at least 0.85; the best score is 0.80",
         ),
         ({"trial": 3}, "Trial 3 has no point here. The trials that have one: 0, 1, 2, 7"),
     ],

@@ -12,58 +12,64 @@ of which the first is known once and for all, and W0 Aᵀ is what the base layer
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
 from autorank.modeling.layers.frozen_weight import matrix, product
-
-if TYPE_CHECKING:
-    from autorank.modeling.layers.lora_layer import AdaptedLinear
+from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
 
 
-def squares(base: nn.Module) -> Tensor:
-    """Squared norm of each row of W0: out."""
+def squared_row_norms(base: nn.Module) -> Tensor:
+    """Return the squared norm of each row of W0: out."""
     return matrix(base).square().sum(dim=1)
 
 
-def forward(layer: AdaptedLinear, x: Tensor, dropped: Tensor, y: Tensor) -> Tensor:
-    """y + (W' - W0) · dropped: ... x out.
+class DoraLinear(AdaptedLinear):
+    """A frozen linear layer plus an update with a factor m, by equation 5 of the DoRA paper.
 
     Args:
-        x, dropped: input before and after dropout, ... x in; the same object where there was none.
-        y: the base layer's output for x.
+        base: the frozen layer.
+        update: the factors, m among them.
+        dropout: probability of dropout on the input of W' - W0.
     """
-    assert layer.update.m is not None
-    plain = y if dropped is x else layer.base(dropped)
-    gain = layer.update.m / norms(layer, x.dtype)  # in float32, as m is: what it learns is below 16 bits' rounding
-    moved = layer.update(dropped, plain)
-    bias = layer.bias
-    out = moved * gain if bias is None else torch.addcmul(bias * (1 - gain), moved, gain)
-    if dropped is not x:
-        out = out + (y - plain)
-    return out.to(y.dtype)
 
+    squares: Tensor  # squared norms of the rows of W0: out
 
-@torch.no_grad()
-def norms(layer: AdaptedLinear, dtype: torch.dtype) -> Tensor:
-    """Norm of each row of W0 + ΔW: out. dtype: what the base layer takes."""
-    assert layer.squares is not None
-    A, B = layer.update.used()
-    seen = product(layer.base, A.to(dtype))  # rank x out
-    with torch.autocast(A.device.type, enabled=False):
-        U = layer.update.scale * (B if layer.update.u is None else B * layer.update.u[:, None])
-        rest = 2 * seen.t().to(U.dtype) + U @ (A @ A.t())
-        return (layer.squares + (rest * U).sum(dim=1)).clamp_min(torch.finfo(U.dtype).tiny).sqrt()
+    def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
+        super().__init__(base, update, dropout)
+        assert update.m is not None
+        self.register_buffer("squares", squared_row_norms(base).to(update.m), persistent=False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Return W0 x + (W' - W0) dropout(x) for `x`: batch x seq x in, as batch x seq x out."""
+        assert self.update.m is not None
+        y: Tensor = self.base(x)
+        dropped = self._dropped(x)
+        plain: Tensor = y if dropped is x else self.base(dropped)
+        gain = self.update.m / self._row_norms(x.dtype)  # in float32, like m: its steps are below 16-bit rounding
+        moved = self.update(dropped, plain)
+        bias = self.bias
+        out = moved * gain if bias is None else torch.addcmul(bias * (1 - gain), moved, gain)
+        if dropped is not x:
+            out = out + (y - plain)
+        return out.to(y.dtype)
 
-@torch.no_grad()
-def delta_weight(layer: AdaptedLinear) -> Tensor:
-    """W' - W0, out x in."""
-    assert layer.update.m is not None
-    down, up = layer.update.folded()
-    weight = matrix(layer.base)
-    moved = weight + layer.update.scale * up @ down
-    gain: Tensor = layer.update.m / moved.norm(dim=1)
-    return gain[:, None] * moved - weight
+    @torch.no_grad()
+    def delta_weight(self) -> Tensor:
+        """Return W' - W0, out x in."""
+        assert self.update.m is not None
+        down, up = self.update.folded()
+        weight = matrix(self.base)
+        moved = weight + self.update.scale * up @ down
+        gain: Tensor = self.update.m / moved.norm(dim=1)
+        return gain[:, None] * moved - weight
+
+    @torch.no_grad()
+    def _row_norms(self, dtype: torch.dtype) -> Tensor:
+        """Norm of each row of W0 + ΔW: out. `dtype` is what the base layer takes."""
+        A, B = self.update.used()
+        base_output = product(self.base, A.to(dtype))  # rank x out
+        with torch.autocast(A.device.type, enabled=False):
+            U = self.update.scale * (B if self.update.u is None else B * self.update.u[:, None])
+            rest = 2 * base_output.t().to(U.dtype) + U @ (A @ A.t())
+            return (self.squares + (rest * U).sum(dim=1)).clamp_min(torch.finfo(U.dtype).tiny).sqrt()

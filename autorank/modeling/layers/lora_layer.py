@@ -11,7 +11,7 @@
      │           B              IncreLoRA, AdaLoRA: A, e, B. SoRA: e is a gate.
      │       s·(u)              VeRA: A, B shared and frozen, e and u trained. Tied-LoRA: all trained.
      └─────+─────┘              PRILoRA, SparseAdapter: zeros in A, or in A and B.
-           │                    DoRA: m, the norms that the rows of W0 + ΔW are given (modeling/dora.py).
+           │                    DoRA: m, the norms that the rows of W0 + ΔW are given (modeling/layers/dora.py).
            y: out               PiSSA: A0, B0, the frozen start of A and B: s · (B A - B0 A0).
 
 Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
@@ -29,8 +29,6 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from autorank.modeling.layers import dora
 
 
 class LowRankUpdate(nn.Module):
@@ -215,36 +213,38 @@ class LowRankUpdate(nn.Module):
 
 
 class AdaptedLinear(nn.Module):
-    """A frozen linear layer plus a low-rank update of it."""
+    """A frozen linear layer plus a low-rank update of it.
+
+    Args:
+        base: the frozen layer; its output has the last dimension `out`.
+        update: the factors, which several layers may share.
+        dropout: probability of dropout on the input of the update.
+    """
 
     base: nn.Module
     update: LowRankUpdate
-    squares: Tensor | None  # of the norms of W0's rows; only where the update has a factor m
 
     def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
         super().__init__()
         self.base = base
         self.update = update
         self.dropout = dropout
-        if update.m is None:
-            self.squares = None  # plain, for a buffer takes longer to look up
-        else:
-            self.register_buffer("squares", dora.squares(base).to(update.m), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: ... x in -> ... x out."""
+        """Apply the layer and its update to `x`: batch x seq x in, to batch x seq x out."""
         y: Tensor = self.base(x)
-        dropped = F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
-        if self.squares is not None:
-            return dora.forward(self, x, dropped, y)
-        out: Tensor = self.update(dropped, y)
+        out: Tensor = self.update(self._dropped(x), y)
         return out
 
     def delta_weight(self) -> Tensor:
-        """ΔW, out x in: what the whole layer's weight has more than the base's."""
-        return self.update.delta_weight() if self.squares is None else dora.delta_weight(self)
+        """Return ΔW, out x in: the difference between the adapted layer's weight and the base's."""
+        return self.update.delta_weight()
 
-    # Some architectures look at their layers' weights, for a dtype for example.
+    def _dropped(self, x: Tensor) -> Tensor:
+        """The update's input; `x` itself where no dropout acts."""
+        return F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
+
+    # Some architectures read their layers' weights, for example for a dtype.
     @property
     def weight(self) -> Tensor:
         return self.base.weight  # type: ignore[return-value]

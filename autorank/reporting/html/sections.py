@@ -17,9 +17,9 @@ from autorank.reporting.html.setting_figures import (
 )  # fmt: skip
 from autorank.reporting.tables import THIRD, count, duration, settings
 from autorank.spec import SearchSpec
+from autorank.training.evaluation import best
 from autorank.trials.confirmation_stats import best_gain, summarise
 from autorank.trials.front import Point, costs, hypervolume
-from autorank.trials.record import best
 from autorank.trials.snapshot import Snapshot
 
 STATES = {"complete": "complete", "pruned": "stopped", "failed": "failed", "running": "unfinished"}

@@ -12,7 +12,8 @@ from autorank.reporting.html.figures import layout
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.tables import count, setting
 from autorank.spec import MethodSpec
-from autorank.trials.record import TrialRecord, best
+from autorank.training.evaluation import best
+from autorank.trials.record import TrialRecord
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -8,8 +8,9 @@ from dataclasses import replace
 from autorank.searching.early_stopping.mo_asha import Halving, Reached
 from autorank.searching.space.param_bounds import Bounds
 from autorank.spec import SearchSpec
+from autorank.training.evaluation import best
 from autorank.trials.front import Point, candidates, non_dominated
-from autorank.trials.record import TrialRecord, best
+from autorank.trials.record import TrialRecord
 
 BEATEN = "beaten"
 

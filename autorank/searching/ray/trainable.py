@@ -21,9 +21,9 @@ from autorank.redaction import hide
 from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.training import checkpoint
+from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import Workshop
 from autorank.training.run import TrainingRun
-from autorank.trials.record import Evaluation
 from autorank.trials.retention import adapter_path, checkpoint_path
 
 logger = logging.getLogger(__name__)

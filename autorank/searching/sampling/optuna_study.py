@@ -20,8 +20,9 @@ from autorank.searching.sampling.samplers import make_sampler
 from autorank.searching.space import ranges, space
 from autorank.searching.space.param_bounds import Bounds, smallest
 from autorank.spec import MethodSpec, SearchSpec
+from autorank.training.evaluation import Evaluation, best
 from autorank.trials.front import excesses, third_of
-from autorank.trials.record import Evaluation, TrialRecord, best
+from autorank.trials.record import TrialRecord
 from autorank.trials.serialization import GENERATION
 
 RECENT = 200  # trials from which it is learnt what a stopped one was to gain

@@ -1,0 +1,41 @@
+"""What the training loop yields: an evaluation of the model, with the size of its adapter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One look at a run. Every evaluation of every trial is a candidate for the front.
+
+    `adapter_params` is the front's axis: distinct numbers that the exported adapter stores, shared ones
+    counted once, without the classification head. `nonzero_params` leaves zeros out. `trainable_params` is
+    everything that had a gradient, head included, at its peak so far. `head_params` is the head alone.
+    """
+
+    step: int  # optimizer steps done
+    epoch: float
+    score: float  # the task's main metric, higher is better
+    metrics: dict[str, float]
+    train_loss: float  # mean since the evaluation before
+    adapter_params: int
+    nonzero_params: int
+    trainable_params: int
+    head_params: int
+    ranks: dict[str, int]  # module -> rank
+    seconds: float  # of training and evaluation so far, start-up not counted
+    peak_memory: int  # bytes on the GPU; 0 on a CPU
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:
+    """The evaluation with the highest finite score; ties go to fewer parameters, then to the earlier one."""
+    finite = [evaluation for evaluation in evaluations if math.isfinite(evaluation.score)]
+    return max(finite, key=lambda e: (e.score, -e.adapter_params), default=None)
