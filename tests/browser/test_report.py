@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from autorank.reporting.html_report import write_page
+from autorank.training.evaluation import best
 from autorank.trials.journal import Journal
 from tests.browser.made import many
 
