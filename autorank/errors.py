@@ -1,4 +1,4 @@
-"""The one exception that users are meant to see."""
+"""The exception for user errors."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from collections.abc import Iterable
 
 from autorank.redaction import hide
 
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}  # no room at all, or none left of one's quota
-_FULL = ("No space left", os.strerror(errno.EDQUOT))  # in every message about it, the system's and autorank's own
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT}  # disk full, quota exceeded
+_FULL = ("No space left", os.strerror(errno.EDQUOT))  # part of every message about it, of the system and of autorank
 
 
 class AutorankError(Exception):
-    """Something the user can put right: the message names the thing, its value and the remedy.
+    """An error that the user can fix. The message names the thing, its value and the remedy.
 
-    The command line prints it on stderr without a traceback and exits with 2; anything else that is raised is a
-    bug and keeps its traceback. Passwords and tokens are left out of the message.
+    The command line prints it on stderr without a traceback and exits with code 2; any other exception is a bug and
+    keeps its traceback. Passwords and tokens are removed from the message.
+
+    Args:
+        message: The message.
     """
 
     def __init__(self, message: str) -> None:
@@ -31,11 +34,17 @@ def counted(number: int, noun: str) -> str:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
-    """An error for a name that is not among `known`, with the nearest match suggested."""
+    """Return an error for an unknown name, which suggests the most similar known name.
+
+    Args:
+        what: What the name is of: `method`, `task`.
+        name: The unknown name.
+        known: All known names.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return AutorankError(f"Unknown {what} {name!r}. {hint}There is: {', '.join(known)}.")
+    return AutorankError(f"Unknown {what} {name!r}. {hint}Available: {', '.join(known)}.")
 
 
 def require_posix() -> None:
@@ -45,5 +54,5 @@ def require_posix() -> None:
 
 
 def disk_full(error: BaseException) -> bool:
-    """Whether that is what an error says, by its number or, where only those were kept, its words."""
+    """Whether an error is about a full disk, by its number or, if that was lost, by its message."""
     return getattr(error, "errno", None) in DISK_FULL or any(words in str(error) for words in _FULL)

@@ -1,7 +1,7 @@
-"""What is asked for, validated: one training (`TrainSpec`), or a search over many (`SearchSpec`).
+"""Validated specifications of one training (`TrainSpec`) and of a search (`SearchSpec`).
 
-Specs hold plain values only. They travel to workers, are written to a search's folder as JSON, and two searches are
-the same search exactly when their specs are equal.
+Specs contain plain values only. They are sent to workers and stored in the search's directory as JSON. Two searches
+are the same search if and only if their specs are equal.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from autorank.errors import AutorankError
 
 
 class Spec(BaseModel):
-    """Base of all specs: immutable, no unknown keys. Values are converted: they come from JSON and YAML too."""
+    """Base class of all specs: immutable, without unknown keys; values from JSON and YAML are converted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class TaskSpec(Spec):
-    """What is learned, and from which data.
+    """The task and its data.
 
-    `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, a named task is read from that folder instead of
-    the Hub. With `data`, and `text` and `label` or `prompt` and `completion`, it is the user's own file or folder, and
-    `name` only labels it.
+    `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, the named task is read from that directory instead
+    of the Hub. With `data` and either `text` and `label` or `prompt` and `completion`, the data are the user's own, and
+    `name` is only a label.
     """
 
     name: str
@@ -63,7 +63,7 @@ class TaskSpec(Spec):
 
 
 class TrainingSpec(Spec):
-    """How a run is trained, whatever the method. None: the task's own default."""
+    """Options of training, the same for all methods. None: the task's default."""
 
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None  # optimizer steps; overrides epochs
@@ -89,7 +89,7 @@ class TrainingSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """One training run. `settings` are the method's own knobs, learning rate included; its `Config` validates them."""
+    """One training run. `settings` are the method's, learning rate included; its `Config` validates them."""
 
     task: TaskSpec
     model: str | None = None  # folder or Hub name; None: the task's own
@@ -99,7 +99,7 @@ class TrainSpec(Spec):
 
 
 class MethodSpec(Spec):
-    """A method as a search has it: its fixed settings and its space."""
+    """A method in a search: its fixed settings and its space."""
 
     method: str
     settings: dict[str, Any] = {}
@@ -107,26 +107,27 @@ class MethodSpec(Spec):
 
 
 class HalvingSpec(Spec):
-    """When trials are stopped early; see `autorank.searching.early_stopping.mo_asha`. Defaults are ours."""
+    """Early stopping of trials, see `autorank.searching.early_stopping.mo_asha`. Defaults are ours."""
 
     grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
     factor: int = Field(REDUCTION_FACTOR, ge=2)  # each rung keeps the best 1/factor, at factor times the evaluations
-    brackets: PositiveInt = BRACKETS  # each trial is in one of so many, each of which begins a rung later
+    brackets: PositiveInt = BRACKETS  # number of brackets; each starts to stop trials one rung later
 
 
 class ObjectivesSpec(Spec):
-    """What is sought besides few parameters and a high score, and which points are of no use."""
+    """A third objective besides adapter parameters and score, and limits of all three."""
 
-    third: Objective | None = None  # as little of it as can be
+    third: Objective | None = None  # minimized
     max_params: PositiveInt | None = None  # adapter parameters
     min_score: float | None = None
-    max_memory: PositiveInt | None = None  # bytes on the GPU, at the peak
+    max_memory: PositiveInt | None = None  # bytes, peak of GPU memory
 
 
 class SearchSpec(Spec):
-    """A search: the task and the training that all its trials share, the methods, and how they are searched.
+    """A search: the task and training options of all trials, the methods, and how they are searched.
 
-    Trials of `control`, plain LoRA tuned alike, are drawn beside the front but are no part of it.
+    Trials of `control`, the baseline (plain LoRA, tuned in the same way), are plotted next to the front but are not
+    part of it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -142,15 +143,15 @@ class SearchSpec(Spec):
 
     @model_validator(mode="after")
     def _methods_differ(self) -> SearchSpec:
-        names = [each.method for each in self.entries]
+        names = [entry.method for entry in self.entries]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"method {twice[0]!r} is there twice; name each once")
+            raise ValueError(f"method {twice[0]!r} is listed twice; list each method once")
         return self
 
     @property
     def title(self) -> str:
-        """Name, methods (how many, where there are many) and task."""
-        names = [each.method for each in self.methods]
+        """Name, methods (or their number, if more than three) and task."""
+        names = [entry.method for entry in self.methods]
         methods = ", ".join(names) if len(names) <= 3 else f"{len(names)} methods"
         return f"{self.name}: {methods} on {self.task.name}"
 
@@ -160,23 +161,34 @@ class SearchSpec(Spec):
         return self.methods if self.control is None else (*self.methods, self.control)
 
     def entry(self, method: str) -> MethodSpec:
-        """What of a method is searched."""
+        """Return the entry of a method, the baseline included."""
         return next(entry for entry in self.entries if entry.method == method)
 
     def train(self, method: str, settings: dict[str, Any]) -> TrainSpec:
-        """The run of a trial."""
+        """Return the training run of a trial.
+
+        Args:
+            method: The method.
+            settings: Its settings.
+        """
         return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=self.training)
 
 
 def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
-    """All of pydantic's findings about `what` in one message, a line each. `keys`: those that there are."""
+    """Return an error with all of pydantic's messages, one per line.
+
+    Args:
+        error: pydantic's error.
+        what: What is not valid.
+        keys: All valid keys, to suggest the most similar one.
+    """
     lines = []
-    for found in error.errors():
-        said = found["msg"].removeprefix("Value error, ")
-        if found["type"] == "extra_forbidden" and keys:
-            near = difflib.get_close_matches(str(found["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
-            said = "there is no such key" + (f"; did you mean {near[0]!r}?" if near else "")
-        elif found["type"] not in ("missing", "value_error"):
-            said += f" (got {found['input']!r})"
-        lines.append(f"  {'.'.join(map(str, found['loc'])) or what}: {said}")
+    for detail in error.errors():
+        text = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden" and keys:
+            near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
+            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        elif detail["type"] not in ("missing", "value_error"):
+            text += f" (got {detail['input']!r})"
+        lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")
     return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))

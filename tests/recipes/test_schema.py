@@ -44,9 +44,9 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         assert said in str(refused.value)
     with pytest.raises(AutorankError, match=r"methods\.lora\.reported\.score: '80,1' is not a figure"):
         read(written(tmp_path, {"80.1 ± 0.2": '"80,1"'}))
-    with pytest.raises(AutorankError, match=r"methods\.lora\.setings: there is no such key; did you mean 'settings'"):
+    with pytest.raises(AutorankError, match=r"methods\.lora\.setings: unknown key; did you mean 'settings'"):
         read(written(tmp_path, {"lora:\n    settings": "lora:\n    setings"}))
-    with pytest.raises(AutorankError, match=r"\n  trainings: there is no such key; did you mean 'training'"):
+    with pytest.raises(AutorankError, match=r"\n  trainings: unknown key; did you mean 'training'"):
         read(written(tmp_path, {"training: {batch": "trainings: {batch"}))
     with pytest.raises(AutorankError, match="metric of mrpc 'f2'"):
         read(written(tmp_path, {"f1: 94": "f2: 94"}))
