@@ -131,7 +131,7 @@ def test_evaluation_holds_one_batch_at_a_time(task: str, made: Path, monkeypatch
 
     run._base.model.register_forward_pre_hook(before)
     run._base.model.register_forward_hook(after)
-    for module in ("objective", "span", "phases"):
+    for module in ("objectives.labels", "objectives.spans", "method_phases"):
         monkeypatch.setattr(f"autorank.training.{module}.EVAL_BATCH", 4)
     run._objective.evaluate(run._phase, run._data.validation)
     count = len(given)
