@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-LOGGER = logging.getLogger("autorank.tasks.data.tokenization")
+LOGGER = logging.getLogger("autorank.tasks.tokenization")
 
 
 def show() -> None:

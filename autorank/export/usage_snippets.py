@@ -93,8 +93,8 @@ def encoder_decoder(origin: Origin) -> bool:
 def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     """Code that generates text from a prompt formatted as in training."""
     from autorank.tasks import TASKS, generation
-    from autorank.tasks.data.tokenization import load_tokenizer
     from autorank.tasks.prompting import END_OF_PROMPT, prompting
+    from autorank.tasks.tokenization import load_tokenizer
 
     task = generation.own_task(train.task.name, "", "") if train.task.own_data else TASKS[train.task.name]
     how = prompting(task, train.task, origin.model, load_tokenizer(origin.model))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autorank.tasks.data.tokenization import load
 from autorank.tasks.registry import TASKS, base_model, resolve
+from autorank.tasks.tokenization import load
 
 __all__ = ["TASKS", "base_model", "load", "resolve"]

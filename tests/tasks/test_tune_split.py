@@ -16,8 +16,7 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError
 from autorank.options.run import RunOptions
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.tasks import load
-from autorank.tasks.data import tokenization
+from autorank.tasks import load, tokenization
 from autorank.tasks.definition import Split, TaskData
 from tests import tiny
 

@@ -17,9 +17,9 @@ from autorank.tasks.columns import to_examples
 from autorank.tasks.data import windows
 from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.spans import Reference
-from autorank.tasks.data.tokenization import load_tokenizer
 from autorank.tasks.data.windows import Windows
 from autorank.tasks.squad import SQUAD
+from autorank.tasks.tokenization import load_tokenizer
 from tests import tiny
 
 CLS, SEP = 2, 3

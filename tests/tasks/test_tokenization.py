@@ -17,8 +17,8 @@ from transformers import AutoTokenizer
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks import load
-from autorank.tasks.data import arrow, tokenization
+from autorank.tasks import load, tokenization
+from autorank.tasks.data import arrow
 from autorank.tasks.definition import Split, TaskData
 from tests import tiny
 
