@@ -50,7 +50,7 @@ def autorank(*words: object) -> str:
 
 def test_a_padded_adapter_by_its_card(place: Path, tmp_path: Path) -> None:
     out = autorank("export", "ready", "--knee", "--pad", "--to", tmp_path / "out")
-    assert out.startswith("Padded PEFT adapter of trial 1, step 10 in ")
+    assert out.startswith("Padded PEFT adapter of trial 1, step 10 written to ")
     files = {file.name for file in (tmp_path / "out").iterdir()}
     assert {"README.md", "front.png", "adapter_config.json", "tokenizer.json"} <= files
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
