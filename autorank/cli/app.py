@@ -23,12 +23,11 @@ from autorank.cli import (
     tokenization_log,
     train,
 )
+from autorank.cli.help import CommandLine
 from autorank.errors import DISK_FULL, AutorankError, require_posix
 from autorank.redaction import hide
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False, rich_markup_mode="rich",
-)  # fmt: skip
+app = CommandLine(no_args_is_help=True, pretty_exceptions_enable=False)
 
 OTHER_DIRECTORY = "Choose another directory with --runs or --to."
 REMEDIES = {
@@ -59,7 +58,7 @@ def _global(
 ) -> None:
     """Search LoRA rank-allocation methods for the smallest adapter that scores well on a task.
 
-    [dim]Example:[/] autorank doctor; autorank search --method lora-drop --task demo --trials 8
+    Example: autorank doctor; autorank search --method lora-drop --task demo --trials 8
     """
 
 

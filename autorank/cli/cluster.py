@@ -55,7 +55,7 @@ def submit(
     path is a path in --working-dir. Its copy is deleted with the cluster's session, so a search of such data cannot be
     resumed in another session. Without --runs, the runs are written to ~/runs on the head node.
 
-    [dim]Example:[/] autorank submit --address http://HEAD:8265 -- search --method lora --task mrpc --runs /shared/runs
+    Example: autorank submit --address http://HEAD:8265 -- search --method lora --task mrpc --runs /shared/runs
     """
     from autorank.searching.ray import jobs
 

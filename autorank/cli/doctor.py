@@ -23,7 +23,7 @@ def doctor(
 
     Nothing is started. The exit code is 1 if there is a problem; notes do not count.
 
-    [dim]Example:[/] autorank doctor --runs /shared/runs
+    Example: autorank doctor --runs /shared/runs
     """
     from autorank.doctor import findings
 

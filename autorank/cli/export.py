@@ -58,7 +58,7 @@ def export(
 
     Methods that PEFT cannot represent are written in autorank's own format, which `autorank.load_adapter` reads.
 
-    [dim]Example:[/] autorank export lora-drop-demo --max-params 20k --to adapter
+    Example: autorank export lora-drop-demo --max-params 20k --to adapter
     """
     from autorank.api import open_search
     from autorank.reporting.tables import count

@@ -13,7 +13,7 @@ from autorank.options import completion
 def methods() -> None:
     """List the rank-allocation methods with their settings and sources.
 
-    [dim]Example:[/] autorank methods
+    Example: autorank methods
     """
     from rich.padding import Padding
     from rich.table import Table
@@ -34,7 +34,7 @@ def methods() -> None:
 def tasks() -> None:
     """List the named tasks with their sources, metrics and defaults.
 
-    [dim]Example:[/] autorank tasks
+    Example: autorank tasks
     """
     from rich.table import Column, Table
 
@@ -63,7 +63,7 @@ def spaces(
 ) -> None:
     """Print the search spaces as YAML.
 
-    [dim]Example:[/] autorank spaces lora-drop > mine.yaml
+    Example: autorank spaces lora-drop > mine.yaml
     """
     from autorank.methods import names
     from autorank.searching.space.space import builtin

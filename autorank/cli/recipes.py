@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from autorank.cli.help import CommandLine
 from autorank.cli.results import Format
 from autorank.display.console import terminal
 from autorank.options import completion
@@ -19,14 +20,14 @@ from autorank.options.shared import RUNS, Runs
 if TYPE_CHECKING:
     from autorank.recipes.recipe_searcher import Training
 
-papers = typer.Typer()
+papers = CommandLine()
 
 
 @papers.callback(invoke_without_command=True)
 def list_recipes(ctx: typer.Context) -> None:
     """List the recipes that come with autorank, or compare the results of one with the paper.
 
-    [dim]Example:[/] autorank papers; autorank search --recipe increlora-table1 --rows '*-2/rte' --seeds 3
+    Example: autorank papers; autorank search --recipe increlora-table1 --rows '*-2/rte' --seeds 3
     """
     from rich.table import Table
     from rich.text import Text
@@ -56,7 +57,7 @@ def compare(
 
     The measured score is that of each run's best evaluation, as in the papers; json and csv also have the last one.
 
-    [dim]Example:[/] autorank papers compare increlora-table1
+    Example: autorank papers compare increlora-table1
     """
     from rich.text import Text
 

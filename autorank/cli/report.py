@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Write a search's report: one HTML file that needs no network.
 
-    [dim]Example:[/] autorank report lora-drop-demo --to report.html --figures figures
+    Example: autorank report lora-drop-demo --to report.html --figures figures
     """
     from autorank.api import open_search
 
@@ -55,7 +55,7 @@ def compare(
 ) -> None:
     """Compare the fronts of searches on the same data.
 
-    [dim]Example:[/] autorank compare lora-mrpc increlora-mrpc --to fronts.png
+    Example: autorank compare lora-mrpc increlora-mrpc --to fronts.png
     """
     from autorank.api import HTML_SUFFIXES
     from autorank.reporting import compare as comparing

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from autorank.cli.help import CommandLine
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options.shared import RUNS, Name, Runs, TrackingURI, read_search
@@ -23,7 +24,7 @@ MaxParams = Annotated[
 MinScore = Annotated[float | None, typer.Option(help="Choose the smallest point with at least this score.")]
 
 
-specs = typer.Typer(no_args_is_help=True)
+specs = CommandLine(no_args_is_help=True)
 
 
 class Format(StrEnum):
@@ -41,7 +42,7 @@ def front(
 ) -> None:
     """Print a search's front, its knee and its hypervolume.
 
-    [dim]Example:[/] autorank front lora-drop-demo --format csv
+    Example: autorank front lora-drop-demo --format csv
     """
     from autorank.display.formatting import varied
     from autorank.reporting import tables
@@ -71,7 +72,7 @@ def ranks(
 ) -> None:
     """Print the rank of each layer at a point of the front.
 
-    [dim]Example:[/] autorank ranks lora-drop-demo --to ranks.png
+    Example: autorank ranks lora-drop-demo --to ranks.png
     """
     from autorank.api import open_search
     from autorank.modeling import rank_map
@@ -99,7 +100,7 @@ def sync(
 ) -> None:
     """Update MLflow from a search's journal.
 
-    [dim]Example:[/] autorank sync lora-drop-demo
+    Example: autorank sync lora-drop-demo
     """
     from autorank.redaction import hide
     from autorank.tracking.mlflow_projection import Projection
@@ -123,7 +124,7 @@ def ui(
 ) -> None:
     """Start the MLflow UI for the searches in --runs, reachable from this machine only.
 
-    [dim]Example:[/] autorank ui --port 5000
+    Example: autorank ui --port 5000
     """
     import os
 
@@ -152,7 +153,7 @@ def ui(
 def _specs() -> None:
     """Print the spec of a search as a file of options.
 
-    [dim]Example:[/] autorank spec show lora-drop-demo
+    Example: autorank spec show lora-drop-demo
     """
 
 
@@ -160,7 +161,7 @@ def _specs() -> None:
 def show(name: Name, runs: Runs = RUNS) -> None:
     """Print the options of a search as YAML, for --config.
 
-    [dim]Example:[/] autorank spec show lora-drop-demo > again.yaml; autorank search --config again.yaml --name again
+    Example: autorank spec show lora-drop-demo > again.yaml; autorank search --config again.yaml --name again
     """
     from autorank.options.config_file import as_yaml
 

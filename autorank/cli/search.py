@@ -36,7 +36,7 @@ def search(
 
     With --recipe FILE, the rows of a paper's table are trained instead.
 
-    [dim]Example:[/] autorank search --method lora-drop --task demo --trials 8
+    Example: autorank search --method lora-drop --task demo --trials 8
     """
     given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
     if recipe_options.recipe is not None:
@@ -64,7 +64,7 @@ def search(
 def resume(name: Name, call: ResumeCall) -> None:
     """Continue a search after Ctrl-C or a crash; with a higher --trials, or --trials +20, extend it.
 
-    [dim]Example:[/] autorank resume lora-drop-demo --trials +20
+    Example: autorank resume lora-drop-demo --trials +20
     """
     if call.quiet:
         tokenization_log.silence()

@@ -16,7 +16,7 @@ from autorank.options.groups import with_options
 def train(call: TrainCall, config_options: FileOptions) -> None:
     """Train once with one setting, without Ray.
 
-    [dim]Example:[/] autorank train --method lora --task demo --set rank=4 --to my-adapter
+    Example: autorank train --method lora --task demo --set rank=4 --to my-adapter
     """
     from autorank.runner import run_training
 

@@ -18,7 +18,7 @@ import autorank
 from autorank.cli import app
 
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys(['torch', 'ray', 'mlflow', 'datasets', 'transformers']))\n"
-EXAMPLE = "[dim]Example:[/] "
+EXAMPLE = "Example: "
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[str, Any]]:
