@@ -7,7 +7,6 @@ from pathlib import Path
 
 import typer
 
-from autorank import methods as installed
 from autorank.errors import AutorankError
 
 JOURNAL, RESULTS = "journal.log", "recipe.jsonl"  # files that mark searches and runs of recipes
@@ -15,13 +14,15 @@ JOURNAL, RESULTS = "journal.log", "recipe.jsonl"  # files that mark searches and
 
 def methods(incomplete: str) -> list[str]:
     """Complete the name of a method; in a list A,B, the last name."""
+    from autorank.methods import names
+
     before, comma, prefix = incomplete.rpartition(",")
     try:
-        names = installed.names()
+        installed = names()
     except AutorankError:  # the command itself reports it
         return []
     taken = before.split(",")
-    return [before + comma + name for name in names if name.startswith(prefix) and name not in taken]
+    return [before + comma + name for name in installed if name.startswith(prefix) and name not in taken]
 
 
 def tasks(incomplete: str) -> list[str]:

@@ -17,7 +17,7 @@ import typer
 import autorank
 from autorank.cli import app
 
-BLOCKED = "import sys; sys.modules.update(dict.fromkeys(['torch', 'ray', 'mlflow', 'datasets', 'transformers']))\n"
+BLOCKED = "import sys; sys.modules.update(dict.fromkeys(['torch', 'ray', 'mlflow', 'datasets', 'transformers', 'typer.rich_utils']))\n"
 EXAMPLE = "Example: "
 
 
