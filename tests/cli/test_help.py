@@ -17,7 +17,8 @@ import typer
 import autorank
 from autorank.cli import app
 
-BLOCKED = "import sys; sys.modules.update(dict.fromkeys(['torch', 'ray', 'mlflow', 'datasets', 'transformers', 'typer.rich_utils']))\n"
+HEAVY = ["torch", "ray", "mlflow", "datasets", "transformers", "typer.rich_utils"]
+BLOCKED = f"import sys; sys.modules.update(dict.fromkeys({HEAVY}))\n"
 EXAMPLE = "Example: "
 
 
