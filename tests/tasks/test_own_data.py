@@ -80,7 +80,7 @@ def refused(path: Path, text: tuple[str, ...] = ("text",), label: str = "label")
         ("x.csv", "text,label\n", ["no rows"]),
         ("x.csv", "txt,label\na,1\n", ["Unknown column 'text'", "Did you mean 'txt'", "label"]),
         ("x.csv", "txt,lable\na,1\n", ["'text'", "'txt'", "'label'", "'lable'"]),  # both at once
-        ("x.csv", "text;label\na;1\n", ["There is: text;label"]),
+        ("x.csv", "text;label\na;1\n", ["Available: text;label"]),
         ("x.csv", "text,label\na,1\nb,c,0\n", ["line 3", "3 fields", "header has 2"]),
         ("x.csv", 'text,label\n"a"b,1\n', ["line 2", "not valid csv"]),
         ("x.csv", "text,label\na,yes\nb,\nc,no\nd, \n", ["no label in rows 2, 4", "2 in all"]),
