@@ -31,7 +31,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ASLEEP = 1 << 40  # a clock that never starts: the component is not trained
+FROZEN = 1 << 40  # a clock that never starts: the component is not trained
 CONSTANT = -1  # a clock without a schedule: the peak learning rate throughout
 
 
@@ -61,7 +61,7 @@ class Optimizer(Protocol):
         """Train a factor whose components, along `dim`, each have a clock of their own; it starts at step 0."""
 
     def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components at `start`: a step, `CONSTANT` (no schedule) or `ASLEEP` (frozen)."""
+        """Start the clocks of these components at `start`: a step, `CONSTANT` (no schedule) or `FROZEN` (frozen)."""
 
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
         """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""

@@ -23,7 +23,7 @@ from autorank.tasks.data.batches import collate
 from autorank.tasks.definition import Split, TaskData
 from autorank.training.hooks import MethodHooks
 from autorank.training.objectives.labels import Classification
-from autorank.training.optimization_loop import Phase, Plan
+from autorank.training.optimization_loop import OptimizationLoop, Plan
 from trainables.increlora import Growth, IncreLoRAConfig
 
 SHAPES = {  # hidden, layers, heads, intermediate
@@ -81,7 +81,7 @@ def our_step(
 ) -> Step:
     """The method as it is, in our training loop."""
     objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
-    phase = Phase(base.model, split, np.arange(len(split)), 0, objective, plan, device)
+    phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device)
     run = RunContext(
         base=base,
         layers=target_modules.find(base.model, arguments.targets),

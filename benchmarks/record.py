@@ -22,7 +22,7 @@ from optuna.trial import FixedTrial
 from autorank.errors import AutorankError
 from autorank.searching.space import space as spaces
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     known = {json.dumps(line["drawn"]) for line in read(arguments.out)}
-    workshop = Workshop()
+    workshop = ModelCache()
     for drawn in draw(arguments.method, arguments.trials):
         if json.dumps(drawn) not in known:
             line = {"method": arguments.method, "drawn": drawn, "curve": train(arguments, workshop, drawn)}
@@ -72,7 +72,7 @@ def draw(method: str, trials: int) -> list[dict[str, Any]]:
     return drawn
 
 
-def train(arguments: argparse.Namespace, workshop: Workshop, drawn: dict[str, Any]) -> list[list[float]]:
+def train(arguments: argparse.Namespace, workshop: ModelCache, drawn: dict[str, Any]) -> list[list[float]]:
     """[step, score, parameters] of each evaluation."""
     spec = TrainSpec(
         task=TaskSpec(

@@ -19,7 +19,7 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 
 MIDDLE = 1e-3
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    workshop = Workshop()
+    workshop = ModelCache()
     rows = []
     for method in arguments.methods.split(","):
         rate = tune(arguments, workshop, method)
@@ -50,7 +50,7 @@ def main() -> None:
     print("\n".join(rows))
 
 
-def tune(arguments: argparse.Namespace, workshop: Workshop, method: str) -> float:
+def tune(arguments: argparse.Namespace, workshop: ModelCache, method: str) -> float:
     """The best learning rate on seed 0."""
     scores: dict[int, float] = {}
     wanted = [0, -1, 1]
@@ -64,7 +64,7 @@ def tune(arguments: argparse.Namespace, workshop: Workshop, method: str) -> floa
 
 
 def train(
-    arguments: argparse.Namespace, workshop: Workshop, method: str, rate: float, seed: int
+    arguments: argparse.Namespace, workshop: ModelCache, method: str, rate: float, seed: int
 ) -> list[dict[str, Any]]:
     """All evaluations of a run, none if it diverges; from `--out` if it is there."""
     rank = "rank" if method.startswith("lora") else "mean_rank"

@@ -34,7 +34,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import ASLEEP, CONSTANT, AllocationMethod, RunContext
+from autorank.method import CONSTANT, FROZEN, AllocationMethod, RunContext
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
@@ -256,7 +256,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         """Fix e of the components that do not count."""
         assert update.active is not None and update.e is not None
         update.e.data.masked_fill_(~update.active, RESERVE)
-        run.optimizer.set_clock(update.e, (~update.active).nonzero().flatten(), ASLEEP)
+        run.optimizer.set_clock(update.e, (~update.active).nonzero().flatten(), FROZEN)
 
     def _finish(self, run: RunContext) -> None:
         """The budget is spent: reserves are of no use any more, nor is importance."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
-from autorank.modeling.layers.batched_factors import Stacks, gradient_rows, rows
+from autorank.modeling.layers.batched_factors import BatchedFactors, gradient_rows, rows
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 DEVIATION = 0.02  # of the normal distribution that A and B are drawn from; all three papers' code
@@ -72,8 +72,8 @@ class Sensitivity:
     def _views(self) -> list[Tensor]:
         return [view.detach() for update in self._updates for view in rows(update)]
 
-    def _layout(self) -> Stacks:
-        return Stacks([(view.shape[0], view.shape[1]) for view in self._views()])
+    def _layout(self) -> BatchedFactors:
+        return BatchedFactors([(view.shape[0], view.shape[1]) for view in self._views()])
 
     @torch.no_grad()
     def observe(self) -> None:

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.reporting.tables import count
 from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
-from autorank.training.run_summary import Outlook, title
+from autorank.training.run_summary import RunSummary, title
 from autorank.trials.front import Point
 
 
@@ -61,7 +61,7 @@ def follow(
     return point, evaluations
 
 
-def _print_summary(console: Console, outlook: Outlook) -> None:
+def _print_summary(console: Console, outlook: RunSummary) -> None:
     """Print the size of the training, since the first evaluation may take long."""
     data = outlook.data
     validated = " + ".join(f"{split.examples:,}" for split in data.validation.values())

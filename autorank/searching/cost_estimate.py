@@ -72,14 +72,14 @@ def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds
     """Seconds of a step, of an evaluation and of preparing, on what `_cut` leaves."""
     import torch
 
-    from autorank.training.model_cache import Workshop
+    from autorank.training.model_cache import ModelCache
     from autorank.training.run import TrainingRun
 
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as probes:
-            workshop = Workshop()
+            workshop = ModelCache()
             for name, count in (("warm", 1), ("timed", 3)):  # the first run loads and warms up
                 workshop.probes = Path(probes) / name  # a probe found in the cache would cost nothing
                 run = TrainingRun(_small(spec, entry, steps, bounds), workshop)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorank.method import ASLEEP
-from autorank.modeling.layers.batched_factors import Stacks
+from autorank.method import FROZEN
+from autorank.modeling.layers.batched_factors import BatchedFactors
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -47,7 +47,7 @@ def _fresh(rank: int, width: int, start: int, device: torch.device) -> dict[str,
     return state
 
 
-class RowwiseAdamW:
+class ComponentwiseAdamW:
     """AdamW (torch's formulas) over factors whose components are trained from different steps on.
 
     A component's first update is Adam's first: bias is corrected by its own count. Its learning rate is
@@ -62,7 +62,7 @@ class RowwiseAdamW:
     def __init__(self, rate: Callable[[int, Tensor], Tensor]) -> None:
         self._rate = rate
         self._factors: dict[nn.Parameter, _Factor] = {}
-        self._stacks: Stacks | None = None  # None: to be made anew
+        self._stacks: BatchedFactors | None = None  # None: to be made anew
         self._stacked: dict[str, list[Tensor]] = {}
 
     @property
@@ -96,7 +96,7 @@ class RowwiseAdamW:
         self._stacks = None
 
     def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components at `start`; `ASLEEP`: do not train them."""
+        """Start the clocks of these components at `start`; `FROZEN`: do not train them."""
         factor = self._factors[parameter]
         factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)
         self._stacks = None
@@ -123,7 +123,7 @@ class RowwiseAdamW:
         for i, (g, w) in enumerate(zip(gradients, weights, strict=True)):
             m, v, steps, start, decay = (self._stacked[key][i] for key in (*MOMENTS, "steps", "start", "decay"))
             rate = self._rate(step, start)
-            steps += start < ASLEEP
+            steps += start < FROZEN
             count = steps.clamp_min(1).double()
             m.lerp_(g, 1 - BETA1)
             v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
@@ -145,7 +145,7 @@ class RowwiseAdamW:
             return
         factors = list(self._factors.values())
         shapes = [f.state["exp_avg"].shape for f in factors]
-        self._stacks = Stacks([(rank, width) for rank, width in shapes])
+        self._stacks = BatchedFactors([(rank, width) for rank, width in shapes])
         for key in (*MOMENTS, "steps", "start"):
             self._stacked[key] = self._stacks.stack([f.state[key] for f in factors])
             for factor, part in zip(factors, self._stacks.split(self._stacked[key]), strict=True):
@@ -155,7 +155,7 @@ class RowwiseAdamW:
         )
         self._awake = []
         for factor in factors:
-            awake = factor.state["start"].flatten() < ASLEEP
+            awake = factor.state["start"].flatten() < FROZEN
             if not awake.all():
                 shape = [1] * factor.parameter.dim()
                 shape[factor.dim] = -1

@@ -11,7 +11,7 @@ import torch
 T = TypeVar("T")
 
 
-class Room:
+class EvalBatchSize:
     """Halves batches until they fit, and remembers what did.
 
     Attributes:

@@ -12,9 +12,9 @@ from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.definition import TaskData
 from autorank.training import distributed
 from autorank.training.hooks import Hooks
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.base import EVAL_BATCH, Objective
-from autorank.training.optimization_loop import Phase, Plan
+from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 
 
@@ -25,7 +25,7 @@ class Phases:
         own: the run's, by `plan` over all of the training set.
     """
 
-    def __init__(self, base: BaseModel, data: TaskData, objective: Objective, workshop: Workshop, plan: Plan) -> None:
+    def __init__(self, base: BaseModel, data: TaskData, objective: Objective, workshop: ModelCache, plan: Plan) -> None:
         self._base, self._data, self._objective, self._workshop = base, data, objective, workshop
         self.own = self._over(np.arange(len(data.train)), plan)
 
@@ -44,10 +44,10 @@ class Phases:
         size = max(1, EVAL_BATCH // self.own.plan.accumulate)  # what a step is cut into for memory's sake, this is too
         batches = [examples[i] for i in eval_batches(lengths, size)]
         for outputs in self.own.outputs(self._data.train, batches, before):
-            del outputs  # see `Room.each`
+            del outputs  # see `EvalBatchSize.each`
 
-    def _over(self, examples: np.ndarray, plan: Plan) -> Phase:
-        return Phase(
+    def _over(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
+        return OptimizationLoop(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
             self._workshop.device, self._workshop.room,
         )  # fmt: skip

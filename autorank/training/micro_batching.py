@@ -18,14 +18,16 @@ from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.tasks.data.batches import collate
 from autorank.training import distributed
-from autorank.training.optimization_loop import Phase, to_device
+from autorank.training.optimization_loop import OptimizationLoop, to_device
 
 RANK = 8  # of the updates that are tried; what takes the memory is activations
 BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
 STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little ask once
 
 
-def micro_batches(phase: Phase, layers: Mapping[str, nn.Module], trained: int, kept: Path, key: list[Any]) -> int:
+def micro_batches(
+    phase: OptimizationLoop, layers: Mapping[str, nn.Module], trained: int, kept: Path, key: list[Any]
+) -> int:
     """The fewest micro-batches, a power of two, with which a step over the longest examples fits.
 
     Args:
@@ -58,7 +60,7 @@ def reserve(trained: int) -> int:
     return -(-trained * BYTES // STEP) * STEP
 
 
-def fewest(phase: Phase, layers: Mapping[str, nn.Module], taken: int) -> int:
+def fewest(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int) -> int:
     """As `micro_batches`, by trying, with so many bytes taken already."""
     share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
     parts = 1
@@ -73,7 +75,7 @@ def fewest(phase: Phase, layers: Mapping[str, nn.Module], taken: int) -> int:
     return parts
 
 
-def _fits(phase: Phase, layers: Mapping[str, nn.Module], taken: int, examples: int) -> bool:
+def _fits(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int, examples: int) -> bool:
     """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
     draw = torch.Generator().manual_seed(0)
     for name, layer in (layers or target_modules.linear_layers(phase.model)).items():

@@ -14,10 +14,10 @@ from autorank.errors import AutorankError
 from autorank.modeling import base_model
 from autorank.spec import TaskSpec
 from autorank.tasks.definition import Kind, TaskData
-from autorank.training.eval_batch_size import Room
+from autorank.training.eval_batch_size import EvalBatchSize
 
 
-class Workshop:
+class ModelCache:
     """Loads a base model and a task's data once and lends them to one run after another.
 
     One of each is kept: the runs of a search all ask for the same. `probes` is the folder where methods keep what other
@@ -27,7 +27,7 @@ class Workshop:
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.room = Room()
+        self.room = EvalBatchSize()
         self._moved: dict[str, str] = {}  # models that lie elsewhere here
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
         self._base: tuple[tuple[str, Kind, int, torch.dtype, str | None], base_model.BaseModel] | None = None
@@ -57,7 +57,7 @@ class Workshop:
         key = model, kind, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
-            self.room = Room()
+            self.room = EvalBatchSize()
             self._base = (
                 key,
                 base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), kind, quantize),

@@ -18,7 +18,7 @@ from autorank.spec import TrainingSpec
 from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
 from autorank.tasks.definition import Split, Task
 from autorank.training import distributed
-from autorank.training.eval_batch_size import Room
+from autorank.training.eval_batch_size import EvalBatchSize
 from autorank.training.hooks import Hooks
 from autorank.training.objectives.base import Objective
 from autorank.training.optimizer import GroupedAdamW
@@ -51,7 +51,7 @@ class Plan:
         )  # fmt: skip
 
 
-class Phase:
+class OptimizationLoop:
     """The optimisation of `model` over `examples` of `split` by `plan`.
 
     Args:
@@ -62,9 +62,9 @@ class Phase:
 
     def __init__(
         self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
-        device: torch.device, room: Room | None = None,
+        device: torch.device, room: EvalBatchSize | None = None,
     ) -> None:  # fmt: skip
-        self.room = room or Room()
+        self.room = room or EvalBatchSize()
         self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
         self._examples = examples
         self.objective = objective
@@ -171,7 +171,7 @@ class Phase:
         """
         self.model.eval()
 
-        @torch.no_grad()  # around the generator it would keep what it gave last (see `Room.each`)
+        @torch.no_grad()  # around the generator it would keep what it gave last (see `EvalBatchSize.each`)
         def run(examples: np.ndarray) -> Any:
             batch = to_device(collate(split, examples, self.pad_id), self.device)
             batch.pop("labels")
@@ -194,7 +194,7 @@ class Phase:
             if logits is None:
                 logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
             logits[examples] = rows
-            del outputs  # see `Room.each`
+            del outputs  # see `EvalBatchSize.each`
         assert logits is not None, "no batches"
         return logits
 

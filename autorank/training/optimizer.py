@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.method import CONSTANT
-from autorank.training.componentwise_adamw import MOMENTS, RowwiseAdamW
+from autorank.training.componentwise_adamw import MOMENTS, ComponentwiseAdamW
 
 
 def undecayed(name: str) -> bool:
@@ -22,7 +22,7 @@ class GroupedAdamW:
 
     A group that starts at step t rises over `warmup_steps` to the peak, then falls on a line to zero at
     `total_steps`, so that all groups end together. (torch's LambdaLR cannot take a group that is added later.)
-    Ordinary parameters are torch's fused AdamW's; factors with a clock for each component are `RowwiseAdamW`'s.
+    Ordinary parameters are torch's fused AdamW's; factors with a clock for each component are `ComponentwiseAdamW`'s.
 
     Args:
         learning_rate: the peak.
@@ -38,7 +38,7 @@ class GroupedAdamW:
         self.warmup_steps = warmup_steps
         self._fused = fused
         self._adamw: torch.optim.AdamW | None = None
-        self._rowwise = RowwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
+        self._rowwise = ComponentwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -75,7 +75,7 @@ class GroupedAdamW:
         self._rowwise.add(name, parameter, dim, 0.0 if undecayed(name) else self.weight_decay)
 
     def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components of a factor at `start`: a step, `CONSTANT` or `ASLEEP`."""
+        """Start the clocks of these components of a factor at `start`: a step, `CONSTANT` or `FROZEN`."""
         self._rowwise.set_clock(parameter, index, start)
 
     def factor(self, step: int, start: Tensor) -> Tensor:

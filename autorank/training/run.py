@@ -25,10 +25,10 @@ from autorank.training import distributed, micro_batching, objectives
 from autorank.training.evaluation import Evaluation
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import Phases
-from autorank.training.model_cache import Workshop, fingerprint, resolve_precision
-from autorank.training.optimization_loop import Phase, Plan
+from autorank.training.model_cache import ModelCache, fingerprint, resolve_precision
+from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
-from autorank.training.run_summary import Outlook
+from autorank.training.run_summary import RunSummary
 
 
 class TrainingRun:
@@ -48,12 +48,12 @@ class TrainingRun:
         AutorankError: from the constructor, if the spec cannot be run; while training, if it diverges.
     """
 
-    def __init__(self, spec: TrainSpec, workshop: Workshop | None = None) -> None:
+    def __init__(self, spec: TrainSpec, workshop: ModelCache | None = None) -> None:
         self.spec = spec
         self.step = 0
         self.total_steps: int | None = None  # known once the data are there
         self.evaluating = 0.0  # seconds that the last evaluation took, training apart
-        self._workshop = workshop or Workshop()
+        self._workshop = workshop or ModelCache()
         self._method = methods.configure(spec.method, spec.settings)
         self._model_name = tasks.base_model(spec.task, spec.model)
         self._precision = resolve_precision(spec.training.precision, self._workshop.device)
@@ -73,14 +73,14 @@ class TrainingRun:
     def __iter__(self) -> TrainingRun:
         return self
 
-    def begin(self) -> Outlook:
+    def begin(self) -> RunSummary:
         """Load data and model and attach the method's updates, which otherwise the first evaluation asked for does."""
         if self._context is None:
             self._open()
             started = time.perf_counter()
             self._start()
             self._seconds += time.perf_counter() - started
-        return Outlook(self._data, self.total_steps or 0, self._trained(), self._workshop.device, self._precision)
+        return RunSummary(self._data, self.total_steps or 0, self._trained(), self._workshop.device, self._precision)
 
     def __next__(self) -> Evaluation:
         """Train until the next evaluation is due, and evaluate."""
@@ -147,7 +147,7 @@ class TrainingRun:
         self._base.check_unfrozen()
         self._phase.train_rest()
 
-    def _micro_batches(self, phase: Phase, layers: dict[str, nn.Module]) -> int:
+    def _micro_batches(self, phase: OptimizationLoop, layers: dict[str, nn.Module]) -> int:
         """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
         asked = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params

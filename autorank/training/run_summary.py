@@ -13,7 +13,7 @@ from autorank.tasks.definition import TaskData
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RunSummary:
     """What a run is about to do. `trained`: parameters, of the head too, that train from the start."""
 
     data: TaskData

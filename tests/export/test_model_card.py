@@ -19,7 +19,7 @@ from autorank.export.usage_snippets import Form
 from autorank.modeling.adapter_file import Origin
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.front import Point
 from tests import tiny
@@ -43,7 +43,7 @@ def exported(method: str, folder: Path, merged: bool) -> tuple[str, torch.Tensor
         model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2},
         training=TrainingSpec(steps=2, batch_size=8, precision="fp32"),
     )  # fmt: skip
-    run = TrainingRun(spec, Workshop("cpu", folder / "probes"))
+    run = TrainingRun(spec, ModelCache("cpu", folder / "probes"))
     (evaluation,) = run
     run.save_adapter(folder / "a.safetensors")
     point = Point(

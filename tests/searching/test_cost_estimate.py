@@ -19,9 +19,9 @@ from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Sizes, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation
-from autorank.training.optimization_loop import Phase
+from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
 from trainables import eva
@@ -101,9 +101,9 @@ def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
     clock = Clock()
     for module in ("autorank.training.run", "autorank.searching.cost_estimate"):
         monkeypatch.setattr(f"{module}.time", clock)
-    steps = clock.moved_by(lambda *_: 2.0, Phase.step)
+    steps = clock.moved_by(lambda *_: 2.0, OptimizationLoop.step)
     written = clock.moved_by(lambda _, phase, split, longest: -(-len(split) // 32) * longest * 0.5, Generation.write)
-    monkeypatch.setattr(Phase, "step", steps)
+    monkeypatch.setattr(OptimizationLoop, "step", steps)
     monkeypatch.setattr(Generation, "write", written)
     monkeypatch.setattr(eva, "directions", clock.moved_by(lambda *_: 7.0, eva.directions))
     texts.data(tmp_path / "data", validation=70)
@@ -113,7 +113,7 @@ def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
         methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
     )  # fmt: skip
     cost = estimate(search, 1, Resources(1, 1, 0), Sizes(search.task, search.model))
-    run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), Workshop(probes=tmp_path / "probes"))
+    run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), ModelCache(probes=tmp_path / "probes"))
     *_, last = run
     longest = 5  # tokens: "a blue bird sings" and its end
     assert cost.seconds_per_step == 2 and cost.seconds_per_evaluation == 3 * longest * 0.5

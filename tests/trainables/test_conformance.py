@@ -22,8 +22,8 @@ from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import Workshop
-from autorank.training.optimization_loop import Phase
+from autorank.training.model_cache import ModelCache
+from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
@@ -218,7 +218,7 @@ def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None
 @each_method
 def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
     """After a run with another seed was given up in the middle."""
-    workshop = Workshop("cpu", tmp_path)
+    workshop = ModelCache("cpu", tmp_path)
     earlier = TrainingRun(spec(made, name, seed=1), workshop)
     others = until(earlier, 12)
     model = earlier._base.model
@@ -344,7 +344,7 @@ def test_too_short_a_run_is_refused_before_it_starts(name: str, made: Path, monk
     def never(*_: Any) -> None:
         raise AssertionError("a step was trained")
 
-    monkeypatch.setattr(Phase, "step", never)
+    monkeypatch.setattr(OptimizationLoop, "step", never)
     run = start(spec(made, name, METHODS[name].short))
     with pytest.raises(AutorankError) as refused:
         next(run)

@@ -14,7 +14,7 @@ from autorank.methods import configure, find
 from autorank.modeling import base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables.trained import write_model
@@ -61,7 +61,7 @@ def test_it_is_ordinary_training(method: str, tmp_path: Path) -> None:
         model=str(tmp_path / "model"), method=method, settings={"learning_rate": 1e-2},
         training=TrainingSpec(steps=STEPS, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
     )  # fmt: skip
-    run = TrainingRun(spec, Workshop("cpu", tmp_path / "probes"))
+    run = TrainingRun(spec, ModelCache("cpu", tmp_path / "probes"))
     run._open()
     start = base_model.load(str(tmp_path / "model"), outputs=2)
     start.reset(seed=0)

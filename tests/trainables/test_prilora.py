@@ -21,7 +21,7 @@ from autorank.modeling.layers.lora_layer import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import distributed
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.prilora import linear, masks, ranks
@@ -124,7 +124,7 @@ def opened(
         settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
         training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
     )
-    run = TrainingRun(wanted, Workshop("cpu"))
+    run = TrainingRun(wanted, ModelCache("cpu"))
     run._open(), run._start()
     return run
 

@@ -18,7 +18,7 @@ from autorank.export.peft_export import write_peft
 from autorank.methods import configure, find
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.sora import normalisations
@@ -46,7 +46,7 @@ def opened(made: Path, settings: dict[str, Any] | None = None, **training: Any) 
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
         training=TrainingSpec(**common | training),
     )
-    run = TrainingRun(wanted, Workshop("cpu"))
+    run = TrainingRun(wanted, ModelCache("cpu"))
     run._open()
     run._start()
     return run

@@ -19,7 +19,7 @@ from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.sparse_adapter import masks, sample
@@ -46,7 +46,7 @@ def opened(made: Path, **settings: Any) -> TrainingRun:
         settings={"rank": 3, "learning_rate": 1e-2, "targets": "query,value"} | settings,
         training=TrainingSpec(steps=8, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
     )
-    run = TrainingRun(wanted, Workshop("cpu"))
+    run = TrainingRun(wanted, ModelCache("cpu"))
     run._open()
     run._start()
     return run
@@ -143,7 +143,7 @@ def test_zeros_come_through_a_checkpoint(made: Path) -> None:
     row, column = (factor != 0).nonzero()[0].tolist()
     factor.data[row, column] = 0
     state = run.state_dict()
-    again = TrainingRun(run.spec, Workshop("cpu"))
+    again = TrainingRun(run.spec, ModelCache("cpu"))
     again.load_state_dict(state)
     next(again)
     kept = run._method.state_dict()["kept"]

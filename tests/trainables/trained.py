@@ -23,7 +23,7 @@ from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
@@ -97,7 +97,7 @@ def spec(
 
 
 def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, Workshop("cpu", probes))
+    return TrainingRun(wanted, ModelCache("cpu", probes))
 
 
 def until(run: TrainingRun, step: int) -> list[Evaluation]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.method import ASLEEP, CONSTANT
+from autorank.method import CONSTANT, FROZEN
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.training.optimizer import GroupedAdamW
 
@@ -108,7 +108,7 @@ def test_who_sleeps_has_no_gradient_no_decay_and_wakes_with_adams_first_step() -
     ours, held = optimizer(), update(3, draw)
     track(ours, held)
     assert held.e is not None
-    ours.set_clock(held.e, torch.tensor([1, 2]), ASLEEP)
+    ours.set_clock(held.e, torch.tensor([1, 2]), FROZEN)
     asleep = held.e[1:].detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     for step in range(10):

@@ -18,7 +18,7 @@ from autorank.method import TargetedConfig
 from autorank.methods import find
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
 from tests.trainables.trained import WORKERS, cached_in, functional, on_workers, results, write_pairs
@@ -85,18 +85,18 @@ def finish(run: TrainingRun) -> dict[str, Any]:
 
 
 def train(wanted: TrainSpec, probes: Path | None = None) -> dict[str, Any]:
-    return finish(TrainingRun(wanted, Workshop("cpu", probes)))
+    return finish(TrainingRun(wanted, ModelCache("cpu", probes)))
 
 
 def resume(wanted: TrainSpec, file: Path) -> dict[str, Any]:
     """Stop at STOP, and go on in a new run from what worker 0 has saved."""
-    run = TrainingRun(wanted, Workshop("cpu"))
+    run = TrainingRun(wanted, ModelCache("cpu"))
     while run.step < STOP:
         next(run)
     if dist.get_rank() == 0:
         torch.save(run.state_dict(), file)
     dist.barrier()
-    again = TrainingRun(wanted, Workshop("cpu"))
+    again = TrainingRun(wanted, ModelCache("cpu"))
     again.load_state_dict(torch.load(file, weights_only=True))
     return finish(again)
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.eval_batch_size import Room
-from autorank.training.model_cache import Workshop
+from autorank.training.eval_batch_size import EvalBatchSize
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
 
@@ -31,7 +31,7 @@ def limited(most: int, sizes: list[int]) -> Any:
 
 
 def test_batches_are_halved_until_they_fit() -> None:
-    room, sizes = Room(), list[int]()
+    room, sizes = EvalBatchSize(), list[int]()
     batches = [np.arange(8), np.arange(8, 16), np.arange(16, 19)]
     found = [pair for pair in room.each(batches, limited(3, sizes))]
     assert [example for _, result in found for example in result] == list(range(19))
@@ -47,7 +47,7 @@ class Output:
 
 
 def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
-    room, made = Room(), list[Any]()
+    room, made = EvalBatchSize(), list[Any]()
 
     def run(examples: np.ndarray) -> Output:
         assert [one() for one in made] == [None] * len(made)
@@ -63,7 +63,7 @@ def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
 
 def test_a_single_example_that_is_too_much() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        list(Room().each([np.arange(4)], limited(0, [])))
+        list(EvalBatchSize().each([np.arange(4)], limited(0, [])))
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def wanted(task: str, made: Path) -> TrainSpec:
 def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same scores, whatever fits; the next run of the workshop does not run out of memory any more."""
     spec = wanted(task, made)
-    plain = [evaluation.metrics for evaluation in TrainingRun(spec, Workshop("cpu"))]
-    workshop = Workshop("cpu")
+    plain = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
+    workshop = ModelCache("cpu")
     refused: list[int] = []
     for _ in range(2):
         run = TrainingRun(spec, workshop)
@@ -119,7 +119,7 @@ def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("task", ["pairs", "questions"])
 def test_evaluation_holds_one_batch_at_a_time(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is scored, or a method looks on."""
-    run = TrainingRun(wanted(task, made), Workshop("cpu"))
+    run = TrainingRun(wanted(task, made), ModelCache("cpu"))
     run._open()
     given: list[Any] = []
 

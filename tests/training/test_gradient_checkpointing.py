@@ -10,8 +10,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, gradient_checkpointing
-from autorank.training.model_cache import Workshop
-from autorank.training.optimization_loop import Phase
+from autorank.training.model_cache import ModelCache
+from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables.trained import full_state, same, spec, start, write_model
@@ -52,7 +52,7 @@ def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch
     def refuse(*_: object) -> None:
         raise AutorankError("not even one example fits")
 
-    workshop = Workshop("cpu")
+    workshop = ModelCache("cpu")
     monkeypatch.setattr("autorank.training.run.Phases", refuse)
     run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), workshop)
     with pytest.raises(AutorankError):
@@ -83,9 +83,9 @@ def test_first_gradients_are_the_same(
         tiny.model(architecture, made / architecture)
     settings = {"dropout": 0.0} if method == "sparse-adapter" else {"gamma": 1.0}
     passes: list[bool] = []
-    loss = Phase.loss
+    loss = OptimizationLoop.loss
 
-    def watched(phase: Phase, batch: dict[str, Tensor]) -> Tensor:
+    def watched(phase: OptimizationLoop, batch: dict[str, Tensor]) -> Tensor:
         first = next(m for m in phase.model.modules() if isinstance(m, GradientCheckpointingLayer))
         for part in first.modules():
             if "Norm" in type(part).__name__ or isinstance(part, nn.Dropout):
@@ -97,7 +97,7 @@ def test_first_gradients_are_the_same(
         seen.add(module.training)
 
     seen: set[bool] = set()
-    monkeypatch.setattr(Phase, "loss", watched)
+    monkeypatch.setattr(OptimizationLoop, "loss", watched)
     starts = []
     for given in (False, True):
         passes.clear()

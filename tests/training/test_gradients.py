@@ -14,7 +14,7 @@ from torch import Tensor
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training import distributed
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 
@@ -41,7 +41,7 @@ def opened(made: Path, **training: int) -> TrainingRun:
         settings={"rank": 2},
         training=TrainingSpec(**{"steps": 4, "batch_size": 4, "precision": "fp32"} | training),
     )
-    run = TrainingRun(wanted, Workshop("cpu"))
+    run = TrainingRun(wanted, ModelCache("cpu"))
     run._open()
     run._start()
     for name, parameter in run._base.model.named_parameters():

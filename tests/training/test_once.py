@@ -15,7 +15,7 @@ from torch import Tensor
 
 from autorank.errors import AutorankError
 from autorank.training import distributed
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests.trainables.trained import WORKERS, cached_in, on_workers, results, spec, write_model, write_pairs
 
@@ -56,8 +56,8 @@ def train(folder: Path, name: str, cached: bool = False) -> dict[str, Any]:
             patch.setattr(f"{module}.{function}", otherwise(getattr(__import__(module, fromlist="x"), function)))
         if rank and cached:
             with alone():
-                next(TrainingRun(wanted, Workshop(CPU, probes)))
-        run = TrainingRun(wanted, Workshop(CPU, probes))
+                next(TrainingRun(wanted, ModelCache(CPU, probes)))
+        run = TrainingRun(wanted, ModelCache(CPU, probes))
         evaluations = list(run)
     tensors = {name: p.detach().clone() for name, p in run._base.model.named_parameters() if p.requires_grad}
     return {"ranks": evaluations[-1].ranks, "tensors": tensors}

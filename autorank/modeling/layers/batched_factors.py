@@ -26,7 +26,7 @@ def gradient_rows(update: LowRankUpdate) -> list[Tensor]:
     return [A, B.t(), *(values[:, None] for values in e)]
 
 
-class Stacks:
+class BatchedFactors:
     """Which of these matrices stand together: those of equal width, each stack in the order given.
 
     Args:
@@ -84,7 +84,7 @@ class _Orthogonality(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, places: Callable[..., tuple[Tensor, Tensor]], *matrices: Tensor) -> Tensor:
-        stacks = Stacks([(m.shape[0], m.shape[1]) for m in matrices])
+        stacks = BatchedFactors([(m.shape[0], m.shape[1]) for m in matrices])
         total = torch.zeros((), device=matrices[0].device)
         gradients = []
         for lengths, matrix in zip(stacks.lengths, stacks.stack(matrices), strict=True):

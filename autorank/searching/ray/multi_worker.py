@@ -26,7 +26,7 @@ from autorank.spec import TrainSpec
 from autorank.training import checkpoint
 from autorank.training.distributed import rank
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 
@@ -52,7 +52,7 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
     spec = train_spec(method, task, **options)
 
     def loop(config: dict[str, Any]) -> None:  # no default: Ray would take it for a loop without a config
-        run = TrainingRun(spec.model_copy(update={"settings": spec.settings | config}), Workshop(get_device()))
+        run = TrainingRun(spec.model_copy(update={"settings": spec.settings | config}), ModelCache(get_device()))
         made: list[Evaluation] = []
         if last := train.get_checkpoint():
             with last.as_directory() as folder:
@@ -192,7 +192,7 @@ def work(config: dict[str, Any]) -> None:
         queue.put(get_current_placement_group())
     if config["seal"] is not None:
         see(config["seal"])
-    workshop = Workshop(get_device())
+    workshop = ModelCache(get_device())
     if config["lent"] is not None:
         workshop.keep(*ray.get(config["lent"]))
     run = TrainingRun(TrainSpec.model_validate(config["train"]), workshop)

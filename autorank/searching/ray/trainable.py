@@ -22,7 +22,7 @@ from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 
@@ -41,7 +41,7 @@ class MethodTrainable(tune.Trainable):
         if self.trial_resources is not None:
             cpus = self.trial_resources.required_resources.get("CPU", 1)
             torch.set_num_threads(max(1, int(cpus)))
-        self.workshop = Workshop()
+        self.workshop = ModelCache()
         self.run: TrainingRun | None = None
         self.reset_config(config)
 
@@ -106,7 +106,7 @@ class WarmTrial(MethodTrainable):
     """
 
     folder: ClassVar[Path]
-    lent: ClassVar[Any] = None  # reference to what `Workshop.keep` takes, on a node that may not have them
+    lent: ClassVar[Any] = None  # reference to what `ModelCache.keep` takes, on a node that may not have them
     seal: ClassVar[Seal | None] = None  # of the search's folder, on a node that may not have that
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -163,7 +163,7 @@ class WarmTrial(MethodTrainable):
             self._release()
         except Exception:
             logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
-            self.run, self.workshop = None, Workshop()
+            self.run, self.workshop = None, ModelCache()
             self._lend()
         gc.collect()
         if torch.cuda.is_available():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.tasks.definition import Split, TaskData
-from autorank.training.eval_batch_size import Room
+from autorank.training.eval_batch_size import EvalBatchSize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -25,7 +25,7 @@ class Predictor(Protocol):
 
     model: nn.Module
     device: torch.device
-    room: Room
+    room: EvalBatchSize
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which the model computes."""

@@ -70,7 +70,7 @@ def predict(predictor: Predictor, split: Windows) -> tuple[list[str], np.ndarray
     score, null, first, last = np.empty(windows), np.empty(windows), np.zeros(windows, int), np.zeros(windows, int)
     for rows, outputs in predictor.outputs(split, eval_batches(split.lengths, EVAL_BATCH)):
         null[rows], score[rows], first[rows], last[rows] = _read(split, rows, outputs)
-        del outputs  # see `Room.each`
+        del outputs  # see `EvalBatchSize.each`
     if not np.isfinite(null).all():
         return None
     assert split.references is not None

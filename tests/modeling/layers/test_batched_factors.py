@@ -1,9 +1,9 @@
-"""Stacks of factors, and the penalty, against autograd on one matrix at a time."""
+"""Batched factors, and the penalty, against autograd on one matrix at a time."""
 
 import torch
 from torch import nn
 
-from autorank.modeling.layers.batched_factors import Orthogonality, Stacks, rows
+from autorank.modeling.layers.batched_factors import BatchedFactors, Orthogonality, rows
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 SHAPES = [(4, 6, 2), (6, 4, 3), (4, 4, 1), (6, 6, 0)]  # in, out, rank
@@ -22,7 +22,7 @@ def updates() -> list[LowRankUpdate]:
 
 def test_splitting_is_the_inverse_of_stacking() -> None:
     matrices = [view for update in updates() for view in rows(update)]
-    stacks = Stacks([(m.shape[0], m.shape[1]) for m in matrices])
+    stacks = BatchedFactors([(m.shape[0], m.shape[1]) for m in matrices])
     stacked = stacks.stack(matrices)
     assert sorted(m.shape[1] for m in stacked) == [1, 4, 6]
     assert all(torch.equal(ours, matrix) for ours, matrix in zip(stacks.split(stacked), matrices, strict=True))

@@ -19,7 +19,7 @@ from autorank.searching.ray.shared_storage_check import NotShared
 from autorank.searching.ray.trainable import WarmTrial, bind, train_spec
 from autorank.training import checkpoint
 from autorank.training.distributed import rank
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 from tests import tiny
@@ -68,7 +68,7 @@ def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_p
     def loop(config):
         break_once(tmp_path)
         trained(config)
-        whole = TrainingRun(spec, Workshop("cpu"))
+        whole = TrainingRun(spec, ModelCache("cpu"))
         assert len(list(whole)) == 3
         if rank() == 0:
             whole.save_adapter(tmp_path / "whole.safetensors")
@@ -98,7 +98,7 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
     from ray.tune.schedulers import TrialScheduler
 
     specs = [train_spec("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
-    earlier = TrainingRun(specs[1], Workshop("cpu"))
+    earlier = TrainingRun(specs[1], ModelCache("cpu"))
     checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
     told, searcher = [], SimpleNamespace(deaths={})
 

@@ -16,7 +16,7 @@ from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.tasks.metrics.text import compute
-from autorank.training.model_cache import Workshop
+from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation, NaNDetector
 from autorank.training.run import TrainingRun
 from tests import texts
@@ -62,7 +62,7 @@ def spec(
 
 
 def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, Workshop("cpu", probes))
+    return TrainingRun(wanted, ModelCache("cpu", probes))
 
 
 def pieces(run: TrainingRun) -> tuple[Generation, Any]:

@@ -18,7 +18,7 @@ from autorank.tasks.data.windows import Windows
 from autorank.tasks.definition import TaskData
 from autorank.tasks.squad import SQUAD
 from autorank.training.objectives import spans
-from autorank.training.optimization_loop import Phase
+from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import tiny
 
@@ -114,7 +114,7 @@ def windows() -> Windows:
     )  # fmt: skip
 
 
-def answering(logits: np.ndarray) -> Phase:
+def answering(logits: np.ndarray) -> OptimizationLoop:
     """What stands for a phase whose model gives these as both start and end logits: windows x tokens."""
 
     def outputs(split: Windows, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
@@ -122,7 +122,7 @@ def answering(logits: np.ndarray) -> Phase:
             values = torch.from_numpy(logits[rows].astype(np.float32))
             yield rows, SimpleNamespace(start_logits=values, end_logits=values)
 
-    return cast(Phase, SimpleNamespace(outputs=outputs))
+    return cast(OptimizationLoop, SimpleNamespace(outputs=outputs))
 
 
 def test_the_best_window_answers_and_the_lowest_null_counts() -> None:
