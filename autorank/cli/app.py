@@ -42,6 +42,11 @@ REMEDIES = {
     errno.ENAMETOOLONG: "Choose a shorter --name.",
 }
 
+SEARCH_PACKAGES = {
+    "datasets", "matplotlib", "mlflow", "moocore", "optuna", "plotly", "pyarrow", "ray", "rouge_score", "sacrebleu",
+    "sentencepiece", "upath",
+}  # fmt: skip
+
 
 def _print_version(requested: bool) -> None:
     if requested:
@@ -73,7 +78,10 @@ app.add_typer(recipes.papers, name="papers")
 
 
 def main() -> None:
-    """Run the command line. User errors are printed on stderr with exit code 2; bugs keep their traceback."""
+    """Run the command line.
+
+    User errors and missing packages are reported on stderr with exit code 2; bugs keep their traceback.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # characters that the console's encoding lacks; stderr escapes them
     tokenization_log.show()
@@ -85,6 +93,16 @@ def main() -> None:
         if "--debug" in sys.argv or not is_user_error:
             raise
         print(hide(f"autorank: {error if isinstance(error, AutorankError) else _explain(error)}"), file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if "--debug" in sys.argv or package not in SEARCH_PACKAGES:
+            raise
+        print(
+            f"autorank: This command needs the package {package!r}, which is not installed. Run "
+            "`pip install 'autorank-lora[search]'` (from a clone: '.[search]').",
+            file=sys.stderr,
+        )
         sys.exit(2)
     finally:  # after app(), since Typer installs its own hook
         sys.excepthook = lambda *error: sys.stderr.write(hide("".join(traceback.format_exception(*error))))

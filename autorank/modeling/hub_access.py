@@ -50,7 +50,7 @@ def hub_access(kind: str, name: str) -> Iterator[None]:
     """
     is_folder = Path(name).is_dir()
     if not is_folder and _looks_like_path(name):
-        raise AutorankError(f"There is no folder {name!r}. {_nearest(kind, name)}Check the {kind}'s path.")
+        raise AutorankError(f"{name!r} is not a directory. {_nearest(kind, name)}Check the {kind}'s path.")
     with contextlib.nullcontext() if is_folder else _offline_if_unreachable():
         try:
             yield
@@ -114,8 +114,8 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
         )
     if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
         return AutorankError(
-            f"Cannot use {what}: {_first_line(text)}. What is wanted is what save_pretrained writes: "
-            "config.json, weights and tokenizer of a transformers model."
+            f"Cannot use {what}: {_first_line(text)}. Expected a directory written by "
+            "save_pretrained, with config.json, weights and tokenizer of a transformers model."
         )
     return None
 

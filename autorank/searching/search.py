@@ -101,7 +101,7 @@ def conduct(
     """
     address = budget.storage or journal.wanted.get("storage")
     if journal.cut:
-        warn(f"The journal's last line was cut off in writing ({journal.cut} bytes); it was read up to there.")
+        warn(f"The journal is truncated; ignoring the incomplete last line ({journal.cut} bytes).")
     if data is not None and not journal.describe(described(data)):
         warn("The data, or what makes tokens of them, have changed since this search began: its scores do not compare.")
     done, before = len(ended(journal.trials())), journal.wanted

@@ -49,7 +49,7 @@ def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
         ready: called when it answers.
 
     Raises:
-        AutorankError: the server ended by itself.
+        AutorankError: the server exited unexpectedly.
     """
     options = ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
     # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
@@ -71,7 +71,7 @@ def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
             _end(server)
         log.seek(0)
         last = "".join(log.readlines()[-LINES:])
-    raise AutorankError(f"MLflow's server ended by itself. Its last words:\n{last}")
+    raise AutorankError(f"MLflow's server exited unexpectedly. Last output:\n{last}")
 
 
 def _answers(port: int) -> bool:

@@ -39,7 +39,7 @@ class Journal:
     Attributes:
         spec: the search.
         reference: (params, score), the worst corner that hypervolumes count from.
-        cut: bytes of a last line that was cut off in writing; what stands before it was read.
+        cut: bytes of an incomplete last line, which is ignored; 0 if there is none.
     """
 
     def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:

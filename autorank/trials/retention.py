@@ -28,8 +28,8 @@ def run_folder(runs: Path, name: str) -> Path:
     """
     if re.match(r"[a-z0-9]+:/", str(runs)):
         raise AutorankError(
-            f"--runs {runs} is no folder. A journal is appended to line by line, which object storage cannot do: give "
-            f"a folder of this machine, and the address for what trials write, --storage {runs}."
+            f"--runs {runs} is not a directory. Object storage cannot append to a journal. Pass a local directory to "
+            f"--runs, and the address, where trials write, as --storage {runs}."
         )
     folder = (Path(runs) / name).resolve()
     if folder.parent != Path(runs).resolve() or not name.strip("."):

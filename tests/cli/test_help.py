@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,36 @@ def test_help_and_version_load_nothing_heavy() -> None:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert autorank.__version__ in done.stdout if word == "--version" else "Example:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "package"),
+    [("search --method lora --task demo --dry-run", "optuna"), ("front any", "optuna"), ("tasks", "nothing")],
+)
+def test_a_package_that_is_not_installed_is_named(words: str, package: str, tmp_path: Path) -> None:
+    """As where the extra `search` is missing; another module that is missing is a bug and keeps its traceback."""
+    (tmp_path / "runs" / "any").mkdir(parents=True)
+    (tmp_path / "runs" / "any" / "journal.log").touch()
+    absent = {package, "ray", "mlflow"} if package == "optuna" else {"autorank.tasks"}
+    code = f"import sys; sys.modules.update(dict.fromkeys({absent!r})); import autorank.cli.app as c; "
+    code += f"sys.argv = ['autorank', *{words.split()!r}]; c.main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    if package == "nothing":
+        assert done.returncode == 1 and "Traceback" in done.stderr
+    else:
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith("autorank: This command needs the package"), done.stderr
+        assert "autorank-lora[search]" in done.stderr
+
+
+def test_packages_of_the_extra_are_known() -> None:
+    """Each package of the extras `data` and `search` by the name under which it is imported."""
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    listed = {re.split(r"[\[><=]", line)[0] for line in (*extras["data"], *extras["search"])} - {"autorank-lora"}
+    imported = {"rouge-score": "rouge_score", "universal-pathlib": "upath"}
+    assert {imported.get(package, package) for package in listed} == app.SEARCH_PACKAGES
 
 
 def offered(words: str, cwd: Path) -> list[str]:

@@ -41,7 +41,7 @@ def wrapped(cause: BaseException) -> OSError:
         (OSError(errno.ENOSPC, "No space left on device"), ["No space left", "HF_HOME"]),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), ["No space left", "HF_HOME"]),
         (ValueError("Couldn't instantiate the backend tokenizer from one of: ..."), ["sentencepiece"]),
-        (OSError("x does not appear to have a file named config.json."), ["config.json. What is wanted"]),
+        (OSError("x does not appear to have a file named config.json."), ["config.json. Expected a directory"]),
     ],
 )
 def test_each_failure_has_its_message(error: Exception, words: list[str]) -> None:

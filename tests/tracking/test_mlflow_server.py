@@ -51,7 +51,7 @@ def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
 
 def test_a_server_that_does_not_start_says_why(monkeypatch):
     monkeypatch.setattr("autorank.tracking.mlflow_server._answers", lambda port: False)
-    problem = r"ended by itself(.|\n)*address already in use"  # MLflow's exit code is 0 even so
+    problem = r"exited unexpectedly(.|\n)*address already in use"  # MLflow's exit code is 0 even so
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

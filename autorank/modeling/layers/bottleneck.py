@@ -132,8 +132,8 @@ def places(model: nn.Module, attention: bool = True) -> list[Place]:
                     found[of_attention].append(Place(name, width, False))
     if not found[False] or len(found[True]) != len(found[False]):
         raise AutorankError(
-            "Bottleneck adapters know no place in this architecture: its attention and feed-forward layers end in "
-            f"none of the projections known. There is: {', '.join(sorted({kind(name) for name in layers}))}. Use a "
+            "Bottleneck adapters do not support this architecture: no known output projection of attention and "
+            f"feed-forward layers was found. Available: {', '.join(sorted({kind(name) for name in layers}))}. Use a "
             "method with low-rank updates."
         )
     wanted = [*found[False], *(found[True] if attention else [])]
