@@ -2,7 +2,7 @@
 PYTHON ?= python
 JOBS ?= 2
 
-.PHONY: help install format lint imports types test test-long test-slow coverage docs build
+.PHONY: help install format lint types test test-long test-slow coverage docs build
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,22 +15,20 @@ format:  ## Sort imports and format the code.
 	ruff check --select I --fix .
 	ruff format .
 
-lint:  ## Check style and spelling.
+lint:  ## Check style, spelling, and which package imports which (contracts in pyproject.toml).
 	ruff check .
 	ruff format --check .
 	codespell
-
-imports:  ## Check that packages import only from those below them (contracts in pyproject.toml).
 	lint-imports
 
 types:  ## Check types (mypy --strict).
 	mypy autorank trainables
 
-test:  ## Run the tests of a few minutes, in $(JOBS) processes.
+test:  ## Run the tests that take a few minutes, in $(JOBS) processes.
 	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile
 
 test-long:  ## Run the tests marked long: whole searches, examples, the pages' commands, browsers.
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile -m long
+	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile -m "long and not slow"
 
 test-slow:  ## Run the tests marked slow: killed searches, nodes and servers; half an hour.
 	$(PYTHON) -m pytest -m slow

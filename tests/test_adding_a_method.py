@@ -95,6 +95,7 @@ def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "norm-lora" in printed["search"]
 
 
+@pytest.mark.long
 def test_the_users_own_test_passes(place: Path, tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("test_norm_lora", place / "norm-lora" / "test_norm_lora.py")
     assert spec is not None and spec.loader is not None

@@ -65,6 +65,7 @@ def leaks(place):
     ]  # fmt: skip
 
 
+@pytest.mark.long
 def test_nothing_secret_is_written(place, refused):
     short = ["--trials", "2", "--epochs", "1", "--concurrency", "1"]
     search = ["search", *SMALL, *short, "--scheduler", "none", "--name", "s"]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tests.browser.conftest import Keep, Open
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:

@@ -15,6 +15,7 @@ from tests.browser.made import many, none, one
 if TYPE_CHECKING:
     from tests.browser.conftest import Keep, Open
 
+pytestmark = pytest.mark.long
 THEMES = (("light", 390), ("dark", 1280))
 GROUND = "getComputedStyle(document.body).backgroundColor"
 

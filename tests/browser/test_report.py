@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from tests.browser.conftest import Keep, Open
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module", params=["searched", "made"])
 def page(request: pytest.FixtureRequest, opened: Open, reported: Path) -> Iterator[Page]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from typer.testing import CliRunner, Result
 
 from autorank.cli import app, tokenization_log
 from autorank.trials.journal import Journal
@@ -62,6 +64,13 @@ def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.Co
     )
 
 
+def inside(*arguments: object, cwd: Path) -> Result:
+    """The same in this process, which has imported the libraries already; for commands that start no Ray."""
+    environment = {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100", "MLFLOW_TRACKING_URI": None}
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app.app, [*map(str, arguments)], env=environment, catch_exceptions=False)
+
+
 def command(arguments: tuple[object, ...]) -> list[str]:
     return [sys.executable, "-m", "autorank.cli.app", *map(str, arguments)]
 
@@ -100,7 +109,7 @@ def searched(place: Path) -> Path:
 
 
 def test_front_as_json(searched: Path) -> None:
-    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
     assert points and {"trial", "step", "adapter_params", "score", "knee", "config"} <= set(points[0])
     assert sum(point["knee"] for point in points) == 1
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
@@ -110,25 +119,25 @@ def test_front_as_json(searched: Path) -> None:
 
 
 def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
-    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
     kept = {str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")}
     assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
 
 
 def test_ranks_are_printed_and_written(searched: Path) -> None:
-    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
     knee = next(point for point in points if point["knee"])
     rank = str(knee["config"]["rank"])
-    done = autorank("ranks", "tiny", "--to", "ranks.json", cwd=searched)
-    assert done.returncode == 0, done.stderr
+    done = inside("ranks", "tiny", "--to", "ranks.json", cwd=searched)
+    assert done.exit_code == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[: 1 + tiny.LAYERS] == [["layer", "query", "value"], *([str(i), rank, rank] for i in (2, 1, 0))]
     assert f"Trial {knee['trial']}, step {knee['step']}: total rank {int(rank) * 2 * tiny.LAYERS}" in done.stdout
     written = json.loads((searched / "ranks.json").read_text())
     assert len(written) == 2 * tiny.LAYERS and set(written.values()) == {int(rank)}
     other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
-    done = autorank("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
-    assert done.returncode == 0 and f"Trial {other}," in done.stdout, done.stderr
+    done = inside("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
+    assert done.exit_code == 0 and f"Trial {other}," in done.stdout, done.stderr
     assert (searched / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -141,10 +150,10 @@ def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
     from autorank.tasks import load
     from autorank.tasks.data.batches import collate, eval_batches
 
-    points = json.loads(autorank("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
     best = max(points, key=lambda p: p["score"])
-    done = autorank("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
-    assert done.returncode == 0, done.stderr
+    done = inside("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
+    assert done.exit_code == 0, done.stderr
     base = AutoModelForSequenceClassification.from_pretrained(searched / "model", num_labels=2)
     model = PeftModel.from_pretrained(base, searched / "adapter").eval()
     task = TaskSpec(name="pairs", data=searched / "pairs.jsonl", text=("left", "right"), label="label")
@@ -163,7 +172,7 @@ def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
 def test_merged_export_is_a_plain_model(searched: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    assert autorank("export", "tiny", "--merge", "--to", "merged", cwd=searched).returncode == 0
+    assert inside("export", "tiny", "--merge", "--to", "merged", cwd=searched).exit_code == 0
     assert AutoModelForSequenceClassification.from_pretrained(searched / "merged").config.num_labels == 2
 
 
@@ -177,8 +186,8 @@ def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
 
 
 def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(searched: Path) -> None:
-    again = autorank(*SEARCH, "--trials", 4, cwd=searched)
-    assert again.returncode == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
+    again = inside(*SEARCH, "--trials", 4, cwd=searched)
+    assert again.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
     other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
     assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
     more = autorank("resume", "tiny", "--trials", "+1", cwd=searched)
@@ -191,12 +200,13 @@ def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
 
     uri = f"sqlite:///{searched / 'elsewhere.db'}"
     for _ in range(2):
-        assert autorank("sync", "tiny", "--tracking-uri", uri, cwd=searched).returncode == 0
+        assert inside("sync", "tiny", "--tracking-uri", uri, cwd=searched).exit_code == 0
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None and len(client.search_runs([experiment.experiment_id])) >= 5
 
 
+@pytest.mark.long
 def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> None:
     run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
     done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=place)
@@ -205,13 +215,14 @@ def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> No
     assert [trial.method for trial in trials] == ["lora-drop", "prilora"] * 1 + ["lora-drop", "lora"] + [
         "prilora", "lora-drop", "prilora", "lora"]  # fmt: skip
     assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
-    points = json.loads(autorank("front", "honest", "--format", "json", cwd=place).stdout)
+    points = json.loads(inside("front", "honest", "--format", "json", cwd=place).stdout)
     for point in points:
         assert point["method"] in ("lora-drop", "prilora") and "gain_over_baseline" in point
         assert point["confirmed"]["seeds"] == 2 and 0 <= point["confirmed"]["on_front"] <= 1
     assert not list((place / "runs" / "honest").glob("confirm/trials/*"))
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
     run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
     process = subprocess.Popen(
@@ -248,9 +259,9 @@ def test_the_list_of_tasks_fits_a_terminal(place: Path) -> None:
 
 
 def test_dry_run_runs_nothing(place: Path) -> None:
-    done = autorank(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
+    done = inside(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
     size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert f"{size:,} to {8 * size:,}" in done.stdout and not (place / "runs" / "dry").exists()
 
 

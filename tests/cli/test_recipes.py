@@ -149,6 +149,7 @@ def test_options_of_a_recipe_without_one() -> None:
         run("search", "--task", "demo")
 
 
+@pytest.mark.long
 def test_a_table_through_ray_twice(tmp_path: Path) -> None:
     tiny.model("deberta-v2", tmp_path / "model")
     (tmp_path / "data" / "rte").mkdir(parents=True)

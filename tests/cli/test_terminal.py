@@ -15,6 +15,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.long
+
 # each command with a standard output of its own; all in one process and with one Ray, whose starts would take longest
 SEVERAL = """
 import json, os, sys

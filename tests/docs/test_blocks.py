@@ -13,6 +13,7 @@ from tests.docs.blocks import PAGES, Block, blocks
 from tests.docs.shell import run_page
 from tests.tasks.loopback_hub import serve
 
+pytestmark = pytest.mark.long
 ELSEWHERE = {"docs/adding-a-method.md": "tests/test_adding_a_method.py runs every block of it"}
 # Commands that a page takes for granted, as its text says.
 BEFORE = {

@@ -88,6 +88,7 @@ def autorank(*words: object) -> str:
     return done.output
 
 
+@pytest.mark.long
 def test_adapters_and_a_merged_model_from_the_registry(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ import pytest
 from autorank.trials.journal import JOURNAL
 from tests.faults.searches import TRIALS, essence, finish, make_place, start
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,6 +17,8 @@ from autorank.trials.front import front
 from autorank.trials.retention import adapter_path, checkpoint_path
 from tests.searching.standin import STEPS, StandInTrial, bounds, search_spec
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def conducted(ray, tmp_path):

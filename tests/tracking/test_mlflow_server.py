@@ -21,6 +21,8 @@ from autorank.tracking.mlflow_server import ENVIRONMENT, free, serve
 from tests.sockets import listening
 from tests.trials.made_trials import search, snapshot, trial
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):

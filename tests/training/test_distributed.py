@@ -23,6 +23,7 @@ from autorank.training.run import TrainingRun
 from tests import texts, tiny
 from tests.trainables.trained import WORKERS, cached_in, functional, on_workers, results, write_pairs
 
+pytestmark = pytest.mark.long
 SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
     "lora-drop": {"rank": 2, "threshold": 0.6, "probe_ratio": 0.5},

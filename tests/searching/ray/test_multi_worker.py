@@ -24,6 +24,7 @@ from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 from tests import tiny
 
+pytestmark = pytest.mark.long
 WORKERS = 2
 SETTINGS = {"rank": 2, "learning_rate": 1e-2, "dropout": 0.1}
 
