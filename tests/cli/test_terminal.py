@@ -86,8 +86,8 @@ def test_a_search_in_terminals_in_a_pipe_and_for_a_program(tmp_path: Path) -> No
     ends = [terminal(80), terminal(160), os.pipe(), os.pipe()]
     search = f"search --method lora --task demo --name first --trials 1 {SMALL}"
     narrow, wide, piped, events = seen(tmp_path, ends, [
-        ({"NO_COLOR": "1"}, ["search --help", search]), ({}, ["search --help", MORE]), ({}, [MORE]),
-        ({}, [f"{MORE} --json"]),
+        ({"NO_COLOR": "1"}, ["search --help", search, "doctor"]), ({}, ["search --help", MORE, "doctor"]),
+        ({}, [MORE]), ({}, [f"{MORE} --json"]),
     ])  # fmt: skip
     for text, columns in ((narrow, 80), (wide, 160)):
         shown = lines(text)

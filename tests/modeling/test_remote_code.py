@@ -105,7 +105,9 @@ def test_what_was_trusted_is_exported(own, ran, tmp_path, monkeypatch, merge):
         journal.record(number, trained.evaluations[-1], last=True)
         journal.finish(number, "complete")
     searched = api.open_search("own")
-    with pytest.raises(AutorankError, match=r"--register: this search runs code that comes with its model"):
+    with pytest.raises(
+        AutorankError, match=r"--register cannot be used: this search ran code that comes with its model"
+    ):
         searched.export(tmp_path / "out", merge=merge, register="own")
     assert not (tmp_path / "out").exists()
     searched.export(tmp_path / "out", merge=merge)
