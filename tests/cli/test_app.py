@@ -293,7 +293,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
         (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
-        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "object storage"),
+        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
         (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
         (("ui", "--runs", "empty"), "is tracked yet"),
     ],

@@ -187,5 +187,5 @@ def test_an_unknown_architecture_is_refused() -> None:
     from transformers import AlbertConfig, AlbertForSequenceClassification
 
     config = AlbertConfig(vocab_size=60, hidden_size=16, embedding_size=8, num_attention_heads=2, intermediate_size=32)
-    with pytest.raises(AutorankError, match=r"no place in this architecture.*attention\.dense.*ffn_output"):
+    with pytest.raises(AutorankError, match=r"do not support this architecture.*attention\.dense.*ffn_output"):
         places(AlbertForSequenceClassification(config))
