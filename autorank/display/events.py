@@ -104,7 +104,7 @@ def _name(trial: TrialRecord) -> dict[str, Any]:
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
     """The fields of an evaluation, without its ranks: there may be hundreds of layers."""
-    return {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
+    return {name: value for name, value in evaluation.to_dict().items() if name not in ("ranks", "slices")}
 
 
 def _hypervolume(snapshot: Snapshot) -> float | None:

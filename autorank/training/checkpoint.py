@@ -29,4 +29,4 @@ def load(path: Path, run: TrainingRun) -> list[Evaluation]:
     with path.open("rb") as file:
         found = torch.load(file, map_location="cpu", weights_only=True)
     run.load_state_dict(found["state"])
-    return [Evaluation(**each) for each in found["evaluations"]]
+    return [Evaluation.from_dict(values) for values in found["evaluations"]]

@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A smaller adapter cut from the adapter of an evaluation, and what it scores.
+
+    Attributes:
+        adapter_params: its parameters, counted as those of an evaluation; all of them are nonzero.
+        score: the task's main metric, higher is better.
+        metrics: all metrics of the task.
+        kept: layer name -> the components that it keeps, as a bit mask (see `modeling.spectrum`).
+    """
+
+    adapter_params: int
+    score: float
+    metrics: dict[str, float]
+    kept: dict[str, int]
+
+    @property
+    def ranks(self) -> dict[str, int]:
+        """Layer name -> rank."""
+        return {name: mask.bit_count() for name, mask in self.kept.items()}
 
 
 @dataclass(frozen=True)
@@ -29,10 +51,16 @@ class Evaluation:
     ranks: dict[str, int]  # module -> rank
     seconds: float  # of training and evaluation so far, start-up not counted
     peak_memory: int  # bytes on the GPU; 0 on a CPU
+    slices: tuple[Slice, ...] = ()  # smaller adapters cut from this one, by rising parameters
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that `to_dict` describes."""
+        return cls(**{**values, "slices": tuple(Slice(**piece) for piece in values.get("slices", ()))})
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:

@@ -37,6 +37,10 @@ class Rows:
         new = names not in self._layers
         layers = [*self._layers, names] if new else self._layers
         row = evaluation.to_dict() | {"layers": layers.index(names), "ranks": list(evaluation.ranks.values())}
+        for piece in row["slices"]:
+            piece["kept"] = [piece["kept"][name] for name in names]
+        if not evaluation.slices:
+            del row["slices"]
         return row, [list(each) for each in layers] if new else None
 
     def shared(self, evaluation: Evaluation) -> Evaluation:
@@ -78,7 +82,11 @@ class Rows:
         layers = values.pop("layers")
         for note in ("last", "stop"):
             values.pop(note, None)
-        return Evaluation(**values | {"ranks": self._map(layers, values["ranks"])})
+        slices = [
+            piece | {"kept": dict(zip(self._layers[layers], piece["kept"], strict=True))}
+            for piece in values.get("slices", ())
+        ]
+        return Evaluation.from_dict(values | {"ranks": self._map(layers, values["ranks"]), "slices": slices})
 
     def _map(self, layers: int, ranks: Any) -> dict[str, int]:
         key = layers, tuple(ranks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from autorank.training.evaluation import Slice
 from autorank.trials.journal import Journal
 from tests.trials.journals import begun, optuna_s, size
 from tests.trials.made_trials import base_ranks, evaluation
@@ -43,3 +44,15 @@ def test_equal_rank_maps_are_held_once(journal, folder):
     for there in (journal, Journal.open(folder)):
         first, second = ([id(e.ranks) for e in trial.evaluations] for trial in there.trials())
         assert first == second and first[0] == first[1] != first[2]
+
+
+def test_slices_are_stored_with_their_evaluation(journal, folder):
+    layers = {"layer.0.query": 0b101, "layer.1.query": 0b1}
+    pieces = (Slice(60, 0.7, {"accuracy": 0.7}, layers), Slice(20, 0.6, {"accuracy": 0.6}, dict.fromkeys(layers, 1)))
+    cut = evaluation(10, 100, 0.8, slices=pieces)
+    number = begun(journal)
+    journal.record(number, cut)
+    assert Journal.open(folder).trial(number).evaluations == (cut,)
+    assert pieces[0].ranks == {"layer.0.query": 2, "layer.1.query": 1}
+    line = next(line for line in (folder / "journal.log").read_text().splitlines() if '"evaluation:10"' in line)
+    assert '"kept": [5, 1]' in line or '"kept":[5,1]' in line

@@ -209,9 +209,9 @@ def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
 
 
 def row(evaluation: Evaluation) -> dict[str, float]:
-    """An evaluation as flat numbers; the ranks, one for each layer, are left out."""
+    """An evaluation as flat numbers; ranks and slices are left out."""
     values = evaluation.to_dict()
-    del values["ranks"]
+    del values["ranks"], values["slices"]
     return {**values.pop("metrics"), **values}
 
 
