@@ -6,7 +6,8 @@ import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 from autorank.errors import AutorankError, unknown
 
@@ -75,6 +76,31 @@ def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str])
     for setting in settings:
         if setting not in method.Config.model_fields:
             raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)
+
+
+def absolute_paths(method: str, settings: Mapping[str, Any], directory: Path | None = None) -> dict[str, Any]:
+    """Make relative paths among the settings of a method absolute, for trials run in other directories.
+
+    Args:
+        method: the method's name.
+        settings: its settings.
+        directory: what relative paths are relative to; None: the working directory.
+
+    Returns:
+        All settings, paths as absolute texts.
+    """
+    fields = find(method).Config.model_fields
+    return {
+        name: str((directory or Path()).absolute() / Path(value).expanduser())
+        if isinstance(value, str | Path) and name in fields and _is_path(fields[name].annotation)
+        else value
+        for name, value in settings.items()
+    }
+
+
+def _is_path(annotation: Any) -> bool:
+    """Whether a setting of this type is a path: `Path`, `Path | None`."""
+    return annotation is Path or Path in get_args(annotation)
 
 
 def _points() -> list[importlib.metadata.EntryPoint]:

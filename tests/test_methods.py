@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.methods import OWN, find, names
+from autorank.method import MethodConfig
+from autorank.methods import OWN, absolute_paths, find, names
 from autorank.options import completion
 
 
@@ -49,3 +51,21 @@ def test_names_are_known_without_torch():
 
 def test_completion_offers_what_is_not_there_yet():
     assert completion.methods("lora,lora") == ["lora,lora-drop"]
+
+
+def test_paths_among_the_settings_become_absolute(monkeypatch, tmp_path):
+    class Config(MethodConfig):
+        file: Path
+        other: Path | None = None
+        name: str = "a"
+
+    class Mine(find("lora")):
+        pass
+
+    Mine.Config = Config
+    monkeypatch.setattr("autorank.methods.find", lambda name: Mine)
+    monkeypatch.chdir(tmp_path)
+    settings = {"file": "ranks.json", "other": None, "name": "ranks.json"}
+    assert absolute_paths("mine", settings) == settings | {"file": str(tmp_path / "ranks.json")}
+    assert absolute_paths("mine", {"other": "a.json"}, tmp_path / "there") == {"other": str(tmp_path / "there/a.json")}
+    assert absolute_paths("mine", {"file": "~/a.json"}) == {"file": str(Path("~/a.json").expanduser())}

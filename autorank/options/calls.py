@@ -82,6 +82,7 @@ class TrainCall(RunOptions):
         Raises:
             AutorankError: An option is invalid, or there are several methods.
         """
+        from autorank.methods import absolute_paths
         from autorank.searching.space.space import parse_settings
         from autorank.spec import TrainSpec
 
@@ -90,5 +91,5 @@ class TrainCall(RunOptions):
             raise AutorankError(f"--method {names}: `train` takes one method. Use `autorank search` for several.")
         return TrainSpec(
             task=self.task_spec(), model=self.model_name(), method=self.methods[0],
-            settings=parse_settings(self.overrides), training=self.training_spec(),
+            settings=absolute_paths(self.methods[0], parse_settings(self.overrides)), training=self.training_spec(),
         )  # fmt: skip

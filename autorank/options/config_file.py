@@ -203,21 +203,17 @@ def _as_text(name: str, value: Any, directory: Path) -> Any:
 
 def _with_paths(block: Any, method: str, directory: Path) -> Any:
     """A block of settings, those that are paths relative to the directory made absolute."""
-    from autorank.methods import find, names
+    from autorank.methods import absolute_paths, names
 
     if not isinstance(block, dict):
         return block
     known = names()
     if any(name in known for name in block):
         return {name: _with_paths(settings, name, directory) for name, settings in block.items()}
-    configs = [find(name.strip()).Config for name in method.split(",") if name.strip() in known]
-    paths = {
-        name for config in configs for name, field in config.model_fields.items() if "Path" in str(field.annotation)
-    }
-    return {
-        name: str(directory / expand(value)) if name in paths and isinstance(value, str) else value
-        for name, value in block.items()
-    }
+    for name in (name.strip() for name in method.split(",")):
+        if name in known:
+            block = absolute_paths(name, block, directory)
+    return block
 
 
 def _hint(name: str, known: Iterable[str]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from autorank.errors import AutorankError
-from autorank.methods import find
+from autorank.methods import absolute_paths, find
 from autorank.searching.space.space import CONTROL, Source, Space, load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
 from autorank.trials.journal import JOURNAL, Journal
@@ -45,7 +45,7 @@ def make_spec(
 
 
 def _entry(method: str, space: Space) -> MethodSpec:
-    return MethodSpec(method=method, settings=_anywhere(method, space.fixed), space=space.ranges)
+    return MethodSpec(method=method, settings=absolute_paths(method, space.fixed), space=space.ranges)
 
 
 def _common(spaces: Mapping[str, Space]) -> list[str]:
@@ -54,15 +54,6 @@ def _common(spaces: Mapping[str, Space]) -> list[str]:
     named = {space.fixed.get("targets") for space in aiming}
     (only,) = named if len(named) == 1 else (None,)
     return [] if only is None else [f"targets={only}"]
-
-
-def _anywhere(method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with files named so that trials find them, which run in other folders."""
-    fields = find(method).Config.model_fields
-    return {
-        name: str(Path(value).absolute()) if value and Path in get_args(fields[name].annotation) else value
-        for name, value in settings.items()
-    }
 
 
 def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[float, float]]) -> Journal:

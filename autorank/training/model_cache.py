@@ -16,6 +16,8 @@ from autorank.spec import TaskSpec
 from autorank.tasks.definition import Kind, TaskData
 from autorank.training.eval_batch_size import EvalBatchSize
 
+SAMPLE = 64 * 2**10  # bytes that are read of a file at its start, middle and end to tell it from others
+
 
 class ModelCache:
     """Loads a base model and a task's data once and lends them to one run after another.
@@ -50,6 +52,15 @@ class ModelCache:
                 (Path(self._folder.name) / name).write_bytes(content)
             self._moved = {model: self._folder.name}
 
+    def fingerprint(self, model: str) -> str:
+        """Return a name of a model's content: the Hub name, or for a folder a digest of its files.
+
+        Args:
+            model: Hub name, or the folder where the search was started; its copy is read where this node has one.
+        """
+        folder = Path(self._moved.get(model, model))
+        return _content_digest(folder) if folder.is_dir() else model
+
     def base(
         self, model: str, kind: Kind, outputs: int, dtype: torch.dtype, quantize: str | None = None
     ) -> base_model.BaseModel:
@@ -65,14 +76,20 @@ class ModelCache:
         return self._base[1]
 
 
-def fingerprint(model: str) -> str:
-    """Names a model's content: the Hub name, or for a folder also its files' sizes and times."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    listing = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr((str(folder.resolve()), listing)).encode()).hexdigest()
+def _content_digest(folder: Path) -> str:
+    """Digest of a model's files: their names, their sizes, and samples of their content, at most 192 KiB a file.
+
+    Paths and times do not count, so that equal copies share a digest, and other weights at the same path do not.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.iterdir() if file.is_file()):
+        size = file.stat().st_size
+        digest.update(repr((file.name, size)).encode())
+        with file.open("rb") as content:
+            for start in sorted({0, max(0, size // 2 - SAMPLE // 2), max(0, size - SAMPLE)}):
+                content.seek(start)
+                digest.update(content.read(SAMPLE))
+    return digest.hexdigest()
 
 
 def resolve_precision(asked: str, device: torch.device) -> str:

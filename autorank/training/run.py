@@ -25,7 +25,7 @@ from autorank.training import distributed, micro_batching, objectives
 from autorank.training.evaluation import Evaluation
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import Phases
-from autorank.training.model_cache import ModelCache, fingerprint, resolve_precision
+from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import RunSummary
@@ -151,7 +151,7 @@ class TrainingRun:
         """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
         asked = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
-        data, model = self._data.digest, fingerprint(self._model_name)
+        data, model = self._data.digest, self._workshop.fingerprint(self._model_name)
         key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
         return micro_batching.micro_batches(phase, layers, trained, self._workshop.probes, key)
 
@@ -191,7 +191,7 @@ class TrainingRun:
     def _key(self) -> str:
         """Names the data, the model and the training, but not the method's settings."""
         training = self._phase.plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-        parts = [self._data.digest, fingerprint(self._model_name), training, self.spec.training.quantize]
+        parts = [self._data.digest, self._workshop.fingerprint(self._model_name), training, self.spec.training.quantize]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:

@@ -43,7 +43,6 @@ class Journal:
     """
 
     def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.folder, self.cut = folder, cut
         self._lock = lock
         try:

@@ -12,6 +12,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
 
 from autorank.spec import SearchSpec
+from autorank.trials import optuna_logging
 from autorank.trials.provenance import revision
 
 PACKAGES = ("autorank-lora", "mlflow", "optuna", "peft", "ray", "torch", "transformers")
@@ -19,11 +20,11 @@ PACKAGES = ("autorank-lora", "mlflow", "optuna", "peft", "ray", "torch", "transf
 
 def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
     """The first lines of a journal."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(
-        storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
-        directions=["minimize", "maximize"],
-    )  # fmt: skip
+    with optuna_logging.quiet():
+        study = optuna.create_study(
+            storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
+            directions=["minimize", "maximize"],
+        )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(["adapter_params", "score"])

@@ -281,3 +281,14 @@ def test_optuna_opens_it_and_goes_on(journal, folder):
     study.sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=1)
     trial = study.ask({name: space for name, (_, space) in DRAWN.items()})
     assert trial.number == 7 and set(trial.params) == set(DRAWN)
+
+
+def test_optunas_verbosity_stays_as_it_was(folder, spec, capfd):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    try:
+        with Journal.create(folder, spec, REFERENCE) as new:
+            begun(new)
+        assert optuna.logging.get_verbosity() == optuna.logging.INFO
+        assert "new study" not in capfd.readouterr().err
+    finally:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -100,9 +100,11 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
         return f"Only one setting of {entry.method} was searched." if names else "No setting was searched."
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    from autorank.trials import optuna_logging
+
     less, more = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
-    study = optuna.create_study(directions=[less, more, less][: len(scored[0].told or ())])
+    with optuna_logging.quiet():
+        study = optuna.create_study(directions=[less, more, less][: len(scored[0].told or ())])
     study.add_trials(
         optuna.trial.create_trial(
             values=list(trial.told or ()), params={name: trial.drawn[name] for name in names},

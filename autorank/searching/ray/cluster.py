@@ -9,7 +9,7 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,14 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         AutorankError: nothing answers at the address, or Ray is not wholly installed.
     """
     check_install()
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import ray
+    with contextlib.ExitStack() as within:
+        within.enter_context(_environment(ENVIRONMENT))
+        import ray
 
-    _check_private()
-    ours = not ray.is_initialized()
-    with _quiet(log), _discreet(), contextlib.ExitStack() as within:
+        _check_private()
+        within.enter_context(_quiet(log))
+        within.enter_context(_discreet())
+        ours = not ray.is_initialized()
         try:
             if ours:
                 where = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -71,20 +72,36 @@ def running(address: str | None, log: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _environment(variables: Mapping[str, str], override: bool = False) -> Iterator[None]:
+    """Set environment variables of this process, and restore them.
+
+    Args:
+        variables: name -> value.
+        override: replace a value that is set already.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update({name: value for name, value in variables.items() if override or before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
 def _loopback() -> Iterator[None]:
     """Within it a Ray that is started is for this machine alone: all its servers listen on the loopback address."""
     from ray._private import ray_constants
 
-    before, there = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(ALONE)
+    before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False  # of this process, which has read the variable when it imported Ray
-    os.environ[ALONE] = "0"
     try:
-        yield
+        with _environment({ALONE: "0"}, override=True):
+            yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-        os.environ.pop(ALONE)
-        if there is not None:
-            os.environ[ALONE] = there
 
 
 @contextlib.contextmanager

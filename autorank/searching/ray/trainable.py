@@ -201,6 +201,7 @@ def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
     training = {name: options.pop(name) for name in TrainingSpec.model_fields if name in options}
     source = {name: options.pop(name) for name in TaskSpec.model_fields if name in options}
     methods.configure(method, options)
+    options = methods.absolute_paths(method, options)
     values = {"task": {**source, "name": task}, "model": model, "method": method, "settings": options}
     try:
         return TrainSpec.model_validate({**values, "training": training})

@@ -21,6 +21,7 @@ from autorank.searching.space import ranges, space
 from autorank.searching.space.param_bounds import Bounds, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.training.evaluation import Evaluation, best
+from autorank.trials import optuna_logging
 from autorank.trials.front import excesses, third_of
 from autorank.trials.record import TrialRecord
 from autorank.trials.serialization import GENERATION
@@ -38,11 +39,11 @@ class Proposals:
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._spec, self._entry, self._first = spec, entry, first
         minimize, maximize = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
         third = [] if spec.objectives.third is None else [minimize]
-        self._study = optuna.create_study(directions=[minimize, maximize, *third])
+        with optuna_logging.quiet():
+            self._study = optuna.create_study(directions=[minimize, maximize, *third])
         self._distributions = distributions(entry)
         self._running: dict[int, Trial] = {}  # by the record's number
         self._had = 0

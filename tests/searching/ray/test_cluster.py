@@ -88,6 +88,16 @@ def test_what_is_for_a_local_ray_ends_with_it(monkeypatch):
         assert os.environ.get(cluster.ALONE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
 
 
+def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.init", lambda *args, **rest: None)
+    monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "1")
+    before = dict(os.environ)
+    with cluster.running("auto", tmp_path / "log"):
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert os.environ["RAY_AIR_NEW_OUTPUT"] == "1"  # the user's own
+    assert dict(os.environ) == before
+
+
 def test_rays_words_go_to_the_file(ray, tmp_path, capfd):
     before = logging.getLogger("ray").handlers[:]
     with cluster.running(None, tmp_path / "ray.log"):
