@@ -46,7 +46,9 @@ class MethodConfig(BaseModel):
 class TargetedConfig(MethodConfig):
     """Settings of a method that adapts some of the model's linear layers."""
 
-    targets: str = Field("query,value", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
+    targets: str = Field(
+        "attention-qv", description="adapted layers: attention-qv, attention, ffn, all-linear or names"
+    )
 
 
 class Optimizer(Protocol):

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank import tasks
 from autorank.searching.ray import resources
-from autorank.searching.space.param_bounds import Bounds, at_corners, parameter_range, run_length
-from autorank.searching.space.space import corners
+from autorank.searching.space.param_bounds import Bounds, largest, parameter_range, run_length
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
 from autorank.tasks.definition import TaskData
 
@@ -93,8 +92,7 @@ def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds
 
 def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: Bounds) -> TrainSpec:
     """A run at the method's largest corner, on few examples."""
-    most = [high for _, high in at_corners(entry, bounds)]
-    settings = entry.settings | corners(entry.space)[most.index(max(most))] | {"learning_rate": 1e-6}
+    settings = largest(entry, bounds) | {"learning_rate": 1e-6}
     # as many steps as a trial has, though few are made: schedules depend on them
     training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK}
     return TrainSpec(

@@ -51,7 +51,7 @@ class Curves:
 
     Args:
         lines: as benchmarks/record.py writes them.
-        entry: the method and its space; by default the space that the method brings.
+        entry: the method and its space; by default what was drawn of the space that the method brings.
 
     Attributes:
         curves: every trial's evaluations, of those that came to one.
@@ -65,7 +65,8 @@ class Curves:
             raise AutorankError("A table of curves holds trials of one method, and at least one that was evaluated.")
         if entry is None:
             own = space.load(lines[0]["method"])
-            entry = MethodSpec(method=lines[0]["method"], settings=own.fixed, space=own.ranges)
+            drawn = {name: own.ranges[name] for name in lines[0]["drawn"]}
+            entry = MethodSpec(method=lines[0]["method"], settings=own.fixed, space=drawn)
         self.entry = entry
         self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
         self.total_steps = max(curve[-1].step for curve in self.curves)

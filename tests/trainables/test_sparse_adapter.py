@@ -153,4 +153,4 @@ def test_zeros_come_through_a_checkpoint(made: Path) -> None:
 
 def test_defaults_are_lora_drops_baseline() -> None:
     config: Any = configure("sparse-adapter", {}).config
-    assert (config.rank, config.sparsity, config.targets) == (8, 0.5, "query,value")
+    assert (config.rank, config.sparsity, config.targets) == (8, 0.5, "attention-qv")

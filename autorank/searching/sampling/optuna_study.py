@@ -18,7 +18,7 @@ from autorank.methods import find
 from autorank.searching.early_stopping.policy import BEATEN, Stopping
 from autorank.searching.sampling.samplers import make_sampler
 from autorank.searching.space import ranges, space
-from autorank.searching.space.param_bounds import Bounds, smallest
+from autorank.searching.space.param_bounds import Bounds, resizing, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials import optuna_logging
@@ -116,7 +116,7 @@ def first_settings(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:
     defaults = {
         name: fields[name].default for name, each in entry.space.items() if ranges.contains(each, fields[name].default)
     }
-    return [defaults, {**defaults, **smallest(entry, bounds)}]
+    return [defaults, {**defaults, **resizing(entry, bounds, smallest(entry, bounds))}]
 
 
 def learnt(

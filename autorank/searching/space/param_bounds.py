@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from autorank.errors import AutorankError
 from autorank.methods import find
 from autorank.modeling.base_model import meta_model
 from autorank.modeling.remote_code import trusting
-from autorank.searching.space.space import corners
+from autorank.searching.space import ranges
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tasks.definition import TaskData
 
@@ -54,36 +54,69 @@ def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
-    """Fewest and most adapter parameters of any trial but the control's, `max_params` considered.
+    """Return the fewest and most adapter parameters of any trial but the baseline's, `max_params` considered.
+
+    Args:
+        spec: the search.
+        bounds: of adapter parameters.
 
     Raises:
-        AutorankError: all are more than `max_params`.
+        AutorankError: the smallest adapter is larger than `max_params`.
     """
-    found = [at for entry in spec.methods for at in at_corners(entry, bounds)]
-    fewest, most = min(low for low, _ in found), max(high for _, high in found)
+    fewest = min(bounds(entry.method, smallest(entry, bounds))[0] for entry in spec.methods)
+    most = max(bounds(entry.method, largest(entry, bounds))[1] for entry in spec.methods)
     limit = spec.objectives.max_params or most
     if fewest > limit:
         raise AutorankError(f"--max-params {limit:,} is less than the smallest adapter of the space, {fewest:,}.")
     return fewest, min(most, limit)
 
 
-def at_corners(entry: MethodSpec, bounds: Bounds) -> list[tuple[int, int]]:
-    """Fewest and most adapter parameters at each corner of a method's space."""
-    return [bounds(entry.method, entry.settings | corner) for corner in corners(entry.space)]
-
-
 def smallest(entry: MethodSpec, bounds: Bounds) -> dict[str, Any]:
-    """The settings on which the number of parameters depends, where there are fewest."""
-    found, at = at_corners(entry, bounds), corners(entry.space)
+    """Return the settings of the method's space, fixed ones included, with the fewest adapter parameters."""
+    return _lowest(entry, lambda settings: bounds(entry.method, settings)[0])
 
-    def counts(name: str) -> bool:
-        """Whether any two corners that differ in this setting alone differ in parameters."""
-        seen: dict[str, tuple[int, int]] = {}
-        for corner, bound in zip(at, found, strict=True):
-            others = repr({other: value for other, value in corner.items() if other != name})
-            if seen.setdefault(others, bound) != bound:
-                return True
-        return False
 
-    corner = at[min(range(len(at)), key=lambda i: found[i][0])]
-    return {name: corner[name] for name in entry.space if counts(name)}
+def largest(entry: MethodSpec, bounds: Bounds) -> dict[str, Any]:
+    """Return the settings of the method's space, fixed ones included, with the most adapter parameters."""
+    return _lowest(entry, lambda settings: -bounds(entry.method, settings)[1])
+
+
+def resizing(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the searched settings that change the number of parameters when each alone is moved to another end.
+
+    Args:
+        entry: the method and its space.
+        bounds: of adapter parameters.
+        settings: all settings, at the corner from which each is moved.
+
+    Returns:
+        Setting -> its value in `settings`.
+    """
+    here = bounds(entry.method, settings)
+    return {
+        name: settings[name]
+        for name, values in entry.space.items()
+        if any(bounds(entry.method, {**settings, name: end}) != here for end in ranges.ends(values))
+    }
+
+
+def _lowest(entry: MethodSpec, cost: Callable[[Mapping[str, Any]], int]) -> dict[str, Any]:
+    """The corner of a space with the lowest cost, by coordinate descent (ours).
+
+    One setting after another is moved to its best end or choice, until none lowers the cost; from two starts, all first
+    ends and all last ones. This is exact where the cost rises or falls with each setting, whatever the others are, and
+    its time is linear in the number of settings; the number of corners is exponential.
+    """
+    corners = []
+    for start in (0, -1):
+        corner = entry.settings | {name: ranges.ends(values)[start] for name, values in entry.space.items()}
+        lowest, before = cost(corner), None
+        while before != lowest:
+            before = lowest
+            for name, values in entry.space.items():
+                for end in ranges.ends(values):
+                    moved = {**corner, name: end}
+                    if end != corner[name] and (value := cost(moved)) < lowest:
+                        corner, lowest = moved, value
+        corners.append((lowest, corner))
+    return min(corners, key=lambda pair: pair[0])[1]

@@ -13,7 +13,7 @@ import importlib.resources
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,12 +161,6 @@ def suggest(ranges: Mapping[str, r.Range], trial: optuna.Trial) -> dict[str, Any
     return {name: r.draw(name, entry, trial) for name, entry in ranges.items()}
 
 
-def corners(ranges: Mapping[str, r.Range]) -> list[dict[str, Any]]:
-    """All combinations of the ranges' ends and choices; what is monotone in each has its extremes there."""
-    combinations = itertools.product(*(r.ends(entry) for entry in ranges.values()))
-    return [dict(zip(ranges, values, strict=True)) for values in combinations]
-
-
 def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[str]:
     """What a config says to each value of a setting, the other settings at their defaults."""
     found: dict[str, None] = {}
@@ -180,16 +174,29 @@ def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[
 
 
 def _refused_together(config: type[BaseModel], space: Space) -> list[str]:
-    """What the config says to the corners of a space whose values are fine one by one."""
+    """What the config says to pairs of values that are fine one by one."""
     found: dict[str, str] = {}
-    for corner in corners(space.ranges):
+    for corner in _pairs({name: r.ends(entry) for name, entry in space.ranges.items()}):
         try:
             config(**(space.fixed | corner))
         except ValidationError as error:
             at = ", ".join(f"{name}={value}" for name, value in corner.items())
-            for each in error.errors():
-                found.setdefault(each["msg"].removeprefix("Value error, "), at)
+            for detail in error.errors():
+                found.setdefault(detail["msg"].removeprefix("Value error, "), at)
     return [f"{message} (at {at})" for message, at in found.items()]
+
+
+def _pairs(ends: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Corners with every pair of ends of any two settings; the others are all at their first or all at their last end.
+
+    All corners would be exponentially many.
+    """
+    for start in (0, -1):
+        corner = {name: values[start] for name, values in ends.items()}
+        yield corner
+        for name, other in itertools.combinations(ends, 2):
+            for value, its_value in itertools.product(ends[name], ends[other]):
+                yield {**corner, name: value, other: its_value}
 
 
 def _overrides(overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import optuna
@@ -10,8 +9,9 @@ import pytest
 
 from autorank import method, methods
 from autorank.errors import AutorankError
+from autorank.modeling import target_modules
 from autorank.searching.space import ranges
-from autorank.searching.space.space import Space, builtin, check, corners, load, load_all, parse_settings, suggest
+from autorank.searching.space.space import Space, builtin, check, load, load_all, parse_settings, suggest
 
 RATE = "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}\n"
 
@@ -169,14 +169,36 @@ def test_values_refused_only_together(monkeypatch):
     assert check("m", space) == ["budget is below rank (at rank=8)"]
 
 
-def test_corners_are_all_combinations_of_ends_and_choices():
-    entries = {
-        "rank": {"type": "int", "low": 2, "high": 9, "step": 3},  # 2, 5, 8
-        "dropout": {"choices": [0.0, 0.1, 0.2]},
-        "alpha": {"type": "float", "low": 4.0, "high": 4.0},
-    }
-    expected = [{"rank": r, "dropout": d, "alpha": 4.0} for r, d in itertools.product([2, 8], [0.0, 0.1, 0.2])]
-    assert corners(entries) == expected
+def test_values_refused_in_pairs_are_found_without_all_corners(monkeypatch):
+    """16 ranges have 65,536 corners; a pair is refused whether the other settings are at their first or last ends."""
+    from pydantic import create_model, model_validator
+
+    calls = []
+
+    class Base(method.MethodConfig):
+        @model_validator(mode="after")
+        def _apart(self):
+            calls.append(self)
+            if self.s3 == 0.0 and self.s11 == 1.0:
+                raise ValueError("s11 needs s3")
+            return self
+
+    class Method:
+        Config = create_model("Config", __base__=Base, **{f"s{i}": (float, 0.5) for i in range(16)})
+
+    monkeypatch.setattr("autorank.searching.space.space.find", lambda name: Method)
+    space = Space({f"s{i}": {"type": "float", "low": 0.0, "high": 1.0} for i in range(16)}, {})
+    (problem,) = check("m", space)
+    assert problem.startswith("s11 needs s3 (at s0=0.0,") and "s3=0.0" in problem and "s11=1.0" in problem
+    assert len(calls) < 2_000
+
+
+@pytest.mark.parametrize("name", ["lora", "lora-drop", "dora", "pissa", "rslora", "eva", "gora"])
+def test_methods_that_are_compared_with_lora_search_the_layers_too(name):
+    choices = load(name).ranges["targets"]["choices"]
+    assert choices == ["attention-qv", "all-linear"]
+    assert methods.find(name).Config().targets in choices  # first trials begin with it
+    assert all(choice in target_modules.SETS or choice == target_modules.ALL_LINEAR for choice in choices)
 
 
 def test_suggested_values_lie_in_their_ranges_and_reach_their_ends():
