@@ -18,7 +18,8 @@ from autorank.options.parsing import expand, point_choice
 from autorank.options.shared import RUNS, read_search
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import TrainResult, run_search, run_training
-from autorank.trials.front import Point, candidates, hypervolume, pick
+from autorank.trials.front import Point, candidates, hypervolume
+from autorank.trials.selection import pick
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,7 +24,8 @@ from autorank.modeling.hub_access import public_name
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_projection import SEARCH, TRIAL, quietly
 from autorank.tracking.tracking_uri import checked, sqlite_file
-from autorank.trials.front import Point, pick
+from autorank.trials.front import Point
+from autorank.trials.selection import pick
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,9 +16,10 @@ from autorank.export.output_dir import check_available, move_into_place, work_di
 from autorank.export.usage_snippets import Form
 from autorank.reporting.search_results import SearchResults
 from autorank.tracking.tracking_uri import default_uri
-from autorank.trials.front import Point, pick
+from autorank.trials.front import Point
 from autorank.trials.journal import Journal
 from autorank.trials.retention import adapter_path
+from autorank.trials.selection import pick
 from autorank.trials.snapshot import Snapshot
 
 

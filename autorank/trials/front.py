@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from autorank.errors import AutorankError, counted
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
 from autorank.trials.record import TrialRecord
@@ -19,19 +18,45 @@ EVERYTHING = ObjectivesSpec()  # parameters against score, without limits
 
 @dataclass(frozen=True)
 class Point:
-    """An evaluation as a candidate for the front."""
+    """An adapter as a candidate for the front: that of an evaluation, or a slice of it.
+
+    Attributes:
+        config: the trial's settings.
+        seconds: of training and evaluation up to the evaluation.
+        memory: bytes on the GPU, at the peak.
+        kept: of a slice, the components that it keeps (see `Slice`); None for a whole adapter.
+        cut_from: of a slice, the parameters of the whole adapter.
+    """
 
     trial: int
     step: int
     adapter_params: int
     score: float
-    config: dict[str, Any]  # the trial's settings
+    config: dict[str, Any]
     nonzero_params: int
     metrics: dict[str, float]
     method: str = ""
     seconds: float = 0.0
-    memory: int = 0  # bytes on the GPU, at the peak
+    memory: int = 0
     knee: bool = False
+    kept: Mapping[str, int] | None = None
+    cut_from: int | None = None
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Trial, step and parameters, which identify a point of a search."""
+        return self.trial, self.step, self.adapter_params
+
+    @property
+    def label(self) -> str:
+        """`trial 3, step 200`, and of a slice `, cut from 331,776 to 20,352 parameters`."""
+        cut = "" if self.kept is None else f", cut from {self.cut_from:,} to {self.adapter_params:,} parameters"
+        return f"trial {self.trial}, step {self.step}{cut}"
+
+    @property
+    def precedence(self) -> tuple[bool, int, int]:
+        """Of points with equal objectives the lowest stays: whole adapters first, then the earliest trial and step."""
+        return self.kept is not None, self.trial, self.step
 
 
 class Progress(NamedTuple):
@@ -43,64 +68,73 @@ class Progress(NamedTuple):
 
 
 def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
-    """Every evaluation with a finite score within the objectives' limits, by trial and step; the control's too.
+    """Every adapter and slice with a finite score within the objectives' limits, by trial and step; the control's too.
 
     Those of failed and stopped trials too: what was measured before a trial ran out of memory or was cut off
     is as true as any other measurement, and its adapter is there.
     """
-    return [point(trial, e) for trial in trials for e in trial.evaluations if admitted(e, objectives)]
+    every = (point for trial in trials for evaluation in trial.evaluations for point in points_of(trial, evaluation))
+    return [point for point in every if admitted(point, objectives)]
 
 
-def point(trial: TrialRecord, evaluation: Evaluation) -> Point:
-    """An evaluation of a trial as a candidate."""
-    return Point(
+def points_of(trial: TrialRecord, evaluation: Evaluation) -> list[Point]:
+    """The candidates that an evaluation of a trial gives: the whole adapter, then its slices."""
+    whole = Point(
         trial.number, evaluation.step, evaluation.adapter_params, evaluation.score, trial.config,
         evaluation.nonzero_params, evaluation.metrics, trial.method, evaluation.seconds, evaluation.peak_memory,
     )  # fmt: skip
+    return [whole] + [
+        replace(
+            whole, adapter_params=piece.adapter_params, nonzero_params=piece.adapter_params, score=piece.score,
+            metrics=piece.metrics, kept=piece.kept, cut_from=whole.adapter_params,
+        )
+        for piece in evaluation.slices
+    ]  # fmt: skip
 
 
-def admitted(evaluation: Evaluation, objectives: ObjectivesSpec) -> bool:
-    """Whether an evaluation may be on a front: its score is finite, and it keeps within the limits."""
-    return math.isfinite(evaluation.score) and all(excess <= 0 for excess in excesses(evaluation, objectives).values())
+def admitted(point: Point, objectives: ObjectivesSpec) -> bool:
+    """Whether a point may be on a front: its score is finite, and it keeps within the limits."""
+    return math.isfinite(point.score) and all(excess <= 0 for excess in excesses(point, objectives).values())
 
 
-def excesses(evaluation: Evaluation, objectives: ObjectivesSpec) -> dict[str, float]:
-    """Return by how much an evaluation exceeds each limit; 0 or less if it keeps it.
+def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
+    """Return by how much a point exceeds each limit; 0 or less if it keeps it.
 
     Args:
-        evaluation: the evaluation.
+        point: the point.
         objectives: the limits.
 
     Returns:
         Name of the limit -> excess: a fraction of the limit for `max_params` and `max_memory`, a difference of
         scores for `min_score`.
     """
-    found = {}
+    excess = {}
     if (most := objectives.max_params) is not None:
-        found["max_params"] = evaluation.adapter_params / most - 1
+        excess["max_params"] = point.adapter_params / most - 1
     if (least := objectives.min_score) is not None:
-        found["min_score"] = least - evaluation.score
+        excess["min_score"] = least - point.score
     if (most := objectives.max_memory) is not None:
-        found["max_memory"] = evaluation.peak_memory / most - 1
-    return found
+        excess["max_memory"] = point.memory / most - 1
+    return excess
 
 
 def front(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, control: bool = False) -> list[Point]:
     """The candidates that no other dominates, by rising parameters, with the knee marked.
 
-    With `control` those of the control's trials alone, else those of all others. Of points with equal parameters and
-    score the earliest stays: the lowest trial number, then step.
+    With `control` those of the control's trials alone, else those of all others. Of points with equal objectives the
+    one of the lowest `precedence` stays.
     """
     own = [trial for trial in trials if trial.control == control]
     return mark_knee(non_dominated(candidates(own, objectives), objectives.third))
 
 
 def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Point]:
-    """The points that no other dominates, by rising parameters; of equal ones, the first that was given."""
+    """The points that no other dominates, by rising parameters; of equal ones, that of the lowest `precedence`."""
     if not points:
         return []
     import moocore
 
+    points = sorted(points, key=lambda point: point.precedence)
     plane = np.array([costs(p, third) for p in points])
     kept = moocore.is_nondominated(plane, keep_weakly=False)
     return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score))
@@ -180,57 +214,6 @@ def mark_knee(points: Sequence[Point]) -> list[Point]:
     """The points of a front with `knee` set on its knee and nowhere else."""
     chosen = knee(points)
     return [replace(point, knee=point is chosen) for point in points]
-
-
-def pick(
-    points: Sequence[Point],
-    *,
-    trial: int | None = None,
-    step: int | None = None,
-    max_params: int | None = None,
-    min_score: float | None = None,
-) -> Point:
-    """One point of a front, or of all `candidates`. With nothing asked it is the knee: the one marked so, if one is.
-
-    Of the points that satisfy all that is asked: with `min_score` the one with the fewest parameters, else
-    the one with the best score; ties go to the other axis.
-    Raises AutorankError, naming what there is, if no point satisfies.
-    """
-    if not points:
-        raise AutorankError(
-            "There is no point to choose: no evaluation of any trial has a finite score within the limits yet."
-        )
-    if trial is None and max_params is None and min_score is None:
-        marked = points if any(p.knee for p in points) else mark_knee(non_dominated(points))
-        return next(p for p in marked if p.knee)
-    chosen = list(points)
-    if trial is not None:
-        chosen = [p for p in chosen if p.trial == trial]
-        if not chosen:
-            there = ", ".join(str(number) for number in sorted({p.trial for p in points}))
-            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {there}.")
-    if step is not None:
-        there = ", ".join(str(p.step) for p in chosen)
-        chosen = [p for p in chosen if p.step == step]
-        if not chosen:
-            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {there}.")
-    if max_params is not None:
-        smallest = min(p.adapter_params for p in chosen)
-        chosen = [p for p in chosen if p.adapter_params <= max_params]
-        if not chosen:
-            raise AutorankError(
-                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {smallest:,}."
-            )
-    if min_score is not None:
-        best = max(p.score for p in chosen)
-        chosen = [p for p in chosen if p.score >= min_score]
-        if not chosen:
-            within = (
-                f" with at most {max_params:,} parameter{'s' * (max_params != 1)}" if max_params is not None else ""
-            )
-            raise AutorankError(f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}.")
-        return min(chosen, key=lambda p: (p.adapter_params, -p.score))
-    return max(chosen, key=lambda p: (p.score, -p.adapter_params))
 
 
 def _unit(values: Sequence[float]) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import Point, admitted, costs, mark_knee, point
+from autorank.trials.front import Point, admitted, costs, mark_knee, points_of
 from autorank.trials.record import TrialRecord
 
 Confirmations = Mapping[tuple[int, int, int], Mapping[str, Any]]
@@ -39,7 +39,7 @@ class Snapshot:
 class Archive:
     """The fronts of a search's trials. Adding takes time in the size of the front, however many there were before.
 
-    Of points with equal objectives the earliest stays: the lowest trial number, then step.
+    Of points with equal objectives that of the lowest `precedence` stays.
     """
 
     def __init__(self, objectives: ObjectivesSpec, trials: Iterable[TrialRecord] = ()) -> None:
@@ -50,20 +50,23 @@ class Archive:
                 self.add(trial, evaluation)
 
     def add(self, trial: TrialRecord, evaluation: Evaluation) -> None:
-        """Take in an evaluation of `trial`."""
-        if not admitted(evaluation, self._objectives):
-            return
-        new, third = point(trial, evaluation), self._objectives.third
-        mine, there = costs(new, third), self._fronts[trial.control]
-        kept = []
-        for old in there:
+        """Take in an evaluation of `trial`, and its slices."""
+        for point in points_of(trial, evaluation):
+            if admitted(point, self._objectives):
+                self._fronts[trial.control] = self._with(self._fronts[trial.control], point)
+
+    def _with(self, front: list[Point], new: Point) -> list[Point]:
+        """The front after a further point."""
+        third = self._objectives.third
+        mine, kept = costs(new, third), []
+        for old in front:
             theirs = costs(old, third)
-            earlier = (old.trial, old.step) <= (new.trial, new.step)
-            if all(a <= b for a, b in zip(theirs, mine, strict=True)) and (theirs != mine or earlier):
-                return
+            first = old.precedence <= new.precedence
+            if all(a <= b for a, b in zip(theirs, mine, strict=True)) and (theirs != mine or first):
+                return front
             if any(a < b for a, b in zip(theirs, mine, strict=True)):
                 kept.append(old)
-        self._fronts[trial.control] = sorted([*kept, new], key=lambda p: (p.adapter_params, p.score))
+        return sorted([*kept, new], key=lambda p: (p.adapter_params, p.score))
 
     @property
     def points(self) -> list[Point]:

@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, point
+from autorank.trials.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, points_of
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 from autorank.trials.study_metadata import write_study
@@ -124,9 +124,12 @@ def simulate(
     return [*history, Progress(spent, history[-1].hypervolume)]
 
 
-def _grown(front: list[Point], new: Evaluation) -> list[Point]:
-    """The front with an evaluation more; nothing if it is none of its points."""
-    beaten = any(old.adapter_params <= new.adapter_params and old.score >= new.score for old in front)
-    if beaten or not admitted(new, EVERYTHING):
-        return []
-    return non_dominated([*front, point(TrialRecord(0, "", {}), new)])
+def _grown(front: list[Point], evaluation: Evaluation) -> list[Point]:
+    """The front with an evaluation and its slices; empty if none of them is one of its points."""
+    new = [
+        point
+        for point in points_of(TrialRecord(0, "", {}), evaluation)
+        if admitted(point, EVERYTHING)
+        and not any(old.adapter_params <= point.adapter_params and old.score >= point.score for old in front)
+    ]
+    return non_dominated([*front, *new]) if new else []

@@ -11,7 +11,8 @@ from autorank.errors import AutorankError
 from autorank.reporting.html_report import render_report, write_figures, write_page
 from autorank.reporting.tables import front_rows
 from autorank.spec import ObjectivesSpec, TaskSpec
-from autorank.trials.front import front, pick
+from autorank.trials.front import front
+from autorank.trials.selection import pick
 from tests.reporting.html.read import Page
 from tests.reporting.html.test_document import HOSTILE
 from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec
-from autorank.training.evaluation import Evaluation
+from autorank.training.evaluation import Evaluation, Slice
 from autorank.trials.front import EVERYTHING, front
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
@@ -47,6 +48,17 @@ def evaluation(step: int, params: int, score: float, **values: Any) -> Evaluatio
         "peak_memory": 0,
     }
     return Evaluation(**known | values)
+
+
+def sliced(step: int, params: int, score: float, *slices: tuple[int, float], **values: Any) -> Evaluation:
+    """An evaluation with slices of these (params, score); the i-th keeps i components of its first layer."""
+    whole = evaluation(step, params, score, **values)
+    names = list(whole.ranks)
+    pieces = (
+        Slice(size, result, {"accuracy": result}, {name: 2**i - 1 if name == names[0] else 0 for name in names})
+        for i, (size, result) in enumerate(slices, start=1)
+    )
+    return replace(whole, slices=tuple(pieces))
 
 
 def trial(

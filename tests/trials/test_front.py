@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from autorank.errors import AutorankError
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import (
     EVERYTHING,
@@ -19,9 +18,8 @@ from autorank.trials.front import (
     hypervolume,
     knee,
     non_dominated,
-    pick,
 )
-from tests.trials.made_trials import START, evaluation, trial
+from tests.trials.made_trials import START, evaluation, sliced, trial
 
 
 def places(points):
@@ -37,6 +35,34 @@ def test_front_is_taken_over_all_evaluations():
         (1, 20, 200, 0.75),
         (1, 10, 300, 0.8),
     ]
+
+
+def test_every_slice_is_a_candidate():
+    curve = sliced(10, 1000, 0.9, (10, 0.5), (100, 0.85))
+    trials = [trial(0, curve), trial(1, (200, 0.86), (50, 0.6))]
+    assert places(front(trials)) == [
+        (0, 10, 10, 0.5), (1, 20, 50, 0.6), (0, 10, 100, 0.85), (1, 10, 200, 0.86), (0, 10, 1000, 0.9),
+    ]  # fmt: skip
+    piece, whole = front(trials)[2], front(trials)[-1]
+    assert (piece.kept, piece.cut_from, piece.nonzero_params) == (curve.slices[1].kept, 1000, 100)
+    assert (piece.metrics, piece.config, piece.seconds) == ({"accuracy": 0.85}, whole.config, whole.seconds)
+    assert (whole.kept, whole.cut_from) == (None, None)
+    assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and whole.label == "trial 0, step 10"
+
+
+def test_a_larger_training_is_within_the_limit_with_its_slices():
+    trials = [trial(0, sliced(10, 1000, 0.9, (10, 0.5), (100, 0.85)))]
+    assert places(front(trials, ObjectivesSpec(max_params=500))) == [(0, 10, 10, 0.5), (0, 10, 100, 0.85)]
+
+
+def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
+    trials = [trial(0, sliced(10, 300, 0.7, (100, 0.8))), trial(1, (100, 0.8))]
+    assert [(p.key, p.kept) for p in front(trials)] == [((1, 10, 100), None)]
+
+
+def test_gain_is_over_the_curve_of_the_baseline():
+    trials = [trial(0, (100, 0.75)), trial(1, sliced(10, 1000, 0.9, (50, 0.6), (100, 0.7)), control=True)]
+    assert gain(front(trials)[0], front(trials, control=True)) == pytest.approx(0.05)
 
 
 def test_dominated_points_go():
@@ -208,7 +234,7 @@ def test_limits(limits, params):
 
 
 def test_by_how_much_limits_are_broken():
-    looked = evaluation(10, 150, 0.5, peak_memory=80)
+    (looked,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
     assert excesses(looked, EVERYTHING) == {}
     assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
         {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
@@ -230,63 +256,3 @@ def test_front_agrees_with_the_definition():
     }
     found = [(p.adapter_params, p.score) for p in non_dominated(every)]
     assert set(found) == kept and len(found) == len(kept) and found == sorted(found)
-
-
-@pytest.fixture
-def points():
-    return front([trial(0, (10, 0.5)), trial(1, (100, 0.8)), trial(2, (1000, 0.85)), trial(7, (10000, 0.9))])
-
-
-@pytest.mark.parametrize(
-    "asked, params",
-    [
-        ({}, 100),  # the knee
-        ({"max_params": 5000}, 1000),
-        ({"max_params": 1000}, 1000),
-        ({"min_score": 0.82}, 1000),
-        ({"min_score": 0.6, "max_params": 5000}, 100),
-        ({"trial": 7}, 10000),
-    ],
-)
-def test_pick(points, asked, params):
-    assert pick(points, **asked).adapter_params == params
-
-
-def test_pick_from_all_candidates_takes_a_trial_s_best():
-    every = candidates([trial(0, (100, 0.7), (100, 0.9), (50, 0.9), (10, 0.1)), trial(1, (1, 0.95))])
-    assert pick(every, trial=0).step == 30
-    assert pick(every, trial=0, step=10).score == 0.7
-    with pytest.raises(AutorankError, match=r"no point at step 11\. Available steps: 10, 20, 30, 40"):
-        pick(every, trial=0, step=11)
-
-
-@pytest.mark.parametrize(
-    "asked, says",
-    [
-        ({"max_params": 9}, "at most 9 parameters; the smallest has 10"),
-        ({"min_score": 0.95}, "scores at least 0.95; the best score is 0.9000"),
-        (
-            {"min_score": 0.85, "max_params": 500},
-            "at most 500 parameters scores at least 0.85; the best score is 0.80",
-        ),
-        ({"trial": 3}, "Trial 3 has no point here. The trials that have one: 0, 1, 2, 7"),
-    ],
-)
-def test_pick_says_what_there_is(points, asked, says):
-    with pytest.raises(AutorankError, match=says):
-        pick(points, **asked)
-
-
-def test_pick_takes_the_knee_that_is_marked():
-    # the one in between is on the front for its time alone: among three it is no bend, without it there is none
-    slow, fast, large = evaluation(10, 10, 0.8), evaluation(10, 100, 0.5, seconds=1.0), evaluation(10, 1000, 0.9)
-    points = front([trial(0, slow), trial(1, fast), trial(2, large)], ObjectivesSpec(third="seconds"))
-    assert places(points) == [(0, 10, 10, 0.8), (1, 10, 100, 0.5), (2, 10, 1000, 0.9)]
-    assert [p.knee for p in points] == [True, False, False]
-    assert pick(points) is points[0]
-    assert pick(candidates([trial(0, slow), trial(1, fast), trial(2, large)])).adapter_params == 1000
-
-
-def test_pick_of_nothing():
-    with pytest.raises(AutorankError, match="no evaluation"):
-        pick([], max_params=10)

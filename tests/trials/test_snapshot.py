@@ -11,7 +11,7 @@ import pytest
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import EVERYTHING, candidates, front
 from autorank.trials.snapshot import Archive
-from tests.trials.made_trials import evaluation, trial
+from tests.trials.made_trials import evaluation, sliced, trial
 
 OBJECTIVES = {
     "two": EVERYTHING,
@@ -28,10 +28,11 @@ def made(seed, size):
     scores = [*(i / 8 for i in range(9)), math.nan, math.inf, -math.inf]
 
     def look(step):
-        return evaluation(
+        return sliced(
             step,
             draw.randrange(9),
             draw.choice(scores),
+            *((size, draw.choice(scores)) for size in sorted(draw.sample(range(9), draw.randrange(3)))),
             nonzero_params=draw.randrange(3),
             seconds=float(draw.randrange(3)),
             peak_memory=draw.randrange(8),
@@ -53,7 +54,7 @@ def arrivals(trials):
 
 
 def by_definition(trials, objectives, control):
-    """(trial, step) of those that none is as good as in everything, but for later ones that are equal."""
+    """Keys of those that none is as good as in everything, but for equal ones: slices, or later ones."""
 
     def values(p):
         third = () if objectives.third is None else (getattr(p, objectives.third),)
@@ -61,12 +62,12 @@ def by_definition(trials, objectives, control):
 
     points = candidates([each for each in trials if each.control == control], objectives)
     return {
-        (p.trial, p.step)
+        (*p.key, p.kept is None)
         for p in points
         if not any(
             q is not p
             and all(a <= b for a, b in zip(values(q), values(p), strict=True))
-            and (values(q) != values(p) or (q.trial, q.step) < (p.trial, p.step))
+            and (values(q) != values(p) or (bool(q.kept), q.trial, q.step) < (bool(p.kept), p.trial, p.step))
             for q in points
         )
     }
@@ -78,7 +79,7 @@ def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
     trials = made(seed, size=30)
     wanted = front(trials, objectives), front(trials, objectives, control=True)
     for points, control in zip(wanted, (False, True), strict=True):
-        assert {(p.trial, p.step) for p in points} == by_definition(trials, objectives, control)
+        assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, control)
     coming = arrivals(trials)
     for order in range(5):
         if order:
@@ -115,6 +116,15 @@ def test_of_equal_points_the_earliest_stays_whichever_comes_first():
         for each, looked in order:
             archive.add(each, looked)
         assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
+
+
+def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
+    arrivals = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
+    for order in itertools.permutations(arrivals):
+        archive = Archive(EVERYTHING)
+        for owner, looked in order:
+            archive.add(owner, looked)
+        assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
 
 
 def test_the_control_s_front_is_apart():

@@ -22,7 +22,7 @@ from autorank.searching.space.param_bounds import Bounds, resizing, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials import optuna_logging
-from autorank.trials.front import excesses, third_of
+from autorank.trials.front import excesses, points_of, third_of
 from autorank.trials.record import TrialRecord
 from autorank.trials.serialization import GENERATION
 
@@ -101,8 +101,9 @@ class Proposals:
         top = best(trial.evaluations)
         if top is None or trial.told is None:
             return {}
-        told = replace(top, adapter_params=round(trial.told[0]), score=trial.told[1])
-        return excesses(told, self._spec.objectives)
+        whole = points_of(trial, top)[0]
+        expected = replace(whole, adapter_params=round(trial.told[0]), score=trial.told[1])
+        return excesses(expected, self._spec.objectives)
 
 
 def first_settings(entry: MethodSpec, bounds: Bounds) -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from importlib.resources import files
 
 import pytest
 
-from autorank.trials.front import front, pick
+from autorank.trials.front import front
+from autorank.trials.selection import pick
 from tests.trials.made_trials import trial
 
 SCRIPT = str(files("autorank.reporting.html").joinpath("page.js"))

@@ -1,0 +1,72 @@
+"""Chooses one point of a front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autorank.errors import AutorankError, counted
+from autorank.trials.front import Point, mark_knee, non_dominated
+
+
+def pick(
+    points: Sequence[Point],
+    *,
+    trial: int | None = None,
+    step: int | None = None,
+    max_params: int | None = None,
+    min_score: float | None = None,
+) -> Point:
+    """Choose a point of a front, or of all `candidates`; without a condition its knee.
+
+    Of the points that meet all conditions: with `min_score` the one with the fewest parameters, else the one with the
+    best score; ties go to the other axis.
+
+    Args:
+        points: the points to choose from.
+        trial: only points of this trial: its adapters and their slices.
+        step: only points of this step.
+        max_params: only points with at most this many adapter parameters.
+        min_score: only points with at least this score.
+
+    Returns:
+        The point.
+
+    Raises:
+        AutorankError: No point meets the conditions; the message names those that exist.
+    """
+    if not points:
+        raise AutorankError(
+            "There is no point to choose: no evaluation of any trial has a finite score within the limits yet."
+        )
+    if trial is None and max_params is None and min_score is None:
+        marked = points if any(p.knee for p in points) else mark_knee(non_dominated(points))
+        return next(p for p in marked if p.knee)
+    chosen = list(points)
+    if trial is not None:
+        chosen = [p for p in chosen if p.trial == trial]
+        if not chosen:
+            there = ", ".join(str(number) for number in sorted({p.trial for p in points}))
+            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {there}.")
+    if step is not None:
+        there = ", ".join(str(step) for step in sorted({p.step for p in chosen}))
+        chosen = [p for p in chosen if p.step == step]
+        if not chosen:
+            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {there}.")
+    if max_params is not None:
+        sizes = sorted({p.adapter_params for p in chosen})
+        chosen = [p for p in chosen if p.adapter_params <= max_params]
+        if not chosen:
+            others = f" Available sizes: {'; '.join(f'{size:,}' for size in sizes)}." if trial is not None else ""
+            raise AutorankError(
+                f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}.{others}"
+            )
+    if min_score is not None:
+        best = max(p.score for p in chosen)
+        chosen = [p for p in chosen if p.score >= min_score]
+        if not chosen:
+            within = (
+                f" with at most {max_params:,} parameter{'s' * (max_params != 1)}" if max_params is not None else ""
+            )
+            raise AutorankError(f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}.")
+        return min(chosen, key=lambda p: (p.adapter_params, -p.score))
+    return max(chosen, key=lambda p: (p.score, -p.adapter_params))
