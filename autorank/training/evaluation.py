@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -22,7 +22,7 @@ class Slice:
     adapter_params: int
     score: float
     metrics: dict[str, float]
-    kept: dict[str, int]
+    kept: Mapping[str, int]
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -55,7 +55,8 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return asdict(self)
+        slices = tuple(asdict(replace(piece, kept=dict(piece.kept))) for piece in self.slices)
+        return asdict(replace(self, slices=())) | {"slices": slices}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:

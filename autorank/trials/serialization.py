@@ -1,7 +1,9 @@
-"""Evaluations and trials as a journal stores them: a rank map as its ranks alone, equal ones held once in memory."""
+"""Evaluations and trials as a journal stores them: rank maps and slices without the layers' names, which are shared."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,45 @@ STATES: dict[TrialState, State] = {
 }
 EVALUATION = "evaluation:"  # + step
 GENERATION = ":generation"  # ends the keys under which Optuna's genetic samplers note a trial's
+
+
+class PackedMasks(Mapping[str, int]):
+    """Layer name -> bit mask, as one number: a search may have a hundred thousand slices of hundreds of layers.
+
+    Args:
+        names: of the layers; equal ones are shared.
+        text: as `pack` makes it.
+    """
+
+    __slots__ = ("_names", "_number", "_width")
+
+    def __init__(self, names: tuple[str, ...], text: str) -> None:
+        width, _, number = text.partition(":")
+        self._names, self._width, self._number = names, int(width), int.from_bytes(base64.b64decode(number), "little")
+
+    @staticmethod
+    def pack(masks: Iterable[int]) -> str:
+        """Return `width:number`: bits of the widest mask, and all masks in little-endian base64, the first lowest."""
+        masks = list(masks)
+        width = max((mask.bit_length() for mask in masks), default=0)
+        number = sum(mask << width * place for place, mask in enumerate(masks))
+        return f"{width}:{base64.b64encode(number.to_bytes(-(-number.bit_length() // 8), 'little')).decode()}"
+
+    def __getitem__(self, name: str) -> int:
+        try:
+            place = self._names.index(name)
+        except ValueError:
+            raise KeyError(name) from None
+        return self._number >> self._width * place & (1 << self._width) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class Rows:
@@ -38,7 +79,7 @@ class Rows:
         layers = [*self._layers, names] if new else self._layers
         row = evaluation.to_dict() | {"layers": layers.index(names), "ranks": list(evaluation.ranks.values())}
         for piece in row["slices"]:
-            piece["kept"] = [piece["kept"][name] for name in names]
+            piece["kept"] = PackedMasks.pack(piece["kept"][name] for name in names)
         if not evaluation.slices:
             del row["slices"]
         return row, [list(each) for each in layers] if new else None
@@ -48,7 +89,14 @@ class Rows:
         names = tuple(evaluation.ranks)
         if names not in self._layers:
             self._layers.append(names)
-        return replace(evaluation, ranks=self._map(self._layers.index(names), evaluation.ranks.values()))
+        layers = self._layers.index(names)
+        names = self._layers[layers]
+        slices = tuple(
+            replace(piece, kept=PackedMasks(names, PackedMasks.pack(piece.kept[name] for name in names)))
+            for piece in evaluation.slices
+        )
+        ranks = self._map(layers, evaluation.ranks.values())
+        return replace(evaluation, ranks=ranks, slices=slices)
 
     def read(self, trial: FrozenTrial) -> TrialRecord:
         """A trial from its attributes."""
@@ -83,8 +131,7 @@ class Rows:
         for note in ("last", "stop"):
             values.pop(note, None)
         slices = [
-            piece | {"kept": dict(zip(self._layers[layers], piece["kept"], strict=True))}
-            for piece in values.get("slices", ())
+            piece | {"kept": PackedMasks(self._layers[layers], piece["kept"])} for piece in values.get("slices", ())
         ]
         return Evaluation.from_dict(values | {"ranks": self._map(layers, values["ranks"]), "slices": slices})
 

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.trials.front import front
 from autorank.trials.retention import adapter_path, checkpoint_path, collect, remove, run_folder, stored, sweep
 from autorank.trials.snapshot import Snapshot
-from tests.trials.made_trials import trial
+from tests.trials.made_trials import sliced, trial
 
 
 def test_a_run_lies_in_the_folder_of_runs(tmp_path):
@@ -51,6 +51,17 @@ def test_what_stays_on_disk(tmp_path):
     kept = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
     assert left == sorted([*kept, checkpoint_path(tmp_path, 2)])
     assert not (tmp_path / "trials" / "1").exists()
+
+
+def test_an_adapter_stays_while_a_slice_of_it_is_on_a_front(tmp_path):
+    trials = [trial(0, sliced(10, 1000, 0.5, (100, 0.6), (50, 0.55))), trial(1, (2000, 0.9)), trial(2, (10, 0.95))]
+    files = [adapter_path(tmp_path, number, 10) for number in range(3)]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    for count in (2, 3):
+        sweep(tmp_path, Snapshot(trials, front(trials[:count]), []))
+        assert [file.exists() for file in files[:2]] == [count == 2] * 2
 
 
 def test_a_trial_that_ends_with_nothing_left_leaves_no_folder(tmp_path):
