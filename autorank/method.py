@@ -1,6 +1,6 @@
 """The contract that every allocation method fulfils; `autorank.methods` finds them.
 
-A method is five hooks on the training loop plus its state:
+A method is five hooks on the training loop, a check of the run's length and its state:
 
     prepare         once, before the first step: attach updates to the model (LoRA-drop trains its probe here)
     before_forward  each micro-batch of training: watch what will pass through the layers
@@ -167,6 +167,19 @@ class AllocationMethod(ABC, Generic[C]):
 
     def __init__(self, config: C) -> None:
         self.config = config
+
+    def check_length(self, layers: int, total_steps: int) -> None:
+        """Refuse runs that are too short for these settings.
+
+        Called before `prepare`, and by a search before it begins a trial.
+
+        Args:
+            layers: number of layers to adapt; 0 for a method whose settings name no targets.
+            total_steps: optimizer steps of the run.
+
+        Raises:
+            AutorankError: the run is too short; the message says which settings to change.
+        """
 
     @abstractmethod
     def prepare(self, run: RunContext) -> None:

@@ -106,8 +106,10 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
     _sensitivity: Sensitivity | None  # none: the ranks are final
 
+    def check_length(self, layers: int, total_steps: int) -> None:
+        Shrinking.plan(self.config, layers, total_steps)
+
     def prepare(self, run: RunContext) -> None:
-        Shrinking.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
         rank = self.config.start_rank
         for name, layer in run.layers.items():
             update = new_triplet(features(layer), rank, self.config.alpha / rank, run)

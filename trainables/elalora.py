@@ -101,8 +101,10 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     Config: ClassVar[type[ElaLoRAConfig]] = ElaLoRAConfig
     _sensitivity: Sensitivity | None  # none: the ranks are final
 
+    def check_length(self, layers: int, total_steps: int) -> None:
+        Rounds.plan(self.config, total_steps)
+
     def prepare(self, run: RunContext) -> None:
-        Rounds.plan(self.config, run.total_steps)  # refuses before anything is done
         given = start_ranks(self.config.mean_rank, len(run.layers))
         for (name, layer), rank in zip(run.layers.items(), given, strict=True):
             update = new_triplet(features(layer), rank, self.config.alpha / self.config.mean_rank, run)

@@ -144,6 +144,10 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
     source = "Zhang et al. 2023, arXiv 2308.12043"
     Config: ClassVar[type[IncreLoRAConfig]] = IncreLoRAConfig
 
+    def check_length(self, layers: int, total_steps: int) -> None:
+        if not self.config.retrain:
+            Growth.plan(self.config, layers, total_steps)
+
     def prepare(self, run: RunContext) -> None:
         if self.config.retrain:
             for name, rank in rank_map.given(self.config.retrain, run.layers).items():

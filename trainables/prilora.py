@@ -57,12 +57,14 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     source = "Benedek and Wolf 2024, arXiv 2401.11316"
     Config: ClassVar[type[PRILoRAConfig]] = PRILoRAConfig
 
-    def prepare(self, run: RunContext) -> None:
-        if self.config.pruning and self.config.interval >= run.total_steps:
+    def check_length(self, layers: int, total_steps: int) -> None:
+        if self.config.pruning and self.config.interval >= total_steps:
             raise AutorankError(
-                f"prilora would never prune: interval is {self.config.interval} and the run has {run.total_steps} "
+                f"prilora would never prune: interval is {self.config.interval} and the run has {total_steps} "
                 "steps. Train longer, or lower interval."
             )
+
+    def prepare(self, run: RunContext) -> None:
         for name, rank in ranks(run.layers, self.config.mean_rank, self.config.slope).items():
             if rank:
                 update = new_update(features(run.layers[name]), rank, self.config.alpha, run)

@@ -59,12 +59,14 @@ class SoRA(AllocationMethod[SoRAConfig]):
     source = "Ding et al. 2023, arXiv 2311.11696"
     Config: ClassVar[type[SoRAConfig]] = SoRAConfig
 
-    def prepare(self, run: RunContext) -> None:
-        if len(self.config.schedule) > run.total_steps - self._first_steps(run):
+    def check_length(self, layers: int, total_steps: int) -> None:
+        if len(self.config.schedule) > total_steps - self._first_steps(total_steps):
             raise AutorankError(
-                f"sora's schedule has {len(self.config.schedule)} thresholds for what is left of {run.total_steps} "
+                f"sora's schedule has {len(self.config.schedule)} thresholds for what is left of {total_steps} "
                 f"steps after the first part ({self.config.first:g}). Train longer, or shorten schedule."
             )
+
+    def prepare(self, run: RunContext) -> None:
         gates = {}
         for name, layer in run.layers.items():
             plain = new_update(features(layer), self.config.rank, self.config.alpha, run)
@@ -94,15 +96,16 @@ class SoRA(AllocationMethod[SoRAConfig]):
         for update, active in zip(self._updates, (shrunk != 0).split(lengths), strict=True):
             update.active = active
 
-    def _first_steps(self, run: RunContext) -> int:
-        return max(1, int(self.config.first * run.total_steps)) if self.config.schedule else run.total_steps
+    def _first_steps(self, total_steps: int) -> int:
+        return max(1, int(self.config.first * total_steps)) if self.config.schedule else total_steps
 
     def _threshold(self, run: RunContext) -> float:
         """ξ of the step at hand."""
-        done, schedule = run.step - self._first_steps(run), self.config.schedule
+        first, schedule = self._first_steps(run.total_steps), self.config.schedule
+        done = run.step - first
         if done < 0:
             return self.config.threshold
-        return schedule[done * len(schedule) // (run.total_steps - self._first_steps(run))]
+        return schedule[done * len(schedule) // (run.total_steps - first)]
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from autorank import tasks
 from autorank.searching.ray import resources
-from autorank.searching.space.param_bounds import Bounds, largest, parameter_range, run_length
+from autorank.searching.sampling.trial_planner import fitting_settings
+from autorank.searching.space.param_bounds import Sizes, parameter_range, run_length
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
 from autorank.tasks.definition import TaskData
 
@@ -35,7 +36,7 @@ class Estimate:
     steps: int  # optimizer steps a trial
 
 
-def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: Bounds) -> Estimate:
+def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: Sizes) -> Estimate:
     """Time a few steps of real training at each method's largest corner; rough, and on this machine as it is now.
 
     Every trial is taken to run to its end, and methods to have equal shares. What the first steps take longer than
@@ -43,7 +44,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: B
     with its examples, and where texts are written also with the longest reference: up to there untrained models write.
 
     Raises:
-        AutorankError: data or model cannot be had.
+        AutorankError: data or model cannot be had, or a method needs longer runs.
     """
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))
@@ -67,7 +68,7 @@ def _work(data: TaskData) -> int:
     return math.ceil(examples / EVAL_BATCH) * int(max(split.weights.max() for split in splits))
 
 
-def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: Bounds) -> tuple[float, float, float]:
+def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: Sizes) -> tuple[float, float, float]:
     """Seconds of a step, of an evaluation and of preparing, on what `_cut` leaves."""
     import torch
 
@@ -90,9 +91,9 @@ def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds
     return later / CHUNK, min(scoring for _, scoring in laps[1:]), max(0.0, first - later)
 
 
-def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: Bounds) -> TrainSpec:
-    """A run at the method's largest corner, on few examples."""
-    settings = largest(entry, bounds) | {"learning_rate": 1e-6}
+def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: Sizes) -> TrainSpec:
+    """A run with the method's largest adapter, if trials are long enough for it, on few examples."""
+    settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial has, though few are made: schedules depend on them
     training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK}
     return TrainSpec(

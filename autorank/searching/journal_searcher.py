@@ -17,7 +17,7 @@ from autorank.searching.early_stopping.policy import Stopping
 from autorank.searching.ray.base_searcher import Death, TrialSource
 from autorank.searching.sampling.optuna_study import learnt
 from autorank.searching.sampling.trial_planner import Planner
-from autorank.searching.space.param_bounds import Bounds
+from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.spec import SearchSpec
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
@@ -39,6 +39,7 @@ class JournalSearcher(TrialSource):
     Args:
         journal: of the search, open for writing.
         bounds: of adapter parameters.
+        check_length: of the search's runs.
         trials: how many shall have ended in total; those of earlier sessions count.
         deadline: `time.monotonic()` after which no trial starts and none goes on.
         evaluations: of a whole run.
@@ -54,12 +55,13 @@ class JournalSearcher(TrialSource):
         retries: int = 3,
         evaluations: int = LENGTH,
         on_evaluation: Callable[[], object] = lambda: None,
+        check_length: LengthCheck = any_length,
     ) -> None:
         super().__init__(deadline, retries)
         self.exhausted = False  # nothing new was found in the space
         self.cut_off = False  # a trial was pruned because the time was up
         self._journal = journal
-        self._planner = Planner(journal, bounds)
+        self._planner = Planner(journal, bounds, check_length)
         self._stopping = Stopping(journal.spec, bounds, evaluations)
         self._on_evaluation = on_evaluation
         self._running: dict[str, int] = {}  # Tune's id -> the journal's number

@@ -17,7 +17,8 @@ from autorank.searching.journal_searcher import ended
 from autorank.searching.ray import cluster, resources
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress
-from autorank.searching.space.param_bounds import Bounds, Sizes, parameter_range
+from autorank.searching.sampling.trial_planner import fitting_settings
+from autorank.searching.space.param_bounds import Bounds, LengthCheck, Sizes, any_length, parameter_range, run_length
 from autorank.searching.tune_session import Ending, Session
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
@@ -63,7 +64,7 @@ def search(
 
     Raises:
         AutorankError: the folder holds another search, data or model cannot be had, the resources do not
-            suffice, the disk is full, or the first trials all fail for the same reason.
+            suffice, a method needs longer runs, the disk is full, or the first trials all fail for the same reason.
     """
     if tracking_uri is not None:
         checked(tracking_uri)
@@ -77,11 +78,14 @@ def search(
         warn(data.shortened)
     bounds = Sizes(spec.task, spec.model)
     most = parameter_range(spec, bounds)[1]
+    check_length = bounds.length_check(run_length(spec, data)[0])
+    for entry in spec.entries:
+        fitting_settings(entry, bounds, check_length)
     if spec.objectives.max_memory or spec.objectives.third == "memory":
         warn("Memory is measured on GPUs; on a CPU it is 0.")
     with open_journal(spec, folder, lambda: (float(most), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
-        return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data)
+        return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
 
 
 def conduct(
@@ -93,11 +97,13 @@ def conduct(
     progress: Progress | None = None,
     warn: Callable[[str], None] = logger.warning,
     data: TaskData | None = None,
+    check_length: LengthCheck = any_length,
 ) -> Outcome:
     """Run trials of `trainable` until the journal has enough. Other arguments and errors as in `search`.
 
     Args:
         data: of the search's task, tokenised: the nodes of a cluster get them from here.
+        check_length: of the search's runs.
     """
     address = budget.storage or journal.wanted.get("storage")
     if journal.cut:
@@ -116,7 +122,7 @@ def conduct(
         tracker = Tracker(there, warn)
         listeners.append(tracker.update)
     written = stored(address, journal.search_id) if address else journal.folder
-    session = Session(journal, trainable, bounds, budget, written, listeners, data)
+    session = Session(journal, trainable, bounds, budget, written, listeners, data, check_length)
     ending: Ending = "trials"
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):

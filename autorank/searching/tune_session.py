@@ -27,7 +27,7 @@ from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress, Watch
-from autorank.searching.space.param_bounds import Bounds, run_length
+from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
 from autorank.trials.journal import Journal
@@ -53,6 +53,7 @@ class Session:
     written: Path
     listeners: Sequence[Progress]
     data: TaskData | None
+    check_length: LengthCheck = any_length
 
     def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt) -> Ending:
         """Run trials until so many have ended, then confirm the front with so many seeds; how that ended."""
@@ -61,7 +62,9 @@ class Session:
         journal, budget = self.journal, self.budget
         deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
-        main = JournalSearcher(journal, self.bounds, trials, deadline, budget.retries, length, self.tidy)
+        main = JournalSearcher(
+            journal, self.bounds, trials, deadline, budget.retries, length, self.tidy, self.check_length
+        )
         again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, deadline, budget.retries)
         joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
         with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as seal:

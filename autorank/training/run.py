@@ -143,6 +143,7 @@ class TrainingRun:
     def _start(self) -> None:
         """A fresh run: the method attaches its updates, and what trains and has no group yet gets one."""
         assert self._context is not None
+        self._method.check_length(len(self._context.layers), self._context.total_steps)
         self._method.prepare(self._context)
         self._base.check_unfrozen()
         self._phase.train_rest()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import optuna
+from optuna.samplers import RandomSampler
 from optuna.trial import Trial
 
 from autorank import methods
 from autorank.errors import AutorankError
 from autorank.searching.sampling.method_allocation import turn
 from autorank.searching.sampling.optuna_study import Proposals, first_settings
-from autorank.searching.space.param_bounds import Bounds
+from autorank.searching.space import space
+from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, smallest
 from autorank.spec import MethodSpec
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
@@ -20,15 +24,18 @@ ATTEMPTS = 200  # draws before a method's space is taken to hold nothing new
 
 
 class Planner:
-    """Begins trials in a journal. Settings that had a trial before, or whose adapters are too large, are drawn anew.
+    """Begins trials in a journal.
+
+    Settings are drawn anew if they had a trial before, if their adapters are too large, or if they need longer runs.
 
     Args:
         journal: open for writing.
         bounds: of adapter parameters.
+        check_length: of the search's runs.
     """
 
-    def __init__(self, journal: Journal, bounds: Bounds) -> None:
-        self._journal, self._spec, self._bounds = journal, journal.spec, bounds
+    def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
+        self._journal, self._spec, self._bounds, self._check_length = journal, journal.spec, bounds, check_length
         self._proposals = {
             entry.method: Proposals(self._spec, entry, first_settings(entry, bounds)) for entry in self._spec.entries
         }
@@ -64,7 +71,8 @@ class Planner:
                 config = methods.configure(entry.method, config).config.model_dump(mode="json")
             except AutorankError as error:
                 refusal = str(error)
-            if (key := _key(entry.method, config)) in self._known or (not refusal and self._too_large(entry, config)):
+            key = _key(entry.method, config)
+            if key in self._known or not (refusal or self._fits(entry, config)):
                 proposals.reject(proposal)
                 continue
             self._known.add(key)
@@ -78,9 +86,51 @@ class Planner:
             return trial
         return None
 
-    def _too_large(self, entry: MethodSpec, config: dict[str, Any]) -> bool:
+    def _fits(self, entry: MethodSpec, config: dict[str, Any]) -> bool:
+        """Whether the adapter may be small enough, and the search's runs are long enough."""
         most = self._spec.objectives.max_params
-        return most is not None and self._bounds(entry.method, config)[0] > most
+        if most is not None and self._bounds(entry.method, config)[0] > most:
+            return False
+        return refusal_of(entry.method, config, self._check_length) is None
+
+
+def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthCheck) -> dict[str, Any]:
+    """Return settings for which the search's runs are long enough.
+
+    Args:
+        entry: the method and its space.
+        bounds: of adapter parameters.
+        check_length: of the search's runs.
+
+    Returns:
+        The settings of the largest adapter if they fit, else those of the smallest if they fit, else random ones.
+
+    Raises:
+        AutorankError: all of them are refused.
+    """
+    refusal = None
+    for settings in _candidates(entry, bounds):
+        refusal = refusal_of(entry.method, settings, check_length)
+        if refusal is None:
+            return settings
+    raise AutorankError(f"No setting in the space of {entry.method} fits runs of this length. {refusal}")
+
+
+def refusal_of(method: str, settings: dict[str, Any], check_length: LengthCheck) -> str | None:
+    """Return why runs are too short for these settings; None if they are long enough."""
+    try:
+        check_length(method, settings)
+    except AutorankError as error:
+        return str(error)
+    return None
+
+
+def _candidates(entry: MethodSpec, bounds: Bounds) -> Iterator[dict[str, Any]]:
+    yield largest(entry, bounds)
+    yield smallest(entry, bounds)
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    for _ in range(ATTEMPTS):
+        yield entry.settings | space.suggest(entry.space, study.ask())
 
 
 def _drawn(proposal: Trial) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from torch import nn
 
 from autorank import tasks
 from autorank.errors import AutorankError
-from autorank.methods import find
+from autorank.method import TargetedConfig
+from autorank.methods import configure, find
+from autorank.modeling import target_modules
 from autorank.modeling.base_model import meta_model
 from autorank.modeling.remote_code import trusting
 from autorank.searching.space import ranges
@@ -23,6 +25,16 @@ class Bounds(Protocol):
     """Fewest and most adapter parameters that a finished run of a method with these settings can have."""
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]: ...
+
+
+class LengthCheck(Protocol):
+    """Raises AutorankError if a search's runs are too short for a method with these settings."""
+
+    def __call__(self, method: str, settings: Mapping[str, Any]) -> None: ...
+
+
+def any_length(method: str, settings: Mapping[str, Any]) -> None:
+    """The `LengthCheck` of runs that are long enough for everything."""
 
 
 class Sizes:
@@ -44,6 +56,17 @@ class Sizes:
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         found = find(method)
         return found.adapter_params(found.Config(**settings), self._model)
+
+    def length_check(self, steps: int) -> LengthCheck:
+        """Return the check for runs of so many optimizer steps."""
+
+        def check(method: str, settings: Mapping[str, Any]) -> None:
+            configured = configure(method, settings)
+            config = configured.config
+            layers = target_modules.find(self._model, config.targets) if isinstance(config, TargetedConfig) else {}
+            configured.check_length(len(layers), steps)
+
+        return check
 
 
 def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
