@@ -18,7 +18,7 @@ from autorank.options.parsing import expand, point_choice
 from autorank.options.shared import RUNS, read_search
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import TrainResult, run_search, run_training
-from autorank.trials.front import Point, candidates, hypervolume
+from autorank.trials.front import Point, candidates, hypervolume, ranks_at
 from autorank.trials.selection import pick
 
 if TYPE_CHECKING:
@@ -218,12 +218,13 @@ class Search:
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # ranks, unlike adapters, are stored for every evaluation
         point = pick(points, **choice)
-        ranks = Ranks(next(e.ranks for e in self.trials[point.trial].evaluations if e.step == point.step), point)
-        label = f"trial {point.trial}, step {point.step}"
+        ranks = Ranks(ranks_at(point, self.trials), point)
         if not ranks:
-            raise AutorankError(f"{self.name}: {label} has no low-rank updates, so no ranks. Choose another --trial.")
+            raise AutorankError(
+                f"{self.name}: {point.label} has no low-rank updates, so no ranks. Choose another --trial."
+            )
         if file is not None:
-            ranks.write(file, f"{self.name}: {label}")
+            ranks.write(file, f"{self.name}: {point.label}")
         return ranks
 
     def _exportable(self, trial: int | None) -> list[Point]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling import adapter_file, adapters, base_model, spectrum, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
+from autorank.training.evaluation import Slice
 from autorank.trials.journal import Journal
 from autorank.trials.retention import adapter_path
 from tests import tiny
@@ -19,8 +22,14 @@ SCORES = (0.6, 0.8, 0.82)  # by rising parameters: the smallest, the knee, the b
 STEP = 10
 
 
-def search(runs: Path, model: Path, architecture: str = "bert", name: str = "ready") -> Path:
-    """Write it, and its base model to `model`; returns the search's folder. Trial number = place on the front."""
+def search(
+    runs: Path, model: Path, architecture: str = "bert", name: str = "ready", slices: Sequence[int] = ()
+) -> Path:
+    """Write it, and its base model to `model`; returns the search's folder. Trial number = place on the front.
+
+    Args:
+        slices: the last trial has slices of so many components too, which score less than all trials.
+    """
     tiny.model(architecture, model)
     space = {"rank": {"type": "int", "low": 1, "high": 8}}
     task = TaskSpec(
@@ -34,7 +43,10 @@ def search(runs: Path, model: Path, architecture: str = "bert", name: str = "rea
             adapter_file.save(adapter_path(runs / name, trial, STEP), loaded, belongs)
             params = adapters.adapter_params(loaded.model, loaded.head)
             number = journal.begin("increlora", {"rank": trial + 1, "learning_rate": 1e-3}, {}).number
-            journal.record(number, evaluation(STEP, params, score), last=True)
+            looked = evaluation(STEP, params, score, ranks=adapters.ranks(loaded.model))
+            if trial + 1 == len(SCORES):
+                looked = replace(looked, slices=tuple(cut(loaded, count) for count in slices))
+            journal.record(number, looked, last=True)
             journal.finish(number, "complete")
     return runs / name
 
@@ -54,6 +66,15 @@ def adapted(model: str, seed: int) -> base_model.BaseModel:
         if parameter.requires_grad:
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
     return loaded
+
+
+def cut(loaded: base_model.BaseModel, count: int) -> Slice:
+    """The slice of the best `count` components."""
+    with spectrum.factorised(loaded.model) as parts:
+        kept = parts.keep(count)
+        parts.cut(kept)
+        params, score = adapters.adapter_params(loaded.model, loaded.head), 0.5 + count / 100
+    return Slice(params, score, {"accuracy": score}, kept)
 
 
 def logits(folder: Path, trial: int, **inputs: torch.Tensor) -> torch.Tensor:

@@ -68,14 +68,12 @@ def export(
         register=register, push_to_hub=push_to_hub,
     )  # fmt: skip
     point, form, console = published.point, published.form, terminal()
-    label = f"{form[0].upper()}{form[1:]} of trial {point.trial}, step {point.step}"
+    label = f"{form[0].upper()}{form[1:]} of {point.label}"
     summary = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
     if published.folder is not None:
         console.print(f"{label} written to {published.folder}: {summary}")
     for version in published.versions:
         aliases = "".join(f", models:/{register}@{alias}" for alias in version.aliases)
-        console.print(
-            f"Trial {version.point.trial}, step {version.point.step}: models:/{register}/{version.number}{aliases}"
-        )
+        console.print(f"{version.point.label.capitalize()}: models:/{register}/{version.number}{aliases}")
     if published.address is not None:
         console.print(f"{label} pushed to {published.address}: {summary}")

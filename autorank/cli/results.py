@@ -84,7 +84,7 @@ def ranks(
     point = layer_ranks.point
     terminal().print(tables.rank_table(layer_ranks), soft_wrap=False)
     terminal().print(
-        f"\nTrial {point.trial}, step {point.step}: {rank_map.summary(layer_ranks)}; "
+        f"\n{point.label.capitalize()}: {rank_map.summary(layer_ranks)}; "
         f"{tables.count(point.adapter_params)} parameters, score {point.score:.4f}"
     )
     for layers in rank_map.shared(adapter_path(search.folder, point.trial, point.step), layer_ranks):

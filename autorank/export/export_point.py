@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from autorank.export.merge import check_mergeable, write_merged
 from autorank.export.model_card import FIGURE, model_card, train_command
 from autorank.export.output_dir import complete_dir
 from autorank.export.peft_export import check_low_rank, write_peft
+from autorank.export.slices import write_slice
 from autorank.export.usage_snippets import Form
 from autorank.modeling import adapter_file
 from autorank.modeling.remote_code import trusting
@@ -25,7 +27,7 @@ class PointExport:
     """An export that has been checked and can be written.
 
     Attributes:
-        adapter: the adapter file.
+        adapter: the file of the trained adapter; a slice is cut from it.
         point: the point of the front.
         train: how the adapter was trained.
         form: the form to write.
@@ -52,17 +54,28 @@ class PointExport:
                 represent the adapter.
         """
         with trusting(self.train.task.trust_remote_code), complete_dir(folder) as partial:
-            if self.form == "autorank adapter":
-                shutil.copyfile(self.adapter, partial / adapter_file.FILE)
-            elif self.form == "merged model":
-                write_merged(self.adapter, partial, _max_length(self.train, self.origin))
-            else:
-                padded = self.form == "padded PEFT adapter"
-                write_peft(self.adapter, partial, _max_length(self.train, self.origin), padded)
+            with tempfile.TemporaryDirectory(dir=partial) as scratch:
+                self._write_weights(self._point_adapter(Path(scratch)), partial)
             card = model_card(self.point, self.train, self.origin, self.form, search)
             (partial / "README.md").write_text(card, encoding="utf-8")
             if search is not None:
                 (partial / FIGURE).write_bytes(_figure(search, self.point))
+
+    def _point_adapter(self, scratch: Path) -> Path:
+        """The file of the point's adapter: the trained one, or a slice of it in a temporary directory."""
+        if self.point.kept is None:
+            return self.adapter
+        write_slice(self.adapter, self.point.kept, scratch / adapter_file.FILE)
+        return scratch / adapter_file.FILE
+
+    def _write_weights(self, adapter: Path, folder: Path) -> None:
+        if self.form == "autorank adapter":
+            shutil.copyfile(adapter, folder / adapter_file.FILE)
+        elif self.form == "merged model":
+            write_merged(adapter, folder, _max_length(self.train, self.origin))
+        else:
+            padded = self.form == "padded PEFT adapter"
+            write_peft(adapter, folder, _max_length(self.train, self.origin), padded)
 
 
 def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = False, pad: bool = False) -> PointExport:
@@ -72,7 +85,7 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
     `pad`), else autorank's own format.
 
     Args:
-        adapter: the adapter file.
+        adapter: the file of the trained adapter.
         point: the point of the front.
         train: how the adapter was trained.
         merge: request a merged model.
@@ -90,15 +103,20 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
             f"The adapter of trial {point.trial}, step {point.step} does not exist at {adapter}. To train it again:\n"
             f"  {train_command(train, point.config)} --to DIR"
         )
+    has_updates = adapter_file.low_rank(adapter) and (point.kept is None or any(point.kept.values()))
     form: Form
     if merge:
         check_mergeable(adapter)
         form = "merged model"
     elif pad:
         check_low_rank(adapter)
+        if not has_updates:
+            raise AutorankError(
+                f"{point.label.capitalize()} has no low-rank updates, so there is nothing to pad. Omit --pad."
+            )
         form = "padded PEFT adapter"
     else:
-        form = "PEFT adapter" if adapter_file.low_rank(adapter) else "autorank adapter"
+        form = "PEFT adapter" if has_updates else "autorank adapter"
     return PointExport(adapter, point, train, form, adapter_file.origin(adapter))
 
 

@@ -26,7 +26,7 @@ def check_registrable(export: PointExport) -> None:
         AutorankError: It cannot; the error names the trial and the alternatives.
     """
     point, origin = export.point, export.origin
-    subject = f"Trial {point.trial}, step {point.step}, cannot be registered:"
+    subject = f"{point.label.capitalize()}, cannot be registered:"
     if origin.kind == "span":
         raise AutorankError(
             f"{subject} mlflow.transformers stores pipelines, and transformers has no question-answering pipeline. "

@@ -123,9 +123,8 @@ class Registry:
         tags, point = self._tags(export), export.point
         with self._store_errors():
             run = self._trial_run(point.trial)
-            model = self._client.create_logged_model(
-                self._experiment, f"trial-{point.trial}-step-{point.step}", run, tags, model_type="transformers"
-            )
+            name = f"trial-{point.trial}-step-{point.step}" + (f"-{point.adapter_params}" if point.kept else "")
+            model = self._client.create_logged_model(self._experiment, name, run, tags, model_type="transformers")
         with tempfile.TemporaryDirectory() as scratch:
             model_folder = Path(scratch) / "model"
             save_model(model_folder, folder, export, model.model_id, self._folder / "base")
@@ -165,15 +164,18 @@ class Registry:
     def _identity_tags(self, export: PointExport) -> dict[str, str]:
         """The tags by which a version is found again."""
         point = export.point
-        values = {"search_id": self._search_id, "trial": point.trial, "step": point.step, "form": export.form}
+        values = {
+            "search_id": self._search_id, "trial": point.trial, "step": point.step,
+            "adapter_params": point.adapter_params, "form": export.form,
+        }  # fmt: skip
         return {f"autorank.{name}": str(value) for name, value in values.items()}
 
     def _tags(self, export: PointExport) -> dict[str, str]:
         """All tags of a version."""
         point, base = export.point, export.origin.model
         values = {
-            "search": self._spec.name, "method": point.method, "adapter_params": point.adapter_params,
-            "score": f"{point.score:.6g}", "base_model": public_name(base) or base, "task": self._spec.task.name,
+            "search": self._spec.name, "method": point.method, "score": f"{point.score:.6g}",
+            "base_model": public_name(base) or base, "task": self._spec.task.name,
         }  # fmt: skip
         return self._identity_tags(export) | {f"autorank.{name}": str(value) for name, value in values.items()}
 

@@ -97,7 +97,7 @@ def publish_points(
             export.write(folder, search)
         if push_to_hub is not None:
             hub_upload.remove_local_paths(folders[0], first.train, first.origin)
-            message = f"{first.form} of {journal.spec.name}: trial {first.point.trial}, step {first.point.step}"
+            message = f"{first.form} of {journal.spec.name}: {first.point.label}"
             address = hub_upload.push(folders[0], push_to_hub, message)
         with _after_push(address):
             if registry is not None:
@@ -115,11 +115,7 @@ def _points(front: Sequence[Point], chosen: Point | None, aliases: bool) -> list
     if chosen is not None:
         return [chosen]
     points = [pick(front), *(aliased_points(front).values() if aliases else ())]
-    return list({_key(point): point for point in points}.values())
-
-
-def _key(point: Point) -> tuple[int, int]:
-    return point.trial, point.step
+    return list({point.key: point for point in points}.values())
 
 
 def _plan(journal: Journal, point: Point, merge: bool, pad: bool) -> PointExport:
@@ -140,7 +136,7 @@ def _open_registry(journal: Journal, exports: Sequence[PointExport], model: str,
 def _register(registry: Registry, export: PointExport, folder: Path, front: Sequence[Point]) -> Version:
     """Register an export with the aliases of its point."""
     points = aliased_points(front) if front else {}
-    aliases = tuple(alias for alias, point in points.items() if _key(point) == _key(export.point))
+    aliases = tuple(alias for alias, point in points.items() if point.key == export.point.key)
     return Version(registry.add(folder, export, aliases), aliases, export.point)
 
 

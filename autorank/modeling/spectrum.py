@@ -172,4 +172,5 @@ def _factorise(update: LowRankUpdate) -> tuple[LowRankUpdate, Tensor]:
     B = (left @ U[:, :count]) * root
     dtype = update.A.dtype
     factors = nn.Parameter(A.to(dtype).contiguous()), nn.Parameter(B.to(dtype).contiguous())
-    return LowRankUpdate(*factors, scale=1.0, m=update.m), values[:count]
+    # a module is made in training mode, in which inactive components act
+    return LowRankUpdate(*factors, scale=1.0, m=update.m).eval(), values[:count]

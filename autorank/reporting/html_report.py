@@ -11,11 +11,10 @@ from autorank.errors import AutorankError
 from autorank.reporting.html import search_figures, sections
 from autorank.reporting.html.document import Figure, render_page
 from autorank.reporting.html.figures import third_objective
-from autorank.reporting.html.rank_maps import ranks_at
 from autorank.reporting.tables import count, setting
 from autorank.spec import SearchSpec
 from autorank.trials.confirmation_stats import best_gain, summarise
-from autorank.trials.front import History, Point
+from autorank.trials.front import History, Point, ranks_at
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, 
     }
     for point in snapshot.points:
         if point.knee and (ranks := ranks_at(point, snapshot.trials)):
-            figures["ranks"] = rank_map_figure(ranks, f"{spec.name}: trial {point.trial}, step {point.step}")
+            figures["ranks"] = rank_map_figure(ranks, f"{spec.name}: {point.label}")
     files = []
     for name, figure in figures.items():
         for file in (folder / f"{name}.png", folder / f"{name}.svg"):

@@ -92,6 +92,21 @@ def points_of(trial: TrialRecord, evaluation: Evaluation) -> list[Point]:
     ]  # fmt: skip
 
 
+def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
+    """The rank of each layer at a point.
+
+    Args:
+        point: the point.
+        trials: all trials, by number.
+
+    Returns:
+        Layer name -> rank; empty for methods without low-rank updates.
+    """
+    if point.kept is not None:
+        return {name: mask.bit_count() for name, mask in point.kept.items()}
+    return next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)
+
+
 def admitted(point: Point, objectives: ObjectivesSpec) -> bool:
     """Whether a point may be on a front: its score is finite, and it keeps within the limits."""
     return math.isfinite(point.score) and all(excess <= 0 for excess in excesses(point, objectives).values())

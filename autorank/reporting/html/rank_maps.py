@@ -9,7 +9,7 @@ from autorank.reporting.html.document import Figure
 from autorank.reporting.html.figures import layout
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.tables import count
-from autorank.trials.front import Point
+from autorank.trials.front import Point, ranks_at
 from autorank.trials.record import TrialRecord
 
 RANKS = ("var(--rank-1)", "var(--rank-2)", "var(--rank-3)", "var(--rank-4)")
@@ -23,28 +23,15 @@ def rank_maps(points: Sequence[Point], trials: Sequence[TrialRecord]) -> dict[st
         trials: all trials, by number.
 
     Returns:
-        `TRIAL-STEP` -> description and figure.
+        `TRIAL-STEP-PARAMETERS` -> description and figure.
     """
     maps = {}
     for point in points:
         if ranks := ranks_at(point, trials):
             text = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
-            text += f" ({point.method}, trial {point.trial}, step {point.step})"
-            maps[f"{point.trial}-{point.step}"] = text, rank_map_figure(ranks)
+            text += f" ({point.method}, {point.label})"
+            maps["-".join(map(str, point.key))] = text, rank_map_figure(ranks)
     return maps
-
-
-def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
-    """The rank of each layer at a point.
-
-    Args:
-        point: the point.
-        trials: all trials, by number.
-
-    Returns:
-        Layer name -> rank; empty for methods without low-rank updates.
-    """
-    return next(e.ranks for e in trials[point.trial].evaluations if e.step == point.step)
 
 
 def rank_map_figure(ranks: Mapping[str, int]) -> Figure:

@@ -106,7 +106,7 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
 
 
 def rank_menu(snapshot: Snapshot) -> Menu:
-    """The rank maps of the points of both fronts, the knee first; figures are named `ranks-TRIAL-STEP`."""
+    """The rank maps of the points of both fronts, the knee first; figures are named `ranks-TRIAL-STEP-PARAMETERS`."""
     maps = rank_maps([*snapshot.points, *snapshot.control], snapshot.trials)
     knee = next((_key(p) for p in snapshot.points if p.knee), "")
     keys = sorted(maps, key=lambda key: key != knee)
@@ -157,4 +157,4 @@ def settings_menu(snapshot: Snapshot, spec: SearchSpec) -> Menu:
 
 
 def _key(point: Point) -> str:
-    return f"{point.trial}-{point.step}"
+    return "-".join(map(str, point.key))

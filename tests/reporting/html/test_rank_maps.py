@@ -11,8 +11,8 @@ def test_a_rank_map_is_the_evaluation_s():
     ranks = base_ranks(3)
     looked = trial(0, evaluation(10, 100, 0.5, ranks={}), evaluation(20, 200, 0.6, ranks=ranks))
     there = snapshot([looked])
-    assert list(rank_maps(there.points, there.trials)) == ["0-20"]  # the other has no ranks
-    text, figure = rank_maps(there.points, there.trials)["0-20"]
+    assert list(rank_maps(there.points, there.trials)) == ["0-20-200"]  # the other has no ranks
+    text, figure = rank_maps(there.points, there.trials)["0-20-200"]
     assert text == "200 parameters, score 0.6000 (lora-drop, trial 0, step 20)"
     (heat,) = figure["data"]
     assert heat["y"] == [str(i) for i in range(12)] and len(heat["x"]) == 6

@@ -1,0 +1,21 @@
+"""Cuts a slice out of an adapter file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from autorank.modeling import adapter_file, spectrum
+
+
+def write_slice(adapter: Path, kept: Mapping[str, int], to: Path) -> None:
+    """Write a slice of an adapter as an adapter file of its own.
+
+    Args:
+        adapter: the file of the whole adapter.
+        kept: the components to keep, as in `Slice.kept`.
+        to: the file to write.
+    """
+    trained, origin = adapter_file.load(adapter)
+    spectrum.cut(trained.model, kept)
+    adapter_file.save(to, trained, origin)
