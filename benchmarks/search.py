@@ -2,23 +2,24 @@
 
     python benchmarks/search.py --curves benchmarks/curves/sst2.jsonl --plot search.png --out search.json
 
-Every contender searches the table (see `benchmarks.simulation.simulator`) once a seed, with as many workers and as many
-training steps as the others:
+Every contender searches the table (see `benchmarks.simulation.simulator`) once a seed, with as many workers and the
+same budget. Budgets are counted in training steps: evaluating V examples costs as much as training on V / 3 of them,
+and so does each slice.
 
 - random: Ray's OptunaSearch with Optuna's random sampler; every trial is trained to its end.
 - stock: Ray's OptunaSearch as it comes, with two metrics; every trial is trained to its end, as none of Ray's
   schedulers takes two metrics.
 - stock-all: the same search, as if it had kept every evaluation.
-- tpe, gp: autorank's searcher with this sampler, its first settings and its halving, the first rung after a third of
-  a run.
-- tpe-whole: the same without halving.
+- tpe, gp: autorank's searcher with this sampler, its first settings, its early stopping and the slices in the table.
+- tpe-whole: the same without early stopping.
+- tpe-unsliced: the same as tpe, without slices.
 
 The measure is the hypervolume of a search's front, linear in parameters (up to the most recorded) and in score (0 to
-1). The front of stock and random is what Ray's results and Optuna's study hold, each trial's last result; ours is of
-every evaluation made, and so is that of stock-all. No search can have more than the front of all recorded evaluations,
-and any trial whatever has most of that; what tells searches apart is what they lack of it. That regret is told and
-plotted: its median over the seeds, with a band from the 10th to the 90th percentile. "As stock" is the share of the
-budget after which a contender's median is where stock's is at the end, likewise "as stock-all".
+1). The front of stock and random is what Ray's results and Optuna's study hold, each trial's last result; that of
+stock-all is of every evaluation, and ours of every evaluation and slice. No search can have more than the front of all
+recorded evaluations and slices. The table has what a search lacks of it: the median over the seeds, and the 10th and
+90th percentiles. "As stock" is the share of the budget after which a contender's median is where stock's is at the end,
+likewise "as stock-all".
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import journal, simulate
 
 STOCK = ("stock", "stock-all")
-CONTENDERS = (*STOCK, "random", "tpe-whole", "tpe", "gp")
+CONTENDERS = (*STOCK, "random", "tpe-unsliced", "tpe-whole", "tpe", "gp")
 TRIALS = 40  # trained to their ends: the budget
 SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1)  # of the budget, in the table
 
@@ -55,15 +56,16 @@ def main() -> None:
     parser.add_argument("--contenders", default=",".join(CONTENDERS))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--steps", type=int, help=f"training steps of a search; by default those of {TRIALS} trials")
+    parser.add_argument("--trials", type=int, default=TRIALS, help="the budget: whole trials without slices")
     parser.add_argument("--plot", type=Path, help="a PNG")
     parser.add_argument("--out", type=Path, help="JSON: regrets by contender, seed and budget")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Optuna's, of what is experimental
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     curves = Curves.read(arguments.curves)
-    budgets = grid(curves, arguments.steps or TRIALS * curves.total_steps)
-    print(f"{len(curves.curves)} curves, {budgets[-1]} steps, attainable hypervolume {curves.attainable:.4f}\n")
+    budgets = grid(curves, arguments.trials)
+    total = f"a budget of {budgets[-1]:.0f} steps"
+    print(f"{len(curves.curves)} curves, {total}, attainable hypervolume {curves.attainable:.4f}\n")
     columns = ["contender", *(f"{share:.0%}" for share in SHARES), *(f"as {name}" for name in STOCK)]
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     found: dict[str, np.ndarray] = {}
@@ -74,21 +76,26 @@ def main() -> None:
         print(row(name, found, budgets), flush=True)
     if arguments.out:
         table = {name: rows.round(6).tolist() for name, rows in found.items()}
-        arguments.out.write_text(json.dumps({"steps": budgets.tolist(), "regrets": table}))
+        arguments.out.write_text(json.dumps({"costs": budgets.tolist(), "regrets": table}))
     if arguments.plot:
         plot(found, budgets, arguments.plot)
 
 
-def grid(curves: Curves, steps: int) -> np.ndarray:
-    """The budgets at which searches are looked at: as far apart as evaluations are."""
-    return np.arange(0, steps + 1, curves.curves[0][0].step)
+def grid(curves: Curves, trials: int) -> np.ndarray:
+    """The budgets at which searches are compared, as far apart as evaluations are.
+
+    The last one is that of so many whole trials without slices.
+    """
+    evaluations = max(map(len, curves.curves))
+    return np.linspace(0, trials * curves.trial_cost, trials * evaluations + 1)
 
 
 def regrets(name: str, curves: Curves, seed: int, workers: int, budgets: np.ndarray) -> np.ndarray:
     """What a contender's search lacks of the attainable hypervolume at each budget."""
     searcher, scheduler = contender(name, curves, seed)
-    history = simulate(searcher, scheduler, curves, workers, int(budgets[-1]), last=name in ("random", "stock"))
-    at = np.searchsorted([progress.steps for progress in history], budgets, side="right") - 1
+    last, sliced = name in ("random", "stock"), name not in ("random", *STOCK, "tpe-unsliced")
+    history = simulate(searcher, scheduler, curves, workers, float(budgets[-1]), last, sliced)
+    at = np.searchsorted([progress.cost for progress in history], budgets, side="right") - 1
     return curves.attainable - np.array([progress.hypervolume for progress in history])[at]
 
 
@@ -98,8 +105,8 @@ def contender(name: str, curves: Curves, seed: int) -> tuple[OptunaSearch | Jour
         chosen: dict[str, Any] = {"sampler": RandomSampler(seed)} if name == "random" else {"seed": seed}
         metrics: dict[str, Any] = {"metric": ["adapter_params", "score"], "mode": ["min", "max"]}
         return OptunaSearch(distributions(curves.entry), **metrics, **chosen), FIFOScheduler()
-    sampler, _, whole = name.partition("-")
-    halving = None if whole else HalvingSpec()
+    sampler, _, variant = name.partition("-")
+    halving = None if variant == "whole" else HalvingSpec()
     values: dict[str, Any] = {"name": name, "sampler": sampler, "halving": halving, "seed": seed}
     spec = SearchSpec(task=TaskSpec(name="recorded"), methods=(curves.entry,), **values)
     there, length = journal(spec, curves.reference), max(map(len, curves.curves))
@@ -133,7 +140,7 @@ def plot(found: Mapping[str, np.ndarray], budgets: np.ndarray, file: Path) -> No
         low, middle, high = np.percentile(rows, [10, 50, 90], axis=0)
         line = axes.plot(budgets, middle, label=name)[0]
         axes.fill_between(budgets, low, high, color=line.get_color(), alpha=0.12, linewidth=0)
-    axes.set(xlabel="training steps of all trials", ylabel="hypervolume that is missing", yscale="log")
+    axes.set(xlabel="cost of all trials, in training steps", ylabel="hypervolume that is missing", yscale="log")
     axes.set_title("Median of the searches, 10th to 90th percentile", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from autorank.errors import AutorankError
 from autorank.searching.space import space
 from autorank.spec import MethodSpec
-from autorank.training.evaluation import Evaluation
+from autorank.training.evaluation import Evaluation, Slice
 from autorank.trials.front import front, hypervolume
 from autorank.trials.record import TrialRecord
 
@@ -23,13 +24,21 @@ RATE = "learning_rate"
 class Replay:
     """A recorded trial as a run: the iterator of its evaluations that a `TrainingRun` is.
 
+    Args:
+        curve: its evaluations.
+        total_steps: of a trial that does not diverge.
+        evaluation_cost: what evaluating one adapter costs, in training steps.
+
+    Attributes:
+        cost: what training and evaluating have cost so far, slices included, in training steps.
+
     Raises:
         AutorankError: after the last evaluation, if the trial diverged there.
     """
 
-    def __init__(self, curve: tuple[Evaluation, ...], total_steps: int) -> None:
-        self.step, self.total_steps = 0, total_steps
-        self._curve, self._next = curve, 0
+    def __init__(self, curve: tuple[Evaluation, ...], total_steps: int, evaluation_cost: float = 0.0) -> None:
+        self.step, self.total_steps, self.cost = 0, total_steps, 0.0
+        self._curve, self._next, self._evaluation_cost = curve, 0, evaluation_cost
 
     def __iter__(self) -> Replay:
         return self
@@ -39,9 +48,11 @@ class Replay:
             raise StopIteration
         if self._next == len(self._curve):
             self.step += self._curve[0].step  # it took until the next evaluation to see
+            self.cost += self._curve[0].step
             raise AutorankError("Training diverged.")
         evaluation = self._curve[self._next]
         self._next += 1
+        self.cost += evaluation.step - self.step + self._evaluation_cost * (1 + len(evaluation.slices))
         self.step = evaluation.step
         return evaluation
 
@@ -56,6 +67,8 @@ class Curves:
     Attributes:
         curves: every trial's evaluations, of those that came to one.
         total_steps: of a trial that does not diverge.
+        evaluation_cost: what evaluating one adapter costs, in training steps. A forward pass of an example is a third
+            of its forward and backward pass.
         reference: the worst corner for hypervolumes: the most parameters that a trial has, and score 0.
     """
 
@@ -70,6 +83,7 @@ class Curves:
         self.entry = entry
         self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
         self.total_steps = max(curve[-1].step for curve in self.curves)
+        self.evaluation_cost = float(lines[0].get("evaluation_cost", 0.0))
         self.reference = float(max(curve[-1].adapter_params for curve in self.curves)), 0.0
         self._places = np.array([self._place(line["drawn"]) for line in lines])  # trials x coordinates
         self._rates = np.quantile([line["drawn"][RATE] for line in lines], np.linspace(0, 1, 16))
@@ -90,9 +104,17 @@ class Curves:
         found: list[int] = ((asked[:, None] - self._places) ** 2).sum(axis=2).argmin(axis=1).tolist()
         return found
 
-    def run(self, settings: Mapping[str, Any]) -> Replay:
-        """The run that these settings stand for."""
-        return Replay(self.curves[self.nearest(settings)[0]], self.total_steps)
+    @property
+    def trial_cost(self) -> float:
+        """What a whole trial without slices costs, in training steps."""
+        return self.total_steps + self.evaluation_cost * max(map(len, self.curves))
+
+    def run(self, settings: Mapping[str, Any], sliced: bool = True) -> Replay:
+        """The run that these settings stand for, with or without its slices."""
+        curve = self.curves[self.nearest(settings)[0]]
+        if not sliced:
+            curve = tuple(replace(evaluation, slices=()) for evaluation in curve)
+        return Replay(curve, self.total_steps, self.evaluation_cost)
 
     def bounds(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         """`sizes.Bounds`: fewest and most parameters of the trials that these settings replay at any learning rate,
@@ -115,9 +137,10 @@ class Curves:
         return place
 
 
-def _evaluation(step: int, score: float, params: int) -> Evaluation:
-    """A recorded one; what was not recorded of it is nothing."""
+def _evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int, float]] = ()) -> Evaluation:
+    """A recorded one, with the parameters and scores of its slices; what was not recorded of it is nothing."""
     return Evaluation(
         step=step, epoch=0.0, score=score, metrics={}, train_loss=0.0, adapter_params=params, nonzero_params=params,
         trainable_params=params, head_params=0, ranks={}, seconds=float(step), peak_memory=0,
+        slices=tuple(Slice(size, value, {}, {}) for size, value in slices),
     )  # fmt: skip

@@ -48,19 +48,19 @@ def journal(spec: SearchSpec, reference: tuple[float, float]) -> Journal:
 class Progress(NamedTuple):
     """What a search has come to."""
 
-    steps: int  # of training, by all its trials
-    hypervolume: float  # of the front of all evaluations
+    cost: float  # of training and evaluating, by all its trials, in training steps
+    hypervolume: float  # of the front of all evaluations and their slices
 
 
 class Trial:
-    """A trial at work: as much of Tune's as schedulers look at, and its next result, which takes `cost` steps."""
+    """A trial at work: as much of Tune's as schedulers look at, and its next result, which costs `cost` steps."""
 
     def __init__(self, trial_id: str, run: Replay) -> None:
         self.trial_id, self.run, self._count = trial_id, run, 0
 
     def train(self) -> None:
         """Fetch the next result: what `WarmTrial` reports, and flat numbers for searchers that go by names."""
-        before = self.run.step
+        before = self.run.cost
         self._count += 1
         self.result: dict[str, Any] = {"training_iteration": self._count}
         try:
@@ -71,38 +71,43 @@ class Trial:
             last = self.run.step == self.run.total_steps
             numbers = {"adapter_params": evaluation.adapter_params, "score": evaluation.score}
             self.result |= {"evaluation": evaluation, "finished": last, "done": last, **numbers}
-        self.cost = self.run.step - before
+        self.cost = self.run.cost - before
 
 
 def simulate(
-    searcher: Searcher, scheduler: Any, curves: Curves, workers: int, steps: int, last: bool = False
-) -> list[Progress]:
-    """One search, until its trials were trained for `steps` in all or the searcher has nothing more. A training step
-    takes a unit of time, all else none.
+    searcher: Searcher, scheduler: Any, curves: Curves, workers: int, budget: float, last: bool = False,
+    sliced: bool = True,
+) -> list[Progress]:  # fmt: skip
+    """One search, until its trials have cost `budget` training steps in all or the searcher has nothing more.
+
+    A training step takes a unit of time, an evaluation `curves.evaluation_cost`, and as much for each slice.
 
     Args:
         searcher: suggests settings, or what `JournalSearcher` hands out.
         scheduler: one of Tune's; asked about every evaluation of a trial but its last. There is no controller to it.
         workers: trials at once.
+        budget: in training steps.
         last: the front is of trials' last evaluations alone, which is what Ray's results and Optuna's study hold.
+        sliced: evaluations come with their slices.
 
     Returns:
-        A line whenever the front grew, the first at 0 steps, and one at the end.
+        A line whenever the front grew, the first at no cost, and one at the end.
     """
     front: list[Point] = []
-    history = [Progress(0, 0.0)]
+    history = [Progress(0.0, 0.0)]
     names = (f"trial-{number}" for number in itertools.count())
     order = itertools.count()
-    due: list[tuple[int, int, Trial]] = []  # (when the next result is there, order, trial)
-    now = spent = 0
+    due: list[tuple[float, int, Trial]] = []  # (when the next result is there, order, trial)
+    now = spent = 0.0
 
     def go_on(trial: Trial) -> None:
         trial.train()
         heapq.heappush(due, (now + trial.cost, next(order), trial))
 
-    while spent < steps:
+    while spent < budget:
         while len(due) < workers and isinstance(suggested := searcher.suggest(name := next(names)), dict):
-            trial = Trial(name, curves.run(suggested["train"]["settings"] if "train" in suggested else suggested))
+            settings = suggested["train"]["settings"] if "train" in suggested else suggested
+            trial = Trial(name, curves.run(settings, sliced))
             scheduler.on_trial_add(None, trial)
             go_on(trial)
         if not due:

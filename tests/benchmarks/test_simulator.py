@@ -106,7 +106,7 @@ class Listed(Searcher):
 
 def test_two_workers_take_turns_and_the_last_result_comes_with_the_end():
     searcher = Listed(*(each["drawn"] for each in (LINES[0], LINES[2], LINES[1])))
-    history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, steps=10**6)
+    history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, budget=10**6)
     assert searcher.told == [
         ("trial-0", 10), ("trial-1", 10), ("trial-0", 20), ("trial-1", 20), ("trial-0", 0.7), ("trial-1", 0.8),
         ("trial-2", 10), ("trial-2", 20), ("trial-2", 0.5),
@@ -118,16 +118,16 @@ def test_two_workers_take_turns_and_the_last_result_comes_with_the_end():
 
 def test_a_front_of_last_results_grows_when_trials_end():
     searcher = Listed(*(each["drawn"] for each in (LINES[0], LINES[2])))
-    history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, steps=10**6, last=True)
+    history = simulate(searcher, FIFOScheduler(), table(LINES), workers=2, budget=10**6, last=True)
     area = pytest.approx(0.7 * 1500 / 1600)
     assert history == [Progress(0, 0.0), Progress(50, area), Progress(60, area), Progress(60, area)]
 
 
 def test_a_search_ends_with_its_budget_and_counts_what_diverges():
     searcher = Listed(*4 * [{"rank": 16, "learning_rate": 1e-2}])
-    history = simulate(searcher, FIFOScheduler(), table([*LINES, line(16, 1e-2, 0.5)]), workers=1, steps=50)
+    history = simulate(searcher, FIFOScheduler(), table([*LINES, line(16, 1e-2, 0.5)]), workers=1, budget=50)
     assert searcher.told[:2] == [("trial-0", 10), ("trial-0", "failed")]
-    assert history[-1].steps == 50
+    assert history[-1].cost == 50
     assert len(searcher.left) == 1
 
 
@@ -137,30 +137,30 @@ def test_the_real_searcher_stops_trials_and_its_errors_come_out(monkeypatch):
         name="s", task=TaskSpec(name="recorded"), methods=(curves.entry,), halving=HalvingSpec(grace=2), seed=3
     )
     searcher = JournalSearcher(there := journal(spec, curves.reference), curves.bounds, trials=12)
-    history = simulate(searcher, Scheduler(searcher), curves, workers=2, steps=10**6)
+    history = simulate(searcher, Scheduler(searcher), curves, workers=2, budget=10**6)
     trials = there.trials()
     assert len(trials) == 12
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     assert all(trial.finished == (trial.state == "complete") for trial in trials)
-    assert history[-1].steps == sum(trial.step for trial in trials)
+    assert history[-1].cost == sum(trial.step for trial in trials)
     assert 0 < history[-1].hypervolume <= curves.attainable
     assert {point.trial for point in there.snapshot().points} <= set(range(12))
 
     searcher = JournalSearcher(there := journal(spec, curves.reference), curves.bounds, trials=12)
     monkeypatch.setattr(there, "record", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        simulate(searcher, Scheduler(searcher), curves, workers=2, steps=10**6)
+        simulate(searcher, Scheduler(searcher), curves, workers=2, budget=10**6)
 
 
 def test_a_search_is_the_same_again():
     curves = Curves.read(TABLE)
-    first, second = (simulate(*contender("tpe", curves, 1), curves, workers=2, steps=1000) for _ in range(2))
+    first, second = (simulate(*contender("tpe", curves, 1), curves, workers=2, budget=1000) for _ in range(2))
     assert first == second
 
 
 def test_ours_gets_where_stock_ends_with_less_training():
     curves = Curves.read(TABLE)
-    budgets = grid(curves, 40 * curves.total_steps)
+    budgets = grid(curves, 40)
     stock, kept, ours = (
         np.array([regrets(name, curves, seed, 2, until) for seed in range(10)])
         for name, until in (
@@ -173,3 +173,19 @@ def test_ours_gets_where_stock_ends_with_less_training():
     assert cost_of(float(np.median(stock[:, -1])), ours, budgets) <= 0.5
     half = len(budgets) // 2
     assert np.median(ours[:, half]) < np.median(kept[:, half])
+
+
+def test_evaluations_and_slices_cost_a_third_of_training_and_slices_are_points():
+    lines = [line(4, 1e-3, 0.6, 0.8) | {"evaluation_cost": 2.0}]
+    lines[0]["curve"][1].append([[100, 0.7], [200, 0.75]])
+    curves = table(lines)
+    run = curves.run({"rank": 4, "learning_rate": 1e-3})
+    assert [run.cost for _ in run] == [12, 28]  # 10 steps and an evaluation; 10 steps, an evaluation and two slices
+    assert curves.trial_cost == 24
+    one = {"rank": 4, "learning_rate": 1e-3}
+    history = simulate(Listed(one), FIFOScheduler(), curves, workers=1, budget=10**6)
+    area = (0.7 * 100 + 0.75 * 200) / 400
+    assert history[1:] == [Progress(12, 0.0), Progress(28, pytest.approx(area)), Progress(28, pytest.approx(area))]
+    assert curves.attainable == pytest.approx(area)
+    history = simulate(Listed(one), FIFOScheduler(), curves, workers=1, budget=10**6, sliced=False)
+    assert history[-1] == Progress(24, 0.0)
