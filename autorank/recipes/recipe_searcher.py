@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from autorank import tasks
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
 from autorank.searching.journal_searcher import check_space
-from autorank.searching.ray.base_searcher import Death, TrialSource
+from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
 
@@ -41,8 +40,7 @@ class Training:
 class RecipeSearcher(TrialSource):
     """Hands out trainings in their order; one that takes another's ranks once that has ended.
 
-    One whose process died is tried again up to `retries` times, and one that ran out of memory with half the
-    micro-batch; both go on from their last evaluation.
+    One whose process died or that ran out of memory is tried again as `RetryPolicy` decides, from its last evaluation.
 
     Args:
         deadline: `time.monotonic()` after which none starts and none goes on; such a one is cut off, not stored.
@@ -56,9 +54,8 @@ class RecipeSearcher(TrialSource):
         super().__init__(deadline, retries)
         self._results, self._told = results, told
         self._left = [each for each in trainings if not results.done(each.run)]
-        self._running: dict[str, tuple[Training, dict[int, Evaluation]]] = {}
-        self._died: Counter[Run] = Counter()
-        self._micro_batches: dict[Run, int] = {}
+        self._running: dict[str, Run] = {}
+        self._at_work: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # what `_running` is, and its evaluations
 
     def wanted(self) -> bool:
         """Whether anything is left, and time to do it."""
@@ -66,39 +63,42 @@ class RecipeSearcher(TrialSource):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
-        if self.held_back:
+        if self._must_wait():
             return None
         try:
             self._refuse_hopeless()
-            ready = next((each for each in self._left if self._ready(each)), None)
+            ready = next((training for training in self._left if self._ready(training)), None)
         except Exception as error:
             self.problem, ready = error, None
+        if ready is not None and self._must_wait(ready.run):
+            return None
         if ready is None or self.problem or self.out_of_time:
             return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
         self._left.remove(ready)
-        self._running[trial_id] = ready, {}
+        self._running[trial_id] = ready.run
+        self._at_work[trial_id] = ready, {}
         return {"number": ready.name, "train": self._plain(ready), "recorded": 0, "until": None}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Keeps the evaluation; what goes on from a checkpoint tells all of them again."""
         if "evaluation" in result and trial_id in self._running:
             evaluation = result["evaluation"]
-            self._running[trial_id][1][evaluation.step] = evaluation
+            self._at_work[trial_id][1][evaluation.step] = evaluation
             self.heard()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores what it came to; or puts it back, to be tried again."""
         result = result or {}
         self.on_trial_result(trial_id, result)
-        training, evaluations = self._running.pop(trial_id, (None, {}))
+        self._running.pop(trial_id, None)
+        training, evaluations = self._at_work.pop(trial_id, (None, {}))
         if training is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[training.run] += death is not None and self.counts(training.run, max(evaluations, default=0), death)
-        again = death and self._died[training.run] <= self._retries
         try:
             self.heard(death)
-            if again or (result.get("out_of_memory") and self._halve(training)):
+            step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
+            if self._retry.again(training.run, step, training.train, death, memory):
                 self._left.append(training)
             elif death or "failed" in result:
                 self._fail(training, death.reason if death else result["failed"])
@@ -112,30 +112,19 @@ class RecipeSearcher(TrialSource):
 
     def _refuse_hopeless(self) -> None:
         """What waits for ranks that will not come has failed."""
-        coming = {each.run for each in (*self._left, *(training for training, _ in self._running.values()))}
+        coming = {each.run for each in (*self._left, *(training for training, _ in self._at_work.values()))}
         for each in list(self._left):
             if each.ranks_of and not self._ready(each) and each.ranks_of not in coming:
                 self._left.remove(each)
                 self._fail(each, f"it takes the ranks of {each.ranks_of[0]}, seed {each.ranks_of[1]}, which failed")
 
     def _plain(self, training: Training) -> dict[str, Any]:
-        plain = training.train.model_dump(mode="json")
-        plain["training"]["accumulate"] = self._micro_batches.get(training.run, training.train.training.accumulate)
+        plain = self._retry.reduced(training.run, training.train).model_dump(mode="json")
         if training.ranks_of is not None:
             file = (self._results.folder / "ranks" / f"{training.name}.json").resolve()
             rank_map.write(file, self._results.runs[training.ranks_of]["ranks"])
             plain["settings"]["retrain"] = str(file)
         return plain
-
-    def _halve(self, training: Training) -> bool:
-        """Whether there is a smaller micro-batch to try."""
-        batch = training.train.training.batch_size or tasks.resolve(training.train.task).batch_size
-        parts = self._micro_batches.get(training.run, training.train.training.accumulate)
-        count = batch if parts == "auto" else 2 * int(parts)
-        if count == parts or batch % count:
-            return False
-        self._micro_batches[training.run] = count
-        return True
 
     def _fail(self, training: Training, reason: str) -> None:
         check_space(reason)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.tune.search import Searcher
 
-from autorank.searching.journal_searcher import check_space, plain
-from autorank.searching.ray.base_searcher import Death, TrialSource
+from autorank.searching.journal_searcher import check_space
+from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.retry_policy import Death
+from autorank.spec import TrainSpec
 from autorank.trials.journal import Journal
 from autorank.trials.retention import keep, remove
 
@@ -53,8 +54,6 @@ class ConfirmSearcher(TrialSource):
         self._journal, self._seeds, self._folder = journal, seeds, folder
         self._running: dict[str, Again] = {}
         self._reached: dict[Again, int] = {}  # the step of the last evaluation
-        self._died: Counter[Again] = Counter()
-        self._halved: set[Again] = set()
         self._left: deque[Again] | None = None  # known once the trials have ended
 
     def wanted(self) -> bool:
@@ -62,19 +61,26 @@ class ConfirmSearcher(TrialSource):
         if self._left is None:
             self._left = deque(pending(self._journal, self._seeds))
             keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
+            for what in self._left:
+                self._retry.restore(what, 0, self._journal.trial(what.trial).halved)
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
-        if self.held_back or not self._halved.isdisjoint(self._running.values()):
+        if self._must_wait():
             return None
         if not self.wanted() or self.problem:
             return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
         assert self._left
-        if self._left[0] in self._halved and self._running:
-            return None  # until the others have ended
+        if self._must_wait(self._left[0]):
+            return None
         what = self._running[trial_id] = self._left.popleft()
-        return {"number": str(what), "train": self._train(what), "recorded": 0, "until": what.step}
+        return {
+            "number": str(what),
+            "train": self._retry.reduced(what, self._train(what)).model_dump(mode="json"),
+            "recorded": 0,
+            "until": what.step,
+        }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Only the last evaluation counts; of the others, how far they are."""
@@ -88,27 +94,26 @@ class ConfirmSearcher(TrialSource):
         if what is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
-        self._died[what] += death is not None and self.counts(what, self._reached.get(what, 0), death)
         try:
             self.heard(death)
             assert self._left is not None
-            if death and self._died[what] <= self._retries:
-                self._left.append(what)
-            elif result.get("out_of_memory") and what not in self._halved and self._train(what, halved=True):
-                self._halved.add(what)
+            memory = bool(result.get("out_of_memory"))
+            if self._retry.again(what, self._reached.get(what, 0), self._train(what), death, memory):
                 self._left.append(what)
             elif death or "failed" in result or result.get("finished"):
                 self._store(what, result, death)
         except Exception as problem:
             self.problem = problem
 
-    def _train(self, what: Again, halved: bool = False) -> dict[str, Any] | None:
-        """Its run as plain values; None if its micro-batches cannot be halved as that asks."""
+    def _train(self, what: Again) -> TrainSpec:
         trial = self._journal.trial(what.trial)
-        if halved or what in self._halved:
-            trial = replace(trial, halved=True)
-        train = plain(self._journal.spec, trial, seed=what.seed)
-        return train and train | {"task": train["task"] | {"final": True}}
+        train = self._journal.spec.train(trial.method, trial.config)
+        return train.model_copy(
+            update={
+                "task": train.task.model_copy(update={"final": True}),
+                "training": train.training.model_copy(update={"seed": what.seed}),
+            }
+        )
 
     def _store(self, what: Again, result: dict[str, Any], death: Death | None) -> None:
         outcome = _outcome(result, death)

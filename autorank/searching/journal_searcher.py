@@ -14,11 +14,11 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError, disk_full
 from autorank.searching.early_stopping.policy import Stopping
-from autorank.searching.ray.base_searcher import Death, TrialSource
+from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.retry_policy import Death
 from autorank.searching.sampling.optuna_study import learnt
 from autorank.searching.sampling.trial_planner import Planner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
-from autorank.spec import SearchSpec
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 
@@ -33,8 +33,7 @@ class JournalSearcher(TrialSource):
     """Tune's searcher over a journal.
 
     Trials that an earlier session left running go on first, from their last evaluation. So does one whose process
-    died, up to `retries` times; and one that ran out of memory, once, alone, with half the micro-batch. One that came
-    to a node which does not see the search's folder goes on elsewhere, however often.
+    died or that ran out of memory, as `RetryPolicy` decides.
 
     Args:
         journal: of the search, open for writing.
@@ -65,12 +64,12 @@ class JournalSearcher(TrialSource):
         self._stopping = Stopping(journal.spec, bounds, evaluations)
         self._on_evaluation = on_evaluation
         self._running: dict[str, int] = {}  # Tune's id -> the journal's number
-        self._alone: str | None = None  # Tune's id of a trial that must have the machine to itself
         there = journal.trials()
         self._waiting = deque(trial.number for trial in there if trial.state == "running")
         self._left = trials - len(there)
         for trial in there:
             self._stopping.replay(trial)
+            self._retry.restore(trial.number, trial.retries, trial.halved)
 
     def wanted(self) -> bool:
         """Whether trials wait, or new ones may begin."""
@@ -86,12 +85,12 @@ class JournalSearcher(TrialSource):
             return Searcher.FINISHED
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._alone in self._running or self.held_back:
+        if self._must_wait():
             return None
         while self._waiting and not self.problem:
             trial = self._journal.trial(self._waiting[0])
-            if trial.halved and self._running:
-                return None  # until the others have ended
+            if self._must_wait(trial.number):
+                return None
             self._waiting.popleft()
             if trial.finished:
                 self._end(trial.number, "complete")
@@ -99,8 +98,6 @@ class JournalSearcher(TrialSource):
             if reason := trial.stop or (OUT_OF_TIME if self.out_of_time else None):
                 self._end(trial.number, "pruned", reason)
                 continue
-            if trial.halved:
-                self._alone = trial_id
             return self._hand_out(trial_id, trial)
         while self._left > 0 and not self.out_of_time and not self.problem:
             new = self._planner.begin()
@@ -116,7 +113,8 @@ class JournalSearcher(TrialSource):
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._running[trial_id] = trial.number
-        return {"number": trial.number, "train": plain(self._journal.spec, trial), "recorded": trial.step}
+        train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.config))
+        return {"number": trial.number, "train": train.model_dump(mode="json"), "recorded": trial.step}
 
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Records the evaluation that a result carries; whether the trial goes on after it."""
@@ -163,19 +161,13 @@ class JournalSearcher(TrialSource):
 
     def _ended(self, number: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(number)
-        halved = plain(self._journal.spec, replace(trial, halved=True)) if result.get("out_of_memory") else None
+        train = self._journal.spec.train(trial.method, trial.config)
         if trial.finished:  # whatever happened on the way out
             self._end(number, "complete")
-        elif death and not self.counts(number, trial.step, death):
-            self._again(number, death.reason)
-        elif death and trial.retries < self._retries:
-            self._journal.note(number, retries=trial.retries + 1)
-            self._again(number, death.reason)
+        elif self._retry.again(number, trial.step, train, death, bool(result.get("out_of_memory"))):
+            self._again(number, death.reason if death else result["failed"])
         elif death:
             self._fail(number, death.reason)
-        elif halved and not trial.halved:
-            self._journal.note(number, halved=True)
-            self._again(number, result["failed"])
         elif "failed" in result:
             logger.error("trial %d failed\n%s", number, result["traceback"])
             self._fail(number, result["failed"])
@@ -184,10 +176,13 @@ class JournalSearcher(TrialSource):
 
     def _again(self, number: int, reason: str) -> None:
         """A trial is to go on from its last evaluation, if there is time."""
+        counts = {"retries": self._retry.deaths(number), "halved": self._retry.halvings(number)}
+        trial = self._journal.trial(number)
+        self._journal.note(number, **{name: n for name, n in counts.items() if n != getattr(trial, name)})
         if self.out_of_time:
             self._end(number, "pruned", OUT_OF_TIME)
         else:
-            logger.warning("trial %d goes on from step %d: %s", number, self._journal.trial(number).step, reason)
+            logger.warning("trial %d goes on from step %d: %s", number, trial.step, reason)
             self._waiting.append(number)
 
     def _end(self, number: int, state: Any, reason: str | None = None) -> None:
@@ -209,9 +204,6 @@ class JournalSearcher(TrialSource):
             raise AutorankError(f"All {len(trials)} trials failed, for the same reason: {reason}")
 
 
-ONE_BY_ONE = 2**20  # more micro-batches than a step has examples: where even the number found by trial was too few
-
-
 def check_space(reason: str) -> None:
     """Raises OSError where the reason that something failed for is a full disk: everything else would fail too."""
     if disk_full(Exception(reason)):
@@ -221,17 +213,3 @@ def check_space(reason: str) -> None:
 def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
     """The trials that are done with."""
     return [trial for trial in trials if trial.state != "running"]
-
-
-def plain(spec: SearchSpec, trial: TrialRecord, **training: Any) -> dict[str, Any] | None:
-    """A trial's run as plain values, with `training` changed; None if its micro-batches cannot be halved as it asks."""
-    train = spec.train(trial.method, trial.config)
-    if trial.halved:
-        batch, parts = train.training.batch_size, train.training.accumulate
-        parts = batch or ONE_BY_ONE if parts == "auto" else 2 * parts
-        if batch is not None:  # half a micro-batch or less, all of one size
-            parts = next((more for more in range(parts, batch + 1) if batch % more == 0), 0)
-        if not parts:
-            return None
-        training["accumulate"] = parts
-    return train.model_copy(update={"training": train.training.model_copy(update=training)}).model_dump(mode="json")

@@ -30,7 +30,7 @@ class TrialRecord:
     generation: dict[str, Any] = field(default_factory=dict)  # what a genetic sampler noted of it
     retries: int = 0  # after its process died
     finished: bool = False  # its last evaluation is its run's last
-    halved: bool = False  # ran out of memory: its micro-batches are half as large
+    halved: int = 0  # how often its micro-batches were halved after it ran out of memory
 
     @property
     def step(self) -> int:

@@ -121,7 +121,7 @@ class Rows:
             stop=max(rows, key=lambda row: row["step"]).get("stop") if rows else None,
             generation={key: value for key, value in trial.system_attrs.items() if key.endswith(GENERATION)},
             retries=attributes.get("retries", 0),
-            halved=attributes.get("halved", False),
+            halved=attributes.get("halved", 0),
             finished=any("last" in row for row in rows),
         )
 

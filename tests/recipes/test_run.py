@@ -16,8 +16,8 @@ from autorank.recipes.load import read
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training, place
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about, plan
-from autorank.searching.ray.base_searcher import Death
 from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.retry_policy import Death
 from tests import tiny
 from tests.recipes.table import written
 from tests.trials.made_trials import evaluation

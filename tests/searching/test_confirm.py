@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.searching.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.searching.create import open_journal
-from autorank.searching.ray.base_searcher import Death
+from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
 from tests.searching.standin import SPACE, search_spec
 from tests.trials.made_trials import evaluation
@@ -142,7 +142,7 @@ def test_the_search_s_own_seed_is_not_fresh(tmp_path):
         assert [each.seed for each in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
 
 
-def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal, tmp_path):
+def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal, tmp_path):
     memory = {"failed": "out of memory", "out_of_memory": True}
     searcher = ConfirmSearcher(journal, 1, tmp_path)
     searcher.suggest("a")
@@ -153,7 +153,12 @@ def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal, tm
     again = searcher.suggest("c")
     assert again["number"] == "1-10-1000" and again["train"]["training"]["accumulate"] == 2
     assert searcher.suggest("d") is None
-    searcher.on_trial_complete("c", memory)
+    for name, following, number in (("c", "e", "2-10-1000"), ("e", "f", "1-10-1000"), ("f", "g", "2-10-1000")):
+        searcher.on_trial_complete(name, memory)
+        assert searcher.suggest(following)["number"] == number
+    searcher.on_trial_complete("g", memory)
+    assert searcher.suggest("h")["train"]["training"]["accumulate"] == 8
+    searcher.on_trial_complete("h", memory)
     assert journal.snapshot().confirmed[1, 10, 1000] == {"failed": "out of memory"}
     assert searcher.suggest("d")["number"] == "2-10-1000"
 
@@ -167,7 +172,7 @@ def test_a_full_disk_is_nobodys_failure(journal, tmp_path):
 
 def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):
     number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
-    journal.note(number, halved=True)
+    journal.note(number, halved=1)
     journal.record(number, evaluation(10, 50, 0.95))
     journal.finish(number, "complete")
     asked = ConfirmSearcher(journal, 1, tmp_path).suggest("a")

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.searching.create import differences, open_journal
 from autorank.searching.journal_searcher import JournalSearcher, ended
-from autorank.searching.ray.base_searcher import Death
+from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainSpec
 from tests.searching.driven import REFERENCE, result, searching, states
 from tests.searching.standin import SPACE, search_spec

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
 from autorank.searching.create import open_journal
-from autorank.searching.ray.base_searcher import Death
+from autorank.searching.retry_policy import Death
 from autorank.spec import TrainingSpec
 from tests.searching.driven import MEMORY, REFERENCE, reopened, result, searching, states
 from tests.searching.standin import search_spec
@@ -71,7 +71,7 @@ def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
     assert states(journal) == [("failed", "crashed again")] and searcher.suggest("e") == Searcher.FINISHED
 
 
-def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal):
+def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal):
     searcher = searching(journal)
     searcher.suggest("a")
     searcher.suggest("b")
@@ -81,7 +81,10 @@ def test_out_of_memory_is_tried_once_alone_with_half_the_micro_batch(journal):
     again = searcher.suggest("c")
     assert again["number"] == 0 and again["train"]["training"]["accumulate"] == 2
     assert searcher.suggest("d") is None
-    searcher.on_trial_complete("c", MEMORY)
+    for name, following, parts in (("c", "e", 4), ("e", "f", 8)):
+        searcher.on_trial_complete(name, MEMORY)
+        assert searcher.suggest(following)["train"]["training"]["accumulate"] == parts
+    searcher.on_trial_complete("f", MEMORY)
     assert states(journal)[0] == ("failed", "out of memory")
     assert searcher.suggest("d")["number"] == 2
 

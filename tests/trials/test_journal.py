@@ -74,7 +74,7 @@ def test_a_trial_begins_with_all_its_settings(journal, folder):
     assert first.drawn == {"learning_rate": 1e-3, "rank": 4, "shape": "step"}
     assert (first.evaluations, first.told, first.reason, first.step) == ((), None, None, 0)
     assert before - 1e-3 <= first.started <= time.time() and (first.ended, first.seconds) == (0, 0)
-    assert (first.retries, first.finished, first.halved, first.control) == (0, False, False, False)
+    assert (first.retries, first.finished, first.halved, first.control) == (0, False, 0, False)
     assert (second.number, second.method, second.control, second.drawn) == (1, "lora", True, {})
     assert optuna_s(folder).trials[0].distributions == {name: space for name, (_, space) in DRAWN.items()}
 
@@ -137,7 +137,7 @@ def test_reopened_it_is_the_same(journal, folder):
     journal.finish(number, "complete")
     journal.begin("lora", {"learning_rate": 1e-3}, {}, control=True)
     journal.record(1, evaluation(10, 50, 0.9))
-    journal.note(1, retries=2, halved=True)
+    journal.note(1, retries=2, halved=1)
     before, fronts = journal.trials(), journal.snapshot()
     journal.close()
 
@@ -148,7 +148,7 @@ def test_reopened_it_is_the_same(journal, folder):
     assert (again.snapshot().points, again.snapshot().control) == (fronts.points, fronts.control)
     assert after[0].config == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
     assert after[0].seconds == 20 and after[0].started > 1_700_000_000 and after[0].finished
-    assert (after[1].retries, after[1].halved, after[1].control, after[1].finished) == (2, True, True, False)
+    assert (after[1].retries, after[1].halved, after[1].control, after[1].finished) == (2, 1, True, False)
 
 
 def test_the_snapshot_is_the_front_from_scratch(folder):

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError
-
-
-@dataclass(frozen=True)
-class Death:
-    """Why a trial's process died. `preempted`: its node went away. `astray`: its node does not see the search's
-    folder."""
-
-    reason: str
-    preempted: bool = False
-    astray: bool = False
+from autorank.searching.retry_policy import Death, RetryPolicy
 
 
 class TrialSource(Searcher):
@@ -38,10 +28,9 @@ class TrialSource(Searcher):
         super().__init__()
         self.problem: Exception | None = None
         self.deaths: dict[str, Death] = {}
-        self._deadline, self._retries = deadline, retries
-        self._running: dict[str, Any] = {}  # Tune's id -> what is at work under it
+        self._deadline, self._retry = deadline, RetryPolicy(retries)
+        self._running: dict[str, Any] = {}  # Tune's id -> the run at work under it
         self._astray = 0  # deaths of that kind since anything else was heard of
-        self._lost: dict[Hashable, int] = {}  # what lost its process -> its step then
 
     @property
     def out_of_time(self) -> bool:
@@ -51,7 +40,7 @@ class TrialSource(Searcher):
     @property
     def held_back(self) -> bool:
         """Whether nothing may start before one at work has told of itself."""
-        return self._astray > self._retries and bool(self._running)
+        return self._astray > self._retry.retries and bool(self._running)
 
     def heard(self, death: Death | None = None) -> None:
         """One at work has evaluated or, no longer among them, ended.
@@ -60,19 +49,17 @@ class TrialSource(Searcher):
             AutorankError: by a death astray, one too many, and none is at work.
         """
         self._astray = self._astray + 1 if death and death.astray else 0
-        if death and self._astray > self._retries and not self._running:
+        if death and self._astray > self._retry.retries and not self._running:
             raise AutorankError(death.reason)
 
-    def counts(self, what: Hashable, step: int, death: Death) -> bool:
-        """Whether a death at this step is one of those that `retries` limits.
+    def _must_wait(self, run: Hashable | None = None) -> bool:
+        """Whether nothing may start now; with `run`: whether it may not.
 
-        One astray is not, nor one by which a node went away, unless the trial came no further since its last: it may be
-        what takes its nodes down.
+        A run that ran out of memory has the machine to itself.
         """
-        if death.astray:
-            return False
-        before, self._lost[what] = self._lost.get(what, -1), step
-        return not (death.preempted and before < step)
+        if self.held_back or any(self._retry.alone(other) for other in self._running.values()):
+            return True
+        return run is not None and self._retry.alone(run) and bool(self._running)
 
     def wanted(self) -> bool:
         """Whether there is anything to hand out."""

@@ -10,9 +10,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from autorank.redaction import hide
-from autorank.searching.ray.base_searcher import Death, TrialSource
+from autorank.searching.ray.base_searcher import TrialSource
 from autorank.searching.ray.placement_groups import free
 from autorank.searching.ray.shared_storage_check import NotShared
+from autorank.searching.retry_policy import Death
 
 PREEMPTED = (  # Ray says it in many ways
     "preempted", "node was terminated", "NodeDiedError", "The node died", "its node has died", "node failure",

@@ -1,0 +1,107 @@
+"""When a run is tried again after its process died or it ran out of memory: for trials, confirmations and recipes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from autorank.spec import TrainSpec
+
+HALVINGS = 3  # times that a run's micro-batches are halved before it fails (ours)
+ONE_BY_ONE = 2**20  # more micro-batches than a step has examples: where even the number found by trial was too few
+
+
+@dataclass(frozen=True)
+class Death:
+    """Why a trial's process died.
+
+    Attributes:
+        reason: one line.
+        preempted: its node went away.
+        astray: its node cannot access the search's folder.
+    """
+
+    reason: str
+    preempted: bool = False
+    astray: bool = False
+
+
+class RetryPolicy:
+    """Decides whether a run is tried again, from its last evaluation.
+
+    A run whose process died is tried again up to `retries` times. A death does not count if its node cannot access
+    the search's folder, or if its node went away, unless the run made no progress since its last death: then it may
+    be what takes its nodes down. A run that ran out of memory is tried again with half the micro-batch, up to 3 times,
+    and alone, in case others used the memory.
+
+    Args:
+        retries: number of deaths after which a run is not tried again.
+    """
+
+    def __init__(self, retries: int) -> None:
+        self.retries = retries
+        self._deaths: Counter[Hashable] = Counter()
+        self._halvings: Counter[Hashable] = Counter()
+        self._step_at_death: dict[Hashable, int] = {}
+
+    def restore(self, run: Hashable, deaths: int, halvings: int) -> None:
+        """Take over what an earlier session counted."""
+        self._deaths[run], self._halvings[run] = deaths, halvings
+
+    def deaths(self, run: Hashable) -> int:
+        """Return the number of deaths that count."""
+        return self._deaths[run]
+
+    def halvings(self, run: Hashable) -> int:
+        """Return how often the run's micro-batches were halved."""
+        return self._halvings[run]
+
+    def alone(self, run: Hashable) -> bool:
+        """Return whether the run must have the machine to itself."""
+        return self._halvings[run] > 0
+
+    def again(
+        self, run: Hashable, step: int, train: TrainSpec, death: Death | None, out_of_memory: bool = False
+    ) -> bool:  # fmt: skip
+        """Return whether a run that ended early is tried again, and count it.
+
+        Args:
+            run: the run.
+            step: of its last evaluation.
+            train: its specification, not reduced.
+            death: why its process died, if it did.
+            out_of_memory: whether the run raised for lack of memory.
+        """
+        if death is None:
+            return out_of_memory and self._halve(run, train)
+        before, self._step_at_death[run] = self._step_at_death.get(run, -1), step
+        self._deaths[run] += not (death.astray or (death.preempted and before < step))
+        return death.astray or self._deaths[run] <= self.retries
+
+    def _halve(self, run: Hashable, train: TrainSpec) -> bool:
+        more = self._halvings[run] + 1
+        if more > HALVINGS or _micro_batches(train, more) == _micro_batches(train, more - 1):
+            return False
+        self._halvings[run] = more
+        return True
+
+    def reduced(self, run: Hashable, train: TrainSpec) -> TrainSpec:
+        """Return the specification with the run's micro-batches halved as often as it was decided."""
+        accumulate = _micro_batches(train, self._halvings[run])
+        return train.model_copy(update={"training": train.training.model_copy(update={"accumulate": accumulate})})
+
+
+def _micro_batches(train: TrainSpec, halvings: int) -> int | str:
+    """Micro-batches of a step after some halvings: equal ones, each half as large or less; as before if there are no
+    smaller ones."""
+    batch, accumulate = train.training.batch_size, train.training.accumulate
+    for _ in range(halvings):
+        if accumulate == "auto":
+            accumulate = batch or ONE_BY_ONE
+        elif batch is None:
+            accumulate *= 2
+        else:
+            divisors = (parts for parts in range(2 * accumulate, batch + 1) if batch % parts == 0)
+            accumulate = next(divisors, accumulate)
+    return accumulate

@@ -1,0 +1,53 @@
+"""One rule for all that is tried again, whoever hands it out."""
+
+from __future__ import annotations
+
+import pytest
+
+from autorank.searching.retry_policy import Death, RetryPolicy
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+
+
+def run(batch_size: int | None, accumulate: int | str) -> TrainSpec:
+    training = TrainingSpec(batch_size=batch_size, accumulate=accumulate)
+    return TrainSpec(task=TaskSpec(name="demo"), method="lora", training=training)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "before", "after"),
+    [
+        (12, 4, [12]),
+        (12, 1, [2, 4, 12]),
+        (16, 1, [2, 4, 8]),
+        (5, 5, []),
+        (None, 3, [6, 12, 24]),
+        (8, "auto", [8]),
+        (None, "auto", [2**20, 2**21, 2**22]),
+    ],
+)
+def test_micro_batches_are_halved_up_to_three_times(batch_size, before, after):
+    policy, train = RetryPolicy(retries=0), run(batch_size, before)
+    seen = []
+    while policy.again("run", 0, train, None, out_of_memory=True):
+        seen.append(policy.reduced("run", train).training.accumulate)
+    assert seen == after and policy.alone("run") == bool(after)
+    assert policy.reduced("another", train) == train and not policy.alone("another")
+
+
+def test_deaths_count_but_for_those_that_are_the_machines():
+    policy, train = RetryPolicy(retries=1), run(8, 1)
+    crashed, preempted = Death("crashed"), Death("its node went away", preempted=True)
+    astray = Death("its node does not see the folder", astray=True)
+    assert policy.again("run", 3, train, preempted) and policy.again("run", 4, train, preempted)
+    assert all(policy.again("run", 4, train, astray) for _ in range(5)) and policy.deaths("run") == 0
+    assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 0
+    assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 1  # no progress in between
+    assert not policy.again("run", 9, train, crashed)
+    assert not policy.again("new", 9, train, None)
+
+
+def test_an_earlier_sessions_counts_go_on():
+    policy, train = RetryPolicy(retries=2), run(16, 1)
+    policy.restore("run", deaths=2, halvings=2)
+    assert policy.reduced("run", train).training.accumulate == 4
+    assert not policy.again("run", 1, train, Death("crashed"))
