@@ -24,7 +24,7 @@ from autorank.tasks.definition import Split, TaskData
 from autorank.training.hooks import MethodHooks
 from autorank.training.objectives.labels import Classification
 from autorank.training.optimization_loop import OptimizationLoop, Plan
-from trainables.increlora import Growth, IncreLoRAConfig
+from trainables.growth_schedule import Growth, GrowthConfig
 
 SHAPES = {  # hidden, layers, heads, intermediate
     "minilm": (384, 6, 12, 1536),
@@ -67,7 +67,7 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
 def allocations(arguments: argparse.Namespace) -> int:
     """IncreLoRA's, with its defaults."""
     layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
-    return Growth.plan(IncreLoRAConfig(mean_rank=arguments.rank), layers, arguments.steps).rounds
+    return Growth.plan(GrowthConfig(mean_rank=arguments.rank), layers, arguments.steps).rounds
 
 
 def scored(arguments: argparse.Namespace) -> float:

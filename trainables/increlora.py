@@ -24,8 +24,6 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -33,7 +31,6 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autorank.errors import AutorankError
 from autorank.method import CONSTANT, FROZEN, AllocationMethod, RunContext
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import adapted, attach
@@ -41,23 +38,16 @@ from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.layers.importance import Importance
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
-from trainables.triplets import TripletConfig, draw, new_triplet, whole
+from trainables.growth_schedule import Growth, GrowthConfig
+from trainables.triplets import draw, new_triplet
 
 RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
 NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
 
 
-class IncreLoRAConfig(TripletConfig):
+class IncreLoRAConfig(GrowthConfig):
     """IncreLoRA's settings."""
 
-    mean_rank: float = Field(8.0, ge=1, description="final rank, averaged over layers: the budget")
-    top_h: int = Field(10, ge=1, description="layers that grow at an allocation; more than there are: all")
-    components: int | None = Field(
-        None, ge=1, description="ranks that each of them gains; none: half the mean rank (published code)"
-    )
-    interval: int | None = Field(None, ge=1, description="steps between allocations; none: as `growth` says")
-    growth: float = Field(0.4, gt=0, lt=1, description="part of the run in which the budget is spent (ours)")
-    first: Literal[1, 2] = Field(2, description="intervals before the first allocation (2: published code)")
     score_norm: Literal["sqrt", "mean", "none"] = Field(
         "sqrt", description="importance is divided by √(in·out) (published code), in·out (paper) or 1"
     )
@@ -74,66 +64,6 @@ class IncreLoRAConfig(TripletConfig):
         "restart", description="table 2: new components' learning rate: a curve of its own, the run's, or a constant"
     )
     retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
-
-
-@dataclass(frozen=True)
-class Growth:
-    """When ranks are given, and how many: known before the first step.
-
-    Attributes:
-        budget: the total rank.
-        top_h: layers that grow at an allocation.
-        components: ranks that each of them gains.
-        interval: steps between allocations.
-        first: intervals before the first one.
-        rounds: allocations.
-    """
-
-    budget: int
-    top_h: int
-    components: int
-    interval: int
-    first: int
-    rounds: int
-
-    @classmethod
-    def plan(cls, config: IncreLoRAConfig, layers: int, total_steps: int) -> Growth:
-        """Raises AutorankError if the run is too short to spend the budget."""
-        budget, top_h = whole(config.mean_rank, layers), min(config.top_h, layers)
-        components = config.components or max(1, int(config.mean_rank) // 2)
-        rounds = math.ceil((budget - layers) / (top_h * components))
-        intervals = config.first + rounds - 1  # before the last allocation
-        interval = config.interval or int(config.growth * total_steps / max(1, intervals))
-        if rounds and (interval < 1 or interval * intervals + 1 >= total_steps):
-            raise AutorankError(
-                f"increlora cannot spend its budget in this run: {budget} ranks for {layers} layers take {rounds} "
-                f"allocations, the last after {intervals} intervals of {max(1, interval)} steps, and the run has "
-                f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g})"
-                + (", lower interval" if config.interval else f", raise growth (now {config.growth:g})")
-                + f", or raise top_h (now {config.top_h}) or components (now {components})."
-            )
-        return cls(budget, top_h, components, interval, config.first, rounds)
-
-    def due(self, done: int) -> int:
-        """The step that the next allocation follows, when so many are done."""
-        return (self.first + done) * self.interval
-
-    def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
-        """Layer -> ranks that it gains: the highest scores first, of equal ones the earlier, to the budget exactly."""
-        gains: dict[int, int] = {}
-        for i in sorted(range(len(scores)), key=lambda i: -scores[i])[: self.top_h]:
-            gain = min(self.components, self.budget - spent - sum(gains.values()))
-            if gain > 0:
-                gains[i] = gain
-        return gains
-
-    def params(self, sizes: Sequence[int], sign: int) -> int:
-        """Parameters at the end, if at every allocation the layers of largest `sign` · size score highest."""
-        ranks = [1] * len(sizes)
-        for _ in range(self.rounds):
-            for i, gain in self.gains([sign * size for size in sizes], sum(ranks)).items():
-                ranks[i] += gain
-        return sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
 
 
 class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
@@ -155,17 +85,11 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
                 attach(run.model, name, update, self.config.dropout)
             self._begin(run)
             return
-        growth = Growth.plan(self.config, len(run.layers), run.total_steps)
-        reserves = growth.components if self.config.advance_learning and growth.rounds else 0
+        Growth.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
         for name, layer in run.layers.items():
-            update = new_triplet(features(layer), 1 + reserves, self.config.alpha, run)
+            update = new_triplet(features(layer), 1, self.config.alpha, run)
             attach(run.model, name, update, self.config.dropout)
             run.train_components(name, update)
-            if reserves:
-                update.active = torch.arange(1 + reserves, device=run.device) < 1
-                self._put_aside(run, update)
-                for factor in (update.A, update.B):
-                    run.optimizer.set_clock(factor, torch.arange(1, 1 + reserves), self._clock(run))
         self._begin(run)
 
     def _begin(self, run: RunContext, allocations: int = 0) -> None:
@@ -215,59 +139,59 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._uncertainty.lerp_((importance - self._smoothed).abs(), 1 - self.config.beta2)
 
     def after_step(self, run: RunContext) -> None:
-        if self._importance is None or run.step < self._growth.due(self._allocations):
+        if self._importance is None:
+            return
+        if self._updates[0].active is None:  # the first step is done
+            for update in self._updates:
+                self._reserve(run, update)
+        if run.step < self._growth.due(self._allocations):
             return
         scores = (self._smoothed * self._uncertainty).tolist()  # eq. 8
         gains = self._growth.gains(scores, spent=sum(update.rank for update in self._updates))
         self._allocations += 1
         last = self._allocations == self._growth.rounds
-        for i, update in enumerate(self._updates):
-            if i in gains:
-                self._activate(run, update, gains[i])
-                if self.config.advance_learning and not last:
-                    self._reserve(run, update)
+        for i, gain in sorted(gains.items()):
+            self._activate(run, self._updates[i], gain)
+            if not last:
+                self._reserve(run, self._updates[i])
         if last:
             self._finish(run)
 
+    def _clock(self, run: RunContext) -> int:
+        """Where the learning rate of what begins to train now has its start: the next step (published code)."""
+        return {"restart": run.step + 1, "original": 0, "constant": CONSTANT}[self.config.schedule]
+
+    def _reserve(self, run: RunContext, update: LowRankUpdate) -> None:
+        """New reserves, behind all other components; without advance learning they are not trained."""
+        learning = self.config.advance_learning
+        if update.active is None:
+            update.active = torch.ones(update.held, dtype=torch.bool, device=run.device)
+        A, B = draw((update.A.shape[1], update.B.shape[0]), self._growth.components, run)
+        e = torch.full((len(A),), RESERVE if learning else 0.0)
+        run.grow(update, A, B, e, self._clock(run) if learning else FROZEN)
+        assert update.e is not None
+        run.optimizer.set_clock(update.e, torch.arange(update.held - len(A), update.held), FROZEN)
+
     def _activate(self, run: RunContext, update: LowRankUpdate, gain: int) -> None:
-        """Let `gain` more components count: the oldest reserves, or new ones that start from e = 0."""
+        """Let the oldest reserves count."""
         rank = update.rank
-        if self.config.advance_learning:
-            assert update.active is not None and update.e is not None
-            chosen = torch.arange(rank, rank + gain, device=run.device)
-            update.active = update.active.index_fill(0, chosen, True)
-            run.optimizer.set_clock(update.e, chosen, self._clock(run))
-        else:
-            A, B = draw((update.A.shape[1], update.B.shape[0]), gain, run)
-            run.grow(update, A, B, torch.zeros(gain), self._clock(run))
+        chosen = torch.arange(rank, rank + gain, device=run.device)
+        assert update.active is not None and update.e is not None
+        update.active = update.active.index_fill(0, chosen, True)
+        for factor in (update.e,) if self.config.advance_learning else (update.e, update.A, update.B):
+            run.optimizer.set_clock(factor, chosen, self._clock(run))
         if self.config.scale == "fixed":
             return
         update.scale = self.config.alpha / (rank + gain)
         if self.config.scale == "rank-preserving":
-            assert update.e is not None
             update.e.data[:rank] *= (rank + gain) / rank
 
-    def _clock(self, run: RunContext) -> int:
-        return {"restart": run.step, "original": 0, "constant": CONSTANT}[self.config.schedule]
-
-    def _reserve(self, run: RunContext, update: LowRankUpdate) -> None:
-        """New reserves, behind all other components."""
-        A, B = draw((update.A.shape[1], update.B.shape[0]), self._growth.components, run)
-        run.grow(update, A, B, torch.zeros(len(A)), self._clock(run))
-        self._put_aside(run, update)
-
-    def _put_aside(self, run: RunContext, update: LowRankUpdate) -> None:
-        """Fix e of the components that do not count."""
-        assert update.active is not None and update.e is not None
-        update.e.data.masked_fill_(~update.active, RESERVE)
-        run.optimizer.set_clock(update.e, (~update.active).nonzero().flatten(), FROZEN)
-
     def _finish(self, run: RunContext) -> None:
-        """The budget is spent: reserves are of no use any more, nor is importance."""
+        """The budget is spent: drop the reserves, and score no more."""
         for update in self._updates:
-            if update.active is not None:
-                run.keep(update, update.active.nonzero().flatten())
-                update.active = None
+            assert update.active is not None
+            run.keep(update, update.active.nonzero().flatten())
+            update.active = None
         assert self._importance is not None
         self._importance.close()
         self._importance = None

@@ -129,6 +129,11 @@ class SlowTraining:
     def train(self, parameters: list[nn.Parameter], start: int) -> None:
         self.optimizer.add_param_group({"params": parameters, "start": start})
 
+    def set_rates(self, step: int) -> None:
+        """Learning rates of this step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings["learning_rate"] * self.factor(step, group["start"])
+
     def factor(self, step: int, start: int) -> float:
         local = step - start
         if local < self.warmup_steps:
@@ -158,8 +163,7 @@ class SlowTraining:
         trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         torch.nn.utils.clip_grad_norm_(trained, self.training.max_grad_norm)
         self.before_step(step, deltas, gradients)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings["learning_rate"] * self.factor(step, group["start"])
+        self.set_rates(step)
         self.optimizer.step()
         self.after_step(step)
         self.optimizer.zero_grad()

@@ -1,22 +1,34 @@
-"""IncreLoRA (Zhang et al. 2023), plainly: a list of rank-1 components a layer, scored at every step."""
+"""IncreLoRA (Zhang et al. 2023) in its published order of operations, a component at a time.
+
+A step of the published trainer (FeiyuZhang98/IncreLoRA), numbered from 0:
+
+    1. backward pass of the loss and γ times the penalty over every component of a layer, reserves included
+    2. the norm of the gradients is clipped
+    3. step 0 alone: every layer gets its first reserves
+    4. while the budget is not spent, every layer is scored; when an allocation is due, components are activated, and
+       what begins to train (activated and new ones) becomes a parameter group
+    5. the optimizer moves what has a gradient; the new group has none yet
+    6. the scheduler moves on: a group that it meets for the first time gets a curve of its own, from zero, over the
+       steps that are left
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from autorank.spec import TrainSpec
-from tests.trainables.slow import SlowLinear, SlowTraining
+from tests.trainables.slow import SlowTraining
 
 DEFAULTS = {
     "components": None, "interval": None, "growth": 0.4, "first": 2, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85,
     "beta2": 0.85, "score_norm": "sqrt", "scale": "rank", "advance_learning": True, "schedule": "restart",
 }  # fmt: skip
 RESERVE = 1e-5
-RESERVED = -1  # the first reserves train from step 0, yet are later components to the ablations of the schedule
 
 
 @dataclass(eq=False)
@@ -40,28 +52,22 @@ class SlowIncreLoRA(SlowTraining):
     def __init__(self, wanted: TrainSpec) -> None:
         super().__init__(wanted)
         self.settings = DEFAULTS | self.settings
-        s = self.settings
-        self.gamma = s["orthogonality"]
+        self.gamma = self.settings["orthogonality"]
         count = len(self.layers)
-        self.target = math.floor(s["mean_rank"] * count + 0.5)
-        self.components = s["components"] or max(1, int(s["mean_rank"]) // 2)
-        self.interval = s["interval"] or self._interval()
+        self.target = math.floor(self.settings["mean_rank"] * count + 0.5)
+        self.components = self.settings["components"] or max(1, int(self.settings["mean_rank"]) // 2)
+        self.interval = self.settings["interval"] or self._interval()
         self.active: dict[str, list[Component]] = {}
-        self.reserve: dict[str, list[Component]] = {}
-        fresh, later = [], []
-        for name, layer in self.layers.items():
-            made = self._draw(layer, 1 + (self.components if s["advance_learning"] else 0), RESERVE)
-            made[0].e.data.zero_()
-            made[0].e.requires_grad_(True)
-            self.active[name], self.reserve[name] = made[:1], made[1:]
-            fresh += [made[0].e, made[0].a, made[0].b]
-            later += [factor for c in made[1:] for factor in (c.a, c.b)]
-        self.train(fresh, start=0)
-        if later:
-            self.train(later, start=RESERVED)
+        self.reserve: dict[str, list[Component]] = {name: [] for name in self.layers}
+        for name in self.layers:
+            (component,) = self.active[name] = self._drawn(name, 1)
+            self.optimizer.add_param_group({"params": [component.e, component.a, component.b]})
         self.smoothed = dict.fromkeys(self.layers, 0.0)
         self.uncertainty = dict.fromkeys(self.layers, 0.0)
         self.allocations: list[tuple[int, dict[str, int]]] = []
+        for group in self.optimizer.param_groups:
+            group["curve"] = (0, self.total_steps)
+            self._follow(group)
 
     def _interval(self) -> int:
         total, rounds = len(self.layers), 0
@@ -71,17 +77,21 @@ class SlowIncreLoRA(SlowTraining):
         intervals = rounds - 1 + int(self.settings["first"])
         return math.floor(float(self.settings["growth"]) * self.total_steps / intervals)
 
-    def _draw(self, layer: SlowLinear, rows: int, e: float) -> list[Component]:
-        """New components, all but e trained."""
-        A, B = self.draw(layer, rows)
+    def _drawn(self, name: str, count: int, e: float = 0.0, trained: bool = True) -> list[Component]:
+        A, B = self.draw(self.layers[name], count)
         return [
             Component(
-                nn.Parameter(A[i].clone()),
-                nn.Parameter(B[:, i].clone()),
-                nn.Parameter(torch.tensor(e), requires_grad=False),
+                nn.Parameter(A[i].clone(), requires_grad=trained),
+                nn.Parameter(B[:, i].clone(), requires_grad=trained),
+                nn.Parameter(torch.tensor(e), requires_grad=e == 0.0 and trained),
             )
-            for i in range(rows)
+            for i in range(count)
         ]
+
+    def _reserves(self, name: str) -> list[Component]:
+        """As many as a layer gains at a time: with advance learning their a and b are trained, else nothing is."""
+        learning = self.settings["advance_learning"]
+        return self._drawn(name, self.components, RESERVE if learning else 0.0, trained=learning)
 
     @property
     def total(self) -> int:
@@ -120,15 +130,22 @@ class SlowIncreLoRA(SlowTraining):
             "e": torch.stack([c.e.detach() for c in active]),
         }
 
-    def factor(self, step: int, start: int) -> float:
-        """`start` is where the group begins to train; what that means for its learning rate, a setting."""
-        if start == 0 or self.settings["schedule"] == "restart":
-            return super().factor(step, 0 if start == RESERVED else start)
-        return 1.0 if self.settings["schedule"] == "constant" else super().factor(step, 0)
-
     def before_step(self, step: int, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
+        """Items 3 and 4."""
         if self.total >= self.target:
             return
+        starting: list[nn.Parameter] = []
+        if step == 0:
+            for name in self.layers:
+                self.reserve[name] = self._reserves(name)
+                starting += self._learning(self.reserve[name])
+        self._score(deltas, gradients)
+        if step >= self.settings["first"] * self.interval and step % self.interval == 0 and step > 0:
+            starting += self._allocate(step)
+        if starting:
+            self.optimizer.add_param_group({"params": starting, "curve": None})
+
+    def _score(self, deltas: dict[str, Tensor], gradients: dict[str, Tensor]) -> None:
         beta1, beta2 = self.settings["beta1"], self.settings["beta2"]
         for name in self.layers:
             importance = (deltas[name] * gradients[name]).abs().sum().item()
@@ -138,10 +155,8 @@ class SlowIncreLoRA(SlowTraining):
             away = abs(importance - self.smoothed[name])
             self.uncertainty[name] = beta2 * self.uncertainty[name] + (1 - beta2) * away
 
-    def after_step(self, step: int) -> None:
-        due = step > 0 and step % self.interval == 0 and step >= self.settings["first"] * self.interval
-        if not due or self.total >= self.target:
-            return
+    def _allocate(self, step: int) -> list[nn.Parameter]:
+        """Activate components; returns what begins to train."""
         scores = {name: self.smoothed[name] * self.uncertainty[name] for name in self.layers}
         best = sorted(self.layers, key=lambda name: -scores[name])[: self.settings["top_h"]]
         given: dict[str, int] = {}
@@ -151,34 +166,58 @@ class SlowIncreLoRA(SlowTraining):
                 given[name] = min(self.components, room)
         self.allocations.append((step, given))
         spent = self.total + sum(given.values()) == self.target
-        fresh: list[nn.Parameter] = []
+        starting: list[nn.Parameter] = []
         for name in self.layers:
-            if name in given:
-                fresh += self._grow(name, given[name], spent)
-        self.train(fresh, start=step)
-        if self.total == self.target:
+            for _ in range(given.get(name, 0)):
+                component = self.reserve[name].pop(0)
+                learnt = [component.a, component.b] if component.a.requires_grad else []
+                for factor in (component.e, component.a, component.b):
+                    factor.requires_grad_(True)
+                starting += [f for f in (component.e, component.a, component.b) if all(f is not k for k in learnt)]
+                self.active[name].append(component)
+            if name in given and not spent:
+                self.reserve[name] += (fresh := self._reserves(name))
+                starting += self._learning(fresh)
+        if spent:
             self.reserve = {name: [] for name in self.layers}
+        return starting
 
-    def _grow(self, name: str, count: int, spent: bool) -> list[nn.Parameter]:
-        """Give a layer components; returns what begins to train."""
-        active, reserve, layer = self.active[name], self.reserve[name], self.layers[name]
+    def _preserve(self, step: int) -> None:
+        """Make up for the scale that fell when layers gained components; ours, so after the weights have moved."""
+        last, given = self.allocations[-1] if self.allocations else (-1, {})
+        for name, count in given.items() if last == step else ():
+            old = self.active[name][:-count]
+            for component in old:
+                component.e.data *= len(self.active[name]) / len(old)
+
+    @staticmethod
+    def _learning(reserves: list[Component]) -> list[nn.Parameter]:
+        """What of new reserves begins to train."""
+        return [factor for c in reserves for factor in (c.a, c.b) if factor.requires_grad]
+
+    def set_rates(self, step: int) -> None:
+        """The scheduler has set them after the step before."""
+
+    def after_step(self, step: int) -> None:
+        """Item 6. Without a restart a later group has the first groups' curve (the paper), or none (the code)."""
         if self.settings["scale"] == "rank-preserving":
-            for component in active:
-                component.e.data *= (len(active) + count) / len(active)
-        if not self.settings["advance_learning"]:
-            drawn = self._draw(layer, count, e=0.0)
-            active += drawn
-            for component in drawn:
-                component.e.requires_grad_(True)
-            return [factor for c in drawn for factor in (c.a, c.b, c.e)]
-        fresh = []
-        for _ in range(count):
-            component = reserve.pop(0)
-            component.e.requires_grad_(True)
-            active.append(component)
-            fresh.append(component.e)
-        if not spent:
-            drawn = self._draw(layer, self.components, RESERVE)
-            reserve += drawn
-            fresh += [factor for c in drawn for factor in (c.a, c.b)]
-        return fresh
+            self._preserve(step)
+        for group in self.optimizer.param_groups:
+            if group["curve"] is not None:
+                age, length = group["curve"]
+                group["curve"] = (age + 1, length)
+            elif self.settings["schedule"] == "restart":
+                group["curve"] = (0, self.total_steps - step - 1)
+            elif self.settings["schedule"] == "original":
+                group["curve"] = self.optimizer.param_groups[0]["curve"]
+            self._follow(group)
+
+    def _follow(self, group: dict[str, Any]) -> None:
+        peak = self.settings["learning_rate"]
+        age, length = group["curve"] or (self.warmup_steps, 0)
+        if group["curve"] is None:
+            group["lr"] = peak
+        elif age < self.warmup_steps:
+            group["lr"] = peak * age / max(1, self.warmup_steps)
+        else:
+            group["lr"] = peak * max(0.0, (length - age) / max(1, length - self.warmup_steps))

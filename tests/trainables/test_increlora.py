@@ -51,11 +51,11 @@ def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[Trai
 
 
 def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
-    """Both moving averages. In double precision the reference is as far off: 4e-5 at most, all of it rounding."""
+    """Both moving averages to 2e-5 of the largest. In double precision the reference is as far off: it is rounding."""
     state = run._method.state_dict()
     for average in ("smoothed", "uncertainty"):
         theirs = torch.tensor(list(getattr(reference, average).values()))
-        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-4, atol=0)
+        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-5, atol=2e-5 * float(theirs.max()))
 
 
 def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
@@ -71,7 +71,7 @@ def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
 def test_every_step_is_the_references(variant: str, bert: Path) -> None:
     settings, training = VARIANTS[variant]
     run, reference = start(bert, settings, **training)
-    for evaluation in slow.lockstep(run, reference):
+    for evaluation in slow.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)
         assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
         assert evaluation.adapter_params == sum(
@@ -101,7 +101,7 @@ def test_a_window_before_each_allocation_is_enough(bert: Path) -> None:
 def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
     run, reference = start(bert, {"components": 2})
     for evaluation in slow.lockstep(run, reference):
-        if evaluation.step == 8:
+        if evaluation.step == 9:  # what was activated after the step numbered 6 has moved from 1e-5
             break
     assert len(reference.allocations) == 1
     for update in slow.updates(run).values():  # too small to be seen as they are
@@ -112,7 +112,7 @@ def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
 def test_a_layer_that_is_called_twice(deberta: Path) -> None:
     """DeBERTa puts the relative positions through the query and key projections too."""
     run, reference = start(deberta, {"mean_rank": 2}, steps=24)
-    for evaluation in slow.lockstep(run, reference):
+    for evaluation in slow.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)
         assert evaluation.ranks == reference.ranks
     check_weights(run, reference)

@@ -1,0 +1,108 @@
+"""IncreLoRA's schedule: when ranks are given, how many, and to how many layers (Zhang et al. 2023, section 3.4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from autorank.errors import AutorankError
+from trainables.triplets import TripletConfig, whole
+
+
+class GrowthConfig(TripletConfig):
+    """Settings of the schedule."""
+
+    mean_rank: float = Field(8.0, ge=1, description="final rank, averaged over layers: the budget")
+    top_h: int = Field(10, ge=1, description="layers that grow at an allocation; more than there are: all")
+    components: int | None = Field(
+        None, ge=1, description="ranks that each of them gains; none: half the mean rank (published code)"
+    )
+    interval: int | None = Field(None, ge=1, description="steps between allocations; none: as `growth` says")
+    growth: float = Field(0.4, gt=0, lt=1, description="part of the run in which the budget is spent (ours)")
+    first: Literal[1, 2] = Field(2, description="intervals before the first allocation (2: published code)")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The allocations of a run: known before the first step.
+
+    Attributes:
+        budget: the total rank.
+        top_h: layers that grow at an allocation.
+        components: ranks that each of them gains.
+        interval: steps between allocations.
+        first: intervals before the first one.
+        rounds: allocations.
+    """
+
+    budget: int
+    top_h: int
+    components: int
+    interval: int
+    first: int
+    rounds: int
+
+    @classmethod
+    def plan(cls, config: GrowthConfig, layers: int, total_steps: int) -> Growth:
+        """The schedule of a run.
+
+        Args:
+            config: the settings.
+            layers: adapted layers, each of which starts with rank 1.
+            total_steps: optimizer steps of the run.
+
+        Raises:
+            AutorankError: The run is too short to spend the budget.
+        """
+        budget, top_h = whole(config.mean_rank, layers), min(config.top_h, layers)
+        components = config.components or max(1, int(config.mean_rank) // 2)
+        rounds = math.ceil((budget - layers) / (top_h * components))
+        intervals = config.first + rounds - 1  # before the last allocation
+        interval = config.interval or int(config.growth * total_steps / max(1, intervals))
+        if rounds and (interval < 1 or interval * intervals + 1 >= total_steps):
+            raise AutorankError(
+                f"increlora cannot spend its budget in this run: {budget} ranks for {layers} layers take {rounds} "
+                f"allocations, the last after {intervals} intervals of {max(1, interval)} steps, and the run has "
+                f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g})"
+                + (", lower interval" if config.interval else f", raise growth (now {config.growth:g})")
+                + f", or raise top_h (now {config.top_h}) or components (now {components})."
+            )
+        return cls(budget, top_h, components, interval, config.first, rounds)
+
+    def due(self, done: int) -> int:
+        """The step, counted from 0, after which the next allocation comes when `done` have come."""
+        return (self.first + done) * self.interval
+
+    def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
+        """The ranks that an allocation gives: to the highest scores, of equal ones to the earlier layer.
+
+        Args:
+            scores: score of each layer.
+            spent: the total rank before the allocation; after it the total is `budget` at most.
+
+        Returns:
+            Index of a layer -> ranks that it gains.
+        """
+        gains: dict[int, int] = {}
+        for i in sorted(range(len(scores)), key=lambda i: -scores[i])[: self.top_h]:
+            gain = min(self.components, self.budget - spent - sum(gains.values()))
+            if gain > 0:
+                gains[i] = gain
+        return gains
+
+    def params(self, sizes: Sequence[int], sign: int) -> int:
+        """Parameters after the last allocation if the layers of largest `sign` · size always score highest.
+
+        Args:
+            sizes: in + out of each layer.
+            sign: 1 or -1.
+        """
+        ranks = [1] * len(sizes)
+        for _ in range(self.rounds):
+            for i, gain in self.gains([sign * size for size in sizes], sum(ranks)).items():
+                ranks[i] += gain
+        return sum(rank * size for rank, size in zip(ranks, sizes, strict=True))
