@@ -2,21 +2,25 @@
 
 He et al. 2025, "GoRA: Gradient-driven Adaptive Low Rank Adaptation" (arXiv 2502.12171, NeurIPS 2025). The paper is
 known here from its abstract and summaries of its formulas, settings from its code (hhnqqq/MyTransformers, gora.py).
-What is ours says so.
 
   1. G = dL/dW of every adapted layer's frozen weight, the mean over so many training examples.
-  2. Importance I = mean |W ∘ G|, and a = I / Σ I. Rank r = β a / √(in + out), where β = Σ √(in + out) · reference rank,
-     rounded, but no less than `min_rank` and no more than `max_rank`.
+  2. Importance I = mean |W ∘ G|, and a = I / Σ I. Rank r = ⌊[β a] / √(in + out)⌋, where β = Σ √(in + out) · reference
+     rank and [·] rounds, but no less than `min_rank` and no more than `max_rank`.
   3. A is Kaiming-uniform, as LoRA's, and B = -ξ G A⁺ (A⁺: A's pseudo-inverse), so that BA is -G as far as A reaches.
      ξ = γ √in / alpha: the update starts as a step of gradient descent, at a learning rate of γ √(in / rank).
   4. It is scaled by alpha / √rank, and trained as LoRA.
 
-The total is therefore near the reference's, not equal to it. The code differs from the paper: its published scripts
-take in + out in place of its root, its last version B = +ξ G A⁺, uphill, and the scripts train B at 16 times A's
-learning rate, which is another method (LoRA+) and is left out.
+The total is therefore near the reference's, not equal to it.
 
-Ours: the examples are counted, not their batches (64 of 32 for T5 on GLUE, 32 of 4 a device elsewhere in the code), and
-drawn at random; the model is in evaluation mode, its head as drawn; no rank exceeds what the layer's shape allows.
+Differs from the published code:
+
+  - Its scripts take in + out in place of the root in item 2; the root is the paper's.
+  - The last version of the code has B = +ξ G A⁺, which goes uphill; the sign here is the paper's.
+  - The scripts train B at 16 times A's learning rate. That is another method (LoRA+) and is left out.
+  - `examples` counts examples, drawn at random; the code counts batches (64 of 32 for T5 on GLUE, 32 of 4 on each
+    device elsewhere).
+  - The gradients are measured in evaluation mode, with the head as drawn; the code has the model in training mode.
+  - No rank exceeds what the layer's shape allows.
 """
 
 from __future__ import annotations
@@ -90,12 +94,12 @@ class GoRA(AllocationMethod[GoRAConfig]):
     def adapter_params(cls, config: GoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if all ranks are least, and if the budget goes where it gives the most parameters.
 
-        A rank r above the least takes a share of the budget of at least (r - ½) √(in + out).
+        A rank r above the least takes a share of the budget of at least r √(in + out) - ½.
         """
         layers = [(sum(shape), *_limits(shape, config)) for shape in shapes(model, config.targets).values()]
         fewest = sum(size * least for size, least, _ in layers)
         budget = config.reference_rank * sum(math.sqrt(size) for size, _, _ in layers)
-        costs = [((most - 0.5) * math.sqrt(size), size * (most - least)) for size, least, most in layers]
+        costs = [(most * math.sqrt(size) - 0.5, size * (most - least)) for size, least, most in layers]
         gained = 0.0
         for cost, gain in sorted(costs, key=lambda pair: -pair[1] / pair[0]):
             share = min(1.0, budget / cost)
@@ -174,7 +178,8 @@ def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]],
     given = {}
     for name, shape in sizes.items():
         least, most = _limits(shape, config)
-        given[name] = min(max(round(budget * importance[name] / whole / math.sqrt(sum(shape))), least), most)
+        rank = int(round(budget * importance[name] / whole) // math.sqrt(sum(shape)))
+        given[name] = min(max(rank, least), most)
     return given
 
 

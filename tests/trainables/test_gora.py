@@ -75,10 +75,13 @@ def test_ranks_and_first_values(
     given = {}
     for name, (W, _) in theirs.items():
         share = importance[name] / sum(importance.values())
-        exact = config.reference_rank * sum(root.values()) * share / root[name]
-        assert abs(exact % 1 - 0.5) > 1e-3  # else float32 may round it elsewhere
+        exact = config.reference_rank * sum(root.values()) * share
+        assert abs(exact % 1 - 0.5) > 1e-4  # else float32 may round it elsewhere
+        rank = 0
+        while (rank + 1) * root[name] <= math.floor(exact + 0.5):
+            rank += 1
         limits = config.min_rank or config.reference_rank // 2, config.max_rank or 4 * config.reference_rank
-        given[name] = min(max(math.floor(exact + 0.5), limits[0]), limits[1], *W.shape)
+        given[name] = min(max(rank, limits[0]), limits[1], *W.shape)
     updates = slow.updates(run)
     assert {name: update.rank for name, update in updates.items()} == given
     assert len(set(given.values())) > 2
@@ -161,6 +164,14 @@ def test_ranks_by_hand() -> None:
     assert ranks({"a": 1, "b": 3, "c": 4}, wide, GoRAConfig(min_rank=1)) == {"a": 4, "b": 8, "c": 8}
 
 
+def test_the_share_is_rounded_and_the_quotient_is_not() -> None:
+    """The budget is 2 · (4 + 5 + 6) = 30; shares of 7.6, 15.6 and 6.8 make 8 = 2 · 4, 16 = 3.2 · 5 and 7 = 1.2 · 6."""
+    sizes = {"a": (8, 8), "b": (10, 15), "c": (18, 18)}
+    config = GoRAConfig(reference_rank=2, min_rank=1)
+    assert ranks({"a": 7.6, "b": 15.6, "c": 6.8}, sizes, config) == {"a": 2, "b": 3, "c": 1}
+    assert ranks({"a": 7.4, "b": 19.4, "c": 3.2}, sizes, config) == {"a": 1, "b": 3, "c": 1}  # 19 / 5: rounded it is 4
+
+
 @pytest.mark.parametrize("importance", [0.0, math.nan, math.inf])
 def test_gradients_of_no_use_are_refused(importance: float) -> None:
     with pytest.raises(AutorankError, match="gradients are of no use"):
@@ -208,9 +219,9 @@ def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
 
 
 def test_adapter_params_by_hand() -> None:
-    """4 for all, and the budget gives so many of the 24 layers of 3840 a rank of 32, which costs 31.5 √3840 each."""
+    """4 for all, and the budget gives so many of the 24 layers of 3840 a rank of 32, which costs 32 √3840 - ½ each."""
     budget = 8 * (48 * math.sqrt(1536) + 24 * math.sqrt(3840))
-    chosen = budget / (31.5 * math.sqrt(3840))
+    chosen = budget / (32 * math.sqrt(3840) - 0.5)
     most = 4 * 165_888 + math.ceil(chosen * 28 * 3840)
     assert chosen < 24
     assert GoRA.adapter_params(GoRAConfig(), roberta()) == (4 * 165_888, most)
