@@ -37,7 +37,7 @@ class Events(Display):
         self._spec, self._folder = spec, folder
         self._steps: dict[int, int] | None = None  # trial -> step of its last printed evaluation
         self._ended: set[int] = set()
-        self._confirmed: Mapping[tuple[int, int, int], Any] = {}
+        self._confirmed: Mapping[tuple[int, int, int, int], Any] = {}
         self._front: list[dict[str, Any]] = []
 
     def update(self, snapshot: Snapshot) -> None:
@@ -60,8 +60,9 @@ class Events(Display):
                 ending = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
                 self._emit("trial_end", **_name(trial), **ending, ended=len(self._ended), wanted=snapshot.wanted)
         for key, result in new_confirmations(self._confirmed, snapshot.confirmed):
+            trial_number, step, params, seed = key
             scores = {name: result.get(name) for name in ("score", "failed")}
-            self._emit("confirmation", trial=key[0], step=key[1], seed=key[2], **scores)
+            self._emit("confirmation", trial=trial_number, step=step, adapter_params=params, seed=seed, **scores)
         self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:

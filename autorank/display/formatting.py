@@ -48,8 +48,9 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 def new_confirmations(
     before: Confirmations, now: Confirmations
-) -> list[tuple[tuple[int, int, int], Mapping[str, Any]]]:
-    """Return the confirmations that ended or were repeated since, as ((trial, step, seed), result) pairs.
+) -> list[tuple[tuple[int, int, int, int], Mapping[str, Any]]]:
+    """Return the confirmations that ended or were repeated since, as ((trial, step, parameters, seed), result)
+    pairs.
 
     Args:
         before: The earlier confirmations.

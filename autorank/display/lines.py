@@ -35,7 +35,7 @@ class Lines(Display):
         self._console, self._spec, self._locations, self._commands = console, spec, locations, commands
         self._started = time.time()
         self._printed: set[int] = set()
-        self._confirmed: Mapping[tuple[int, int, int], Any] | None = None
+        self._confirmed: Mapping[tuple[int, int, int, int], Any] | None = None
 
     def __enter__(self) -> Lines:
         self._line(title(self._spec).plain)
@@ -51,7 +51,8 @@ class Lines(Display):
             snapshot.confirmed if self._confirmed is None else self._confirmed, snapshot.confirmed
         ):
             score = f"score {result['score']:.4f}" if "score" in result else f"failed: {result['failed']}"
-            self._line(f"trial {key[0]}, step {key[1]} confirmed with seed {key[2]}: {score}")
+            point = "trial {}, step {}, {:,} parameters".format(*key)
+            self._line(f"{point} confirmed with seed {key[-1]}: {score}")
         self._confirmed = snapshot.confirmed
 
     def end(self, outcome: Outcome) -> None:

@@ -38,7 +38,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
     license = base_license(origin.model)
     confirmed = None
     if search is not None:
-        confirmed = summarise(search.snapshot.points, search.snapshot).get((point.trial, point.step))
+        confirmed = summarise(search.snapshot.points, search.snapshot).get(point.key)
     card = render(
         "model_card.md",
         front_matter=front_matter(point, train, origin, form, license),

@@ -153,7 +153,7 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         if snapshot.third:
             name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
-        if stats := confirmed.get((point.trial, point.step)):
+        if stats := confirmed.get(point.key):
             facts["New seeds"] = str(stats)
         if snapshot.control:
             gain = best_gain(point, snapshot, stats)

@@ -83,10 +83,10 @@ def front_table(
     if snapshot.third is not None:
         columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
     if confirmed:
-        columns["confirmed>"] = lambda p: str(confirmed.get((p.trial, p.step), ""))
-        columns["on front>"] = lambda p: _share(confirmed.get((p.trial, p.step)))
+        columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
+        columns["on front>"] = lambda p: _share(confirmed.get(p.key))
     if snapshot.control:
-        columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get((p.trial, p.step))))
+        columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get(p.key)))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
     if several and not confirmed:
@@ -197,7 +197,7 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
         | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.control else {})
         | ({"confirmed": asdict(stats)} if stats else {})
         for point in snapshot.points
-        for stats in [confirmed.get((point.trial, point.step))]
+        for stats in [confirmed.get(point.key)]
     ]
 
 

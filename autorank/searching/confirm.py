@@ -16,6 +16,7 @@ from autorank.searching.journal_searcher import check_space
 from autorank.searching.ray.base_searcher import TrialSource
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
+from autorank.trials.front import Point, points_of
 from autorank.trials.journal import Journal
 from autorank.trials.retention import keep, remove
 
@@ -26,7 +27,7 @@ FIRST_SEED = 1_000  # ours: far from the seeds that people give searches
 
 
 class Again(NamedTuple):
-    """A point of a front, to be trained again."""
+    """A training behind points of a front, to be repeated with another seed."""
 
     trial: int
     step: int
@@ -38,6 +39,9 @@ class Again(NamedTuple):
 
 class ConfirmSearcher(TrialSource):
     """Tune's searcher over what is still to be confirmed: every point of the fronts, the control's too, `seeds` times.
+
+    The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
+    of each slice, or to the next smaller one that it has.
 
     They train on what the search trained on, and are scored on the task's own validation split. What runs out of memory
     is tried once more, alone, with half the micro-batch, and what loses its process up to `retries` times.
@@ -54,12 +58,14 @@ class ConfirmSearcher(TrialSource):
         self._journal, self._seeds, self._folder = journal, seeds, folder
         self._running: dict[str, Again] = {}
         self._reached: dict[Again, int] = {}  # the step of the last evaluation
+        self._points: dict[Again, list[Point]] = {}
         self._left: deque[Again] | None = None  # known once the trials have ended
 
     def wanted(self) -> bool:
         """Whether anything is left to confirm, and time to do it."""
         if self._left is None:
-            self._left = deque(pending(self._journal, self._seeds))
+            self._points = trainings(self._journal, self._seeds)
+            self._left = deque(self._points)
             keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
             for what in self._left:
                 self._retry.restore(what, 0, self._journal.trial(what.trial).halved)
@@ -80,6 +86,7 @@ class ConfirmSearcher(TrialSource):
             "train": self._retry.reduced(what, self._train(what)).model_dump(mode="json"),
             "recorded": 0,
             "until": what.step,
+            "sizes": [point.adapter_params for point in self._points[what] if point.kept is not None],
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -116,23 +123,34 @@ class ConfirmSearcher(TrialSource):
         )
 
     def _store(self, what: Again, result: dict[str, Any], death: Death | None) -> None:
-        outcome = _outcome(result, death)
-        if "failed" in outcome:
-            check_space(outcome["failed"])
-            logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, outcome["failed"])
-        self._journal.confirm(*what, outcome)
+        if death or "evaluation" not in result:
+            reason = death.reason if death else result.get("failed", "stopped")
+            check_space(reason)
+            logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, reason)
+            outcomes: list[dict[str, Any]] = [{"failed": reason} for _ in self._points[what]]
+        else:
+            whole, *slices = points_of(self._journal.trial(what.trial), result["evaluation"])
+            cut = iter(slices)
+            outcomes = [_outcome(whole if point.kept is None else next(cut)) for point in self._points[what]]
+        for point, outcome in zip(self._points[what], outcomes, strict=True):
+            self._journal.confirm(*point.key, what.seed, outcome)
         remove(self._folder / "trials" / str(what))
 
 
-def pending(journal: Journal, seeds: int) -> list[Again]:
-    """What is to be confirmed: what failed before is tried again."""
+def trainings(journal: Journal, seeds: int) -> dict[Again, list[Point]]:
+    """The trainings that are to be repeated, and the points that each confirms: what failed before is tried again."""
     snapshot = journal.snapshot()
-    wanted = [
-        Again(point.trial, point.step, seed)
-        for seed in islice(fresh(journal.spec.training.seed), seeds)
-        for point in (*snapshot.points, *snapshot.control)
-    ]
-    return [each for each in wanted if "score" not in snapshot.confirmed.get(each, {})]
+    missing: dict[Again, list[Point]] = {}
+    for seed in islice(fresh(journal.spec.training.seed), seeds):
+        for point in (*snapshot.points, *snapshot.control):
+            if "score" not in snapshot.confirmed.get((*point.key, seed), {}):
+                missing.setdefault(Again(point.trial, point.step, seed), []).append(point)
+    return missing
+
+
+def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
+    """The confirmations that are missing: trial, step, parameters, seed."""
+    return [(*point.key, what.seed) for what, points in trainings(journal, seeds).items() for point in points]
 
 
 def fresh(used: int) -> Iterator[int]:
@@ -140,9 +158,7 @@ def fresh(used: int) -> Iterator[int]:
     return (seed for seed in count(FIRST_SEED) if seed != used)
 
 
-def _outcome(result: dict[str, Any], death: Death | None) -> dict[str, Any]:
-    if death or "evaluation" not in result:
-        return {"failed": death.reason if death else result.get("failed", "stopped")}
-    values = result["evaluation"].to_dict()
-    kept = ("score", "metrics", "adapter_params", "nonzero_params", "seconds")
-    return {name: values[name] for name in kept} | {"memory": values["peak_memory"]}
+def _outcome(point: Point) -> dict[str, Any]:
+    """What the journal stores of a point that was trained again."""
+    names = ("score", "metrics", "adapter_params", "nonzero_params", "seconds", "memory")
+    return {name: getattr(point, name) for name in names}

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -18,11 +19,11 @@ from torch import Tensor, nn
 from autorank import methods, tasks
 from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
-from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
+from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, spectrum, target_modules
 from autorank.modeling.remote_code import trusting
 from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
-from autorank.training.evaluation import Evaluation
+from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import Phases
 from autorank.training.model_cache import ModelCache, resolve_precision
@@ -98,6 +99,23 @@ class TrainingRun:
         self.evaluating = time.perf_counter() - trained
         self._seconds += time.perf_counter() - started
         return self._describe(scores)
+
+    def evaluate_slice(self, max_params: int) -> Slice:
+        """Evaluate the largest slice of the adapter as it is now with at most `max_params` parameters.
+
+        Args:
+            max_params: adapter parameters; those that every slice has, such as the magnitudes of DoRA, count too.
+
+        Returns:
+            The slice; without any component if none fits.
+        """
+        with spectrum.factorised(self._base.model) as parts:
+            others = adapters.adapter_params(self._base.model, self._base.head) - parts.params[-1]
+            kept = parts.keep(max(0, bisect_right(parts.params, max_params - others) - 1))
+            parts.cut(kept)
+            params = adapters.adapter_params(self._base.model, self._base.head)
+            scores = self._objective.evaluate(self._phase, self._data.validation)
+        return Slice(params, scores[self._data.task.metrics[0]], scores, kept)
 
     def _open(self) -> None:
         """Data, model and a phase over all of the training set; nothing attached yet."""

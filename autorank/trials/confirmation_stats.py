@@ -53,8 +53,8 @@ class Measured(NamedTuple):
         return float(self.scores.mean())
 
 
-def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int], Confirmed]:
-    """(trial, step) -> what is known of a point, for those of `points` that were trained again.
+def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
+    """Key of a point -> what is known of it, for those of `points` that were trained again.
 
     The probability of being on the front (ours): around the means of their scores the true ones have a multivariate
     Student's t, as all share the pooled variance (with as many degrees of freedom as all scores have). A point is on
@@ -64,7 +64,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     control = [found for point in snapshot.control if (found := _measured(point, snapshot))]
     chances = _on_front([found for _, found in measured])
     return {
-        (point.trial, point.step): Confirmed(
+        point.key: Confirmed(
             len(found.scores),
             found.failed,
             found.mean,
@@ -85,8 +85,7 @@ def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> 
 
 def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
     """Of the seeds that came to a finite score; None if none did."""
-    at = (point.trial, point.step)
-    everything = [result for (trial, step, _), result in snapshot.confirmed.items() if (trial, step) == at]
+    everything = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
     results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
     if not results:
         return None

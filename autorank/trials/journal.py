@@ -30,7 +30,7 @@ from autorank.trials.study_metadata import write_study
 
 JOURNAL = "journal.log"
 ABOUT = ("versions", "revision", "data")  # a study's user attributes
-CONFIRMED = "confirmed:"  # + trial:step:seed: a study's user attribute
+CONFIRMED = "confirmed:"  # + trial:step:parameters:seed: a study's user attribute
 
 
 class Journal:
@@ -241,10 +241,16 @@ class Journal:
         self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
         return self._records[number]
 
-    def confirm(self, trial: int, step: int, seed: int, result: Mapping[str, Any]) -> None:
-        """Stores what a point of the front came to when it was trained again with another seed."""
-        self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{seed}", dict(result))
-        self._confirmed = {**self._confirmed, (trial, step, seed): dict(result)}
+    def confirm(self, trial: int, step: int, params: int, seed: int, result: Mapping[str, Any]) -> None:
+        """Stores what a point of the front came to when it was trained again with another seed.
+
+        Args:
+            trial, step, params: the point's `key`.
+            seed: of the new training.
+            result: its score and size, or why it failed.
+        """
+        self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{params}:{seed}", dict(result))
+        self._confirmed = {**self._confirmed, (trial, step, params, seed): dict(result)}
 
     def _attributes(self) -> dict[str, Any]:
         attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
@@ -263,12 +269,12 @@ def runs(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
 
 
-def _confirmed(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int], dict[str, Any]]:
+def _confirmed(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int, int], dict[str, Any]]:
     found = {}
     for key, value in attributes.items():
         if key.startswith(CONFIRMED):
-            trial, step, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
-            found[trial, step, seed] = value
+            trial, step, params, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
+            found[trial, step, params, seed] = value
     return found
 
 

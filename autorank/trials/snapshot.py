@@ -11,8 +11,8 @@ from autorank.training.evaluation import Evaluation
 from autorank.trials.front import Point, admitted, costs, mark_knee, points_of
 from autorank.trials.record import TrialRecord
 
-Confirmations = Mapping[tuple[int, int, int], Mapping[str, Any]]
-"""(trial, step, seed) -> the result as `Journal.confirm` stores it."""
+Confirmations = Mapping[tuple[int, int, int, int], Mapping[str, Any]]
+"""(trial, step, parameters, seed) -> the result as `Journal.confirm` stores it."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def many() -> str:
         )
     there = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
     for point in there.points[::3]:
-        there.confirmed.update({(point.trial, point.step, seed): {"score": 0.8 + 0.01 * seed} for seed in (1, 2, 3)})
+        there.confirmed.update({(*point.key, seed): {"score": 0.8 + 0.01 * seed} for seed in (1, 2, 3)})
     return render_report(there, spec, (200_000.0, 0.0))
 
 

@@ -45,7 +45,7 @@ def crowd():
         trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", config=SETTINGS, drawn=SETTINGS)
         for i in range(12)
     ]
-    confirmed = {(0, 10, 1): {"score": 0.7}, (0, 10, 2): {"score": 0.71}}
+    confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
     return replace(snapshot([*done, *at_work]), wanted=1000, reference=REFERENCE, confirmed=confirmed)
 
 
@@ -106,9 +106,10 @@ def test_lines_are_told_once_and_of_this_session():
 
 
 def test_a_confirmation_that_failed_and_is_tried_again_is_told():
-    before = replace(snapshot([]), confirmed={(1, 20, 5): {"failed": "out of memory"}, (1, 20, 6): {"score": 0.7}})
-    now = replace(before, confirmed=before.confirmed | {(1, 20, 5): {"score": 0.8}})
-    assert new_confirmations(before.confirmed, now.confirmed) == [((1, 20, 5), {"score": 0.8})]
+    results = {(1, 20, 64, 5): {"failed": "out of memory"}, (1, 20, 64, 6): {"score": 0.7}}
+    before = replace(snapshot([]), confirmed=results)
+    now = replace(before, confirmed=before.confirmed | {(1, 20, 64, 5): {"score": 0.8}})
+    assert new_confirmations(before.confirmed, now.confirmed) == [((1, 20, 64, 5), {"score": 0.8})]
     assert new_confirmations(now.confirmed, now.confirmed) == []
 
 
@@ -116,10 +117,11 @@ def test_confirmations_are_told_in_order():
     console = Console(width=80, file=io.StringIO(), color_system=None)
     lines = Lines(console, search(), Locations(Path("/runs/first")), False)
     lines.update(snapshot([]))
-    keys = [(trial, 10 * step, seed) for trial in (3, 1, 2) for step in (2, 1) for seed in (7, 5)]
+    keys = [(trial, 10 * step, 2048, seed) for trial in (3, 1, 2) for step in (2, 1) for seed in (7, 5)]
     lines.update(replace(snapshot([]), confirmed={key: {"score": 0.5} for key in keys}))
     assert console.file.getvalue().splitlines() == [
-        f"trial {trial}, step {step} confirmed with seed {seed}: score 0.5000" for trial, step, seed in sorted(keys)
+        f"trial {trial}, step {step}, 2,048 parameters confirmed with seed {seed}: score 0.5000"
+        for trial, step, _, seed in sorted(keys)
     ]
 
 
@@ -139,7 +141,7 @@ def test_events(capsys):
         last = replace(snapshot([old, new]), wanted=3, reference=REFERENCE)
         events.update(last)
         events.update(last)
-        last = replace(last, confirmed={(1, 20, 5): {"score": 0.8}})
+        last = replace(last, confirmed={(1, 20, 64, 5): {"score": 0.8}})
         events.update(last)
     events.end(Outcome(last, "time budget", True, 1))
     lines = told(capsys)
@@ -152,7 +154,8 @@ def test_events(capsys):
     assert begun["config"] == new.config and (first["score"], second["score"]) == (None, 0.9)
     assert "ranks" not in first and second["step"] == 20
     assert (ended["state"], ended["reason"], ended["ended"]) == ("pruned", "beaten", 2)
-    assert (confirmed["seed"], confirmed["score"], confirmed["failed"]) == (5, 0.8, None)
+    names = ("adapter_params", "seed", "score", "failed")
+    assert [confirmed[name] for name in names] == [64, 5, 0.8, None]
     assert (end["ending"], end["unconfirmed"], len(end["front"])) == ("time budget", 1, 2)
 
 

@@ -165,7 +165,11 @@ def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_the_search_s_honest_figures() -> None:
     trials = [trial(0, (100, 0.7)), trial(1, (50, 0.65), control=True)]
-    again = {(number, 10, seed): {"score": 0.6 + seed / 100 - number / 20} for number in (0, 1) for seed in (1, 2, 3)}
+    again = {
+        (number, 10, params, seed): {"score": 0.6 + seed / 100 - number / 20}
+        for number, params in enumerate((100, 50))
+        for seed in (1, 2, 3)
+    }
     seen = replace(snapshot(trials), confirmed=again)
     spec = search(control=True)
     text = model_card(

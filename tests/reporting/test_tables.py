@@ -112,11 +112,11 @@ def test_front_table_names_methods_where_there_are_several():
 def test_front_table_gives_what_confirmed_a_point():
     there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), trial(2, (200_000, 0.9))])
     confirmed = {
-        (0, 10, 1): {"score": 0.68},
-        (0, 10, 2): {"score": 0.7},
-        (1, 10, 1): {"score": 0.75},
-        (1, 10, 2): {"failed": "out of memory"},
-        (1, 20, 1): {"score": 0.1},  # no point of the front
+        (0, 10, 9216, 1): {"score": 0.68},
+        (0, 10, 9216, 2): {"score": 0.7},
+        (1, 10, 147_456, 1): {"score": 0.75},
+        (1, 10, 147_456, 2): {"failed": "out of memory"},
+        (1, 20, 147_456, 1): {"score": 0.1},  # no point of the front
     }
     there = replace(there, confirmed=confirmed)
     header, first, second, third = shown(front_table(there.points, there))
@@ -250,5 +250,5 @@ def test_rank_table_loses_nothing_where_it_is_too_wide():
 def test_gains_for_programs_are_those_of_the_table():
     control = trial(3, (10_000, 0.7), control=True, method="lora")
     there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
-    there = replace(there, confirmed={(1, 10, 1): {"score": 0.74}, (3, 10, 1): {"score": 0.72}})
+    there = replace(there, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}})
     assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

@@ -13,7 +13,7 @@ from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
 from tests.searching.standin import SPACE, search_spec
-from tests.trials.made_trials import evaluation
+from tests.trials.made_trials import evaluation, sliced
 
 CONTROL = MethodSpec(method="lora", space=SPACE)
 
@@ -46,9 +46,43 @@ def test_every_point_of_both_fronts_with_each_seed(journal, tmp_path):
     assert searcher.suggest("5") == Searcher.FINISHED
     confirmed = journal.snapshot().confirmed
     assert {key: value["score"] for key, value in confirmed.items()} == pytest.approx(
-        {(1, 10, 1000): 0.6, (2, 10, 1000): 0.7, (1, 10, 1001): 0.8, (2, 10, 1001): 0.9}
+        {(1, 10, 100, 1000): 0.6, (2, 10, 100, 1000): 0.7, (1, 10, 100, 1001): 0.8, (2, 10, 100, 1001): 0.9}
     )
     assert pending(journal, 2) == [] and len(pending(journal, 3)) == 2
+
+
+def test_slices_of_one_evaluation_share_a_training(journal, tmp_path):
+    number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
+    journal.record(number, sliced(10, 90, 0.95, (20, 0.5), (40, 0.6)))
+    journal.finish(number, "complete")
+    assert len(pending(journal, 2)) == 2 * 4  # three points, and the control's
+    searcher = ConfirmSearcher(journal, 2, tmp_path)
+    asked = [searcher.suggest(str(i)) for i in range(4)]
+    assert [(each["number"], each["until"], each["sizes"]) for each in asked[:2]] == [
+        ("3-10-1000", 10, [20, 40]), ("2-10-1000", 10, []),
+    ]  # fmt: skip
+    cut = sliced(10, 88, 0.9, (20, 0.4), (38, 0.55), seconds=7.0, peak_memory=5)
+    searcher.on_trial_complete("0", {"evaluation": cut, "finished": True})
+    searcher.on_trial_complete("2", {"failed": "diverged"})
+    stored = journal.snapshot().confirmed
+    assert {key: (value["score"], value["adapter_params"]) for key, value in stored.items() if key[3] == 1000} == {
+        (3, 10, 20, 1000): (0.4, 20), (3, 10, 40, 1000): (0.55, 38), (3, 10, 90, 1000): (0.9, 88),
+    }  # fmt: skip
+    assert stored[3, 10, 40, 1000]["metrics"] == {"accuracy": 0.55}
+    assert [stored[3, 10, 40, 1000][name] for name in ("nonzero_params", "seconds", "memory")] == [38, 7.0, 5]
+    assert [stored[3, 10, params, 1001] for params in (20, 40, 90)] == [{"failed": "diverged"}] * 3
+    assert [key[2] for key in pending(journal, 2) if key[0] == 3] == [20, 40, 90]  # tried again
+
+
+def test_a_slice_alone_is_confirmed_by_a_training_of_its_own(journal, tmp_path):
+    number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
+    journal.record(number, sliced(10, 900, 0.7, (40, 0.6)))
+    journal.finish(number, "complete")
+    searcher = ConfirmSearcher(journal, 1, tmp_path)
+    searcher.suggest("a")
+    assert searcher._running["a"].trial == 3 and journal.snapshot().points[0].kept is not None
+    searcher.on_trial_complete("a", {"evaluation": sliced(10, 900, 0.72, (36, 0.5)), "finished": True})
+    assert [(key, value["score"]) for key, value in journal.snapshot().confirmed.items()] == [((3, 10, 40, 1000), 0.5)]
 
 
 def test_cut_off_it_goes_on_with_what_is_missing(journal, tmp_path):
@@ -83,7 +117,7 @@ def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
         searcher.deaths[name] = Death("its node went away", preempted=True)
         searcher.on_trial_complete(name, error=True)
     assert searcher.suggest("e") is None
-    assert journal.snapshot().confirmed == {(2, 10, 1000): {"failed": "its node went away"}}
+    assert journal.snapshot().confirmed == {(2, 10, 100, 1000): {"failed": "its node went away"}}
 
 
 ASTRAY = Death("10.0.0.7 does not see the folder", astray=True)
@@ -139,7 +173,7 @@ def test_the_search_s_own_seed_is_not_fresh(tmp_path):
         journal.begin("lora", {"rank": 1, "learning_rate": 1e-3}, {})
         journal.record(0, evaluation(10, 1, 0.5))
         journal.finish(0, "complete")
-        assert [each.seed for each in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
+        assert [seed for *_, seed in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
 
 
 def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal, tmp_path):
@@ -159,7 +193,7 @@ def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal, t
     searcher.on_trial_complete("g", memory)
     assert searcher.suggest("h")["train"]["training"]["accumulate"] == 8
     searcher.on_trial_complete("h", memory)
-    assert journal.snapshot().confirmed[1, 10, 1000] == {"failed": "out of memory"}
+    assert journal.snapshot().confirmed[1, 10, 100, 1000] == {"failed": "out of memory"}
     assert searcher.suggest("d")["number"] == "2-10-1000"
 
 

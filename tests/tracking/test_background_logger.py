@@ -107,8 +107,8 @@ def test_tracker_sends_what_confirmed_the_front(trials):
 
     tracker = Tracker(Keeping())
     tracker.update(snapshot(trials))
-    tracker.update(replace(snapshot(trials), confirmed={(0, 20, 1): {"score": 0.7}}))
-    assert tracker.close(timeout=10) is True and pushed[-1] == {(0, 20, 1): {"score": 0.7}}
+    tracker.update(replace(snapshot(trials), confirmed={(0, 20, 100, 1): {"score": 0.7}}))
+    assert tracker.close(timeout=10) is True and pushed[-1] == {(0, 20, 100, 1): {"score": 0.7}}
 
 
 def test_mlflow_is_left_as_it_was(monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, spectrum
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
@@ -108,3 +109,22 @@ def test_fp16_needs_a_gpu(folder: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(AutorankError, match="'fp16' needs a GPU"):
         TrainingRun(spec(folder, precision="fp16"))
+
+
+def test_a_slice_scores_what_its_adapter_scores_when_it_is_cut(folder: Path, tmp_path: Path) -> None:
+    """It has as many components as fit; the run goes on as if it had never been cut."""
+    run, other = TrainingRun(spec(folder)), TrainingRun(spec(folder))
+    whole, _ = next(run), next(other)
+    component = 2 * tiny.HIDDEN
+    piece = run.evaluate_slice(4 * component + 5)
+    assert (piece.adapter_params, sum(piece.ranks.values())) == (4 * component, 4)
+    assert run.evaluate_slice(component - 1).adapter_params == 0
+    assert run.evaluate_slice(whole.adapter_params).score == whole.score
+    run.save_adapter(tmp_path / "a.safetensors")
+    assert next(run).train_loss == next(other).train_loss
+    cut, _ = adapter_file.load(tmp_path / "a.safetensors")
+    spectrum.cut(cut.model, piece.kept)
+    run._base.model, model = cut.model, run._base.model
+    run._phase.model = cut.model
+    assert run._objective.evaluate(run._phase, run._data.validation) == piece.metrics
+    run._base.model = run._phase.model = model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,19 +12,30 @@ import pytest
 from autorank.trials.confirmation_stats import Confirmed, best_gain
 from autorank.trials.confirmation_stats import summarise as summarised
 from autorank.trials.front import Point, front
-from autorank.trials.snapshot import Snapshot
-from tests.trials.made_trials import trial
+from autorank.trials.snapshot import Confirmations, Snapshot
+from tests.trials.made_trials import sliced, trial
 
 
 def points(*at: tuple[int, float]) -> list[Point]:
     return front([trial(number, point) for number, point in enumerate(at)])
 
 
-def summarise(points: list[Point], results: dict[tuple[int, int, int], dict[str, Any]]) -> dict[Any, Confirmed]:
-    return summarised(points, Snapshot([], points, [], results))
+Results = dict[tuple[int, int, int], dict[str, Any]]
 
 
-def results(*scores: list[float]) -> dict[tuple[int, int, int], dict[str, Any]]:
+def keyed(results: Results, points: Sequence[Point]) -> Confirmations:
+    """The results by keys of the points: a trial has one point at most."""
+    params = {point.trial: point.adapter_params for point in points}
+    return {(trial, step, params.get(trial, 1), seed): values for (trial, step, seed), values in results.items()}
+
+
+def summarise(points: list[Point], results: Results) -> dict[Any, Confirmed]:
+    """By trial and step."""
+    stats = summarised(points, Snapshot([], points, [], keyed(results, points)))
+    return {(trial, step): value for (trial, step, _), value in stats.items()}
+
+
+def results(*scores: list[float]) -> Results:
     """Of trial i's evaluation at step 10, with seeds 0, 1, ..."""
     return {(i, 10, seed): {"score": score} for i, each in enumerate(scores) for seed, score in enumerate(each)}
 
@@ -79,18 +91,28 @@ def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
     quick = {(1, 10, seed): {"score": 0.80 + seed / 100, "seconds": 5.0} for seed in (0, 1)}
     slow = {(0, 10, seed): {"score": 0.90 + seed / 100, "seconds": 50.0} for seed in (0, 1)}
     at = [point for point in (*points((100, 0.9)), *front([trial(1, (200, 0.8))]))]
-    assert summarised(at, Snapshot([], at, [], quick | slow))[1, 10].on_front < 0.1
-    assert summarised(at, Snapshot([], at, [], quick | slow, third="seconds"))[1, 10].on_front == 1
+    confirmed = keyed(quick | slow, at)
+    assert summarised(at, Snapshot([], at, [], confirmed))[1, 10, 200].on_front < 0.1
+    assert summarised(at, Snapshot([], at, [], confirmed, third="seconds"))[1, 10, 200].on_front == 1
 
 
 def test_gain_is_of_the_fresh_seeds_of_both() -> None:
     at, control = points((100, 0.9)), front([trial(1, (50, 0.6)), trial(2, (90, 0.7)), trial(3, (200, 0.8))])
     fresh = results([0.80, 0.82], [0.70, 0.72], [0.6, 0.6], [0.9, 0.9])
-    snapshot = Snapshot([], at, control, fresh)
+    snapshot = Snapshot([], at, control, keyed(fresh, [*at, *control]))
     (found,) = summarised(at, snapshot).values()
     assert found.gain == pytest.approx(0.81 - 0.71) == best_gain(at[0], snapshot, found)
     assert best_gain(at[0], snapshot, None) == pytest.approx(0.9 - 0.7)
     assert summarise(at, results([0.8]))[0, 10].gain is None
+
+
+def test_points_of_one_training_have_statistics_of_their_own() -> None:
+    at = front([trial(0, sliced(10, 1000, 0.9, (100, 0.8)))])
+    confirmed = {(0, 10, 1000, 1): {"score": 0.85}, (0, 10, 100, 1): {"score": 0.7, "adapter_params": 96}}
+    stats = summarised(at, Snapshot([], at, [], confirmed))
+    assert {key: (value.mean, value.adapter_params) for key, value in stats.items()} == {
+        (0, 10, 100): (0.7, 96), (0, 10, 1000): (0.85, 1000),
+    }  # fmt: skip
 
 
 def test_one_seed_has_no_spread() -> None:

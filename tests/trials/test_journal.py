@@ -243,12 +243,12 @@ def test_what_is_wanted(journal, folder):
 
 def test_what_was_confirmed(journal, folder):
     assert journal.snapshot().confirmed == {}
-    journal.confirm(3, 120, 1, {"score": 0.8, "metrics": {"f1": 0.7}})
+    journal.confirm(3, 120, 64, 1, {"score": 0.8, "metrics": {"f1": 0.7}})
     before = journal.snapshot()
-    journal.confirm(3, 120, 2, {"score": 0.7})
-    assert set(before.confirmed) == {(3, 120, 1)}
-    journal.confirm(3, 120, 2, {"score": 0.75})
-    stored = {(3, 120, 1): {"score": 0.8, "metrics": {"f1": 0.7}}, (3, 120, 2): {"score": 0.75}}
+    journal.confirm(3, 120, 64, 2, {"score": 0.7})
+    assert set(before.confirmed) == {(3, 120, 64, 1)}
+    journal.confirm(3, 120, 64, 2, {"score": 0.75})
+    stored = {(3, 120, 64, 1): {"score": 0.8, "metrics": {"f1": 0.7}}, (3, 120, 64, 2): {"score": 0.75}}
     assert journal.snapshot().confirmed == Journal.open(folder).snapshot().confirmed == stored
 
 

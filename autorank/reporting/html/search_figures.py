@@ -57,7 +57,7 @@ def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: st
     confirmed = summarise(points, snapshot)
     if not confirmed:
         return []
-    stats = [(p, confirmed[p.trial, p.step]) for p in points if (p.trial, p.step) in confirmed]
+    stats = [(p, confirmed[p.key]) for p in points if p.key in confirmed]
     means = [replace(p, score=c.mean) for p, c in stats]
     trace = point_markers(means, name, {"color": color, "size": 8, "symbol": "diamond"}, snapshot.third)
     return [

@@ -73,7 +73,7 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     rows = []
     for p in snapshot.points:
         row = [Cell(f"{p.adapter_params:,}", p.adapter_params), Cell(f"{p.score:.4f}", p.score)]
-        stats = confirmed.get((p.trial, p.step))
+        stats = confirmed.get(p.key)
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
         if snapshot.third:

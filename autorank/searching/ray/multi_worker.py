@@ -21,7 +21,7 @@ from ray.util.queue import Queue
 from autorank.searching.ray.placement_groups import free, note
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
-from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec
+from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec, with_slices
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
 from autorank.training.distributed import rank
@@ -200,10 +200,14 @@ def work(config: dict[str, Any]) -> None:
     until = config.get("until")
 
     def hand_in(evaluation: Evaluation) -> None:
-        queue.put({"evaluation": evaluation, "finished": evaluation.step == (until or run.total_steps)})
+        finished = evaluation.step == (until or run.total_steps)
+        if finished and config.get("sizes"):
+            evaluation = with_slices(run, evaluation, config["sizes"])  # by all workers together
+        if first:
+            queue.put({"evaluation": evaluation, "finished": finished})
 
     made = checkpoint.load(checkpoint_path(folder, number), run)
-    for evaluation in made if first else ():
+    for evaluation in made:
         if evaluation.step > config["recorded"]:
             hand_in(evaluation)
     if made and made[-1].step == until:  # it was cut off between its last evaluation and its end
@@ -214,7 +218,7 @@ def work(config: dict[str, Any]) -> None:
             if "until" not in config:
                 run.save_adapter(adapter_path(folder, number, evaluation.step))
             checkpoint.save(checkpoint_path(folder, number), run, made)
-            hand_in(evaluation)
+        hand_in(evaluation)
         if evaluation.step == until:
             break
 

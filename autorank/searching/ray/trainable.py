@@ -6,6 +6,8 @@ import gc
 import logging
 import traceback
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -97,6 +99,7 @@ class WarmTrial(MethodTrainable):
         train       its `TrainSpec`, as plain values
         recorded    the step of the last evaluation that the journal has
         until       only where no adapter is kept: the step to train to, None: to the end
+        sizes       with `until`: the last evaluation has a slice with at most so many parameters for each of them
 
     Each evaluation's adapter and then a checkpoint go to `folder` before the evaluation is told. A trial that has a
     checkpoint goes on from it, and first tells the evaluations that never reached the journal.
@@ -155,6 +158,8 @@ class WarmTrial(MethodTrainable):
             checkpoint.save(file, self.run, self._made)
         evaluation = self._untold.popleft()
         finished = evaluation.step == (self.asked.get("until") or self.run.total_steps)
+        if finished and self.asked.get("sizes"):
+            evaluation = with_slices(self.run, evaluation, self.asked["sizes"])
         return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:
@@ -168,6 +173,11 @@ class WarmTrial(MethodTrainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def with_slices(run: TrainingRun, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
+    """Return the last evaluation of a run with a slice of at most so many parameters for each of `sizes`."""
+    return replace(evaluation, slices=tuple(run.evaluate_slice(size) for size in sizes))
 
 
 def bind(base: type[T], **attributes: Any) -> type[T]:

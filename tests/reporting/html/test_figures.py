@@ -43,7 +43,7 @@ def test_the_front_beside_the_control_s():
 
 def test_error_bars_where_points_were_confirmed():
     there = snapshot(TRIALS[:3])
-    confirmed = {(1, 10, 1): {"score": 0.7}, (1, 10, 2): {"score": 0.76}, (2, 10, 1): {"score": 0.66}}
+    confirmed = {(1, 10, 400, 1): {"score": 0.7}, (1, 10, 400, 2): {"score": 0.76}, (2, 10, 200, 1): {"score": 0.66}}
     figure = search_figures.front(type(there)(there.trials, there.points, there.control, confirmed), REFERENCE)
     bars = traces(figure)["new seeds: mean ± sd"]
     assert bars["x"] == [400] and bars["y"] == pytest.approx([0.73])

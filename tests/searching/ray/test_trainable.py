@@ -117,6 +117,20 @@ def test_a_trial_may_end_before_its_run(options, tmp_path):
     assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
 
 
+def test_a_trial_that_ends_early_is_cut_to_the_sizes_asked_for(options, tmp_path):
+    """Also when it was cut off after its last evaluation, with other sizes."""
+    for sizes in ([128, 200], [10, 64]):
+        trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8, sizes=sizes))
+        first, last = (trial.step() for _ in range(2))
+        assert first["evaluation"].slices == () and last["finished"]
+        component = 2 * tiny.HIDDEN
+        assert [piece.adapter_params for piece in last["evaluation"].slices] == [
+            s // component * component for s in sizes
+        ]
+        scores = {piece.adapter_params: piece.score for piece in last["evaluation"].slices}
+        assert all(0 <= score <= 1 for score in scores.values())
+
+
 def test_out_of_memory_is_told(options, tmp_path, monkeypatch):
     trial = warm_trial(options, tmp_path, SETTINGS)
     trial.step()
