@@ -49,7 +49,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     )  # fmt: skip
     if budget.confirm:
         fronts = "both fronts" if spec.control else "the front"
-        rows.append(Text(f"confirmation        {budget.confirm} more runs for each point of {fronts}"))
+        rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))
     return Group(*rows)
 
 

@@ -146,7 +146,7 @@ def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch)
     console = Console(width=100)
     with console.capture() as here:
         console.print(dry_run(spec, Budget(trials=4, confirm=3)))
-    assert "confirmation        3 more runs for each point of the front" in here.get()
+    assert "confirmation        3 more runs for each adapter with points on the front" in here.get()
     with console.capture() as away:
         console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))
     assert "of this machine, not of the cluster" in away.get() and "confirmation" not in away.get()
