@@ -45,13 +45,13 @@ def front(
     Example: autorank front lora-drop-demo --format csv
     """
     from autorank.display.formatting import varied
-    from autorank.reporting import tables
+    from autorank.reporting import front_values, tables
 
     journal, snapshot = read_search(name, runs)
     if format is Format.json:
-        print(tables.front_json(snapshot))
+        print(front_values.front_json(snapshot))
     elif format is Format.csv:
-        print(tables.front_csv(snapshot), end="")
+        print(front_values.front_csv(snapshot), end="")
     else:
         terminal().print(tables.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
 

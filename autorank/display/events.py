@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.display.base import Display
 from autorank.display.formatting import new_confirmations
-from autorank.reporting.tables import front_rows, plain
+from autorank.reporting.front_values import front_rows, plain
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
 from autorank.trials.front import hypervolume
@@ -22,7 +22,8 @@ from autorank.trials.snapshot import Snapshot
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome
 
-POINT_FIELDS = ("trial", "step", "method", "adapter_params", "score", "knee")
+POINT_FIELDS = ("trial", "step", "method", "adapter_params", "cut_from", "score", "knee")
+SLICE_FIELDS = ("adapter_params", "score", "metrics")
 
 
 class Events(Display):
@@ -104,8 +105,9 @@ def _name(trial: TrialRecord) -> dict[str, Any]:
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:
-    """The fields of an evaluation, without its ranks: there may be hundreds of layers."""
-    return {name: value for name, value in evaluation.to_dict().items() if name not in ("ranks", "slices")}
+    """The fields of an evaluation and of its slices, without ranks: there may be hundreds of layers."""
+    values = {name: value for name, value in evaluation.to_dict().items() if name != "ranks"}
+    return values | {"slices": [{name: piece[name] for name in SLICE_FIELDS} for piece in values["slices"]]}
 
 
 def _hypervolume(snapshot: Snapshot) -> float | None:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autorank.reporting.tables import duration
+from autorank.reporting.tables import duration, origins
 from autorank.trials.front import hypervolume
 from autorank.trials.snapshot import Snapshot
 
@@ -20,7 +20,7 @@ class Progress:
         ended: Number of trials that ended.
         wanted: Number of trials in total.
         states: Counts of trials that ended, but not as complete: `1 pruned`.
-        on_front: Number of points on the front.
+        front: Number of points on the front, and of the trials that they come from, in words.
         best: Best score.
         hypervolume: Hypervolume of the front.
         steps_per_second: Optimizer steps per second of all trials together, in this session.
@@ -31,7 +31,7 @@ class Progress:
     ended: int
     wanted: int
     states: list[str]
-    on_front: int
+    front: str
     best: float | None
     hypervolume: float | None
     steps_per_second: float | None
@@ -41,7 +41,7 @@ class Progress:
     @property
     def result(self) -> list[str]:
         """The results, in words."""
-        words = [f"{self.on_front} on the front"]
+        words = [f"{self.front} on the front"]
         words += [] if self.best is None else [f"best {self.best:.4f}"]
         return words + ([] if self.hypervolume is None else [f"hypervolume {self.hypervolume:.4f}"])
 
@@ -75,7 +75,7 @@ class Pace:
         return Progress(
             len(done), snapshot.wanted,
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
-            len(points), max((point.score for point in points), default=None),
+            origins(points), max((point.score for point in points), default=None),
             hypervolume(points, snapshot.reference) if points and snapshot.reference else None,
             self._rate(snapshot), self._clock() - self._began, self._left(snapshot),
         )  # fmt: skip

@@ -14,7 +14,8 @@ from autorank.reporting.html.figures import third_objective
 from autorank.reporting.tables import count, setting
 from autorank.spec import SearchSpec
 from autorank.trials.confirmation_stats import best_gain, summarise
-from autorank.trials.front import History, Point, ranks_at
+from autorank.trials.front import Point, ranks_at
+from autorank.trials.history import History
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def render_report(
         without_ranks=sections.methods_without_ranks(snapshot.points, ranks),
         setting_options=settings.options,
         trials_table=sections.trials_table(snapshot),
+        has_slices=any(evaluation.slices for trial in snapshot.trials for evaluation in trial.evaluations),
     )
 
 
@@ -131,14 +133,14 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
         name: the search.
         point: the point.
         runs: the directory of runs; None: the default.
-        third: the search's third objective; with two, the point is the best with at most as many parameters.
+        third: the search's third objective; without one, the point is the best with at most as many parameters.
 
     Returns:
         A shell command, quoted where needed.
     """
-    which = ["--trial", str(point.trial), "--step", str(point.step)]
-    if third is None:
-        which = ["--max-params", str(max(point.adapter_params, 1))]
+    which = ["--max-params", str(max(point.adapter_params, 1))]
+    if third is not None:
+        which = ["--trial", str(point.trial), "--step", str(point.step), *which]
     words = ["autorank", "export", name, *which, "--to", f"{name}-adapter"]
     other_runs = runs is not None and runs.resolve() != RUNS.resolve()
     return shlex.join([*words, *(["--runs", str(runs)] if other_runs else [])])
@@ -158,6 +160,8 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         if snapshot.control:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
+        if point.cut_from is not None:
+            facts["Cut from"] = f"{point.cut_from:,} parameters"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}
         rows.append({
             "trial": point.trial, "step": point.step, "params": point.adapter_params, "score": point.score,

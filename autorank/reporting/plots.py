@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.reporting.tables import count
-from autorank.trials.front import Point, Progress, candidates
+from autorank.trials.front import Point, candidates, size_curves
+from autorank.trials.history import Progress
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; f
 
 
 def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
-    """All evaluations in grey, the front as a step function over logarithmic parameters, plain LoRA's front dashed.
+    """All evaluations and slices in grey, the front as a step function over logarithmic parameters.
+
+    Plain LoRA's front is dashed. A thin line joins the sizes of an evaluation that has a point on a front.
 
     Args:
         snapshot: the trials and the fronts.
@@ -45,8 +48,10 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
         color=QUIET,
         alpha=0.35,
         linewidths=0,
-        label="evaluations",
+        label="evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations",
     )
+    for curve in size_curves(evaluations, [*points, *snapshot.control]):
+        axes.plot([log_params(p.adapter_params) for p in curve], [p.score for p in curve], color=QUIET, linewidth=0.7)
     axes.set_xscale("log")
     right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     if snapshot.control:

@@ -1,20 +1,16 @@
-"""Fronts, trials and ranks as tables for a terminal of 80 columns, and fronts as JSON and CSV."""
+"""Fronts, trials and ranks as tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autorank.errors import counted
 from autorank.modeling import rank_map
 from autorank.training.evaluation import best
 from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
@@ -22,7 +18,6 @@ from autorank.trials.front import Point, hypervolume
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
-_COLUMNS = ("trial", "step", "method", "adapter_params", "nonzero_params", "score", "knee")
 NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
 
@@ -78,8 +73,10 @@ def front_table(
         "trial>": lambda p: str(p.trial),
         "step>": lambda p: str(p.step),
         "parameters>": lambda p: count(p.adapter_params),
-        "score>": lambda p: f"{p.score:.4f}",
     }
+    if any(point.cut_from is not None for point in points):
+        columns["cut\nfrom>"] = lambda p: "" if p.cut_from is None else count(p.cut_from)
+    columns["score>"] = lambda p: f"{p.score:.4f}"
     if snapshot.third is not None:
         columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
     if confirmed:
@@ -148,11 +145,13 @@ def front_summary(
             Text(f"No front yet: {why} ({counts or 'no trials'})."),
             trials_table(trials),
         )
-    evaluations = sum(len(trial.evaluations) for trial in searched)
+    measured = counted(sum(len(trial.evaluations) for trial in searched), "evaluation")
+    if slices := sum(len(evaluation.slices) for trial in searched for evaluation in trial.evaluations):
+        measured += f" and {counted(slices, 'slice')}"
     rows: list[RenderableType] = [
         front_table(points, snapshot, varied),
-        Text(f"\n{len(points)} of {evaluations} evaluations are on the front, "
-             f"from {counts}; hypervolume {hypervolume(points, reference):.4f}"),
+        Text(f"\n{origins(points)} on the front, out of {measured} (trials: {counts}); "
+             f"hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
     if snapshot.control:
         runs = len(trials) - len(searched)
@@ -165,6 +164,12 @@ def front_summary(
     return Group(*rows)
 
 
+def origins(points: Sequence[Point]) -> str:
+    """`8 points from 3 trials`."""
+    trials = len({point.trial for point in points})
+    return counted(len(points), "point") + (f" from {counted(trials, 'trial')}" if points else "")
+
+
 def rank_table(ranks: Mapping[str, int]) -> Table:
     """The rank of each layer and kind of weight, the first layer at the bottom as in the figure."""
     rows, columns, cells = rank_map.grid(ranks)
@@ -175,54 +180,6 @@ def rank_table(ranks: Mapping[str, int]) -> Table:
     for label, row in reversed(list(zip(rows, cells, strict=True))):
         table.add_row(label, *(Text("" if rank is None else str(rank), "" if rank else "dim") for rank in row))
     return table
-
-
-def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
-    """The front's points as plain values; numbers that are not finite become None."""
-    confirmed = summarise(snapshot.points, snapshot)
-    return [
-        {
-            "trial": point.trial,
-            "step": point.step,
-            "method": point.method,
-            "adapter_params": point.adapter_params,
-            "nonzero_params": point.nonzero_params,
-            "score": point.score,
-            "seconds": point.seconds,
-            "memory": point.memory,
-            "knee": point.knee,
-            "metrics": plain(point.metrics),
-            "config": plain(point.config),
-        }
-        | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.control else {})
-        | ({"confirmed": asdict(stats)} if stats else {})
-        for point in snapshot.points
-        for stats in [confirmed.get(point.key)]
-    ]
-
-
-def front_json(snapshot: Snapshot) -> str:
-    """The front's points as a JSON list of objects."""
-    return json.dumps(front_rows(snapshot), indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
-    """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
-    flat = []
-    for row in front_rows(snapshot):
-        for group in ("metrics", "config", "confirmed"):
-            row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
-        flat.append(row)
-    columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))
-    return columns, [[_cell(row.get(key)) for key in columns] for row in flat]
-
-
-def front_csv(snapshot: Snapshot) -> str:
-    """The front's points as CSV with a header line."""
-    columns, rows = front_columns(snapshot)
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
 
 
 def _share(confirmed: Confirmed | None) -> str:
@@ -256,18 +213,3 @@ def setting(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(setting(item) for item in value)
     return str(value)
-
-
-def plain(value: Any) -> Any:
-    """A value for JSON: numbers that are not finite become None, unknown types become text."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
+from autorank.reporting.front_values import front_columns, front_csv, front_json
 from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
-from autorank.reporting.tables import front_columns, front_csv, front_json
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_run import Run, metrics_at, ms
 from autorank.tracking.tracking_uri import checked, sqlite_file
-from autorank.trials.front import History
+from autorank.trials.history import History
 from autorank.trials.provenance import dataset, tags
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -57,14 +57,6 @@ class Point:
     def precedence(self) -> tuple[bool, int, int]:
         """Of points with equal objectives the lowest stays: whole adapters first, then the earliest trial and step."""
         return self.kept is not None, self.trial, self.step
-
-
-class Progress(NamedTuple):
-    """A search after one more finished trial."""
-
-    at: float  # Unix time
-    points: list[Point]  # the front, knee not marked
-    hypervolume: float
 
 
 def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
@@ -155,6 +147,23 @@ def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Poi
     return sorted((p for p, keep in zip(points, kept, strict=True) if keep), key=lambda p: (p.adapter_params, p.score))
 
 
+def size_curves(points: Sequence[Point], front: Sequence[Point]) -> list[list[Point]]:
+    """The sizes of each evaluation that has slices and a point on the front.
+
+    Args:
+        points: all candidates.
+        front: the points of one or more fronts.
+
+    Returns:
+        For each such evaluation, by trial and step, its points by rising parameters.
+    """
+    curves: dict[tuple[int, int], list[Point]] = {(point.trial, point.step): [] for point in front}
+    for point in points:
+        if (point.trial, point.step) in curves:
+            curves[point.trial, point.step].append(point)
+    return [sorted(curves[key], key=lambda p: p.adapter_params) for key in sorted(curves) if len(curves[key]) > 1]
+
+
 def third_of(evaluation: Evaluation, third: str) -> float:
     """An evaluation's third objective."""
     return float(getattr(evaluation, "peak_memory" if third == "memory" else third))
@@ -187,26 +196,6 @@ def gain(point: Point, control: Sequence[Point]) -> float | None:
     """Score above the control's best with no more parameters; None if the control has none that small."""
     scores = [other.score for other in control if other.adapter_params <= point.adapter_params]
     return point.score - max(scores) if scores else None
-
-
-class History:
-    """How a front grew: itself and its hypervolume after each finished trial, in the order in which they ended."""
-
-    def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = EVERYTHING) -> None:
-        self.steps: list[Progress] = []
-        self._reference, self._objectives = reference, objectives
-        self._known: set[int] = set()
-
-    def update(self, trials: Sequence[TrialRecord]) -> list[Progress]:
-        """Take in the trials that have ended since the last time; returns all steps."""
-        new = [trial for trial in trials if trial.state != "running" and trial.number not in self._known]
-        for trial in sorted(new, key=lambda t: (t.ended, t.number)):
-            self._known.add(trial.number)
-            points = self.steps[-1].points if self.steps else []
-            if not trial.control:
-                points = non_dominated([*points, *candidates([trial], self._objectives)], self._objectives.third)
-            self.steps.append(Progress(trial.ended, points, hypervolume(points, self._reference)))
-        return self.steps
 
 
 def knee(points: Sequence[Point]) -> Point | None:

@@ -71,14 +71,14 @@ def test_the_board_says_how_far_what_and_how_fast():
     board = Board(search(), pace)
     at_work = [trial(0, state="running", drawn=SETTINGS, config=SETTINGS)]
     assert drawn(board.render(replace(snapshot(at_work), wanted=4)), 80)[:3] == [
-        "first  lora-drop on demo", "0/4 trials, 0s so far", "0 on the front",
+        "first  lora-drop on demo", "0/4 trials, 0s so far", "0 points on the front",
     ]  # fmt: skip
     now[0] += 60
     after = [trial(0, (50_000, 0.5), (50_000, 0.8)), trial(1, state="failed", reason="broke", ended=START + 30)]
     lines = drawn(board.render(replace(snapshot(after), wanted=4, reference=REFERENCE)), 80)
     # 20 steps in 60 s; two trials in 60 s, two are left; 0.75 of the box's width times 0.8
     assert lines[1] == "2/4 trials, 0.333 steps/s, 1m 00s so far, about 1m 00s left"
-    assert lines[2] == "1 on the front, best 0.8000, hypervolume 0.6000, 1 failed"
+    assert lines[2] == "1 point from 1 trial on the front, best 0.8000, hypervolume 0.6000, 1 failed"
     now[0] += 60
     assert pace(replace(snapshot(after), wanted=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
 

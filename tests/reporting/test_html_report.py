@@ -8,14 +8,14 @@ import shlex
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.reporting.front_values import front_rows
 from autorank.reporting.html_report import render_report, write_figures, write_page
-from autorank.reporting.tables import front_rows
 from autorank.spec import ObjectivesSpec, TaskSpec
 from autorank.trials.front import front
 from autorank.trials.selection import pick
 from tests.reporting.html.read import Page
 from tests.reporting.html.test_document import HOSTILE
-from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, trial
+from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial
 
 REFERENCE = (1_000_000.0, 0.0)
 
@@ -61,6 +61,24 @@ def test_the_data_are_the_journal_s(trials):
     assert cells[8][1] == "lora (control)" and cells[8][head.index("score")] == "0.5500"
     params = [int(row[0].replace(",", "")) for row in page.tables["front-table"][1:]]
     assert params == [r["adapter_params"] for r in rows]
+
+
+def test_slices_are_told(trials):
+    curve = sliced(10, 200_000, 0.95, (50, 0.6), (100_000, 0.93), ranks=base_ranks())
+    there = snapshot([*trials, trial(12, curve)])
+    page = Page(render_report(there, SPEC, REFERENCE))
+    slices = [point for point in page.data["points"] if "Cut from" in point["facts"]]
+    assert [(p["trial"], p["params"], p["facts"]["Cut from"]) for p in slices] == [
+        (12, params, "200,000 parameters") for params in (50, 100_000)
+    ]
+    head, *rows = page.tables["front-table"]
+    assert [row[head.index("cut from")] for row in rows] == ["200,000" if p.kept else "" for p in there.points]
+    head, *rows = page.tables["trials-table"]
+    assert [row[head.index("slices")] for row in rows] == ["0"] * 12 + ["2"]
+    ranks = page.data["figures"]["ranks-12-10-100000"]["data"][0]["z"]
+    assert sum(rank for row in ranks for rank in row) == 2  # two components of the first layer
+    assert "Slices are more scores to select from" in render_report(there, SPEC, REFERENCE)
+    assert "Slices are" not in render_report(snapshot(trials), SPEC, REFERENCE)
 
 
 def test_every_figure_is_shown_and_every_choice_is_there(trials):

@@ -9,8 +9,8 @@ import pytest
 
 from autorank.reporting.plots import front_figure, hypervolume_figure, rank_map_figure
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import History
-from tests.trials.made_trials import evaluation, snapshot, trial
+from autorank.trials.history import History
+from tests.trials.made_trials import evaluation, sliced, snapshot, trial
 
 REFERENCE = (10_000.0, 0.5)
 SEARCHES = {
@@ -20,6 +20,7 @@ SEARCHES = {
     "many": [trial(i, *((50 * 2**i, 0.5 + 0.05 * i + 0.01 * j) for j in range(3))) for i in range(7)],
     "control": [trial(0, (100, 0.7)), trial(1, (200, 0.6), (0, 0.5), control=True)],
     "control alone": [trial(0, (200, 0.6), control=True)],
+    "slices": [trial(0, sliced(10, 900, 0.7, (0, 0.5), (100, 0.6)))],
 }
 
 
@@ -50,6 +51,15 @@ def test_front_figure_shows_all_evaluations_the_front_and_the_knee():
     (stair,) = axes.lines
     assert stair.get_linestyle() == "-" and stair.get_drawstyle() == "steps-post"
     assert stair.get_xydata().tolist() == [[100, 0.6], [1000, 0.8], [10_000, 0.85], [10_000, 0.85]]
+
+
+def test_a_thin_line_joins_the_sizes_of_an_evaluation_on_the_front():
+    trials = [trial(0, sliced(10, 5000, 0.8, (100, 0.6), (1000, 0.55))), trial(1, sliced(10, 6000, 0.5, (200, 0.4)))]
+    (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
+    sizes, stair = axes.lines
+    assert sizes.get_xydata().tolist() == [[100, 0.6], [1000, 0.55], [5000, 0.8]]
+    assert sizes.get_linewidth() < stair.get_linewidth() and sizes.get_drawstyle() == "default"
+    assert legend(axes) == ["evaluations and slices", "front (2)"]
 
 
 def test_the_control_s_front_is_a_dashed_stair_beside_it():

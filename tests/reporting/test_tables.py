@@ -1,10 +1,8 @@
-"""Tables that fit a terminal, JSON and CSV that programs can read back."""
+"""Tables that fit a terminal."""
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import math
 from dataclasses import replace
 
@@ -12,11 +10,8 @@ import pytest
 from rich.console import Console
 
 from autorank.reporting.tables import (
-    NOTHING,
     count,
     duration,
-    front_csv,
-    front_json,
     front_summary,
     front_table,
     rank_table,
@@ -24,7 +19,8 @@ from autorank.reporting.tables import (
 )
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import front
-from tests.trials.made_trials import snapshot, trial
+from tests.reporting.confirmed import CONFIRMED, THREE
+from tests.trials.made_trials import sliced, snapshot, trial
 
 REFERENCE = (1_000_000.0, 0.5)
 
@@ -100,6 +96,20 @@ def test_front_table_with_a_control_has_gains():
     ]
 
 
+def test_front_table_tells_what_slices_were_cut_from():
+    trials = [trial(0, sliced(10, 147_456, 0.8, (9216, 0.7), (36_864, 0.79))), trial(1, (200_000, 0.81))]
+    assert shown(front_table(front(trials))) == [
+        "                          cut",
+        "trial  step  parameters  from   score        settings",
+        "    0    10       9.22k  147k  0.7000        lr 0.001",
+        "    0    10       36.9k  147k  0.7900  knee  lr 0.001",
+        "    0    10        147k        0.8000        lr 0.001",
+        "    1    10        200k        0.8100        lr 0.002",
+    ]
+    text = " ".join(" ".join(shown(front_summary(snapshot(trials), REFERENCE))).split())
+    assert "4 points from 2 trials on the front, out of 2 evaluations and 2 slices (trials: 2 complete);" in text
+
+
 def test_front_table_names_methods_where_there_are_several():
     trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.8), method="adalora", config={"target_rank": 4})]
     assert shown(front_table(front(trials))) == [
@@ -110,15 +120,7 @@ def test_front_table_names_methods_where_there_are_several():
 
 
 def test_front_table_gives_what_confirmed_a_point():
-    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), trial(2, (200_000, 0.9))])
-    confirmed = {
-        (0, 10, 9216, 1): {"score": 0.68},
-        (0, 10, 9216, 2): {"score": 0.7},
-        (1, 10, 147_456, 1): {"score": 0.75},
-        (1, 10, 147_456, 2): {"failed": "out of memory"},
-        (1, 20, 147_456, 1): {"score": 0.1},  # no point of the front
-    }
-    there = replace(there, confirmed=confirmed)
+    there = replace(snapshot(THREE), confirmed=CONFIRMED)
     header, first, second, third = shown(front_table(there.points, there))
     assert header.split()[3:7] == ["score", "confirmed", "on", "front"]
     assert first.split()[3:8] == ["0.7000", "0.6900", "±", "0.0141", "100%"]
@@ -127,14 +129,6 @@ def test_front_table_gives_what_confirmed_a_point():
     assert second.startswith(part)  # chances are those on the whole front, however little of it is shown
     assert third.split()[3:] == ["0.9000", "knee", "lr", "0.003"]
     assert all(len(line) <= 80 for line in (header, first, second, third))
-    rows = json.loads(front_json(there), parse_constant=pytest.fail)
-    assert rows[0]["confirmed"] == {
-        "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
-        "adapter_params": 9216.0, "gain": None,
-    }  # fmt: skip
-    assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
-    first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
-    assert first["confirmed.seeds"] == "2" and third["confirmed.seeds"] == ""
 
 
 def test_a_summary_counts_the_trials_and_tells_of_the_control():
@@ -148,12 +142,13 @@ def test_a_summary_counts_the_trials_and_tells_of_the_control():
     ]
     text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
     # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
-    assert "2 of 4 evaluations are on the front, from 1 complete, 1 pruned, 1 failed, 2" in text
-    assert " ".join(text.split()).count("unfinished; hypervolume 0.5200") == 1
+    counts = "(trials: 1 complete, 1 pruned, 1 failed, 2 unfinished)"
+    counts = f"2 points from 2 trials on the front, out of 4 evaluations {counts}; hypervolume 0.5200"
+    assert counts in " ".join(text.split())
     assert "tuned in 1 further trial (" in " ".join(text.split()) and "hypervolume is 0.4500" in " ".join(text.split())
     assert "out of memory" in text and "behind its peers" not in text and "-0.0500" in text and "+0.0500" in text
     without = "\n".join(shown(front_summary(snapshot(trials[:5]), REFERENCE)))
-    assert "gain" not in without and "1 complete, 1 pruned" in without
+    assert "gain" not in without and "(trials: 1 complete" in without
 
 
 @pytest.mark.parametrize(
@@ -184,51 +179,6 @@ def test_trials_table_gives_reasons_and_fits():
 
 def test_no_points_no_rows():
     assert len(shown(front_table([]))) == len(shown(trials_table([]))) == 1
-    assert json.loads(front_json(NOTHING)) == []
-    assert front_csv(NOTHING) == "trial,step,method,adapter_params,nonzero_params,score,knee\n"
-
-
-def test_front_json_is_strict_and_whole():
-    trials = [trial(0, (100, 0.7))]
-    trials[0].evaluations[0].metrics["f1"] = math.nan
-    trials[0].config["target_modules"] = ("query", "value")
-    (point,) = json.loads(front_json(snapshot(trials)), parse_constant=pytest.fail)
-    assert point == {
-        "trial": 0,
-        "step": 10,
-        "method": "lora-drop",
-        "adapter_params": 100,
-        "nonzero_params": 100,
-        "score": 0.7,
-        "seconds": 10.0,
-        "memory": 0,
-        "knee": True,
-        "metrics": {"accuracy": 0.7, "f1": None},
-        "config": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},
-    }
-
-
-def test_front_csv():
-    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
-    trials[1].config["target_modules"] = ["query", "value"]
-    first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
-    assert [row["method"] for row in (first, second)] == [
-        "lora-drop",
-        "lora-drop",
-    ] and "gain_over_baseline" not in first
-    assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
-        "100",
-        "0.7",
-        "",
-    )
-    assert json.loads(second["config.target_modules"]) == ["query", "value"]
-
-
-def test_gains_go_into_json_and_csv():
-    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
-    there = snapshot(trials)
-    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
-    assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
 
 
 def test_rank_table_is_a_map_with_the_first_layer_at_the_bottom():
@@ -245,10 +195,3 @@ def test_rank_table_loses_nothing_where_it_is_too_wide():
     ranks = {f"h.0.quite_a_long_name_{i}": 100 + i for i in range(12)}
     numbers = shown(rank_table(ranks))[-1].split()
     assert numbers == ["0", *(str(100 + i) for i in range(12))]
-
-
-def test_gains_for_programs_are_those_of_the_table():
-    control = trial(3, (10_000, 0.7), control=True, method="lora")
-    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
-    there = replace(there, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}})
-    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

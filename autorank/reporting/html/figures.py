@@ -54,7 +54,7 @@ def set_params_axis(figure: Figure) -> Figure:
     Returns:
         The figure.
     """
-    params = [x for trace in figure["data"] for x in trace["x"]]
+    params = [x for trace in figure["data"] for x in trace["x"] if x is not None]
     few_decades = not params or max(params) < 1000 * min(params)
     figure["layout"]["xaxis"] |= {"type": "log", "tickformat": "~s", "dtick": "D2" if few_decades else 1}
     return figure
@@ -99,25 +99,28 @@ def point_markers(
     return {
         "type": "scatter", "mode": "markers", "name": name, "marker": marker, "hovertemplate": HOVER,
         "x": [log_params(p.adapter_params) for p in points], "y": [p.score for p in points],
-        "text": [hover_text(p, third) for p in points],
+        "text": [hover_text(p, third=third) for p in points],
     } | values  # fmt: skip
 
 
-def hover_text(point: Point, third: str | None = None) -> str:
-    """The text shown when the pointer is over a point: its values and settings.
+def hover_text(*points: Point, third: str | None = None) -> str:
+    """The text shown when the pointer is over a marker: the values of its points, and their settings.
 
     Args:
-        point: the point.
+        *points: points of one evaluation.
         third: the search's third objective.
 
     Returns:
         Lines joined by `<br>`, escaped for Plotly.
     """
-    lines = [f"{escape_tags(point.method)}, trial {point.trial}, step {point.step}"]
-    lines.append(f"<b>{count(point.adapter_params)} parameters, score {point.score:.4f}</b>")
-    if third is not None:
-        lines.append(" ".join(third_objective(third, point)))
-    return "<br>".join([*lines, *(escape_tags(settings({name: value})) for name, value in point.config.items())])
+    first = points[0]
+    lines = [f"{escape_tags(first.method)}, trial {first.trial}, step {first.step}"]
+    for point in points:
+        cut = "" if point.cut_from is None else f", cut from {count(point.cut_from)}"
+        lines.append(f"<b>{count(point.adapter_params)} parameters, score {point.score:.4f}</b>{cut}")
+        if third is not None:
+            lines.append(" ".join(third_objective(third, point)))
+    return "<br>".join([*lines, *(escape_tags(settings({name: value})) for name, value in first.config.items())])
 
 
 def third_objective(third: str, point: Point) -> tuple[str, str]:

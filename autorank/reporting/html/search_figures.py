@@ -13,7 +13,8 @@ from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method
 from autorank.reporting.plots import log_params
 from autorank.spec import ObjectivesSpec
 from autorank.trials.confirmation_stats import summarise
-from autorank.trials.front import History, Point, candidates
+from autorank.trials.front import Point, candidates, size_curves
+from autorank.trials.history import History
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
@@ -21,7 +22,9 @@ UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 
 
 
 def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
-    """All evaluations, both fronts, the scores with new seeds, the knee; the last trace is the selected point.
+    """All evaluations and slices, both fronts, scores with new seeds, the knee; the last trace is the selected point.
+
+    A line joins the sizes of an evaluation that has a point on a front.
 
     Args:
         snapshot: the trials and the fronts.
@@ -32,7 +35,10 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
     """
     evaluations, markers = candidates(snapshot.trials), partial(point_markers, third=snapshot.third)
     right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
-    traces = [markers(evaluations, "evaluations", {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
+    curves = size_curves(evaluations, [*snapshot.points, *snapshot.control])
+    name = "evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations"
+    traces = [markers(evaluations, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
+    traces += _size_lines(curves)
     if snapshot.control:
         traces.append(stair(snapshot.control, right, "var(--control)", "front of plain LoRA", dashed=True))
         traces.append(markers(snapshot.control, "", {"color": "var(--control)", "size": 7}, showlegend=False))
@@ -50,6 +56,18 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
         ring = {"symbol": "circle-open", "size": size, "color": color, "line": {"width": 2}}
         traces.append(markers(knee, name, ring, hoverinfo="skip", hovertemplate=None))
     return set_params_axis({"data": traces, "layout": layout("adapter parameters", "score", 480)})
+
+
+def _size_lines(curves: Sequence[Sequence[Point]]) -> list[Figure]:
+    """One trace with a line through the sizes of each evaluation, separated by None; no trace without curves."""
+    if not curves:
+        return []
+    return [{
+        "type": "scatter", "mode": "lines", "name": "sizes of one training", "hoverinfo": "skip",
+        "x": [x for curve in curves for x in (*(log_params(p.adapter_params) for p in curve), None)],
+        "y": [y for curve in curves for y in (*(p.score for p in curve), None)],
+        "line": {"color": "var(--quiet)", "width": 1},
+    }]  # fmt: skip
 
 
 def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: str) -> list[Figure]:
@@ -129,10 +147,14 @@ def curves(snapshot: Snapshot) -> Figure | None:
         traces += _curve(control, TraceStyle(name, "var(--control)", "circle"), dashed=True)
     traces += _ends(trials, "pruned", "stopped", "var(--stopped)", "x-thin-open")
     traces += _ends(trials, "failed", "failed", "var(--failed)", "x-open")
+    groups: dict[tuple[int, int], list[Point]] = {}
+    for point in snapshot.points:
+        groups.setdefault((point.trial, point.step), []).append(point)
+    scores = {(trial.number, e.step): e.score for trial in trials for e in trial.evaluations}
     on_front = {
-        "type": "scatter", "mode": "markers", "name": "on the front", "x": [p.step for p in snapshot.points],
-        "y": [p.score for p in snapshot.points], "text": [hover_text(p, snapshot.third) for p in snapshot.points],
-        "hovertemplate": HOVER,
+        "type": "scatter", "mode": "markers", "name": "on the front", "x": [step for _, step in groups],
+        "y": [scores[key] for key in groups], "hovertemplate": HOVER,
+        "text": [hover_text(*points, third=snapshot.third) for points in groups.values()],
         "marker": {"color": "var(--ink)", "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
     }  # fmt: skip
     figure: Figure = {"data": [*traces, on_front], "layout": layout("optimizer step", "score")}

@@ -15,7 +15,7 @@ from autorank.reporting.html.setting_figures import (
     setting_importances,
     shared_parallel_coordinates,
 )  # fmt: skip
-from autorank.reporting.tables import THIRD, count, duration, settings
+from autorank.reporting.tables import THIRD, count, duration, origins, settings
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
 from autorank.trials.confirmation_stats import best_gain, summarise
@@ -52,7 +52,7 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
     facts |= {name: str(states[name]) for name in ("stopped", "failed", "unfinished") if states[name]}
     if snapshot.points:
         knee = next(point for point in snapshot.points if point.knee)
-        facts["points on the front"] = str(len(snapshot.points))
+        facts["front"] = origins(snapshot.points)
         facts["best score"] = f"{max(p.score for p in snapshot.points):.4f}"
         facts["knee"] = f"{knee.score:.4f} with {count(knee.adapter_params)} parameters"
         facts["hypervolume"] = f"{hypervolume(snapshot.points, reference):.4f}"
@@ -64,7 +64,10 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
 def front_table(snapshot: Snapshot) -> HtmlTable:
     """The points of the front, with their scores with new seeds and their gains if there are any."""
     confirmed = summarise(snapshot.points, snapshot)
-    columns = [Column("parameters", number=True), Column("score", number=True)]
+    has_slices = any(point.cut_from is not None for point in snapshot.points)
+    columns = [Column("parameters", number=True)]
+    columns += [Column("cut from", number=True)] if has_slices else []
+    columns += [Column("score", number=True)]
     columns += [Column("new seeds")] if confirmed else []
     columns += [Column(THIRD[snapshot.third][0], number=True)] if snapshot.third else []
     columns += [Column("gain", number=True)] if snapshot.control else []
@@ -72,7 +75,10 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     columns += [Column("method"), Column(""), Column("settings")]
     rows = []
     for p in snapshot.points:
-        row = [Cell(f"{p.adapter_params:,}", p.adapter_params), Cell(f"{p.score:.4f}", p.score)]
+        row = [Cell(f"{p.adapter_params:,}", p.adapter_params)]
+        if has_slices:
+            row.append(Cell("", "") if p.cut_from is None else Cell(f"{p.cut_from:,}", p.cut_from))
+        row.append(Cell(f"{p.score:.4f}", p.score))
         stats = confirmed.get(p.key)
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
@@ -90,8 +96,8 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
     """All trials with their best evaluations, and the reasons of those that failed or were stopped."""
     columns = [
         Column("trial", number=True), Column("method"), Column("state"), Column("parameters", number=True),
-        Column("score", number=True), Column("steps", number=True), Column("time", number=True), Column("settings"),
-        Column("reason"),
+        Column("score", number=True), Column("slices", number=True), Column("steps", number=True),
+        Column("time", number=True), Column("settings"), Column("reason"),
     ]  # fmt: skip
     rows = []
     for trial in snapshot.trials:
@@ -99,7 +105,8 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
         rows.append([
             Cell(str(trial.number)), Cell(trial.method + (" (control)" if trial.control else "")),
             Cell(STATES[trial.state]), Cell(f"{top.adapter_params:,}", top.adapter_params) if top else Cell("", ""),
-            Cell(f"{top.score:.4f}", top.score) if top else Cell("", ""), Cell(str(trial.step)),
+            Cell(f"{top.score:.4f}", top.score) if top else Cell("", ""),
+            Cell(str(sum(len(evaluation.slices) for evaluation in trial.evaluations))), Cell(str(trial.step)),
             Cell(duration(trial.seconds), trial.seconds), Cell(settings(trial.config)), Cell(trial.reason or ""),
         ])  # fmt: skip
     return HtmlTable(columns, rows)

@@ -10,7 +10,7 @@ from autorank.reporting.html import search_figures
 from autorank.spec import ObjectivesSpec
 from autorank.trials.front import hypervolume
 from tests.reporting.html.read import traces, valid
-from tests.trials.made_trials import snapshot, trial
+from tests.trials.made_trials import sliced, snapshot, trial
 
 REFERENCE = (1000.0, 0.0)
 TRIALS = [
@@ -38,6 +38,36 @@ def test_the_front_beside_the_control_s():
     assert there["increlora"]["text"] == [
         "increlora, trial 1, step 10<br><b>400 parameters, score 0.8000</b><br>lr 0.002<br>rank 8"
     ]
+    valid(figure)
+
+
+def test_a_line_joins_the_sizes_of_an_evaluation_on_the_front():
+    trials = [
+        trial(0, sliced(10, 900, 0.8, (100, 0.7), (300, 0.65))),
+        trial(1, sliced(10, 800, 0.5, (90, 0.4))),
+        trial(2, sliced(10, 950, 0.3, (200, 0.2)), control=True, method="lora"),
+    ]
+    figure = search_figures.front(snapshot(trials), REFERENCE)
+    there = traces(figure)
+    assert len(there["evaluations and slices"]["x"]) == 7
+    lines = there["sizes of one training"]
+    assert lines["x"] == [100, 300, 900, None, 90, 800, None, 200, 950, None]
+    assert lines["y"] == [0.7, 0.65, 0.8, None, 0.4, 0.5, None, 0.2, 0.3, None]
+    assert there["lora-drop"]["text"][1].startswith(
+        "lora-drop, trial 0, step 10<br><b>100 parameters, score 0.7000</b>, cut from 900<br>"
+    )
+    valid(figure)
+    beaten = search_figures.front(snapshot([trials[0], trial(1, sliced(10, 901, 0.5, (101, 0.4)))]), REFERENCE)
+    assert traces(beaten)["sizes of one training"]["x"] == [100, 300, 900, None]
+
+
+def test_a_learning_curve_marks_an_evaluation_with_points_of_the_front_once():
+    there = snapshot([trial(0, (100, 0.2), sliced(20, 900, 0.8, (100, 0.7)))])
+    figure = search_figures.curves(there)
+    marks = traces(figure)["on the front"]
+    assert (marks["x"], marks["y"]) == ([20], [0.8])
+    sizes = "<b>100 parameters, score 0.7000</b>, cut from 900<br><b>900 parameters, score 0.8000</b>"
+    assert marks["text"] == [f"lora-drop, trial 0, step 20<br>{sizes}<br>lr 0.001<br>rank 8"]
     valid(figure)
 
 

@@ -1,0 +1,80 @@
+"""Fronts for programs: rows of plain values, JSON, CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from autorank.trials.confirmation_stats import best_gain, summarise
+from autorank.trials.snapshot import Snapshot
+
+_COLUMNS = ("trial", "step", "method", "adapter_params", "cut_from", "nonzero_params", "score", "knee")
+
+
+def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """The front's points as plain values; numbers that are not finite become None."""
+    confirmed = summarise(snapshot.points, snapshot)
+    return [
+        {
+            "trial": point.trial,
+            "step": point.step,
+            "method": point.method,
+            "adapter_params": point.adapter_params,
+            "cut_from": point.cut_from,
+            "nonzero_params": point.nonzero_params,
+            "score": point.score,
+            "seconds": point.seconds,
+            "memory": point.memory,
+            "knee": point.knee,
+            "metrics": plain(point.metrics),
+            "config": plain(point.config),
+        }
+        | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.control else {})
+        | ({"confirmed": asdict(stats)} if stats else {})
+        for point in snapshot.points
+        for stats in [confirmed.get(point.key)]
+    ]
+
+
+def front_json(snapshot: Snapshot) -> str:
+    """The front's points as a JSON list of objects."""
+    return json.dumps(front_rows(snapshot), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
+    """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
+    flat = []
+    for row in front_rows(snapshot):
+        for group in ("metrics", "config", "confirmed"):
+            row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
+        flat.append(row)
+    columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))
+    return columns, [[_cell(row.get(key)) for key in columns] for row in flat]
+
+
+def front_csv(snapshot: Snapshot) -> str:
+    """The front's points as CSV with a header line."""
+    columns, rows = front_columns(snapshot)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON: numbers that are not finite become None, unknown types become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value

@@ -1,0 +1,38 @@
+"""How a front grew, trial by trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import EVERYTHING, Point, candidates, hypervolume, non_dominated
+from autorank.trials.record import TrialRecord
+
+
+class Progress(NamedTuple):
+    """A search after one more finished trial."""
+
+    at: float  # Unix time
+    points: list[Point]  # the front, knee not marked
+    hypervolume: float
+
+
+class History:
+    """How a front grew: itself and its hypervolume after each finished trial, in the order in which they ended."""
+
+    def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = EVERYTHING) -> None:
+        self.steps: list[Progress] = []
+        self._reference, self._objectives = reference, objectives
+        self._known: set[int] = set()
+
+    def update(self, trials: Sequence[TrialRecord]) -> list[Progress]:
+        """Take in the trials that have ended since the last time; returns all steps."""
+        new = [trial for trial in trials if trial.state != "running" and trial.number not in self._known]
+        for trial in sorted(new, key=lambda t: (t.ended, t.number)):
+            self._known.add(trial.number)
+            points = self.steps[-1].points if self.steps else []
+            if not trial.control:
+                points = non_dominated([*points, *candidates([trial], self._objectives)], self._objectives.third)
+            self.steps.append(Progress(trial.ended, points, hypervolume(points, self._reference)))
+        return self.steps

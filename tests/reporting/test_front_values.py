@@ -1,0 +1,92 @@
+"""JSON and CSV that programs can read back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from autorank.reporting.front_values import front_csv, front_json
+from autorank.reporting.tables import NOTHING
+from tests.reporting.confirmed import CONFIRMED, THREE
+from tests.trials.made_trials import sliced, snapshot, trial
+
+
+def test_no_points_no_rows():
+    assert json.loads(front_json(NOTHING)) == []
+    assert front_csv(NOTHING) == "trial,step,method,adapter_params,cut_from,nonzero_params,score,knee\n"
+
+
+def test_what_confirmed_a_point():
+    there = replace(snapshot(THREE), confirmed=CONFIRMED)
+    rows = json.loads(front_json(there), parse_constant=pytest.fail)
+    assert rows[0]["confirmed"] == {
+        "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
+        "adapter_params": 9216.0, "gain": None,
+    }  # fmt: skip
+    assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
+    first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
+    assert first["confirmed.seeds"] == "2" and third["confirmed.seeds"] == ""
+
+
+def test_slices_tell_what_they_were_cut_from():
+    there = snapshot([trial(0, sliced(10, 1000, 0.8, (100, 0.7)))])
+    small, whole = json.loads(front_json(there))
+    assert (small["adapter_params"], small["cut_from"], small["metrics"]) == (100, 1000, {"accuracy": 0.7})
+    assert whole["cut_from"] is None and "kept" not in small
+    assert [row["cut_from"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["1000", ""]
+
+
+def test_front_json_is_strict_and_whole():
+    trials = [trial(0, (100, 0.7))]
+    trials[0].evaluations[0].metrics["f1"] = math.nan
+    trials[0].config["target_modules"] = ("query", "value")
+    (point,) = json.loads(front_json(snapshot(trials)), parse_constant=pytest.fail)
+    assert point == {
+        "trial": 0,
+        "step": 10,
+        "method": "lora-drop",
+        "adapter_params": 100,
+        "cut_from": None,
+        "nonzero_params": 100,
+        "score": 0.7,
+        "seconds": 10.0,
+        "memory": 0,
+        "knee": True,
+        "metrics": {"accuracy": 0.7, "f1": None},
+        "config": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},
+    }
+
+
+def test_front_csv():
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
+    trials[1].config["target_modules"] = ["query", "value"]
+    first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
+    assert [row["method"] for row in (first, second)] == [
+        "lora-drop",
+        "lora-drop",
+    ] and "gain_over_baseline" not in first
+    assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
+        "100",
+        "0.7",
+        "",
+    )
+    assert json.loads(second["config.target_modules"]) == ["query", "value"]
+
+
+def test_gains_go_into_json_and_csv():
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
+    there = snapshot(trials)
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
+    assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
+
+
+def test_gains_for_programs_are_those_of_the_table():
+    control = trial(3, (10_000, 0.7), control=True, method="lora")
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
+    there = replace(there, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}})
+    assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]
