@@ -94,7 +94,7 @@ class Search:
         folder: Its directory.
         spec: Its `SearchSpec`.
         front: The points of the methods' front, by rising adapter parameters.
-        control: The points of the baseline's front.
+        baseline: The points of the baseline's front.
         trials: The records of all trials that were started, by number.
         hypervolume: Fraction, dominated by the front, of the box from 0 to the space's largest adapter and from score
             0 to 1.
@@ -111,7 +111,7 @@ class Search:
         self._journal, self._snapshot = read_search(self.name, self._runs)
         self.folder, self.spec, self._reference = self._journal.folder, self._journal.spec, self._journal.reference
         self.front = Front(self._snapshot.points, self._snapshot, varied(self.spec))
-        self.control = Front(self._snapshot.control)
+        self.baseline = Front(self._snapshot.baseline)
         self.trials, self.hypervolume = self._snapshot.trials, hypervolume(self.front, self._reference)
 
     @keywords(ResumeCall, but=("runs",))
@@ -229,7 +229,7 @@ class Search:
 
     def _exportable(self, trial: int | None) -> list[Point]:
         """The points with an adapter on disk; those of the baseline only if a trial is chosen."""
-        return [*self.front, *self.control] if trial is not None else self.front
+        return [*self.front, *self.baseline] if trial is not None else self.front
 
     def report(self, to: Path | str | None = None, figures: Path | str | None = None) -> Path:
         """Write the search's report, an HTML file that needs no network.

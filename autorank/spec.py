@@ -126,8 +126,7 @@ class ObjectivesSpec(Spec):
 class SearchSpec(Spec):
     """A search: the task and training options of all trials, the methods, and how they are searched.
 
-    Trials of `control`, the baseline (plain LoRA, tuned in the same way), are plotted next to the front but are not
-    part of it.
+    Trials of `baseline` (plain LoRA, tuned in the same way) are plotted next to the front but are not part of it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -135,7 +134,7 @@ class SearchSpec(Spec):
     model: str | None = None
     training: TrainingSpec = TrainingSpec()
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
-    control: MethodSpec | None = None
+    baseline: MethodSpec | None = None
     sampler: Sampler = "tpe"
     halving: HalvingSpec | None = HalvingSpec()
     objectives: ObjectivesSpec = ObjectivesSpec()
@@ -157,8 +156,8 @@ class SearchSpec(Spec):
 
     @property
     def entries(self) -> tuple[MethodSpec, ...]:
-        """The methods, the control last."""
-        return self.methods if self.control is None else (*self.methods, self.control)
+        """The methods, the baseline last."""
+        return self.methods if self.baseline is None else (*self.methods, self.baseline)
 
     def entry(self, method: str) -> MethodSpec:
         """Return the entry of a method, the baseline included."""

@@ -31,7 +31,7 @@ SHAPES = {  # hidden, layers, heads, intermediate
     "roberta-base": (768, 12, 12, 3072),
     "deberta-v3-base": (768, 12, 12, 3072),
 }
-CONTROL, PEFT_ADALORA = "peft lora", "peft adalora"
+BASELINE, PEFT_ADALORA = "peft lora", "peft adalora"
 SCORED = 13 * 40 / 3450  # part of the steps, in IncreLoRA's published schedule for MRPC with a window of 40
 METHODS = ["lora", "prilora", "adalora", "increlora"]
 ALPHA = 16.0
@@ -48,7 +48,7 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
     base = random_base(arguments.shape, arguments.precision)
     base.model.to(device)
     base.reset(seed=0)
-    if name in (CONTROL, PEFT_ADALORA):
+    if name in (BASELINE, PEFT_ADALORA):
         return peft_step(name, base, arguments, plan, split, device)
     return our_step(name, base, arguments, plan, split, device)
 
@@ -122,7 +122,7 @@ def peft_step(
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     layers = target_modules.find(base.model, arguments.targets)
-    if name == CONTROL:
+    if name == BASELINE:
         config = LoraConfig(task_type="SEQ_CLS", r=arguments.rank, lora_alpha=ALPHA, target_modules=list(layers))
     else:
         total = arguments.steps
@@ -132,7 +132,7 @@ def peft_step(
             target_modules=list(layers),
         )  # fmt: skip
     model: Any = get_peft_model(base.model, config).to(device)
-    if name == CONTROL:
+    if name == BASELINE:
         draw_as_ours(model, arguments)
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
@@ -146,7 +146,7 @@ def peft_step(
         model.train()
         batch = {n: v.to(device) for n, v in collate(split, np.arange(len(split)), 0).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            if name == CONTROL:
+            if name == BASELINE:
                 labels = batch.pop("labels")
                 loss = F.cross_entropy(model(**batch).logits.float(), labels)
             else:

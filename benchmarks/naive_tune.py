@@ -4,11 +4,11 @@
 
 naive   Ray Tune with OptunaSearch as it ships and one Ray Train TorchTrainer a trial, as Ray's documentation shows it
 warm    the same search over `autorank.tune_trainable` with `reuse_actors`: actors stay, trials run to their end
-ours    `autorank search` with everything on: the journal, MLflow, early stopping, the control
+ours    `autorank search` with everything on: the journal, MLflow, early stopping, the baseline
 
 All three train the same loop with the same settings' ranges, and as many trials at once as there are CPUs. A front's
 hypervolume is counted from the space's largest adapter and score 0, over all evaluations told so far, from the moment
-the way's own process starts its search: Ray's start counts. Of ours the control's points do not count.
+the way's own process starts its search: Ray's start counts. Of ours the baseline's points do not count.
 Ways that are in `--out` are not run again.
 """
 
@@ -91,7 +91,7 @@ def ours(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
 
     def progress(snapshot: Snapshot) -> None:
         for trial in snapshot.trials:
-            for evaluation in () if trial.control else trial.evaluations:
+            for evaluation in () if trial.baseline else trial.evaluations:
                 if (trial.number, evaluation.step) not in seen:
                     seen.add((trial.number, evaluation.step))
                     tell(evaluation.adapter_params, evaluation.score)

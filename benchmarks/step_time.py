@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import torch
-from contenders import CONTROL, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
+from contenders import BASELINE, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
 
 ALONE = 50  # steps of a process that measures memory: a whole schedule
 
@@ -32,7 +32,7 @@ def main() -> None:
         measure_memory(arguments)
         return
     device = pick_device()
-    contenders = [CONTROL, *arguments.methods, PEFT_ADALORA]
+    contenders = [BASELINE, *arguments.methods, PEFT_ADALORA]
     steps = {name: make(name, arguments, device) for name in contenders}
     times: dict[str, list[float]] = {name: [] for name in contenders}
     worst = 0.0
@@ -43,7 +43,7 @@ def main() -> None:
             if step >= arguments.warmup:
                 times[name].append(seconds)
         if "lora" in losses:
-            worst = max(worst, abs(losses["lora"] - losses[CONTROL]))
+            worst = max(worst, abs(losses["lora"] - losses[BASELINE]))
     memory = {name: alone(name) for name in contenders} if not arguments.no_memory else {}
     report(arguments, device, times, memory, worst)
 
@@ -105,13 +105,13 @@ def report(
 ) -> None:  # fmt: skip
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{machine}, {arguments.precision}, {arguments.shape}, {arguments.targets}, mean rank {arguments.rank}, "
-          f"{arguments.batch} x {arguments.length} tokens, {len(times[CONTROL])} steps each")  # fmt: skip
+          f"{arguments.batch} x {arguments.length} tokens, {len(times[BASELINE])} steps each")  # fmt: skip
     print(f"{'':14}{'mean':>9}{'median':>9}{'ratio':>8}{'peak':>10}{'ratio':>8}")
     for name, values in times.items():
         mean, median = statistics.fmean(values), statistics.median(values)
-        line = f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[CONTROL]):8.3f}"
+        line = f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[BASELINE]):8.3f}"
         if memory:
-            line += f"{memory[name] / 2**20:8.0f}MB{memory[name] / memory[CONTROL]:8.3f}"
+            line += f"{memory[name] / 2**20:8.0f}MB{memory[name] / memory[BASELINE]:8.3f}"
         print(line)
     if "increlora" in times:
         print(f"increlora scores {scored(arguments):.1%} of the steps")

@@ -26,7 +26,7 @@ ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"
 
 @pytest.fixture
 def found(tmp_path, monkeypatch):
-    """A search in `runs`: two points, the second one the control's too."""
+    """A search in `runs`: two points, the second one the baseline's too."""
     monkeypatch.chdir(tmp_path)
     with Journal.create(Path("runs", "one"), search(name="one"), (1000.0, 0.0)) as journal:
         for params, score in ((100, 0.7), (500, 0.8), (900, 0.75)):
@@ -108,7 +108,7 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(space=5), "space=5: expected a path or a string or a dict"),
         (lambda: autorank.search(sampler="cma"), "sampler='cma': expected one of 'tpe', 'nsga2', 'gp', 'random'"),
         (lambda: autorank.train(precision="fp8"), "precision='fp8': expected one of 'auto', 'fp32', 'bf16', 'fp16'"),
-        (lambda: autorank.search(control="no"), "control='no': expected True or False"),
+        (lambda: autorank.search(baseline="no"), "baseline='no': expected True or False"),
         (lambda: autorank.train(set="rank=4"), "set='rank=4': expected a list of strings or a dict"),
         (lambda: autorank.search(method="lora", task="demo", trials="²"), "'²' is not a number of trials"),
         (lambda: autorank.train(method="lora", task="demo", set={"learning_rate": float("inf")}), "a finite number"),
@@ -213,7 +213,7 @@ def test_the_front_is_a_list_and_a_frame(found):
     assert found.pick(max_params="0.4k").trial == 0 and found.pick(min_score=0.75).trial == 1
     assert found.pick() == found.front.knee
     assert "0.8000" in repr(found.front) and found.front._repr_html_().count("<tr") == 3
-    assert repr(found) == "<Search 'one': 3 trials, 2 points on the front>" and repr(found.control) == "no points"
+    assert repr(found) == "<Search 'one': 3 trials, 2 points on the front>" and repr(found.baseline) == "no points"
 
 
 def test_ranks_of_any_trial_report_and_figure(found, tmp_path):

@@ -1,4 +1,4 @@
-"""LoRA: one rank for every layer. The control that every allocation method is compared with.
+"""LoRA: one rank for every layer. The baseline that every allocation method is compared with.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685). Defaults: microsoft/LoRA's
 RoBERTa-base scripts (rank 8, alpha 16, query and value).
@@ -38,7 +38,7 @@ class LoRA(AllocationMethod[LoRAConfig]):
     """ΔW = alpha / rank · B A for each target layer: A Kaiming-uniform, B zero."""
 
     name = "lora"
-    summary = "One rank for every layer; the control"
+    summary = "One rank for every layer; the baseline"
     source = "Hu et al. 2021, arXiv 2106.09685"
     Config: ClassVar[type[LoRAConfig]] = LoRAConfig
 

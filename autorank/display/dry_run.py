@@ -34,7 +34,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     cost = estimate(spec, trials, resources_per_trial, Sizes(spec.task, spec.model))
     rows: list[RenderableType] = [title(spec, ", dry run")]
     for entry in spec.entries:
-        role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.control else ""
+        role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.baseline else ""
         rows += [Text.assemble("\n", (entry.method, "bold"), role), _space_table(entry)]
     low, high = cost.params
     origin = " (of this machine, not of the cluster)" if on_cluster else ""
@@ -48,7 +48,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
              + (", plus Ray's start" if spec.halving is None else ", plus Ray's start; most are stopped early")),
     )  # fmt: skip
     if budget.confirm:
-        fronts = "both fronts" if spec.control else "the front"
+        fronts = "both fronts" if spec.baseline else "the front"
         rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))
     return Group(*rows)
 

@@ -78,10 +78,10 @@ class Events(Display):
         self._steps = {trial.number: trial.step for trial in snapshot.trials}
         self._ended = {trial.number for trial in snapshot.trials if trial.state != "running"}
         self._confirmed = snapshot.confirmed
-        control = self._spec.control
+        baseline = self._spec.baseline
         self._emit(
             "start", search=self._spec.name, folder=str(self._folder), task=self._spec.task.name,
-            methods=[entry.method for entry in self._spec.methods], control=control.method if control else None,
+            methods=[entry.method for entry in self._spec.methods], baseline=baseline.method if baseline else None,
             ended=len(self._ended), wanted=snapshot.wanted,
         )  # fmt: skip
 
@@ -101,7 +101,7 @@ class Events(Display):
 
 
 def _name(trial: TrialRecord) -> dict[str, Any]:
-    return {"trial": trial.number, "method": trial.method, "control": trial.control}
+    return {"trial": trial.number, "method": trial.method, "baseline": trial.baseline}
 
 
 def _values(evaluation: Evaluation) -> dict[str, Any]:

@@ -27,9 +27,9 @@ def title(spec: SearchSpec, note: str = "") -> Text:
     return Text.assemble((spec.name, "bold"), f"  {rest}{note}", overflow="ellipsis", no_wrap=True)
 
 
-def drawn(trial: TrialRecord) -> str:
+def sampled(trial: TrialRecord) -> str:
     """Return the sampled settings of a trial."""
-    return settings({name: trial.config[name] for name in trial.drawn if name in trial.config})
+    return settings({name: trial.config[name] for name in trial.sampled if name in trial.config})
 
 
 def varied(spec: SearchSpec) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from autorank.display.base import Display, Locations
-from autorank.display.formatting import drawn, new_confirmations, title
+from autorank.display.formatting import new_confirmations, sampled, title
 from autorank.display.summary import finish
 from autorank.reporting.tables import count
 from autorank.spec import SearchSpec
@@ -66,4 +66,4 @@ class Lines(Display):
         result = f"{count(top.adapter_params)} parameters, score {top.score:.4f}" if top else "no score"
         reason = f" ({trial.reason})" if trial.reason else ""
         method = f"{trial.method}, " if len(self._spec.entries) > 1 else ""
-        return f"{trial.state}{reason}: {result}  {method}{drawn(trial)}"
+        return f"{trial.state}{reason}: {result}  {method}{sampled(trial)}"

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from autorank.display.base import Display, Locations
-from autorank.display.formatting import drawn, thinned, title, varied
+from autorank.display.formatting import sampled, thinned, title, varied
 from autorank.display.progress import Pace
 from autorank.display.summary import finish
 from autorank.reporting.tables import NOTHING, front_table
@@ -103,7 +103,7 @@ def _running(trial: TrialRecord, several: bool) -> Text:
     if trial.evaluations:
         last = f"epoch {trial.evaluations[-1].epoch:.1f}, score {trial.evaluations[-1].score:.4f}"
     method = f"{trial.method}, " if several else ""
-    return _line(f"  trial {trial.number}: {last}  ({method}{drawn(trial)})", "dim")
+    return _line(f"  trial {trial.number}: {last}  ({method}{sampled(trial)})", "dim")
 
 
 def _line(text: str, style: str = "") -> Text:

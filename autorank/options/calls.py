@@ -60,7 +60,7 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         return make_spec(
             spaces.load_all(self.methods, source, self.overrides), self.task_spec(), self.model_name(),
             self.training_spec(), self.name, seed=self.seed,
-            beside=spaces.by_method(self.methods, source).get(spaces.CONTROL), **self.values(),
+            beside=spaces.by_method(self.methods, source).get(spaces.BASELINE), **self.values(),
         )  # fmt: skip
 
 

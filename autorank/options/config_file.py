@@ -145,7 +145,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
     }
     values |= task.model_dump(exclude={"name", "data", "text", "final"})
     values |= spec.training.model_dump()
-    values |= {"control": spec.control is not None, "sampler": spec.sampler}
+    values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
     values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}
     if halving is None:
         values["scheduler"] = "none"

@@ -24,10 +24,10 @@ class SearchOptions:
         Path | str | Mapping[str, Any] | None,
         typer.Option(help="Search space, a YAML file. Default: the method's own.", parser=parse_space, metavar="FILE"),
     ] = None
-    control: Annotated[
+    baseline: Annotated[
         bool,
         typer.Option(
-            "--control/--no-control",
+            "--baseline/--no-baseline",
             help="Also tune the baseline, plain LoRA, with a quarter of the trials.",
             rich_help_panel=FRONT,
         ),
@@ -107,7 +107,7 @@ class SearchOptions:
 
         return {
             "sampler": self.sampler,
-            "control": self.control,
+            "baseline": self.baseline,
             "halving": None if self.scheduler == "none" else build_spec(
                 HalvingSpec, grace=self.grace, factor=self.reduction_factor, brackets=self.brackets
             ),

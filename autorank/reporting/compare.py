@@ -35,7 +35,7 @@ class ComparisonRow:
 
     Attributes:
         name: the search.
-        methods: its methods, without the control.
+        methods: its methods, without the baseline.
         trials: number of trials.
         points: number of points on the front.
         smallest: adapter parameters of the smallest point.
@@ -135,7 +135,7 @@ def common_reference(searches: Sequence[SearchResults]) -> tuple[float, float]:
 def bootstrap_hypervolumes(
     search: SearchResults, reference: tuple[float, float], stream: int, draws: int = DRAWS
 ) -> np.ndarray:
-    """Hypervolumes of the front when the search's trials are resampled with replacement, without the control's.
+    """Hypervolumes of the front when the search's trials are resampled with replacement, without the baseline's.
 
     Args:
         search: the search.
@@ -146,7 +146,7 @@ def bootstrap_hypervolumes(
     Returns:
         The hypervolumes, of shape `draws`.
     """
-    trials, objectives = [trial for trial in search.snapshot.trials if not trial.control], search.spec.objectives
+    trials, objectives = [trial for trial in search.snapshot.trials if not trial.baseline], search.spec.objectives
     positions = {trial.number: index for index, trial in enumerate(trials)}
     # only points that their own trial does not dominate can be on a front
     points = [p for trial in trials for p in non_dominated(candidates([trial], objectives))]

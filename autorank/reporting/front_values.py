@@ -34,7 +34,7 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "metrics": plain(point.metrics),
             "config": plain(point.config),
         }
-        | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.control else {})
+        | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.baseline else {})
         | ({"confirmed": asdict(stats)} if stats else {})
         for point in snapshot.points
         for stats in [confirmed.get(point.key)]

@@ -157,7 +157,7 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
             facts[name.capitalize()] = text
         if stats := confirmed.get(point.key):
             facts["New seeds"] = str(stats)
-        if snapshot.control:
+        if snapshot.baseline:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
         if point.cut_from is not None:

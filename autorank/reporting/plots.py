@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, QUIET, LINE, KNEE, CONTROL = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
+INK, QUIET, LINE, KNEE, BASELINE = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
 HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
 NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
@@ -50,12 +50,12 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
         linewidths=0,
         label="evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations",
     )
-    for curve in size_curves(evaluations, [*points, *snapshot.control]):
+    for curve in size_curves(evaluations, [*points, *snapshot.baseline]):
         axes.plot([log_params(p.adapter_params) for p in curve], [p.score for p in curve], color=QUIET, linewidth=0.7)
     axes.set_xscale("log")
     right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
-    if snapshot.control:
-        _stair(axes, snapshot.control, right, CONTROL, f"plain LoRA ({len(snapshot.control)})", dashed=True)
+    if snapshot.baseline:
+        _stair(axes, snapshot.baseline, right, BASELINE, f"plain LoRA ({len(snapshot.baseline)})", dashed=True)
     if points:
         _stair(axes, points, right, LINE, f"front ({len(points)})")
     if chosen is not None:

@@ -60,7 +60,7 @@ def front_table(
 
     Args:
         points: the front.
-        snapshot: the search; adds gains if it has a control, and scores with new seeds.
+        snapshot: the search; adds gains if it has a baseline, and scores with new seeds.
         varied: the settings to show; None: those that differ between points.
         wrap: wrap long settings; else they are truncated.
 
@@ -82,7 +82,7 @@ def front_table(
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
         columns["on front>"] = lambda p: _share(confirmed.get(p.key))
-    if snapshot.control:
+    if snapshot.baseline:
         columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get(p.key)))
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
@@ -134,7 +134,7 @@ def front_summary(
         What Rich prints.
     """
     trials, points = snapshot.trials, snapshot.points
-    searched = [trial for trial in trials if not trial.control]
+    searched = [trial for trial in trials if not trial.baseline]
     states = Counter("unfinished" if trial.state == "running" else trial.state for trial in searched)
     names = ("complete", "pruned", "failed", "unfinished")
     counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
@@ -153,9 +153,9 @@ def front_summary(
         Text(f"\n{origins(points)} on the front, out of {measured} (trials: {counts}); "
              f"hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip
-    if snapshot.control:
+    if snapshot.baseline:
         runs = len(trials) - len(searched)
-        size = hypervolume(snapshot.control, reference)
+        size = hypervolume(snapshot.baseline, reference)
         again = ", with new seeds where confirmed" if snapshot.confirmed else ""
         rows.append(Text(f"gain: over plain LoRA with at most as many parameters{again}, tuned in {runs} further "
                          f"trial{'s' if runs > 1 else ''} (its hypervolume is {size:.4f})", style="dim"))  # fmt: skip

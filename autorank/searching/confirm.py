@@ -38,7 +38,7 @@ class Again(NamedTuple):
 
 
 class ConfirmSearcher(TrialSource):
-    """Tune's searcher over what is still to be confirmed: every point of the fronts, the control's too, `seeds` times.
+    """Tune's searcher over what is still to be confirmed: every point of the fronts, the baseline's too, `seeds` times.
 
     The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
     of each slice, or to the next smaller one that it has.
@@ -68,7 +68,7 @@ class ConfirmSearcher(TrialSource):
             self._left = deque(self._points)
             keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
             for what in self._left:
-                self._retry.restore(what, 0, self._journal.trial(what.trial).halved)
+                self._retry.restore(what, 0, self._journal.trial(what.trial).reduced_micro_batch)
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -142,7 +142,7 @@ def trainings(journal: Journal, seeds: int) -> dict[Again, list[Point]]:
     snapshot = journal.snapshot()
     missing: dict[Again, list[Point]] = {}
     for seed in islice(fresh(journal.spec.training.seed), seeds):
-        for point in (*snapshot.points, *snapshot.control):
+        for point in (*snapshot.points, *snapshot.baseline):
             if "score" not in snapshot.confirmed.get((*point.key, seed), {}):
                 missing.setdefault(Again(point.trial, point.step, seed), []).append(point)
     return missing

@@ -11,20 +11,20 @@ from pydantic import ValidationError
 
 from autorank.errors import AutorankError
 from autorank.methods import absolute_paths, find
-from autorank.searching.space.space import CONTROL, Source, Space, load
+from autorank.searching.space.space import BASELINE, Source, Space, load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
 from autorank.trials.journal import JOURNAL, Journal
 
 
 def make_spec(
     spaces: Mapping[str, Space], task: TaskSpec, model: str | None = None, training: TrainingSpec | None = None,
-    name: str | None = None, control: bool = True, beside: Source = None, **values: Any,
+    name: str | None = None, baseline: bool = True, beside: Source = None, **values: Any,
 ) -> SearchSpec:  # fmt: skip
     """The search of `spaces` (method -> its space) on `task`.
 
     Args:
-        control: add plain LoRA, tuned in its own space, where it is not among the methods.
-        beside: the control's space, in place of its own.
+        baseline: add plain LoRA, tuned in its own space, where it is not among the methods.
+        beside: the baseline's space, in place of its own.
         values: other fields of `SearchSpec`.
 
     Raises:
@@ -33,12 +33,12 @@ def make_spec(
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
     entries = [_entry(method, space) for method, space in spaces.items()]
     plain = None
-    if control and CONTROL not in spaces:
-        plain = _entry(CONTROL, load(CONTROL, beside, _common(spaces) if beside is None else ()))
+    if baseline and BASELINE not in spaces:
+        plain = _entry(BASELINE, load(BASELINE, beside, _common(spaces) if beside is None else ()))
     try:
         return SearchSpec(
             name=name, task=task, model=model, training=training or TrainingSpec(), methods=tuple(entries),
-            control=plain, **values,
+            baseline=plain, **values,
         )  # fmt: skip
     except ValidationError as error:
         raise explain(error, "The search") from None
@@ -49,7 +49,7 @@ def _entry(method: str, space: Space) -> MethodSpec:
 
 
 def _common(spaces: Mapping[str, Space]) -> list[str]:
-    """What the control shares with the methods: the layers that are adapted, if all that name any name the same."""
+    """What the baseline shares with the methods: the layers that are adapted, if all that name any name the same."""
     aiming = [space for method, space in spaces.items() if "targets" in find(method).Config.model_fields]
     named = {space.fixed.get("targets") for space in aiming}
     (only,) = named if len(named) == 1 else (None,)

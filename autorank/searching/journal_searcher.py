@@ -69,7 +69,7 @@ class JournalSearcher(TrialSource):
         self._left = trials - len(there)
         for trial in there:
             self._stopping.replay(trial)
-            self._retry.restore(trial.number, trial.retries, trial.halved)
+            self._retry.restore(trial.number, trial.retries, trial.reduced_micro_batch)
 
     def wanted(self) -> bool:
         """Whether trials wait, or new ones may begin."""
@@ -95,7 +95,7 @@ class JournalSearcher(TrialSource):
             if trial.finished:
                 self._end(trial.number, "complete")
                 continue
-            if reason := trial.stop or (OUT_OF_TIME if self.out_of_time else None):
+            if reason := trial.stop_reason or (OUT_OF_TIME if self.out_of_time else None):
                 self._end(trial.number, "pruned", reason)
                 continue
             return self._hand_out(trial_id, trial)
@@ -119,7 +119,7 @@ class JournalSearcher(TrialSource):
     def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Records the evaluation that a result carries; whether the trial goes on after it."""
         self.on_trial_result(trial_id, result)
-        return trial_id not in self._running or self._journal.trial(self._running[trial_id]).stop is None
+        return trial_id not in self._running or self._journal.trial(self._running[trial_id]).stop_reason is None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Records the evaluation that a result carries, and with it whether it stops the trial: a search that is cut
@@ -172,11 +172,11 @@ class JournalSearcher(TrialSource):
             logger.error("trial %d failed\n%s", number, result["traceback"])
             self._fail(number, result["failed"])
         else:
-            self._end(number, "pruned", trial.stop or (OUT_OF_TIME if self.out_of_time else "stopped"))
+            self._end(number, "pruned", trial.stop_reason or (OUT_OF_TIME if self.out_of_time else "stopped"))
 
     def _again(self, number: int, reason: str) -> None:
         """A trial is to go on from its last evaluation, if there is time."""
-        counts = {"retries": self._retry.deaths(number), "halved": self._retry.halvings(number)}
+        counts = {"retries": self._retry.deaths(number), "reduced_micro_batch": self._retry.halvings(number)}
         trial = self._journal.trial(number)
         self._journal.note(number, **{name: n for name, n in counts.items() if n != getattr(trial, name)})
         if self.out_of_time:
@@ -186,11 +186,13 @@ class JournalSearcher(TrialSource):
             self._waiting.append(number)
 
     def _end(self, number: int, state: Any, reason: str | None = None) -> None:
-        told = None
+        sampler_values = None
         self.cut_off |= reason == OUT_OF_TIME
         if state != "failed":
-            told = learnt(self._journal.trial(number), self._stopping, self._journal.trials(), self._journal.spec)
-        self._planner.learn(self._journal.finish(number, state, reason, told))
+            sampler_values = learnt(
+                self._journal.trial(number), self._stopping, self._journal.trials(), self._journal.spec
+            )
+        self._planner.learn(self._journal.finish(number, state, reason, sampler_values))
 
     def _fail(self, number: int, reason: str) -> None:
         """A trial fails alone, unless the disk is full or nothing but this failure was ever seen."""

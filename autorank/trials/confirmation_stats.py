@@ -25,7 +25,7 @@ class Confirmed:
         sd: of the scores; None with one seed.
         on_front: a probability; None without any spread.
         adapter_params: their mean; not the point's where a method's sizes depend on the seed.
-        gain: of the mean over the best of plain LoRA's with no more parameters; None where there is none.
+        gain_over_baseline: of the mean over the best of plain LoRA's with no more parameters; None where there is none.
     """
 
     seeds: int
@@ -34,7 +34,7 @@ class Confirmed:
     sd: float | None
     on_front: float | None
     adapter_params: float
-    gain: float | None
+    gain_over_baseline: float | None
 
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {self.sd:.4f}"
@@ -61,7 +61,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     the front of a draw if none has a higher mean that costs no more: parameters, and the third objective.
     """
     measured = [(point, found) for point in points if (found := _measured(point, snapshot))]
-    control = [found for point in snapshot.control if (found := _measured(point, snapshot))]
+    baseline = [found for point in snapshot.baseline if (found := _measured(point, snapshot))]
     chances = _on_front([found for _, found in measured])
     return {
         point.key: Confirmed(
@@ -71,7 +71,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
             float(found.scores.std(ddof=1)) if len(found.scores) > 1 else None,
             chance,
             found.costs[0],
-            _above(found, control),
+            _above(found, baseline),
         )
         for (point, found), chance in zip(measured, chances, strict=True)
     }
@@ -80,7 +80,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
 def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
     """Score above plain LoRA with no more parameters, by fresh seeds where there are any: those of a search are the
     luckiest of many."""
-    return gain(point, snapshot.control) if confirmed is None else confirmed.gain
+    return gain(point, snapshot.baseline) if confirmed is None else confirmed.gain_over_baseline
 
 
 def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
@@ -94,8 +94,8 @@ def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
     return Measured(np.array([result["score"] for result in results]), means, len(everything) - len(results))
 
 
-def _above(found: Measured, control: Sequence[Measured]) -> float | None:
-    means = [other.mean for other in control if other.costs[0] <= found.costs[0]]
+def _above(found: Measured, baseline: Sequence[Measured]) -> float | None:
+    means = [other.mean for other in baseline if other.costs[0] <= found.costs[0]]
     return found.mean - max(means) if means else None
 
 

@@ -60,7 +60,7 @@ class Point:
 
 
 def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
-    """Every adapter and slice with a finite score within the objectives' limits, by trial and step; the control's too.
+    """Every adapter and slice with a finite score within the objectives' limits, by trial and step; the baseline's too.
 
     Those of failed and stopped trials too: what was measured before a trial ran out of memory or was cut off
     is as true as any other measurement, and its adapter is there.
@@ -125,13 +125,15 @@ def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
     return excess
 
 
-def front(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, control: bool = False) -> list[Point]:
+def front(
+    trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, baseline: bool = False
+) -> list[Point]:
     """The candidates that no other dominates, by rising parameters, with the knee marked.
 
-    With `control` those of the control's trials alone, else those of all others. Of points with equal objectives the
+    With `baseline` those of the baseline's trials alone, else those of all others. Of points with equal objectives the
     one of the lowest `precedence` stays.
     """
-    own = [trial for trial in trials if trial.control == control]
+    own = [trial for trial in trials if trial.baseline == baseline]
     return mark_knee(non_dominated(candidates(own, objectives), objectives.third))
 
 
@@ -192,9 +194,9 @@ def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> floa
     return float(area) / (params * (1 - score))
 
 
-def gain(point: Point, control: Sequence[Point]) -> float | None:
-    """Score above the control's best with no more parameters; None if the control has none that small."""
-    scores = [other.score for other in control if other.adapter_params <= point.adapter_params]
+def gain(point: Point, baseline: Sequence[Point]) -> float | None:
+    """Score above the baseline's best with no more parameters; None if the baseline has none that small."""
+    scores = [other.score for other in baseline if other.adapter_params <= point.adapter_params]
     return point.score - max(scores) if scores else None
 
 

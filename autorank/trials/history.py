@@ -32,7 +32,7 @@ class History:
         for trial in sorted(new, key=lambda t: (t.ended, t.number)):
             self._known.add(trial.number)
             points = self.steps[-1].points if self.steps else []
-            if not trial.control:
+            if not trial.baseline:
                 points = non_dominated([*points, *candidates([trial], self._objectives)], self._objectives.third)
             self.steps.append(Progress(trial.ended, points, hypervolume(points, self._reference)))
         return self.steps

@@ -165,38 +165,38 @@ class Journal:
     def snapshot(self) -> Snapshot:
         """All trials and their fronts."""
         return Snapshot(
-            self.trials(), self._archive.points, self._archive.control, self._confirmed,
+            self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
             self._wanted.get("trials", 0), self.spec.objectives.third, self.reference,
         )  # fmt: skip
 
     def begin(
-        self, method: str, config: dict[str, Any], drawn: Mapping[str, tuple[Any, BaseDistribution]],
-        control: bool = False, generation: Mapping[str, Any] | None = None,
+        self, method: str, config: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
+        baseline: bool = False, generation: Mapping[str, Any] | None = None,
     ) -> TrialRecord:  # fmt: skip
         """A new trial, written in one line: it is there with all its settings, or not at all.
 
         Args:
-            config: all settings: drawn, fixed and default ones.
-            drawn: setting -> its value as it was drawn, and from what.
+            config: all settings: sampled, fixed and default ones.
+            sampled: setting -> its value as it was sampled, and from what.
             generation: what a genetic sampler noted of it.
         """
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
-            params={name: value for name, (value, _) in drawn.items()},
-            distributions={name: distribution for name, (_, distribution) in drawn.items()},
+            params={name: value for name, (value, _) in sampled.items()},
+            distributions={name: distribution for name, (_, distribution) in sampled.items()},
             system_attrs=dict(generation or {}),
-            user_attrs={"method": method, "config": config} | ({"control": True} if control else {}),
+            user_attrs={"method": method, "config": config} | ({"baseline": True} if baseline else {}),
         )
         self._ids.append(self._storage.create_new_trial(self._study, template))
         self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))
         return self._records[-1]
 
-    def record(self, number: int, evaluation: Evaluation, last: bool = False, stop: str | None = None) -> bool:
+    def record(self, number: int, evaluation: Evaluation, last: bool = False, stop_reason: str | None = None) -> bool:
         """Stores an evaluation of a running trial. Returns False for one that is here already.
 
         Args:
             last: it is the run's last.
-            stop: why the trial stops after it.
+            stop_reason: why the trial stops after it.
         """
         trial = self._records[number]
         if evaluation.step <= trial.step:
@@ -204,36 +204,38 @@ class Journal:
         row, layers = self._rows.write(evaluation)
         if layers is not None:
             self._storage.set_study_user_attr(self._study, "layers", layers)
-        notes = {name: value for name, value in (("last", last), ("stop", stop)) if value}
+        notes = {name: value for name, value in (("last", last), ("stop_reason", stop_reason)) if value}
         self._set(number, f"{EVALUATION}{evaluation.step}", row | notes)
         evaluation = self._rows.shared(evaluation)
         evaluations = (*trial.evaluations, evaluation)
-        self._change(number, evaluations=evaluations, seconds=evaluation.seconds, finished=last, stop=stop)
+        self._change(
+            number, evaluations=evaluations, seconds=evaluation.seconds, finished=last, stop_reason=stop_reason
+        )
         self._archive.add(trial, evaluation)
         return True
 
     def note(self, number: int, **values: Any) -> TrialRecord:
-        """Stores `retries` or `halved` of a running trial."""
+        """Stores `retries` or `reduced_micro_batch` of a running trial."""
         for name, value in values.items():
             self._set(number, name, value)
         return self._change(number, **values)
 
     def finish(
-        self, number: int, state: State, reason: str | None = None, told: tuple[float, ...] | None = None
+        self, number: int, state: State, reason: str | None = None, sampler_values: tuple[float, ...] | None = None
     ) -> TrialRecord:
         """Ends a running trial and returns it. Nothing can be recorded for it afterwards.
 
         Args:
-            told: params, score (and the third objective) that samplers learn of it; by default of a complete one
-                its best evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
+            sampler_values: params, score (and the third objective) that samplers learn of it; by default of a complete
+                one its best evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
         """
         values = None
         if state == "complete":
             if (top := best(self._records[number].evaluations)) is not None:
                 values = (float(top.adapter_params), float(top.score))
             else:
-                state, reason, told = "failed", "no evaluation with a finite score", None
-        for name, value in {"reason": reason, "told": told}.items():
+                state, reason, sampler_values = "failed", "no evaluation with a finite score", None
+        for name, value in {"reason": reason, "sampler_values": sampler_values}.items():
             if value is not None:
                 self._set(number, name, value)
         code = next(theirs for theirs, ours in STATES.items() if ours == state)

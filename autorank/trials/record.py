@@ -23,14 +23,16 @@ class TrialRecord:
     seconds: float = 0.0  # of training and evaluation, up to its last evaluation
     started: float = 0.0  # Unix time, seconds
     ended: float = 0.0  # likewise; 0 while it runs
-    control: bool = False
-    drawn: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
-    told: tuple[float, ...] | None = None  # params, score (and the third objective): what samplers learn of it
-    stop: str | None = None  # why its last evaluation stopped it
+    baseline: bool = False
+    sampled: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
+    sampler_values: tuple[float, ...] | None = (
+        None  # params, score (and the third objective): what samplers learn of it
+    )
+    stop_reason: str | None = None  # why its last evaluation stopped it
     generation: dict[str, Any] = field(default_factory=dict)  # what a genetic sampler noted of it
     retries: int = 0  # after its process died
     finished: bool = False  # its last evaluation is its run's last
-    halved: int = 0  # how often its micro-batches were halved after it ran out of memory
+    reduced_micro_batch: int = 0  # how often its micro-batches were halved after it ran out of memory
 
     @property
     def step(self) -> int:

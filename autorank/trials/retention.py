@@ -87,7 +87,7 @@ def _lacking(folder: Path, stored: Path, snapshot: Snapshot) -> Iterator[tuple[P
     """Adapters of the front that the search's folder does not have yet, and what is in them."""
     with _patiently(stored):
         stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # listings from before what was written since
-        for point in (*snapshot.points, *snapshot.control):
+        for point in (*snapshot.points, *snapshot.baseline):
             file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
             if not file.exists() and there.exists():
                 yield file, there.read_bytes()
@@ -125,7 +125,7 @@ def keep(folder: Path, runs: Collection[str]) -> None:
 def sweep(folder: Path, snapshot: Snapshot) -> None:
     """Delete adapters that are on no front, checkpoints of trials that have ended, and folders with nothing left in
     them, but for what a running trial needs."""
-    kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.control)}
+    kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.baseline)}
     with _patiently(folder):
         for file in list(folder.glob("trials/*/*")):
             trial = _whose(file.parent, snapshot)

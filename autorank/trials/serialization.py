@@ -104,7 +104,7 @@ class Rows:
         rows = [value for key, value in attributes.items() if key.startswith(EVALUATION)]
         evaluations = tuple(sorted(map(self._evaluation, rows), key=lambda evaluation: evaluation.step))
         state = STATES[trial.state]
-        told = attributes.get("told") or trial.values
+        sampler_values = attributes.get("sampler_values") or trial.values
         return TrialRecord(
             number=trial.number,
             method=attributes["method"],
@@ -115,20 +115,20 @@ class Rows:
             seconds=evaluations[-1].seconds if evaluations else 0.0,
             started=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
             ended=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
-            control=attributes.get("control", False),
-            drawn=trial.params,
-            told=None if told is None or state == "failed" else tuple(told),
-            stop=max(rows, key=lambda row: row["step"]).get("stop") if rows else None,
+            baseline=attributes.get("baseline", False),
+            sampled=trial.params,
+            sampler_values=None if sampler_values is None or state == "failed" else tuple(sampler_values),
+            stop_reason=max(rows, key=lambda row: row["step"]).get("stop_reason") if rows else None,
             generation={key: value for key, value in trial.system_attrs.items() if key.endswith(GENERATION)},
             retries=attributes.get("retries", 0),
-            halved=attributes.get("halved", 0),
+            reduced_micro_batch=attributes.get("reduced_micro_batch", 0),
             finished=any("last" in row for row in rows),
         )
 
     def _evaluation(self, row: dict[str, Any]) -> Evaluation:
         values = dict(row)
         layers = values.pop("layers")
-        for note in ("last", "stop"):
+        for note in ("last", "stop_reason"):
             values.pop(note, None)
         slices = [
             piece | {"kept": PackedMasks(self._layers[layers], piece["kept"])} for piece in values.get("slices", ())

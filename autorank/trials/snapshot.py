@@ -20,7 +20,7 @@ class Snapshot:
     """A search at one moment.
 
     Attributes:
-        points, control: the fronts of the methods and of the control, knees marked.
+        points, baseline: the fronts of the methods and of the baseline, knees marked.
         confirmed: see `trials.confirmation_stats`.
         wanted: number of trials requested.
         third: the search's third objective.
@@ -29,7 +29,7 @@ class Snapshot:
 
     trials: list[TrialRecord]
     points: list[Point]
-    control: list[Point]
+    baseline: list[Point]
     confirmed: Confirmations = field(default_factory=dict)
     wanted: int = 0
     third: str | None = None
@@ -53,7 +53,7 @@ class Archive:
         """Take in an evaluation of `trial`, and its slices."""
         for point in points_of(trial, evaluation):
             if admitted(point, self._objectives):
-                self._fronts[trial.control] = self._with(self._fronts[trial.control], point)
+                self._fronts[trial.baseline] = self._with(self._fronts[trial.baseline], point)
 
     def _with(self, front: list[Point], new: Point) -> list[Point]:
         """The front after a further point."""
@@ -74,6 +74,6 @@ class Archive:
         return mark_knee(self._fronts[False])
 
     @property
-    def control(self) -> list[Point]:
-        """The control's front."""
+    def baseline(self) -> list[Point]:
+        """The baseline's front."""
         return mark_knee(self._fronts[True])

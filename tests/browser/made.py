@@ -10,20 +10,20 @@ MANY = [f"method-{letter}" for letter in "abcdefghijklmnop"]
 
 def many() -> str:
     """A page of 16 methods and 120 trials with what can befall one; a third objective, and fresh seeds."""
-    spec = search(*MANY, control=True)
+    spec = search(*MANY, baseline=True)
     trials = []
     for i in range(120):
-        control = i % 5 == 4
+        baseline = i % 5 == 4
         ends = [
             evaluation(100 * e, 1000 + 900 * i, 0.9 - 0.3 / (e * (1 + i % 16)), ranks=base_ranks(i)) for e in (1, 2, 3)
         ]
         state = "pruned" if i % 7 == 3 else "failed" if i == 50 else "complete"
         reason = {"pruned": "not among the best third at step 100", "failed": "out of memory: 3 GB asked"}.get(state)
         ends = ends[: 1 if state == "pruned" else 3]
-        name = "lora" if control else MANY[i % 16]
+        name = "lora" if baseline else MANY[i % 16]
         settings = {"rank": 1 + i % 8, "learning_rate": 1e-4 * (1 + i), "targets": "query,value,key,dense,output"}
         trials.append(
-            trial(i, *ends, control=control, method=name, state=state, reason=reason, config=settings, drawn={})
+            trial(i, *ends, baseline=baseline, method=name, state=state, reason=reason, config=settings, sampled={})
         )
     there = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
     for point in there.points[::3]:

@@ -207,7 +207,7 @@ def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
 
 
 @pytest.mark.long
-def test_several_methods_with_a_control_and_a_confirmed_front(place: Path) -> None:
+def test_several_methods_with_a_baseline_and_a_confirmed_front(place: Path) -> None:
     run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
     done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=place)
     assert done.returncode == 0, done.stderr

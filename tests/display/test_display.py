@@ -28,21 +28,21 @@ from tests.trials.made_trials import START, search, snapshot, trial
 REFERENCE = (200_000.0, 0.0)
 SETTINGS = {"learning_rate": 1.2345e-3, "threshold": 0.9, "beta": 0.85, "rank": 8}
 LONG = search(
-    "lora-drop", "adalora", "increlora", "sparse-adapter", "elalora", control=True,
+    "lora-drop", "adalora", "increlora", "sparse-adapter", "elalora", baseline=True,
     name="a-very-long-name-that-somebody-has-chosen-for-a-search-for-whatever-reason-in-2026",
 )  # fmt: skip
 
 
 def crowd():
-    """Two methods, a control, failures, a dozen trials at work, confirmations: as wide and as long as it gets."""
+    """Two methods, a baseline, failures, a dozen trials at work, confirmations: as wide and as long as it gets."""
     done = [
         trial(i, (9216 * (i + 1), 0.7 + 0.01 * i), method="sparse-adapter", config=SETTINGS | {"rank": i})
         for i in range(9)
     ]
-    done += [trial(9, (9000, 0.69), control=True, method="lora"), trial(10, state="failed", reason="out of memory")]
+    done += [trial(9, (9000, 0.69), baseline=True, method="lora"), trial(10, state="failed", reason="out of memory")]
     done += [trial(11, (900, 0.5), state="pruned", reason="beaten")]
     at_work = [
-        trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", config=SETTINGS, drawn=SETTINGS)
+        trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", config=SETTINGS, sampled=SETTINGS)
         for i in range(12)
     ]
     confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
@@ -58,7 +58,7 @@ def drawn(content, width):
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_board_fits_a_terminal(width):
     there = crowd()
-    for shown in (NOTHING, replace(NOTHING, wanted=20), replace(there, points=[], control=[]), there):
+    for shown in (NOTHING, replace(NOTHING, wanted=20), replace(there, points=[], baseline=[]), there):
         lines = drawn(Board(LONG, Pace(600)).render(shown), width)
         assert max(map(len, lines)) <= width and len(lines) <= 24
     for line in lines[-4:]:  # no figure of the front is cut, whatever becomes of the settings
@@ -69,7 +69,7 @@ def test_the_board_says_how_far_what_and_how_fast():
     now = [START]
     pace = Pace(None, lambda: now[0])
     board = Board(search(), pace)
-    at_work = [trial(0, state="running", drawn=SETTINGS, config=SETTINGS)]
+    at_work = [trial(0, state="running", sampled=SETTINGS, config=SETTINGS)]
     assert drawn(board.render(replace(snapshot(at_work), wanted=4)), 80)[:3] == [
         "first  lora-drop on demo", "0/4 trials, 0s so far", "0 points on the front",
     ]  # fmt: skip
@@ -96,7 +96,7 @@ def test_steps_of_earlier_sessions_are_no_pace():
 def test_lines_are_told_once_and_of_this_session():
     console = Console(width=80, file=io.StringIO(), color_system=None)
     lines = Lines(console, search(), Locations(Path("/runs/first")), False)
-    late = trial(1, (10, 0.5), ended=4e9, drawn={"rank": 8})
+    late = trial(1, (10, 0.5), ended=4e9, sampled={"rank": 8})
     with lines:
         for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
             lines.update(replace(snapshot(there), wanted=3))
@@ -149,7 +149,7 @@ def test_events(capsys):
         "start", "front", "trial_start", "evaluation", "evaluation", "front", "trial_end", "confirmation", "end",
     ]  # fmt: skip
     start, front, begun, first, second, _, ended, confirmed, end = lines
-    assert (start["search"], start["ended"], start["wanted"], start["control"]) == ("first", 1, 3, None)
+    assert (start["search"], start["ended"], start["wanted"], start["baseline"]) == ("first", 1, 3, None)
     assert [point["trial"] for point in front["points"]] == [0] and front["hypervolume"] == pytest.approx(0.5, rel=1e-3)
     assert begun["config"] == new.config and (first["score"], second["score"]) == (None, 0.9)
     assert "ranks" not in first and second["step"] == 20

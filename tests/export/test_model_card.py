@@ -164,14 +164,14 @@ def test_the_licence_of_a_base_on_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_search_s_honest_figures() -> None:
-    trials = [trial(0, (100, 0.7)), trial(1, (50, 0.65), control=True)]
+    trials = [trial(0, (100, 0.7)), trial(1, (50, 0.65), baseline=True)]
     again = {
         (number, 10, params, seed): {"score": 0.6 + seed / 100 - number / 20}
         for number, params in enumerate((100, 50))
         for seed in (1, 2, 3)
     }
     seen = replace(snapshot(trials), confirmed=again)
-    spec = search(control=True)
+    spec = search(baseline=True)
     text = model_card(
         seen.points[0], spec.train("lora-drop", {}), Origin("roberta-base", 2, ("no", "yes"), 1), "PEFT adapter",
         SearchResults(spec, seen, (1000.0, 0.5)),

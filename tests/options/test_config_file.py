@@ -42,19 +42,19 @@ def file(folder: Path, **options: Any) -> Path:
 def test_a_file_asks_for_what_the_command_line_would(asked: Any, tmp_path: Path) -> None:
     config = file(
         tmp_path / "there", method=["lora-drop", "prilora"], task="demo", trials=12, epochs=3, tune_split=0.1,
-        max_params="150k", control=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,
+        max_params="150k", baseline=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,
     )  # fmt: skip
     words = (
         "--method", "lora-drop,prilora", "--task", "demo", "--trials", 12, "--epochs", 3, "--tune-split", 0.1,
-        "--max-params", "150k", "--no-control", "--set", "targets=query,value", "--scheduler", "none",
+        "--max-params", "150k", "--no-baseline", "--set", "targets=query,value", "--scheduler", "none",
         "--weight-decay", 0.01,
     )  # fmt: skip
     spec, use = asked("search", "--config", config)
     same, with_use = asked("search", *words)
     assert spec == same and use.budget() == with_use.budget()
-    assert spec.halving is None and spec.control is None and spec.training.weight_decay == 0.01
-    changed, use = asked("search", "--config", config, "--epochs", 5, "--trials", "+4", "--control", "--set", "rank=2")
-    assert changed.training.epochs == 5 and use.trials == "+4" and changed.control is not None
+    assert spec.halving is None and spec.baseline is None and spec.training.weight_decay == 0.01
+    changed, use = asked("search", "--config", config, "--epochs", 5, "--trials", "+4", "--baseline", "--set", "rank=2")
+    assert changed.training.epochs == 5 and use.trials == "+4" and changed.baseline is not None
     assert changed.methods[0].settings["rank"] == 2 and changed.methods[0].settings["targets"] == "query,value"
 
 
@@ -84,8 +84,8 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
         ("name: 2024-01-02", ("--name", "2024-01-02")),
         ("name: 1e3", ("--name", "1e3")),
         ("name: yes", ("--name", "yes")),
-        ("control: off", ("--no-control",)),
-        ("control: yes", ("--control",)),
+        ("baseline: off", ("--no-baseline",)),
+        ("baseline: yes", ("--baseline",)),
         ("max_params: 1_000", ("--max-params", "1_000")),
         ("max_params: 1e5", ("--max-params", "1e5")),
         ("min_score: .5", ("--min-score", ".5")),
@@ -119,15 +119,15 @@ def test_merge_keys_and_aliases_work_in_a_file(asked: Any, tmp_path: Path) -> No
 
 def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
     config = file(
-        tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], control="maybe", batch_size=True,
-        max_params=[1, 2], max_memory="much", time_budget="soon",
+        tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], baseline="maybe",
+        batch_size=True, max_params=[1, 2], max_memory="much", time_budget="soon",
     )  # fmt: skip
     with pytest.raises(AutorankError) as refused:
         asked("search", "--config", config)
     message = str(refused.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
     assert "max_params: expected one value" in message and "Write it as 90s, 30m or 4h" in message
-    for name in ("mehtod", "epochs", "grace", "trials", "set", "control", "batch_size", "max_memory"):
+    for name in ("mehtod", "epochs", "grace", "trials", "set", "baseline", "batch_size", "max_memory"):
         assert f"\n  {name}: " in message
     with pytest.raises(AutorankError, match="cannot be read"):
         asked("search", "--config", "absent.yaml")
@@ -151,7 +151,7 @@ DEMO = ("search", "--task", "demo", "--name", "s")
     [
         (*DEMO, "--method", "lora-drop"),
         (*DEMO, "--method", "lora", "--set", "alpha=8", "--set", "learning_rate=1e-5", "--seed", 3),
-        (*DEMO, "--method", "lora-drop,increlora,prilora", "--set", "dropout=0.1", "--no-control"),
+        (*DEMO, "--method", "lora-drop,increlora,prilora", "--set", "dropout=0.1", "--no-baseline"),
         (*DEMO, "--method", "increlora,adalora", "--set", "learning_rate=0.001", "--set", "targets=all-linear"),
         (*DEMO, "--method", "prilora", "--objective", "seconds", "--max-params", "1.2M", "--min-score", 0.7),
         (*DEMO, "--method", "prilora", "--max-memory", "12G", "--sampler", "nsga2", "--scheduler", "none"),

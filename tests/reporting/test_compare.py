@@ -28,7 +28,7 @@ def searched(name, *trials, reference=(1000.0, 0.0), **values):
 
 @pytest.fixture
 def first():
-    return searched("first", trial(0, (100, 0.6)), trial(1, (400, 0.8)), trial(2, (300, 0.9), control=True))
+    return searched("first", trial(0, (100, 0.6)), trial(1, (400, 0.8)), trial(2, (300, 0.9), baseline=True))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def second():
 
 def test_by_hand(first, second):
     alone, row = compare.compare([first, second])
-    # in the box of 1000 parameters and score 0 to 1: the control is left out
+    # in the box of 1000 parameters and score 0 to 1: the baseline is left out
     assert alone.hypervolume == pytest.approx(0.9 * 0.6 + 0.6 * 0.2)
     assert row.hypervolume == pytest.approx(0.8 * 0.7 + 0.5 * 0.05)
     assert row.ratio == pytest.approx(0.585 / 0.66)

@@ -26,7 +26,7 @@ def test_what_confirmed_a_point():
     rows = json.loads(front_json(there), parse_constant=pytest.fail)
     assert rows[0]["confirmed"] == {
         "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
-        "adapter_params": 9216.0, "gain": None,
+        "adapter_params": 9216.0, "gain_over_baseline": None,
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
     first, _, third = csv.DictReader(io.StringIO(front_csv(there)))
@@ -79,14 +79,14 @@ def test_front_csv():
 
 
 def test_gains_go_into_json_and_csv():
-    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), control=True, method="lora")]
+    trials = [trial(0, (100, 0.7)), trial(1, (200, 0.9)), trial(2, (150, 0.8), baseline=True, method="lora")]
     there = snapshot(trials)
     assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.1)]
     assert [row["gain_over_baseline"] for row in csv.DictReader(io.StringIO(front_csv(there)))] == ["", str(0.9 - 0.8)]
 
 
 def test_gains_for_programs_are_those_of_the_table():
-    control = trial(3, (10_000, 0.7), control=True, method="lora")
-    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), control])
+    baseline = trial(3, (10_000, 0.7), baseline=True, method="lora")
+    there = snapshot([trial(0, (9216, 0.7)), trial(1, (147_456, 0.8)), baseline])
     there = replace(there, confirmed={(1, 10, 147_456, 1): {"score": 0.74}, (3, 10, 10_000, 1): {"score": 0.72}})
     assert [row["gain_over_baseline"] for row in json.loads(front_json(there))] == [None, pytest.approx(0.02)]

@@ -29,7 +29,7 @@ def trials():
     ]
     return [
         *made,
-        trial(8, (2000, 0.4), (2000, 0.55), method="lora", control=True),
+        trial(8, (2000, 0.4), (2000, 0.55), method="lora", baseline=True),
         trial(9, (500, 0.2), state="pruned", reason="below the best third of its peers"),
         trial(10, state="failed", reason="out of memory"),
         trial(11, (900, 0.45), state="running"),
@@ -37,7 +37,7 @@ def trials():
 
 
 SECTIONS = {"front", "growth", "curves", "ranks", "settings", "trials"}
-SPEC = search("lora-drop", "increlora", control=True)
+SPEC = search("lora-drop", "increlora", baseline=True)
 
 
 def test_the_data_are_the_journal_s(trials):
@@ -58,7 +58,7 @@ def test_the_data_are_the_journal_s(trials):
     assert [int(row[0]) for row in cells] == list(range(12))
     assert [row[head.index("state")] for row in cells] == ["complete"] * 9 + ["stopped", "failed", "unfinished"]
     assert cells[9][-1] == "below the best third of its peers" and cells[10][-1] == "out of memory"
-    assert cells[8][1] == "lora (control)" and cells[8][head.index("score")] == "0.5500"
+    assert cells[8][1] == "lora (baseline)" and cells[8][head.index("score")] == "0.5500"
     params = [int(row[0].replace(",", "")) for row in page.tables["front-table"][1:]]
     assert params == [r["adapter_params"] for r in rows]
 
@@ -147,12 +147,12 @@ def test_hostile_texts_stay_texts():
 @pytest.mark.parametrize(
     "trials",
     [[], [trial(0, state="running")], [trial(0, state="failed", reason="no")], [trial(0, (10, float("nan")))],
-     [trial(0, (10, float("nan"))), trial(1, (10, float("nan")), method="lora", control=True)],
-     [trial(0, (10, 0.5), method="lora", control=True)], [trial(0, evaluation(10, 0, 0.5, ranks={}))]],
-    ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "control alone", "no parameters"],
+     [trial(0, (10, float("nan"))), trial(1, (10, float("nan")), method="lora", baseline=True)],
+     [trial(0, (10, 0.5), method="lora", baseline=True)], [trial(0, evaluation(10, 0, 0.5, ranks={}))]],
+    ids=["nothing", "running", "failed", "NaN", "NaN of two methods", "baseline alone", "no parameters"],
 )  # fmt: skip
 def test_a_search_without_much_has_a_page(trials, tmp_path):
-    page = Page(render_report(snapshot(trials), search(control=True), REFERENCE))
+    page = Page(render_report(snapshot(trials), search(baseline=True), REFERENCE))
     assert set(page.ids()) >= SECTIONS
     assert ("slider" in page.ids()) == bool(front(trials))
     assert all("note" in figure or {"data", "layout"} <= set(figure) for figure in page.data["figures"].values())

@@ -18,8 +18,8 @@ SEARCHES = {
     "one": [trial(0, (100, 0.7))],
     "no parameters": [trial(0, (0, 0.5), (100, 0.7))],
     "many": [trial(i, *((50 * 2**i, 0.5 + 0.05 * i + 0.01 * j) for j in range(3))) for i in range(7)],
-    "control": [trial(0, (100, 0.7)), trial(1, (200, 0.6), (0, 0.5), control=True)],
-    "control alone": [trial(0, (200, 0.6), control=True)],
+    "baseline": [trial(0, (100, 0.7)), trial(1, (200, 0.6), (0, 0.5), baseline=True)],
+    "baseline alone": [trial(0, (200, 0.6), baseline=True)],
     "slices": [trial(0, sliced(10, 900, 0.7, (0, 0.5), (100, 0.6)))],
 }
 
@@ -62,18 +62,18 @@ def test_a_thin_line_joins_the_sizes_of_an_evaluation_on_the_front():
     assert legend(axes) == ["evaluations and slices", "front (2)"]
 
 
-def test_the_control_s_front_is_a_dashed_stair_beside_it():
+def test_the_baseline_s_front_is_a_dashed_stair_beside_it():
     trials = [
         trial(0, (100, 0.5), (1000, 0.8)),
-        trial(1, (50, 0.4), (500, 0.7), (800, 0.6), control=True, method="lora"),
+        trial(1, (50, 0.4), (500, 0.7), (800, 0.6), baseline=True, method="lora"),
     ]
     (axes,) = front_figure(snapshot(trials), "lora on demo", REFERENCE).axes
-    control, front = axes.lines
-    assert (control.get_linestyle(), front.get_linestyle()) == ("--", "-")
-    assert control.get_xydata().tolist() == [[50, 0.4], [500, 0.7], [10_000, 0.7]]
+    baseline, front = axes.lines
+    assert (baseline.get_linestyle(), front.get_linestyle()) == ("--", "-")
+    assert baseline.get_xydata().tolist() == [[50, 0.4], [500, 0.7], [10_000, 0.7]]
     assert front.get_xydata().tolist() == [[100, 0.5], [1000, 0.8], [10_000, 0.8]]
     assert {line.get_drawstyle() for line in axes.lines} == {"steps-post"}
-    assert control.get_color() != front.get_color()
+    assert baseline.get_color() != front.get_color()
     everything, below, above, knee = (collection.get_offsets().tolist() for collection in axes.collections)
     assert len(everything) == 5 and below == [[50, 0.4], [500, 0.7]]
     assert above == [[100, 0.5], [1000, 0.8]] and knee == [[1000, 0.8]]  # of the front alone

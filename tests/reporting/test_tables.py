@@ -73,13 +73,13 @@ def test_front_table_shows_the_settings_that_are_asked_for():
     assert row.split() == ["0", "10", "9.22k", "0.7000", "knee", "rank", "8"]
 
 
-def test_front_table_with_a_control_has_gains():
+def test_front_table_with_a_baseline_has_gains():
     trials = [
         trial(0, (9216, 0.7)),
         trial(1, (147_456, 0.81234)),
         trial(2, (36_864, 0.8)),
-        trial(3, (10_000, 0.75), (100_000, 0.81), control=True, method="lora"),
-        trial(4, (9000, 0.6), (200_000, 0.9), control=True, method="lora"),
+        trial(3, (10_000, 0.75), (100_000, 0.81), baseline=True, method="lora"),
+        trial(4, (9000, 0.6), (200_000, 0.9), baseline=True, method="lora"),
     ]
     there = snapshot(trials)
     assert shown(front_table(there.points, there)) == [
@@ -88,7 +88,7 @@ def test_front_table_with_a_control_has_gains():
         "    2    10       36.9k  0.8000  +0.0500  knee  lr 0.003",
         "    1    10        147k  0.8123  +0.0023        lr 0.002",
     ]
-    smaller = snapshot([*trials[:3], trial(3, (40_000, 0.9), control=True)])
+    smaller = snapshot([*trials[:3], trial(3, (40_000, 0.9), baseline=True)])
     assert shown(front_table(smaller.points, smaller))[1:] == [
         "    0    10       9.22k  0.7000                 lr 0.001",
         "    2    10       36.9k  0.8000           knee  lr 0.003",
@@ -131,17 +131,17 @@ def test_front_table_gives_what_confirmed_a_point():
     assert all(len(line) <= 80 for line in (header, first, second, third))
 
 
-def test_a_summary_counts_the_trials_and_tells_of_the_control():
+def test_a_summary_counts_the_trials_and_tells_of_the_baseline():
     trials = [
         trial(0, (100_000, 0.7), (100_000, 0.6)),
         trial(1, (200_000, 0.8), state="running"),
         trial(2, state="failed", reason="out of memory"),
         trial(3, (300_000, 0.6), state="pruned", reason="behind its peers"),
         trial(4, state="running"),
-        trial(5, (100_000, 0.75), control=True, method="lora"),
+        trial(5, (100_000, 0.75), baseline=True, method="lora"),
     ]
     text = "\n".join(shown(front_summary(snapshot(trials), REFERENCE)))
-    # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the control's: 0.9 x 0.25
+    # of the box 1M wide and 0.5 high: 0.9 x 0.2 and 0.8 x 0.1 more; the baseline's: 0.9 x 0.25
     counts = "(trials: 1 complete, 1 pruned, 1 failed, 2 unfinished)"
     counts = f"2 points from 2 trials on the front, out of 4 evaluations {counts}; hypervolume 0.5200"
     assert counts in " ".join(text.split())

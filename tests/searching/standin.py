@@ -26,7 +26,7 @@ SPACE = {
 
 
 def search_spec(name: str = "standin", *methods: str, **values: Any) -> SearchSpec:
-    """A search of LoRA's rank and learning rate (or of `methods` in the same space) without a control."""
+    """A search of LoRA's rank and learning rate (or of `methods` in the same space) without a baseline."""
     entries = tuple(MethodSpec(method=method, space=SPACE) for method in methods or ("lora",))
     return SearchSpec(**{"name": name, "task": TaskSpec(name="demo"), "methods": entries} | values)
 

@@ -15,17 +15,17 @@ from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
 from tests.searching.standin import SPACE, search_spec
 from tests.trials.made_trials import evaluation, sliced
 
-CONTROL = MethodSpec(method="lora", space=SPACE)
+BASELINE = MethodSpec(method="lora", space=SPACE)
 
 
 @pytest.fixture
 def journal(tmp_path):
-    """Of three trials: the first is dominated, the second's first evaluation is the front, the third is a control's."""
-    spec = search_spec("s", "lora-drop", control=CONTROL)
+    """Of three trials: the first is dominated, the second's first evaluation is the front, the third the baseline's."""
+    spec = search_spec("s", "lora-drop", baseline=BASELINE)
     with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
         trials = [("lora-drop", [0.5]), ("lora-drop", [0.9, 0.8]), ("lora", [0.7])]
         for number, (method, scores) in enumerate(trials):
-            journal.begin(method, {"rank": 1, "learning_rate": 1e-3}, {}, control=method == "lora")
+            journal.begin(method, {"rank": 1, "learning_rate": 1e-3}, {}, baseline=method == "lora")
             for step, score in enumerate(scores, start=1):
                 journal.record(number, evaluation(10 * step, 100, score))
             journal.finish(number, "complete")
@@ -55,7 +55,7 @@ def test_slices_of_one_evaluation_share_a_training(journal, tmp_path):
     number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
     journal.record(number, sliced(10, 90, 0.95, (20, 0.5), (40, 0.6)))
     journal.finish(number, "complete")
-    assert len(pending(journal, 2)) == 2 * 4  # three points, and the control's
+    assert len(pending(journal, 2)) == 2 * 4  # three points, and the baseline's
     searcher = ConfirmSearcher(journal, 2, tmp_path)
     asked = [searcher.suggest(str(i)) for i in range(4)]
     assert [(each["number"], each["until"], each["sizes"]) for each in asked[:2]] == [
@@ -206,7 +206,7 @@ def test_a_full_disk_is_nobodys_failure(journal, tmp_path):
 
 def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):
     number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
-    journal.note(number, halved=1)
+    journal.note(number, reduced_micro_batch=1)
     journal.record(number, evaluation(10, 50, 0.95))
     journal.finish(number, "complete")
     asked = ConfirmSearcher(journal, 1, tmp_path).suggest("a")

@@ -30,7 +30,7 @@ def test_a_trial_from_settings_to_complete(journal):
     assert states(journal) == [("complete", None)]
     assert [e.step for e in journal.trials()[0].evaluations] == [1, 2]
     assert seen == [1, 2, 2]
-    assert journal.trial(0).told == (100.0, 0.9)
+    assert journal.trial(0).sampler_values == (100.0, 0.9)
 
 
 def test_a_search_starts_with_the_methods_defaults_and_its_smallest_adapter(journal):
@@ -97,7 +97,7 @@ def test_settings_are_tried_once_and_a_space_without_new_ones_ends_the_search(tm
         while searcher.suggest("t") != Searcher.FINISHED:
             searcher.on_trial_complete("t", result(1, finished=True))
         assert searcher.exhausted and searcher.problem is None
-        drawn = [tuple(trial.drawn.values()) for trial in journal.trials()]
+        drawn = [tuple(trial.sampled.values()) for trial in journal.trials()]
     assert sorted(drawn) == sorted((rank, dropout) for rank in (1, 2, 3) for dropout in (0.0, 0.1))
 
 

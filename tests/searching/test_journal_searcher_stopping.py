@@ -39,7 +39,7 @@ def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
         assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
         last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
         searcher.on_trial_complete("c", last)
-        assert journal.trial(2).told == (64.0, 0.75, 2.0)
+        assert journal.trial(2).sampler_values == (64.0, 0.75, 2.0)
         assert searching(reopened(journal)).suggest("d")["number"] == 0
 
 
@@ -55,7 +55,7 @@ def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
         searcher.suggest("c")
         assert not searcher.goes_on("c", result(1, 0.75))
         searcher.on_trial_complete("c", result(1, 0.75))
-        assert journal.trial(2).told == (journal.trial(2).config["rank"], pytest.approx(0.85))
+        assert journal.trial(2).sampler_values == (journal.trial(2).config["rank"], pytest.approx(0.85))
         study = searcher._planner._proposals["lora"]._study
         assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
 
@@ -71,7 +71,7 @@ def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_
         assert not searcher.goes_on("b", result(1, 0.65, params=2))
         searcher.on_trial_complete("b", result(1, 0.65, params=2))
         assert journal.trial(1).reason == "time budget" and searcher.cut_off
-        assert journal.trial(1).told[1] == pytest.approx(0.85)
+        assert journal.trial(1).sampler_values[1] == pytest.approx(0.85)
 
 
 def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path):
@@ -89,7 +89,7 @@ def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path
         assert not searcher.goes_on("c", slow)
         searcher.on_trial_complete("c", slow)
         rank = journal.trial(2).config["rank"]
-        assert journal.trial(2).told == (rank, pytest.approx(0.7), pytest.approx(36.0))
+        assert journal.trial(2).sampler_values == (rank, pytest.approx(0.7), pytest.approx(36.0))
 
 
 def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):

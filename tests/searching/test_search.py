@@ -86,7 +86,7 @@ def test_a_trial_whose_process_dies_goes_on_from_its_last_evaluation(conducted):
 
 def test_a_trial_that_ran_out_of_memory_goes_on_alone_with_half_the_micro_batch(conducted):
     records = conducted(4, {1: "memory"}, concurrency=2).snapshot.trials
-    assert [(trial.state, trial.step, trial.halved) for trial in records] == [
+    assert [(trial.state, trial.step, trial.reduced_micro_batch) for trial in records] == [
         ("complete", STEPS, number == 1) for number in range(4)
     ]
 
@@ -96,7 +96,7 @@ def test_beaten_trials_are_stopped_and_samplers_learn_what_they_were_to_reach(co
     assert [(trial.state, trial.reason) for trial in records[3:5]] == [("pruned", "beaten")] * 2
     assert all(trial.state == "complete" for trial in (*records[:3], records[5]))
     for trial in records[3:5]:  # the complete ones gained 0.002 from the first evaluation to the last
-        assert trial.step == 1 and trial.told == (trial.config["rank"], pytest.approx(0.1 + 0.002))
+        assert trial.step == 1 and trial.sampler_values == (trial.config["rank"], pytest.approx(0.1 + 0.002))
 
 
 def test_the_time_budget_prunes_what_runs(conducted):

@@ -146,18 +146,18 @@ def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
     assert made == ["report"]
 
 
-def test_several_methods_and_the_control(store, own, client, server_runs, front_of):
-    spec = search("lora-drop", "adalora", control=True, name=own.name)
+def test_several_methods_and_the_baseline(store, own, client, server_runs, front_of):
+    spec = search("lora-drop", "adalora", baseline=True, name=own.name)
     trials = [
         trial(0, (100, 0.6)),
         trial(1, (50, 0.9), method="adalora", config={"target_rank": 4}),
-        trial(2, (40, 0.95), method="lora", control=True),
+        trial(2, (40, 0.95), method="lora", baseline=True),
     ]
     Projection(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert parent.data.params["method"] == "lora-drop,adalora"
     assert [nested[number].data.params["method"] for number in range(3)] == ["lora-drop", "adalora", "lora"]
-    volumes = [0.9 * 0.1 / 0.5, 0.95 * 0.4 / 0.5, 0.95 * 0.4 / 0.5]  # the control's better point adds nothing
+    volumes = [0.9 * 0.1 / 0.5, 0.95 * 0.4 / 0.5, 0.95 * 0.4 / 0.5]  # the baseline's better point adds nothing
     assert [value for _, value in history(client, parent, "hypervolume")] == pytest.approx(volumes)
     assert history(client, parent, "best_score") == [(1, 0.6), (2, 0.9), (3, 0.9)]
     table = front_of(parent)

@@ -24,12 +24,12 @@ KINDS = (
 )
 
 
-def search(*methods: str, control: bool = False, **values: Any) -> SearchSpec:
+def search(*methods: str, baseline: bool = False, **values: Any) -> SearchSpec:
     """A search of these methods, LoRA-drop if none is named."""
     space = {"rank": {"type": "int", "low": 1, "high": 8}}
     entries = tuple(MethodSpec(method=method, space=space) for method in methods or ("lora-drop",))
     known = {"name": "first", "task": TaskSpec(name="demo"), "methods": entries}
-    return SearchSpec(**known | ({"control": MethodSpec(method="lora", space=space)} if control else {}) | values)
+    return SearchSpec(**known | ({"baseline": MethodSpec(method="lora", space=space)} if baseline else {}) | values)
 
 
 def evaluation(step: int, params: int, score: float, **values: Any) -> Evaluation:
@@ -81,8 +81,8 @@ def trial(
 
 def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> Snapshot:
     """The trials with their fronts, taken from scratch."""
-    points, control = front(trials, objectives), front(trials, objectives, control=True)
-    return Snapshot(list(trials), points, control, third=objectives.third)
+    points, baseline = front(trials, objectives), front(trials, objectives, baseline=True)
+    return Snapshot(list(trials), points, baseline, third=objectives.third)
 
 
 def base_ranks(seed: int = 0, layers: int = 12) -> dict[str, int]:

@@ -97,13 +97,13 @@ def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
 
 
 def test_gain_is_of_the_fresh_seeds_of_both() -> None:
-    at, control = points((100, 0.9)), front([trial(1, (50, 0.6)), trial(2, (90, 0.7)), trial(3, (200, 0.8))])
+    at, baseline = points((100, 0.9)), front([trial(1, (50, 0.6)), trial(2, (90, 0.7)), trial(3, (200, 0.8))])
     fresh = results([0.80, 0.82], [0.70, 0.72], [0.6, 0.6], [0.9, 0.9])
-    snapshot = Snapshot([], at, control, keyed(fresh, [*at, *control]))
+    snapshot = Snapshot([], at, baseline, keyed(fresh, [*at, *baseline]))
     (found,) = summarised(at, snapshot).values()
-    assert found.gain == pytest.approx(0.81 - 0.71) == best_gain(at[0], snapshot, found)
+    assert found.gain_over_baseline == pytest.approx(0.81 - 0.71) == best_gain(at[0], snapshot, found)
     assert best_gain(at[0], snapshot, None) == pytest.approx(0.9 - 0.7)
-    assert summarise(at, results([0.8]))[0, 10].gain is None
+    assert summarise(at, results([0.8]))[0, 10].gain_over_baseline is None
 
 
 def test_points_of_one_training_have_statistics_of_their_own() -> None:

@@ -59,8 +59,8 @@ def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
 
 
 def test_gain_is_over_the_curve_of_the_baseline():
-    trials = [trial(0, (100, 0.75)), trial(1, sliced(10, 1000, 0.9, (50, 0.6), (100, 0.7)), control=True)]
-    assert gain(front(trials)[0], front(trials, control=True)) == pytest.approx(0.05)
+    trials = [trial(0, (100, 0.75)), trial(1, sliced(10, 1000, 0.9, (50, 0.6), (100, 0.7)), baseline=True)]
+    assert gain(front(trials)[0], front(trials, baseline=True)) == pytest.approx(0.05)
 
 
 def test_dominated_points_go():
@@ -131,19 +131,19 @@ def test_front_without_a_bend_has_its_knee_at_its_best_score(scores):
     assert [p.knee for p in points] == [False] * (len(scores) - 1) + [True]
 
 
-def test_the_control_s_front_is_its_own():
-    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), (5, 0.2), control=True, method="lora"), trial(2, (50, 0.6))]
+def test_the_baseline_s_front_is_its_own():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), (5, 0.2), baseline=True, method="lora"), trial(2, (50, 0.6))]
     assert places(front(trials)) == [(2, 10, 50, 0.6), (0, 10, 100, 0.7)]
-    assert places(front(trials, control=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
-    assert [p.method for p in front(trials, control=True)] == ["lora", "lora"]
+    assert places(front(trials, baseline=True)) == [(1, 20, 5, 0.2), (1, 10, 10, 0.9)]
+    assert [p.method for p in front(trials, baseline=True)] == ["lora", "lora"]
     assert len(candidates(trials)) == 4
 
 
-def test_gain_is_over_the_control_s_best_with_no_more_parameters():
-    trials = [trial(0, (9, 0.5), (100, 0.75), (300, 0.95)), trial(1, (10, 0.5), (100, 0.7), (200, 0.8), control=True)]
-    points, control = front(trials), front(trials, control=True)
-    assert gain(points[0], control) is None
-    assert [gain(point, control) for point in points[1:]] == pytest.approx([0.05, 0.15])
+def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
+    trials = [trial(0, (9, 0.5), (100, 0.75), (300, 0.95)), trial(1, (10, 0.5), (100, 0.7), (200, 0.8), baseline=True)]
+    points, baseline = front(trials), front(trials, baseline=True)
+    assert gain(points[0], baseline) is None
+    assert [gain(point, baseline) for point in points[1:]] == pytest.approx([0.05, 0.15])
     assert gain(points[0], []) is None
 
 

@@ -25,7 +25,7 @@ def test_a_history_that_grows_is_the_one_from_scratch(third):
     draw = random.Random(7)
     objectives = ObjectivesSpec(third=third, max_params=900)
     made = [
-        trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), control=i % 5 == 3,
+        trial(i, *((draw.randrange(1000), draw.random()) for _ in range(draw.randrange(4))), baseline=i % 5 == 3,
               state=draw.choice(["complete", "pruned", "failed"]), ended=START + draw.randrange(10_000))
         for i in range(40)
     ]  # fmt: skip
@@ -43,8 +43,8 @@ def test_a_history_that_grows_is_the_one_from_scratch(third):
     assert steps[0].hypervolume < steps[-1].hypervolume
 
 
-def test_history_counts_the_control_s_trials_but_not_their_points():
-    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), control=True), trial(2, (50, 0.6))]
+def test_history_counts_the_baseline_s_trials_but_not_their_points():
+    trials = [trial(0, (100, 0.7)), trial(1, (10, 0.9), baseline=True), trial(2, (50, 0.6))]
     history = History((1000, 0.5)).update(trials)
     assert [[p.trial for p in after.points] for after in history] == [[0], [0], [2, 0]]
     assert history[0].hypervolume == history[1].hypervolume == pytest.approx(900 * 0.2 / 500)

@@ -51,7 +51,7 @@ def test_a_search_is_described_in_its_study(journal, folder, spec):
 
 def test_a_spec_with_all_in_it_comes_back(folder):
     spec = search(
-        "lora-drop", "adalora", control=True, model="roberta-base", sampler="gp", halving=None, seed=3,
+        "lora-drop", "adalora", baseline=True, model="roberta-base", sampler="gp", halving=None, seed=3,
         objectives=ObjectivesSpec(third="memory", max_params=1000, min_score=0.5, max_memory=10**9),
     )  # fmt: skip
     Journal.create(folder, spec, REFERENCE).close()
@@ -68,14 +68,14 @@ def test_making_one_says_nothing(folder, spec, capfd):
 def test_a_trial_begins_with_all_its_settings(journal, folder):
     before = time.time()
     first = journal.begin("lora-drop", CONFIG, DRAWN)
-    second = journal.begin("lora", {"learning_rate": 2e-3}, {}, control=True)
+    second = journal.begin("lora", {"learning_rate": 2e-3}, {}, baseline=True)
     assert journal.trials() == [first, second] == [journal.trial(0), journal.trial(1)]
     assert (first.number, first.method, first.config, first.state) == (0, "lora-drop", CONFIG, "running")
-    assert first.drawn == {"learning_rate": 1e-3, "rank": 4, "shape": "step"}
-    assert (first.evaluations, first.told, first.reason, first.step) == ((), None, None, 0)
+    assert first.sampled == {"learning_rate": 1e-3, "rank": 4, "shape": "step"}
+    assert (first.evaluations, first.sampler_values, first.reason, first.step) == ((), None, None, 0)
     assert before - 1e-3 <= first.started <= time.time() and (first.ended, first.seconds) == (0, 0)
-    assert (first.retries, first.finished, first.halved, first.control) == (0, False, 0, False)
-    assert (second.number, second.method, second.control, second.drawn) == (1, "lora", True, {})
+    assert (first.retries, first.finished, first.reduced_micro_batch, first.baseline) == (0, False, 0, False)
+    assert (second.number, second.method, second.baseline, second.sampled) == (1, "lora", True, {})
     assert optuna_s(folder).trials[0].distributions == {name: space for name, (_, space) in DRAWN.items()}
 
 
@@ -89,16 +89,20 @@ def test_each_state(journal, folder):
 
     record = journal.finish(complete, "complete")
     assert (record.state, record.reason, record.seconds, len(record.evaluations)) == ("complete", None, 4, 4)
-    assert record.told == (100, 0.8)  # the best score, and of its two the fewer parameters
+    assert record.sampler_values == (100, 0.8)  # the best score, and of its two the fewer parameters
     assert record.finished and record.started < record.ended <= time.time()
-    record = journal.finish(pruned, "pruned", "behind its peers at step 1", told=(12.0, 0.55))
-    assert (record.state, record.reason, record.told) == ("pruned", "behind its peers at step 1", (12.0, 0.55))
+    record = journal.finish(pruned, "pruned", "behind its peers at step 1", sampler_values=(12.0, 0.55))
+    assert (record.state, record.reason, record.sampler_values) == (
+        "pruned",
+        "behind its peers at step 1",
+        (12.0, 0.55),
+    )
     assert not record.finished
     assert journal.finish(failed, "failed", "out of memory").reason == "out of memory"
     for number in (never_evaluated, diverged):
         record = journal.finish(number, "complete")
         assert (record.state, record.reason) == ("failed", "no evaluation with a finite score")
-        assert record.told is None
+        assert record.sampler_values is None
 
     trials = optuna_s(folder).trials
     assert [trial.state for trial in trials] == [
@@ -135,9 +139,9 @@ def test_reopened_it_is_the_same(journal, folder):
     journal.record(number, evaluation(20, 40, 0.7), last=True)
     journal.note(number, retries=1)
     journal.finish(number, "complete")
-    journal.begin("lora", {"learning_rate": 1e-3}, {}, control=True)
+    journal.begin("lora", {"learning_rate": 1e-3}, {}, baseline=True)
     journal.record(1, evaluation(10, 50, 0.9))
-    journal.note(1, retries=2, halved=1)
+    journal.note(1, retries=2, reduced_micro_batch=1)
     before, fronts = journal.trials(), journal.snapshot()
     journal.close()
 
@@ -145,18 +149,18 @@ def test_reopened_it_is_the_same(journal, folder):
     assert again.spec == journal.spec and again.search_id == journal.search_id
     after = again.trials()
     assert repr(after) == repr(before)  # by repr, for NaN is not equal to itself
-    assert (again.snapshot().points, again.snapshot().control) == (fronts.points, fronts.control)
+    assert (again.snapshot().points, again.snapshot().baseline) == (fronts.points, fronts.baseline)
     assert after[0].config == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
     assert after[0].seconds == 20 and after[0].started > 1_700_000_000 and after[0].finished
-    assert (after[1].retries, after[1].halved, after[1].control, after[1].finished) == (2, 1, True, False)
+    assert (after[1].retries, after[1].reduced_micro_batch, after[1].baseline, after[1].finished) == (2, 1, True, False)
 
 
 def test_the_snapshot_is_the_front_from_scratch(folder):
     objectives = ObjectivesSpec(third="seconds", max_params=15)
     draw = random.Random(0)
-    with Journal.create(folder, search(control=True, objectives=objectives), REFERENCE) as journal:
+    with Journal.create(folder, search(baseline=True, objectives=objectives), REFERENCE) as journal:
         for number in range(12):
-            journal.begin("lora" if number % 4 == 1 else "lora-drop", CONFIG, {}, control=number % 4 == 1)
+            journal.begin("lora" if number % 4 == 1 else "lora-drop", CONFIG, {}, baseline=number % 4 == 1)
         for step in range(1, 6):
             for number in draw.sample(range(12), 12):
                 if draw.random() < 0.8:
@@ -166,7 +170,7 @@ def test_the_snapshot_is_the_front_from_scratch(folder):
             journal.finish(number, draw.choice(["complete", "pruned", "failed"]))
         assert journal.snapshot() == replace(snapshot(journal.trials(), objectives), reference=REFERENCE)
         assert Journal.open(folder).snapshot() == journal.snapshot()
-        assert journal.snapshot().points and journal.snapshot().control
+        assert journal.snapshot().points and journal.snapshot().baseline
 
 
 def test_a_snapshot_stays_as_it_was(journal):
@@ -273,7 +277,7 @@ def test_optuna_opens_it_and_goes_on(journal, folder):
     for number in range(6):
         begun(journal)
         journal.record(number, evaluation(1, 50 - number, 0.6 - number / 100))
-        journal.finish(number, ("complete", "pruned", "failed")[number % 3], told=(1.0, 0.5))
+        journal.finish(number, ("complete", "pruned", "failed")[number % 3], sampler_values=(1.0, 0.5))
     begun(journal)
     journal.close()
     study = optuna_s(folder)

@@ -25,7 +25,7 @@ def test_a_trial_s_beginning_cut_off_anywhere_is_there_whole_or_not_at_all(journ
     path = folder / JOURNAL
     begun(journal)
     start = path.read_bytes()
-    begun(journal, control=True)
+    begun(journal, baseline=True)
     end = path.read_bytes()
     wanted = journal.trials()
     journal.close()
@@ -176,7 +176,7 @@ sys.stdin.read()
         assert (first.retries, first.config, first.ended, first.seconds) == (1, CONFIG, 0, 20)
         assert third.evaluations == ()
         journal.record(0, evaluation(30, 40, 0.8), last=True)  # it goes on under its number
-        assert journal.finish(0, "complete").told == (40, 0.8)
+        assert journal.finish(0, "complete").sampler_values == (40, 0.8)
         assert begun(journal) == 3
 
 

@@ -38,7 +38,7 @@ def test_what_stays_on_disk(tmp_path):
         trial(0, (100, 0.7), (100, 0.8)),  # its second evaluation is on the front
         trial(1, (200, 0.7), state="failed"),  # dominated
         trial(2, (50, 0.6), state="running"),  # on the front, and another evaluation is on its way
-        trial(3, (60, 0.5), control=True),  # on the control's front
+        trial(3, (60, 0.5), baseline=True),  # on the baseline's front
     ]
     for number, step in ((0, 10), (0, 20), (1, 10), (1, 20), (2, 10), (2, 20), (3, 10)):
         path = adapter_path(tmp_path, number, step)
@@ -46,7 +46,7 @@ def test_what_stays_on_disk(tmp_path):
         path.touch()
         checkpoint_path(tmp_path, number).touch()
     (tmp_path / "trials" / "0" / ".step-30.safetensors.123").touch()  # left by a killed process
-    sweep(tmp_path, Snapshot(trials, front(trials), front(trials, control=True)))
+    sweep(tmp_path, Snapshot(trials, front(trials), front(trials, baseline=True)))
     left = sorted(path for path in (tmp_path / "trials").rglob("*") if path.is_file())
     kept = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
     assert left == sorted([*kept, checkpoint_path(tmp_path, 2)])

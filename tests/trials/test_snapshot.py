@@ -42,7 +42,7 @@ def made(seed, size):
         trial(
             number,
             *(look(step) for step in range(1, draw.randrange(1, 5))),
-            control=draw.random() < 0.3,
+            baseline=draw.random() < 0.3,
             state=draw.choice(["complete", "running", "failed", "pruned"]),
         )
         for number in range(size)
@@ -53,14 +53,14 @@ def arrivals(trials):
     return [(each, looked) for each in trials for looked in each.evaluations]
 
 
-def by_definition(trials, objectives, control):
+def by_definition(trials, objectives, baseline):
     """Keys of those that none is as good as in everything, but for equal ones: slices, or later ones."""
 
     def values(p):
         third = () if objectives.third is None else (getattr(p, objectives.third),)
         return (p.adapter_params, -p.score, *third)
 
-    points = candidates([each for each in trials if each.control == control], objectives)
+    points = candidates([each for each in trials if each.baseline == baseline], objectives)
     return {
         (*p.key, p.kept is None)
         for p in points
@@ -77,9 +77,9 @@ def by_definition(trials, objectives, control):
 @pytest.mark.parametrize("seed", range(12))
 def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
     trials = made(seed, size=30)
-    wanted = front(trials, objectives), front(trials, objectives, control=True)
-    for points, control in zip(wanted, (False, True), strict=True):
-        assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, control)
+    wanted = front(trials, objectives), front(trials, objectives, baseline=True)
+    for points, baseline in zip(wanted, (False, True), strict=True):
+        assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, baseline)
     coming = arrivals(trials)
     for order in range(5):
         if order:
@@ -87,9 +87,9 @@ def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
         archive = Archive(objectives)
         for each, looked in coming:
             archive.add(each, looked)
-        assert (archive.points, archive.control) == wanted
+        assert (archive.points, archive.baseline) == wanted
     again = Archive(objectives, trials)
-    assert (again.points, again.control) == wanted
+    assert (again.points, again.baseline) == wanted
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
@@ -102,11 +102,11 @@ def test_it_is_the_front_after_every_evaluation(objectives):
         archive.add(each, looked)
         there[each.number].append(looked)
         so_far = [
-            trial(t.number, *sorted(there[t.number], key=lambda e: e.step), state=t.state, control=t.control)
+            trial(t.number, *sorted(there[t.number], key=lambda e: e.step), state=t.state, baseline=t.baseline)
             for t in trials
         ]
         assert archive.points == front(so_far, objectives)
-        assert archive.control == front(so_far, objectives, control=True)
+        assert archive.baseline == front(so_far, objectives, baseline=True)
 
 
 def test_of_equal_points_the_earliest_stays_whichever_comes_first():
@@ -127,10 +127,10 @@ def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
         assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
 
 
-def test_the_control_s_front_is_apart():
-    archive = Archive(EVERYTHING, [trial(0, (100, 0.6)), trial(1, (50, 0.9), control=True, method="lora")])
+def test_the_baseline_s_front_is_apart():
+    archive = Archive(EVERYTHING, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
     assert [(p.trial, p.method, p.knee) for p in archive.points] == [(0, "lora-drop", True)]
-    assert [(p.trial, p.method, p.knee) for p in archive.control] == [(1, "lora", True)]
+    assert [(p.trial, p.method, p.knee) for p in archive.baseline] == [(1, "lora", True)]
 
 
 def test_what_was_handed_out_stays_as_it_was():

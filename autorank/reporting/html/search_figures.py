@@ -35,13 +35,13 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
     """
     evaluations, markers = candidates(snapshot.trials), partial(point_markers, third=snapshot.third)
     right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
-    curves = size_curves(evaluations, [*snapshot.points, *snapshot.control])
+    curves = size_curves(evaluations, [*snapshot.points, *snapshot.baseline])
     name = "evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations"
     traces = [markers(evaluations, name, {"color": "var(--quiet)", "size": 6, "opacity": 0.4})]
     traces += _size_lines(curves)
-    if snapshot.control:
-        traces.append(stair(snapshot.control, right, "var(--control)", "front of plain LoRA", dashed=True))
-        traces.append(markers(snapshot.control, "", {"color": "var(--control)", "size": 7}, showlegend=False))
+    if snapshot.baseline:
+        traces.append(stair(snapshot.baseline, right, "var(--baseline)", "front of plain LoRA", dashed=True))
+        traces.append(markers(snapshot.baseline, "", {"color": "var(--baseline)", "size": 7}, showlegend=False))
     if snapshot.points:
         traces.append(stair(snapshot.points, right, "var(--line)", "front"))
         styles = method_styles(snapshot)
@@ -49,7 +49,7 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
             if points := [p for p in snapshot.points if styles[p.method] == style]:
                 marker = {"color": style.color, "symbol": style.symbol, "size": 10}
                 traces.append(markers(points, style.name, marker, showlegend=len(styles) > 1))
-    traces += _confirmed(snapshot.control, snapshot, "var(--control)", "new seeds: mean ± sd (plain LoRA)")
+    traces += _confirmed(snapshot.baseline, snapshot, "var(--baseline)", "new seeds: mean ± sd (plain LoRA)")
     traces += _confirmed(snapshot.points, snapshot, "var(--ink)", "new seeds: mean ± sd")
     knee = [p for p in snapshot.points if p.knee]
     for name, size, color in (("knee", 17, "var(--knee)"), ("selected below", 25, "var(--chosen)")):
@@ -103,14 +103,14 @@ def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: Objec
     duration = ended[-1].ended - started
     unit, name = next((size, name) for least, size, name in UNITS if duration >= least)
     times, steps = [], []
-    for control, label, color in ((False, "front", "var(--line)"), (True, "front of plain LoRA", "var(--control)")):
-        trials = [trial for trial in ended if trial.control == control]
+    for baseline, label, color in ((False, "front", "var(--line)"), (True, "front of plain LoRA", "var(--baseline)")):
+        trials = [trial for trial in ended if trial.baseline == baseline]
         if not trials:
             continue
-        history = History(reference, objectives).update([replace(trial, control=False) for trial in trials])
+        history = History(reference, objectives).update([replace(trial, baseline=False) for trial in trials])
         trace = {
             "type": "scatter", "mode": "lines", "name": label, "y": [step.hypervolume for step in history],
-            "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if control else "solid"},
+            "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if baseline else "solid"},
             "text": [f"after trial {trial.number}" for trial in trials],
             "hovertemplate": "%{text}: %{y:.4f}<extra></extra>",
         }  # fmt: skip
@@ -140,11 +140,11 @@ def curves(snapshot: Snapshot) -> Figure | None:
     styles = method_styles(snapshot)
     traces = []
     for style in dict.fromkeys(styles.values()):
-        traces += _curve([t for t in trials if not t.control and styles[t.method] == style], style)
-    control = [t for t in trials if t.control]
-    if control:  # last, on top
-        name = f"{escape_tags(control[0].method)} (control)"
-        traces += _curve(control, TraceStyle(name, "var(--control)", "circle"), dashed=True)
+        traces += _curve([t for t in trials if not t.baseline and styles[t.method] == style], style)
+    baseline = [t for t in trials if t.baseline]
+    if baseline:  # last, on top
+        name = f"{escape_tags(baseline[0].method)} (baseline)"
+        traces += _curve(baseline, TraceStyle(name, "var(--baseline)", "circle"), dashed=True)
     traces += _ends(trials, "pruned", "stopped", "var(--stopped)", "x-thin-open")
     traces += _ends(trials, "failed", "failed", "var(--failed)", "x-open")
     groups: dict[tuple[int, int], list[Point]] = {}

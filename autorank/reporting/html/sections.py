@@ -56,8 +56,8 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
         facts["best score"] = f"{max(p.score for p in snapshot.points):.4f}"
         facts["knee"] = f"{knee.score:.4f} with {count(knee.adapter_params)} parameters"
         facts["hypervolume"] = f"{hypervolume(snapshot.points, reference):.4f}"
-    if snapshot.control:
-        facts["hypervolume of plain LoRA"] = f"{hypervolume(snapshot.control, reference):.4f}"
+    if snapshot.baseline:
+        facts["hypervolume of plain LoRA"] = f"{hypervolume(snapshot.baseline, reference):.4f}"
     return facts
 
 
@@ -70,7 +70,7 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
     columns += [Column("score", number=True)]
     columns += [Column("new seeds")] if confirmed else []
     columns += [Column(THIRD[snapshot.third][0], number=True)] if snapshot.third else []
-    columns += [Column("gain", number=True)] if snapshot.control else []
+    columns += [Column("gain", number=True)] if snapshot.baseline else []
     columns += [Column("trial", number=True), Column("step", number=True)]
     columns += [Column("method"), Column(""), Column("settings")]
     rows = []
@@ -84,7 +84,7 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
         if snapshot.third:
             row.append(Cell(third_objective(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
-        if snapshot.control:
+        if snapshot.baseline:
             gain = best_gain(p, snapshot, stats)
             row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
@@ -103,7 +103,7 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
     for trial in snapshot.trials:
         top = best(trial.evaluations)
         rows.append([
-            Cell(str(trial.number)), Cell(trial.method + (" (control)" if trial.control else "")),
+            Cell(str(trial.number)), Cell(trial.method + (" (baseline)" if trial.baseline else "")),
             Cell(STATES[trial.state]), Cell(f"{top.adapter_params:,}", top.adapter_params) if top else Cell("", ""),
             Cell(f"{top.score:.4f}", top.score) if top else Cell("", ""),
             Cell(str(sum(len(evaluation.slices) for evaluation in trial.evaluations))), Cell(str(trial.step)),
@@ -114,7 +114,7 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
 
 def rank_menu(snapshot: Snapshot) -> Menu:
     """The rank maps of the points of both fronts, the knee first; figures are named `ranks-TRIAL-STEP-PARAMETERS`."""
-    maps = rank_maps([*snapshot.points, *snapshot.control], snapshot.trials)
+    maps = rank_maps([*snapshot.points, *snapshot.baseline], snapshot.trials)
     knee = next((_key(p) for p in snapshot.points if p.knee), "")
     keys = sorted(maps, key=lambda key: key != knee)
     return Menu({key: maps[key][0] for key in keys}, {f"ranks-{key}": maps[key][1] for key in keys})
@@ -153,7 +153,7 @@ def settings_menu(snapshot: Snapshot, spec: SearchSpec) -> Menu:
         trials = [trial for trial in snapshot.trials if trial.method == entry.method]
         if (lines := parallel_coordinates(entry, trials)) is None:
             continue
-        options[str(index)] = entry.method + (" (control)" if entry is spec.control else "")
+        options[str(index)] = entry.method + (" (baseline)" if entry is spec.baseline else "")
         figures[f"parallel-{index}"] = lines
         importances = setting_importances(entry, trials)
         if isinstance(importances, str):

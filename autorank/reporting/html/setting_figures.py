@@ -91,11 +91,13 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
     Returns:
         Setting -> share of the importance, by decreasing importance; or a text that says why there are none.
     """
-    scored = [trial for trial in trials if trial.told is not None and all(map(math.isfinite, trial.told))]
+    scored = [
+        trial for trial in trials if trial.sampler_values is not None and all(map(math.isfinite, trial.sampler_values))
+    ]
     if len(scored) < MIN_TRIALS:
         return f"It needs {MIN_TRIALS} finished trials with a score; {entry.method} has {len(scored)}."
     ranges = {name: distribution(values) for name, values in entry.space.items()}
-    names = [name for name, r in ranges.items() if not r.single() and all(name in t.drawn for t in scored)]
+    names = [name for name, r in ranges.items() if not r.single() and all(name in t.sampled for t in scored)]
     if len(names) < 2:
         return f"Only one setting of {entry.method} was searched." if names else "No setting was searched."
     import optuna
@@ -104,10 +106,10 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
 
     less, more = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
     with optuna_logging.quiet():
-        study = optuna.create_study(directions=[less, more, less][: len(scored[0].told or ())])
+        study = optuna.create_study(directions=[less, more, less][: len(scored[0].sampler_values or ())])
     study.add_trials(
         optuna.trial.create_trial(
-            values=list(trial.told or ()), params={name: trial.drawn[name] for name in names},
+            values=list(trial.sampler_values or ()), params={name: trial.sampled[name] for name in names},
             distributions={name: ranges[name] for name in names},
         )
         for trial in scored

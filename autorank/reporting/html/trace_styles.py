@@ -37,7 +37,7 @@ def method_styles(snapshot: Snapshot) -> dict[str, TraceStyle]:
         Method -> style; a single method has the color of the front.
     """
     on_front = {point.method for point in snapshot.points}
-    searched = {trial.method for trial in snapshot.trials if not trial.control}
+    searched = {trial.method for trial in snapshot.trials if not trial.baseline}
     methods = [*sorted(searched & on_front), *sorted(searched - on_front)]
     if len(methods) == 1:
         return {methods[0]: TraceStyle(escape_tags(methods[0]), "var(--line)", "circle")}

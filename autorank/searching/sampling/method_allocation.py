@@ -1,6 +1,6 @@
 """Whose turn it is: how a search's trials are dealt to its methods. All of it ours.
 
-1. Every fourth trial is the control's, if there is one: it must be tuned as well as what it is compared with.
+1. Every fourth trial is the baseline's, if there is one: it must be tuned as well as what it is compared with.
 2. A method that has had fewer than ENOUGH trials comes first, the one with fewest of them, in the order given.
 3. So does one that has had less than a third of an equal share: methods that start slowly are not given up.
 4. Then methods are drawn by Thompson sampling: each has a Beta(1 + on, 1 + off) belief about how often a trial of its
@@ -19,7 +19,7 @@ import numpy as np
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.record import TrialRecord
 
-CONTROL_EVERY = 4
+BASELINE_EVERY = 4
 ENOUGH = 6  # the first two are the defaults and the smallest adapter
 
 
@@ -28,11 +28,11 @@ def turn(spec: SearchSpec, trials: Sequence[TrialRecord], front: Collection[int]
 
     Args:
         front: numbers of the trials on the front.
-        left: methods with settings that were not tried yet; at least one that is not the control.
+        left: methods with settings that were not tried yet; at least one that is not the baseline.
     """
     number = len(trials)
-    if spec.control and spec.control.method in left and number % CONTROL_EVERY == CONTROL_EVERY - 1:
-        return spec.control
+    if spec.baseline and spec.baseline.method in left and number % BASELINE_EVERY == BASELINE_EVERY - 1:
+        return spec.baseline
     methods = [entry for entry in spec.methods if entry.method in left]
     if len(methods) == 1:
         return methods[0]

@@ -77,17 +77,21 @@ class Proposals:
         proposal = self._running.pop(trial.number)
         for limit, excess in self._limits(trial).items():
             proposal.set_constraint(limit, excess)
-        self._study.tell(proposal, trial.told, TrialState.COMPLETE if trial.told else TrialState.FAIL)
+        self._study.tell(
+            proposal, trial.sampler_values, TrialState.COMPLETE if trial.sampler_values else TrialState.FAIL
+        )
 
     def restore(self, trial: TrialRecord) -> None:
         """A trial of an earlier session; to be called in their order."""
         state = TrialState.RUNNING if trial.state == "running" else TrialState.COMPLETE
-        if state == TrialState.COMPLETE and trial.told is None:
+        if state == TrialState.COMPLETE and trial.sampler_values is None:
             state = TrialState.FAIL
         self._study.add_trial(
             optuna.trial.create_trial(
-                state=state, values=trial.told if state == TrialState.COMPLETE else None, params=trial.drawn,
-                distributions={name: self._distributions[name] for name in trial.drawn},
+                state=state,
+                values=trial.sampler_values if state == TrialState.COMPLETE else None,
+                params=trial.sampled,
+                distributions={name: self._distributions[name] for name in trial.sampled},
                 constraints=self._limits(trial) if state == TrialState.COMPLETE else None,
                 system_attrs=trial.generation,
             )
@@ -99,10 +103,10 @@ class Proposals:
     def _limits(self, trial: TrialRecord) -> dict[str, float]:
         """By how much a trial breaks each limit of the search, by what is told of it."""
         top = best(trial.evaluations)
-        if top is None or trial.told is None:
+        if top is None or trial.sampler_values is None:
             return {}
         whole = points_of(trial, top)[0]
-        expected = replace(whole, adapter_params=round(trial.told[0]), score=trial.told[1])
+        expected = replace(whole, adapter_params=round(trial.sampler_values[0]), score=trial.sampler_values[1])
         return excesses(expected, self._spec.objectives)
 
 
@@ -146,7 +150,7 @@ def learnt(
             if (sofar := best(other.evaluations[: len(trial.evaluations)]))
         ]
         reached = score + median([ended.score - sofar.score for sofar, ended in ahead] or [0.0])
-        most = _best_within(params, peers) if trial.stop == BEATEN else None
+        most = _best_within(params, peers) if trial.stop_reason == BEATEN else None
         score = reached if most is None else max(score, min(reached, most))
         costs = [cost * median([_growth(*pair, str(third)) for pair in ahead] or [1.0]) for cost in costs]
     return params, score, *costs

@@ -76,9 +76,9 @@ class Planner:
                 proposals.reject(proposal)
                 continue
             self._known.add(key)
-            control = entry is self._spec.control
+            baseline = entry is self._spec.baseline
             generation = proposals.generation(proposal)
-            trial = self._journal.begin(entry.method, config, _drawn(proposal), control, generation)
+            trial = self._journal.begin(entry.method, config, _sampled(proposal), baseline, generation)
             proposals.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))
@@ -133,7 +133,7 @@ def _candidates(entry: MethodSpec, bounds: Bounds) -> Iterator[dict[str, Any]]:
         yield entry.settings | space.suggest(entry.space, study.ask())
 
 
-def _drawn(proposal: Trial) -> dict[str, Any]:
+def _sampled(proposal: Trial) -> dict[str, Any]:
     return {name: (value, proposal.distributions[name]) for name, value in proposal.params.items()}
 
 

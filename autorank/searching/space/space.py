@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import optuna
 
 
-CONTROL = "lora"
+BASELINE = "lora"
 Source = Path | Mapping[str, Any] | None  # a file; what one would hold, for several methods by name; or their own
 
 
@@ -94,7 +94,7 @@ def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[st
 
 
 def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
-    """Method -> what `source` has for it; the control may be among them.
+    """Method -> what `source` has for it; the baseline may be among them.
 
     Raises:
         AutorankError: one space for several methods, or one of a method that is not searched.
@@ -103,8 +103,8 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
         return {}
     if isinstance(source, Mapping) and set(source) & set(names()):
         for name in source:
-            if name not in (*methods, CONTROL):
-                raise unknown("method in the space", name, [*methods, CONTROL])
+            if name not in (*methods, BASELINE):
+                raise unknown("method in the space", name, [*methods, BASELINE])
         return dict(source)
     if len(methods) > 1:
         what = f"--space {source}" if isinstance(source, Path) else "The space"

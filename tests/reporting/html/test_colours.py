@@ -50,7 +50,7 @@ def test_lines_stand_out(theme):
     def luminance(name):
         return XYZ[1] @ linear(name, theme)
 
-    least = {f"hue-{i}": 3 for i in range(HUES)} | {"line": 3, "control": 3, "high": 3, "middle": 3, "low": 2}
+    least = {f"hue-{i}": 3 for i in range(HUES)} | {"line": 3, "baseline": 3, "high": 3, "middle": 3, "low": 2}
     for name, ratio in least.items():
         a, b = sorted((luminance(name), luminance("panel")))
         assert (b + 0.05) / (a + 0.05) >= ratio, name

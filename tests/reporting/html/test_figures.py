@@ -16,14 +16,14 @@ REFERENCE = (1000.0, 0.0)
 TRIALS = [
     trial(0, (100, 0.5), (100, 0.6)),
     trial(1, (400, 0.8), method="increlora"),
-    trial(2, (200, 0.7), control=True, method="lora"),
+    trial(2, (200, 0.7), baseline=True, method="lora"),
     trial(3, (300, 0.4), state="pruned", reason="behind <its> peers"),
     trial(4, (500, math.nan), state="failed", reason="diverged"),
     trial(5, (50, 0.3), state="running"),
 ]
 
 
-def test_the_front_beside_the_control_s():
+def test_the_front_beside_the_baseline_s():
     figure = search_figures.front(snapshot(TRIALS), REFERENCE)
     there = traces(figure)
     assert list(zip(there["evaluations"]["x"], there["evaluations"]["y"], strict=True)) == [
@@ -45,7 +45,7 @@ def test_a_line_joins_the_sizes_of_an_evaluation_on_the_front():
     trials = [
         trial(0, sliced(10, 900, 0.8, (100, 0.7), (300, 0.65))),
         trial(1, sliced(10, 800, 0.5, (90, 0.4))),
-        trial(2, sliced(10, 950, 0.3, (200, 0.2)), control=True, method="lora"),
+        trial(2, sliced(10, 950, 0.3, (200, 0.2)), baseline=True, method="lora"),
     ]
     figure = search_figures.front(snapshot(trials), REFERENCE)
     there = traces(figure)
@@ -74,7 +74,7 @@ def test_a_learning_curve_marks_an_evaluation_with_points_of_the_front_once():
 def test_error_bars_where_points_were_confirmed():
     there = snapshot(TRIALS[:3])
     confirmed = {(1, 10, 400, 1): {"score": 0.7}, (1, 10, 400, 2): {"score": 0.76}, (2, 10, 200, 1): {"score": 0.66}}
-    figure = search_figures.front(type(there)(there.trials, there.points, there.control, confirmed), REFERENCE)
+    figure = search_figures.front(type(there)(there.trials, there.points, there.baseline, confirmed), REFERENCE)
     bars = traces(figure)["new seeds: mean ± sd"]
     assert bars["x"] == [400] and bars["y"] == pytest.approx([0.73])
     assert bars["error_y"]["array"] == pytest.approx([0.06 / math.sqrt(2)])
@@ -89,7 +89,7 @@ def test_growth_over_time_and_over_steps():
     assert time["front"]["x"] == [1.0, 160 / 60, 360 / 60, 460 / 60]  # minutes; every trial took one
     assert steps["front"]["x"] == [20, 30, 40, 50] and steps["front of plain LoRA"]["x"] == [10]
     assert steps["front"]["y"] == pytest.approx([0.54, 0.54 + 0.6 * 0.2, 0.66, 0.66])
-    assert steps["front of plain LoRA"]["y"] == [hypervolume(snapshot(TRIALS).control, REFERENCE)]
+    assert steps["front of plain LoRA"]["y"] == [hypervolume(snapshot(TRIALS).baseline, REFERENCE)]
     for figure in grown.values():
         valid(figure)
     assert search_figures.growth(snapshot(TRIALS[5:]), REFERENCE, ObjectivesSpec()) == {}
@@ -100,7 +100,7 @@ def test_curves_mark_what_was_stopped_and_what_failed():
     there = traces(figure)
     assert there["lora-drop"]["x"][:3] == [10, 20, None] and there["lora-drop"]["y"][:3] == [0.5, 0.6, None]
     assert there["lora-drop"]["text"][:3] == ["lora-drop, trial 0"] * 2 + [None]
-    assert there["lora (control)"]["line"]["dash"] == "dash"
+    assert there["lora (baseline)"]["line"]["dash"] == "dash"
     assert (there["stopped"]["x"], there["stopped"]["y"]) == ([10], [0.4])
     assert there["stopped"]["text"] == ["trial 3 stopped<br>behind &lt;its&gt; peers"]
     assert there["failed"]["text"] == ["trial 4 failed<br>diverged"]
@@ -117,8 +117,8 @@ def test_a_third_objective_is_told():
 
 @pytest.mark.parametrize(
     "trials",
-    [[], [trial(0, (0, 0.5))], [trial(0, (0, 0.5), control=True)]],
-    ids=["none", "no parameters", "control alone"],
+    [[], [trial(0, (0, 0.5))], [trial(0, (0, 0.5), baseline=True)]],
+    ids=["none", "no parameters", "baseline alone"],
 )
 def test_odd_searches_can_be_drawn(trials):
     valid(search_figures.front(snapshot(trials), REFERENCE))

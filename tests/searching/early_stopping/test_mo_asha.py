@@ -88,7 +88,7 @@ def test_brackets_begin_a_rung_later_and_share_the_trials() -> None:
     halving = Halving(HalvingSpec(grace=1, brackets=2), 27)
     rungs = [[n for n in range(1, 28) if halving.is_rung(number, n)] for number in range(200)]
     assert {tuple(each) for each in rungs} == {(1, 3, 9, 27), (3, 9, 27)}
-    for turns in (1, 4):  # all trials, and those of a control
+    for turns in (1, 4):  # all trials, and those of a baseline
         share = rungs[3::turns].count([3, 9, 27]) / len(rungs[3::turns])
         assert 0.3 < share < 0.7
 

@@ -9,7 +9,7 @@ from autorank.spec import MethodSpec
 from autorank.trials.record import TrialRecord
 from tests.searching.standin import SPACE, search_spec
 
-CONTROL = MethodSpec(method="lora", space=SPACE)
+BASELINE = MethodSpec(method="lora", space=SPACE)
 METHODS = ("lora-drop", "increlora", "prilora")
 
 
@@ -24,8 +24,8 @@ def dealt(trials: int, good: str | None = None, seed: int = 0, **values) -> list
     return [trial.method for trial in had]
 
 
-def test_every_fourth_is_the_controls() -> None:
-    methods = dealt(40, control=CONTROL)
+def test_every_fourth_is_the_baselines() -> None:
+    methods = dealt(40, baseline=BASELINE)
     assert [i for i, method in enumerate(methods) if method == "lora"] == list(range(3, 40, 4))
     assert "lora" not in dealt(40)
 
@@ -48,6 +48,6 @@ def test_a_seed_deals_the_same_again() -> None:
 
 
 def test_a_method_with_nothing_left_is_passed_over() -> None:
-    spec = search_spec("s", *METHODS, control=CONTROL)
+    spec = search_spec("s", *METHODS, baseline=BASELINE)
     had = [TrialRecord(number, "lora-drop", {}) for number in range(3)]
-    assert turn(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # the control's turn, but for that
+    assert turn(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # the baseline's turn, but for that
