@@ -7,7 +7,6 @@ Idempotent: what is on the server already is not sent again. So the code that se
 from __future__ import annotations
 
 import getpass
-import json
 import logging
 import math
 import os
@@ -214,10 +213,7 @@ class Projection:
             columns, rows = front_columns(snapshot)
             client.log_text(parent, text, "front.json")
             client.log_text(parent, front_csv(snapshot), "front.csv")
-            # MLflow's own table format; its log_table would append to the table that is there
-            client.log_text(parent, json.dumps({"columns": columns, "data": rows}), "front_table.json")
-            listed = [{"path": "front_table.json", "type": "table"}]
-            client.set_tag(parent, "mlflow.loggedArtifacts", json.dumps(listed))
+            self._parent.log_table(client, "front_table.json", columns, rows)
             self._front = text
         if final or (changed and time.monotonic() - self._figures_at > _FIGURES_EVERY):
             front = front_figure(snapshot, self.spec.title, self._reference)

@@ -6,7 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,8 +95,11 @@ class Run:
             self.status = "RUNNING"
 
     def _end(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord) -> None:
-        evaluations = [evaluation.to_dict() for evaluation in trial.evaluations]
+        evaluations = [replace(evaluation, slices=()).to_dict() for evaluation in trial.evaluations]
         client.log_text(self.id, json.dumps(evaluations, indent=1), "evaluations.json")  # with all ranks
+        if slices := _slices(trial):
+            columns = list(dict.fromkeys(name for row in slices for name in row))
+            self.log_table(client, "slices.json", columns, [[row.get(name) for name in columns] for row in slices])
         if trial.evaluations and (ranks := trial.evaluations[-1].ranks):
             client.log_dict(self.id, ranks, "ranks.json")
             with tempfile.TemporaryDirectory() as folder:
@@ -109,9 +112,30 @@ class Run:
         client.set_tag(self.id, STATE, trial.state)  # the last: with it, all of the trial is there
         self.closed = True
 
+    def log_table(self, client: MlflowClient, file: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Write an artifact that MLflow's pages show as a table, instead of the one that is there.
+
+        MLflow's own `log_table` would append to it.
+        """
+        client.log_text(self.id, json.dumps({"columns": columns, "data": rows}), file)
+        client.set_tag(self.id, "mlflow.loggedArtifacts", json.dumps([{"path": file, "type": "table"}]))
+
     def _terminate(self, client: MlflowClient, status: str, when: float) -> None:
         client.set_terminated(self.id, status, ms(when))  # again: it may have gone on since
         self.status = status
+
+
+def _slices(trial: TrialRecord) -> list[dict[str, Any]]:
+    """All slices of a trial, as rows of a table; metrics that are not finite become None."""
+    return [
+        {"step": evaluation.step, "adapter_params": piece.adapter_params, "total_rank": sum(piece.ranks.values())}
+        | {
+            name: value if math.isfinite(value) else None
+            for name, value in ({"score": piece.score} | piece.metrics).items()
+        }
+        for evaluation in trial.evaluations
+        for piece in evaluation.slices
+    ]
 
 
 def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:

@@ -18,7 +18,7 @@ from autorank.tracking.mlflow_projection import Projection, user_name
 from autorank.tracking.mlflow_run import Run, as_text, metrics_at
 from tests.tracking.projected import history, text
 from tests.trials.journals import REFERENCE
-from tests.trials.made_trials import START, base_ranks, evaluation, search, snapshot, trial
+from tests.trials.made_trials import START, base_ranks, evaluation, search, sliced, snapshot, trial
 
 
 def test_a_search_as_runs(project, trials, client, server_runs):
@@ -51,6 +51,23 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     }  # fmt: skip
     assert all(known.items() <= run.data.tags.items() for run in (parent, *nested.values()))
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
+
+
+def test_slices_of_a_finished_trial_are_a_table(project, trials, client, server_runs):
+    trials[0] = trial(0, (100, 0.6), sliced(20, 100, 0.7, (20, 0.5), (50, math.nan)))
+    for _ in range(2):  # a projection that starts again changes nothing
+        project().push(snapshot(trials), final=True)
+    parent, nested = server_runs()
+    assert json.loads(text(client, nested[0], "slices.json")) == {
+        "columns": ["step", "adapter_params", "total_rank", "score", "accuracy"],
+        "data": [[20, 20, 1, 0.5, 0.5], [20, 50, 2, None, None]],
+    }
+    assert json.loads(nested[0].data.tags["mlflow.loggedArtifacts"]) == [{"path": "slices.json", "type": "table"}]
+    assert json.loads(text(client, nested[0], "evaluations.json"))[1]["slices"] == []
+    assert [artifact.path for artifact in client.list_artifacts(nested[1].info.run_id)].count("slices.json") == 0
+    front = json.loads(text(client, parent, "front_table.json"))
+    assert [row[front["columns"].index("cut_from")] for row in front["data"]] == [100, None, None, None]
+    assert history(client, parent, "front_size")[0] == (1, 2)
 
 
 def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
