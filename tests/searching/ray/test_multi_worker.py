@@ -173,7 +173,8 @@ def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_furt
     monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
     told = []
     config = {
-        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "cpus": 1, "seal": None, "lent": None,
+        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1, "seal": None,
+        "lent": None,
         "train": train_spec("lora", "pairs", **options | {"epochs": 3}, **SETTINGS).model_dump(mode="json"),
         "queue": SimpleNamespace(put=told.append),
     }  # fmt: skip
@@ -181,6 +182,8 @@ def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_furt
         multi_worker.work(config)
     steps = [(item["evaluation"].step, item["finished"]) for item in told if isinstance(item, dict)]
     assert steps == [(4, False), (8, True)] * 2
+    sizes = [[piece.adapter_params for piece in item["evaluation"].slices] for item in told if isinstance(item, dict)]
+    assert sizes == [[], [64]] * 2
 
 
 def test_why_workers_failed():
