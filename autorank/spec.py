@@ -76,6 +76,7 @@ class TrainingSpec(Spec):
     precision: Precision = "auto"  # auto: bf16 on a GPU that has it, else fp32
     quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
+    slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -97,6 +97,23 @@ def int_or_auto(text: str) -> int | str:
         raise typer.BadParameter(f"{text!r} is neither an integer nor auto.") from None
 
 
+def slice_count(text: str) -> int | str:
+    """Return `auto`, `off` or a positive integer; `off` is false in a YAML file.
+
+    Raises:
+        typer.BadParameter: The text is none of them.
+    """
+    if str(text) in ("auto", "off", "False"):
+        return "off" if str(text) == "False" else str(text)
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise typer.BadParameter(f"{text!r} is none of auto, off and a positive integer.")
+    return count
+
+
 def build_spec(spec_class: type[S], **values: Any) -> S:
     """Return a spec with these values.
 

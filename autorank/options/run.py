@@ -14,7 +14,7 @@ from autorank.defaults import MAX_GRAD_NORM, WARMUP_RATIO, WEIGHT_DECAY, Precisi
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.config_file import merge_settings
-from autorank.options.parsing import build_spec, expand, int_or_auto, split_names
+from autorank.options.parsing import build_spec, expand, int_or_auto, slice_count, split_names
 from autorank.options.shared import DATA, TRAINING
 
 if TYPE_CHECKING:
@@ -182,6 +182,16 @@ class RunOptions:
             rich_help_panel=TRAINING,
         ),
     ] = False
+    slices: Annotated[
+        int | str,
+        typer.Option(
+            help="Smaller adapters cut from the trained one and scored after each evaluation: at most N, as many as "
+            "cost 20 % of training (auto), or none (off).",
+            parser=slice_count,
+            metavar="auto|N|off",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "auto"
     seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = 0
 
     @property

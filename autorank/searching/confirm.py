@@ -118,7 +118,7 @@ class ConfirmSearcher(TrialSource):
         return train.model_copy(
             update={
                 "task": train.task.model_copy(update={"final": True}),
-                "training": train.training.model_copy(update={"seed": what.seed}),
+                "training": train.training.model_copy(update={"seed": what.seed, "slices": "off"}),
             }
         )
 

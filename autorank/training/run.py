@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from autorank import methods, tasks
 from autorank.errors import AutorankError
 from autorank.method import RunContext, TargetedConfig
-from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, spectrum, target_modules
+from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
 from autorank.modeling.remote_code import trusting
 from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
@@ -30,6 +29,7 @@ from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import RunSummary
+from autorank.training.slices import SliceScorer
 
 
 class TrainingRun:
@@ -96,26 +96,23 @@ class TrainingRun:
                 self._train_step()
             trained = time.perf_counter()
             scores = self._objective.evaluate(self._phase, self._data.validation)
-        self.evaluating = time.perf_counter() - trained
+            self.evaluating = time.perf_counter() - trained
+            params = adapters.adapter_params(self._base.model, self._base.head)
+            score = scores[self._data.task.metrics[0]]
+            slices = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
-        return self._describe(scores)
+        return self._describe(scores, slices)
 
     def evaluate_slice(self, max_params: int) -> Slice:
-        """Evaluate the largest slice of the adapter as it is now with at most `max_params` parameters.
+        """Score the largest slice of the adapter with at most so many parameters, as the model is now.
 
         Args:
-            max_params: adapter parameters; those that every slice has, such as the magnitudes of DoRA, count too.
+            max_params: adapter parameters.
 
         Returns:
-            The slice; without any component if none fits.
+            The slice; one without components if all are larger.
         """
-        with spectrum.factorised(self._base.model) as parts:
-            others = adapters.adapter_params(self._base.model, self._base.head) - parts.params[-1]
-            kept = parts.keep(max(0, bisect_right(parts.params, max_params - others) - 1))
-            parts.cut(kept)
-            params = adapters.adapter_params(self._base.model, self._base.head)
-            scores = self._objective.evaluate(self._phase, self._data.validation)
-        return Slice(params, scores[self._data.task.metrics[0]], scores, kept)
+        return self._slices.at(max_params)
 
     def _open(self) -> None:
         """Data, model and a phase over all of the training set; nothing attached yet."""
@@ -143,6 +140,7 @@ class TrainingRun:
         if asked == "auto" and device.type == "cuda":
             phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
         self._phase = phases.own
+        self._slices = SliceScorer(self._base, self._phase, self._objective, self._data, self.spec.training.slices)
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
@@ -185,7 +183,7 @@ class TrainingRun:
         """Parameters that train now."""
         return sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
 
-    def _describe(self, scores: dict[str, float]) -> Evaluation:
+    def _describe(self, scores: dict[str, float], slices: tuple[Slice, ...]) -> Evaluation:
         model = self._base.model
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []
@@ -205,6 +203,7 @@ class TrainingRun:
             ranks=adapters.ranks(model),
             seconds=self._seconds,
             peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
+            slices=slices,
         )
 
     def _key(self) -> str:
@@ -226,6 +225,7 @@ class TrainingRun:
             "method": self._method.state_dict(),
             "generator": self._hooks.run.generator.get_state(),
             "seconds": self._seconds,
+            "spent_on_slices": self._slices.spent,
             "peak_trainable": self._peak_trainable,
         }
 
@@ -250,6 +250,7 @@ class TrainingRun:
         self._phase.scaler.load_state_dict(state["scaler"])
         context.generator.set_state(state["generator"])
         self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
+        self._slices.spent = state["spent_on_slices"]
 
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
@@ -265,4 +266,4 @@ class TrainingRun:
 
 def _identity(spec: TrainSpec) -> dict[str, Any]:
     """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
-    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing"}})
+    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing", "slices"}})

@@ -1,0 +1,135 @@
+"""Which slices a run scores, and that they are what the adapter on disk gives when it is cut."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autorank.modeling import adapter_file, adapters, spectrum
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
+from autorank.training.slices import next_count
+
+SIZES = [0, *range(100, 6500, 100)]  # 64 components of 100 parameters
+
+
+def chosen(curve: Any, count: int, whole: int = 6400) -> list[int]:
+    """Parameters of the slices that are scored, in their order."""
+    scores: dict[int, float] = {}
+    order: list[int] = []
+    while len(order) < count and (choice := next_count(SIZES, (whole, curve(whole)), scores)) is not None:
+        order.append(SIZES[choice])
+        scores[choice] = curve(SIZES[choice])
+    return order
+
+
+def test_sizes_are_sparse_first_and_then_where_the_score_changes() -> None:
+    step_at_3000 = [chosen(lambda size: 0.9 if size >= 3000 else 0.5, 9)]
+    assert step_at_3000[0][:3] == [1600, 400, 100]
+    assert all(1600 < size < 6400 for size in step_at_3000[0][3:])  # the jump is above a quarter
+    assert 2900 in step_at_3000[0] or 3000 in step_at_3000[0]
+
+
+def test_nothing_is_scored_between_equal_scores() -> None:
+    assert chosen(lambda size: 0.7, 20) == [1600, 400, 100]
+    rising = chosen(lambda size: math.log(size), 100)
+    assert len(set(rising)) == len(rising) == 63  # all, each once
+
+
+def test_a_slice_that_beats_the_whole_leaves_nothing_above_it() -> None:
+    order = chosen(lambda size: 0.8 if size >= 1600 and size < 6400 else 0.7, 20)
+    assert all(size <= 1600 for size in order)
+
+
+def test_an_adapter_with_one_smaller_size() -> None:
+    assert next_count([0, 100, 200], (200, 0.5), {}) == 1
+    assert next_count([0, 100, 200], (200, 0.5), {1: 0.4}) is None
+    assert next_count([0, 100], (100, 0.5), {}) is None
+    assert next_count([0], (0, 0.5), {}) is None
+
+
+def spec(
+    method: str = "lora", slices: int | str = 3, settings: dict[str, Any] | None = None, **training: Any
+) -> TrainSpec:
+    return TrainSpec(
+        task=TaskSpec(name="demo", max_train_examples=96, max_eval_examples=60),
+        method=method,
+        settings={"learning_rate": 5e-3} | (settings or {}),
+        training=TrainingSpec(slices=slices, **{"steps": 12, "eval_every": 6, "batch_size": 8} | training),
+    )  # fmt: skip
+
+
+CUT = {
+    "lora": {"rank": 4},
+    "lora-drop": {"rank": 4, "threshold": 0.6},
+    "adalora": {},
+    "increlora": {},
+    "pissa": {"rank": 4},
+    "dora": {"rank": 4},
+    "prilora": {"interval": 10},
+    "sora": {},
+    "rslora": {"rank": 4},
+}
+
+
+@pytest.mark.parametrize("method", CUT)
+def test_a_slice_scores_what_the_adapter_on_disk_scores_when_it_is_cut(method: str, tmp_path: Path) -> None:
+    run = TrainingRun(spec(method, settings=CUT[method], steps=40, eval_every=20))
+    last = list(run)[-1]
+    run.save_adapter(tmp_path / "adapter.safetensors")
+    assert last.slices and [piece.adapter_params for piece in last.slices] == sorted(
+        {piece.adapter_params for piece in last.slices}
+    )
+    for piece in last.slices:
+        assert piece.adapter_params < last.adapter_params
+        restored, _ = adapter_file.load(tmp_path / "adapter.safetensors")
+        spectrum.cut(restored.model, piece.kept)
+        assert adapters.adapter_params(restored.model, restored.head) == piece.adapter_params
+        assert adapters.ranks(restored.model) == piece.ranks
+        run._phase.model = restored.model
+        assert run._objective.evaluate(run._phase, run._data.validation) == pytest.approx(piece.metrics, abs=1e-6)
+    run.release()
+
+
+@pytest.mark.parametrize("method", ["vera", "tied-lora", "bitfit", "full", "pfeiffer"])
+def test_what_has_no_slices(method: str) -> None:
+    assert [evaluation.slices for evaluation in TrainingRun(spec(method))] == [(), ()]
+
+
+def test_training_is_the_same_with_slices_and_without() -> None:
+    def weights(slices: int | str) -> dict[str, torch.Tensor]:
+        run = TrainingRun(spec(slices=slices, settings={"dropout": 0.1}))
+        for _ in run:
+            pass
+        state: dict[str, torch.Tensor] = run.state_dict()["tensors"]
+        return state
+
+    with_slices, without = weights(4), weights("off")
+    assert all(torch.equal(with_slices[name], without[name]) for name in without)
+
+
+def test_auto_spends_a_fifth_of_training_and_goes_on_with_what_is_left() -> None:
+    whole = TrainingRun(spec(slices="auto", steps=150, eval_every=50))
+    evaluations = [next(whole)]
+    state = whole.state_dict()
+    evaluations += list(whole)
+    scored = [len(evaluation.slices) for evaluation in evaluations]
+    data = whole._data
+    training = 150 * 8 * 2 * float(data.train.lengths.mean())
+    assert 0 < sum(scored) * sum(float(s.lengths.sum()) for s in data.validation.values()) <= 0.2 * training
+    assert scored[-1] == max(scored) > 0
+    resumed = TrainingRun(spec(slices="auto", steps=150, eval_every=50))
+    resumed.load_state_dict(state)
+    assert [evaluation.slices for evaluation in resumed] == [evaluation.slices for evaluation in evaluations[1:]]
+
+
+def test_a_slice_of_a_given_size() -> None:
+    run = TrainingRun(spec(slices="off"))
+    last = list(run)[-1]
+    assert last.slices == ()
+    size = last.adapter_params // 5
+    assert run.evaluate_slice(size).adapter_params == size // 128 * 128  # a component has 64 + 64 parameters
