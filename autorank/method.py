@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from autorank.modeling.base_model import BaseModel as BaseTransformer
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.spectrum import ROUNDING
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,6 +68,15 @@ class Optimizer(Protocol):
 
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
         """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""
+
+    def combine(self, parameter: nn.Parameter, coefficients: Tensor, dim: int) -> None:
+        """The gradients of a parameter's components are now these combinations of what they were: so are its moments.
+
+        Args:
+            parameter: the factor, without clocks.
+            coefficients: new x old components.
+            dim: the dimension along which its components lie.
+        """
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
         """A factor with clocks has gained components: their moments are zero, their clocks start at `start`."""
@@ -140,6 +150,23 @@ class RunContext:
         update.keep(components)
         for parameter, dim in _factors(update).values():
             self.optimizer.keep(parameter, components, dim)
+
+    @torch.no_grad()
+    def replace(self, update: LowRankUpdate, A: Tensor, B: Tensor) -> None:
+        """Replace the components of an update by combinations of them, its optimizer state with it.
+
+        With A' = P A and B' = B Q the gradients of A' and B' are Qᵀ · dL/dA and dL/dB · Pᵀ. Adam's moments follow.
+
+        Args:
+            update: an update without e.
+            A: A', new rank x in; its rows are combinations of those of A.
+            B: B', out x new rank; its columns are combinations of those of B.
+        """
+        P = A.double() @ torch.linalg.pinv(update.A.double(), rtol=ROUNDING)
+        Q = torch.linalg.pinv(update.B.double(), rtol=ROUNDING) @ B.double()
+        update.replace(A, B)
+        self.optimizer.combine(update.A, Q.T, dim=0)
+        self.optimizer.combine(update.B, P, dim=1)
 
     def grow(self, update: LowRankUpdate, A: Tensor, B: Tensor, e: Tensor | None, start: int) -> None:
         """Append components, as `LowRankUpdate.grow`, whose clocks start at step `start`."""

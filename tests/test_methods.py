@@ -50,7 +50,7 @@ def test_names_are_known_without_torch():
 
 
 def test_completion_offers_what_is_not_there_yet():
-    assert completion.methods("lora,lora") == ["lora,lora-drop"]
+    assert completion.methods("lora,lora") == ["lora,lora-drop", "lora,lora-squeeze"]
 
 
 def test_paths_among_the_settings_become_absolute(monkeypatch, tmp_path):

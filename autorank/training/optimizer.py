@@ -117,6 +117,24 @@ class GroupedAdamW:
             if moment in state:
                 state[moment] = state[moment].index_select(dim, index.to(state[moment].device))
 
+    @torch.no_grad()
+    def combine(self, parameter: nn.Parameter, coefficients: Tensor, dim: int) -> None:
+        """Combine a parameter's moments as the gradients of its components are now combined.
+
+        First moments linearly, which is exact; second moments by the squares of the coefficients, which is exact where
+        the gradients of the old components are uncorrelated (ours).
+
+        Args:
+            parameter: a factor without clocks.
+            coefficients: new x old components.
+            dim: the dimension along which its components lie.
+        """
+        state = self._state(parameter)
+        for moment, weights in zip(MOMENTS, (coefficients, coefficients.square()), strict=True):
+            if moment in state:
+                old = state[moment].movedim(dim, 0)
+                state[moment] = (weights.to(old) @ old).movedim(0, dim).contiguous()
+
     def grow(self, parameter: nn.Parameter, start: int) -> None:
         """A factor with clocks has gained components: moments at zero, and clocks that start at `start`."""
         self._rowwise.grow(parameter, start)

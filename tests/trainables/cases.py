@@ -108,6 +108,14 @@ METHODS = {
         refusals={"mean_rank": 0.5, "rounds": 0, "moved": 0, "candidates": 0, "initial": 1, "final": 1, "beta1": 1},
         short={"rounds": 15},
     ),
+    "lora-squeeze": Case(
+        {"mean_rank": 1, "source_rank": 6, "stages": 3, "initial": 0.1, "final": 0.3, "dropout": 0.1},
+        None,  # parameters are the budget: see test_lora_squeeze.py
+        stops=(1, 7, 8, 12, 18, 19),  # cuts are after the steps numbered 7, 12 and 17
+        emptied=True,
+        refusals={"mean_rank": 7, "source_rank": 0, "stages": 0, "initial": 1, "final": 1, "alpha": 0.0},
+        short={"stages": 16},
+    ),
     "sora": Case(
         {"rank": 2, "threshold": 0.04, "sparse_lambda": 0.1, "dropout": 0.1},
         None,

@@ -35,6 +35,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "pissa": {"rank": 2},
     "eva": {"rank": 2, "svd_batch_size": 8},
     "elalora": {"mean_rank": 3, "initial": 0.1, "final": 0.2, "rounds": 3, "moved": 6},
+    "lora-squeeze": {"mean_rank": 1, "source_rank": 6, "stages": 2, "initial": 0.1, "final": 0.3},
     "gora": {"reference_rank": 2, "examples": 20},
     "sora": {"rank": 2, "threshold": 0.05, "schedule": (0.02, 0.1)},
     "sparse-adapter": {"rank": 2},

@@ -57,3 +57,30 @@ def test_moments_survive_shrinking_exactly() -> None:
             optimizer.step(step)
             optimizer.zero_grad()
     assert torch.equal(whole, half)
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_moments_are_combined_as_gradients_are(dim: int) -> None:
+    """A rotation after three steps, or before any: first moments are the same, second ones are combined by squares."""
+    draw = torch.Generator().manual_seed(0)
+    values, gradients = torch.randn(4, 3, generator=draw), torch.randn(3, 4, 3, generator=draw)
+    Q = torch.linalg.qr(torch.randn(4, 4, generator=draw)).Q
+    original, rotated = ((t if dim == 0 else t.mT).contiguous() for t in (values, Q @ values))
+    states = []
+    for parameter, turned in ((nn.Parameter(original), False), (nn.Parameter(rotated), True)):
+        optimizer = GroupedAdamW(0.01, 0.0, total_steps=10, warmup_steps=0)
+        optimizer.add_group({"p": parameter})
+        for step in range(3):
+            gradient = Q @ gradients[step] if turned else gradients[step]
+            parameter.grad = (gradient if dim == 0 else gradient.mT).contiguous()
+            optimizer.step(step)
+        if not turned:
+            second = optimizer.state_dict()["moments"]["p"]["exp_avg_sq"]
+            optimizer.combine(parameter, Q[:2], dim)
+        states.append(optimizer.state_dict()["moments"]["p"])
+    ours, theirs = states
+    kept = theirs["exp_avg"][:2] if dim == 0 else theirs["exp_avg"][:, :2]
+    torch.testing.assert_close(ours["exp_avg"], kept)
+    expected = Q[:2].square() @ (second if dim == 0 else second.mT)
+    torch.testing.assert_close(ours["exp_avg_sq"], expected if dim == 0 else expected.mT)
+    assert ours["step"] == 3

@@ -15,12 +15,14 @@ from autorank.training.run import TrainingRun
 from tests.trainables.cases import METHODS, STEPS
 from tests.trainables.trained import cached_in, full_state, same, spec, start, write_model, write_pairs
 
-# method -> steps (from 0) at which it acts: IncreLoRA and AdaLoRA allocate, ElaLoRA has rounds, PRILoRA prunes
+# method -> steps (from 0) at which it acts: IncreLoRA and AdaLoRA allocate, ElaLoRA has rounds, PRILoRA prunes,
+# LoRA-Squeeze cuts
 ACTS = {
     "increlora": (6, 9, 12, 15),
     "adalora": (4, 8, 17),
     "elalora": (4, 6, 8, 10, 12),
     "prilora": (4, 9, 14),
+    "lora-squeeze": (7, 12, 17),
     "sora": (3,),
 }
 
@@ -78,7 +80,7 @@ def test_nothing_is_left_out(method: str, made: Path) -> None:
     for step in ACTS[method]:
         late = evaluations[step + 1]
         before, then, after = (sum(each.ranks.values()) for each in evaluations[step - 1 : step + 2])
-        if method in ("increlora", "adalora"):
+        if method in ("increlora", "adalora", "lora-squeeze"):
             assert before == then and (after > then if method == "increlora" else after < then or then == 18)
         if method == "elalora":
             assert evaluations[step].ranks == evaluations[step - 1].ranks != late.ranks

@@ -204,6 +204,22 @@ class LowRankUpdate(nn.Module):
         if self.mask is not None:
             self.mask = torch.cat([self.mask, self.mask.new_ones(A.shape)])
 
+    @torch.no_grad()
+    def replace(self, A: Tensor, B: Tensor) -> None:
+        """Replace all components, in place: the Parameters stay the same objects.
+
+        Args:
+            A: new rank x in.
+            B: out x new rank.
+
+        Raises:
+            ValueError: the update has a factor e, a start, or components or entries for training alone.
+        """
+        if not (self.e is self.active is self.mask is None):
+            raise ValueError("an update with e, active or mask cannot get other components")
+        self._replace("A", A.to(self.A))
+        self._replace("B", B.to(self.B))
+
     def _replace(self, factor: str, values: Tensor) -> None:
         if self.A0 is not None:
             raise ValueError("this update has a start, so its components are given")

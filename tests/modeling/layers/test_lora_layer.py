@@ -171,3 +171,15 @@ def test_keep_and_grow_carry_along_what_counts() -> None:
 def test_new_components_need_a_factor_e_where_there_is_one() -> None:
     with pytest.raises(ValueError, match="factor e"):
         make(e=True).grow(torch.randn(1, IN), torch.randn(OUT, 1))
+
+
+def test_other_components_go_into_the_same_parameters() -> None:
+    update = make()
+    A, B = update.A, update.B
+    update.output(torch.ones(1, IN, dtype=torch.float64)).sum().backward()
+    update.replace(torch.ones(2, IN), torch.ones(OUT, 2))
+    assert update.A is A and update.B is B and A.grad is None and B.grad is None
+    assert update.rank == 2 and A.dtype == torch.float64
+    torch.testing.assert_close(update.delta_weight(), torch.full((OUT, IN), 1.4, dtype=torch.float64))
+    with pytest.raises(ValueError, match="other components"):
+        make(e=True).replace(A, B)

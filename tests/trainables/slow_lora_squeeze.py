@@ -1,0 +1,93 @@
+"""LoRA-Squeeze, plainly: the SVD of every ΔW itself, all singular values in one list, least squares for the moments."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autorank.spec import TrainSpec
+from tests.trainables.slow import SlowTraining
+
+
+class SlowLoRASqueeze(SlowTraining):
+    """See SlowTraining.
+
+    Attributes:
+        A, B: layer name -> rank x in, out x rank.
+        cuts: step -> most parameters after it.
+        weakest: least part of a cut's pooled scores by which what is kept and what is not differ.
+    """
+
+    gamma = 0.0
+
+    def __init__(self, wanted: TrainSpec) -> None:
+        super().__init__(wanted)
+        s = {"stages": 3, "initial": 0.1, "final": 0.4, "alpha": 16.0} | self.settings
+        self.scale = s["alpha"] / s["source_rank"]
+        self.A: dict[str, nn.Parameter] = {}
+        self.B: dict[str, nn.Parameter] = {}
+        self.sizes = {name: sum(layer.weight.shape) for name, layer in self.layers.items()}
+        for name, layer in self.layers.items():
+            bound = 1 / math.sqrt(layer.base.in_features)  # Kaiming-uniform of slope √5
+            A = torch.empty(s["source_rank"], layer.base.in_features).uniform_(-bound, bound, generator=self.generator)
+            self.A[name] = nn.Parameter(A)
+            self.B[name] = nn.Parameter(torch.zeros(layer.base.out_features, s["source_rank"]))
+        self.train([*self.A.values(), *self.B.values()], start=0)
+        first, last = int(s["initial"] * self.total_steps), self.total_steps - int(s["final"] * self.total_steps)
+        one = sum(self.sizes.values())
+        self.cuts = {}
+        for i in range(1, s["stages"] + 1):
+            part = i / s["stages"]
+            rank = math.exp((1 - part) * math.log(s["source_rank"]) + part * math.log(s["mean_rank"]))
+            self.cuts[first + math.floor((last - first) * part + 1e-9)] = math.floor(rank * one + 1e-6)
+        self.weakest = math.inf
+
+    def factors(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.A[name], self.B[name]
+
+    def delta_weight(self, name: str) -> Tensor:
+        return self.scale * self.B[name] @ self.A[name]
+
+    def evaluated(self, name: str) -> Tensor:
+        return self.delta_weight(name).detach()
+
+    def after_step(self, step: int) -> None:
+        if step in self.cuts:
+            self.cut(self.cuts[step])
+
+    def cut(self, budget: int) -> None:
+        svds = {n: np.linalg.svd(self.evaluated(n).double().numpy(), full_matrices=False) for n in self.layers}
+        pool = sorted(
+            (
+                (svds[name][1][i] ** 2 / self.sizes[name], name)
+                for name in self.layers
+                for i in range(len(self.A[name]))
+            ),
+            reverse=True,
+        )
+        ranks, params = dict.fromkeys(self.layers, 0), 0
+        for (score, name), (following, _) in zip(pool, [*pool[1:], (0.0, "")], strict=True):
+            if params + self.sizes[name] > budget:
+                break
+            params += self.sizes[name]
+            ranks[name] += 1
+            gap = 1 - following / score
+        self.weakest = min(self.weakest, gap)
+        for name, (U, S, Vt) in svds.items():
+            root = np.sqrt(S[: ranks[name]] / self.scale)
+            self._put(name, root[:, None] * Vt[: ranks[name]], U[:, : ranks[name]] * root)
+
+    def _put(self, name: str, A: np.ndarray, B: np.ndarray) -> None:
+        old_A, old_B = (p.detach().double().numpy() for p in self.factors(name))
+        P = np.linalg.lstsq(old_A.T, A.T, rcond=None)[0].T
+        Q = np.linalg.lstsq(old_B, B, rcond=None)[0]
+        state_A, state_B = self.optimizer.state[self.A[name]], self.optimizer.state[self.B[name]]
+        for moment, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
+            state_A[moment] = torch.from_numpy(Q.T**power @ state_A[moment].double().numpy()).float()
+            state_B[moment] = torch.from_numpy(state_B[moment].double().numpy() @ P.T**power).float()
+        self.layers[name].delta = None  # its graph knows the old shapes
+        self.A[name].data, self.B[name].data = torch.from_numpy(A).float(), torch.from_numpy(B).float()
+        self.A[name].grad = self.B[name].grad = None
