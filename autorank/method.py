@@ -191,6 +191,7 @@ class AllocationMethod(ABC, Generic[C]):
     summary: ClassVar[str]  # one line
     source: ClassVar[str]  # the paper
     Config: ClassVar[type[MethodConfig]]
+    sliceable: ClassVar[bool] = True  # smaller adapters can be cut from its adapters (see `modeling.spectrum`)
 
     def __init__(self, config: C) -> None:
         self.config = config

@@ -40,7 +40,7 @@ from ray.tune.search.optuna import OptunaSearch
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.sampling.optuna_study import distributions
-from autorank.spec import HalvingSpec, SearchSpec, TaskSpec
+from autorank.spec import HalvingSpec, SearchSpec, TaskSpec, TrainingSpec
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import journal, simulate
 
@@ -108,7 +108,8 @@ def contender(name: str, curves: Curves, seed: int) -> tuple[OptunaSearch | Jour
     sampler, _, variant = name.partition("-")
     halving = None if variant == "whole" else HalvingSpec()
     values: dict[str, Any] = {"name": name, "sampler": sampler, "halving": halving, "seed": seed}
-    spec = SearchSpec(task=TaskSpec(name="recorded"), methods=(curves.entry,), **values)
+    training = TrainingSpec(slices="off" if variant == "unsliced" else "auto")
+    spec = SearchSpec(task=TaskSpec(name="recorded"), training=training, methods=(curves.entry,), **values)
     there, length = journal(spec, curves.reference), max(map(len, curves.curves))
     ours = JournalSearcher(there, curves.bounds, trials=10**6, evaluations=length)
     return ours, Scheduler(ours)

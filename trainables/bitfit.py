@@ -30,6 +30,7 @@ class BitFit(AllocationMethod[BitFitConfig]):
     summary = "The biases alone, LayerNorm's too"
     source = "Ben Zaken et al. 2022, arXiv 2106.10199"
     Config: ClassVar[type[BitFitConfig]] = BitFitConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         run.base.unfreeze(biases(dict(run.model.named_parameters())))

@@ -29,6 +29,7 @@ class Full(AllocationMethod[FullConfig]):
     summary = "Full fine-tuning: every parameter, embeddings included"
     source = "Devlin et al. 2018, arXiv 1810.04805"
     Config: ClassVar[type[FullConfig]] = FullConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         run.base.unfreeze([name for name, _ in run.model.named_parameters()])

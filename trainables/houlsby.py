@@ -35,6 +35,7 @@ class Houlsby(AllocationMethod[HoulsbyConfig]):
     summary = "Bottlenecks behind attention and feed-forward layers"
     source = "Houlsby et al. 2019, arXiv 1902.00751"
     Config: ClassVar[type[HoulsbyConfig]] = HoulsbyConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         for place in places(run.model):

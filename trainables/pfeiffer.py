@@ -39,6 +39,7 @@ class Pfeiffer(AllocationMethod[PfeifferConfig]):
     summary = "A bottleneck behind each feed-forward layer"
     source = "Pfeiffer et al. 2021, arXiv 2005.00247"
     Config: ClassVar[type[PfeifferConfig]] = PfeifferConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         for place in places(run.model, attention=False):

@@ -45,6 +45,7 @@ class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
     summary = "A and B tied over the layers, scaled by vectors of each layer's own"
     source = "Renduchintala et al. 2024, arXiv 2311.09578"
     Config: ClassVar[type[TiedLoRAConfig]] = TiedLoRAConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         def parameter(value: float, *shape: int) -> nn.Parameter:

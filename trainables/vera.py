@@ -44,6 +44,7 @@ class VeRA(AllocationMethod[VeRAConfig]):
     summary = "Vectors that scale random matrices shared by all layers"
     source = "Kopiczko et al. 2024, arXiv 2310.11454"
     Config: ClassVar[type[VeRAConfig]] = VeRAConfig
+    sliceable = False
 
     def prepare(self, run: RunContext) -> None:
         sizes = {name: features(layer) for name, layer in run.layers.items()}

@@ -16,7 +16,7 @@ from autorank.errors import AutorankError, disk_full
 from autorank.searching.early_stopping.policy import Stopping
 from autorank.searching.ray.base_searcher import TrialSource
 from autorank.searching.retry_policy import Death
-from autorank.searching.sampling.optuna_study import learnt
+from autorank.searching.sampling.curve_value import learnt
 from autorank.searching.sampling.trial_planner import Planner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal import Journal
@@ -189,9 +189,8 @@ class JournalSearcher(TrialSource):
         sampler_values = None
         self.cut_off |= reason == OUT_OF_TIME
         if state != "failed":
-            sampler_values = learnt(
-                self._journal.trial(number), self._stopping, self._journal.trials(), self._journal.spec
-            )
+            journal = self._journal
+            sampler_values = learnt(journal.trial(number), journal.trials(), journal.spec.objectives, journal.reference)
         self._planner.learn(self._journal.finish(number, state, reason, sampler_values))
 
     def _fail(self, number: int, reason: str) -> None:

@@ -226,8 +226,8 @@ class Journal:
         """Ends a running trial and returns it. Nothing can be recorded for it afterwards.
 
         Args:
-            sampler_values: params, score (and the third objective) that samplers learn of it; by default of a complete
-                one its best evaluation's. A complete trial without a finite score fails: no sampler may get a NaN.
+            sampler_values: what samplers learn of it (see `searching.sampling.curve_value`). A complete trial without
+                a finite score fails: no sampler may get a NaN.
         """
         values = None
         if state == "complete":

@@ -25,9 +25,7 @@ class TrialRecord:
     ended: float = 0.0  # likewise; 0 while it runs
     baseline: bool = False
     sampled: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
-    sampler_values: tuple[float, ...] | None = (
-        None  # params, score (and the third objective): what samplers learn of it
-    )
+    sampler_values: tuple[float, ...] | None = None  # what samplers learn of it, see `sampling.curve_value`
     stop_reason: str | None = None  # why its last evaluation stopped it
     generation: dict[str, Any] = field(default_factory=dict)  # what a genetic sampler noted of it
     retries: int = 0  # after its process died

@@ -104,7 +104,7 @@ class Rows:
         rows = [value for key, value in attributes.items() if key.startswith(EVALUATION)]
         evaluations = tuple(sorted(map(self._evaluation, rows), key=lambda evaluation: evaluation.step))
         state = STATES[trial.state]
-        sampler_values = attributes.get("sampler_values") or trial.values
+        sampler_values = attributes.get("sampler_values")
         return TrialRecord(
             number=trial.number,
             method=attributes["method"],

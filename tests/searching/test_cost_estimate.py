@@ -152,9 +152,16 @@ def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch)
     assert "of this machine, not of the cluster" in away.get() and "confirmation" not in away.get()
 
 
-def test_a_method_starts_with_its_defaults_and_its_smallest_adapter(spec):
+@pytest.mark.parametrize(("sliced", "rank"), [(False, 1), (True, 4)])
+def test_a_method_starts_with_its_defaults_and_an_adapter_of_one_end(spec, sliced, rank):
+    """The largest adapter's slices are adapters of all sizes; without slices the smallest adapter counts most."""
     (entry,) = spec.methods
-    assert first_settings(entry, bounds(spec)) == [
+    assert first_settings(entry, bounds(spec), sliced) == [
         {"learning_rate": 1e-3},  # the default rank, 8, is out of range: the sampler's
-        {"learning_rate": 1e-3, "rank": 1},
+        {"learning_rate": 1e-3, "rank": rank},
     ]
+
+
+def test_an_adapter_over_the_limit_counts_where_it_is_sliced(spec):
+    limit = {"objectives": ObjectivesSpec(max_params=100), "training": TrainingSpec(slices="auto")}
+    assert parameter_range(spec.model_copy(update=limit), bounds(spec)) == (100, 100)

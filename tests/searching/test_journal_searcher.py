@@ -24,13 +24,13 @@ def test_a_trial_from_settings_to_complete(journal):
     train = TrainSpec.model_validate(asked["train"])
     assert (train.task.name, train.method) == ("demo", "lora")
     assert set(train.settings) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
-    assert searcher.goes_on("a", result(1))
-    searcher.on_trial_result("a", result(1))  # Tune gives it once more
-    searcher.on_trial_complete("a", result(2, 0.9, finished=True))  # and the last one only here
+    assert searcher.goes_on("a", result(1, params=16))
+    searcher.on_trial_result("a", result(1, params=16))  # Tune gives it once more
+    searcher.on_trial_complete("a", result(2, 0.9, finished=True, params=16))  # and the last one only here
     assert states(journal) == [("complete", None)]
     assert [e.step for e in journal.trials()[0].evaluations] == [1, 2]
     assert seen == [1, 2, 2]
-    assert journal.trial(0).sampler_values == (100.0, 0.9)
+    assert journal.trial(0).sampler_values == (pytest.approx(0.9 * (64 - 16) / 64),)  # the area that it dominates
 
 
 def test_a_search_starts_with_the_methods_defaults_and_its_smallest_adapter(journal):

@@ -39,25 +39,20 @@ def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
         assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
         last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
         searcher.on_trial_complete("c", last)
-        assert journal.trial(2).sampler_values == (64.0, 0.75, 2.0)
+        assert journal.trial(2).sampler_values == (0.0, 2.0)  # as large as the worst corner
         assert searching(reopened(journal)).suggest("d")["number"] == 0
 
 
-def test_limits_are_learnt_by_what_a_stopped_trial_was_to_reach(tmp_path):
-    """Stopped with too low a score, expected to reach enough: no sampler learns that it broke the limit."""
+def test_a_trial_without_a_point_within_the_limits_is_learnt_by_its_excess(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(min_score=0.8))
     with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
         searcher = searching(journal)
-        for name, score in zip("ab", (0.80, 0.82), strict=True):
+        for name, score in zip("ab", (0.75, 0.85), strict=True):
             searcher.suggest(name)
-            searcher.on_trial_result(name, result(1, score))
-            searcher.on_trial_complete(name, result(2, score + 0.1, finished=True))
-        searcher.suggest("c")
-        assert not searcher.goes_on("c", result(1, 0.75))
-        searcher.on_trial_complete("c", result(1, 0.75))
-        assert journal.trial(2).sampler_values == (journal.trial(2).config["rank"], pytest.approx(0.85))
-        study = searcher._planner._proposals["lora"]._study
-        assert study.trials[2].constraints == {"min_score": pytest.approx(-0.05)}
+            searcher.on_trial_complete(name, result(1, score, finished=True, params=32))
+        assert journal.trial(0).sampler_values == (pytest.approx(-0.05),)
+        assert journal.trial(1).sampler_values == (pytest.approx(0.85 / 2),)
+        assert searcher._planner._proposals["lora"]._study.best_trial.number == 1
 
 
 def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_to_gain(tmp_path):
@@ -71,7 +66,8 @@ def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_
         assert not searcher.goes_on("b", result(1, 0.65, params=2))
         searcher.on_trial_complete("b", result(1, 0.65, params=2))
         assert journal.trial(1).reason == "time budget" and searcher.cut_off
-        assert journal.trial(1).sampler_values[1] == pytest.approx(0.85)
+        gain = 0.2 * 63 / 64  # of the other
+        assert journal.trial(1).sampler_values == (pytest.approx(0.65 * 62 / 64 + gain),)
 
 
 def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path):
@@ -81,15 +77,14 @@ def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path
         for name in "ab":
             searcher.suggest(name)
             for step, seconds in ((1, 10.0), (2, 20.0), (3, 30.0)):
-                told = evaluation(step, 64, 0.6 + step / 10, seconds=seconds)
+                told = evaluation(step, 32, 0.6 + step / 10, seconds=seconds)
                 searcher.on_trial_result(name, {"evaluation": told, "finished": step == 3})
             searcher.on_trial_complete(name, {})
         searcher.suggest("c")
-        slow = {"evaluation": evaluation(1, 64, 0.5, seconds=12.0), "finished": False}
+        slow = {"evaluation": evaluation(1, 32, 0.5, seconds=12.0), "finished": False}
         assert not searcher.goes_on("c", slow)
         searcher.on_trial_complete("c", slow)
-        rank = journal.trial(2).config["rank"]
-        assert journal.trial(2).sampler_values == (rank, pytest.approx(0.7), pytest.approx(36.0))
+        assert journal.trial(2).sampler_values == (pytest.approx((0.5 + 0.2) / 2), pytest.approx(36.0))
 
 
 def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):

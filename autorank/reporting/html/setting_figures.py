@@ -79,10 +79,10 @@ def _lines(space: Mapping[str, Any], trials: Sequence[TrialRecord], methods: boo
 
 
 def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dict[str, float] | str:
-    """How much each setting matters for coming near a method's front.
+    """How much each setting matters for the hypervolume of a trial.
 
-    PED-ANOVA (Watanabe et al. 2023) as implemented in Optuna for several objectives: trials are ranked by domination,
-    ties by their contribution to the hypervolume. Stopped trials have the values that the sampler predicted for them.
+    PED-ANOVA (Watanabe et al. 2023) as implemented in Optuna. With a third objective trials are ranked by domination,
+    ties by their contribution to the hypervolume. Stopped trials have the values that they were expected to reach.
 
     Args:
         entry: the method and its space.
@@ -106,7 +106,7 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
 
     less, more = optuna.study.StudyDirection.MINIMIZE, optuna.study.StudyDirection.MAXIMIZE
     with optuna_logging.quiet():
-        study = optuna.create_study(directions=[less, more, less][: len(scored[0].sampler_values or ())])
+        study = optuna.create_study(directions=[more, less][: len(scored[0].sampler_values or ())])
     study.add_trials(
         optuna.trial.create_trial(
             values=list(trial.sampler_values or ()), params={name: trial.sampled[name] for name in names},

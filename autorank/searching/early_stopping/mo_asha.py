@@ -3,9 +3,11 @@
 MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639): trials that reach a rung are ranked by non-dominated sorting, ties
 within a layer broken by an ε-net, and the best 1/η go on. Two things differ (ours), because one objective is known:
 
-- Parameters follow from the settings, so trials are compared at the parameters that they will end with, and only the
-  score is of the moment. A trial is beaten by one that has no more parameters and a strictly higher score: more
-  parameters never beat fewer, and scores that do not differ yet beat nobody.
+- Parameters follow from the settings, so whole adapters are compared at the parameters that they will end with, and
+  only the score is of the moment. A point is beaten by one that has no more parameters and a strictly higher score:
+  more parameters never beat fewer, and scores that do not differ yet beat nobody.
+- A trial is a curve: its adapter and the slices of it that were scored. It is as good as the best of these points, so
+  it is beaten when its whole curve is.
 - A trial that nothing beats goes on, however many there are of them: it may be a point of the front.
 
 Trials of different methods are not compared: they do not learn at the same pace, and the front is drawn at the end.
@@ -28,10 +30,16 @@ REMEMBERED = 1_000  # of the trials that reached a rung, the latest: deciding ta
 
 
 class Reached(NamedTuple):
-    """A trial at a rung: the parameters that it will end with, and its best score so far."""
+    """A point that a trial has reached at a rung: parameters, and the best score so far.
+
+    The parameters of a whole adapter are those that the trial will end with.
+    """
 
     params: float
     score: float
+
+
+Curve = Sequence[Reached]
 
 
 class Halving:
@@ -47,15 +55,15 @@ class Halving:
     def __init__(self, spec: HalvingSpec, evaluations: int) -> None:
         self._spec = spec
         self._grace = spec.grace or max(1, round(evaluations / spec.factor))
-        self._rungs: dict[tuple[str, int, int], dict[int, Reached]] = defaultdict(dict)
+        self._rungs: dict[tuple[str, int, int], dict[int, Curve]] = defaultdict(dict)
 
-    def goes_on(self, method: str, number: int, evaluations: int, reached: Reached) -> bool:
+    def goes_on(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
         """Whether trial `number` of `method` goes on after so many evaluations. Asked again, it says the same or less:
         later trials may have beaten it."""
         if not self.is_rung(number, evaluations):
             return True
         rung = self._rungs[method, self._bracket(number), evaluations]
-        rung[number] = reached
+        rung[number] = curve
         if len(rung) > REMEMBERED:
             del rung[next(iter(rung))]
         return promoted(list(rung.values()), list(rung).index(number), self._spec.factor)
@@ -72,34 +80,51 @@ class Halving:
         return random.Random(number).randrange(self._spec.brackets)
 
 
-def promoted(rung: Sequence[Reached], index: int, factor: int) -> bool:
+def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:
     """Whether the trial at `index` of a rung is among the best 1/`factor` of it, or beaten by none."""
     if len(rung) < factor:
         return True
-    layer = layers(rung)
+    layer, tops = best_points(rung)
     mine = layer[index]
     room = math.ceil(len(rung) / factor) - sum(other < mine for other in layer)
     peers = [i for i, other in enumerate(layer) if other == mine]
     if mine == 0 or len(peers) <= room:
         return True
-    return room > 0 and index in [peers[i] for i in spread([rung[i] for i in peers])[:room]]
+    return room > 0 and index in [peers[i] for i in spread([tops[i] for i in peers])[:room]]
 
 
-def layers(rung: Sequence[Reached]) -> list[int]:
-    """The non-dominated layer of each trial, from 0: one more than the highest layer of those that beat it.
+def best_points(rung: Sequence[Curve]) -> tuple[list[int], list[Reached]]:
+    """Return the lowest layer of each trial's points, and its best point in that layer.
 
-    In order of parameters, best scores first, a trial's layer is the first whose best score is not above its own;
+    A trial's own points do not beat each other: those that are beaten within their curve are left out.
+    """
+    points = [(number, point) for number, curve in enumerate(rung) for point in _unbeaten(curve)]
+    best: list[tuple[int, float, Reached] | None] = [None] * len(rung)
+    for (number, point), layer in zip(points, layers([point for _, point in points]), strict=True):
+        key = (layer, -point.score, point)
+        best[number] = min(key, best[number] or key)
+    return [key[0] for key in best if key], [key[2] for key in best if key]
+
+
+def _unbeaten(curve: Curve) -> list[Reached]:
+    return [point for point, layer in zip(curve, layers(curve), strict=True) if layer == 0]
+
+
+def layers(points: Sequence[Reached]) -> list[int]:
+    """The non-dominated layer of each point, from 0: one more than the highest layer of those that beat it.
+
+    In order of parameters, best scores first, a point's layer is the first whose best score is not above its own;
     these best scores fall from layer to layer, so it is found by bisection.
     """
-    found = [0] * len(rung)
+    found = [0] * len(points)
     tops: list[float] = []  # layer -> minus its best score so far, rising
-    for i in sorted(range(len(rung)), key=lambda i: (rung[i].params, -rung[i].score)):
-        layer = bisect_left(tops, -rung[i].score)
+    for i in sorted(range(len(points)), key=lambda i: (points[i].params, -points[i].score)):
+        layer = bisect_left(tops, -points[i].score)
         found[i] = layer
         if layer == len(tops):
-            tops.append(-rung[i].score)
+            tops.append(-points[i].score)
         else:
-            tops[layer] = -rung[i].score
+            tops[layer] = -points[i].score
     return found
 
 

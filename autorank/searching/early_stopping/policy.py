@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isfinite
 
 from autorank.searching.early_stopping.mo_asha import Halving, Reached
-from autorank.searching.space.param_bounds import Bounds
+from autorank.searching.space.param_bounds import Bounds, sliced
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
 from autorank.trials.front import Point, candidates, non_dominated
@@ -24,7 +25,7 @@ class Stopping:
     """
 
     def __init__(self, spec: SearchSpec, bounds: Bounds, evaluations: int) -> None:
-        self._objectives, self._bounds = spec.objectives, bounds
+        self._spec, self._objectives, self._bounds = spec, spec.objectives, bounds
         self._halving = Halving(spec.halving, evaluations) if spec.halving else None
 
     def reason(self, trial: TrialRecord, front: Sequence[Point]) -> str | None:
@@ -57,7 +58,14 @@ class Stopping:
         count, top = len(trial.evaluations), best(trial.evaluations)
         if top is None or not self._halving.is_rung(trial.number, count):
             return True
-        return self._halving.goes_on(trial.method, trial.number, count, Reached(self.target(trial), top.score))
+        return self._halving.goes_on(trial.method, trial.number, count, self._curve(trial, top.score))
+
+    def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
+        """The adapter as it will end and the slices so far, those within `max_params` if there are any."""
+        slices = [part for evaluation in trial.evaluations for part in evaluation.slices if isfinite(part.score)]
+        curve = [Reached(self.target(trial), score), *(Reached(part.adapter_params, part.score) for part in slices)]
+        most = self._objectives.max_params
+        return [point for point in curve if most is None or point.params <= most] or curve
 
     def _joins(self, trial: TrialRecord, front: Sequence[Point]) -> bool:
         third = self._objectives.third
@@ -67,10 +75,14 @@ class Stopping:
         return any(point in now for point in non_dominated([*front, *now], third))
 
     def _over(self, trial: TrialRecord) -> str | None:
-        """The limit that a trial breaks now and in the end: what is too large for it will not become small."""
+        """The limit that a trial breaks now and in the end: what is too large for it will not become small.
+
+        Slices of an adapter that is too large may be small enough.
+        """
         now, limits = trial.evaluations[-1], self._objectives
         if limits.max_memory is not None and now.peak_memory > limits.max_memory:
             return f"over --max-memory with {now.peak_memory:,} bytes"
-        if limits.max_params is not None and min(now.adapter_params, self.target(trial)) > limits.max_params:
+        most = None if sliced(self._spec, trial.method) else limits.max_params
+        if most is not None and min(now.adapter_params, self.target(trial)) > most:
             return f"over --max-params with {now.adapter_params:,}"
         return None

@@ -15,8 +15,9 @@ from autorank.errors import AutorankError
 from autorank.searching.sampling.method_allocation import turn
 from autorank.searching.sampling.optuna_study import Proposals, first_settings
 from autorank.searching.space import space
-from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, smallest
+from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
 from autorank.spec import MethodSpec
+from autorank.trials import optuna_logging
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 
@@ -37,7 +38,8 @@ class Planner:
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
         self._journal, self._spec, self._bounds, self._check_length = journal, journal.spec, bounds, check_length
         self._proposals = {
-            entry.method: Proposals(self._spec, entry, first_settings(entry, bounds)) for entry in self._spec.entries
+            entry.method: Proposals(self._spec, entry, first_settings(entry, bounds, sliced(self._spec, entry.method)))
+            for entry in self._spec.entries
         }
         self._left = set(self._proposals)  # methods that have settings left to try
         self._known: set[str] = set()
@@ -87,9 +89,9 @@ class Planner:
         return None
 
     def _fits(self, entry: MethodSpec, config: dict[str, Any]) -> bool:
-        """Whether the adapter may be small enough, and the search's runs are long enough."""
+        """Whether the adapter or its slices may be small enough, and the search's runs are long enough."""
         most = self._spec.objectives.max_params
-        if most is not None and self._bounds(entry.method, config)[0] > most:
+        if most is not None and not sliced(self._spec, entry.method) and self._bounds(entry.method, config)[0] > most:
             return False
         return refusal_of(entry.method, config, self._check_length) is None
 
@@ -128,7 +130,8 @@ def refusal_of(method: str, settings: dict[str, Any], check_length: LengthCheck)
 def _candidates(entry: MethodSpec, bounds: Bounds) -> Iterator[dict[str, Any]]:
     yield largest(entry, bounds)
     yield smallest(entry, bounds)
-    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    with optuna_logging.quiet():
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
     for _ in range(ATTEMPTS):
         yield entry.settings | space.suggest(entry.space, study.ask())
 

@@ -77,21 +77,28 @@ def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
-    """Return the fewest and most adapter parameters of any trial but the baseline's, `max_params` considered.
+    """Return the fewest and most adapter parameters of any trial but the baseline's, slices left out.
+
+    Neither is more than `max_params`.
 
     Args:
         spec: the search.
         bounds: of adapter parameters.
 
     Raises:
-        AutorankError: the smallest adapter is larger than `max_params`.
+        AutorankError: the smallest adapter is larger than `max_params`, and no method's adapters are sliced.
     """
     fewest = min(bounds(entry.method, smallest(entry, bounds))[0] for entry in spec.methods)
     most = max(bounds(entry.method, largest(entry, bounds))[1] for entry in spec.methods)
     limit = spec.objectives.max_params or most
-    if fewest > limit:
+    if fewest > limit and not any(sliced(spec, entry.method) for entry in spec.methods):
         raise AutorankError(f"--max-params {limit:,} is less than the smallest adapter of the space, {fewest:,}.")
-    return fewest, min(most, limit)
+    return min(fewest, limit), min(most, limit)
+
+
+def sliced(spec: SearchSpec, method: str) -> bool:
+    """Return whether smaller adapters are cut from a method's adapters in this search."""
+    return spec.training.slices != "off" and find(method).sliceable
 
 
 def smallest(entry: MethodSpec, bounds: Bounds) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from autorank.searching.early_stopping.mo_asha import Halving, Reached, layers, promoted, spread
+from autorank.searching.early_stopping.mo_asha import Halving, Reached, best_points, layers, promoted, spread
 from autorank.spec import HalvingSpec
 
 
@@ -40,19 +40,46 @@ def test_fewer_parameters_alone_beat_nobody_and_more_never_do() -> None:
     assert layers([Reached(10, 0.5), Reached(10, 0.6)]) == [1, 0]
 
 
+def single(points: list[Reached]) -> list[list[Reached]]:
+    """Trials without slices."""
+    return [[point] for point in points]
+
+
+def test_a_trial_is_beaten_when_its_whole_curve_is() -> None:
+    strong = [Reached(1000, 0.8), Reached(100, 0.7), Reached(10, 0.5)]
+    small = [Reached(1000, 0.6), Reached(10, 0.6)]  # its slice is the best of that size
+    beaten = [Reached(900, 0.65), Reached(100, 0.6), Reached(10, 0.4)]
+    numbers, tops = best_points([strong, small, beaten])
+    assert numbers == [0, 0, 1]
+    assert tops == [Reached(1000, 0.8), Reached(10, 0.6), Reached(900, 0.65)]
+    rung = [strong, small, beaten]
+    assert [promoted(rung, i, factor=3) for i in range(3)] == [True, True, False]
+
+
+def test_a_curve_is_as_good_as_the_best_of_its_points() -> None:
+    draw = random.Random(1)
+    for size in range(1, 25):
+        rung = [[Reached(draw.randint(1, 9), draw.randint(0, 9)) for _ in range(4)] for _ in range(size)]
+        numbers, _ = best_points(rung)
+        for number, curve in enumerate(rung):
+            others = [point for i, other in enumerate(rung) if i != number for point in other]
+            unbeaten = any(not any(beats(other, point) for other in others) for point in curve)
+            assert (numbers[number] == 0) == unbeaten
+
+
 def test_what_nothing_beats_goes_on_however_many_there_are() -> None:
     front = [Reached(10 * i, 0.5 + i / 100) for i in range(1, 10)]
-    assert all(promoted(front, i, factor=3) for i in range(9))
+    assert all(promoted(single(front), i, factor=3) for i in range(9))
 
 
 def test_a_third_goes_on() -> None:
     chain = [Reached(10, 0.9 - i / 100) for i in range(9)]  # each beaten by all before
-    assert [promoted(chain, i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
+    assert [promoted(single(chain), i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
 
 
 def test_with_fewer_trials_than_the_factor_there_is_nothing_to_compare() -> None:
-    assert promoted([Reached(10, 0.9), Reached(10, 0.1)], 1, factor=3)
-    assert not promoted([Reached(10, 0.9), Reached(10, 0.5), Reached(10, 0.1)], 2, factor=3)
+    assert promoted(single([Reached(10, 0.9), Reached(10, 0.1)]), 1, factor=3)
+    assert not promoted(single([Reached(10, 0.9), Reached(10, 0.5), Reached(10, 0.1)]), 2, factor=3)
 
 
 def test_a_layer_that_fits_only_in_part_is_cut_by_spread() -> None:
@@ -62,7 +89,7 @@ def test_a_layer_that_fits_only_in_part_is_cut_by_spread() -> None:
     third = [Reached(10, 0.1), Reached(100, 0.2)]
     rung = first + second + third
     assert layers(rung) == [0, 1, 1, 1, 2, 2]
-    assert [promoted(rung, i, factor=3) for i in range(6)] == [True, False, False, True, False, False]
+    assert [promoted(single(rung), i, factor=3) for i in range(6)] == [True, False, False, True, False, False]
 
 
 def test_spread_takes_the_highest_score_then_always_the_farthest() -> None:
@@ -99,18 +126,18 @@ def test_methods_and_brackets_are_not_compared() -> None:
     late = next(number for number in range(40) if number not in early)
     for number, method in itertools.product(early[:4], ("lora", "adalora")):
         score = 0.9 if method == "lora" else 0.1
-        assert halving.goes_on(method, number, 1, Reached(10, score + number / 1000))
-    assert not halving.goes_on("lora", early[4], 1, Reached(10, 0.5))
-    assert halving.goes_on("adalora", early[4], 1, Reached(10, 0.5))
-    assert halving.goes_on("lora", late, 1, Reached(10, 0.5))  # the other bracket's first rung comes later
-    assert halving.goes_on("lora", late, 3, Reached(10, 0.5))
+        assert halving.goes_on(method, number, 1, [Reached(10, score + number / 1000)])
+    assert not halving.goes_on("lora", early[4], 1, [Reached(10, 0.5)])
+    assert halving.goes_on("adalora", early[4], 1, [Reached(10, 0.5)])
+    assert halving.goes_on("lora", late, 1, [Reached(10, 0.5)])  # the other bracket's first rung comes later
+    assert halving.goes_on("lora", late, 3, [Reached(10, 0.5)])
 
 
 def test_asked_again_the_answer_is_the_same() -> None:
     """A trial that goes on after a crash is asked again, and counts once."""
     halving = Halving(HalvingSpec(), 3)
     for number in range(4):
-        halving.goes_on("lora", number, 1, Reached(10, 0.9 - number / 100))
+        halving.goes_on("lora", number, 1, [Reached(10, 0.9 - number / 100)])
     for _ in range(3):
-        assert halving.goes_on("lora", 1, 1, Reached(10, 0.89))
-        assert not halving.goes_on("lora", 3, 1, Reached(10, 0.87))
+        assert halving.goes_on("lora", 1, 1, [Reached(10, 0.89)])
+        assert not halving.goes_on("lora", 3, 1, [Reached(10, 0.87)])

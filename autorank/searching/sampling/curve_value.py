@@ -1,0 +1,90 @@
+"""What samplers learn of a trial: the hypervolume that its curve dominates, as one number.
+
+A trial's curve is all its evaluations with their slices; its value is the area under their front (ours). Samplers that
+learn this one number need less training than those that learn the parameters and the score of one of the points
+(docs/benchmarks.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from autorank.searching.early_stopping.policy import BEATEN
+from autorank.spec import ObjectivesSpec
+from autorank.training.evaluation import best
+from autorank.trials.front import admitted, excesses, hypervolume, points_of, third_of
+from autorank.trials.record import TrialRecord
+
+RECENT = 200  # trials from which it is learnt what a stopped one was to gain
+
+
+def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple[float, float], count: int) -> float:
+    """Return the hypervolume of a trial's first evaluations and their slices.
+
+    Args:
+        trial: the trial.
+        objectives: the limits; points beyond them count for nothing.
+        reference: the worst corner: parameters and score.
+        count: number of evaluations.
+
+    Returns:
+        A share of the box, from 0 to 1. If all points are beyond the limits, minus the least sum of their excesses.
+    """
+    points = [
+        point
+        for evaluation in trial.evaluations[:count]
+        for point in points_of(trial, evaluation)
+        if math.isfinite(point.score)
+    ]
+    within = [point for point in points if admitted(point, objectives)]
+    if points and not within:
+        return -min(sum(max(0.0, excess) for excess in excesses(point, objectives).values()) for point in points)
+    return hypervolume(within, reference)
+
+
+def learnt(
+    trial: TrialRecord, others: Sequence[TrialRecord], objectives: ObjectivesSpec, reference: tuple[float, float]
+) -> tuple[float, ...] | None:
+    """Return what samplers learn of a trial that has ended.
+
+    Of a trial that was stopped, samplers learn the value that it was expected to reach: its own, plus what its method's
+    complete trials gained (the median) after as many evaluations. A trial that was beaten reaches no more than the best
+    complete trial. The third objective grows in proportion to theirs.
+
+    Args:
+        trial: the trial.
+        others: all trials of the search.
+        objectives: the limits and the third objective.
+        reference: the worst corner for hypervolumes: parameters and score.
+
+    Returns:
+        The curve's value and the third objective of the best evaluation, if there is one; None without a finite score.
+    """
+    top = best(trial.evaluations)
+    if top is None:
+        return None
+    count, third = len(trial.evaluations), objectives.third
+    value = curve_value(trial, objectives, reference, count)
+    costs = [] if third is None else [third_of(top, third)]
+    if not trial.finished:
+        peers = [other for other in others[-RECENT:] if other.method == trial.method and other.state == "complete"]
+        values = [
+            (curve_value(peer, objectives, reference, count), peer.sampler_values[0])
+            for peer in peers
+            if peer.sampler_values
+        ]
+        reached = value + median([ended - sofar for sofar, ended in values] or [0.0])
+        most = max((ended for _, ended in values), default=reached)
+        value = max(value, min(reached, most)) if trial.stop_reason == BEATEN else reached
+        costs = [cost * median([_growth(peer, count, str(third)) for peer in peers] or [1.0]) for cost in costs]
+    return value, *costs
+
+
+def _growth(trial: TrialRecord, count: int, third: str) -> float:
+    """By which factor the third objective of a complete trial's best evaluation grew after so many evaluations."""
+    before, after = best(trial.evaluations[:count]), best(trial.evaluations)
+    if before is None or after is None or not third_of(before, third):
+        return 1.0
+    return third_of(after, third) / third_of(before, third)

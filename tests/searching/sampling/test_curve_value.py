@@ -1,0 +1,47 @@
+"""What samplers learn of a trial, against areas worked out by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from autorank.searching.early_stopping.policy import BEATEN
+from autorank.searching.sampling.curve_value import curve_value, learnt
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import EVERYTHING
+from autorank.trials.record import TrialRecord
+from tests.trials.made_trials import sliced
+
+BOX = (100.0, 0.0)
+
+
+def trial(*evaluations, number=0, sampler_values=None, **values):
+    return TrialRecord(number, "lora", {}, evaluations=evaluations, sampler_values=sampler_values, **values)
+
+
+LEARNS = trial(sliced(1, 80, 0.5, (20, 0.4)), sliced(2, 80, 0.9, (10, 0.2), (40, 0.8)), finished=True)
+FIRST, WHOLE = 0.6 * 0.4 + 0.2 * 0.5, 0.1 * 0.2 + 0.2 * 0.4 + 0.4 * 0.8 + 0.2 * 0.9
+
+
+def test_the_value_is_the_area_under_all_evaluations_and_slices():
+    assert curve_value(LEARNS, EVERYTHING, BOX, 1) == pytest.approx(FIRST)
+    assert curve_value(LEARNS, EVERYTHING, BOX, 2) == pytest.approx(WHOLE)
+    assert learnt(LEARNS, [], EVERYTHING, BOX) == (pytest.approx(WHOLE),)
+    assert learnt(trial(sliced(1, 80, float("nan"), (20, 0.4))), [], EVERYTHING, BOX) is None
+
+
+def test_points_beyond_a_limit_count_for_nothing_and_alone_by_their_excess():
+    limits = ObjectivesSpec(max_params=50, min_score=0.3)
+    assert curve_value(LEARNS, limits, BOX, 2) == pytest.approx(0.2 * 0.4 + 0.6 * 0.8)  # 20 and 40 parameters
+    too_large = trial(sliced(1, 80, 0.5, (60, 0.2)))  # the whole is over by 0.6 of the limit, the slice by 0.2 and 0.1
+    assert curve_value(too_large, limits, BOX, 1) == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize(("stop", "value"), [(None, 0.5 + WHOLE - FIRST), (BEATEN, WHOLE)])
+def test_a_stopped_trial_has_the_value_that_it_was_expected_to_reach(stop, value):
+    """Complete trials gained so much after one evaluation; what they beat reaches no more than the best of them."""
+    peer = replace(LEARNS, number=1, state="complete", sampler_values=(WHOLE,))
+    other_method = replace(peer, number=2, method="eva", sampler_values=(0.99,))
+    stopped = trial(sliced(1, 50, 1.0), stop_reason=stop)
+    assert learnt(stopped, [peer, other_method, stopped], EVERYTHING, BOX) == (pytest.approx(value),)
