@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def main() -> None:
     workshop = ModelCache()
     rows = []
     for method in arguments.methods.split(","):
-        rate = tune(arguments, workshop, method)
+        rate = tune(lambda rate, method=method: last_score(train(arguments, workshop, method, rate, seed=0)))
         runs = [train(arguments, workshop, method, rate, seed) for seed in range(1, arguments.seeds + 1)]
         rows.append(row(method, rate, runs))
         print(rows[-1], flush=True)
@@ -50,24 +51,28 @@ def main() -> None:
     print("\n".join(rows))
 
 
-def tune(arguments: argparse.Namespace, workshop: ModelCache, method: str) -> float:
-    """The best learning rate on seed 0."""
+def tune(score: Callable[[float], float]) -> float:
+    """The learning rate of the best score: doublings around 1e-3 until the best has a worse one on both sides."""
     scores: dict[int, float] = {}
     wanted = [0, -1, 1]
     while wanted:
         for power in wanted:
-            evaluations = train(arguments, workshop, method, MIDDLE * 2.0**power, seed=0)
-            scores[power] = evaluations[-1]["score"] if evaluations else -math.inf
+            scores[power] = score(MIDDLE * 2.0**power)
         best = max(scores, key=lambda power: scores[power])
         wanted = [p for p in (best - 1, best + 1) if p not in scores and abs(p) <= FARTHEST]
     return MIDDLE * 2.0**best
+
+
+def last_score(evaluations: list[dict[str, Any]]) -> float:
+    """The score of the last evaluation; a run that diverged has none and is the worst."""
+    return float(evaluations[-1]["score"]) if evaluations else -math.inf
 
 
 def train(
     arguments: argparse.Namespace, workshop: ModelCache, method: str, rate: float, seed: int
 ) -> list[dict[str, Any]]:
     """All evaluations of a run, none if it diverges; from `--out` if it is there."""
-    rank = "rank" if method.startswith("lora") else "mean_rank"
+    rank = "rank" if method in ("lora", "lora-drop") else "mean_rank"
     spec = TrainSpec(
         task=TaskSpec(name=arguments.task, data=arguments.data),
         model=arguments.model,

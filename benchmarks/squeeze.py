@@ -1,0 +1,150 @@
+"""LoRA-Squeeze beside LoRA of the final rank and LoRA of the source rank that is cut after training.
+
+    python benchmarks/squeeze.py --data GLUE --model MINILM --out squeeze.jsonl
+
+GLUE has a directory a task: `mrpc`, `qqp` and `sst2`, of which parts are trained on (see PARTS). All end with as many
+parameters as LoRA of `--rank`, on all linear layers, and all updates have the scale 2. The learning rate is tuned for
+each alone as in scores.py, by the last score of seed 0; the table is of all seeds, 0 among them, at the best rate. What
+is cut after training is LoRA's largest slice within the budget; the source rank uncut is shown for comparison.
+
+Finished runs are in `--out` and are not run again, so that the program can be stopped and started at will.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autorank.errors import AutorankError
+from autorank.methods import configure, find
+from autorank.modeling.base_model import meta_model
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import ModelCache
+from autorank.training.run import TrainingRun
+from benchmarks.scores import spread, tune
+
+SCALE = 2
+LAST_ONLY = 10**6  # steps between evaluations
+PARTS: dict[str, dict[str, int]] = {  # QQP's and SST-2's training parts are as large as RTE
+    "mrpc": {},
+    "qqp": {"max_train_examples": 2490, "max_eval_examples": 1000},
+    "sst2": {"max_train_examples": 2490},
+}
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is compared.
+
+    Attributes:
+        label: its row.
+        method, settings: what is trained.
+        sliced: whether the score is that of the slice within the budget.
+    """
+
+    label: str
+    method: str
+    settings: dict[str, Any]
+    sliced: bool = False
+
+    def read(self, result: Result) -> tuple[float, int]:
+        """Score and parameters."""
+        at = "slice_" if self.sliced else ""
+        return result[f"{at}score"], result[f"{at}params"]
+
+
+def contenders(rank: int, source: int) -> list[Contender]:
+    """All that are compared; those that train alike share runs."""
+    low, high = ({"rank": r, "alpha": SCALE * r} for r in (rank, source))
+    squeezed = {"mean_rank": rank, "source_rank": source, "alpha": SCALE * source}
+    return [
+        Contender(f"LoRA, rank {rank}", "lora", low),
+        Contender(f"LoRA, rank {source}, cut afterwards", "lora", high, sliced=True),
+        Contender(f"LoRA-Squeeze from rank {source}", "lora-squeeze", squeezed),
+        Contender(f"LoRA, rank {source}", "lora", high),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--tasks", default=",".join(PARTS))
+    parser.add_argument("--rank", type=int, default=1)
+    parser.add_argument("--source-rank", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3, help="2 or more")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    settings = {"rank": arguments.rank, "targets": "all-linear"}
+    config = configure("lora", settings).config
+    budget, _ = find("lora").adapter_params(config, meta_model(arguments.model, outputs=2))
+    cache = ModelCache()
+    for task in arguments.tasks.split(","):
+        print(f"\n{task}, {budget:,} parameters", flush=True)
+        rows = [
+            row(contender, arguments, lambda spec: train(spec, budget, cache, arguments.out), task)
+            for contender in contenders(arguments.rank, arguments.source_rank)
+        ]
+        print(f"\n| {task} | learning rate | parameters | score | seeds |\n|---|---|---|---|---|")
+        print("\n".join(rows), flush=True)
+
+
+def row(contender: Contender, arguments: argparse.Namespace, run: Callable[[TrainSpec], Result], task: str) -> str:
+    """Tune the learning rate, run the other seeds and return a line of the table."""
+    part = TaskSpec(name=task, data=arguments.data / task, **PARTS[task])  # type: ignore[arg-type]
+
+    def scored(rate: float, seed: int) -> tuple[float, int]:
+        spec = TrainSpec(
+            task=part, model=arguments.model, method=contender.method,
+            settings={"targets": "all-linear", "learning_rate": rate, **contender.settings},
+            training=TrainingSpec(
+                epochs=arguments.epochs, seed=seed, precision=arguments.precision, eval_every=LAST_ONLY
+            ),
+        )  # fmt: skip
+        return contender.read(run(spec))
+
+    best = tune(lambda rate: scored(rate, 0)[0])
+    scores, params = zip(*(scored(best, seed) for seed in range(arguments.seeds)), strict=True)
+    cells = [
+        contender.label, f"{best:g}", f"{statistics.fmean(params):,.0f}",
+        spread(list(scores)), ", ".join(f"{score:.4f}" for score in scores),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def train(spec: TrainSpec, budget: int, cache: ModelCache, out: Path) -> Result:
+    """The last score of a run and that of its slice within the budget; from `out` if they are there."""
+    key = spec.model_dump_json()
+    if out.exists():
+        for line in map(json.loads, out.read_text().splitlines()):
+            if line["spec"] == key and line["budget"] == budget:
+                return dict(line)
+    run = TrainingRun(spec, cache)
+    result: Result = {"spec": key, "budget": budget, "score": -math.inf, "slice_score": -math.inf}
+    result |= {"params": 0, "slice_params": 0}
+    try:
+        last = list(run)[-1]
+        piece = last if last.adapter_params <= budget else run.evaluate_slice(budget)
+        result |= {"score": last.score, "params": last.adapter_params, "seconds": round(last.seconds)}
+        result |= {"slice_score": piece.score, "slice_params": piece.adapter_params}
+    except AutorankError as diverged:
+        print(diverged, flush=True)
+    run.release()
+    with out.open("a") as file:
+        file.write(json.dumps(result) + "\n")
+    done = {key: value for key, value in result.items() if key != "spec"}
+    print(f"{spec.method} {spec.settings} seed {spec.training.seed}: {done}", flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    main()
