@@ -35,7 +35,7 @@ from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.target_modules import features, shapes
-from trainables.triplets import Sensitivity, TripletConfig, new_triplet, whole
+from trainables.triplets import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, whole
 
 
 class AdaLoRAConfig(TripletConfig):
@@ -45,6 +45,10 @@ class AdaLoRAConfig(TripletConfig):
     initial: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (0.09 to 0.17)")
     final: float = Field(0.5, gt=0, lt=1, description="part of the run with fixed ranks (published: 0.52 to 0.58)")
     interval: int = Field(10, ge=1, description="steps between maskings (published: 1 to 100)")
+
+    published: bool = Field(
+        False, description="follow the published code where autorank deviates: see the list of differences"
+    )
 
     @model_validator(mode="after")
     def _falls(self) -> AdaLoRAConfig:
@@ -112,8 +116,9 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     def prepare(self, run: RunContext) -> None:
         rank = self.config.start_rank
         for name, layer in run.layers.items():
-            update = new_triplet(features(layer), rank, self.config.alpha / rank, run)
-            attach(run.model, name, update, self.config.dropout)
+            scale = self.config.alpha / (rank + PUBLISHED_SCALE * self.config.published)
+            update = new_triplet(features(layer), rank, scale, run)
+            attach(run.model, name, update, self.config.dropout, position_queries=not self.config.published)
         self._begin(run)
         self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
 

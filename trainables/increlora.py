@@ -39,7 +39,7 @@ from autorank.modeling.layers.importance import Importance
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from trainables.growth_schedule import Growth, GrowthConfig
-from trainables.triplets import draw, new_triplet
+from trainables.triplets import PUBLISHED_SCALE, draw, new_triplet
 
 RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
 NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
@@ -63,6 +63,9 @@ class IncreLoRAConfig(GrowthConfig):
     schedule: Literal["restart", "original", "constant"] = Field(
         "restart", description="table 2: new components' learning rate: a curve of its own, the run's, or a constant"
     )
+    published: bool = Field(
+        False, description="follow the published code where autorank deviates: see the list of differences"
+    )
     retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
 
 
@@ -81,16 +84,21 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
     def prepare(self, run: RunContext) -> None:
         if self.config.retrain:
             for name, rank in rank_map.given(self.config.retrain, run.layers).items():
-                update = new_triplet(features(run.layers[name]), rank, self.config.alpha / rank, run)
-                attach(run.model, name, update, self.config.dropout)
+                self._attach(run, name, rank)
             self._begin(run)
             return
         Growth.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
-        for name, layer in run.layers.items():
-            update = new_triplet(features(layer), 1, self.config.alpha, run)
-            attach(run.model, name, update, self.config.dropout)
-            run.train_components(name, update)
+        for name in run.layers:
+            run.train_components(name, self._attach(run, name, 1))
         self._begin(run)
+
+    def _attach(self, run: RunContext, name: str, rank: int) -> LowRankUpdate:
+        update = new_triplet(features(run.layers[name]), rank, self._scale(rank), run)
+        attach(run.model, name, update, self.config.dropout, position_queries=not self.config.published)
+        return update
+
+    def _scale(self, rank: int) -> float:
+        return self.config.alpha / (rank + PUBLISHED_SCALE * self.config.published)
 
     def _begin(self, run: RunContext, allocations: int = 0) -> None:
         """What the hooks work with, after so many allocations; the model's updates are there already."""
@@ -105,7 +113,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             return
         self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
         if allocations < self._growth.rounds:
-            self._importance = Importance(self._updates)
+            self._importance = Importance(self._updates, first_call=self.config.published)
             run.undo.append(self._importance.close)
         power = {"sqrt": 0.5, "mean": 1.0, "none": 0.0}[self.config.score_norm]
         sizes = [float(update.A.shape[1] * update.B.shape[0]) for update in self._updates]
@@ -122,6 +130,8 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
 
     def _window(self) -> float:
         """Steps before an allocation that are scored."""
+        if self.config.published:
+            return math.inf
         if self.config.score_window is not None:
             return math.inf if self.config.score_window == "all" else self.config.score_window
         beta = max(self.config.beta1, self.config.beta2)
@@ -152,7 +162,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         last = self._allocations == self._growth.rounds
         for i, gain in sorted(gains.items()):
             self._activate(run, self._updates[i], gain)
-            if not last:
+            if not last or self.config.published:
                 self._reserve(run, self._updates[i])
         if last:
             self._finish(run)
@@ -182,16 +192,19 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             run.optimizer.set_clock(factor, chosen, self._clock(run))
         if self.config.scale == "fixed":
             return
-        update.scale = self.config.alpha / (rank + gain)
+        update.scale = self._scale(rank + gain)
         if self.config.scale == "rank-preserving":
             update.e.data[:rank] *= (rank + gain) / rank
 
     def _finish(self, run: RunContext) -> None:
         """The budget is spent: drop the reserves, and score no more."""
         for update in self._updates:
-            assert update.active is not None
-            run.keep(update, update.active.nonzero().flatten())
-            update.active = None
+            assert update.active is not None and update.e is not None
+            if self.config.published:  # the penalty goes on with them
+                update.e.data.masked_fill_(~update.active, 0.0)
+            else:
+                run.keep(update, update.active.nonzero().flatten())
+                update.active = None
         assert self._importance is not None
         self._importance.close()
         self._importance = None

@@ -53,6 +53,9 @@ def new_triplet(shape: tuple[int, int], rank: int, scale: float, run: RunContext
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), scale, nn.Parameter(torch.zeros(rank, device=run.device)))
 
 
+PUBLISHED_SCALE = 1e-5  # added to the rank that alpha is divided by, in all three papers' code
+
+
 class Sensitivity:
     """How much the loss depends on every triplet: AdaLoRA's score (Zhang et al. 2023, eq. 8 to 10), as its code has it.
 

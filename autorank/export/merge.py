@@ -21,12 +21,17 @@ def check_mergeable(adapter: Path) -> None:
         adapter: the adapter file.
 
     Raises:
-        AutorankError: The adapter has bottleneck layers, which are not linear.
+        AutorankError: The adapter has bottleneck layers, which are not linear, or leaves position queries unadapted.
     """
     if adapter_file.bottlenecked(adapter):
         raise AutorankError(
             f"{adapter} has bottleneck layers, which are not linear and cannot be merged into the model's weights. "
             "Omit --merge to export it in autorank's own format."
+        )
+    if adapter_file.leaves_position_queries(adapter):
+        raise AutorankError(
+            f"{adapter} leaves DeBERTa's position queries unadapted (`published: true`), so it cannot be merged into "
+            "the model's weights. Omit --merge to export it in autorank's own format."
         )
 
 

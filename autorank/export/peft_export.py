@@ -29,12 +29,13 @@ def check_low_rank(adapter: Path) -> None:
         adapter: the adapter file.
 
     Raises:
-        AutorankError: The adapter has parameters that are not low-rank updates.
+        AutorankError: The adapter has parameters that are not low-rank updates, or leaves position queries unadapted.
     """
     if not adapter_file.low_rank(adapter):
         raise AutorankError(
-            f"{adapter} does not consist of low-rank updates, so it cannot be exported as a PEFT LoRA adapter. "
-            "Omit --pad to export it in autorank's own format, or use --merge if it can be merged."
+            f"{adapter} does not consist of low-rank updates, or leaves DeBERTa's position queries unadapted, so it "
+            "cannot be exported as a PEFT LoRA adapter. Omit --pad to export it in autorank's own format, or use "
+            "--merge if it can be merged."
         )
 
 

@@ -155,14 +155,14 @@ def _misshapen(parameters: dict[str, nn.Parameter], values: dict[str, torch.Tens
 
 
 def low_rank(path: Path) -> bool:
-    """Whether low-rank updates are all that this adapter adds to its base, which is what PEFT's LoRA can hold.
+    """Whether low-rank updates of whole layers are all that this adapter adds to its base, as PEFT's LoRA has them.
 
     Raises:
         AutorankError: the file is missing or not an adapter.
     """
     layout = _about(path)["layout"]
     ranks = (layout["factors"][update["A"]]["shape"][0] for update in layout["updates"])
-    return any(ranks) and not layout.get("bottlenecks")
+    return any(ranks) and not layout.get("bottlenecks") and not leaves_position_queries(path)
 
 
 def bottlenecked(path: Path) -> bool:
@@ -172,6 +172,16 @@ def bottlenecked(path: Path) -> bool:
         AutorankError: the file is missing or not an adapter.
     """
     return bool(_about(path)["layout"].get("bottlenecks"))
+
+
+def leaves_position_queries(path: Path) -> bool:
+    """Whether DeBERTa's position queries are left unadapted, so that no weight of the base can take the update.
+
+    Raises:
+        AutorankError: the file is missing or not an adapter.
+    """
+    layers = _about(path)["layout"]["layers"].values()
+    return not all(layer.get("position_queries", True) for layer in layers)
 
 
 def held(path: Path) -> dict[str, int]:

@@ -12,16 +12,31 @@ from torch import nn
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.position_queries import have_update, leave_off, put_back
 
 FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
 
 
-def attach(model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 0.0) -> None:
-    """Put an update on the layer called `name`."""
+def attach(
+    model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 0.0, position_queries: bool = True
+) -> None:
+    """Put an update on the layer called `name`.
+
+    Args:
+        model: the model; changed in place.
+        name: the layer.
+        update: its factors.
+        dropout: probability of dropout on the input of the update.
+        position_queries: False leaves DeBERTa's position queries unadapted, if this layer makes them.
+    """
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
     kind = AdaptedLinear if update.m is None else DoraLinear
-    setattr(owner, child, kind(getattr(owner, child), update, dropout))
+    layer = kind(getattr(owner, child), update, dropout)
+    setattr(owner, child, layer)
+    if not position_queries and have_update(owner, child):
+        layer.position_queries = False
+        leave_off(owner)
 
 
 def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice: bool = False) -> None:
@@ -35,7 +50,9 @@ def detach_all(model: nn.Module) -> None:
     """Take every update and bottleneck off; the model is the one that was loaded."""
     for name, layer in (adapted(model) | bottlenecked(model)).items():
         parent, _, child = name.rpartition(".")
-        setattr(model.get_submodule(parent), child, layer.base)
+        owner = model.get_submodule(parent)
+        setattr(owner, child, layer.base)
+        put_back(owner)
 
 
 def adapted(model: nn.Module) -> dict[str, AdaptedLinear]:
@@ -106,7 +123,7 @@ def ranks(model: nn.Module) -> dict[str, int]:
 def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     """The structure of all updates as plain values: who holds which update, and which factor is whose.
 
-    {"layers": {name: {"update": int, "dropout": float}},
+    {"layers": {name: {"update": int, "dropout": float, "position_queries": bool}},
      "updates": [{"scale": float, "A": factor, "B": factor, "e", "u", "m", "A0", "B0": factor | None each,
                   "active": [bool, ...] | None}],
      "factors": [{"shape": [int, ...], "trained": bool}],
@@ -130,7 +147,8 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     order = {update: index for index, update in enumerate(updates)}
     return {
         "layers": {
-            name: {"update": order[layer.update], "dropout": layer.dropout} for name, layer in adapted(model).items()
+            name: {"update": order[layer.update], "dropout": layer.dropout, "position_queries": layer.position_queries}
+            for name, layer in adapted(model).items()
         },
         "updates": described,
         "factors": [
@@ -163,7 +181,7 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
 
     updates = [build(update) for update in layout["updates"]]
     for name, layer in layout["layers"].items():
-        attach(model, name, updates[layer["update"]], layer["dropout"])
+        attach(model, name, updates[layer["update"]], layer["dropout"], layer.get("position_queries", True))
 
 
 def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]:

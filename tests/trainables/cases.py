@@ -143,6 +143,7 @@ PENALISED = {  # method -> the weight of its penalty
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),
     "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
+    "increlora as published": ("increlora", {"published": True}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
     "sora over several thresholds": ("sora", {"schedule": (0.02, 0.08), "layer_norms": True}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),

@@ -60,16 +60,26 @@ def spec(folder: Path, method: str, settings: dict[str, Any], **training: Any) -
 
 
 class SlowLinear(nn.Module):
-    """A frozen layer plus ΔW x."""
+    """A frozen layer plus ΔW x.
+
+    Attributes:
+        delta: ΔW in the first call of a forward pass, out x in.
+        later: ΔW in further calls; DeBERTa passes the positions through the query and key projections.
+    """
 
     def __init__(self, layer: nn.Linear) -> None:
         super().__init__()
         self.base = layer
-        self.delta: Tensor | None = None  # out x in
+        self.use(None, None)
+
+    def use(self, delta: Tensor | None, later: Tensor | None) -> None:
+        """Before a forward pass."""
+        self.delta, self.later, self.called = delta, later, False
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.base(x)
-        return y if self.delta is None else y + x @ self.delta.T
+        delta, self.called = self.later if self.called else self.delta, True
+        return y if delta is None else y + x @ delta.T
 
     @property
     def weight(self) -> Tensor:
@@ -148,8 +158,9 @@ class SlowTraining:
         mean = 0.0
         for batch in batches:
             for name, layer in self.layers.items():
-                layer.delta = self.delta_weight(name)
-                layer.delta.retain_grad()
+                delta = self.delta_weight(name)
+                delta.retain_grad()
+                layer.use(delta, self.later(name, delta))
             inputs = {name: values for name, values in batch.items() if name != "labels"}
             loss = F.cross_entropy(self.model(**inputs).logits, batch["labels"])
             loss = loss * len(batch["labels"]) / examples
@@ -174,7 +185,8 @@ class SlowTraining:
         """Logits in evaluation, batch x 2."""
         self.model.eval()
         for name, layer in self.layers.items():
-            layer.delta = self.evaluated(name)
+            delta = self.evaluated(name)
+            layer.use(delta, self.later(name, delta))
         logits: Tensor = self.model(**{name: values for name, values in batch.items() if name != "labels"}).logits
         return logits
 
@@ -195,6 +207,15 @@ class SlowTraining:
     def delta_weight(self, name: str) -> Tensor:
         """The layer's ΔW in training, out x in."""
         raise NotImplementedError
+
+    def later(self, name: str, delta: Tensor) -> Tensor | None:
+        """ΔW in further calls of a forward pass whose first has `delta`. As published: position queries have none, and
+        position keys one whose gradient is not that of `delta`."""
+        if not self.settings.get("published"):
+            return delta
+        if name.endswith("query_proj"):
+            return None
+        return self.delta_weight(name) if delta.requires_grad else delta
 
     def evaluated(self, name: str) -> Tensor:
         """The layer's ΔW in evaluation, out x in."""

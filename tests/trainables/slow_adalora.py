@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from autorank.spec import TrainSpec
 from tests.trainables.slow import SlowTraining
 
-DEFAULTS = {"start_ratio": 1.5, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85}
+DEFAULTS = {"start_ratio": 1.5, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85, "published": False}
 
 
 class SlowAdaLoRA(SlowTraining):
@@ -30,7 +30,7 @@ class SlowAdaLoRA(SlowTraining):
         s = self.settings
         self.gamma = s["orthogonality"]
         self.rank = math.ceil(s["start_ratio"] * s["mean_rank"])
-        self.scale = float(s["alpha"]) / self.rank  # whatever is masked
+        self.scale = float(s["alpha"]) / (self.rank + (1e-5 if s["published"] else 0.0))  # whatever is masked
         self.target = math.floor(s["mean_rank"] * len(self.layers) + 0.5)
         self.t_init = int(s["initial"] * self.total_steps)
         self.t_drop = self.total_steps - int(s["final"] * self.total_steps)

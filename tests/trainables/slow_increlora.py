@@ -27,6 +27,7 @@ from tests.trainables.slow import SlowTraining
 DEFAULTS = {
     "components": None, "interval": None, "growth": 0.4, "first": 2, "alpha": 32, "orthogonality": 0.1, "beta1": 0.85,
     "beta2": 0.85, "score_norm": "sqrt", "scale": "rank", "advance_learning": True, "schedule": "restart",
+    "published": False,
 }  # fmt: skip
 RESERVE = 1e-5
 
@@ -102,8 +103,8 @@ class SlowIncreLoRA(SlowTraining):
         return {name: len(components) for name, components in self.active.items()}
 
     def scale(self, name: str) -> float:
-        fixed = self.settings["scale"] == "fixed"
-        return float(self.settings["alpha"]) / (1 if fixed else len(self.active[name]))
+        rank = 1 if self.settings["scale"] == "fixed" else len(self.active[name])
+        return float(self.settings["alpha"]) / (rank + (1e-5 if self.settings["published"] else 0.0))
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         components = self.active[name] + self.reserve[name]
@@ -175,10 +176,13 @@ class SlowIncreLoRA(SlowTraining):
                     factor.requires_grad_(True)
                 starting += [f for f in (component.e, component.a, component.b) if all(f is not k for k in learnt)]
                 self.active[name].append(component)
-            if name in given and not spent:
+            if name in given and (self.settings["published"] or not spent):
                 self.reserve[name] += (fresh := self._reserves(name))
                 starting += self._learning(fresh)
-        if spent:
+        if spent and self.settings["published"]:
+            for component in (c for components in self.reserve.values() for c in components):
+                component.e.data.zero_()
+        elif spent:
             self.reserve = {name: [] for name in self.layers}
         return starting
 

@@ -22,12 +22,18 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "other averages": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {}),
     "micro-batches": ({}, {"accumulate": 2}),
     "weight decay": ({"interval": 3}, {"weight_decay": 0.1}),
+    "published, on DeBERTa": ({"published": True}, {}),
 }
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return slow.write(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +53,10 @@ def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_step_is_the_references(variant: str, bert: Path) -> None:
+def test_every_step_is_the_references(variant: str, bert: Path, deberta: Path) -> None:
     settings, training = VARIANTS[variant]
-    wanted = slow.spec(bert, "adalora", SETTINGS | settings, steps=STEPS, **training)
+    folder = deberta if "DeBERTa" in variant else bert
+    wanted = slow.spec(folder, "adalora", SETTINGS | settings, steps=STEPS, **training)
     run, reference = TrainingRun(wanted), SlowAdaLoRA(wanted)
     for evaluation in slow.lockstep(run, reference):
         updates = slow.updates(run)

@@ -16,17 +16,22 @@ STEPS = 36
 SETTINGS = {"mean_rank": 3, "top_h": 4, "interval": 3, "score_window": "all"}  # 9 allocations, the last after step 30
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {}),
+    "published": ({"published": True}, {}),
     "a remainder within a layer": ({"mean_rank": 2.5, "components": 2}, {}),
     "an interval from growth": ({"interval": None, "growth": 0.7, "mean_rank": 4, "first": 1}, {}),
-    "no advance learning": ({"advance_learning": False, "components": 2, "mean_rank": 2.5}, {}),
-    "original warm-up": ({"schedule": "original"}, {}),
     "constant learning rate": ({"schedule": "constant"}, {}),
     "mean": ({"score_norm": "mean"}, {}),
     "sum": ({"score_norm": "none", "components": 2}, {}),
     "rank-preserving": ({"scale": "rank-preserving", "components": 2}, {}),
     "fixed scale": ({"scale": "fixed", "alpha": 8}, {}),
     "micro-batches": ({}, {"accumulate": 2}),
-    "weight decay": ({"orthogonality": 0.3}, {"weight_decay": 0.1}),
+    "weight decay": ({"orthogonality": 0.3, "published": True}, {"weight_decay": 0.1}),
+    # table 2
+    "nothing": ({"orthogonality": 0.0, "advance_learning": False, "schedule": "original"}, {}),
+    "advance learning": ({"orthogonality": 0.0, "schedule": "original"}, {}),
+    "orthogonality": ({"advance_learning": False, "schedule": "original", "components": 2, "mean_rank": 2.5}, {}),
+    "orthogonality, advance learning": ({"schedule": "original", "published": True}, {}),
+    "orthogonality, restart": ({"advance_learning": False, "published": True}, {}),
 }
 
 
@@ -51,11 +56,16 @@ def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[Trai
 
 
 def check_scores(run: TrainingRun, reference: SlowIncreLoRA) -> None:
-    """Both moving averages to 2e-5 of the largest. In double precision the reference is as far off: it is rounding."""
+    """Importance to 1e-5, its uncertainty, a difference of nearly equal numbers, to 5e-5 of the largest.
+
+    It is float32's rounding: in double precision the reference is as far off. Without the penalty A and B of components
+    of e near zero have next to no gradient, and Adam makes steps of full size out of its rounding.
+    """
     state = run._method.state_dict()
-    for average in ("smoothed", "uncertainty"):
+    slack = 1 if reference.gamma else 10
+    for average, part in (("smoothed", 1e-5), ("uncertainty", 5e-5)):
         theirs = torch.tensor(list(getattr(reference, average).values()))
-        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-5, atol=2e-5 * float(theirs.max()))
+        torch.testing.assert_close(state[average].float(), theirs, rtol=1e-5, atol=slack * part * float(theirs.max()))
 
 
 def check_weights(run: TrainingRun, reference: SlowIncreLoRA) -> None:
@@ -109,10 +119,20 @@ def test_reserves_take_no_part_in_evaluations(bert: Path) -> None:
     torch.testing.assert_close(slow.evaluate(run), reference.evaluate(slow.validation(run)), rtol=1e-4, atol=1e-5)
 
 
-def test_a_layer_that_is_called_twice(deberta: Path) -> None:
+DEBERTA: dict[str, dict[str, Any]] = {
+    "defaults": {},
+    "published": {"published": True},
+    "published, without advance learning": {"published": True, "advance_learning": False, "components": 2},
+}
+
+
+@pytest.mark.parametrize("variant", DEBERTA)
+def test_layers_that_are_called_twice(variant: str, deberta: Path) -> None:
     """DeBERTa puts the relative positions through the query and key projections too."""
-    run, reference = start(deberta, {"mean_rank": 2}, steps=24)
+    run, reference = start(deberta, DEBERTA[variant])
     for evaluation in slow.lockstep(run, reference, rtol=1e-6):
         check_scores(run, reference)
-        assert evaluation.ranks == reference.ranks
+        assert evaluation.ranks == reference.ranks, f"after step {evaluation.step}"
     check_weights(run, reference)
+    torch.testing.assert_close(slow.evaluate(run), reference.evaluate(slow.validation(run)), rtol=1e-5, atol=1e-5)
+    assert reference.total == reference.target

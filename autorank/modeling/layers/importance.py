@@ -24,15 +24,18 @@ class Importance:
     """Σ |ΔW ∘ dL/dΔW| of some updates, measured in the steps between `watch` and `take`.
 
     Every component takes part, those that do not count too; the loss is whatever runs backward through the layers.
-    A layer may be called more than once in a forward pass (DeBERTa's query and key). A step of several micro-batches
-    sums its gradients first, which needs one out x in matrix an update while it is watched.
+    A layer may be called more than once in a forward pass (DeBERTa's query and key, with the positions). A step of
+    several micro-batches sums its gradients first, which needs one out x in matrix an update while it is watched.
 
     Args:
         updates: each without a factor `u`.
+        first_call: take dL/dΔW from the first call of a layer in a forward pass alone, instead of from all (the
+            published hook runs once for each call and keeps the value of the last backward pass, that of the first
+            call).
     """
 
-    def __init__(self, updates: Sequence[LowRankUpdate]) -> None:
-        self._updates = updates
+    def __init__(self, updates: Sequence[LowRankUpdate], first_call: bool = False) -> None:
+        self._updates, self._first_call = updates, first_call
         self._whole = False
         self._handles = [update.register_forward_hook(partial(self._forward, i)) for i, update in enumerate(updates)]
         self.watching = False
@@ -64,14 +67,16 @@ class Importance:
 
     def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         if self.watching and output.requires_grad and not gradient_checkpointing.again():
+            ignored = self._first_call and self._open[i] > 0
             self._open[i] += 1
-            output.register_hook(partial(self._backward, i, inputs[0].detach()))
+            output.register_hook(partial(self._backward, i, None if ignored else inputs[0].detach()))
 
     @torch.no_grad()
-    def _backward(self, i: int, x: Tensor, g: Tensor) -> None:
-        """x: ... x in, g: ... x out."""
-        g = g.float() if g.dtype == torch.float16 else g  # fp16's scaled gradients would overflow in the product
-        self._passed[i].append((g.flatten(0, -2), x.flatten(0, -2).to(g.dtype)))
+    def _backward(self, i: int, x: Tensor | None, g: Tensor) -> None:
+        """x: ... x in, or None for a call that is ignored; g: ... x out."""
+        if x is not None:
+            g = g.float() if g.dtype == torch.float16 else g  # fp16's scaled gradients would overflow in the product
+            self._passed[i].append((g.flatten(0, -2), x.flatten(0, -2).to(g.dtype)))
         self._open[i] -= 1
         if self._open[i]:
             return

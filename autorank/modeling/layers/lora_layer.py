@@ -235,10 +235,14 @@ class AdaptedLinear(nn.Module):
         base: the frozen layer; its output has the last dimension `out`.
         update: the factors, which several layers may share.
         dropout: probability of dropout on the input of the update.
+
+    Attributes:
+        position_queries: False if DeBERTa's position queries pass through `base` alone (see position_queries.py).
     """
 
     base: nn.Module
     update: LowRankUpdate
+    position_queries: bool = True
 
     def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
         super().__init__()
