@@ -51,7 +51,13 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
         label="evaluations and slices" if any(p.kept is not None for p in evaluations) else "evaluations",
     )
     for curve in size_curves(evaluations, [*points, *snapshot.baseline]):
-        axes.plot([log_params(p.adapter_params) for p in curve], [p.score for p in curve], color=QUIET, linewidth=0.7)
+        axes.plot(
+            [log_params(p.adapter_params) for p in curve],
+            [p.score for p in curve],
+            color=QUIET,
+            alpha=0.6,
+            linewidth=0.7,
+        )
     axes.set_xscale("log")
     right = max([log_params(reference[0]), *(log_params(p.adapter_params) for p in evaluations)])
     if snapshot.baseline:

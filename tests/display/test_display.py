@@ -23,7 +23,7 @@ from autorank.display.progress import Pace
 from autorank.display.summary import finish
 from autorank.reporting.tables import NOTHING
 from autorank.searching.search import Outcome
-from tests.trials.made_trials import START, search, snapshot, trial
+from tests.trials.made_trials import START, search, sliced, snapshot, trial
 
 REFERENCE = (200_000.0, 0.0)
 SETTINGS = {"learning_rate": 1.2345e-3, "threshold": 0.9, "beta": 0.85, "rank": 8}
@@ -157,6 +157,24 @@ def test_events(capsys):
     names = ("adapter_params", "seed", "score", "failed")
     assert [confirmed[name] for name in names] == [64, 5, 0.8, None]
     assert (end["ending"], end["unconfirmed"], len(end["front"])) == ("time budget", 1, 2)
+
+
+def test_events_have_slices(capsys):
+    events = Events(search(), Path("/runs/first"))
+    with events:
+        events.update(snapshot([]))
+        events.update(
+            replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7)), state="running")]), reference=REFERENCE)
+        )
+    _, _, evaluated, front = told(capsys)
+    assert evaluated["slices"] == [{"adapter_params": 30, "score": 0.7, "metrics": {"accuracy": 0.7}}]
+    assert [(point["adapter_params"], point["cut_from"]) for point in front["points"]] == [(30, 90), (90, None)]
+
+
+def test_the_board_counts_points_and_their_trials():
+    there = replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7), (9, 0.6)))]), wanted=1, reference=REFERENCE)
+    text = drawn(Board(search(), Pace(None, lambda: START)).render(there), 80)
+    assert text[2].startswith("3 points from 1 trial on the front, best 0.9000")
 
 
 def test_docs_list_the_events_and_their_fields(capsys):
