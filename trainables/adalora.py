@@ -1,7 +1,7 @@
 """AdaLoRA: triplets to which the loss is least sensitive are masked under a shrinking budget, then dropped.
 
 Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023), as
-its published code does it. What is ours says so.
+its published code (QingruZhang/AdaLoRA) does it.
 
   1. Every layer has `start_ratio` times the mean rank of triplets (A row, e, B column), e = 0.
   2. Sensitivity of every entry w of A, e and B: I = |w · dL/dw| after the weights have moved, of the clipped gradient,
@@ -9,14 +9,29 @@ its published code does it. What is ours says so.
      plus the means over its row of A and its column of B.
   3. After the warm-up the budget falls from the start total to the target on a cubic curve; every `interval` steps all
      triplets but the budget's best get e = 0. They go on training and may come back.
-  4. In the final phase the set is fixed; where the budget was never lowered before, it is so at its start.
+  4. In the final phase the set is fixed.
   5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the
      rank hurts).
 
-Ours: when the final phase begins, what is masked is dropped with its optimizer state (the same function for less work,
-though γ then weighs on what is left alone), all of a layer if need be; the number kept is exact, ties going to the
-earlier triplet; masked triplets take no part in evaluations; phases are parts of the run, so nobody counts its steps
-by hand.
+Differs from the published code, unless `published` is set:
+
+  - DeBERTa passes the embeddings of relative positions through the query projection too. Here they have the update. The
+    published modeling file applies the base weight alone to them.
+  - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
+
+Differs from the published code always:
+
+  - The last masking is at the start of the final phase, as in PEFT. The code masks there only if `interval` divides the
+    step, else one step later.
+  - What is masked when the final phase begins is dropped with its optimizer state, all of a layer if need be. The code
+    keeps it at e = 0: the same function, but its A and B stay in the penalty and in the norm by which gradients are
+    clipped.
+  - The number of triplets that are kept is exact, and of equal scores the earlier is kept. The code masks all that
+    equal the threshold.
+  - Masked triplets take no part in evaluations; in the code those whose e has moved again do.
+  - The phases are parts of the run; the scripts give them in steps.
+  - The published trainer's AdamW adds ε before the second moment's bias is corrected and decays the weights after the
+    step; here both are as in torch's.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Chang et al. 2025, "ElaLoRA: Elastic & Learnable Low-Rank Adaptation for Efficient Model Fine-Tuning" (arXiv
 2504.00254). The paper is known here from its abstract and summaries: its three phases, pruning and expansion at once,
-and the scheduler. All details below are those of its published code (HuandongChang/ElaLoRA); what is ours says so.
+and the scheduler. All details below are those of its published code (HuandongChang/ElaLoRA).
 
   1. Every layer starts with the same rank of triplets (A, e, B), e = 0; the total never changes.
   2. A triplet's score is AdaLoRA's, observed after every step until the ranks are final.
@@ -14,11 +14,19 @@ and the scheduler. All details below are those of its published code (HuandongCh
   6. A new row of A is v - AᵀA v of a Gaussian v, at length 1, a new column of B likewise, and its e is 1e-13.
   7. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank.
 
-Ours: phases are parts of the run and rounds are counted (the code counts steps; its scripts have 9 to 22 rounds on
-GLUE); a round that falls on a step that fp16 skips follows the next one; as many are gained as are pruned where scores
-tie or candidates are few; what a mean rank that is no integer leaves over goes to the first layers; what stays keeps
-its optimizer state, what is new starts without one, at the run's learning rate (the code makes a new optimizer in every
-round); nothing is scored after the last round.
+Differs from the published code:
+
+  - The phases are parts of the run and rounds are counted. The code counts steps; its scripts have 9 to 22 rounds on
+    GLUE.
+  - A round that falls on a step that fp16 skips follows the next one.
+  - As many triplets are gained as are pruned where scores tie or candidates are few.
+  - A mean rank may be no integer; what is left over goes to the first layers.
+  - What stays keeps its optimizer state, and what is new starts without one, at the run's learning rate. The code makes
+    a new optimizer in every round.
+  - Nothing is scored after the last round.
+  - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
+  - The published trainer's AdamW adds ε before the second moment's bias is corrected and decays the weights after the
+    step; here both are as in torch's.
 """
 
 from __future__ import annotations

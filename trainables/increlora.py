@@ -1,23 +1,44 @@
 """IncreLoRA: ranks grow during training where the loss depends most on the update.
 
 Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Parameter-Efficient Fine-tuning"
-(arXiv 2308.12043), with its published code where the paper is silent. What is ours says so.
+(arXiv 2308.12043), in the order of operations of its published code (FeiyuZhang98/IncreLoRA).
 
-  1. Every layer starts with one triplet (A, e, B), e = 0, and with reserve components: e = 1e-5 fixed, A and B trained
-     ("advance learning"), so that they are in a good state when they are needed.
+  1. Every layer starts with one triplet (A, e, B), e = 0. After the first step it gets reserve components: e = 1e-5
+     fixed, A and B trained ("advance learning"), so that they are in a good state when they are needed. Without advance
+     learning a reserve is frozen, e = 0, but takes part in the penalty.
   2. Importance of a layer: I = Σ |ΔW ∘ dL/dΔW| / √(in·out) (the code; the paper's mean is `score_norm: mean`), of the
      task's loss alone, unclipped. Score: S = Ī · U, Ī smooths I (β1), U smooths |I - Ī| (β2).
   3. Every `interval` steps the `top_h` layers of highest S each activate `components` reserves and get new ones, until
-     the ranks add up to the budget. What is activated or new has a learning-rate curve of its own; all end at zero
-     together ("restart warm-up").
-  4. A and B are kept orthogonal by a penalty over all components.
+     the ranks add up to the budget. What begins to train has a learning-rate curve of its own, which starts at zero in
+     the next step; all curves end at zero together ("restart warm-up").
+  4. A and B are kept orthogonal by a penalty over all components, ‖AAᵀ - I‖_F not squared (the code).
 
-Ours: the total rank is met exactly (the code overshoots), ties go to the earlier layer, gradients of micro-batches are
-summed and workers' importances averaged, reserves are dropped once the budget is spent (same function), and they take
-no part in evaluations. Importance is measured from what passes through the layers (`modeling/importance.py`), and only
-in the steps before an allocation in which it still weighs (`score_window`): what is left out moves Ī by about 0.15% of
-what it was, and U by about 1%, so that the allocation is the same unless scores are that close. `score_window: all`
-measures every step, as published.
+Differs from the published code, unless `published` is set:
+
+  - DeBERTa passes the embeddings of relative positions through the query and key projections too. Here both have the
+    update. The published modeling file applies the base weight alone to position queries.
+  - The importance of DeBERTa's key projections is that of both calls in a forward pass. The published hook runs once
+    for each call and keeps the value of the call with the tokens.
+  - Importance is measured only in the steps before an allocation in which it still weighs (`score_window`): the rest
+    moves Ī by about 0.15 % and U by about 1 %. The code measures every step.
+  - Reserves are dropped once the budget is spent, which leaves the function as it is. The code keeps them in the
+    penalty and in the norm by which gradients are clipped (the loss moves by about 1e-3).
+  - The scale is alpha / rank; in the code it is alpha / (rank + 1e-5).
+
+Differs from the published code always:
+
+  - The total rank is met exactly. The code counts layers instead of ranks, may exceed the budget by up to top_h ·
+    (components - 1), and then keeps the reserves' e at 1e-5 to the end.
+  - Of equal scores the earlier layer grows; in the code every layer whose score equals the lowest chosen one grows.
+  - Importance is that of the sum of a step's micro-batches, averaged over workers, without fp16's loss scale. The code
+    takes the last micro-batch, each worker by itself, scaled.
+  - Reserves take no part in evaluations; in the code they do, with e = 1e-5.
+  - `schedule: original` is the paper's. Without its option `multi_lr` the code trains all later groups at the peak
+    learning rate to the end, which is `constant`.
+  - `components` defaults to half the mean rank, which the code has in a table for 2, 4, 6 and 8 alone, and `interval`
+    to a part of the run (`growth`); the scripts give it in steps.
+  - The published trainer's AdamW adds ε before the second moment's bias is corrected and decays the weights after the
+    step; here both are as in torch's.
 """
 
 from __future__ import annotations

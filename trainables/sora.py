@@ -1,7 +1,7 @@
 """SoRA: LoRA with a gate on every component; gates that a proximal step puts to zero drop their component.
 
 Ding et al. 2023, "Sparse Low-rank Adaptation of Pre-trained Language Models" (arXiv 2311.11696, EMNLP 2023), with its
-published code (TsinghuaC3I/SoRA). What is ours says so.
+published code (TsinghuaC3I/SoRA).
 
   1. ΔW = alpha / rank · B diag(g) A: A Kaiming-uniform, B zero, g ~ N(0, 1). The scale stays as gates vanish.
   2. The loss gains sparse_lambda · mean |g| over all gates.
@@ -13,11 +13,15 @@ published code (TsinghuaC3I/SoRA). What is ours says so.
 A zero gate may come back, for it has a gradient still, so its component is held until the end of training; but it is in
 no count, evaluation or exported adapter.
 
-Ours: the published code zeroes what is below ξ after shrinking, that is all within 2ξ of zero, while eq. 7 and this
-method zero what is within ξ; thresholds of a schedule share a run and its learning-rate curve (published: 50 epochs,
-then 15 for each threshold, at a learning rate that has fallen to zero); normalisation layers, which the published code
-trains as well, are trained only if asked for, so that what is counted is what the gates have left, and fronts compare
-with those of methods that freeze them. Its scripts clip gradients at 0.1, with weight decay 0.1.
+Differs from the published code:
+
+  - Gates within ξ of zero become zero, as in eq. 7. The code zeroes what is below ξ after shrinking, that is all within
+    2ξ of zero.
+  - The thresholds of a schedule share a run and its learning-rate curve. The code trains 50 epochs, then 15 for each
+    threshold, at a learning rate that has fallen to zero.
+  - Normalisation layers are trained only if `layer_norms` is set, so that what is counted is what the gates have left,
+    and fronts compare with those of methods that freeze them. The code trains them.
+  - Gradients are clipped as in every run here; the scripts clip at 0.1, with weight decay 0.1.
 """
 
 from __future__ import annotations

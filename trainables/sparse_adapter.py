@@ -2,16 +2,21 @@
 
 He et al. 2022, "SparseAdapter: An Easy Approach for Improving the Parameter-Efficiency of Adapters" (arXiv 2210.04284,
 Findings of EMNLP 2022), applied to LoRA as in its published code (Shwai-He/SparseAdapter); the default share is
-LoRA-drop's baseline's. What is ours says so.
+LoRA-drop's baseline's.
 
   1. A and B are both drawn from N(0, 0.02²) ("bert" in the code): with LoRA's B = 0 every score would be zero.
   2. The loss's gradient g of every entry w of A and B, in evaluation mode, over 10 training examples a class drawn at
      random; score |w · g| (SNIP, Lee et al. 2019: how much the loss depends on w's mask).
   3. The `sparsity` share of lowest scores, of all layers' A and B together, is zero from then on: in training,
-     evaluations and the exported adapter. (In the code `sparsity` is the share that is kept.)
+     evaluations and the exported adapter.
 
 The head is as drawn, untrained. The update is not zero at the start. `adapter_params` counts A and B whole, since they
-are stored so; `nonzero_params` counts what is not masked. Ours: ties are broken so that the share is exact.
+are stored so; `nonzero_params` counts what is not masked.
+
+Differs from the published code:
+
+  - `sparsity` is the share that is zero; in the code it is the share that is kept.
+  - Ties are broken so that the share is exact.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""The tables of docs/methods.md, made from the methods' settings and search spaces.
+"""What docs/methods.md has from the code: settings, search spaces, and differences from published code.
 
 python -m tests.docs.methods_page    # writes them into the page
 """
 
 from __future__ import annotations
 
+import inspect
 import re
+import sys
 from typing import Any
 
 from autorank.methods import find, names
@@ -30,9 +32,19 @@ def table(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+DIFFERENCES = re.compile(r"^(Differs from [^\n]*:)\n\n((?:  .*\n?|\n)+)", re.MULTILINE)
+
+
+def differences(name: str) -> str:
+    """The parts of a method's module docstring that say how it differs from published code, as Markdown lists."""
+    docstring = inspect.cleandoc(sys.modules[find(name).__module__].__doc__ or "")
+    parts = [f"{title}\n\n{inspect.cleandoc(items)}\n" for title, items in DIFFERENCES.findall(docstring)]
+    return "".join("\n" + part for part in parts)
+
+
 def page() -> str:
     """The page as it should be."""
-    return TABLE.sub(lambda match: match[1] + table(match[2]), text(PAGE))
+    return TABLE.sub(lambda match: match[1] + table(match[2]) + differences(match[2]), text(PAGE))
 
 
 def described() -> list[str]:

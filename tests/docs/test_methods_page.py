@@ -14,6 +14,15 @@ def test_every_method_has_its_section_with_its_own_settings() -> None:
     assert text(methods_page.PAGE) == methods_page.page(), "python -m tests.docs.methods_page brings it up to date"
 
 
+def test_differences_from_published_code_are_listed() -> None:
+    """As many as the docstrings have."""
+    listed = {"increlora": 12, "adalora": 8, "elalora": 8, "gora": 6, "sora": 4, "sparse-adapter": 2}
+    for name, count in listed.items():
+        shown = methods_page.differences(name)
+        assert len(re.findall(r"^- ", shown, re.MULTILINE)) == count, shown
+        assert shown in text(methods_page.PAGE)
+
+
 def test_every_section_cites_the_paper_of_its_method() -> None:
     sections = re.split(r"^### ", text(methods_page.PAGE), flags=re.MULTILINE)[1:]
     assert len(sections) == len(names())
