@@ -141,7 +141,8 @@ def replay(searcher: JournalSearcher, journal: Journal, asked: dict[str, Any]) -
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
         result = {"evaluation": evaluation(asked["train"]["settings"], step), "finished": step == EVALUATIONS}
-        if step < EVALUATIONS and not searcher.goes_on("t", result):
+        searcher.on_trial_result("t", result)
+        if step < EVALUATIONS and searcher.should_stop("t"):
             break
     searcher.on_trial_complete("t", result)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from autorank import atomic_io
 from autorank.method import RunContext
 
 
@@ -44,7 +44,5 @@ def save(values: dict[str, Tensor], file: Path) -> None:
     """Write a file whole."""
     from safetensors.torch import save_file
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    save_file(values, partial)
-    os.replace(partial, file)
+    with atomic_io.writing(file) as partial:
+        save_file(values, partial)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autorank import atomic_io
 from autorank.errors import AutorankError
 from autorank.modeling.target_modules import block, kind
 
@@ -57,8 +58,8 @@ def given(path: Path, layers: Collection[str]) -> dict[str, int]:
 
 def write(path: Path, ranks: Mapping[str, int]) -> None:
     """Write the file that `read` reads; folders on the way are made."""
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(ranks), indent=1) + "\n", encoding="utf-8")
+    with atomic_io.writing(path) as partial:
+        partial.write_text(json.dumps(dict(ranks), indent=1) + "\n", encoding="utf-8")
 
 
 def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int | None]]]:

@@ -116,10 +116,10 @@ class JournalSearcher(TrialSource):
         train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.config))
         return {"number": trial.number, "train": train.model_dump(mode="json"), "recorded": trial.step}
 
-    def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Records the evaluation that a result carries; whether the trial goes on after it."""
-        self.on_trial_result(trial_id, result)
-        return trial_id not in self._running or self._journal.trial(self._running[trial_id]).stop_reason is None
+    def should_stop(self, trial_id: str) -> bool:
+        """Return whether the journal has a reason to stop a trial after its last evaluation."""
+        number = self._running.get(trial_id)
+        return number is not None and self._journal.trial(number).stop_reason is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Records the evaluation that a result carries, and with it whether it stops the trial: a search that is cut

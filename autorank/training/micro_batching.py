@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from autorank import atomic_io
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -48,10 +48,8 @@ def micro_batches(
     if not distributed.sum_(torch.tensor(float(not file.exists()), device=phase.device)):  # every worker has it
         return int(file.read_text())
     found = fewest(phase, layers, taken)
-    kept.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}")
-    partial.write_text(str(found))
-    os.replace(partial, file)
+    with atomic_io.writing(file) as partial:
+        partial.write_text(str(found))
     return found
 
 

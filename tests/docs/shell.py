@@ -215,7 +215,10 @@ def fit(searcher: Any, watch: Any, trainable: Callable[[dict[str, Any]], Any], e
         else:
             actor.reset_config(asked)
         result = actor.step()
-        while not result["done"] and searcher.goes_on(name, result):
+        while not result["done"]:
+            searcher.on_trial_result(name, result)
+            if searcher.should_stop(name):
+                break
             result = actor.step()
         searcher.on_trial_complete(name, result)
         if "failed" in result:

@@ -20,6 +20,7 @@ from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.retry_policy import Death
 from tests import tiny
 from tests.recipes.table import written
+from tests.searching.driven import goes_on
 from tests.trials.made_trials import evaluation
 
 
@@ -52,7 +53,7 @@ def drive(searcher: RecipeSearcher, folder: Path, trials: int = 99) -> int:
         else:
             assert actor.reset(config)
         while not (result := actor.train())["done"]:
-            assert searcher.goes_on(str(ended), result)
+            assert goes_on(searcher, str(ended), result)
             searcher.on_trial_result(str(ended), result)
             if ended == trials:
                 actor.stop()

@@ -20,6 +20,12 @@ def result(step, score=0.8, finished=False, params=100):
     return {"evaluation": evaluation(step, params, score), "finished": finished, "done": finished}
 
 
+def goes_on(searcher, trial_id, result):
+    """Hand a result on as the scheduler does; whether the trial goes on."""
+    searcher.on_trial_result(trial_id, result)
+    return not searcher.should_stop(trial_id)
+
+
 def states(journal):
     return [(trial.state, trial.reason) for trial in journal.trials()]
 

@@ -12,6 +12,7 @@ from autorank.searching.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
+from tests.searching.driven import goes_on
 from tests.searching.standin import SPACE, search_spec
 from tests.trials.made_trials import evaluation, sliced
 
@@ -147,7 +148,7 @@ def test_time_that_is_up_cuts_off_and_stores_nothing(journal, tmp_path):
     searcher = ConfirmSearcher(journal, 1, tmp_path, deadline=time.monotonic() + 3600)
     searcher.suggest("a")
     searcher._deadline = time.monotonic()
-    assert not searcher.goes_on("a", {}) and searcher.suggest("b") == Searcher.FINISHED
+    assert not goes_on(searcher, "a", {}) and searcher.suggest("b") == Searcher.FINISHED
     searcher.on_trial_complete("a", {"evaluation": evaluation(5, 100, 0.6), "finished": False})
     assert journal.snapshot().confirmed == {} and not searcher.wanted()
 

@@ -12,7 +12,7 @@ from autorank.searching.create import differences, open_journal
 from autorank.searching.journal_searcher import JournalSearcher, ended
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainSpec
-from tests.searching.driven import REFERENCE, result, searching, states
+from tests.searching.driven import REFERENCE, goes_on, result, searching, states
 from tests.searching.standin import SPACE, search_spec
 
 
@@ -24,7 +24,7 @@ def test_a_trial_from_settings_to_complete(journal):
     train = TrainSpec.model_validate(asked["train"])
     assert (train.task.name, train.method) == ("demo", "lora")
     assert set(train.settings) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
-    assert searcher.goes_on("a", result(1, params=16))
+    assert goes_on(searcher, "a", result(1, params=16))
     searcher.on_trial_result("a", result(1, params=16))  # Tune gives it once more
     searcher.on_trial_complete("a", result(2, 0.9, finished=True, params=16))  # and the last one only here
     assert states(journal) == [("complete", None)]
@@ -80,7 +80,7 @@ def test_after_the_deadline_nothing_starts_and_what_runs_is_pruned(journal):
     searcher.suggest("b")
     searcher._deadline = time.monotonic()
     assert searcher.suggest("c") == Searcher.FINISHED
-    assert not searcher.goes_on("a", result(1))
+    assert not goes_on(searcher, "a", result(1))
     searcher.on_trial_complete("a", result(1))
     searcher.on_trial_complete("b", result(3, finished=True))  # its last evaluation: complete all the same
     assert states(journal) == [("pruned", "time budget"), ("complete", None)]

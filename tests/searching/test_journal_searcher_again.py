@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainingSpec
-from tests.searching.driven import MEMORY, REFERENCE, reopened, result, searching, states
+from tests.searching.driven import MEMORY, REFERENCE, goes_on, reopened, result, searching, states
 from tests.searching.standin import search_spec
 
 TRIALS = 14
@@ -103,7 +103,7 @@ def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path, sampler):
                     return
                 score = 0.5 + settings["rank"] / 1000 - abs(settings["learning_rate"] - 3e-3) * 10 + step / 100
                 told = result(step, score, step == 3, params=settings["rank"])
-                if step < 3 and not searcher.goes_on("t", told):
+                if step < 3 and not goes_on(searcher, "t", told):
                     break
             searcher.on_trial_complete("t", told)
 

@@ -8,7 +8,7 @@ import pytest
 
 from autorank.searching.create import open_journal
 from autorank.spec import HalvingSpec, ObjectivesSpec
-from tests.searching.driven import REFERENCE, reopened, result, searching, states
+from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
 from tests.searching.standin import search_spec
 from tests.trials.made_trials import evaluation
 
@@ -20,10 +20,10 @@ def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
         for name in "abcde":
             searcher.suggest(name)
             over = {"evaluation": evaluation(1, 1, 0.9, peak_memory=101), "finished": False}
-            assert not searcher.goes_on(name, over)
+            assert not goes_on(searcher, name, over)
             searcher.on_trial_complete(name, over)
         searcher.suggest("f")
-        assert searcher.goes_on("f", result(1, 0.5, params=64))
+        assert goes_on(searcher, "f", result(1, 0.5, params=64))
         assert states(journal)[0] == ("pruned", "over --max-memory with 101 bytes")
 
 
@@ -35,7 +35,7 @@ def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
         for name, rank, score, seconds in zip("abc", (8, 1, 64), (0.8, 0.9, 0.7), (50.0, 60.0, 1.0), strict=True):
             searcher.suggest(name)
             told = {"evaluation": evaluation(1, rank, score, seconds=seconds), "finished": False}
-            going.append(searcher.goes_on(name, told))
+            going.append(goes_on(searcher, name, told))
         assert going == [True, True, True]  # the last is beaten by score, but by far the quickest
         last = {"evaluation": evaluation(2, 64, 0.75, seconds=2.0), "finished": True}
         searcher.on_trial_complete("c", last)
@@ -63,7 +63,7 @@ def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_
         searcher.on_trial_complete("a", result(2, 0.7, finished=True, params=1))
         searcher.suggest("b")
         searcher._deadline = time.monotonic()
-        assert not searcher.goes_on("b", result(1, 0.65, params=2))
+        assert not goes_on(searcher, "b", result(1, 0.65, params=2))
         searcher.on_trial_complete("b", result(1, 0.65, params=2))
         assert journal.trial(1).reason == "time budget" and searcher.cut_off
         gain = 0.2 * 63 / 64  # of the other
@@ -82,7 +82,7 @@ def test_a_stopped_trial_is_learnt_with_the_seconds_that_it_was_to_take(tmp_path
             searcher.on_trial_complete(name, {})
         searcher.suggest("c")
         slow = {"evaluation": evaluation(1, 32, 0.5, seconds=12.0), "finished": False}
-        assert not searcher.goes_on("c", slow)
+        assert not goes_on(searcher, "c", slow)
         searcher.on_trial_complete("c", slow)
         assert journal.trial(2).sampler_values == (pytest.approx((0.5 + 0.2) / 2), pytest.approx(36.0))
 
@@ -95,7 +95,7 @@ def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
             searcher.suggest(name)
             for step, seconds in ((1, 5.0), (2, 9.0)):
                 told = evaluation(step, 1, 0.9, seconds=seconds)
-                assert searcher.goes_on(name, {"evaluation": told, "finished": False})
+                assert goes_on(searcher, name, {"evaluation": told, "finished": False})
         searcher.suggest("d")
-        assert searcher.goes_on("d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
-        assert not searcher.goes_on("d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})
+        assert goes_on(searcher, "d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
+        assert not goes_on(searcher, "d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})

@@ -65,9 +65,9 @@ class TrialSource(Searcher):
         """Whether there is anything to hand out."""
         raise NotImplementedError
 
-    def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Whether a trial goes on after this result."""
-        return not self.out_of_time
+    def should_stop(self, trial_id: str) -> bool:
+        """Return whether a trial stops after its last recorded result."""
+        return self.out_of_time
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal has it all."""

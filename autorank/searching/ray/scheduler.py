@@ -30,8 +30,9 @@ class Scheduler(FIFOScheduler):
         self._searcher = searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        goes_on = self._searcher.goes_on(trial.trial_id, result)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        self._searcher.on_trial_result(trial.trial_id, result)  # Tune itself would tell it afterwards
+        stop = self._searcher.should_stop(trial.trial_id)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Before the searcher hears of it: nothing has been handed out in the place of the trial yet."""

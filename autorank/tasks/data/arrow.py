@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from autorank import atomic_io
 from autorank.errors import AutorankError
 from autorank.tasks.definition import Split
 
@@ -25,24 +24,14 @@ def write(split: Split, path: Path) -> None:
     import pyarrow as pa
 
     batch = pa.record_batch({name: _column(split, name) for name in _arrays(split)})
-    partial = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".partial-", delete=False) as file:
-            partial = Path(file.name)
-            with pa.ipc.new_file(file, batch.schema) as writer:
-                writer.write_batch(batch)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with atomic_io.writing(path) as partial, pa.ipc.new_file(str(partial), batch.schema) as writer:
+            writer.write_batch(batch)
     except OSError as error:
         raise AutorankError(
             f"Cannot keep tokenised data in {path.parent}: {error.strerror or error}. Make room there, or "
             "set AUTORANK_CACHE to another folder."
         ) from error
-    finally:
-        if partial is not None:
-            partial.unlink(missing_ok=True)  # gone already unless something failed
 
 
 def read(path: Path, kind: type[S]) -> S | None:
