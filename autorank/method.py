@@ -32,8 +32,8 @@ from autorank.modeling.spectrum import ROUNDING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FROZEN = 1 << 40  # a clock that never starts: the component is not trained
-CONSTANT = -1  # a clock without a schedule: the peak learning rate throughout
+FROZEN = 1 << 40  # a schedule start that is never reached: the component is not trained
+CONSTANT = -1  # a schedule start without a schedule: the peak learning rate throughout
 
 
 class MethodConfig(BaseModel):
@@ -61,10 +61,10 @@ class Optimizer(Protocol):
         """Train these from step `start` on, with a warm-up of their own; all groups end at zero together."""
 
     def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
-        """Train a factor whose components, along `dim`, each have a clock of their own; it starts at step 0."""
+        """Train a factor whose components, along `dim`, each have a schedule start of their own, at first step 0."""
 
-    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components at `start`: a step, `CONSTANT` (no schedule) or `FROZEN` (frozen)."""
+    def set_schedule_start(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Set the schedule start of these components: a step, `CONSTANT` (no schedule) or `FROZEN` (frozen)."""
 
     def keep(self, parameter: nn.Parameter, index: Tensor, dim: int) -> None:
         """The parameter was shrunk to `index` along `dim`: shrink its moments alike."""
@@ -79,7 +79,7 @@ class Optimizer(Protocol):
         """
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
-        """A factor with clocks has gained components: their moments are zero, their clocks start at `start`."""
+        """A factor has gained components: their moments are zero, their schedules start at `start`."""
 
 
 @dataclass
@@ -141,7 +141,7 @@ class RunContext:
         return self.base.model
 
     def train_components(self, name: str, update: LowRankUpdate) -> None:
-        """Give every component of the update on layer `name` a clock of its own."""
+        """Give every component of the update on layer `name` a schedule start of its own."""
         for factor, (parameter, dim) in _factors(update).items():
             self.optimizer.add_components(f"{name}.update.{factor}", parameter, dim)
 
@@ -169,7 +169,7 @@ class RunContext:
         self.optimizer.combine(update.B, P, dim=1)
 
     def grow(self, update: LowRankUpdate, A: Tensor, B: Tensor, e: Tensor | None, start: int) -> None:
-        """Append components, as `LowRankUpdate.grow`, whose clocks start at step `start`."""
+        """Append components, as `LowRankUpdate.grow`, whose schedules start at step `start`."""
         update.grow(A, B, e)
         for parameter, _ in _factors(update).values():
             self.optimizer.grow(parameter, start)

@@ -30,7 +30,7 @@ from autorank.searching.ray import cluster
 from autorank.searching.sampling.optuna_study import distributions
 from autorank.searching.search import search as autorank_search
 from autorank.searching.space import space as spaces
-from autorank.searching.space.param_bounds import Sizes, parameter_range
+from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.front import Point, hypervolume, non_dominated
 from autorank.trials.snapshot import Snapshot
@@ -174,7 +174,7 @@ def grown(told: list[tuple[float, int, float]], reference: tuple[float, float]) 
 
 def report(known: dict[str, dict[str, Any]], spec: SearchSpec) -> None:
     """What each way found, and when it had what the naive one has in the end."""
-    reference = (float(parameter_range(spec, Sizes(spec.task, spec.model))[1]), 0.0)
+    reference = (float(parameter_range(spec, ParamBounds(spec.task, spec.model))[1]), 0.0)
     histories = {way: grown(line["told"], reference) for way, line in known.items()}
     goal = histories["naive"][-1][1]
     times = {

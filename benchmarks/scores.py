@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    workshop = ModelCache()
+    model_cache = ModelCache()
     rows = []
     for method in arguments.methods.split(","):
-        rate = tune(lambda rate, method=method: last_score(train(arguments, workshop, method, rate, seed=0)))
-        runs = [train(arguments, workshop, method, rate, seed) for seed in range(1, arguments.seeds + 1)]
+        rate = tune(lambda rate, method=method: last_score(train(arguments, model_cache, method, rate, seed=0)))
+        runs = [train(arguments, model_cache, method, rate, seed) for seed in range(1, arguments.seeds + 1)]
         rows.append(row(method, rate, runs))
         print(rows[-1], flush=True)
     print("\n| method | learning rate | parameters | non-zero | last score | best score |\n|---|---|---|---|---|---|")
@@ -69,7 +69,7 @@ def last_score(evaluations: list[dict[str, Any]]) -> float:
 
 
 def train(
-    arguments: argparse.Namespace, workshop: ModelCache, method: str, rate: float, seed: int
+    arguments: argparse.Namespace, model_cache: ModelCache, method: str, rate: float, seed: int
 ) -> list[dict[str, Any]]:
     """All evaluations of a run, none if it diverges; from `--out` if it is there."""
     rank = "rank" if method in ("lora", "lora-drop") else "mean_rank"
@@ -86,7 +86,7 @@ def train(
             done = json.loads(line)
             if done["spec"] == key:
                 return list(done["evaluations"])
-    run = TrainingRun(spec, workshop)
+    run = TrainingRun(spec, model_cache)
     try:
         evaluations = [evaluation.to_dict() for evaluation in run]
     except AutorankError as error:

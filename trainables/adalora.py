@@ -50,7 +50,7 @@ from autorank.method import AllocationMethod, RunContext
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.target_modules import features, shapes
-from trainables.triplets import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, whole
+from trainables.svd_updates import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, whole
 
 
 class AdaLoRAConfig(TripletConfig):

@@ -46,7 +46,7 @@ from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
-from trainables.triplets import Sensitivity, TripletConfig, new_triplet, whole
+from trainables.svd_updates import Sensitivity, TripletConfig, new_triplet, whole
 
 NEW = 1e-13  # e of a new triplet: the function stays the same
 

@@ -30,7 +30,7 @@ from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.tasks.data.batches import token_mask
-from trainables.kept import kept
+from trainables.cached_tensors import kept
 
 
 class EVAConfig(TargetedConfig):

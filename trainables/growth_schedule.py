@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field
 
 from autorank.errors import AutorankError
-from trainables.triplets import TripletConfig, whole
+from trainables.svd_updates import TripletConfig, whole
 
 
 class GrowthConfig(TripletConfig):

@@ -60,7 +60,7 @@ from autorank.modeling.layers.importance import Importance
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from trainables.growth_schedule import Growth, GrowthConfig
-from trainables.triplets import PUBLISHED_SCALE, draw, new_triplet
+from trainables.svd_updates import PUBLISHED_SCALE, draw, new_triplet
 
 RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
 NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
@@ -188,7 +188,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         if last:
             self._finish(run)
 
-    def _clock(self, run: RunContext) -> int:
+    def _schedule_start(self, run: RunContext) -> int:
         """Where the learning rate of what begins to train now has its start: the next step (published code)."""
         return {"restart": run.step + 1, "original": 0, "constant": CONSTANT}[self.config.schedule]
 
@@ -199,9 +199,9 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             update.active = torch.ones(update.held, dtype=torch.bool, device=run.device)
         A, B = draw((update.A.shape[1], update.B.shape[0]), self._growth.components, run)
         e = torch.full((len(A),), RESERVE if learning else 0.0)
-        run.grow(update, A, B, e, self._clock(run) if learning else FROZEN)
+        run.grow(update, A, B, e, self._schedule_start(run) if learning else FROZEN)
         assert update.e is not None
-        run.optimizer.set_clock(update.e, torch.arange(update.held - len(A), update.held), FROZEN)
+        run.optimizer.set_schedule_start(update.e, torch.arange(update.held - len(A), update.held), FROZEN)
 
     def _activate(self, run: RunContext, update: LowRankUpdate, gain: int) -> None:
         """Let the oldest reserves count."""
@@ -210,7 +210,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         assert update.active is not None and update.e is not None
         update.active = update.active.index_fill(0, chosen, True)
         for factor in (update.e,) if self.config.advance_learning else (update.e, update.A, update.B):
-            run.optimizer.set_clock(factor, chosen, self._clock(run))
+            run.optimizer.set_schedule_start(factor, chosen, self._schedule_start(run))
         if self.config.scale == "fixed":
             return
         update.scale = self._scale(rank + gain)

@@ -33,7 +33,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, kind, shapes
 from autorank.tasks.data.batches import token_mask
 from autorank.tasks.data.stratified import stratified
-from trainables.kept import save
+from trainables.cached_tensors import save
 from trainables.lora import UniformConfig, new_update
 
 

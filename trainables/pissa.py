@@ -21,7 +21,7 @@ from autorank.modeling.adapters import attach
 from autorank.modeling.layers.frozen_weight import matrix
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
-from trainables.kept import kept
+from trainables.cached_tensors import kept
 
 STORED = 32  # directions that are kept for other runs go in steps of so many
 

@@ -35,7 +35,7 @@ from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from trainables.lora import UniformConfig
-from trainables.triplets import draw
+from trainables.svd_updates import draw
 
 
 class SparseAdapterConfig(UniformConfig):

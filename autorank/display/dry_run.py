@@ -15,7 +15,7 @@ from autorank.reporting.tables import duration
 from autorank.searching.budget import TRIALS, Budget
 from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
-from autorank.searching.space.param_bounds import Sizes
+from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, SearchSpec
 
 
@@ -31,7 +31,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
     resources_per_trial = (Budget() if on_cluster else budget).share(resources.local())
     trials = budget.trials or TRIALS
-    cost = estimate(spec, trials, resources_per_trial, Sizes(spec.task, spec.model))
+    cost = estimate(spec, trials, resources_per_trial, ParamBounds(spec.task, spec.model))
     rows: list[RenderableType] = [title(spec, ", dry run")]
     for entry in spec.entries:
         role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.baseline else ""

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
 from autorank.searching.journal_searcher import check_space
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
@@ -37,7 +37,7 @@ class Training:
         return f"{self.run[0].replace('/', '@')}@{self.run[1]}"
 
 
-class RecipeSearcher(TrialSource):
+class RecipeSearcher(BaseSearcher):
     """Hands out trainings in their order; one that takes another's ranks once that has ended.
 
     One whose process died or that ran out of memory is tried again as `RetryPolicy` decides, from its last evaluation.
@@ -84,7 +84,7 @@ class RecipeSearcher(TrialSource):
         if "evaluation" in result and trial_id in self._running:
             evaluation = result["evaluation"]
             self._at_work[trial_id][1][evaluation.step] = evaluation
-            self.heard()
+            self.on_progress()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores what it came to; or puts it back, to be tried again."""
@@ -96,7 +96,7 @@ class RecipeSearcher(TrialSource):
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
-            self.heard(death)
+            self.on_progress(death)
             step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
             if self._retry.again(training.run, step, training.train, death, memory):
                 self._left.append(training)

@@ -22,7 +22,7 @@ from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
 from autorank.searching.ray import cluster, resources, shared_storage_check
 from autorank.searching.ray.trainable import WarmTrial, bind
-from autorank.searching.ray.tune_callback import Interrupt, Watch
+from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
 from autorank.searching.tune_session import fit
 from autorank.spec import TrainingSpec, TrainSpec, explain
 
@@ -142,13 +142,13 @@ def run(
         with (
             cluster.running(budget.address, folder / cluster.LOG),
             Interrupt() as interrupt,
-            shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as seal,
+            shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as mount_token,
         ):
             resources_per_trial = budget.share(resources.joined())
             fit(
                 searcher,
-                Watch(searcher, interrupt),
-                bind(WarmTrial, folder=folder, seal=seal),
+                TuneCallback(searcher, interrupt),
+                bind(WarmTrial, folder=folder, mount_token=mount_token),
                 resources_per_trial,
                 folder,
             )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ray.tune.search import Searcher
 
 from autorank.searching.journal_searcher import check_space
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.trials.front import Point, points_of
@@ -37,7 +37,7 @@ class Again(NamedTuple):
         return f"{self.trial}-{self.step}-{self.seed}"
 
 
-class ConfirmSearcher(TrialSource):
+class ConfirmSearcher(BaseSearcher):
     """Tune's searcher over what is still to be confirmed: every point of the fronts, the baseline's too, `seeds` times.
 
     The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
@@ -93,7 +93,7 @@ class ConfirmSearcher(TrialSource):
         """Only the last evaluation counts; of the others, how far they are."""
         if "evaluation" in result and trial_id in self._running:
             self._reached[self._running[trial_id]] = result["evaluation"].step
-        self.heard()
+        self.on_progress()
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores the last evaluation, or why there is none; what lost its process is tried again."""
@@ -102,7 +102,7 @@ class ConfirmSearcher(TrialSource):
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
-            self.heard(death)
+            self.on_progress(death)
             assert self._left is not None
             memory = bool(result.get("out_of_memory"))
             if self._retry.again(what, self._reached.get(what, 0), self._train(what), death, memory):

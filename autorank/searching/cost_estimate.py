@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from autorank import tasks
 from autorank.searching.ray import resources
 from autorank.searching.sampling.trial_planner import fitting_settings
-from autorank.searching.space.param_bounds import Sizes, parameter_range, run_length
+from autorank.searching.space.param_bounds import ParamBounds, parameter_range, run_length
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
 from autorank.tasks.definition import TaskData
 
@@ -36,7 +36,7 @@ class Estimate:
     steps: int  # optimizer steps a trial
 
 
-def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: Sizes) -> Estimate:
+def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: ParamBounds) -> Estimate:
     """Time a few steps of real training at each method's largest corner; rough, and on this machine as it is now.
 
     Every trial is taken to run to its end, and methods to have equal shares. What the first steps take longer than
@@ -68,7 +68,9 @@ def _work(data: TaskData) -> int:
     return math.ceil(examples / EVAL_BATCH) * int(max(split.weights.max() for split in splits))
 
 
-def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: Sizes) -> tuple[float, float, float]:
+def _timed(
+    spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds
+) -> tuple[float, float, float]:
     """Seconds of a step, of an evaluation and of preparing, on what `_cut` leaves."""
     import torch
 
@@ -79,10 +81,10 @@ def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as probes:
-            workshop = ModelCache()
+            model_cache = ModelCache()
             for name, count in (("warm", 1), ("timed", 3)):  # the first run loads and warms up
-                workshop.probes = Path(probes) / name  # a probe found in the cache would cost nothing
-                run = TrainingRun(_small(spec, entry, steps, bounds), workshop)
+                model_cache.probes = Path(probes) / name  # a probe found in the cache would cost nothing
+                run = TrainingRun(_small(spec, entry, steps, bounds), model_cache)
                 laps = [_lap(run) for _ in range(count)]
                 run.release()
     finally:
@@ -91,7 +93,7 @@ def _timed(spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds
     return later / CHUNK, min(scoring for _, scoring in laps[1:]), max(0.0, first - later)
 
 
-def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: Sizes) -> TrainSpec:
+def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:
     """A run with the method's largest adapter, if trials are long enough for it, on few examples."""
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial has, though few are made: schedules depend on them

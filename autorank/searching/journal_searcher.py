@@ -13,11 +13,11 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from autorank.errors import AutorankError, disk_full
-from autorank.searching.early_stopping.policy import Stopping
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.early_stopping.policy import StoppingPolicy
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.searching.sampling.curve_value import learnt
-from autorank.searching.sampling.trial_planner import Planner
+from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
@@ -29,7 +29,7 @@ LENGTH = 3  # evaluations of a run, where nothing else is known
 HOPELESS = 3  # trials that fail for one and the same reason, and no other, before a search gives up
 
 
-class JournalSearcher(TrialSource):
+class JournalSearcher(BaseSearcher):
     """Tune's searcher over a journal.
 
     Trials that an earlier session left running go on first, from their last evaluation. So does one whose process
@@ -60,8 +60,8 @@ class JournalSearcher(TrialSource):
         self.exhausted = False  # nothing new was found in the space
         self.cut_off = False  # a trial was pruned because the time was up
         self._journal = journal
-        self._planner = Planner(journal, bounds, check_length)
-        self._stopping = Stopping(journal.spec, bounds, evaluations)
+        self._planner = TrialPlanner(journal, bounds, check_length)
+        self._stopping = StoppingPolicy(journal.spec, bounds, evaluations)
         self._on_evaluation = on_evaluation
         self._running: dict[str, int] = {}  # Tune's id -> the journal's number
         there = journal.trials()
@@ -133,7 +133,7 @@ class JournalSearcher(TrialSource):
                 return
             reason = None if last else self._reason(replace(trial, evaluations=(*trial.evaluations, evaluation)))
             self._journal.record(number, evaluation, last, reason)
-            self.heard()
+            self.on_progress()
             self._on_evaluation()
         except Exception as error:
             self.problem = self.problem or error
@@ -153,7 +153,7 @@ class JournalSearcher(TrialSource):
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
-            self.heard(death)  # if it raises, the trial goes on when the search does
+            self.on_progress(death)  # if it raises, the trial goes on when the search does
             self._ended(number, result or {}, death)
             self._on_evaluation()
         except Exception as problem:

@@ -19,12 +19,12 @@ class Death:
     Attributes:
         reason: one line.
         preempted: its node went away.
-        astray: its node cannot access the search's folder.
+        storage_missing: its node cannot access the search's folder.
     """
 
     reason: str
     preempted: bool = False
-    astray: bool = False
+    storage_missing: bool = False
 
 
 class RetryPolicy:
@@ -76,8 +76,8 @@ class RetryPolicy:
         if death is None:
             return out_of_memory and self._halve(run, train)
         before, self._step_at_death[run] = self._step_at_death.get(run, -1), step
-        self._deaths[run] += not (death.astray or (death.preempted and before < step))
-        return death.astray or self._deaths[run] <= self.retries
+        self._deaths[run] += not (death.storage_missing or (death.preempted and before < step))
+        return death.storage_missing or self._deaths[run] <= self.retries
 
     def _halve(self, run: Hashable, train: TrainSpec) -> bool:
         more = self._halvings[run] + 1

@@ -18,7 +18,14 @@ from autorank.searching.ray import cluster, resources
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress
 from autorank.searching.sampling.trial_planner import fitting_settings
-from autorank.searching.space.param_bounds import Bounds, LengthCheck, Sizes, any_length, parameter_range, run_length
+from autorank.searching.space.param_bounds import (
+    Bounds,
+    LengthCheck,
+    ParamBounds,
+    any_length,
+    parameter_range,
+    run_length,
+)
 from autorank.searching.tune_session import Ending, Session
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
@@ -76,7 +83,7 @@ def search(
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     if data.shortened:
         warn(data.shortened)
-    bounds = Sizes(spec.task, spec.model)
+    bounds = ParamBounds(spec.task, spec.model)
     most = parameter_range(spec, bounds)[1]
     check_length = bounds.length_check(run_length(spec, data)[0])
     for entry in spec.entries:

@@ -22,11 +22,11 @@ from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import LENGTH, JournalSearcher
 from autorank.searching.ray import shared_storage_check
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.trainable import WarmTrial, bind
-from autorank.searching.ray.tune_callback import Interrupt, Progress, Watch
+from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallback
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
@@ -67,12 +67,12 @@ class Session:
         )
         again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, deadline, budget.retries)
         joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
-        with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as seal:
+        with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
             for searcher, place in ((main, self.written), (again, self.written / CONFIRMING)):
                 if searcher.wanted() and not interrupt.requested:
-                    lent = lend(journal.spec, searcher is again) if joined and self.data else None
-                    trainable = bind(self.trainable, folder=place, lent=lent, seal=seal)
-                    fit(searcher, Watch(searcher, interrupt, self.look), trainable, each, journal.folder)
+                    shared_data = share_data(journal.spec, searcher is again) if joined and self.data else None
+                    trainable = bind(self.trainable, folder=place, shared_data=shared_data, mount_token=mount_token)
+                    fit(searcher, TuneCallback(searcher, interrupt, self.look), trainable, each, journal.folder)
         if interrupt.requested:
             return "interrupted"
         if main.out_of_time and (main.wanted() or main.cut_off or pending(journal, confirm)):
@@ -94,9 +94,9 @@ class Session:
             listener(snapshot)
 
 
-def lend(spec: SearchSpec, final: bool) -> Any:
+def share_data(spec: SearchSpec, final: bool) -> Any:
     """A task's data in the cluster's object store, and a base model that is a folder, for nodes that do not have them:
-    what `WarmTrial.lent` takes."""
+    what `WarmTrial.shared_data` takes."""
     task = spec.task.model_copy(update={"final": final})
     name = tasks.base_model(task, spec.model)
     folder = Path(name)
@@ -105,7 +105,7 @@ def lend(spec: SearchSpec, final: bool) -> Any:
 
 
 def fit(
-    searcher: TrialSource, watch: Watch, trainable: type[WarmTrial], each: Resources,
+    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources,
     folder: Path,
 ) -> None:  # fmt: skip
     """Tune's part. Raises AutorankError for a full disk, and whatever went wrong in the searcher."""
@@ -127,13 +127,13 @@ def fit(
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(
-                name="trials", storage_path=str(folder / SCRATCH), callbacks=[watch], verbose=0,
+                name="trials", storage_path=str(folder / SCRATCH), callbacks=[callback], verbose=0,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         )  # fmt: skip
         tuner.fit()
     except Exception as error:
-        problem = searcher.problem or (None if watch.stopped else error)
+        problem = searcher.problem or (None if callback.stopped else error)
     else:
         problem = searcher.problem
     finally:

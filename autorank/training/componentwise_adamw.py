@@ -1,4 +1,4 @@
-"""AdamW in which every component of a low-rank factor has a clock of its own: for ranks that grow in flight."""
+"""AdamW in which every component of a low-rank factor has its own schedule start: for ranks that grow in flight."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class _Factor:
     """A Parameter whose components lie along `dim`; its state has a row for each of them.
 
-    state: exp_avg and exp_avg_sq, rank x width; steps (updates done) and start (when the clock starts), rank x 1.
+    state: exp_avg and exp_avg_sq, rank x width; steps (updates done) and start (the schedule start), rank x 1.
     """
 
     name: str
@@ -85,7 +85,7 @@ class ComponentwiseAdamW:
         self._stacks = None
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
-        """The parameter has gained components, whose clocks start at `start`."""
+        """The parameter has gained components, whose schedules start at `start`."""
         self._factors[parameter].extend(start)
         self._stacks = None
 
@@ -95,8 +95,8 @@ class ComponentwiseAdamW:
         factor.state = {key: value[index.to(value.device)] for key, value in factor.state.items()}
         self._stacks = None
 
-    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components at `start`; `FROZEN`: do not train them."""
+    def set_schedule_start(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Set the schedule start of these components; `FROZEN`: do not train them."""
         factor = self._factors[parameter]
         factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)
         self._stacks = None

@@ -18,15 +18,17 @@ from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 
 
-class Phases:
+class MethodPhases:
     """Of one run.
 
     Attributes:
         own: the run's, by `plan` over all of the training set.
     """
 
-    def __init__(self, base: BaseModel, data: TaskData, objective: Objective, workshop: ModelCache, plan: Plan) -> None:
-        self._base, self._data, self._objective, self._workshop = base, data, objective, workshop
+    def __init__(
+        self, base: BaseModel, data: TaskData, objective: Objective, model_cache: ModelCache, plan: Plan
+    ) -> None:
+        self._base, self._data, self._objective, self._model_cache = base, data, objective, model_cache
         self.own = self._over(np.arange(len(data.train)), plan)
 
     def train_on(self, examples: np.ndarray, epochs: int) -> None:
@@ -34,7 +36,7 @@ class Phases:
         plan = replace(self.own.plan, epochs=epochs, steps=None)
         phase = self._over(examples, plan)
         phase.train_rest()
-        with stream(self._workshop.device, plan.seed, distributed.rank(), "train_on"):
+        with stream(self._model_cache.device, plan.seed, distributed.rank(), "train_on"):
             for step in range(phase.total_steps):
                 phase.step(step, Hooks())
 
@@ -49,5 +51,5 @@ class Phases:
     def _over(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
         return OptimizationLoop(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
-            self._workshop.device, self._workshop.room,
+            self._model_cache.device, self._model_cache.eval_batch_size,
         )  # fmt: skip

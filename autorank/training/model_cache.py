@@ -23,13 +23,13 @@ class ModelCache:
     """Loads a base model and a task's data once and lends them to one run after another.
 
     One of each is kept: the runs of a search all ask for the same. `probes` is the folder where methods keep what other
-    runs can reuse, `room` what is known of how many examples the base model can evaluate at once.
+    runs can reuse, `eval_batch_size` what is known of how many examples the base model can evaluate at once.
     """
 
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.room = EvalBatchSize()
+        self.eval_batch_size = EvalBatchSize()
         self._moved: dict[str, str] = {}  # models that lie elsewhere here
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
         self._base: tuple[tuple[str, Kind, int, torch.dtype, str | None], base_model.BaseModel] | None = None
@@ -68,7 +68,7 @@ class ModelCache:
         key = model, kind, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
-            self.room = EvalBatchSize()
+            self.eval_batch_size = EvalBatchSize()
             self._base = (
                 key,
                 base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), kind, quantize),

@@ -57,14 +57,14 @@ class OptimizationLoop:
     Args:
         examples: indices into the split.
         objective: what is minimised.
-        room: for passes without gradients.
+        eval_batch_size: for passes without gradients.
     """
 
     def __init__(
         self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
-        device: torch.device, room: EvalBatchSize | None = None,
+        device: torch.device, eval_batch_size: EvalBatchSize | None = None,
     ) -> None:  # fmt: skip
-        self.room = room or EvalBatchSize()
+        self.eval_batch_size = eval_batch_size or EvalBatchSize()
         self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
         self._examples = examples
         self.objective = objective
@@ -181,7 +181,9 @@ class OptimizationLoop:
                 return self.model(**batch)
 
         # who looks into the layers would see again what had passed before memory ran out
-        yield from ((examples, run(examples)) for examples in batches) if before else self.room.each(batches, run)
+        yield from (
+            ((examples, run(examples)) for examples in batches) if before else self.eval_batch_size.each(batches, run)
+        )
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Logits in evaluation mode, in the split's order.

@@ -22,7 +22,8 @@ class GroupedAdamW:
 
     A group that starts at step t rises over `warmup_steps` to the peak, then falls on a line to zero at
     `total_steps`, so that all groups end together. (torch's LambdaLR cannot take a group that is added later.)
-    Ordinary parameters are torch's fused AdamW's; factors with a clock for each component are `ComponentwiseAdamW`'s.
+    Ordinary parameters are torch's fused AdamW's; factors whose components have schedule starts of their own are
+    `ComponentwiseAdamW`'s.
 
     Args:
         learning_rate: the peak.
@@ -71,12 +72,12 @@ class GroupedAdamW:
             self._adamw.add_param_group(group)
 
     def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
-        """Train a factor whose components, along `dim`, each have a clock; it starts at step 0."""
+        """Train a factor whose components, along `dim`, each have a schedule start, at first step 0."""
         self._rowwise.add(name, parameter, dim, 0.0 if undecayed(name) else self.weight_decay)
 
-    def set_clock(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Start the clocks of these components of a factor at `start`: a step, `CONSTANT` or `FROZEN`."""
-        self._rowwise.set_clock(parameter, index, start)
+    def set_schedule_start(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
+        """Set the schedule start of these components of a factor: a step, `CONSTANT` or `FROZEN`."""
+        self._rowwise.set_schedule_start(parameter, index, start)
 
     def factor(self, step: int, start: Tensor) -> Tensor:
         """Part of the peak learning rate that groups or components of these starts have at this step."""
@@ -136,7 +137,7 @@ class GroupedAdamW:
                 state[moment] = (weights.to(old) @ old).movedim(0, dim).contiguous()
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
-        """A factor with clocks has gained components: moments at zero, and clocks that start at `start`."""
+        """A factor has gained components: their moments are zero, their schedules start at `start`."""
         self._rowwise.grow(parameter, start)
 
     def _state(self, parameter: nn.Parameter) -> dict[str, Any]:

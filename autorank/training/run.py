@@ -24,7 +24,7 @@ from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.hooks import MethodHooks
-from autorank.training.method_phases import Phases
+from autorank.training.method_phases import MethodPhases
 from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
@@ -42,22 +42,22 @@ class TrainingRun:
     new run give the same weights as a run never stopped, bit for bit on a CPU.
 
     Args:
-        workshop: lends the base model and the data; a run of its own by default. A workshop serves one run at a time:
-            `release` the old one before the next.
+        model_cache: lends the base model and the data; a run of its own by default. A model cache serves one run at
+            a time: `release` the old one before the next.
 
     Raises:
         AutorankError: from the constructor, if the spec cannot be run; while training, if it diverges.
     """
 
-    def __init__(self, spec: TrainSpec, workshop: ModelCache | None = None) -> None:
+    def __init__(self, spec: TrainSpec, model_cache: ModelCache | None = None) -> None:
         self.spec = spec
         self.step = 0
         self.total_steps: int | None = None  # known once the data are there
         self.evaluating = 0.0  # seconds that the last evaluation took, training apart
-        self._workshop = workshop or ModelCache()
+        self._model_cache = model_cache or ModelCache()
         self._method = methods.configure(spec.method, spec.settings)
         self._model_name = tasks.base_model(spec.task, spec.model)
-        self._precision = resolve_precision(spec.training.precision, self._workshop.device)
+        self._precision = resolve_precision(spec.training.precision, self._model_cache.device)
         if spec.training.quantize:
             quantization.check()
         self._context: RunContext | None = None
@@ -81,7 +81,7 @@ class TrainingRun:
             started = time.perf_counter()
             self._start()
             self._seconds += time.perf_counter() - started
-        return RunSummary(self._data, self.total_steps or 0, self._trained(), self._workshop.device, self._precision)
+        return RunSummary(self._data, self.total_steps or 0, self._trained(), self._model_cache.device, self._precision)
 
     def __next__(self) -> Evaluation:
         """Train until the next evaluation is due, and evaluate."""
@@ -90,7 +90,7 @@ class TrainingRun:
         assert self.total_steps is not None
         if self.step >= self.total_steps:
             raise StopIteration
-        with stream(self._workshop.device, self.spec.training.seed, distributed.rank(), self.step):
+        with stream(self._model_cache.device, self.spec.training.seed, distributed.rank(), self.step):
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
@@ -116,13 +116,13 @@ class TrainingRun:
 
     def _open(self) -> None:
         """Data, model and a phase over all of the training set; nothing attached yet."""
-        seed, device = self.spec.training.seed, self._workshop.device
-        self._data = self._workshop.data(self.spec.task, self._model_name)
+        seed, device = self.spec.training.seed, self._model_cache.device
+        self._data = self._model_cache.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
         self._objective = objectives.create(self._data)
         with trusting(self.spec.task.trust_remote_code):
-            self._base = self._workshop.base(
+            self._base = self._model_cache.base(
                 self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
             )
         self._objective.check(self._base.model.config)
@@ -135,7 +135,7 @@ class TrainingRun:
             self._undo.append(gradient_checkpointing.enable(self._base.model))
         asked = self.spec.training.accumulate
         plan = Plan.of(self.spec.training, task, config.learning_rate, 1 if asked == "auto" else asked, self._precision)
-        phases_of = partial(Phases, self._base, self._data, self._objective, self._workshop)
+        phases_of = partial(MethodPhases, self._base, self._data, self._objective, self._model_cache)
         phases = phases_of(plan)
         if asked == "auto" and device.type == "cuda":
             phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
@@ -147,7 +147,7 @@ class TrainingRun:
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
             warmup_steps=self._phase.warmup_steps,
-            cache=self._workshop.probes, key=self._key(), train_on=phases.train_on, observe=phases.observe,
+            cache=self._model_cache.probes, key=self._key(), train_on=phases.train_on, observe=phases.observe,
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
             loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_, undo=self._undo,
             once=partial(distributed.once, device=device),
@@ -168,9 +168,9 @@ class TrainingRun:
         """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
         asked = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
-        data, model = self._data.digest, self._workshop.fingerprint(self._model_name)
+        data, model = self._data.digest, self._model_cache.fingerprint(self._model_name)
         key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
-        return micro_batching.micro_batches(phase, layers, trained, self._workshop.probes, key)
+        return micro_batching.micro_batches(phase, layers, trained, self._model_cache.probes, key)
 
     def _train_step(self) -> None:
         assert self._context is not None
@@ -189,7 +189,7 @@ class TrainingRun:
         self._losses = []
         if not math.isfinite(train_loss):
             raise self._phase.diverged(f"the mean loss up to step {self.step} is {train_loss}")
-        device = self._workshop.device
+        device = self._model_cache.device
         return Evaluation(
             step=self.step,
             epoch=self.step / self._phase.steps_per_epoch,
@@ -209,7 +209,12 @@ class TrainingRun:
     def _key(self) -> str:
         """Names the data, the model and the training, but not the method's settings."""
         training = self._phase.plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-        parts = [self._data.digest, self._workshop.fingerprint(self._model_name), training, self.spec.training.quantize]
+        parts = [
+            self._data.digest,
+            self._model_cache.fingerprint(self._model_name),
+            training,
+            self.spec.training.quantize,
+        ]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:

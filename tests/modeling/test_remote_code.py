@@ -15,7 +15,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import base_model
 from autorank.modeling.remote_code import trusting
 from autorank.options.run import RunOptions
-from autorank.searching.space.param_bounds import Sizes
+from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from autorank.trials.journal import Journal
@@ -65,7 +65,7 @@ def test_a_model_s_own_code_is_not_run_unasked(own, ran):
     for load in (
         lambda: base_model.load(own, 2),
         lambda: base_model.meta_model(own),
-        lambda: Sizes(task, own)("lora", {}),
+        lambda: ParamBounds(task, own)("lora", {}),
         lambda: next(TrainingRun(TrainSpec(task=task, model=own, method="lora"))),
     ):
         with pytest.raises(AutorankError, match=REFUSED):
@@ -79,7 +79,7 @@ def test_trusted_it_trains(own, ran):
     run = TrainingRun(TrainSpec(task=task, model=own, method="lora", settings={"rank": 2}, training={"steps": 1}))
     (evaluation,) = run
     assert ran.exists() and type(run._base.model).__name__ == "OwnModel"
-    fewest, most = Sizes(task, own)("lora", {"rank": 2})
+    fewest, most = ParamBounds(task, own)("lora", {"rank": 2})
     assert fewest == most == evaluation.adapter_params
 
 

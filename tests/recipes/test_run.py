@@ -122,13 +122,13 @@ def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
 def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place_of: Path) -> None:
     recipe = read(written(tmp_path))
     trainings = small(recipe, place_of, "lora/rte,grown/rte", 1)
-    with Results.open(tmp_path, "astray", about(recipe, 1.0, None, None)) as results:
+    with Results.open(tmp_path, "storage_missing", about(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)
         fine = searcher.suggest("fine")
         for step in (1, 2):
             for name in "ab":
                 assert searcher.suggest(name) not in (None, fine)
-                searcher.deaths[name] = Death("10.0.0.7 does not see it", astray=True)
+                searcher.deaths[name] = Death("10.0.0.7 does not see it", storage_missing=True)
                 searcher.on_trial_complete(name, error=True)
             assert searcher.suggest("held") is None
             searcher.on_trial_result("fine", {"evaluation": evaluation(step, 10, 0.5), "finished": False})

@@ -121,7 +121,7 @@ def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
     assert journal.snapshot().confirmed == {(2, 10, 100, 1000): {"failed": "its node went away"}}
 
 
-ASTRAY = Death("10.0.0.7 does not see the folder", astray=True)
+STORAGE_MISSING = Death("10.0.0.7 does not see the folder", storage_missing=True)
 
 
 def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(journal, tmp_path):
@@ -130,7 +130,7 @@ def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(jour
     for step in range(1, 4):
         for name in "ab":
             assert searcher.suggest(name)["number"] == "2-10-1000"
-            searcher.deaths[name] = ASTRAY
+            searcher.deaths[name] = STORAGE_MISSING
             searcher.on_trial_complete(name, error=True)
         assert searcher.suggest("held") is None
         searcher.on_trial_result("fine", {"evaluation": evaluation(step, 100, 0.6), "finished": False})
@@ -138,7 +138,7 @@ def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(jour
     assert len(journal.snapshot().confirmed) == 1 and searcher.problem is None
     for name in "ab":
         searcher.suggest(name)
-        searcher.deaths[name] = ASTRAY
+        searcher.deaths[name] = STORAGE_MISSING
         searcher.on_trial_complete(name, error=True)
     assert isinstance(searcher.problem, AutorankError) and searcher.suggest("c") == Searcher.FINISHED
     assert len(pending(journal, 1)) == 1

@@ -17,7 +17,7 @@ from autorank.searching.cost_estimate import Estimate, estimate
 from autorank.searching.ray.resources import Resources
 from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
-from autorank.searching.space.param_bounds import Sizes, parameter_range
+from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation
@@ -45,7 +45,7 @@ def spec(tmp_path_factory):
 
 
 def bounds(spec):
-    return Sizes(spec.task, spec.model)
+    return ParamBounds(spec.task, spec.model)
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +112,7 @@ def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
         task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told"),
         methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
     )  # fmt: skip
-    cost = estimate(search, 1, Resources(1, 1, 0), Sizes(search.task, search.model))
+    cost = estimate(search, 1, Resources(1, 1, 0), ParamBounds(search.task, search.model))
     run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), ModelCache(probes=tmp_path / "probes"))
     *_, last = run
     longest = 5  # tokens: "a blue bird sings" and its end

@@ -152,10 +152,10 @@ def test_a_node_that_goes_away_again_at_once_counts(journal):
     assert states(journal) == [("failed", "its node went away")]
 
 
-ASTRAY = Death("Not all nodes of the cluster share /runs: 10.0.0.7 does not see it.", astray=True)
+STORAGE_MISSING = Death("Not all nodes of the cluster share /runs: 10.0.0.7 does not see it.", storage_missing=True)
 
 
-def lose(searcher, name, death=ASTRAY):
+def lose(searcher, name, death=STORAGE_MISSING):
     """The trial's process dies so."""
     searcher.deaths[name] = death
     searcher.on_trial_complete(name, error=True)

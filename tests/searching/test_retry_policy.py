@@ -37,9 +37,9 @@ def test_micro_batches_are_halved_up_to_three_times(batch_size, before, after):
 def test_deaths_count_but_for_those_that_are_the_machines():
     policy, train = RetryPolicy(retries=1), run(8, 1)
     crashed, preempted = Death("crashed"), Death("its node went away", preempted=True)
-    astray = Death("its node does not see the folder", astray=True)
+    storage_missing = Death("its node does not see the folder", storage_missing=True)
     assert policy.again("run", 3, train, preempted) and policy.again("run", 4, train, preempted)
-    assert all(policy.again("run", 4, train, astray) for _ in range(5)) and policy.deaths("run") == 0
+    assert all(policy.again("run", 4, train, storage_missing) for _ in range(5)) and policy.deaths("run") == 0
     assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 0
     assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 1  # no progress in between
     assert not policy.again("run", 9, train, crashed)

@@ -218,8 +218,8 @@ def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None
 @each_method
 def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
     """After a run with another seed was given up in the middle."""
-    workshop = ModelCache("cpu", tmp_path)
-    earlier = TrainingRun(spec(made, name, seed=1), workshop)
+    model_cache = ModelCache("cpu", tmp_path)
+    earlier = TrainingRun(spec(made, name, seed=1), model_cache)
     others = until(earlier, 12)
     model = earlier._base.model
     modules = list(model.modules())
@@ -229,7 +229,7 @@ def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, t
     fresh.reset(seed=1)
     assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))
     assert [e.train_loss for e in others] != [e.train_loss for e in trained.evaluations[:12]]
-    warm = TrainingRun(trained.run.spec, workshop)
+    warm = TrainingRun(trained.run.spec, model_cache)
     assert untimed(list(warm)) == untimed(trained.evaluations)
     assert same(full_state(warm), full_state(trained.run))
 

@@ -12,7 +12,7 @@ from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training.method_phases import Phases
+from autorank.training.method_phases import MethodPhases
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.lora_drop import output_squares, select
@@ -113,7 +113,7 @@ def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.Monkey
     probes = list((made / "cache" / "probes").iterdir())
     assert len(probes) == 1
     calls: list[int] = []
-    monkeypatch.setattr(Phases, "train_on", lambda self, *arguments: calls.append(1))
+    monkeypatch.setattr(MethodPhases, "train_on", lambda self, *arguments: calls.append(1))
     again, other = run(made, threshold=0.9), run(made, threshold=0.01, ablation="inverse")
     assert not calls and other is not None
     ours, theirs = adapters.tensors(first._base.model), adapters.tensors(again._base.model)
@@ -131,7 +131,7 @@ def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(made: Path, monkeypa
     first = TrainingRun(search)
     next(first)
     assert len(list((made / "cache" / "probes").iterdir())) == 2  # one is of the whole training set
-    monkeypatch.setattr(Phases, "train_on", None)  # another probe would raise
+    monkeypatch.setattr(MethodPhases, "train_on", None)  # another probe would raise
     second = TrainingRun(final)
     next(second)
     ours, theirs = adapters.tensors(first._base.model), adapters.tensors(second._base.model)

@@ -1,4 +1,4 @@
-"""Components with clocks of their own, against torch's AdamW over one tensor a component."""
+"""Components with schedule starts of their own, against torch's AdamW over one tensor a component."""
 
 import math
 from typing import Any
@@ -108,7 +108,7 @@ def test_who_sleeps_has_no_gradient_no_decay_and_wakes_with_adams_first_step() -
     ours, held = optimizer(), update(3, draw)
     track(ours, held)
     assert held.e is not None
-    ours.set_clock(held.e, torch.tensor([1, 2]), FROZEN)
+    ours.set_schedule_start(held.e, torch.tensor([1, 2]), FROZEN)
     asleep = held.e[1:].detach().clone()
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     for step in range(10):
@@ -117,7 +117,7 @@ def test_who_sleeps_has_no_gradient_no_decay_and_wakes_with_adams_first_step() -
         assert held.e.grad is not None and not held.e.grad[1:].any() and held.e.grad[0] != 0
         ours.step(step)
     assert torch.equal(held.e[1:], asleep)
-    ours.set_clock(held.e, torch.tensor([1]), 9)
+    ours.set_schedule_start(held.e, torch.tensor([1]), 9)
     gradients(held, draw)
     ours.unscale(scaler)
     sign = math.copysign(1.0, float(held.e.grad[1]))  # type: ignore[index]

@@ -31,14 +31,14 @@ def limited(most: int, sizes: list[int]) -> Any:
 
 
 def test_batches_are_halved_until_they_fit() -> None:
-    room, sizes = EvalBatchSize(), list[int]()
+    batch_size, sizes = EvalBatchSize(), list[int]()
     batches = [np.arange(8), np.arange(8, 16), np.arange(16, 19)]
-    found = [pair for pair in room.each(batches, limited(3, sizes))]
+    found = [pair for pair in batch_size.each(batches, limited(3, sizes))]
     assert [example for _, result in found for example in result] == list(range(19))
     assert all(list(examples) == result for examples, result in found)
-    assert sizes == [8, 4] + 8 * [2] + [2, 1] and room.most == 2
+    assert sizes == [8, 4] + 8 * [2] + [2, 1] and batch_size.most == 2
     sizes.clear()
-    list(room.each(batches, limited(3, sizes)))
+    list(batch_size.each(batches, limited(3, sizes)))
     assert max(sizes) == 2  # it is remembered
 
 
@@ -47,7 +47,7 @@ class Output:
 
 
 def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
-    room, made = EvalBatchSize(), list[Any]()
+    batch_size, made = EvalBatchSize(), list[Any]()
 
     def run(examples: np.ndarray) -> Output:
         assert [one() for one in made] == [None] * len(made)
@@ -55,7 +55,7 @@ def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
         made.append(weakref.ref(output))
         return output
 
-    for _, output in room.each([np.arange(2)] * 3, run):
+    for _, output in batch_size.each([np.arange(2)] * 3, run):
         assert isinstance(output, Output)
         del output
     assert len(made) == 3
@@ -100,13 +100,13 @@ def wanted(task: str, made: Path) -> TrainSpec:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same scores, whatever fits; the next run of the workshop does not run out of memory any more."""
+    """The same scores, whatever fits; the next run of the model cache does not run out of memory any more."""
     spec = wanted(task, made)
     plain = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
-    workshop = ModelCache("cpu")
+    model_cache = ModelCache("cpu")
     refused: list[int] = []
     for _ in range(2):
-        run = TrainingRun(spec, workshop)
+        run = TrainingRun(spec, model_cache)
         run._open()
         run._base.model.register_forward_pre_hook(limit(5, refused), with_kwargs=True)
         run._start()

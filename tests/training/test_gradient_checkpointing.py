@@ -52,9 +52,9 @@ def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch
     def refuse(*_: object) -> None:
         raise AutorankError("not even one example fits")
 
-    workshop = ModelCache("cpu")
-    monkeypatch.setattr("autorank.training.run.Phases", refuse)
-    run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), workshop)
+    model_cache = ModelCache("cpu")
+    monkeypatch.setattr("autorank.training.run.MethodPhases", refuse)
+    run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), model_cache)
     with pytest.raises(AutorankError):
         next(run)
     model = run._base.model

@@ -132,7 +132,7 @@ def test_what_the_number_depends_on(run: TrainingRun, monkeypatch: pytest.Monkey
     variants: list[dict[str, Any]] = [{}, {"seed": 5}, {"warmup_ratio": 0.3, "epochs": 7}, {"precision": "bf16"}]
     for given in variants:
         training = run.spec.training.model_copy(update={"precision": "fp32"} | given)
-        other = TrainingRun(run.spec.model_copy(update={"training": training}), run._workshop)
+        other = TrainingRun(run.spec.model_copy(update={"training": training}), run._model_cache)
         other._open()
         assert other._micro_batches(other._phase, {}) == 2
     plain, seed, longer, less = asked

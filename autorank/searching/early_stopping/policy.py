@@ -16,7 +16,7 @@ from autorank.trials.record import TrialRecord
 BEATEN = "beaten"
 
 
-class Stopping:
+class StoppingPolicy:
     """The early stopping of a search.
 
     Args:

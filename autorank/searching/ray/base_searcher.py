@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.searching.retry_policy import Death, RetryPolicy
 
 
-class TrialSource(Searcher):
+class BaseSearcher(Searcher):
     """A searcher that keeps its state elsewhere (in the journal) and its errors to itself, for Tune hides some.
 
     A node that does not see the folder of a search ends its trials in seconds, is then the one with free room, and gets
@@ -30,7 +30,7 @@ class TrialSource(Searcher):
         self.deaths: dict[str, Death] = {}
         self._deadline, self._retry = deadline, RetryPolicy(retries)
         self._running: dict[str, Any] = {}  # Tune's id -> the run at work under it
-        self._astray = 0  # deaths of that kind since anything else was heard of
+        self._storage_missing = 0  # deaths of that kind since anything else was heard of
 
     @property
     def out_of_time(self) -> bool:
@@ -38,18 +38,18 @@ class TrialSource(Searcher):
         return time.monotonic() >= self._deadline
 
     @property
-    def held_back(self) -> bool:
+    def paused(self) -> bool:
         """Whether nothing may start before one at work has told of itself."""
-        return self._astray > self._retry.retries and bool(self._running)
+        return self._storage_missing > self._retry.retries and bool(self._running)
 
-    def heard(self, death: Death | None = None) -> None:
+    def on_progress(self, death: Death | None = None) -> None:
         """One at work has evaluated or, no longer among them, ended.
 
         Raises:
-            AutorankError: by a death astray, one too many, and none is at work.
+            AutorankError: by a death for missing storage, one too many, and none is at work.
         """
-        self._astray = self._astray + 1 if death and death.astray else 0
-        if death and self._astray > self._retry.retries and not self._running:
+        self._storage_missing = self._storage_missing + 1 if death and death.storage_missing else 0
+        if death and self._storage_missing > self._retry.retries and not self._running:
             raise AutorankError(death.reason)
 
     def _must_wait(self, run: Hashable | None = None) -> bool:
@@ -57,7 +57,7 @@ class TrialSource(Searcher):
 
         A run that ran out of memory has the machine to itself.
         """
-        if self.held_back or any(self._retry.alone(other) for other in self._running.values()):
+        if self.paused or any(self._retry.alone(other) for other in self._running.values()):
             return True
         return run is not None and self._retry.alone(run) and bool(self._running)
 

@@ -20,7 +20,7 @@ from ray.util.queue import Queue
 
 from autorank.searching.ray.placement_groups import free, note
 from autorank.searching.ray.resources import Resources
-from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
+from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec, with_slices
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
@@ -77,8 +77,8 @@ class TrainedTrial(tune.Trainable):
     """
 
     folder: ClassVar[Path]
-    lent: ClassVar[Any]
-    seal: ClassVar[Seal | None]
+    shared_data: ClassVar[Any]
+    mount_token: ClassVar[MountToken | None]
     each: ClassVar[Resources]
 
     @classmethod
@@ -101,8 +101,8 @@ class TrainedTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._group is None:
-            lent = {"folder": self.folder, "lent": self.lent, "seal": self.seal}
-            self._group = Group(self._asked | lent, self.each, Path(self.logdir), self.trial_id)
+            shared = {"folder": self.folder, "shared_data": self.shared_data, "mount_token": self.mount_token}
+            self._group = Group(self._asked | shared, self.each, Path(self.logdir), self.trial_id)
         return self._group.result()
 
     def cleanup(self) -> None:
@@ -116,7 +116,7 @@ class TrainedTrial(tune.Trainable):
 
 def trained_trial(trial: type[WarmTrial], each: Resources) -> type[TrainedTrial]:
     """What `trial` is with one worker, for a Tuner, with several."""
-    of_search = {name: getattr(trial, name) for name in ("folder", "lent", "seal")}
+    of_search = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}
     return type("TrainedTrial", (TrainedTrial,), of_search | {"each": each})
 
 
@@ -190,12 +190,12 @@ def work(config: dict[str, Any]) -> None:
     first = rank() == 0
     if first:
         queue.put(get_current_placement_group())
-    if config["seal"] is not None:
-        see(config["seal"])
-    workshop = ModelCache(get_device())
-    if config["lent"] is not None:
-        workshop.keep(*ray.get(config["lent"]))
-    run = TrainingRun(TrainSpec.model_validate(config["train"]), workshop)
+    if config["mount_token"] is not None:
+        see(config["mount_token"])
+    model_cache = ModelCache(get_device())
+    if config["shared_data"] is not None:
+        model_cache.keep(*ray.get(config["shared_data"]))
+    run = TrainingRun(TrainSpec.model_validate(config["train"]), model_cache)
 
     until = config.get("until")
 

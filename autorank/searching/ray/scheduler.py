@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from autorank.redaction import hide
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.placement_groups import free
 from autorank.searching.ray.shared_storage_check import NotShared
 from autorank.searching.retry_policy import Death
@@ -25,7 +25,7 @@ class Scheduler(FIFOScheduler):
     """First in, first out; stops trials at their evaluations. Notes why a trial's process died, and frees what it had
     reserved for workers: nobody else will, and the next trial may need it."""
 
-    def __init__(self, searcher: TrialSource) -> None:
+    def __init__(self, searcher: BaseSearcher) -> None:
         super().__init__()
         self._searcher = searcher
 
@@ -40,14 +40,14 @@ class Scheduler(FIFOScheduler):
         self._searcher.deaths[trial.trial_id] = _death(Path(trial.error_file).read_text(errors="replace"))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # see TrialSource
+        return {}  # see BaseSearcher
 
 
 def _death(text: str) -> Death:
     """Why a trial's process died, in a line, from what Ray wrote about it."""
     text = hide(text)
-    if astray := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
-        return Death(astray[-1], astray=True)
+    if storage_missing := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
+        return Death(storage_missing[-1], storage_missing=True)
     if any(word in text for word in PREEMPTED):
         return Death("its node went away", preempted=True)
     if "running low on memory" in text:

@@ -22,13 +22,13 @@ from autorank.trials.retention import remove
 TIMEOUT = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
 LAG = 10.0  # seconds in which a file has to show up on another node
 QUESTION = "question"
-SEAL = ".shared"  # file in the folder while a search writes there
+MOUNT_TOKEN = ".shared"  # file in the folder while a search writes there
 REMEDY = (
     "Trials write their adapters there. Give --runs DIR, a folder on storage that all nodes share, or --storage "
     "s3://..., object storage that they all reach."
 )
 
-Seal = tuple[Path, str]  # a file, and what is in it if it is the search's own
+MountToken = tuple[Path, str]  # a file, and what is in it if it is the search's own
 
 
 class Unreachable(Exception):
@@ -40,10 +40,10 @@ class NotShared(Unreachable):
 
 
 @contextlib.contextmanager
-def shared(folder: Path) -> Iterator[Seal]:
-    """`check`; within it the folder has a seal by which trials know it (`see`)."""
+def shared(folder: Path) -> Iterator[MountToken]:
+    """`check`; within it the folder has a mount token by which trials know it (`see`)."""
     check(folder)
-    file, token = folder.absolute() / SEAL, secrets.token_hex(16)
+    file, token = folder.absolute() / MOUNT_TOKEN, secrets.token_hex(16)
     file.write_text(token)
     try:
         yield file, token
@@ -52,14 +52,14 @@ def shared(folder: Path) -> Iterator[Seal]:
             file.unlink()
 
 
-def see(seal: Seal) -> None:
-    """That this node sees the folder with this seal.
+def see(mount_token: MountToken) -> None:
+    """That this node sees the folder with this mount token.
 
     Raises:
         NotShared: it does not, or may not read there; names the node.
         Unreachable: it could not be read, which says nothing about the node.
     """
-    file, token = seal
+    file, token = mount_token
     try:
         found = read(file)
     except (FileNotFoundError, NotADirectoryError, PermissionError):

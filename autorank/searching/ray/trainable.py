@@ -20,7 +20,7 @@ from ray.tune.result import RESULT_DUPLICATE
 from autorank import methods
 from autorank.errors import AutorankError
 from autorank.redaction import hide
-from autorank.searching.ray.shared_storage_check import Seal, Unreachable, see
+from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
@@ -43,7 +43,7 @@ class MethodTrainable(tune.Trainable):
         if self.trial_resources is not None:
             cpus = self.trial_resources.required_resources.get("CPU", 1)
             torch.set_num_threads(max(1, int(cpus)))
-        self.workshop = ModelCache()
+        self.model_cache = ModelCache()
         self.run: TrainingRun | None = None
         self.reset_config(config)
 
@@ -84,7 +84,7 @@ class MethodTrainable(tune.Trainable):
     def open_run(self) -> TrainingRun:
         """The trial's run, nothing loaded yet."""
         settings = self.spec.settings | self.settings
-        return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.workshop)
+        return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.model_cache)
 
     def _release(self) -> None:
         if self.run is not None:
@@ -109,16 +109,16 @@ class WarmTrial(MethodTrainable):
     """
 
     folder: ClassVar[Path]
-    lent: ClassVar[Any] = None  # reference to what `ModelCache.keep` takes, on a node that may not have them
-    seal: ClassVar[Seal | None] = None  # of the search's folder, on a node that may not have that
+    shared_data: ClassVar[Any] = None  # reference to what `ModelCache.keep` takes, on a node that may not have them
+    mount_token: ClassVar[MountToken | None] = None  # of the search's folder, on a node that may not have that
 
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
-        self._lend()
+        self._load_shared_data()
 
-    def _lend(self) -> None:
-        if self.lent is not None:
-            self.workshop.keep(*ray.get(self.lent))
+    def _load_shared_data(self) -> None:
+        if self.shared_data is not None:
+            self.model_cache.keep(*ray.get(self.shared_data))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.asked = new_config
@@ -127,7 +127,7 @@ class WarmTrial(MethodTrainable):
         return super().reset_config({})
 
     def open_run(self) -> TrainingRun:
-        return TrainingRun(self.train_spec, self.workshop)
+        return TrainingRun(self.train_spec, self.model_cache)
 
     def step(self) -> dict[str, Any]:
         try:
@@ -142,8 +142,8 @@ class WarmTrial(MethodTrainable):
     def _step(self) -> dict[str, Any]:
         file = checkpoint_path(self.folder, self.number)
         if self.run is None:
-            if self.seal is not None:
-                see(self.seal)
+            if self.mount_token is not None:
+                see(self.mount_token)
             self.run = self.open_run()
             self._made = checkpoint.load(file, self.run)
             self._untold = deque(each for each in self._made if each.step > self.asked["recorded"])
@@ -163,13 +163,13 @@ class WarmTrial(MethodTrainable):
         return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:
-        """A clean workshop, whatever state the run was left in."""
+        """A clean model cache, whatever state the run was left in."""
         try:
             self._release()
         except Exception:
             logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
-            self.run, self.workshop = None, ModelCache()
-            self._lend()
+            self.run, self.model_cache = None, ModelCache()
+            self._load_shared_data()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from autorank.searching.ray.base_searcher import TrialSource
+from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.placement_groups import free
 from autorank.trials.snapshot import Snapshot
 
@@ -25,10 +25,10 @@ class Stopped(Exception):
     """Ends Tune's loop from within."""
 
 
-class Watch(tune.Callback):
+class TuneCallback(tune.Callback):
     """Called in Tune's loop: ends it on Ctrl-C or a problem of the searcher; calls `look` twice a second."""
 
-    def __init__(self, searcher: TrialSource, interrupt: Interrupt, look: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, searcher: BaseSearcher, interrupt: Interrupt, look: Callable[[], object] = lambda: None) -> None:
         self.stopped = False
         self._searcher, self._interrupt, self._look = searcher, interrupt, look
         self._looked = 0.0
@@ -46,7 +46,7 @@ class Watch(tune.Callback):
             self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # see TrialSource
+        return {}  # see BaseSearcher
 
 
 class Interrupt:

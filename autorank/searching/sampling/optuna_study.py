@@ -21,7 +21,7 @@ from autorank.trials.record import TrialRecord
 from autorank.trials.serialization import GENERATION
 
 
-class Proposals:
+class OptunaStudy:
     """A study in memory, rebuilt from a journal's records: what a sampler believes of a trial is no record of it.
 
     Each proposal has a seed of its own, made of the search's seed and the trial's number, so that a search that was

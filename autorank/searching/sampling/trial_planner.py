@@ -13,7 +13,7 @@ from optuna.trial import Trial
 from autorank import methods
 from autorank.errors import AutorankError
 from autorank.searching.sampling.method_allocation import turn
-from autorank.searching.sampling.optuna_study import Proposals, first_settings
+from autorank.searching.sampling.optuna_study import OptunaStudy, first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
 from autorank.spec import MethodSpec
@@ -24,7 +24,7 @@ from autorank.trials.record import TrialRecord
 ATTEMPTS = 200  # draws before a method's space is taken to hold nothing new
 
 
-class Planner:
+class TrialPlanner:
     """Begins trials in a journal.
 
     Settings are drawn anew if they had a trial before, if their adapters are too large, or if they need longer runs.
@@ -38,7 +38,9 @@ class Planner:
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
         self._journal, self._spec, self._bounds, self._check_length = journal, journal.spec, bounds, check_length
         self._proposals = {
-            entry.method: Proposals(self._spec, entry, first_settings(entry, bounds, sliced(self._spec, entry.method)))
+            entry.method: OptunaStudy(
+                self._spec, entry, first_settings(entry, bounds, sliced(self._spec, entry.method))
+            )
             for entry in self._spec.entries
         }
         self._left = set(self._proposals)  # methods that have settings left to try

@@ -37,7 +37,7 @@ def any_length(method: str, settings: Mapping[str, Any]) -> None:
     """The `LengthCheck` of runs that are long enough for everything."""
 
 
-class Sizes:
+class ParamBounds:
     """`Bounds` for one base model, which is loaded as a structure without weights when it is first needed.
 
     Raises:

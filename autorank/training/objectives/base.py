@@ -25,7 +25,7 @@ class Predictor(Protocol):
 
     model: nn.Module
     device: torch.device
-    room: EvalBatchSize
+    eval_batch_size: EvalBatchSize
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which the model computes."""

@@ -108,7 +108,7 @@ class Generation(Objective):
 
         batches = eval_batches(split.prompt_lengths, batch_size)
         with generating(model, config), predictor.autocast():
-            for examples, completions in predictor.room.each(batches, generate):
+            for examples, completions in predictor.eval_batch_size.each(batches, generate):
                 for example, ids in zip(examples, completions, strict=True):
                     texts[example] = self._text(ids)
         return None if nan_detector.detected else texts

@@ -173,8 +173,9 @@ def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_furt
     monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
     told = []
     config = {
-        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1, "seal": None,
-        "lent": None,
+        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1,
+        "mount_token": None,
+        "shared_data": None,
         "train": train_spec("lora", "pairs", **options | {"epochs": 3}, **SETTINGS).model_dump(mode="json"),
         "queue": SimpleNamespace(put=told.append),
     }  # fmt: skip
@@ -215,5 +216,5 @@ def test_a_worker_that_died_is_no_fault_of_the_run():
     assert failure(train.WorkerGroupError("both", {0: RuntimeError("Connection closed by peer"), 1: died})) is died
     lost = torch.AcceleratorError("CUDA error: device-side assert triggered")
     assert failure(train.WorkerGroupError("one", {0: lost})) is lost
-    astray = NotShared("Not all nodes of the cluster share the folder")
-    assert failure(train.WorkerGroupError("one", {1: astray})) is astray
+    storage_missing = NotShared("Not all nodes of the cluster share the folder")
+    assert failure(train.WorkerGroupError("one", {1: storage_missing})) is storage_missing

@@ -147,14 +147,14 @@ def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exceptio
     def refuse(file: Path) -> str:
         raise error
 
-    with shared_storage_check.shared(tmp_path) as seal, pytest.MonkeyPatch.context() as patch:
+    with shared_storage_check.shared(tmp_path) as mount_token, pytest.MonkeyPatch.context() as patch:
         patch.setattr(shared_storage_check, "read", refuse)
         with pytest.raises(shared_storage_check.Unreachable) as raised:
-            shared_storage_check.see(seal)
+            shared_storage_check.see(mount_token)
     assert type(raised.value) is kind
     death = _death(f"ray::WarmTrial.train()\nautorank.search.storage.{kind.__name__}: {raised.value}\n")
-    assert death.astray == (kind is shared_storage_check.NotShared)
-    assert str(tmp_path) in death.reason and (death.astray or "SlowDown" in death.reason)
+    assert death.storage_missing == (kind is shared_storage_check.NotShared)
+    assert str(tmp_path) in death.reason and (death.storage_missing or "SlowDown" in death.reason)
 
 
 def test_a_seal_that_cannot_be_taken_away_hides_nothing(ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

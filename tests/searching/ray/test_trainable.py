@@ -150,7 +150,7 @@ def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):
 def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path, monkeypatch):
     trial = warm_trial(options, tmp_path, SETTINGS)
     trial.step()
-    before = trial.workshop
+    before = trial.model_cache
 
     def broken():
         raise RuntimeError("broken")
@@ -158,7 +158,7 @@ def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path
     monkeypatch.setattr(trial.run, "_train_step", broken)
     monkeypatch.setattr(trial.run, "release", broken)
     assert trial.step()["failed"] == "RuntimeError: broken"
-    assert trial.workshop is not before
+    assert trial.model_cache is not before
     trial.reset(handed_out(options, 1, SETTINGS))
     assert trial.step()["evaluation"].step == 4
 
@@ -178,31 +178,33 @@ def test_a_lost_gpu_context_ends_the_process(options, tmp_path, monkeypatch):
 def test_a_trial_on_a_node_that_does_not_see_the_folder(ray, options, tmp_path, monkeypatch):
     """It leaves nothing there, and its process ends; what Ray writes about that names the node."""
     monkeypatch.setattr(shared_storage_check, "LAG", 0.1)
-    with shared_storage_check.shared(tmp_path) as seal:
-        assert bind(WarmTrial, folder=tmp_path, seal=seal)(handed_out(options, 0, SETTINGS)).step()["evaluation"]
+    with shared_storage_check.shared(tmp_path) as mount_token:
+        assert bind(WarmTrial, folder=tmp_path, mount_token=mount_token)(handed_out(options, 0, SETTINGS)).step()[
+            "evaluation"
+        ]
         (tmp_path / "elsewhere").mkdir()
         for there in ("elsewhere", "nowhere"):  # another folder where this one should be, or none
             place = tmp_path / there
-            kind = bind(WarmTrial, folder=place, seal=(place / shared_storage_check.SEAL, seal[1]))
+            kind = bind(WarmTrial, folder=place, mount_token=(place / shared_storage_check.MOUNT_TOKEN, mount_token[1]))
             trial = kind(handed_out(options, 0, SETTINGS))
             with pytest.raises(shared_storage_check.NotShared) as raised:
                 trial.step()
             assert not list(place.glob("*"))
             text = f"ray::WarmTrial.train()\nautorank.search.storage.NotShared: {raised.value}\n"
             death = _death(text)
-            assert death.astray and death.reason == str(raised.value)
+            assert death.storage_missing and death.reason == str(raised.value)
             assert f"share {place}: " in death.reason and "(node " in death.reason and "--runs DIR" in death.reason
-    assert not (tmp_path / shared_storage_check.SEAL).exists()
+    assert not (tmp_path / shared_storage_check.MOUNT_TOKEN).exists()
 
 
 def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
     """Which is tried again; a trial that failed would not be."""
 
-    def fails(seal):
+    def fails(mount_token):
         raise shared_storage_check.Unreachable("SlowDown")
 
     monkeypatch.setattr("autorank.searching.ray.trainable.see", fails)
-    trial = bind(WarmTrial, folder=tmp_path, seal=(tmp_path / shared_storage_check.SEAL, "token"))(
+    trial = bind(WarmTrial, folder=tmp_path, mount_token=(tmp_path / shared_storage_check.MOUNT_TOKEN, "token"))(
         handed_out(options, 0, SETTINGS)
     )
     with pytest.raises(shared_storage_check.Unreachable):

@@ -11,14 +11,14 @@ from autorank.errors import AutorankError
 from autorank.methods import configure
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
-from autorank.searching.sampling.trial_planner import Planner, fitting_settings
+from autorank.searching.sampling.trial_planner import TrialPlanner, fitting_settings
 from autorank.searching.search import search
-from autorank.searching.space.param_bounds import Sizes, largest, run_length, smallest
+from autorank.searching.space.param_bounds import ParamBounds, largest, run_length, smallest
 from autorank.searching.space.space import load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec
 
 DEMO = TaskSpec(name="demo")
-SIZES = Sizes(DEMO, None)
+SIZES = ParamBounds(DEMO, None)
 LAYERS = 72  # of the demo's model
 
 
@@ -32,7 +32,7 @@ def spec_of(method: str, steps: int, overrides: tuple[str, ...] = ()) -> SearchS
 def test_every_trial_of_a_short_search_can_be_trained(steps: int, tmp_path: Any) -> None:
     spec = spec_of("increlora", steps)
     with open_journal(spec, tmp_path / "short", lambda: (1.0, 0.0)) as journal:
-        planner = Planner(journal, SIZES, SIZES.length_check(steps))
+        planner = TrialPlanner(journal, SIZES, SIZES.length_check(steps))
         trials = [planner.begin() for _ in range(6)]
     for trial in trials:
         assert trial is not None and trial.state == "running"

@@ -8,10 +8,10 @@ import pytest
 
 from autorank.methods import names
 from autorank.searching.space import ranges, space
-from autorank.searching.space.param_bounds import Sizes, largest, parameter_range, resizing, smallest
+from autorank.searching.space.param_bounds import ParamBounds, largest, parameter_range, resizing, smallest
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 
-SIZES = Sizes(TaskSpec(name="demo"), None)
+SIZES = ParamBounds(TaskSpec(name="demo"), None)
 NUMBER = {"type": "int", "low": 1, "high": 4}
 
 
