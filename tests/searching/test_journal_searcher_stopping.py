@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from autorank.searching.create import open_journal
-from autorank.spec import HalvingSpec, ObjectivesSpec
+from autorank.searching.early_stopping.policy import StoppingPolicy
+from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
+from autorank.trials.record import TrialRecord
 from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
-from tests.searching.standin import search_spec
-from tests.trials.made_trials import evaluation
+from tests.searching.standin import bounds, search_spec
+from tests.trials.made_trials import evaluation, sliced
+
+
+def made(number, rank):
+    return TrialRecord(number, "lora", {"rank": rank, "learning_rate": 1e-3})
+
+
+def begun(journal):
+    """The first trials that a search begins."""
+    searcher = searching(journal)
+    for name in "abcdef":
+        searcher.suggest(name)
+    return journal.trials()
 
 
 def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
@@ -25,6 +40,30 @@ def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
         searcher.suggest("f")
         assert goes_on(searcher, "f", result(1, 0.5, params=64))
         assert states(journal)[0] == ("pruned", "over --max-memory with 101 bytes")
+
+
+@pytest.mark.parametrize(("slices", "reason"), [("off", "over --max-params with 32"), ("auto", None)])
+def test_an_adapter_over_the_limit_is_trained_if_its_slices_count(tmp_path, slices, reason):
+    limits = ObjectivesSpec(max_params=10)
+    spec = search_spec(objectives=limits, training=TrainingSpec(slices=slices), halving=HalvingSpec(grace=1))
+    with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
+        stopping = StoppingPolicy(spec, bounds, evaluations=9)
+        trial = replace(made(0, rank=32), evaluations=(sliced(1, 32, 0.9, (8, 0.6)),))
+        assert stopping.reason(trial, []) == reason
+        assert any(bounds("lora", journal_trial.config)[0] > 10 for journal_trial in begun(journal)) == (reason is None)
+
+
+def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
+    """The last one has the best adapter, but that is over the limit, and its slices are beaten."""
+    limits = ObjectivesSpec(max_params=10)
+    spec = search_spec(objectives=limits, training=TrainingSpec(slices="auto"), halving=HalvingSpec(grace=1))
+    stopping = StoppingPolicy(spec, bounds, evaluations=9)
+    curves = [(0.6, (8, 0.7)), (0.6, (4, 0.6)), (0.9, (9, 0.5), (5, 0.4))]
+    reasons = [
+        stopping.reason(replace(made(number, rank=32), evaluations=(sliced(1, 32, score, *slices),)), [])
+        for number, (score, *slices) in enumerate(curves)
+    ]
+    assert reasons == [None, None, "beaten"]
 
 
 def test_with_a_third_objective_a_point_of_the_front_is_not_stopped(tmp_path):
