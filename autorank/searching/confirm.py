@@ -26,7 +26,7 @@ FOLDER = "confirm"  # of their checkpoints, in the search's folder
 FIRST_SEED = 1_000  # ours: far from the seeds that people give searches
 
 
-class Again(NamedTuple):
+class Repeat(NamedTuple):
     """A training behind points of a front, to be repeated with another seed."""
 
     trial: int
@@ -43,8 +43,8 @@ class ConfirmSearcher(BaseSearcher):
     The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
     of each slice, or to the next smaller one that it has.
 
-    They train on what the search trained on, and are scored on the task's own validation split. What runs out of memory
-    is tried once more, alone, with half the micro-batch, and what loses its process up to `retries` times.
+    They train on the search's data and are scored on the task's own validation split. `RetryPolicy` decides which are
+    tried again.
 
     Args:
         folder: of their checkpoints, which go when they have ended.
@@ -56,19 +56,19 @@ class ConfirmSearcher(BaseSearcher):
     ) -> None:
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder
-        self._running: dict[str, Again] = {}
-        self._reached: dict[Again, int] = {}  # the step of the last evaluation
-        self._points: dict[Again, list[Point]] = {}
-        self._left: deque[Again] | None = None  # known once the trials have ended
+        self._running: dict[str, Repeat] = {}
+        self._reached: dict[Repeat, int] = {}  # the step of the last evaluation
+        self._points: dict[Repeat, list[Point]] = {}
+        self._left: deque[Repeat] | None = None  # known once the trials have ended
 
     def wanted(self) -> bool:
         """Whether anything is left to confirm, and time to do it."""
         if self._left is None:
             self._points = trainings(self._journal, self._seeds)
             self._left = deque(self._points)
-            keep(self._folder, {str(what) for what in self._left})  # a killed session may have left more
-            for what in self._left:
-                self._retry.restore(what, 0, self._journal.trial(what.trial).reduced_micro_batch)
+            keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left more
+            for repeat in self._left:
+                self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -80,13 +80,13 @@ class ConfirmSearcher(BaseSearcher):
         assert self._left
         if self._must_wait(self._left[0]):
             return None
-        what = self._running[trial_id] = self._left.popleft()
+        repeat = self._running[trial_id] = self._left.popleft()
         return {
-            "number": str(what),
-            "train": self._retry.reduced(what, self._train(what)).model_dump(mode="json"),
+            "number": str(repeat),
+            "train": self._retry.reduced(repeat, self._train(repeat)).model_dump(mode="json"),
             "recorded": 0,
-            "until": what.step,
-            "sizes": [point.adapter_params for point in self._points[what] if point.kept is not None],
+            "until": repeat.step,
+            "sizes": [point.adapter_params for point in self._points[repeat] if point.kept is not None],
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -97,60 +97,60 @@ class ConfirmSearcher(BaseSearcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Stores the last evaluation, or why there is none; what lost its process is tried again."""
-        what, result = self._running.pop(trial_id, None), result or {}
-        if what is None or self.problem:
+        repeat, result = self._running.pop(trial_id, None), result or {}
+        if repeat is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
             self.on_progress(death)
             assert self._left is not None
             memory = bool(result.get("out_of_memory"))
-            if self._retry.again(what, self._reached.get(what, 0), self._train(what), death, memory):
-                self._left.append(what)
+            if self._retry.again(repeat, self._reached.get(repeat, 0), self._train(repeat), death, memory):
+                self._left.append(repeat)
             elif death or "failed" in result or result.get("finished"):
-                self._store(what, result, death)
+                self._store(repeat, result, death)
         except Exception as problem:
             self.problem = problem
 
-    def _train(self, what: Again) -> TrainSpec:
-        trial = self._journal.trial(what.trial)
+    def _train(self, repeat: Repeat) -> TrainSpec:
+        trial = self._journal.trial(repeat.trial)
         train = self._journal.spec.train(trial.method, trial.config)
         return train.model_copy(
             update={
                 "task": train.task.model_copy(update={"final": True}),
-                "training": train.training.model_copy(update={"seed": what.seed, "slices": "off"}),
+                "training": train.training.model_copy(update={"seed": repeat.seed, "slices": "off"}),
             }
         )
 
-    def _store(self, what: Again, result: dict[str, Any], death: Death | None) -> None:
+    def _store(self, repeat: Repeat, result: dict[str, Any], death: Death | None) -> None:
         if death or "evaluation" not in result:
             reason = death.reason if death else result.get("failed", "stopped")
             check_space(reason)
-            logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *what, reason)
-            outcomes: list[dict[str, Any]] = [{"failed": reason} for _ in self._points[what]]
+            logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *repeat, reason)
+            outcomes: list[dict[str, Any]] = [{"failed": reason} for _ in self._points[repeat]]
         else:
-            whole, *slices = points_of(self._journal.trial(what.trial), result["evaluation"])
+            whole, *slices = points_of(self._journal.trial(repeat.trial), result["evaluation"])
             cut = iter(slices)
-            outcomes = [_outcome(whole if point.kept is None else next(cut)) for point in self._points[what]]
-        for point, outcome in zip(self._points[what], outcomes, strict=True):
-            self._journal.confirm(*point.key, what.seed, outcome)
-        remove(self._folder / "trials" / str(what))
+            outcomes = [_outcome(whole if point.kept is None else next(cut)) for point in self._points[repeat]]
+        for point, outcome in zip(self._points[repeat], outcomes, strict=True):
+            self._journal.confirm(*point.key, repeat.seed, outcome)
+        remove(self._folder / "trials" / str(repeat))
 
 
-def trainings(journal: Journal, seeds: int) -> dict[Again, list[Point]]:
+def trainings(journal: Journal, seeds: int) -> dict[Repeat, list[Point]]:
     """The trainings that are to be repeated, and the points that each confirms: what failed before is tried again."""
     snapshot = journal.snapshot()
-    missing: dict[Again, list[Point]] = {}
+    missing: dict[Repeat, list[Point]] = {}
     for seed in islice(fresh(journal.spec.training.seed), seeds):
         for point in (*snapshot.points, *snapshot.baseline):
             if "score" not in snapshot.confirmed.get((*point.key, seed), {}):
-                missing.setdefault(Again(point.trial, point.step, seed), []).append(point)
+                missing.setdefault(Repeat(point.trial, point.step, seed), []).append(point)
     return missing
 
 
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
     """The confirmations that are missing: trial, step, parameters, seed."""
-    return [(*point.key, what.seed) for what, points in trainings(journal, seeds).items() for point in points]
+    return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
 
 
 def fresh(used: int) -> Iterator[int]:

@@ -45,13 +45,13 @@ def pick(
     if trial is not None:
         chosen = [p for p in chosen if p.trial == trial]
         if not chosen:
-            there = ", ".join(str(number) for number in sorted({p.trial for p in points}))
-            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {there}.")
+            trials = ", ".join(str(number) for number in sorted({p.trial for p in points}))
+            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {trials}.")
     if step is not None:
-        there = ", ".join(str(step) for step in sorted({p.step for p in chosen}))
+        steps = ", ".join(str(number) for number in sorted({p.step for p in chosen}))
         chosen = [p for p in chosen if p.step == step]
         if not chosen:
-            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {there}.")
+            raise AutorankError(f"Trial {trial} has no point at step {step}. Available steps: {steps}.")
     if max_params is not None:
         sizes = sorted({p.adapter_params for p in chosen})
         chosen = [p for p in chosen if p.adapter_params <= max_params]
