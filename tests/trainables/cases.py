@@ -113,7 +113,7 @@ METHODS = {
         None,  # parameters are the budget: see test_lora_squeeze.py
         stops=(1, 7, 8, 12, 18, 19),  # cuts are after the steps numbered 7, 12 and 17
         emptied=True,
-        refusals={"mean_rank": 7, "source_rank": 0, "stages": 0, "initial": 1, "final": 1, "alpha": 0.0},
+        refusals={"mean_rank": 7, "source_rank": 0, "stages": 0, "initial": 1, "final": 1, "score": "size"},
         short={"stages": 16},
     ),
     "sora": Case(
@@ -146,5 +146,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora as published": ("increlora", {"published": True}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
     "sora over several thresholds": ("sora", {"schedule": (0.02, 0.08), "layer_norms": True}),
+    "lora-squeeze that measures gradients": ("lora-squeeze", {"score": "gradient"}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -122,6 +123,38 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
     run._method._cut = watched  # type: ignore[attr-defined]
     list(run)
     assert before
+
+
+def test_by_gradients_what_the_loss_needs_is_kept(bert: Path) -> None:
+    """Every example is measured; a component's share of the loss is ⟨s · dL/dΔW, σ u vᵀ⟩, from the SVD of ΔW."""
+    settings = {"mean_rank": 2, "source_rank": 4, "stages": 1, "score": "gradient"}
+    run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=12))
+    expected: dict[str, int] = {}
+    cut = run._method._cut  # type: ignore[attr-defined]
+
+    def watched(context: RunContext, budget: int) -> None:
+        before = {name: (u.A.detach().clone(), u.delta_weight().detach()) for name, u in slow.updates(run).items()}
+        context.model.zero_grad()
+        measured = context.gradients(np.arange(len(context.labels)))
+        pool = []
+        for name, (A, delta) in before.items():
+            U, S, Vt = torch.linalg.svd(delta, full_matrices=False)
+            G = measured[f"{name}.update.B"] @ torch.linalg.pinv(A.T)  # dL/dΔW · s, as far as A reaches
+            for i in range(len(A)):
+                worth = float(abs(S[i] * U[:, i] @ G @ Vt[i])) / sum(delta.shape)
+                pool.append((worth, name, sum(delta.shape)))
+        left = budget
+        for _, name, size in sorted(pool, reverse=True):
+            if size > left:
+                break
+            left -= size
+            expected[name] = expected.get(name, 0) + 1
+        context.model.zero_grad()
+        cut(context, budget)
+
+    run._method._cut = watched  # type: ignore[attr-defined]
+    last = list(run)[-1]
+    assert {name: rank for name, rank in last.ranks.items() if rank} == expected
 
 
 def test_a_layers_rank_is_at_most_its_width(bert: Path) -> None:
