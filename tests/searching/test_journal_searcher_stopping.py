@@ -91,7 +91,7 @@ def test_a_trial_without_a_point_within_the_limits_is_learnt_by_its_excess(tmp_p
             searcher.on_trial_complete(name, result(1, score, finished=True, params=32))
         assert journal.trial(0).sampler_values == (pytest.approx(-0.05),)
         assert journal.trial(1).sampler_values == (pytest.approx(0.85 / 2),)
-        assert searcher._planner._proposals["lora"]._study.best_trial.number == 1
+        assert searcher._planner._studies["lora"]._study.best_trial.number == 1
 
 
 def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_to_gain(tmp_path):

@@ -1,4 +1,4 @@
-"""Settings for one method's trials, proposed by an Optuna sampler that is told what is known of the earlier ones."""
+"""Settings for one method's trials, proposed by an Optuna sampler."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ from autorank.trials.serialization import GENERATION
 
 
 class OptunaStudy:
-    """A study in memory, rebuilt from a journal's records: what a sampler believes of a trial is no record of it.
+    """A study in memory, rebuilt from the journal's records: the values that a sampler learns are no measurements.
 
-    Each proposal has a seed of its own, made of the search's seed and the trial's number, so that a search that was
-    cut off proposes what it would have proposed. Its objective is the value of a trial's curve (see `curve_value`). A
-    stopped trial has the value that it was expected to reach: with that of the moment it would pass for worse than it
-    is. A failed one is left out.
+    The objective is the value of a trial's curve (see `curve_value`). Failed trials are left out. Each proposal has its
+    own seed, derived from the search's seed and the trial's number, so that an interrupted search proposes what it
+    would have proposed.
+
+    Args:
+        spec: the search.
+        entry: the method and its space.
+        first: settings of the method's first trials.
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
@@ -38,40 +42,40 @@ class OptunaStudy:
             self._study = optuna.create_study(directions=[maximize, *third])
         self._distributions = distributions(entry)
         self._running: dict[int, Trial] = {}  # by the record's number
-        self._had = 0
+        self._count = 0
 
     def propose(self, number: int, attempt: int = 0) -> Trial:
-        """Settings for trial `number`, as a trial of the study; those of a later attempt are random."""
+        """Return settings for trial `number`, as a trial of the study; from the second attempt on they are random."""
         seed = int.from_bytes(hashlib.sha256(f"{self._spec.seed}:{number}:{attempt}".encode()).digest()[:4])
         self._study.sampler = RandomSampler(seed) if attempt else make_sampler(self._spec.sampler, seed)
-        if not attempt and self._had < len(self._first):
-            self._study.enqueue_trial(self._first[self._had])
+        if not attempt and self._count < len(self._first):
+            self._study.enqueue_trial(self._first[self._count])
         trial = self._study.ask()
         space.suggest(self._entry.space, trial)
         return trial
 
     def generation(self, proposal: Trial) -> dict[str, Any]:
-        """What a genetic sampler noted of a proposal."""
-        noted = self._study.get_trials(deepcopy=False)[proposal.number].system_attrs
-        return {name: value for name, value in noted.items() if name.endswith(GENERATION)}
+        """Return the attributes that a genetic sampler gave a proposal."""
+        attributes = self._study.get_trials(deepcopy=False)[proposal.number].system_attrs
+        return {name: value for name, value in attributes.items() if name.endswith(GENERATION)}
 
     def accept(self, number: int, proposal: Trial) -> None:
-        """The proposal became trial `number`: until it ends, samplers count it as running."""
+        """Make a proposal trial `number`: until it ends, samplers count it as running."""
         self._running[number] = proposal
-        self._had += 1
+        self._count += 1
 
     def reject(self, proposal: Trial) -> None:
-        """The proposal came to nothing."""
+        """Drop a proposal."""
         self._study.tell(proposal, state=TrialState.FAIL)
 
     def learn(self, trial: TrialRecord) -> None:
-        """An accepted trial has ended."""
+        """Tell the sampler that an accepted trial has ended."""
         proposal = self._running.pop(trial.number)
         values = trial.sampler_values
         self._study.tell(proposal, values, TrialState.COMPLETE if values else TrialState.FAIL)
 
     def restore(self, trial: TrialRecord) -> None:
-        """A trial of an earlier session; to be called in their order."""
+        """Add a trial of an earlier session. Call it for all of them, in their order."""
         state = TrialState.RUNNING if trial.state == "running" else TrialState.COMPLETE
         if state == TrialState.COMPLETE and trial.sampler_values is None:
             state = TrialState.FAIL
@@ -86,7 +90,7 @@ class OptunaStudy:
         )  # fmt: skip
         if state == TrialState.RUNNING:
             self._running[trial.number] = Trial(self._study, self._study.get_trials(deepcopy=False)[-1]._trial_id)
-        self._had += 1
+        self._count += 1
 
 
 def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict[str, Any]]:
@@ -106,16 +110,18 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
     corner = largest(entry, bounds) if sliced else smallest(entry, bounds)
     fields = find(entry.method).Config.model_fields
     defaults = {
-        name: fields[name].default for name, each in entry.space.items() if ranges.contains(each, fields[name].default)
+        name: fields[name].default
+        for name, values in entry.space.items()
+        if ranges.contains(values, fields[name].default)
     }
     return [defaults, {**defaults, **resizing(entry, bounds, corner)}]
 
 
 def distributions(entry: MethodSpec) -> dict[str, optuna.distributions.BaseDistribution]:
-    """The distribution of each range."""
+    """Return the distribution of each range of a method's space."""
     found: dict[str, optuna.distributions.BaseDistribution] = {}
-    for name, each in entry.space.items():
-        trial = optuna.trial.FixedTrial({name: ranges.ends(each)[0]})
-        ranges.draw(name, each, trial)  # type: ignore[arg-type]
+    for name, values in entry.space.items():
+        trial = optuna.trial.FixedTrial({name: ranges.ends(values)[0]})
+        ranges.draw(name, values, trial)  # type: ignore[arg-type]
         found |= trial.distributions
     return found

@@ -1,19 +1,23 @@
-"""Optuna's samplers as searches use them."""
+"""Optuna's samplers, as searches use them."""
 
 from __future__ import annotations
 
 from optuna.samplers import BaseSampler
 
-STARTUP = 5  # trials that TPE draws at random; a method's first settings are among them
+STARTUP = 5  # random trials of TPE; a method's first settings are among them
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
-    """A seeded sampler.
+    """Return a seeded sampler.
 
-    TPE takes each setting by itself, Optuna's default for several objectives. It learns from the fifth trial on
-    (ours; Optuna's default, 10, is a large part of a search here), GP from the tenth. NSGA-II's generations are of 16
-    (ours): with Optuna's 50 most searches here would end within the first, which is random. A search with it that was
-    cut off has other children than an undisturbed one; with the others it proposes the same.
+    TPE learns from the fifth trial on (ours; Optuna's default, 10, is a large part of a search here), GP from the
+    tenth. NSGA-II has generations of 16 (ours): with Optuna's 50 most searches would end within the first, which is
+    random. An interrupted search with NSGA-II proposes other settings than an undisturbed one; the other samplers
+    propose the same.
+
+    Args:
+        name: tpe, nsga2, gp or random.
+        seed: of the sampler's random numbers.
     """
     from optuna import samplers
 

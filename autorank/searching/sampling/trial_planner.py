@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from autorank import methods
 from autorank.errors import AutorankError
-from autorank.searching.sampling.method_allocation import turn
+from autorank.searching.sampling.method_allocation import next_method
 from autorank.searching.sampling.optuna_study import OptunaStudy, first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
@@ -21,13 +21,14 @@ from autorank.trials import optuna_logging
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 
-ATTEMPTS = 200  # draws before a method's space is taken to hold nothing new
+ATTEMPTS = 200  # draws before a method's space counts as exhausted
 
 
 class TrialPlanner:
     """Begins trials in a journal.
 
-    Settings are drawn anew if they had a trial before, if their adapters are too large, or if they need longer runs.
+    Settings are sampled again if there was a trial with them, if their adapters are too large, or if they need longer
+    runs.
 
     Args:
         journal: open for writing.
@@ -37,38 +38,38 @@ class TrialPlanner:
 
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
         self._journal, self._spec, self._bounds, self._check_length = journal, journal.spec, bounds, check_length
-        self._proposals = {
+        self._studies = {
             entry.method: OptunaStudy(
                 self._spec, entry, first_settings(entry, bounds, sliced(self._spec, entry.method))
             )
             for entry in self._spec.entries
         }
-        self._left = set(self._proposals)  # methods that have settings left to try
-        self._known: set[str] = set()
+        self._untried = set(self._studies)  # methods with settings that were not tried
+        self._seen: set[str] = set()
         for trial in journal.trials():
-            self._known.add(_key(trial.method, trial.config))
-            self._proposals[trial.method].restore(trial)
+            self._seen.add(_key(trial.method, trial.config))
+            self._studies[trial.method].restore(trial)
 
     def begin(self) -> TrialRecord | None:
-        """The next trial, begun in the journal; None if no method has anything new to try."""
-        while any(entry.method in self._left for entry in self._spec.methods):
+        """Begin the next trial in the journal and return it; None if all methods are exhausted."""
+        while any(entry.method in self._untried for entry in self._spec.methods):
             snapshot = self._journal.snapshot()
             front = {point.trial for point in snapshot.points}
-            entry = turn(self._spec, snapshot.trials, front, self._left)
-            if (trial := self._draw(entry, len(snapshot.trials))) is not None:
+            entry = next_method(self._spec, snapshot.trials, front, self._untried)
+            if (trial := self._begin(entry, len(snapshot.trials))) is not None:
                 return trial
-            self._left.discard(entry.method)
+            self._untried.discard(entry.method)
         return None
 
     def learn(self, trial: TrialRecord) -> None:
-        """A trial has ended."""
-        self._proposals[trial.method].learn(trial)
+        """Tell the sampler of a trial's method that the trial has ended."""
+        self._studies[trial.method].learn(trial)
 
-    def _draw(self, entry: MethodSpec, number: int) -> TrialRecord | None:
-        """A trial of this method with settings that are new; one that the method refuses fails at once."""
-        proposals = self._proposals[entry.method]
+    def _begin(self, entry: MethodSpec, number: int) -> TrialRecord | None:
+        """Begin a trial with new settings; None if there are none. A trial that the method refuses fails at once."""
+        study = self._studies[entry.method]
         for attempt in range(ATTEMPTS):
-            proposal = proposals.propose(number, attempt)
+            proposal = study.propose(number, attempt)
             config: dict[str, Any] = entry.settings | proposal.params
             refusal = None
             try:
@@ -76,17 +77,17 @@ class TrialPlanner:
             except AutorankError as error:
                 refusal = str(error)
             key = _key(entry.method, config)
-            if key in self._known or not (refusal or self._fits(entry, config)):
-                proposals.reject(proposal)
+            if key in self._seen or not (refusal or self._fits(entry, config)):
+                study.reject(proposal)
                 continue
-            self._known.add(key)
+            self._seen.add(key)
             baseline = entry is self._spec.baseline
-            generation = proposals.generation(proposal)
+            generation = study.generation(proposal)
             trial = self._journal.begin(entry.method, config, _sampled(proposal), baseline, generation)
-            proposals.accept(number, proposal)
+            study.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))
-                proposals.learn(trial)
+                study.learn(trial)
             return trial
         return None
 

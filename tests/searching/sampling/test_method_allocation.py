@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from autorank.searching.sampling.method_allocation import ENOUGH, turn
+from autorank.searching.sampling.method_allocation import MIN_TRIALS, next_method
 from autorank.spec import MethodSpec
 from autorank.trials.record import TrialRecord
 from tests.searching.standin import SPACE, search_spec
@@ -19,7 +19,7 @@ def dealt(trials: int, good: str | None = None, seed: int = 0, **values) -> list
     had: list[TrialRecord] = []
     for number in range(trials):
         front = {trial.number for trial in had if trial.method == good}
-        entry = turn(spec, had, front, {entry.method for entry in spec.entries})
+        entry = next_method(spec, had, front, {entry.method for entry in spec.entries})
         had.append(TrialRecord(number, entry.method, {}))
     return [trial.method for trial in had]
 
@@ -31,8 +31,8 @@ def test_every_fourth_is_the_baselines() -> None:
 
 
 def test_each_method_gets_enough_first_in_turn() -> None:
-    first = dealt(3 * ENOUGH)
-    assert Counter(first) == dict.fromkeys(METHODS, ENOUGH)
+    first = dealt(3 * MIN_TRIALS)
+    assert Counter(first) == dict.fromkeys(METHODS, MIN_TRIALS)
     assert first[:6] == [*METHODS, *METHODS]
 
 
@@ -50,4 +50,4 @@ def test_a_seed_deals_the_same_again() -> None:
 def test_a_method_with_nothing_left_is_passed_over() -> None:
     spec = search_spec("s", *METHODS, baseline=BASELINE)
     had = [TrialRecord(number, "lora-drop", {}) for number in range(3)]
-    assert turn(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # the baseline's turn, but for that
+    assert next_method(spec, had, set(), {"increlora", "prilora"}).method == "increlora"  # not the baseline
