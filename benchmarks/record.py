@@ -1,6 +1,6 @@
 """Records how real trials learn: the table that `benchmarks.simulation.simulator` replays.
 
-    python benchmarks/record.py --data SST2 --model MINILM --out benchmarks/curves/sst2.jsonl
+    python benchmarks/record.py --data SST2 --model MINILM --method lora --set targets=all-linear --out sst2.jsonl
 
 Trials are drawn from a method's own space by a scrambled Sobol sequence, so that any prefix of it covers the space
 evenly. A line per trial: its settings, what an evaluation costs in training steps, and for each evaluation the step,
@@ -86,7 +86,7 @@ def train(arguments: argparse.Namespace, cache: ModelCache, settings: dict[str, 
         model=arguments.model, method=arguments.method, settings=settings,
         training=TrainingSpec(
             steps=arguments.steps, eval_every=arguments.steps // arguments.evaluations,
-            batch_size=arguments.batch_size, precision=arguments.precision,
+            batch_size=arguments.batch_size, precision=arguments.precision, slices="auto",
         ),
     )  # fmt: skip
     run = TrainingRun(spec, cache)
