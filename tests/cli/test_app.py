@@ -276,7 +276,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("search", "--method", "lora"), "--task NAME"),
         (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "Write 30, or +20"),
         (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
-        (("search", "--method", "lora,lora", "--task", "demo"), "names 'lora' twice"),
+        (("search", "--method", "lora,lora", "--task", "demo"), "lists 'lora' twice"),
         (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
         (("train", "--method", "lora,increlora", "--task", "demo"), "`train` takes one method"),
         (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),

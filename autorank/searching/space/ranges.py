@@ -1,4 +1,4 @@
-"""One setting's range, as it stands in a space's YAML: what is wrong with it, its ends, a value from it."""
+"""The range of one setting in a search space: its errors, its ends, values from it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Range = Mapping[str, Any]
 
 
 def problems(entry: Range) -> list[str]:
-    """Everything that is wrong with a range, whatever setting it is of."""
-    found = [f"unknown key {key!r}{hint(str(key), KEYS)}" for key in entry if key not in KEYS]
+    """Return all errors of a range that do not depend on the setting."""
+    errors = [f"unknown key {key!r}{hint(str(key), KEYS)}" for key in entry if key not in KEYS]
     if "choices" in entry:
-        return found + _choice_problems(entry)
+        return errors + _choice_problems(entry)
     if entry.get("type") not in ("int", "float"):
         given = f"has type {entry['type']!r}" if "type" in entry else "has no type"
-        return [*found, f"{given}; give type: int or float with low and high, or choices: [...]"]
-    found += [f"{key} is missing" for key in ("low", "high") if key not in entry]
+        return [*errors, f"{given}; give type: int or float with low and high, or choices: [...]"]
+    errors += [f"{key} is missing" for key in ("low", "high") if key not in entry]
     for key in ("low", "high", "step"):
         if key in entry and not _is_number(entry[key], entry["type"]):
-            wanted = "an integer" if entry["type"] == "int" else "a number"
-            found.append(f"{key} must be {wanted} (got {entry[key]!r})")
+            expected = "an integer" if entry["type"] == "int" else "a number"
+            errors.append(f"{key} must be {expected} (got {entry[key]!r})")
     if not isinstance(entry.get("log", False), bool):
-        found.append(f"log must be true or false (got {entry['log']!r})")
-    return found or _contradictions(entry)
+        errors.append(f"log must be true or false (got {entry['log']!r})")
+    return errors or _contradictions(entry)
 
 
 def ends(entry: Range) -> list[Any]:
-    """The least and the greatest value that the range has, or all its choices."""
+    """Return the lowest and the highest value of a range, or all its choices."""
     if "choices" in entry:
         return list(entry["choices"])
     low, high = entry["low"], entry["high"]
@@ -43,7 +43,7 @@ def ends(entry: Range) -> list[Any]:
 
 
 def probes(entry: Range) -> list[Any]:
-    """Values that show whether a method takes all of the range; one inside, lest an integer get fractions."""
+    """Return values that show whether a method accepts the range: its ends, and a fraction for an integer setting."""
     if "choices" in entry or entry["type"] == "int":
         return ends(entry)
     low, high = entry["low"], entry["high"]
@@ -51,7 +51,7 @@ def probes(entry: Range) -> list[Any]:
 
 
 def contains(entry: Range, value: Any) -> bool:
-    """Whether the range has this value; 8.0 is a whole number."""
+    """Return whether a value lies in a range; 8.0 counts as an integer."""
     if "choices" in entry:
         return bool(value in entry["choices"])
     if entry["type"] == "int" and isinstance(value, float) and value.is_integer():
@@ -63,7 +63,7 @@ def contains(entry: Range, value: Any) -> bool:
 
 
 def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
-    """The setting's value in this trial, from the sampler."""
+    """Return the setting's value in a trial, from the sampler."""
     if "choices" in entry:
         return trial.suggest_categorical(name, entry["choices"])
     log, low, high = entry.get("log", False), *(ends(entry)[i] for i in (0, -1))
@@ -73,37 +73,37 @@ def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """` (did you mean ...?)`, or what there is."""
+    """Return ` (did you mean ...?)` with the most similar name, or all known names."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else f" (there is: {', '.join(sorted(known))})"
+    return f" (did you mean {near[0]!r}?)" if near else f" (available: {', '.join(sorted(known))})"
 
 
 def _choice_problems(entry: Range) -> list[str]:
     others = [key for key in ("type", "low", "high", "log", "step") if key in entry]
-    found = [f"choices and {key} do not go together" for key in others]
+    errors = [f"choices and {key} do not go together" for key in others]
     choices = entry["choices"]
     if not isinstance(choices, list) or not choices:
-        found.append(f"choices must be a list of values (got {choices!r})")
+        errors.append(f"choices must be a list of values (got {choices!r})")
     elif not all(choice is None or isinstance(choice, str | int | float) for choice in choices):
-        found.append(f"choices must be plain values (got {choices!r})")
+        errors.append(f"choices must be plain values (got {choices!r})")
     elif len(set(map(repr, choices))) < len(choices):
-        found.append(f"choices must differ (got {choices!r})")
-    return found
+        errors.append(f"choices must differ (got {choices!r})")
+    return errors
 
 
 def _contradictions(entry: Range) -> list[str]:
-    """What is wrong between the keys of a range, each of which is fine."""
+    """Errors between the keys of a range that are valid one by one."""
     low, high = entry["low"], entry["high"]
-    found = []
+    errors = []
     if low > high:
-        found.append(f"low {low} is above high {high}")
+        errors.append(f"low {low} is above high {high}")
     if entry.get("log") and low <= 0:
-        found.append(f"log needs low above 0 (got {low})")
+        errors.append(f"log needs low above 0 (got {low})")
     if entry.get("log") and "step" in entry:
-        found.append("log and step do not go together")
+        errors.append("log and step do not go together")
     if entry.get("step", 1) <= 0:
-        found.append(f"step must be above 0 (got {entry['step']})")
-    return found
+        errors.append(f"step must be above 0 (got {entry['step']})")
+    return errors
 
 
 def _is_number(value: Any, kind: str) -> bool:

@@ -2,9 +2,9 @@
 
     rank: {type: int, low: 1, high: 16, log: true}     a range: type int or float, with optional log and step
     dropout: {choices: [0.0, 0.1]}                     a choice
-    alpha: 16                                          a value: fixed
+    alpha: 16                                          a fixed value
 
-A range may say its `source:`, where its bounds come from.
+`source:` of a range says where its bounds come from.
 """
 
 from __future__ import annotations
@@ -30,23 +30,32 @@ if TYPE_CHECKING:
 
 
 BASELINE = "lora"
-Source = Path | Mapping[str, Any] | None  # a file; what one would hold, for several methods by name; or their own
+Source = Path | Mapping[str, Any] | None  # a file, its contents (by method, if several), or the built-in space
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched: `ranges` (setting -> range, as in YAML less its source) and the `fixed` settings."""
+    """A search space.
+
+    Attributes:
+        ranges: setting -> range, as in YAML, without its source.
+        fixed: settings that are not searched.
+    """
 
     ranges: dict[str, dict[str, Any]]
     fixed: dict[str, Any]
 
 
 def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Space:
-    """The space of a method: its own or `file`'s, with `overrides` (`key=value`, the value in YAML) fixed.
+    """Return the space of a method.
+
+    Args:
+        method: its name.
+        file: the space; None: the built-in one.
+        overrides: settings to fix, as `key=value` with the value in YAML.
 
     Raises:
-        AutorankError: an unknown method, a file that cannot be read, or a space that is not valid, with every
-            mistake listed.
+        AutorankError: the method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
     """
     where = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
     if isinstance(file, Mapping):
@@ -58,8 +67,8 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
     if "learning_rate" not in ranged and "learning_rate" not in settings:
         mistakes.append(
-            "learning_rate: must be a range, for methods compared at one learning rate prove nothing; "
-            "to fix it all the same, --set learning_rate=VALUE"
+            "learning_rate: must be a range, because methods compared at one learning rate prove nothing; "
+            "to fix it anyway, --set learning_rate=VALUE"
         )
     ranged = {name: {key: entry[key] for key in entry if key != "source"} for name, entry in ranged.items()}
     space = Space(ranged, fixed={name: entry for name, entry in entries.items() if name not in ranged})
@@ -70,34 +79,43 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
 
 
 def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[str] = ()) -> dict[str, Space]:
-    """Method -> its space; an override goes to the methods that have the setting.
+    """Return the space of each method; an override applies to the methods that have the setting.
+
+    Args:
+        methods: their names.
+        file: spaces; None: the built-in ones.
+        overrides: settings to fix, as `key=value`.
 
     Raises:
-        AutorankError: as `load` and `by_method`; an override that none of them knows.
+        AutorankError: as `load` and `by_method`; or no method has the setting of an override.
     """
     if len(methods) == 1:
         return {methods[0]: load(methods[0], by_method(methods, file).get(methods[0]), overrides)}
     if not methods:
-        raise AutorankError("--method names no method; `autorank methods` lists them.")
+        raise AutorankError("--method names no method. `autorank methods` lists all methods.")
     if twice := [method for method in methods if methods.count(method) > 1]:
-        raise AutorankError(f"--method names {twice[0]!r} twice.")
+        raise AutorankError(f"--method lists {twice[0]!r} twice. List each method once.")
     given = by_method(methods, file)
-    own: dict[str, list[str]] = {method: [] for method in methods}
+    by_name: dict[str, list[str]] = {method: [] for method in methods}
     for text in overrides:
         name = text.partition("=")[0].strip()
         having = [method for method in methods if name in find(method).Config.model_fields]
         if not having:
             raise AutorankError(f"--set {text}: none of {', '.join(methods)} has a setting {name!r}.")
         for method in having:
-            own[method].append(text)
-    return {method: load(method, given.get(method), own[method]) for method in methods}
+            by_name[method].append(text)
+    return {method: load(method, given.get(method), by_name[method]) for method in methods}
 
 
 def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
-    """Method -> what `source` has for it; the baseline may be among them.
+    """Return the part of `source` for each method; the baseline may be among them.
+
+    Args:
+        methods: the methods of the search.
+        source: one space, or spaces by method.
 
     Raises:
-        AutorankError: one space for several methods, or one of a method that is not searched.
+        AutorankError: `source` is one space but there are several methods, or it names a method that is not searched.
     """
     if source is None:
         return {}
@@ -108,15 +126,18 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
         return dict(source)
     if len(methods) > 1:
         what = f"--space {source}" if isinstance(source, Path) else "The space"
-        raise AutorankError(f"{what} is one method's, but there are {len(methods)}: {', '.join(methods)}.")
+        raise AutorankError(
+            f"{what} is of one method, but the search has {len(methods)}: {', '.join(methods)}. Give spaces by method, "
+            "as `space:` in a file of options."
+        )
     return {method: source for method in methods}
 
 
 def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
-    """Settings from `key=value` texts, the values in YAML.
+    """Return settings from `key=value` texts, with values in YAML.
 
     Raises:
-        AutorankError: a text is something else.
+        AutorankError: a text is not of this form.
     """
     settings, mistakes = _overrides(overrides)
     if mistakes:
@@ -125,23 +146,23 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
 
 
 def builtin(method: str) -> str:
-    """The YAML text of a method's own space: in `search_spaces`, else beside the method's module.
+    """Return the YAML text of a method's built-in space: in `search_spaces`, or next to the method's module.
 
     Raises:
-        AutorankError: an unknown method, or one without a space.
+        AutorankError: the method is unknown or has no space.
     """
     module = inspect.getfile(find(method))
     resource = importlib.resources.files("search_spaces") / f"{method.replace('-', '_')}.yaml"
     if resource.is_file():
         return resource.read_text(encoding="utf-8")
-    beside = Path(module).with_suffix(".yaml")
-    if beside.is_file():
-        return beside.read_text(encoding="utf-8")
-    raise AutorankError(f"Method {method!r} brings no search space ({beside} is missing). Give one with --space FILE.")
+    file = Path(module).with_suffix(".yaml")
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    raise AutorankError(f"Method {method!r} has no search space ({file} is missing). Give one with --space FILE.")
 
 
 def check(method: str, space: Space) -> list[str]:
-    """Every mistake in a space: malformed ranges, settings that the method lacks, values that it refuses."""
+    """Return all errors in a space: invalid ranges, unknown settings, values that the method refuses."""
     mistakes = []
     config = find(method).Config
     for name, entry in (space.ranges | space.fixed).items():
@@ -157,24 +178,24 @@ def check(method: str, space: Space) -> list[str]:
 
 
 def suggest(ranges: Mapping[str, r.Range], trial: optuna.Trial) -> dict[str, Any]:
-    """A value for each range, from the trial's sampler."""
+    """Return a value for each range, from the trial's sampler."""
     return {name: r.draw(name, entry, trial) for name, entry in ranges.items()}
 
 
 def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[str]:
-    """What a config says to each value of a setting, the other settings at their defaults."""
+    """A config's errors for each value of a setting, with the other settings at their defaults."""
     found: dict[str, None] = {}
     for value in values:
         try:
             config(**{name: value})
         except ValidationError as error:
-            messages = [each["msg"] for each in error.errors() if each["loc"][:1] == (name,)]
+            messages = [detail["msg"] for detail in error.errors() if detail["loc"][:1] == (name,)]
             found |= {f"{message.removeprefix('Value error, ')} (got {value!r})": None for message in messages}
     return list(found)
 
 
 def _refused_together(config: type[BaseModel], space: Space) -> list[str]:
-    """What the config says to pairs of values that are fine one by one."""
+    """A config's errors for pairs of values that are valid one by one."""
     found: dict[str, str] = {}
     for corner in _pairs({name: r.ends(entry) for name, entry in space.ranges.items()}):
         try:
@@ -200,7 +221,7 @@ def _pairs(ends: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _overrides(overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Settings from `key=value` texts, and what is wrong with them."""
+    """Settings from `key=value` texts, and the errors in these texts."""
     settings, mistakes = {}, []
     for text in overrides:
         name, equals, value = text.partition("=")

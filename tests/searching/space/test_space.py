@@ -143,7 +143,7 @@ def test_a_third_partys_space_lies_beside_its_module(tmp_path, monkeypatch):
     monkeypatch.setattr("autorank.searching.space.space.find", lambda name: novel.Novel)
     assert builtin("novel") == RATE
     (tmp_path / "novel.yaml").unlink()
-    with pytest.raises(AutorankError, match="brings no search space"):
+    with pytest.raises(AutorankError, match="has no search space"):
         builtin("novel")
 
 
@@ -249,7 +249,7 @@ def test_several_methods_spaces_and_who_gets_an_override():
     assert spaces["lora-drop"].fixed["threshold"] == 0.8 and "threshold" not in spaces["lora"].fixed
     with pytest.raises(AutorankError, match=r"none of lora-drop, lora has a setting 'rnk'"):
         load_all(["lora-drop", "lora"], overrides=["rnk=4"])
-    with pytest.raises(AutorankError, match="one method's, but there are 2"):
+    with pytest.raises(AutorankError, match="of one method, but the search has 2"):
         load_all(["lora-drop", "lora"], file=Path("mine.yaml"))
     with pytest.raises(AutorankError, match="names no method"):
         load_all([])
