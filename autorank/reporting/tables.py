@@ -65,7 +65,7 @@ def front_table(
         wrap: wrap long settings; else they are truncated.
 
     Returns:
-        The table.
+        The table. It has no settings if a trial has several points; see `trial_settings`.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
     confirmed = summarise(snapshot.points, snapshot)
@@ -88,16 +88,43 @@ def front_table(
     several = len({point.method for point in points}) > 1
     if several and not confirmed:
         columns["method"] = lambda p: p.method
-    in_settings = several and bool(confirmed)  # 80 columns are too few for a column of methods
-    columns["method, settings" if in_settings else "settings"] = lambda p: (
-        (f"{p.method}, " if in_settings else "") + settings({key: p.config[key] for key in varied if key in p.config})
-    )
+    if not _several_of_a_trial(points):
+        in_settings = several and bool(confirmed)  # 80 columns are too few for a column of methods
+        columns["method, settings" if in_settings else "settings"] = lambda p: (
+            (f"{p.method}, " if in_settings else "") + _varied_settings(p.config, varied)
+        )
     table = _table(*columns, gap=1 if confirmed else 2)
     for point in points:
         *cells, last = (cell(point) for cell in columns.values())
         fitting = Text(last, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
         table.add_row(*cells, fitting, style="bold" if point.knee else None)
     return table
+
+
+def trial_settings(points: Sequence[Point], varied: Sequence[str] | None = None) -> Text:
+    """The settings of each trial of a front, once, where a trial has several points; else nothing.
+
+    Args:
+        points: the front.
+        varied: the settings to show; None: those that differ between points.
+
+    Returns:
+        A line for each trial.
+    """
+    if not _several_of_a_trial(points):
+        return Text()
+    varied = _differing([point.config for point in points]) if varied is None else varied
+    trials = {point.trial: f"{point.method}, {_varied_settings(point.config, varied)}" for point in points}
+    width = max(len(str(trial)) for trial in trials)
+    return Text("\n" + "\n".join(f"trial {trial:>{width}}: {text}" for trial, text in sorted(trials.items())))
+
+
+def _several_of_a_trial(points: Sequence[Point]) -> bool:
+    return len({point.trial for point in points}) < len(points)
+
+
+def _varied_settings(config: Mapping[str, Any], varied: Sequence[str]) -> str:
+    return settings({key: config[key] for key in varied if key in config})
 
 
 def trials_table(trials: Sequence[TrialRecord]) -> Table:
@@ -150,6 +177,7 @@ def front_summary(
         measured += f" and {counted(slices, 'slice')}"
     rows: list[RenderableType] = [
         front_table(points, snapshot, varied),
+        *([listed] if (listed := trial_settings(points, varied)) else []),
         Text(f"\n{origins(points)} on the front, out of {measured} (trials: {counts}); "
              f"hypervolume {hypervolume(points, reference):.4f}"),
     ]  # fmt: skip

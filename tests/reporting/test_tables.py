@@ -15,6 +15,7 @@ from autorank.reporting.tables import (
     front_summary,
     front_table,
     rank_table,
+    trial_settings,
     trials_table,
 )
 from autorank.spec import ObjectivesSpec
@@ -100,12 +101,14 @@ def test_front_table_tells_what_slices_were_cut_from():
     trials = [trial(0, sliced(10, 147_456, 0.8, (9216, 0.7), (36_864, 0.79))), trial(1, (200_000, 0.81))]
     assert shown(front_table(front(trials))) == [
         "                          cut",
-        "trial  step  parameters  from   score        settings",
-        "    0    10       9.22k  147k  0.7000        lr 0.001",
-        "    0    10       36.9k  147k  0.7900  knee  lr 0.001",
-        "    0    10        147k        0.8000        lr 0.001",
-        "    1    10        200k        0.8100        lr 0.002",
+        "trial  step  parameters  from   score",
+        "    0    10       9.22k  147k  0.7000",
+        "    0    10       36.9k  147k  0.7900  knee",
+        "    0    10        147k        0.8000",
+        "    1    10        200k        0.8100",
     ]
+    assert shown(trial_settings(front(trials)))[1:] == ["trial 0: lora-drop, lr 0.001", "trial 1: lora-drop, lr 0.002"]
+    assert not trial_settings(front(trials[1:]))
     text = " ".join(" ".join(shown(front_summary(snapshot(trials), REFERENCE))).split())
     assert "4 points from 2 trials on the front, out of 2 evaluations and 2 slices (trials: 2 complete);" in text
 
