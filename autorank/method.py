@@ -60,6 +60,9 @@ class Optimizer(Protocol):
     ) -> None:
         """Train these from step `start` on, with a warm-up of their own; all groups end at zero together."""
 
+    def add_epsilon_before_correction(self) -> None:
+        """Add ε before the second moment's bias is corrected, as transformers' former AdamW did (published code)."""
+
     def add_components(self, name: str, parameter: nn.Parameter, dim: int) -> None:
         """Train a factor whose components, along `dim`, each have a schedule start of their own, at first step 0."""
 

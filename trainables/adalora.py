@@ -18,6 +18,7 @@ Differs from the published code, unless `published` is set:
   - DeBERTa passes the embeddings of relative positions through the query projection too. Here they have the update. The
     published modeling file applies the base weight alone to them.
   - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
+  - AdamW is torch's. The code's adds ε before the second moment's bias is corrected.
 
 Differs from the published code always:
 
@@ -30,8 +31,7 @@ Differs from the published code always:
     equal the threshold.
   - Masked triplets take no part in evaluations; in the code those whose e has moved again do.
   - The phases are parts of the run; the scripts give them in steps.
-  - The published trainer's AdamW adds ε before the second moment's bias is corrected and decays the weights after the
-    step; here both are as in torch's.
+  - Weights decay before a step, as in torch; in the code after it.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     def _begin(self, run: RunContext) -> None:
         """What the hooks work with; the model's updates are there already."""
+        if self.config.published:
+            run.optimizer.add_epsilon_before_correction()
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._shrinking = Shrinking.plan(self.config, len(self._updates), run.total_steps)
         self._due = max(0, run.step - 1) // self.config.interval  # intervals up to the last step

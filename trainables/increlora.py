@@ -24,6 +24,7 @@ Differs from the published code, unless `published` is set:
   - Reserves are dropped once the budget is spent, which leaves the function as it is. The code keeps them in the
     penalty and in the norm by which gradients are clipped (the loss moves by about 1e-3).
   - The scale is alpha / rank; in the code it is alpha / (rank + 1e-5).
+  - AdamW is torch's. The code's adds ε before the second moment's bias is corrected.
 
 Differs from the published code always:
 
@@ -37,8 +38,7 @@ Differs from the published code always:
     learning rate to the end, which is `constant`.
   - `components` defaults to half the mean rank, which the code has in a table for 2, 4, 6 and 8 alone, and `interval`
     to a part of the run (`growth`); the scripts give it in steps.
-  - The published trainer's AdamW adds ε before the second moment's bias is corrected and decays the weights after the
-    step; here both are as in torch's.
+  - Weights decay before a step, as in torch; in the code after it.
 """
 
 from __future__ import annotations
@@ -123,6 +123,8 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
 
     def _begin(self, run: RunContext, allocations: int = 0) -> None:
         """What the hooks work with, after so many allocations; the model's updates are there already."""
+        if self.config.published:
+            run.optimizer.add_epsilon_before_correction()
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._smoothed = torch.zeros(len(self._updates), device=run.device)
         self._uncertainty = torch.zeros(len(self._updates), device=run.device)

@@ -61,6 +61,7 @@ class ComponentwiseAdamW:
 
     def __init__(self, rate: Callable[[int, Tensor], Tensor]) -> None:
         self._rate = rate
+        self.epsilon_before_correction = False  # see `GroupedAdamW`
         self._factors: dict[nn.Parameter, _Factor] = {}
         self._stacks: BatchedFactors | None = None  # None: to be made anew
         self._stacked: dict[str, list[Tensor]] = {}
@@ -127,7 +128,9 @@ class ComponentwiseAdamW:
             count = steps.clamp_min(1).double()
             m.lerp_(g, 1 - BETA1)
             v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
-            scale = v.sqrt().div_((1 - BETA2**count).sqrt().float()).add_(EPSILON)
+            correction = (1 - BETA2**count).sqrt().float()
+            epsilon = EPSILON / correction if self.epsilon_before_correction else EPSILON
+            scale = v.sqrt().div_(correction).add_(epsilon)
             move = m.div(scale).mul_((-rate / (1 - BETA1**count)).float())
             moves.append(move.addcmul_(w, (-rate * decay).float()))
         views = [factor.rows(factor.parameter.data) for factor in factors]

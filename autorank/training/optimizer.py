@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.method import CONSTANT
-from autorank.training.componentwise_adamw import MOMENTS, ComponentwiseAdamW
+from autorank.training.componentwise_adamw import BETA2, EPSILON, MOMENTS, ComponentwiseAdamW
 
 
 def undecayed(name: str) -> bool:
@@ -40,6 +41,10 @@ class GroupedAdamW:
         self._fused = fused
         self._adamw: torch.optim.AdamW | None = None
         self._rowwise = ComponentwiseAdamW(lambda step, start: self.learning_rate * self.factor(step, start))
+
+    def add_epsilon_before_correction(self) -> None:
+        """Add ε to the root of the second moment before its bias is corrected, as transformers' former AdamW did."""
+        self._rowwise.epsilon_before_correction = True
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -91,6 +96,8 @@ class GroupedAdamW:
         assert next(self.parameters, None) is not None, "the optimizer has no parameters"
         for group in self.groups:
             group["lr"] = self.learning_rate * float(self.factor(step, torch.tensor(group["start"])))
+            if self._rowwise.epsilon_before_correction:
+                group["eps"] = EPSILON / math.sqrt(1 - BETA2 ** (step - group["start"] + 1))
         if self._adamw is not None:  # a model without a head may have nothing but components
             self._adamw.step()
         self._rowwise.step(step)

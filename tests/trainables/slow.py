@@ -144,6 +144,12 @@ class SlowTraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings["learning_rate"] * self.factor(step, group["start"])
 
+    def adjust_epsilon(self) -> None:
+        """ε that is added before the bias of the second moment is corrected is this one after it."""
+        for group in self.optimizer.param_groups:
+            done = [int(self.optimizer.state[p].get("step", 0)) for p in group["params"] if p.grad is not None]
+            group["eps"] = 1e-8 / math.sqrt(1 - 0.999 ** (max(done, default=0) + 1))
+
     def factor(self, step: int, start: int) -> float:
         local = step - start
         if local < self.warmup_steps:
@@ -175,6 +181,8 @@ class SlowTraining:
         torch.nn.utils.clip_grad_norm_(trained, self.training.max_grad_norm)
         self.before_step(step, deltas, gradients)
         self.set_rates(step)
+        if self.settings.get("published"):
+            self.adjust_epsilon()
         self.optimizer.step()
         self.after_step(step)
         self.optimizer.zero_grad()

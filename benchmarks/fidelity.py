@@ -1,0 +1,208 @@
+"""How far our methods are from their authors' code: trained side by side, the largest differences as a table.
+
+    python benchmarks/fidelity.py --authors DIR
+
+DIR holds clones of github.com/FeiyuZhang98/IncreLoRA, QingruZhang/AdaLoRA and hhnqqq/MyTransformers (GoRA), or some of
+them, as DIR/IncreLoRA, DIR/AdaLoRA and DIR/MyTransformers. Nothing is downloaded. Both sides have the same model (a
+random BERT or DeBERTa-v2 of three layers, 18 adapted), examples, initial values and draws; fp32, no dropout.
+
+Columns: largest difference of the losses, before and after the ranks are final; largest difference of the smoothed
+importance, relative to the largest (IncreLoRA); the first step at whose end ranks differ, and how many do at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from authors_code import authors_gora_ranks
+from authors_training import AuthorsAdaLoRA, AuthorsIncreLoRA, Setup
+from torch import Tensor
+
+from autorank.method import RunContext
+from autorank.methods import configure
+from autorank.modeling import adapters, target_modules
+from autorank.modeling.base_model import BaseModel
+from autorank.tasks import TASKS
+from autorank.tasks.data.batches import collate
+from autorank.tasks.definition import Split, TaskData
+from autorank.training.hooks import MethodHooks
+from autorank.training.objectives.labels import Classification
+from autorank.training.optimization_loop import OptimizationLoop, Plan
+from trainables.gora import GoRAConfig, ranks
+from trainables.svd_updates import draw
+
+STEPS, WARMUP, PEAK = 80, 8, 2e-3
+COMMON: dict[str, Any] = {
+    "targets": "all-linear", "learning_rate": PEAK, "alpha": 32.0, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85,
+}  # fmt: skip
+INCRELORA = COMMON | {
+    "mean_rank": 3, "top_h": 4, "components": 1, "interval": 6, "score_window": "all", "schedule": "restart",
+    "advance_learning": True, "published": True,
+}  # fmt: skip
+ADALORA = COMMON | {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "published": True}
+NO_RESTART, NO_ADVANCE, NO_PENALTY = {"schedule": "constant"}, {"advance_learning": False}, {"orthogonality": 0.0}
+CASES: list[tuple[str, str, dict[str, Any]]] = [  # method, what differs, settings
+    ("increlora", "published", {}),
+    ("increlora", "published, table 2: --- (none)", NO_PENALTY | NO_ADVANCE | NO_RESTART),
+    ("increlora", "published, table 2: -A-", NO_PENALTY | NO_RESTART),
+    ("increlora", "published, table 2: O--", NO_ADVANCE | NO_RESTART),
+    ("increlora", "published, table 2: OA-", NO_RESTART),
+    ("increlora", "published, table 2: O-R", NO_ADVANCE),
+    ("increlora", "our defaults", {"published": False, "score_window": None}),
+    ("adalora", "published", {}),
+    ("adalora", "published, interval 3", {"interval": 3}),
+    ("adalora", "our defaults", {"published": False}),
+]
+REPOSITORIES = {"increlora": "IncreLoRA", "adalora": "AdaLoRA"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--authors", type=Path, required=True, help="directory with the authors' repositories")
+    authors = parser.parse_args().authors
+    torch.set_num_threads(1)
+    print("| method | model | settings | losses before | after | importance | ranks differ from step | at the end |")
+    print("|---|---|---|---|---|---|---|---|")
+    for method, title, settings in CASES:
+        repository = authors / REPOSITORIES[method]
+        for shape in ("BERT", "DeBERTa-v2") if repository.is_dir() else ():
+            print(f"| {method} | {shape} | {title} | {compare(method, shape, settings, repository)} |", flush=True)
+    if (authors / "MyTransformers").is_dir():
+        print(f"| gora | | ranks from 200 sets of random gradients | {compare_gora(authors / 'MyTransformers')} |")
+
+
+def compare(method: str, shape: str, changed: dict[str, Any], repository: Path) -> str:
+    """The cells of one training."""
+    settings = (INCRELORA if method == "increlora" else ADALORA) | changed
+    ours = Ours(method, shape, settings)
+    setup = Setup(ours.starts, ours.replayed(), settings, STEPS, WARMUP, PEAK)
+    theirs: Any = (AuthorsIncreLoRA if method == "increlora" else AuthorsAdaLoRA)(repository, small(shape).model, setup)
+    final = STEPS - int(settings.get("final", 0) * STEPS)
+    losses, importance, differ, count = [0.0, 0.0], 0.0, None, 0
+    for number in range(STEPS):
+        batch = ours.batch(number)
+        spent = sum(ours.ranks) == 3 * len(ours.ranks) if method == "increlora" else number > final
+        loss = theirs.step(number, batch)
+        losses[spent] = max(losses[spent], abs(loss - ours.step(number)))
+        if method == "increlora" and not spent:
+            smoothed, expected = ours.method.state_dict()["smoothed"], theirs.scores[0]
+            if expected.max() > 0:
+                importance = max(importance, float((smoothed - expected).abs().max() / expected.max()))
+        falling = settings.get("initial", 0) * STEPS < number < final and number % settings["interval"] == 0
+        if method == "increlora" or falling or number > final:  # what AdaLoRA masks shows in e when it has masked
+            count = sum(a != b for a, b in zip(ours.ranks, theirs.ranks, strict=True))
+            differ = number if count and differ is None else differ
+    shown = f"{importance:.0e}" if method == "increlora" else ""
+    since = "never" if differ is None else differ
+    return f"{losses[0]:.0e} | {losses[1]:.0e} | {shown} | {since} | {count} of {len(ours.ranks)}"
+
+
+class Ours:
+    """A method in our training loop.
+
+    Attributes:
+        method: the method.
+        starts: layer name -> A, B as drawn.
+    """
+
+    def __init__(self, method: str, shape: str, settings: dict[str, Any]) -> None:
+        base, split = small(shape), examples()
+        plan = Plan(
+            learning_rate=PEAK, batch_size=16, accumulate=1, epochs=1, steps=STEPS, warmup_ratio=WARMUP / STEPS,
+            weight_decay=0.0, max_grad_norm=1.0, precision="fp32", seed=0,
+        )  # fmt: skip
+        objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
+        device = torch.device("cpu")
+        self._phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device)
+        self._model = base.model
+        self._run = RunContext(
+            base=base, layers=target_modules.find(base.model, "all-linear"), seed=0, device=device, key="",
+            cache=Path(), generator=torch.Generator().manual_seed(0), labels=split.labels, weights=split.weights,
+            total_steps=STEPS, warmup_steps=self._phase.warmup_steps, train_on=unused, observe=unused, gradients=unused,
+            optimizer=self._phase.optimizer,
+        )  # fmt: skip
+        self.method = configure(method, settings)
+        self.method.prepare(self._run)
+        self._phase.train_rest()
+        self._hooks = MethodHooks(self.method, self._run)
+        layers = adapters.adapted(self._model)
+        self.starts = {n: (x.update.A.detach().clone(), x.update.B.detach().clone()) for n, x in layers.items()}
+
+    def replayed(self) -> Any:
+        """A function that draws what ours will draw."""
+        generator = torch.Generator()
+        generator.set_state(self._run.generator.get_state())
+        context = RunContext(**{**vars(self._run), "generator": generator})
+        return lambda rank, inner, outer: draw((inner, outer), rank, context)
+
+    def batch(self, number: int) -> dict[str, Tensor]:
+        return collate(self._phase.split, self._phase.batch(number), 0)
+
+    def step(self, number: int) -> float:
+        self._run.step = number
+        return float(self._phase.step(number, self._hooks))
+
+    @property
+    def ranks(self) -> list[int]:
+        return list(adapters.ranks(self._model).values())
+
+
+def unused(*_: Any) -> Any:
+    raise NotImplementedError("these methods have no phase before training")
+
+
+def examples(count: int = 96, length: int = 12) -> Split:
+    """Random tokens; the label is whether the first is even."""
+    ids = np.random.default_rng(0).integers(5, 60, count * length).astype(np.int32)
+    return Split(ids, None, np.arange(0, count * length + 1, length), ids[::length].astype(np.int64) % 2)
+
+
+def small(shape: str) -> BaseModel:
+    """A random model, with weights large enough for attention to matter at this width."""
+    import transformers as t
+
+    sizes = {
+        "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 64,
+        "max_position_embeddings": 16, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+        "initializer_range": 0.16, "pooler_dropout": 0.0, "cls_dropout": 0.0,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    if shape == "BERT":
+        model: Any = t.BertForSequenceClassification(t.BertConfig(**sizes))
+    else:
+        positions = {"relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]}
+        model = t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**sizes, **positions))
+    head = tuple(name for name, _ in model.named_parameters() if name.startswith(("classifier.", "pooler.")))
+    base = BaseModel(model, frozenset(head), head, 0.02)
+    base.reset(seed=0)
+    return base
+
+
+def layer_sets(count: int) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
+    """Weights and gradients of 16 layers whose sizes and scales differ."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(count):
+        scales = torch.rand(16, generator=generator) + 0.05
+        shapes = [(48, 48), (96, 48), (48, 96), (64, 32)] * 4
+        drawn = [(torch.randn(*s, generator=generator), torch.randn(*s, generator=generator)) for s in shapes]
+        yield {f"layer{i}": (W, G * scale) for i, ((W, G), scale) in enumerate(zip(drawn, scales, strict=True))}
+
+
+def compare_gora(repository: Path) -> str:
+    """The cells of GoRA."""
+    differ = total = 0
+    for layers in layer_sets(200):
+        importance = {name: (W * G).abs().mean().item() for name, (W, G) in layers.items()}
+        sizes = {name: (W.shape[1], W.shape[0]) for name, (W, _) in layers.items()}
+        ours, theirs = ranks(importance, sizes, GoRAConfig(reference_rank=8)), authors_gora_ranks(repository, layers, 8)
+        differ, total = differ + sum(ours[name] != theirs[name] for name in layers), total + len(layers)
+    return f" | | | | {differ} of {total}"
+
+
+if __name__ == "__main__":
+    main()
