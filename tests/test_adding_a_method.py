@@ -89,7 +89,7 @@ def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> 
         app.app(words, standalone_mode=False)
         printed[words[0]] = capsys.readouterr().out
     assert list(printed) == ["methods", "spaces", "train", "search"]
-    assert "norm-lora" in printed["methods"] and "part of the run after which" in printed["methods"]
+    assert "norm-lora" in printed["methods"] and "fraction of the run after which" in printed["methods"]
     assert printed["spaces"].strip() == files()["norm-lora/norm_lora/method.yaml"].strip()
     assert (place / "adapter" / "adapter_model.safetensors").is_file()
     assert "norm-lora" in printed["search"]
