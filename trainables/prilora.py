@@ -1,17 +1,22 @@
 """PRILoRA: ranks that rise from layer to layer, and A pruned throughout training.
 
 Benedek and Wolf 2024, "PRILoRA: Pruned and Rank-Increasing Low-Rank Adaptation" (arXiv 2401.11316, Findings of
-EACL 2024). Known here from its abstract and secondary sources: ranks are linear in the layer's number; A is pruned
-during the whole training by an importance made of its magnitude and an exponential moving average of statistics of the
-layer's input. All else below is ours, and every constant an option; no result of the paper is quoted anywhere:
+EACL 2024). Its full text and its code (an attachment of the ACL Anthology) were not available. It is known here from
+its abstract and from a summary made from the full text, marked "summary" below. All else is ours, and every constant a
+setting. No result of the paper is quoted anywhere:
 
-  1. Layer l of L has, in all its matrices, the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): from 4 to 12 is
-     mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
-  2. n_j: root mean square of the input's feature j over the step's tokens, padding left out, before dropout;
-     n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
-  3. Every `interval` steps the `pruning` share of A's entries with the lowest |A_ij| · n̄_j become zero: of each row, of
-     each matrix, or of all. They may grow again until the next pruning (`regrow`); what has grown again takes part in
-     training alone: evaluations, counts and the exported adapter have zeros there.
+  1. Layer l of L has, in all its matrices, the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): from 4 to 12
+     (summary) is mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
+  2. n_j: L2 norm (summary) of the input's feature j over the step's tokens, padding left out, before dropout, divided
+     by the root of their number (ours); n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
+  3. Every `interval` steps the `pruning` share (0.5 for most tasks, 0.75 for STS-B: summary) of A's entries with the
+     lowest |A_ij| · n̄_j become zero: of each row, of each matrix, or of all. They may grow again until the next pruning
+     (`regrow`); what has grown again takes part in training alone: evaluations, counts and the exported adapter have
+     zeros there.
+
+The paper's ablations (summary, without numbers): ranks that fall (`slope` -0.5) or are equal (0), the same total in few
+layers (`last_layers`), random pruning (`importance: random`), pruning B instead of A or both (`pruned`; the input of B
+is then A x). Each was worse than the method.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, RunContext, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
+from autorank.modeling.layers.lora_layer import AdaptedLinear
 from autorank.modeling.target_modules import block, features, shapes
 from trainables.lora import new_update
 
@@ -43,6 +49,13 @@ class PRILoRAConfig(TargetedConfig):
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
     pruning: float = Field(0.5, ge=0, lt=1, description="share of A that is pruned")
+    pruned: Literal["A", "B", "both"] = Field("A", description="ablation: B is pruned instead of A, or both are")
+    importance: Literal["input", "random"] = Field(
+        "input", description="ablation: what is pruned is drawn at random, instead of by magnitude and input"
+    )
+    last_layers: int | None = Field(
+        None, ge=1, description="ablation: the whole budget goes to so many last layers; none: to all"
+    )
     interval: int = Field(40, ge=1, description="steps between prunings")
     ema: float = Field(0.9, ge=0, lt=1, description="memory of the input's norm")
     scope: Literal["row", "matrix", "global"] = Field("row", description="within what the lowest share is pruned")
@@ -65,7 +78,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             )
 
     def prepare(self, run: RunContext) -> None:
-        for name, rank in ranks(run.layers, self.config.mean_rank, self.config.slope).items():
+        for name, rank in ranks(run.layers, self.config).items():
             if rank:
                 update = new_update(features(run.layers[name]), rank, self.config.alpha, run)
                 attach(run.model, name, update, self.config.dropout)
@@ -74,19 +87,24 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     def _begin(self, run: RunContext) -> None:
         """What the hooks work with; the model's updates are there already."""
         layers = adapted(run.model)
+        pruned = ("A", "B") if self.config.pruned == "both" else (self.config.pruned,)
         self._updates = [layer.update for layer in layers.values()]
-        self._widths = [update.A.shape[1] for update in self._updates]
+        self._factors = [(update, factor) for factor in pruned for update in self._updates]
+        self._widths = [getattr(update, factor).shape[1] for update, factor in self._factors]
         self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)  # of squares of all features, and of tokens
         self._norms: Tensor | None = None  # n̄ of all features; none before the first step
         self._prunings = 0
         self._seen: tuple[Tensor, Tensor] | None = None
         self._waiting: set[nn.Module] = set()  # layers that this forward pass has not reached yet
-        if self.config.pruning:
-            for layer, squares in zip(layers.values(), self._sums[:-1].split(self._widths), strict=True):
+        self._watching = bool(self.config.pruning) and self.config.importance == "input"
+        if self._watching:
+            parts = self._sums[:-1].split(self._widths)
+            for i, layer in enumerate(layers.values()):
+                squares = dict(zip(pruned, parts[i :: len(layers)], strict=True))
                 run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares)).remove)
 
     def before_forward(self, run: RunContext) -> None:
-        if not self.config.pruning:
+        if not self._watching:
             return
         if run.micro_batch == 0:
             self._sums.zero_()
@@ -97,22 +115,26 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         self._waiting = set(adapted(run.model).values())
 
     @torch.no_grad()
-    def _watch(self, squares: Tensor, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        """Add up the squares of a layer's input, batch x seq x in: the first, for positions may follow (DeBERTa)."""
+    def _watch(self, squares: dict[str, Tensor], layer: AdaptedLinear, inputs: tuple[Tensor]) -> None:
+        """Add up squares of what A (the layer's input, batch x seq x in) and B get; positions may follow (DeBERTa)."""
         x = inputs[0]
         mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
         if layer not in self._waiting or mask is None:
             return
         self._waiting.remove(layer)
-        if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
-            with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
-                self._seen = x, x.flatten(0, -2).float().square().t() @ mask.flatten().float()
-        squares += self._seen[1]
+        with torch.autocast(x.device.type, enabled=False):  # sums of squares are too large for 16 bits
+            tokens = mask.flatten().float()
+            if "A" in squares:
+                if self._seen is None or self._seen[0] is not x:  # query, key and value have the same input
+                    self._seen = x, x.flatten(0, -2).float().square().t() @ tokens
+                squares["A"] += self._seen[1]
+            if "B" in squares:
+                squares["B"] += (x.flatten(0, -2).float() @ layer.update.A.t()).square().t() @ tokens
 
     def before_step(self, run: RunContext) -> None:
-        """The running norm of each layer's input features."""
+        """The running norm of each input feature."""
         self._seen = None
-        if not self.config.pruning:
+        if not self._watching:
             return
         sums = run.sum(self._sums)
         norms = (sums[:-1] / sums[-1]).sqrt()
@@ -123,60 +145,73 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             return
         due = (run.step + 1) // self.config.interval
         if due > self._prunings:
-            self._choose()
+            self._choose(run)
             self._prune()
         elif due and not self.config.regrow:
             self._prune()
         self._prunings = due
 
     @torch.no_grad()
-    def _choose(self) -> None:
+    def _choose(self, run: RunContext) -> None:
         """Which entries count from now on."""
-        assert self._norms is not None
-        norms = self._norms.split(self._widths)
-        importance = [update.A.abs() * norm for update, norm in zip(self._updates, norms, strict=True)]
-        for update, mask in zip(self._updates, masks(importance, self.config), strict=True):
-            update.mask = mask.to(update.A.dtype)
+        values = [getattr(update, factor) for update, factor in self._factors]
+        if self._norms is None:
+            importance = [torch.rand(value.shape, generator=run.generator).to(value) for value in values]
+        else:
+            norms = self._norms.split(self._widths)
+            importance = [value.abs() * norm for value, norm in zip(values, norms, strict=True)]
+        for (update, factor), mask in zip(self._factors, masks(importance, self.config), strict=True):
+            setattr(update, f"mask_{factor}", mask.to(update.A.dtype))
 
     @torch.no_grad()
     def _prune(self) -> None:
-        pruned = [(update.A, update.mask) for update in self._updates if update.mask is not None]
-        torch._foreach_mul_([A for A, _ in pruned], [mask for _, mask in pruned])
+        pairs = [(getattr(update, factor), getattr(update, f"mask_{factor}")) for update, factor in self._factors]
+        pruned = [pair for pair in pairs if pair[1] is not None]
+        torch._foreach_mul_([value for value, _ in pruned], [mask for _, mask in pruned])
 
     def state_dict(self) -> dict[str, Any]:
+        chosen = [getattr(update, f"mask_{factor}") for update, factor in self._factors]
         return {
             "norms": None if self._norms is None else self._norms.clone(),
             "prunings": self._prunings,
-            "masks": [None if update.mask is None else update.mask.clone() for update in self._updates],
+            "masks": [None if mask is None else mask.clone() for mask in chosen],
         }
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
         self._norms = None if state["norms"] is None else state["norms"].to(run.device).clone()
         self._prunings = state["prunings"]
-        for update, mask in zip(self._updates, state["masks"], strict=True):
-            update.mask = None if mask is None else mask.to(run.device).clone()
+        for (update, factor), mask in zip(self._factors, state["masks"], strict=True):
+            setattr(update, f"mask_{factor}", None if mask is None else mask.to(run.device).clone())
 
     @classmethod
     def adapter_params(cls, config: PRILoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ r_l (in + out), pruned entries included."""
         sizes = shapes(model, config.targets)
-        given = ranks(sizes, config.mean_rank, config.slope)
+        given = ranks(sizes, config)
         total = sum(rank * sum(sizes[name]) for name, rank in given.items())
         return total, total
 
 
-def ranks(layers: Iterable[str], mean: float, slope: float) -> dict[str, int]:
+def ranks(layers: Iterable[str], config: PRILoRAConfig) -> dict[str, int]:
     """Rank of each matrix, equal within a layer of the model.
 
+    Args:
+        layers: names of the matrices, in the model's order.
+        config: the settings.
+
+    Returns:
+        Name of a matrix -> its rank.
+
     Raises:
-        AutorankError: every rank would be 0.
+        AutorankError: Every rank would be 0.
     """
     owners = {name: block(name) for name in layers}
     numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners.values()))}
-    rising = linear(len(numbers), mean, slope)
+    last = min(config.last_layers or len(numbers), len(numbers))
+    rising = [0] * (len(numbers) - last) + linear(last, config.mean_rank * len(numbers) / last, config.slope)
     if not any(rising):
-        raise AutorankError(f"prilora's mean_rank {mean:g} leaves every layer without a rank; raise it.")
+        raise AutorankError(f"prilora's mean_rank {config.mean_rank:g} leaves every layer without a rank; raise it.")
     return {name: rising[numbers[owner]] for name, owner in owners.items()}
 
 
@@ -194,7 +229,12 @@ def linear(layers: int, mean: float, slope: float) -> list[int]:
 
 
 def masks(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
-    """Masks, True where an entry is not among the lowest share of its scope. importance: rank x in each."""
+    """Masks, True where an entry is not among the lowest share of its scope.
+
+    Args:
+        importance: of each factor's entries, rank x in for A, out x rank for B.
+        config: the settings.
+    """
     if config.scope == "row":
         return [_highest(values, config.pruning) for values in importance]
     if config.scope == "matrix":

@@ -81,7 +81,7 @@ def _counting(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
     """id -> the part that counts, of the factors that hold more than that. Such factors are never shared."""
     parts: dict[int, torch.Tensor] = {}
     for update in updates:
-        if update.active is not None or update.mask is not None:
+        if not (update.active is update.mask_A is update.mask_B is None):
             for factor, part in zip((update.A, update.B, update.e), update.counting(), strict=True):
                 if part is not None:
                     parts[id(factor)] = part

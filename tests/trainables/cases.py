@@ -145,6 +145,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
     "increlora as published": ("increlora", {"published": True}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
+    "prilora that prunes both factors": ("prilora", {"pruned": "both"}),
+    "prilora that prunes at random": ("prilora", {"importance": "random", "last_layers": 2}),
     "sora over several thresholds": ("sora", {"schedule": (0.02, 0.08), "layer_norms": True}),
     "lora-squeeze that measures gradients": ("lora-squeeze", {"score": "gradient"}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),

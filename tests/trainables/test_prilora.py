@@ -24,7 +24,7 @@ from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
-from trainables.prilora import linear, masks, ranks
+from trainables.prilora import PRILoRAConfig, linear, masks, ranks
 
 # Ranks
 
@@ -60,11 +60,24 @@ def test_the_total_is_exact_and_ranks_stay_near_the_line() -> None:
                 assert made == sorted(made, reverse=slope < 0) or slope == 0, about
 
 
+def config(**settings: Any) -> PRILoRAConfig:
+    made = configure("prilora", settings).config
+    assert isinstance(made, PRILoRAConfig)
+    return made
+
+
 def test_all_matrices_of_a_layer_have_its_rank() -> None:
     names = [f"bert.encoder.layer.{i}.{kind}" for i in range(3) for kind in ("attention.query", "output.dense")]
-    assert list(ranks(names, 2, 1).values()) == [0, 0, 2, 2, 4, 4]
+    assert list(ranks(names, config(mean_rank=2, slope=1)).values()) == [0, 0, 2, 2, 4, 4]
     with pytest.raises(AutorankError, match=r"mean_rank 0\.1 leaves every layer without a rank"):
-        ranks(names, 0.1, 0.5)
+        ranks(names, config(mean_rank=0.1))
+
+
+def test_the_whole_budget_in_the_last_layers() -> None:
+    names = [f"bert.encoder.layer.{i}.output.dense" for i in range(12)]
+    assert list(ranks(names, config(last_layers=3, slope=0)).values()) == [0] * 9 + [32] * 3
+    assert list(ranks(names, config(last_layers=2, slope=0.5)).values()) == [0] * 10 + [24, 72]
+    assert ranks(names, config(last_layers=20)) == ranks(names, config())
 
 
 # What is kept
@@ -75,8 +88,7 @@ def test_all_matrices_of_a_layer_have_its_rank() -> None:
 def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
     draw = torch.Generator().manual_seed(0)
     importance = [torch.rand(rank, width, generator=draw) * (1 + rank) for rank, width in ((3, 10), (1, 7), (4, 10))]
-    config = configure("prilora", {"scope": scope, "pruning": pruning}).config
-    found = masks(importance, config)
+    found = masks(importance, config(scope=scope, pruning=pruning))
     assert [mask.shape for mask in found] == [values.shape for values in importance]
     groups: dict[Any, list[tuple[float, bool]]] = defaultdict(list)
     for m, (values, mask) in enumerate(zip(importance, found, strict=True)):
@@ -89,8 +101,7 @@ def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
 
 
 def test_equal_importances_lose_the_share_exactly() -> None:
-    config = configure("prilora", {"scope": "row", "pruning": 0.5}).config
-    (mask,) = masks([torch.zeros(3, 8)], config)
+    (mask,) = masks([torch.zeros(3, 8)], config(scope="row", pruning=0.5))
     assert mask.sum(1).tolist() == [4, 4, 4]
 
 
@@ -272,8 +283,8 @@ def test_what_has_grown_again_takes_no_part_in_evaluations(made: Path) -> None:
     list(run)
     x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
     update = next(iter(adapters.adapted(run._base.model).values())).update
-    assert update.mask is not None and (update.A.detach() != 0)[update.mask == 0].any()
-    expected = y + x @ (update.scale * update.B @ (update.A * update.mask)).T
+    assert update.mask_A is not None and (update.A.detach() != 0)[update.mask_A == 0].any()
+    expected = y + x @ (update.scale * update.B @ (update.A * update.mask_A)).T
     torch.testing.assert_close(update.eval()(x, y), expected)
     assert not torch.allclose(update.train()(x, y), expected)
 
@@ -286,6 +297,63 @@ def test_pruned_entries_stay_zero_if_they_may_not_grow(made: Path) -> None:
         if any(not torch.equal(before[name], after[name]) for name in after):
             changed.add(evaluation.step)
     assert 4 in changed and changed <= {4, 8}
+
+
+@pytest.mark.parametrize("pruned", ["B", "both"])
+def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, made: Path) -> None:
+    """n̄ of B's input from the layer's tokens and A; the values that are pruned are those of a run that is not."""
+    settings = {"mean_rank": 4, "slope": 0, "ema": 0.5, "pruned": pruned}
+    run, unpruned = (opened(made, settings | {"interval": interval}, steps=5) for interval in (3, 4))
+    inputs, layers, expected = Inputs(run), adapters.adapted(run._base.model), {}
+    for _ in range(3):
+        A = {name: layer.update.A.detach().clone() for name, layer in layers.items()}
+        next(run), next(unpruned)
+        taken, inputs.taken = inputs.taken, defaultdict(list)
+        for name in layers:
+            now = (torch.stack(taken[name]).double() @ A[name].T.double()).square().mean(0).sqrt()
+            expected[name] = 0.5 * expected[name] + 0.5 * now if name in expected else now
+    free = adapters.adapted(unpruned._base.model)
+    widths = [layer.update.A.shape[1] for layer in layers.values()] * (pruned == "both") + [4] * len(layers)
+    norms = run._method.state_dict()["norms"].split(widths)[-len(layers) :]
+    for (name, layer), norm in zip(layers.items(), norms, strict=True):
+        torch.testing.assert_close(norm.double(), expected[name], rtol=1e-4, atol=1e-6)
+        B = free[name].update.B.detach()
+        lowest = (B.abs() * norm).argsort(dim=1)[:, :2]
+        assert torch.equal(layer.update.B.detach(), B.scatter(1, lowest, 0.0)) and (B != 0).all()
+        assert (layer.update.A.detach() == 0).any() == (pruned == "both")
+
+
+def test_b_has_its_zeros_in_evaluations_and_exports(made: Path, tmp_path: Path) -> None:
+    run = opened(made, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
+    evaluations = list(run)
+    for update in (layer.update for layer in adapters.adapted(run._base.model).values()):
+        assert update.mask_B is not None and (update.B.detach() != 0)[update.mask_B == 0].any()
+        x, y = torch.randn(5, update.A.shape[1]), torch.randn(5, update.B.shape[0])
+        expected = y + update.scale * (x @ (update.A * update.mask_A).T @ (update.B * update.mask_B).T)
+        torch.testing.assert_close(update.eval()(x, y), expected)
+    assert evaluations[-1].nonzero_params == evaluations[-1].adapter_params // 2
+    run.save_adapter(tmp_path / "adapter.safetensors")
+    stored = load_file(tmp_path / "adapter.safetensors")
+    zeros = sum(int((values == 0).sum()) for name, values in stored.items() if ".update." in name)
+    assert zeros == evaluations[-1].adapter_params // 2
+
+
+def test_random_pruning_is_the_same_for_a_seed_and_goes_on_from_a_checkpoint(made: Path) -> None:
+    settings = {"interval": 2, "importance": "random"}
+    run, again = opened(made, settings, steps=6), opened(made, settings, steps=6)
+    found = []
+    for evaluation in run:
+        found.append({name: zero for name, zero in zeros(run).items()})
+        if evaluation.step == 3:
+            state = run.state_dict()
+    resumed = TrainingRun(run.spec, ModelCache("cpu"))
+    resumed.load_state_dict(state)
+    list(again), list(resumed)
+    assert half(found[1]) and half(found[5])  # after steps 2 and 6
+    assert any(not torch.equal(found[1][name], found[5][name]) for name in found[1])
+    for other in (again, resumed):
+        assert all(torch.equal(zero, found[5][name]) for name, zero in zeros(other).items())
+    assert run._method.state_dict()["norms"] is None
 
 
 def test_no_pruning_leaves_the_run_alone(made: Path) -> None:
@@ -305,9 +373,9 @@ def test_the_exported_adapter_has_exactly_the_zeros(made: Path, tmp_path: Path) 
     ours = load_file(tmp_path / "adapter.safetensors")
     theirs = load_file(tmp_path / "peft" / "adapter_model.safetensors")
     final = {
-        name: layer.update.mask == 0
+        name: layer.update.mask_A == 0
         for name, layer in adapters.adapted(run._base.model).items()
-        if layer.update.mask is not None
+        if layer.update.mask_A is not None
     }
     assert len(final) == 6 * (tiny.LAYERS - 1) and half(final)  # the first layer has rank 0
     for name, zero in final.items():

@@ -18,7 +18,7 @@ Sharing is identity: two layers that hold the same update share all of it, two u
 share that factor. In training the base layer is only called, never read, so quantised layers work.
 
 A component is one row of A, one entry of e and one column of B. An update may hold more than counts: IncreLoRA's
-reserves, triplets that AdaLoRA has masked but may bring back, entries of A that grow again after PRILoRA has pruned
+reserves, triplets that AdaLoRA has masked but may bring back, entries that grow again after PRILoRA has pruned
 them. These take part in training alone: they are in no evaluation, no count and no exported adapter.
 """
 
@@ -41,7 +41,7 @@ class LowRankUpdate(nn.Module):
         e: rank, or None.
         u: out, or None.
         active: held, bool: the components that count. None: all.
-        mask: held x in, 1 where an entry of A counts, else 0. None: all do.
+        mask_A, mask_B: of A's and B's shape, 1 where an entry counts, else 0. None: all do.
         m: out, or None: the norm that each row of the base's weight with the update has.
         start: A0 and B0, of the shapes of A and B, or None; s · B0 A0 is subtracted. It is frozen and a function of the
             base, so that neither rank nor counts know of it. All components count, and there is no e and u then.
@@ -55,21 +55,23 @@ class LowRankUpdate(nn.Module):
     A0: nn.Parameter | None
     B0: nn.Parameter | None
     active: Tensor | None
-    mask: Tensor | None
+    mask_A: Tensor | None
+    mask_B: Tensor | None
 
     def __init__(
         self, A: nn.Parameter, B: nn.Parameter, scale: float, e: nn.Parameter | None = None,
-        u: nn.Parameter | None = None, active: Tensor | None = None, mask: Tensor | None = None,
+        u: nn.Parameter | None = None, active: Tensor | None = None,
         m: nn.Parameter | None = None, start: tuple[nn.Parameter, nn.Parameter] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        if start and not (e is u is active is mask is None):
-            raise ValueError("an update with a start has no e, u, active or mask")
+        if start and not (e is u is active is None):
+            raise ValueError("an update with a start has no e, u or active")
         self.A, self.B, self.e, self.u, self.m = A, B, e, u, m
         self.A0, self.B0 = start or (None, None)
         self.scale = scale
         self.register_buffer("active", active, persistent=False)
-        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("mask_A", None, persistent=False)
+        self.register_buffer("mask_B", None, persistent=False)
 
     @classmethod
     def lora(
@@ -114,7 +116,7 @@ class LowRankUpdate(nn.Module):
 
     def used(self) -> tuple[Tensor, Tensor]:
         """diag(e) · A and B as a forward pass has them: what does not count is there in training alone."""
-        A, B = self.A if self.training or self.mask is None else self.A * self.mask, self.B
+        A, B = (self.A, self.B) if self.training else self._unmasked()
         e: Tensor | None = self.e
         if self.active is not None and not self.training:
             # zeros, for to leave components out would wait until the GPU says how many there are
@@ -133,12 +135,17 @@ class LowRankUpdate(nn.Module):
         assert self.A0 is not None and self.B0 is not None
         return torch.cat([A, A - self.A0]), torch.cat([B - self.B0, self.B0], dim=1)
 
+    def _unmasked(self) -> tuple[Tensor, Tensor]:
+        """A and B without the entries that do not count."""
+        A = self.A if self.mask_A is None else self.A * self.mask_A
+        return A, self.B if self.mask_B is None else self.B * self.mask_B
+
     def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """A, B and e of what counts."""
-        A = self.A if self.mask is None else self.A * self.mask
+        A, B = self._unmasked()
         if self.active is None:
-            return A, self.B, self.e
-        return A[self.active], self.B[:, self.active], None if self.e is None else self.e[self.active]
+            return A, B, self.e
+        return A[self.active], B[:, self.active], None if self.e is None else self.e[self.active]
 
     def output(self, x: Tensor) -> Tensor:
         """The update alone, ΔW x; as `delta_weight`. x: ... x in -> ... x out."""
@@ -185,7 +192,8 @@ class LowRankUpdate(nn.Module):
         if self.e is not None:
             self._replace("e", self.e[components])
         self.active = None if self.active is None else self.active[components]
-        self.mask = None if self.mask is None else self.mask[components]
+        self.mask_A = None if self.mask_A is None else self.mask_A[components]
+        self.mask_B = None if self.mask_B is None else self.mask_B[:, components]
 
     @torch.no_grad()
     def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
@@ -201,8 +209,10 @@ class LowRankUpdate(nn.Module):
             self._replace("e", torch.cat([self.e, e.to(self.e)]))
         if self.active is not None:
             self.active = torch.cat([self.active, self.active.new_zeros(len(A))])
-        if self.mask is not None:
-            self.mask = torch.cat([self.mask, self.mask.new_ones(A.shape)])
+        if self.mask_A is not None:
+            self.mask_A = torch.cat([self.mask_A, self.mask_A.new_ones(A.shape)])
+        if self.mask_B is not None:
+            self.mask_B = torch.cat([self.mask_B, self.mask_B.new_ones(B.shape)], dim=1)
 
     @torch.no_grad()
     def replace(self, A: Tensor, B: Tensor) -> None:
@@ -215,8 +225,8 @@ class LowRankUpdate(nn.Module):
         Raises:
             ValueError: the update has a factor e, a start, or components or entries for training alone.
         """
-        if not (self.e is self.active is self.mask is None):
-            raise ValueError("an update with e, active or mask cannot get other components")
+        if not (self.e is self.active is self.mask_A is self.mask_B is None):
+            raise ValueError("an update with e, active or masks cannot get other components")
         self._replace("A", A.to(self.A))
         self._replace("B", B.to(self.B))
 
