@@ -13,7 +13,7 @@ from torch import nn
 from autorank.methods import configure, find
 from autorank.modeling import adapters, target_modules
 from trainables.lora_drop import groups
-from trainables.prilora import ranks
+from trainables.prilora import PRILoRAConfig, ranks
 
 UNIT = 165_888  # one rank for each linear layer
 
@@ -84,7 +84,8 @@ def test_a_mean_rank_of_one(model: nn.Module) -> None:
 def test_prilora_from_4_to_12(model: nn.Module) -> None:
     assert params("prilora", model, mean_rank=8, slope=0.5) == (1_327_104, 1_327_104)
     assert params("prilora", model, mean_rank=8, slope=-0.5) == (1_327_104, 1_327_104)
-    given = ranks(target_modules.shapes(model, "all-linear"), 8, 0.5)
+    assert params("prilora", model, mean_rank=8, slope=0, last_layers=4) == (1_327_104, 1_327_104)
+    given = ranks(target_modules.shapes(model, "all-linear"), PRILoRAConfig())
     assert list(given.values()) == [rank for rank in (4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12) for _ in range(6)]
 
 
