@@ -23,6 +23,7 @@ from autorank.defaults import (
     Precision,
     Quantization,
     Sampler,
+    SliceScore,
 )
 from autorank.errors import AutorankError
 
@@ -76,6 +77,7 @@ class TrainingSpec(Spec):
     precision: Precision = "auto"  # auto: bf16 on a GPU that has it, else fp32
     quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
+    slice_score: SliceScore = "energy"  # by which slices keep components, see `autorank.training.component_scores`
     slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
     seed: int = Field(0, ge=0)
 

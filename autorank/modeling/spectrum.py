@@ -107,6 +107,11 @@ class Spectrum:
             total.append(total[-1] + self.sizes[index])
         return total
 
+    @property
+    def fewest(self) -> int:
+        """Components of the smallest slice: one, or one for each DoRA update."""
+        return max(1, sum(update.m is not None and update.held > 0 for update in self.updates))
+
     def keep(self, count: int) -> Kept:
         """Return the best `count` components of all updates."""
         masks = [0] * len(self.updates)

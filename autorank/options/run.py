@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorank.defaults import MAX_GRAD_NORM, WARMUP_RATIO, WEIGHT_DECAY, Precision, Quantization
+from autorank.defaults import MAX_GRAD_NORM, WARMUP_RATIO, WEIGHT_DECAY, Precision, Quantization, SliceScore
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.config_file import merge_settings
@@ -192,6 +192,14 @@ class RunOptions:
             rich_help_panel=TRAINING,
         ),
     ] = "auto"
+    slice_score: Annotated[
+        SliceScore,
+        typer.Option(
+            help="Which components a slice keeps first: those of most energy per parameter, energy weighted by the "
+            "layer's inputs, or gradient sensitivity.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = "energy"
     seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = 0
 
     @property

@@ -42,10 +42,13 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     Every trial is taken to run to its end, and methods to have equal shares. What the first steps take longer than
     the others is the method's preparation (a probe), which is taken to grow with the training set. An evaluation grows
     with its examples, and where texts are written also with the longest reference: up to there untrained models write.
+    Slices are taken to cost as much as they may.
 
     Raises:
         AutorankError: data or model cannot be had, or a method needs longer runs.
     """
+    from autorank.training.slices import SHARE
+
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
@@ -53,6 +56,8 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     step, scoring, preparation = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
     scoring *= _work(data) / _work(small)
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
+    trial += SHARE * steps * step if spec.training.slices == "auto" else 0
+    trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
     seconds = math.ceil(trials / each.concurrency) * trial
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps)
 
@@ -97,7 +102,7 @@ def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds)
     """A run with the method's largest adapter, if trials are long enough for it, on few examples."""
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial has, though few are made: schedules depend on them
-    training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK}
+    training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK, "slices": "off"}
     return TrainSpec(
         task=_cut(spec.task), model=spec.model, method=entry.method, settings=settings,
         training=spec.training.model_copy(update=training),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from autorank.tasks.definition import Split, Task
 from autorank.training import distributed
 from autorank.training.eval_batch_size import EvalBatchSize
 from autorank.training.hooks import Hooks
-from autorank.training.objectives.base import Objective
+from autorank.training.objectives.base import EVAL_BATCH, Objective
 from autorank.training.optimizer import GroupedAdamW
 
 CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
@@ -154,6 +154,21 @@ class OptimizationLoop:
         with self.autocast():
             outputs = self.model(**batch)
         return self.objective.loss(outputs, labels)
+
+    @torch.no_grad()
+    def mean_loss(self, splits: Mapping[str, Split]) -> float:
+        """Mean loss over all examples of some splits by their weights, in evaluation mode."""
+        self.model.eval()
+        total = weight = 0.0
+        for split in splits.values():
+
+            def loss(examples: np.ndarray, split: Split = split) -> Tensor:
+                return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
+
+            for examples, mean in self.eval_batch_size.each(eval_batches(split.lengths, EVAL_BATCH), loss):
+                total += mean.item() * split.weights[examples].sum()
+                weight += split.weights[examples].sum()
+        return float(total / weight)
 
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which the model computes."""

@@ -140,7 +140,10 @@ class TrainingRun:
         if asked == "auto" and device.type == "cuda":
             phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
         self._phase = phases.own
-        self._slices = SliceScorer(self._base, self._phase, self._objective, self._data, self.spec.training.slices)
+        training = self.spec.training
+        self._slices = SliceScorer(
+            self._base, self._phase, self._objective, self._data, training.slices, training.slice_score
+        )
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
@@ -271,4 +274,5 @@ class TrainingRun:
 
 def _identity(spec: TrainSpec) -> dict[str, Any]:
     """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
-    return spec.model_dump(mode="json", exclude={"training": {"accumulate", "gradient_checkpointing", "slices"}})
+    free = {"accumulate", "gradient_checkpointing", "slices", "slice_score"}
+    return spec.model_dump(mode="json", exclude={"training": free})

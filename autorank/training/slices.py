@@ -4,29 +4,37 @@ Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth,
 where the score differs most over the logarithm of the size. A size that could not add to the run's own front is not
 scored: one between two sizes of equal score. The choice depends on counts of tokens and on scores, never on the clock,
 so that a run that goes on from a checkpoint scores the same slices.
+
+Where an evaluation generates text, which is expensive, sizes are chosen by the loss on the validation examples first,
+for up to a quarter of the budget; text is generated for those that no smaller size beats in loss.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
+from autorank.defaults import SliceScore
 from autorank.modeling import adapters, spectrum
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.spectrum import Spectrum
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.definition import TaskData
+from autorank.training.component_scores import PASSES, component_scores
 from autorank.training.evaluation import Slice
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization_loop import OptimizationLoop
 
 SHARE = 0.2  # of the cost of training that `auto` spends on slices (ours)
 EARLY = 0.5  # of what has accrued, that evaluations before the last may spend: the finished run's slices matter most
+MOST = 16  # slices that `auto` scores after an evaluation
 LADDER = 4  # factor between the sizes that are scored first
 TRAINING_PASSES = 2  # a training step costs at least as much as two forward passes; the base is frozen
-DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together
+LOSS_SHARE = 0.25  # of the budget of an evaluation that generates text, for choosing sizes by loss
+LOSSES = 4  # sizes whose loss is computed for each slice, at most
 
 SliceOption = int | Literal["auto", "off"]
 
@@ -40,13 +48,16 @@ class SliceScorer:
         objective: scores it.
         data: the task.
         option: `auto` spends up to a fifth of the cost of training, N scores up to N slices after each evaluation.
+        order: the score by which slices keep components.
     """
 
     def __init__(
-        self, base: BaseModel, loop: OptimizationLoop, objective: Objective, data: TaskData, option: SliceOption
-    ) -> None:
+        self, base: BaseModel, loop: OptimizationLoop, objective: Objective, data: TaskData, option: SliceOption,
+        order: SliceScore,
+    ) -> None:  # fmt: skip
         self.spent = 0.0  # tokens of forward passes
-        self._base, self._loop, self._objective, self._data, self._option = base, loop, objective, data, option
+        self._base, self._loop, self._objective, self._data = base, loop, objective, data
+        self._option, self._order = option, order
 
     def score(self, step: int, last: bool, params: int, score: float) -> tuple[Slice, ...]:
         """Score slices after an evaluation.
@@ -62,18 +73,26 @@ class SliceScorer:
         """
         if self._option == "off" or not math.isfinite(score) or not spectrum.sliceable(self._base.model):
             return ()
-        affordable = self._affordable(step, last)
-        if affordable < 1:
+        budget, limit = self._budget(step, last)
+        cost = self._objective.evaluation_cost(self._data.validation)
+        if budget < cost + self._order_cost:
             return ()
         slices: dict[int, Slice] = {}
-        with spectrum.factorised(self._base.model) as parts:
-            sizes = [size + self._fixed(parts) for size in parts.params]
-            while len(slices) < affordable:
-                scores = {count: piece.score for count, piece in slices.items()}
-                if (count := next_count(sizes, (params, score), scores)) is None:
-                    break
+        with self._factorised() as parts:
+            self.spent += self._order_cost
+            budget -= self._order_cost
+            fixed = self._fixed(parts)
+            sizes = {count: parts.params[count] + fixed for count in range(parts.fewest, len(parts.params))}
+            before = self.spent
+            candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
+            affordable = min(limit, (budget - (self.spent - before)) / cost)
+
+            def evaluate(count: int) -> float:
                 slices[count] = self._evaluate(parts, count)
-                self.spent += self._cost
+                return slices[count].score
+
+            explore(candidates, (params, score), evaluate, affordable)
+            self.spent += cost * len(slices)
         return tuple(slices[count] for count in sorted(slices))
 
     def at(self, max_params: int) -> Slice:
@@ -85,9 +104,15 @@ class SliceScorer:
         Returns:
             The slice; one without components if all are larger.
         """
-        with spectrum.factorised(self._base.model) as parts:
+        with self._factorised() as parts:
             count = bisect_right(parts.params, max_params - self._fixed(parts)) - 1
-            return self._evaluate(parts, max(0, count))
+            return self._evaluate(parts, count if count >= parts.fewest else 0)
+
+    @contextmanager
+    def _factorised(self) -> Iterator[Spectrum]:
+        with spectrum.factorised(self._base.model) as parts:
+            parts.order_by(component_scores(self._order, parts, self._loop))
+            yield parts
 
     def _fixed(self, parts: Spectrum) -> int:
         """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases."""
@@ -101,54 +126,93 @@ class SliceScorer:
         params = adapters.adapter_params(self._base.model, self._base.head)
         return Slice(params, metrics[self._data.task.metrics[0]], metrics, kept)
 
-    def _affordable(self, step: int, last: bool) -> int:
-        """Slices that may be scored now."""
+    def _by_loss(
+        self, parts: Spectrum, sizes: Mapping[int, int], whole: int, budget: float, limit: int
+    ) -> Mapping[int, int]:
+        """The sizes that no smaller one beats in loss, of those whose loss the budget allows to compute.
+
+        All sizes where no text is generated: there the score costs no more than the loss.
+        """
+        validation = self._data.validation
+        cost = Objective.evaluation_cost(self._objective, validation)  # of a forward pass
+        passes = min(1 + LOSSES * limit, budget / cost)
+        if self._objective.evaluation_cost(validation) == cost or passes < 2:
+            return sizes
+
+        def score(count: int) -> float:
+            parts.cut(parts.keep(count))
+            return -self._loop.mean_loss(validation)
+
+        losses = explore(sizes, (whole, score(len(parts.params) - 1)), score, passes - 1)
+        self.spent += cost * (1 + len(losses))
+        return {
+            count: sizes[count]
+            for count in sorted(losses)
+            if all(losses[other] < losses[count] for other in losses if other < count)
+        }
+
+    def _budget(self, step: int, last: bool) -> tuple[float, int]:
+        """Tokens of forward passes that slices may cost now, and how many slices there may be."""
         if not isinstance(self._option, str):
-            return self._option
+            return math.inf, self._option
         per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
-        accrued = SHARE * per_step * step * (1 if last else EARLY)
-        return int((accrued - self.spent) / self._cost)
+        return SHARE * per_step * step * (1 if last else EARLY) - self.spent, MOST
 
     @property
-    def _cost(self) -> float:
-        """Tokens of forward passes of an evaluation."""
-        return sum(map(self._split_cost, self._data.validation.values()))
-
-    def _split_cost(self, split: Split) -> float:
-        tokens = float(split.lengths.sum())
-        if self._data.task.kind == "generation":
-            tokens += DECODING * len(split) * float(split.weights.max())
-        return tokens
+    def _order_cost(self) -> float:
+        """Tokens that the scores of the components cost."""
+        return PASSES[self._order] * float(self._data.train.lengths.mean())
 
 
-def next_count(sizes: Sequence[int], whole: tuple[int, float], scores: Mapping[int, float]) -> int | None:
+def explore(
+    sizes: Mapping[int, int], whole: tuple[int, float], score: Callable[[int], float], limit: float
+) -> dict[int, float]:
+    """Score slices, each chosen by `next_count`, until no other can add to the front.
+
+    Args:
+        sizes: number of components -> parameters, of all slices, rising.
+        whole: parameters and score of the whole adapter.
+        score: the score of the slice with so many components.
+        limit: most slices to score; a fraction of one is none.
+
+    Returns:
+        Number of components -> score.
+    """
+    scores: dict[int, float] = {}
+    while len(scores) + 1 <= limit and (count := next_count(sizes, whole, scores)) is not None:
+        scores[count] = score(count)
+    return scores
+
+
+def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mapping[int, float]) -> int | None:
     """Choose the next slice to score.
 
     Args:
-        sizes: parameters of the slices with 0, 1, 2, ... components.
+        sizes: number of components -> parameters, of all slices, rising.
         whole: parameters and score of the whole adapter.
         scores: number of components -> score, of the slices scored so far.
 
     Returns:
         A number of components; None if no other size can add to the front.
     """
-    counts = [count for count in range(1, len(sizes)) if sizes[count] < whole[0]]
+    counts = [count for count, size in sizes.items() if size < whole[0]]
     for count in _ladder(counts, sizes, whole[0]):
         if count not in scores:
             return count
     known = [(count, sizes[count], scores[count]) for count in sorted(scores)]
-    known.append((len(counts) + 1, *whole))
+    known.append((max(counts, default=0) + 1, *whole))
     best, choice, attained = 0.0, None, -math.inf
     for (low, small, low_score), (high, large, high_score) in pairwise(known):
         attained = max(attained, low_score)
-        middle = _nearest(range(low + 1, high), sizes, math.sqrt(small * large))
+        between = [count for count in counts if low < count < high]
+        middle = min(between, key=lambda count: abs(math.log(sizes[count] ** 2 / (small * large))), default=None)
         value = (high_score - attained) * math.log(large / small)
         if middle is not None and value > best:
             best, choice = value, middle
     return choice
 
 
-def _ladder(counts: Sequence[int], sizes: Sequence[int], whole: int) -> list[int]:
+def _ladder(counts: Sequence[int], sizes: Mapping[int, int], whole: int) -> list[int]:
     """The largest slices of at most a quarter, a sixteenth, ... of the whole."""
     rungs: list[int] = []
     limit = whole / LADDER
@@ -158,8 +222,3 @@ def _ladder(counts: Sequence[int], sizes: Sequence[int], whole: int) -> list[int
             rungs.append(count)
         limit = limit / LADDER
     return rungs or list(counts[:1])
-
-
-def _nearest(counts: range, sizes: Sequence[int], size: float) -> int | None:
-    """The count whose size is nearest to `size` by its logarithm; None if there are no counts."""
-    return min(counts, key=lambda count: abs(math.log(sizes[count] / size)), default=None)

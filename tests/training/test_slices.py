@@ -6,15 +6,19 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from autorank.modeling import adapter_file, adapters, spectrum
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.data.batches import collate
+from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from autorank.training.slices import next_count
+from tests import texts
 
-SIZES = [0, *range(100, 6500, 100)]  # 64 components of 100 parameters
+SIZES = {count: 100 * count for count in range(1, 65)}  # 64 components of 100 parameters
 
 
 def chosen(curve: Any, count: int, whole: int = 6400) -> list[int]:
@@ -46,10 +50,11 @@ def test_a_slice_that_beats_the_whole_leaves_nothing_above_it() -> None:
 
 
 def test_an_adapter_with_one_smaller_size() -> None:
-    assert next_count([0, 100, 200], (200, 0.5), {}) == 1
-    assert next_count([0, 100, 200], (200, 0.5), {1: 0.4}) is None
-    assert next_count([0, 100], (100, 0.5), {}) is None
-    assert next_count([0], (0, 0.5), {}) is None
+    sizes = {1: 100, 2: 200}
+    assert next_count(sizes, (200, 0.5), {}) == 1
+    assert next_count(sizes, (200, 0.5), {1: 0.4}) is None
+    assert next_count({1: 100}, (100, 0.5), {}) is None
+    assert next_count({}, (0, 0.5), {}) is None
 
 
 def spec(
@@ -100,9 +105,10 @@ def test_what_has_no_slices(method: str) -> None:
     assert [evaluation.slices for evaluation in TrainingRun(spec(method))] == [(), ()]
 
 
-def test_training_is_the_same_with_slices_and_without() -> None:
+@pytest.mark.parametrize("score", ["energy", "input", "gradient"])
+def test_training_is_the_same_with_slices_and_without(score: str) -> None:
     def weights(slices: int | str) -> dict[str, torch.Tensor]:
-        run = TrainingRun(spec(slices=slices, settings={"dropout": 0.1}))
+        run = TrainingRun(spec(slices=slices, settings={"dropout": 0.1}, slice_score=score))
         for _ in run:
             pass
         state: dict[str, torch.Tensor] = run.state_dict()["tensors"]
@@ -127,9 +133,74 @@ def test_auto_spends_a_fifth_of_training_and_goes_on_with_what_is_left() -> None
     assert [evaluation.slices for evaluation in resumed] == [evaluation.slices for evaluation in evaluations[1:]]
 
 
+def test_the_score_of_the_components_decides_what_is_kept_and_is_paid_for() -> None:
+    kept, spent = {}, {}
+    for score in ("energy", "input", "gradient"):
+        run = TrainingRun(spec(slices=1, slice_score=score, eval_every=12))
+        (evaluation,) = run
+        kept[score], spent[score] = evaluation.slices[0].kept, run.state_dict()["spent_on_slices"]
+        length = float(run._data.train.lengths.mean())
+    assert kept["input"] != kept["energy"] != kept["gradient"]
+    assert spent["input"] - spent["energy"] == pytest.approx(64 * length)
+    assert spent["gradient"] - spent["energy"] == pytest.approx(128 * length)
+
+
+def test_every_slice_of_dora_has_a_component_in_each_layer() -> None:
+    run = TrainingRun(spec("dora", slices=16, settings={"rank": 4}))
+    last = list(run)[-1]
+    assert last.slices and all(0 not in piece.ranks.values() for piece in last.slices)
+    fewest = min(piece.adapter_params for piece in last.slices)
+    assert run.evaluate_slice(fewest - 1).ranks == dict.fromkeys(last.ranks, 0)
+
+
 def test_a_slice_of_a_given_size() -> None:
     run = TrainingRun(spec(slices="off"))
     last = list(run)[-1]
     assert last.slices == ()
     size = last.adapter_params // 5
     assert run.evaluate_slice(size).adapter_params == size // 128 * 128  # a component has 64 + 64 parameters
+
+
+def generation(folder: Path, slices: int | str) -> TrainingRun:
+    texts.data(folder / "data")
+    return TrainingRun(
+        TrainSpec(
+            task=TaskSpec(name="keys", data=folder / "data", prompt="asked", completion="told"),
+            model=texts.model("llama", folder / "model"),
+            method="lora",
+            settings={"targets": "all-linear", "learning_rate": 1e-2, "rank": 8},
+            training=TrainingSpec(steps=40, batch_size=16, eval_every=40, precision="fp32", slices=slices),
+        )
+    )
+
+
+def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    run = generation(tmp_path, 2)
+    losses: list[float] = []
+    mean_loss = OptimizationLoop.mean_loss
+    monkeypatch.setattr(
+        OptimizationLoop, "mean_loss", lambda loop, splits: losses.append(mean_loss(loop, splits)) or losses[-1]
+    )
+    (evaluation,) = run
+    assert len(losses) == 1 + 4 * 2  # the whole adapter's, and four sizes for each slice
+    assert 1 <= len(evaluation.slices) <= 2
+    (split,) = run._data.validation.values()
+    one_by_one = [
+        run._phase.objective.loss(run._base.model(**{k: v for k, v in batch.items() if k != "labels"}), batch["labels"])
+        for batch in (collate(split, np.array([i]), run._data.pad_id) for i in range(len(split)))
+    ]
+    expected = np.average([loss.item() for loss in one_by_one], weights=split.weights)
+    assert losses[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_slices_are_dear_where_text_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    run = generation(tmp_path, "auto")
+    (evaluation,) = run
+    (split,) = run._data.validation.values()
+    cost = float(split.lengths.sum()) + 8 * len(split) * int(split.weights.max())
+    budget = 0.2 * 40 * 16 * 2 * float(run._data.train.lengths.mean())
+    assert len(evaluation.slices) * cost <= run.state_dict()["spent_on_slices"] <= budget

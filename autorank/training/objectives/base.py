@@ -86,6 +86,14 @@ class Objective(ABC):
             A scalar in float32.
         """
 
+    def evaluation_cost(self, splits: Mapping[str, Split]) -> float:
+        """Return what an evaluation costs, in tokens of a forward pass.
+
+        Args:
+            splits: The splits to evaluate, by name.
+        """
+        return float(sum(split.lengths.sum() for split in splits.values()))
+
     @abstractmethod
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
         """Score a model.

@@ -18,6 +18,7 @@ from autorank.tasks.definition import Split, TaskData
 from autorank.tasks.metrics import text as text_metrics
 from autorank.training.objectives.base import Objective, Predictor
 
+DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together (ours)
 EVAL_BATCH = 32  # prompts in an evaluation batch, fewer if memory runs out; in float32 results do not depend on it
 
 
@@ -49,6 +50,18 @@ class Generation(Objective):
         predicted = labels != IGNORED
         return F.cross_entropy(logits[predicted].float(), labels[predicted])
 
+    def evaluation_cost(self, splits: Mapping[str, Split]) -> float:
+        """Return what an evaluation costs if every completion is as long as the longest reference.
+
+        Args:
+            splits: The splits to evaluate, by name.
+
+        Returns:
+            Tokens of a forward pass.
+        """
+        generated = sum(map(len, splits.values())) * _max_new_tokens(splits)
+        return super().evaluation_cost(splits) + DECODING * generated
+
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
         """Generate a completion for every prompt and score the completions.
 
@@ -62,7 +75,7 @@ class Generation(Objective):
             The task's metrics (see `tasks.metrics.text`); all NaN if there is a NaN among the logits (a diverged run).
         """
         pairs = [cast(Pairs, split) for split in splits.values()]
-        max_new_tokens = max(int(split.weights.max()) for split in pairs)
+        max_new_tokens = _max_new_tokens(splits)
         texts: list[str] = []
         for split in pairs:
             completions = self.write(predictor, split, max_new_tokens)
@@ -119,6 +132,11 @@ class Generation(Objective):
         ids = ids[: ids.index(end)] if end in ids else ids
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.strip()
+
+
+def _max_new_tokens(splits: Mapping[str, Split]) -> int:
+    """Tokens of the longest reference."""
+    return max(int(split.weights.max()) for split in splits.values())
 
 
 class NaNDetector:
