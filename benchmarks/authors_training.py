@@ -41,7 +41,7 @@ class Setup:
 
 
 class AuthorsTraining:
-    """The authors' layers on `model`, with their penalty, in the order of their trainer.
+    """The authors' layers on `model`, whose head alone requires gradients, in the order of their trainer.
 
     Attributes:
         layers: name -> layer, in the model's order.
@@ -50,9 +50,10 @@ class AuthorsTraining:
     def __init__(self, repository: Path, model: nn.Module, setup: Setup) -> None:
         self.code, self.setup, self.model = layers_code(repository), setup, model
         self.layers: dict[str, Any] = {}
+        head = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         for name, (A, B) in setup.starts.items():
             self.layers[name] = self._replace(name, A, B)
-        trained = {n: p for n, p in model.named_parameters() if self._trains(n)}
+        trained = {n: p for n, p in model.named_parameters() if "lora_" in n or n in head}
         for name, parameter in model.named_parameters():
             parameter.requires_grad = name in trained
         self.optimization = optimization_code(repository)
@@ -67,10 +68,6 @@ class AuthorsTraining:
         scope = {"torch": older, "lora": self.code}
         self._penalty = functions(repository / TRAINER / "trainer.py", ["compute_svd_orth_regu"], scope)
         self.allocator = self._allocator()
-
-    @staticmethod
-    def _trains(name: str) -> bool:
-        return "lora_" in name or name.startswith(("classifier", "pooler"))
 
     def _replace(self, name: str, A: Tensor, B: Tensor) -> Any:
         parent, _, child = name.rpartition(".")

@@ -1,10 +1,11 @@
 """How far our methods are from their authors' code: trained side by side, the largest differences as a table.
 
-    python benchmarks/fidelity.py --authors DIR
+    python benchmarks/fidelity.py --authors DIR                # a random BERT and DeBERTa-v2 of three layers
+    python benchmarks/fidelity.py --authors DIR --model DIR    # an encoder of your own instead
 
 DIR holds clones of github.com/FeiyuZhang98/IncreLoRA, QingruZhang/AdaLoRA and hhnqqq/MyTransformers (GoRA), or some of
-them, as DIR/IncreLoRA, DIR/AdaLoRA and DIR/MyTransformers. Nothing is downloaded. Both sides have the same model (a
-random BERT or DeBERTa-v2 of three layers, 18 adapted), examples, initial values and draws; fp32, no dropout.
+them, as DIR/IncreLoRA, DIR/AdaLoRA and DIR/MyTransformers. Nothing is downloaded. Both sides have the same model,
+examples, initial values and draws; fp32, no dropout.
 
 Columns: largest difference of the losses, before and after the ranks are final; largest difference of the smoothed
 importance, relative to the largest (IncreLoRA); the first step at whose end ranks differ, and how many do at the end.
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from autorank.method import RunContext
 from autorank.methods import configure
-from autorank.modeling import adapters, target_modules
+from autorank.modeling import adapters, base_model, target_modules
 from autorank.modeling.base_model import BaseModel
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
@@ -41,7 +42,7 @@ COMMON: dict[str, Any] = {
     "targets": "all-linear", "learning_rate": PEAK, "alpha": 32.0, "orthogonality": 0.1, "beta1": 0.85, "beta2": 0.85,
 }  # fmt: skip
 INCRELORA = COMMON | {
-    "mean_rank": 3, "top_h": 4, "components": 1, "interval": 6, "score_window": "all", "schedule": "restart",
+    "mean_rank": 3, "components": 1, "interval": 6, "score_window": "all", "schedule": "restart",
     "advance_learning": True, "published": True,
 }  # fmt: skip
 ADALORA = COMMON | {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "published": True}
@@ -58,30 +59,38 @@ CASES: list[tuple[str, str, dict[str, Any]]] = [  # method, what differs, settin
     ("adalora", "published, interval 3", {"interval": 3}),
     ("adalora", "our defaults", {"published": False}),
 ]
+RANDOM = ("BERT", "DeBERTa-v2")
 REPOSITORIES = {"increlora": "IncreLoRA", "adalora": "AdaLoRA"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--authors", type=Path, required=True, help="directory with the authors' repositories")
-    authors = parser.parse_args().authors
+    parser.add_argument("--model", type=Path, help="directory of a pretrained encoder; default: two random models")
+    arguments = parser.parse_args()
+    authors, models = arguments.authors, (str(arguments.model),) if arguments.model else RANDOM
+    if not any((authors / name).is_dir() for name in (*REPOSITORIES.values(), "MyTransformers")):
+        parser.error(f"{authors} has none of IncreLoRA, AdaLoRA and MyTransformers; clone them there")
     torch.set_num_threads(1)
     print("| method | model | settings | losses before | after | importance | ranks differ from step | at the end |")
     print("|---|---|---|---|---|---|---|---|")
     for method, title, settings in CASES:
         repository = authors / REPOSITORIES[method]
-        for shape in ("BERT", "DeBERTa-v2") if repository.is_dir() else ():
-            print(f"| {method} | {shape} | {title} | {compare(method, shape, settings, repository)} |", flush=True)
+        for model in models if repository.is_dir() else ():
+            cells = compare(method, model, settings, repository)
+            print(f"| {method} | {Path(model).name} | {title} | {cells} |", flush=True)
     if (authors / "MyTransformers").is_dir():
         print(f"| gora | | ranks from 200 sets of random gradients | {compare_gora(authors / 'MyTransformers')} |")
 
 
-def compare(method: str, shape: str, changed: dict[str, Any], repository: Path) -> str:
+def compare(method: str, model: str, changed: dict[str, Any], repository: Path) -> str:
     """The cells of one training."""
     settings = (INCRELORA if method == "increlora" else ADALORA) | changed
-    ours = Ours(method, shape, settings)
+    if method == "increlora":
+        settings["top_h"] = len(target_modules.find(load(model).model, "all-linear")) // 4
+    ours = Ours(method, model, settings)
     setup = Setup(ours.starts, ours.replayed(), settings, STEPS, WARMUP, PEAK)
-    theirs: Any = (AuthorsIncreLoRA if method == "increlora" else AuthorsAdaLoRA)(repository, small(shape).model, setup)
+    theirs: Any = (AuthorsIncreLoRA if method == "increlora" else AuthorsAdaLoRA)(repository, load(model).model, setup)
     final = STEPS - int(settings.get("final", 0) * STEPS)
     losses, importance, differ, count = [0.0, 0.0], 0.0, None, 0
     for number in range(STEPS):
@@ -110,8 +119,8 @@ class Ours:
         starts: layer name -> A, B as drawn.
     """
 
-    def __init__(self, method: str, shape: str, settings: dict[str, Any]) -> None:
-        base, split = small(shape), examples()
+    def __init__(self, method: str, model: str, settings: dict[str, Any]) -> None:
+        base, split = load(model), examples()
         plan = Plan(
             learning_rate=PEAK, batch_size=16, accumulate=1, epochs=1, steps=STEPS, warmup_ratio=WARMUP / STEPS,
             weight_decay=0.0, max_grad_norm=1.0, precision="fp32", seed=0,
@@ -162,23 +171,30 @@ def examples(count: int = 96, length: int = 12) -> Split:
     return Split(ids, None, np.arange(0, count * length + 1, length), ids[::length].astype(np.int64) % 2)
 
 
-def small(shape: str) -> BaseModel:
-    """A random model, with weights large enough for attention to matter at this width."""
+def load(model: str) -> BaseModel:
+    """The encoder in a directory, or a random one with weights large enough for attention to matter at this width."""
     import transformers as t
 
+    if model not in RANDOM:
+        base = base_model.load(model, outputs=2)
+        for module in base.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        base.reset(seed=0)
+        return base
     sizes = {
         "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "vocab_size": 64,
         "max_position_embeddings": 16, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
         "initializer_range": 0.16, "pooler_dropout": 0.0, "cls_dropout": 0.0,
     }  # fmt: skip
     torch.manual_seed(0)
-    if shape == "BERT":
-        model: Any = t.BertForSequenceClassification(t.BertConfig(**sizes))
+    if model == "BERT":
+        made: Any = t.BertForSequenceClassification(t.BertConfig(**sizes))
     else:
         positions = {"relative_attention": True, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]}
-        model = t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**sizes, **positions))
-    head = tuple(name for name, _ in model.named_parameters() if name.startswith(("classifier.", "pooler.")))
-    base = BaseModel(model, frozenset(head), head, 0.02)
+        made = t.DebertaV2ForSequenceClassification(t.DebertaV2Config(**sizes, **positions))
+    head = tuple(name for name, _ in made.named_parameters() if name.startswith(("classifier.", "pooler.")))
+    base = BaseModel(made, frozenset(head), head, 0.02)
     base.reset(seed=0)
     return base
 

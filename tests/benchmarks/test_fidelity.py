@@ -1,0 +1,31 @@
+"""The parts of benchmarks/fidelity.py that need no code of others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_an_empty_directory_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "benchmarks/fidelity.py", "--authors", str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 2
+    assert f"{tmp_path} has none of IncreLoRA, AdaLoRA and MyTransformers" in ran.stderr
+
+
+def test_functions_run_without_the_rest_of_their_file(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        "import missing\n"
+        "def helper(x):\n    return x * FACTOR\n"
+        "class Trainer(missing.Trainer):\n    def loss(self, x):\n        return helper(x) + 1\n"
+    )
+    program = (
+        "import sys; sys.path.insert(0, 'benchmarks'); from pathlib import Path; from authors_code import functions; "
+        f"scope = functions(Path({str(tmp_path / 'code.py')!r}), ['helper', 'loss'], {{'FACTOR': 3}}); "
+        "print(scope['loss'](None, 2))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "7\n"
