@@ -17,6 +17,7 @@ from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from autorank.training.slices import next_count
 from tests import texts
+from tests.trainables.trained import same
 
 SIZES = {count: 100 * count for count in range(1, 65)}  # 64 components of 100 parameters
 
@@ -105,17 +106,34 @@ def test_what_has_no_slices(method: str) -> None:
     assert [evaluation.slices for evaluation in TrainingRun(spec(method))] == [(), ()]
 
 
-@pytest.mark.parametrize("score", ["energy", "input", "gradient"])
-def test_training_is_the_same_with_slices_and_without(score: str) -> None:
-    def weights(slices: int | str) -> dict[str, torch.Tensor]:
-        run = TrainingRun(spec(slices=slices, settings={"dropout": 0.1}, slice_score=score))
-        for _ in run:
-            pass
-        state: dict[str, torch.Tensor] = run.state_dict()["tensors"]
-        return state
+SAME = [("lora", "energy"), ("lora", "input"), *((method, "gradient") for method in CUT)]
 
-    with_slices, without = weights(4), weights("off")
-    assert all(torch.equal(with_slices[name], without[name]) for name in without)
+
+@pytest.mark.parametrize(("method", "score"), SAME)
+def test_training_is_the_same_with_slices_and_without(method: str, score: str) -> None:
+    """Bit for bit: weights, optimizer, state of the method, random numbers of the process and of the run."""
+
+    def trained(slices: int | str) -> tuple[dict[str, Any], torch.Tensor]:
+        torch.manual_seed(7)
+        run = TrainingRun(spec(method, slices, CUT[method], slice_score=score, steps=40, eval_every=20))
+        evaluations = list(run)
+        assert bool(evaluations[-1].slices) == (slices != "off")
+        state = run.state_dict()
+        for name in ("spec", "seconds", "spent_on_slices"):
+            del state[name]
+        run.release()
+        return state, torch.rand(3)
+
+    (with_slices, drawn), (without, expected) = trained(2), trained("off")
+    assert same(with_slices, without)
+    assert torch.equal(drawn, expected)
+
+
+def test_off_factorises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectrum, "Spectrum", None)
+    run = TrainingRun(spec(slices="off"))
+    assert [evaluation.slices for evaluation in run] == [(), ()]
+    assert run.state_dict()["spent_on_slices"] == 0
 
 
 def test_auto_spends_a_fifth_of_training_and_goes_on_with_what_is_left() -> None:
