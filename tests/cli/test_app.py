@@ -114,8 +114,10 @@ def test_front_as_json(searched: Path) -> None:
     assert sum(point["knee"] for point in points) == 1
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
     assert params == sorted(params) and scores == sorted(scores)
-    for point in points:  # rank · 2 · hidden for query and value of each layer
-        assert point["adapter_params"] == point["config"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+    for point in points:  # rank · 2 · hidden for query and value of each layer; a slice has fewer components
+        whole = point["config"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+        assert point["adapter_params"] == whole or point["cut_from"] == whole
+        assert point["adapter_params"] % (2 * tiny.HIDDEN) == 0
 
 
 def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
@@ -127,14 +129,16 @@ def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
 def test_ranks_are_printed_and_written(searched: Path) -> None:
     points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
     knee = next(point for point in points if point["knee"])
-    rank = str(knee["config"]["rank"])
+    total = knee["adapter_params"] // (2 * tiny.HIDDEN)
     done = inside("ranks", "tiny", "--to", "ranks.json", cwd=searched)
     assert done.exit_code == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[: 1 + tiny.LAYERS] == [["layer", "query", "value"], *([str(i), rank, rank] for i in (2, 1, 0))]
-    assert f"Trial {knee['trial']}, step {knee['step']}: total rank {int(rank) * 2 * tiny.LAYERS}" in done.stdout
+    assert lines[0] == ["layer", "query", "value"]
+    assert [line[0] for line in lines[1 : 1 + tiny.LAYERS]] == ["2", "1", "0"]
+    assert sum(int(rank) for line in lines[1 : 1 + tiny.LAYERS] for rank in line[1:]) == total
+    assert f"Trial {knee['trial']}, step {knee['step']}" in done.stdout and f"total rank {total}" in done.stdout
     written = json.loads((searched / "ranks.json").read_text())
-    assert len(written) == 2 * tiny.LAYERS and set(written.values()) == {int(rank)}
+    assert len(written) == 2 * tiny.LAYERS and sum(written.values()) == total
     other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
     done = inside("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
     assert done.exit_code == 0 and f"Trial {other}," in done.stdout, done.stderr
@@ -292,7 +296,10 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("ranks", "tiny", "--to", "ranks.csv"), "ends in .json or .png"),
         (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
         (("spaces", "lora-dorp"), "lora-drop"),
-        (("search", "--method", "lora", "--task", "demo", "--max-params", "10"), "less than the smallest adapter"),
+        (
+            ("search", "--method", "lora", "--task", "demo", "--max-params", "10", "--slices", "off"),
+            "less than the smallest adapter",
+        ),
         (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
         (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
         (("ui", "--runs", "empty"), "is tracked yet"),
