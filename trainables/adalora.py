@@ -17,16 +17,16 @@ Differs from the published code, unless `published` is set:
 
   - DeBERTa passes the embeddings of relative positions through the query projection too. Here they have the update. The
     published modeling file applies the base weight alone to them.
+  - The last masking is at the start of the final phase, as in PEFT. The code masks there only if `interval` divides the
+    step, else one step later.
+  - What is masked when the final phase begins is dropped with its optimizer state, all of a layer if need be. The code
+    masks it after every step: the same function, but its A and B stay in the penalty and in the norm by which gradients
+    are clipped.
   - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
   - AdamW is torch's. The code's adds ε before the second moment's bias is corrected.
 
 Differs from the published code always:
 
-  - The last masking is at the start of the final phase, as in PEFT. The code masks there only if `interval` divides the
-    step, else one step later.
-  - What is masked when the final phase begins is dropped with its optimizer state, all of a layer if need be. The code
-    keeps it at e = 0: the same function, but its A and B stay in the penalty and in the norm by which gradients are
-    clipped.
   - The number of triplets that are kept is exact, and of equal scores the earlier is kept. The code masks all that
     equal the threshold.
   - Masked triplets take no part in evaluations; in the code those whose e has moved again do.
@@ -157,11 +157,12 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         if run.step < plan.fixed:
             self._sensitivity.observe()
         due = run.step // self.config.interval
-        if run.step >= plan.fixed or (run.step > plan.initial and due > self._due):  # fp16 may have skipped the step
+        final = run.step > plan.fixed if self.config.published else run.step >= plan.fixed
+        if final or (run.step > plan.initial and due > self._due):  # fp16 may have skipped the step
             # added up, so that workers whose devices round otherwise mask the same
             self._mask(run.sum(self._sensitivity.scores()), plan.budget(run.step))
         self._due = due
-        if run.step >= plan.fixed:
+        if final and not self.config.published:
             self._drop(run)
 
     @torch.no_grad()

@@ -144,6 +144,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "increlora that draws what it activates": ("increlora", {"advance_learning": False, "schedule": "constant"}),
     "increlora that scores every step": ("increlora", {"score_window": "all", "scale": "rank-preserving"}),
     "increlora as published": ("increlora", {"published": True}),
+    "adalora as published": ("adalora", {"published": True}),
     "prilora whose zeros stay": ("prilora", {"regrow": False, "scope": "global"}),
     "prilora that prunes both factors": ("prilora", {"pruned": "both"}),
     "prilora that prunes at random": ("prilora", {"importance": "random", "last_layers": 2}),

@@ -66,17 +66,23 @@ class SlowAdaLoRA(SlowTraining):
         if step < self.t_drop:
             for parameter in self.smoothed:
                 self._observe(parameter)
-            if self.t_init < step and step % self.settings["interval"] == 0:
-                left = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
-                start = self.rank * len(self.layers)
-                self.budgets[step] = int(self.target + (start - self.target) * left**3)
-                self.counted = self._best(self.budgets[step])
-                for name, best in self.counted.items():
-                    masked = [i for i in range(self.rank) if i not in best]
-                    self.e[name].data[masked] = 0.0
+        if self.settings["published"] and step >= self.t_drop:
+            if step > self.t_drop or step % self.settings["interval"] == 0:
+                self._mask(step, self.target)
         elif step == self.t_drop:
             self.budgets[step] = self.target
             self.kept = self.counted = self._best(self.target)
+        elif self.t_init < step < self.t_drop and step % self.settings["interval"] == 0:
+            left = 1 - (step - self.t_init) / (self.t_drop - self.t_init)
+            start = self.rank * len(self.layers)
+            self._mask(step, int(self.target + (start - self.target) * left**3))
+
+    def _mask(self, step: int, budget: int) -> None:
+        self.budgets[step] = budget
+        self.counted = self._best(budget)
+        for name, best in self.counted.items():
+            masked = [i for i in range(self.rank) if i not in best]
+            self.e[name].data[masked] = 0.0
 
     def _observe(self, parameter: nn.Parameter) -> None:
         assert parameter.grad is not None

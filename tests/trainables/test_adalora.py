@@ -23,6 +23,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "micro-batches": ({}, {"accumulate": 2}),
     "weight decay": ({"interval": 3}, {"weight_decay": 0.1}),
     "published, on DeBERTa": ({"published": True}, {}),
+    "published, the last masking one step later": ({"published": True, "interval": 4}, {}),  # the phase begins at 35
 }
 
 
