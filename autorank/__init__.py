@@ -7,20 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from autorank.api import Search, open_search, search, train
+    from autorank.api import Search, open_search, search, shrink, train
     from autorank.modeling.adapter_file import load_adapter
-    from autorank.runner import TrainResult
+    from autorank.runner import ShrinkResult, TrainResult
     from autorank.searching.ray.multi_worker import train_loop
     from autorank.searching.ray.trainable import tune_trainable
 
 __version__ = "0.1.0"
-__all__ = ["Search", "TrainResult", "load_adapter", "open_search", "search", "train", "train_loop", "tune_trainable"]
+__all__ = [
+    "Search", "ShrinkResult", "TrainResult", "load_adapter", "open_search", "search", "shrink", "train", "train_loop",
+    "tune_trainable",
+]  # fmt: skip
 MODULES = {
     "Search": "autorank.api",
+    "ShrinkResult": "autorank.runner",
     "TrainResult": "autorank.runner",
     "load_adapter": "autorank.modeling.adapter_file",
     "open_search": "autorank.api",
     "search": "autorank.api",
+    "shrink": "autorank.api",
     "train": "autorank.api",
     "train_loop": "autorank.searching.ray.multi_worker",
     "tune_trainable": "autorank.searching.ray.trainable",

@@ -16,8 +16,9 @@ from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
 from autorank.options.parsing import expand, point_choice
 from autorank.options.shared import RUNS, read_search
+from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
-from autorank.runner import TrainResult, run_search, run_training
+from autorank.runner import ShrinkResult, TrainResult, run_search, run_shrink, run_training
 from autorank.trials.front import Point, candidates, hypervolume, ranks_at
 from autorank.trials.selection import pick
 
@@ -62,6 +63,21 @@ def train(call: TrainCall) -> TrainResult:
         AutorankError: An option is invalid, or no evaluation had a finite score.
     """
     return run_training(call)
+
+
+@keywords(ShrinkCall)
+def shrink(adapter: Path | str, call: ShrinkCall) -> ShrinkResult:
+    """Cut a trained LoRA adapter to smaller sizes, score them and write one of them. Any PEFT adapter will do.
+
+    The adapter is the only positional argument: `shrink("my-adapter", task="mrpc", max_loss=0.01, to="smaller")`.
+
+    Returns:
+        All sizes, the chosen one, and the directory of the written adapter.
+
+    Raises:
+        AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
+    """
+    return run_shrink(str(adapter), call)
 
 
 def open_search(name: str, runs: Path | str = RUNS, tracking_uri: str | None = None) -> Search:

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autorank.display.console import terminal
-from autorank.errors import require_posix
+from autorank.errors import AutorankError, require_posix
 from autorank.options.calls import ResumeCall, TrainCall
 from autorank.options.parsing import expand
 from autorank.options.shared import RUNS
+from autorank.options.shrink import ShrinkCall
 from autorank.training.evaluation import Evaluation
 from autorank.trials.front import Point
 
 if TYPE_CHECKING:
     from autorank.display.base import Locations
     from autorank.searching.search import Outcome
+    from autorank.shrinking import Size
     from autorank.spec import SearchSpec
 
 
@@ -64,6 +66,69 @@ def run_training(call: TrainCall) -> TrainResult:
                 output_dir.move_into_place(exported, to)
                 console.print(f"Adapter of step {point.step} written to {to}")
     return TrainResult(point, evaluations, to)
+
+
+@dataclass(frozen=True)
+class ShrinkResult:
+    """Sizes to which an adapter can be cut.
+
+    Attributes:
+        sizes: The sizes, by rising adapter parameters, the whole adapter last.
+        chosen: The chosen size, as it is written: after training if it was polished.
+        adapter: Directory of the written adapter, or None if none was written.
+        notes: What was done, one line each.
+    """
+
+    sizes: list[Size]
+    chosen: Size | None
+    adapter: Path | None
+    notes: list[str] = field(repr=False, default_factory=list)
+
+
+def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
+    """Cut an adapter to smaller sizes, score them and write one of them.
+
+    Args:
+        adapter: A PEFT adapter: its directory, or its name on the Hub.
+        call: The options of `shrink`.
+
+    Raises:
+        AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
+    """
+    from autorank.export import output_dir
+    from autorank.shrinking import ScoredShrinking, Shrinking, choose
+
+    to = None if call.to is None else expand(call.to)
+    with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written
+        source = str(expand(adapter)) if expand(adapter).exists() else adapter
+        shrinking: Shrinking
+        if call.has_data:
+            scored = ScoredShrinking(source, call.task_spec(), call.model_name(), call.training_spec())
+            shrinking, sizes = scored, scored.scored(call.sizes)
+        else:
+            shrinking = Shrinking(source)
+            sizes = shrinking.sizes()
+        chosen = choose(shrinking, sizes, call.limit, call.min_score, call.max_loss, call.energy)
+        notes = []
+        if chosen is not None and call.polish and isinstance(shrinking, ScoredShrinking):
+            polished = shrinking.polish(chosen, call.polish, call.learning_rate)
+            notes.append(
+                f"{call.polish} steps of training: score {chosen.score:.4f} before, {polished.score:.4f} after"
+            )
+            chosen = max(polished, chosen, key=lambda size: size.score or 0.0)
+        if call.figure is not None:
+            from autorank.display.shrink_display import draw
+
+            draw(sizes, Path(adapter).name, expand(call.figure))
+            notes.append(f"Figure written to {call.figure}")
+        if to is not None:
+            if chosen is None:
+                raise AutorankError("--to needs a size. Give --max-params or --energy, or data to choose by its score.")
+            (scratch / "adapter").mkdir()
+            shrinking.write(chosen, scratch / "adapter", call.pad)
+            output_dir.move_into_place(scratch / "adapter", to)
+            notes.append(f"PEFT adapter of {chosen.adapter_params:,} parameters written to {to}")
+    return ShrinkResult(sizes, chosen, to, notes)
 
 
 def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:

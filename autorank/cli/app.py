@@ -20,6 +20,7 @@ from autorank.cli import (
     report,
     results,
     search,
+    shrink,
     tokenization_log,
     train,
 )
@@ -68,7 +69,8 @@ def _global(
 
 
 for command in (
-    search.search, search.resume, train.train, results.front, results.ranks, export.export, results.sync, results.ui,
+    search.search, search.resume, train.train, shrink.shrink, results.front, results.ranks, export.export,
+    results.sync, results.ui,
     report.report, report.compare, doctor.doctor, listings.methods, listings.tasks, listings.spaces,
 ):  # fmt: skip
     app.command()(command)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +112,20 @@ class Spectrum:
     def fewest(self) -> int:
         """Components of the smallest slice: one, or one for each DoRA update."""
         return max(1, sum(update.m is not None and update.held > 0 for update in self.updates))
+
+    def kept_energy(self) -> list[float]:
+        """Return the share of the energy, the sum of squared singular values, in the best 0, 1, 2, ... components."""
+        squares = [float(self.values[index][component] ** 2) * self._users[index] for index, component in self._order]
+        total = sum(squares) or 1.0
+        return [0.0, *(energy / total for energy in accumulate(squares))]
+
+    def energy_of(self, kept: Mapping[str, int]) -> float:
+        """Return the share of the energy in these components."""
+        total = sum(float(self.values[index].square().sum()) for index in self.layers.values()) or 1.0
+        masks = {name: [bool(mask >> i & 1) for i in range(len(self.values[self.layers[name]]))]
+                 for name, mask in kept.items()}  # fmt: skip
+        held = sum(float(self.values[self.layers[name]][mask].square().sum()) for name, mask in masks.items())
+        return held / total
 
     def keep(self, count: int) -> Kept:
         """Return the best `count` components of all updates."""

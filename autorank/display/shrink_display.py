@@ -1,0 +1,94 @@
+"""The sizes of a shrunk adapter: as a table, JSON, CSV and a figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from autorank.reporting.plots import front_figure
+from autorank.reporting.tables import count
+from autorank.shrinking import Size, as_dict, front_of
+from autorank.training.evaluation import Evaluation, Slice
+from autorank.trials.record import TrialRecord
+from autorank.trials.snapshot import Snapshot
+
+
+def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
+    """The sizes as a table, one row each.
+
+    Args:
+        sizes: by rising parameters, the whole adapter last.
+        chosen: the size to mark.
+
+    Returns:
+        The table.
+    """
+    whole, scored = sizes[-1], sizes[-1].score is not None
+    built = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for header in ("parameters", "of whole", "energy", *(["score"] if scored else [])):
+        built.add_column(header, justify="right")
+    built.add_column("")
+    front = {point.adapter_params for point in front_of(sizes)} if scored else set()
+    size_chosen = None if chosen is None else chosen.adapter_params
+    for size in sizes:
+        marks = ["whole"] if size is whole else []
+        marks += ["chosen"] if size.adapter_params == size_chosen else []
+        marks += ["a smaller size scores as much"] if scored and size.adapter_params not in front else []
+        built.add_row(
+            count(size.adapter_params), f"{size.adapter_params / whole.adapter_params:.1%}", f"{size.energy:.1%}",
+            *([f"{size.score:.4f}"] if size.score is not None else []), ", ".join(marks),
+            style="bold" if size.adapter_params == size_chosen else None,
+        )  # fmt: skip
+    return built
+
+
+def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
+    """The sizes as a JSON list of objects.
+
+    Args:
+        sizes: by rising parameters.
+        chosen: the size that gets `"chosen": true`.
+    """
+    params = None if chosen is None else chosen.adapter_params
+    return json.dumps([as_dict(size) | {"chosen": size.adapter_params == params} for size in sizes], indent=2)
+
+
+def as_csv(sizes: Sequence[Size]) -> str:
+    """The sizes as CSV; metrics as `metrics.NAME`."""
+    rows = []
+    for size in sizes:
+        values = as_dict(size)
+        values.pop("ranks", None)
+        values |= {f"metrics.{name}": value for name, value in values.pop("metrics", {}).items()}
+        rows.append(values)
+    content = io.StringIO()
+    writer = csv.DictWriter(content, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return content.getvalue()
+
+
+def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
+    """Draw the scores over the parameters.
+
+    Args:
+        sizes: scored sizes, the whole adapter last.
+        title: the figure's title.
+        file: .png, .svg or .pdf.
+    """
+    whole, slices = sizes[-1], []
+    for size in sizes[:-1]:
+        slices.append(Slice(size.adapter_params, float(size.score or 0.0), dict(size.metrics or {}), size.kept or {}))
+    params = whole.adapter_params
+    evaluation = Evaluation(
+        0, 0.0, float(whole.score or 0.0), dict(whole.metrics or {}), 0.0, params, params, params, 0, {}, 0.0, 0,
+        tuple(slices),
+    )  # fmt: skip
+    snapshot = Snapshot([TrialRecord(0, "", {}, "complete", (evaluation,))], front_of(sizes), [])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    front_figure(snapshot, title, (float(params), 0.0)).savefig(file)

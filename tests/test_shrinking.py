@@ -1,0 +1,103 @@
+"""`shrink`: sizes of an adapter that plain PEFT trained, their scores, the choice, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers as t
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.tasks import demo
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A classifier of the demo task, trained with plain PEFT for some steps."""
+    folder, name = tmp_path_factory.mktemp("adapter"), demo.DEMO.model
+    tokenizer = t.AutoTokenizer.from_pretrained(name)
+    torch.manual_seed(0)
+    config = peft.LoraConfig(task_type="SEQ_CLS", target_modules="all-linear", r=4, lora_alpha=16)
+    model = peft.get_peft_model(t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=2), config)
+    optimizer = torch.optim.AdamW((p for p in model.parameters() if p.requires_grad), 3e-3)
+    rows = demo.pairs("train")
+    for start in range(0, 640, 16):
+        texts = [column[start : start + 16] for column in (rows["sentence1"], rows["sentence2"])]
+        labels = torch.tensor([int(label in (1, "1", "same")) for label in rows["label"][start : start + 16]])
+        loss = model(**tokenizer(*texts, padding=True, return_tensors="pt"), labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.eval().save_pretrained(folder)
+    return str(folder)
+
+
+def test_without_data_sizes_are_listed_and_chosen_by_energy(adapter: str, tmp_path: Path) -> None:
+    listed = autorank.shrink(adapter)
+    assert [size.energy for size in listed.sizes] == sorted(size.energy for size in listed.sizes)
+    assert listed.sizes[-1].energy == pytest.approx(1.0) and listed.chosen is None
+    chosen = autorank.shrink(adapter, energy=0.9, to=tmp_path / "smaller").chosen
+    assert chosen is not None and 0.9 <= chosen.energy < 0.95 and chosen.score is None
+    config = peft.LoraConfig.from_pretrained(tmp_path / "smaller")
+    assert config.rank_pattern and config.base_model_name_or_path == demo.DEMO.model
+    by_size = autorank.shrink(adapter, max_params="2k").chosen
+    assert by_size is not None and 1_800 < by_size.adapter_params <= 2_000
+
+
+def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> None:
+    data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60}
+    files = {"to": tmp_path / "smaller", "figure": tmp_path / "f.png"}
+    result = autorank.shrink(adapter, **data, **files, sizes=4, max_loss=0.05)
+    sizes, chosen = result.sizes, result.chosen
+    assert len(sizes) == 5 and chosen is not None and chosen.score is not None and sizes[-1].score is not None
+    assert chosen.score >= sizes[-1].score - 0.05
+    assert all(size.adapter_params >= chosen.adapter_params for size in sizes if size.score >= sizes[-1].score - 0.05)
+    again = autorank.shrink(tmp_path / "smaller", **data, sizes=1).sizes[-1]
+    assert (again.adapter_params, again.score) == (chosen.adapter_params, chosen.score)
+    autorank.shrink(adapter, max_params=chosen.adapter_params, pad=True, to=tmp_path / "padded")
+    assert not peft.LoraConfig.from_pretrained(tmp_path / "padded").rank_pattern
+    padded = autorank.shrink(tmp_path / "padded", **data, sizes=1).sizes[-1]
+    assert padded.score == chosen.score and padded.adapter_params > chosen.adapter_params
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+
+
+def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
+    data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "max_params": 4_000}
+    plain = autorank.shrink(adapter, **data, sizes=4).chosen
+    polished = autorank.shrink(adapter, **data, sizes=4, polish=8, to=tmp_path / "polished")
+    assert plain is not None and polished.chosen is not None
+    assert polished.chosen.adapter_params == plain.adapter_params
+    assert "8 steps of training: score" in polished.notes[0] and polished.chosen.score >= plain.score  # type: ignore[operator]
+    again = autorank.shrink(tmp_path / "polished", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
+    assert again.score == polished.chosen.score
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"knee": True, "energy": 0.9}, "--knee and --energy both choose a size"),
+        ({"min_score": 0.5}, "--min-score needs data to score sizes on"),
+        ({"energy": 1.5}, "--energy 1.5 is not above 0 and at most 1"),
+        ({"max_params": 10}, "No size has at most 10 parameters; the smallest has"),
+        ({"task": "stsb", "data": "."}, "the number of labels differs|has no"),
+        ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
+    ],
+)
+def test_what_is_refused(adapter: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=message):
+        autorank.shrink(adapter, **options)
+
+
+def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    from autorank.cli.app import app
+
+    app(["shrink", adapter, "--energy", "0.5", "--format", "json"], standalone_mode=False)
+    rows = json.loads(capsys.readouterr().out)
+    assert rows[-1]["energy"] == pytest.approx(1.0) and {"adapter_params", "ranks", "chosen"} <= set(rows[0])
+    app(["shrink", adapter, "--format", "csv"], standalone_mode=False)
+    assert capsys.readouterr().out.startswith("adapter_params,energy\n")
