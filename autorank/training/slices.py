@@ -23,6 +23,7 @@ from autorank.modeling import adapters, spectrum
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.spectrum import Spectrum
 from autorank.tasks.definition import TaskData
+from autorank.training import distributed
 from autorank.training.component_scores import PASSES, component_scores
 from autorank.training.evaluation import Slice
 from autorank.training.objectives.base import Objective
@@ -152,11 +153,15 @@ class SliceScorer:
         }
 
     def _budget(self, step: int, last: bool) -> tuple[float, int]:
-        """Tokens of forward passes that slices may cost now, and how many slices there may be."""
+        """Tokens of forward passes that slices may cost now, and how many slices there may be.
+
+        Workers share the training, but each evaluates all slices.
+        """
         if not isinstance(self._option, str):
             return math.inf, self._option
         per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
-        return SHARE * per_step * step * (1 if last else EARLY) - self.spent, MOST
+        accrued = SHARE * per_step * step / distributed.count()
+        return accrued * (1 if last else EARLY) - self.spent, MOST
 
     @property
     def _order_cost(self) -> float:

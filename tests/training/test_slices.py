@@ -13,6 +13,7 @@ import torch
 from autorank.modeling import adapter_file, adapters, spectrum
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.training import distributed
 from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from autorank.training.slices import next_count
@@ -169,6 +170,14 @@ def test_every_slice_of_dora_has_a_component_in_each_layer() -> None:
     assert last.slices and all(0 not in piece.ranks.values() for piece in last.slices)
     fewest = min(piece.adapter_params for piece in last.slices)
     assert run.evaluate_slice(fewest - 1).ranks == dict.fromkeys(last.ranks, 0)
+
+
+def test_workers_that_share_the_training_have_a_budget_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TrainingRun(spec(slices="auto"))
+    next(run)
+    alone, _ = run._slices._budget(12, last=True)
+    monkeypatch.setattr(distributed, "count", lambda: 2)
+    assert run._slices._budget(12, last=True)[0] == pytest.approx(alone / 2)
 
 
 def test_a_slice_of_a_given_size() -> None:
