@@ -49,7 +49,7 @@ class Houlsby(AllocationMethod[HoulsbyConfig]):
 
 
 def new_bottleneck(place: Place, size: int, activation: Activation, deviation: float, run: RunContext) -> Bottleneck:
-    """A fresh bottleneck for a place, drawn from the run's generator."""
-    made = Bottleneck(place.width, size, activation, run.device)
-    made.draw(deviation, run.generator)
-    return made
+    """Create a bottleneck for a place, initialized from the run's generator."""
+    bottleneck = Bottleneck(place.width, size, activation, run.device)
+    bottleneck.initialize(deviation, run.generator)
+    return bottleneck

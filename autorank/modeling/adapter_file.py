@@ -1,12 +1,12 @@
-"""An adapter on disk: one safetensors file with its tensors, its layout and the base model that it belongs to.
+"""An adapter on disk: one safetensors file with its tensors, its layout and the base model it belongs to.
 
-The file holds all that makes the model differ from its base, as tensors by parameter name: low-rank factors
-(`LAYER.update.A`, `.B`, `.e`, `.u`), bottlenecks (`PLACE.bottleneck.down.weight`, ...), the head, and whatever else of
-the base trained, under its own name. What several layers share is stored once. The metadata entry `autorank` is JSON:
+The file contains all tensors that differ from the base model, by parameter name: low-rank factors (`LAYER.update.A`,
+`.B`, `.e`, `.u`), bottlenecks (`MODULE.bottleneck.down.weight`, ...), the head, and other trained parameters of the
+base under their own names. Shared tensors are stored once. The metadata entry `autorank` is JSON:
 
-    {"format": "autorank adapter 1", "origin": `Origin`, "layout": as `adapters.layout` gives it}
+    {"format": "autorank adapter 1", "origin": `Origin`, "layout": the result of `adapters.layout`}
 
-docs/adapter-format.md tells the same to users.
+docs/adapter-format.md describes the format for users.
 """
 
 from __future__ import annotations
@@ -30,206 +30,235 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="PreTrainedModel")
 
 FORMAT = "autorank adapter 1"
-FILE = "adapter.safetensors"  # its name in an exported folder
-_SHOWN = 3  # misfits that a message names
+FILE = "adapter.safetensors"  # file name in an exported directory
+_SHOWN = 3  # mismatches that a message lists
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What an adapter belongs to: the base model and the head's meaning."""
+    """The base model of an adapter and the meaning of its head.
 
-    model: str  # folder or Hub name
-    outputs: int  # width of the head
-    label_names: tuple[str, ...]  # empty for regression
-    pad_id: int  # the padding token, by which decoders find the last token of a text
-    kind: str = "classification"  # of task
+    Attributes:
+        model: Directory or Hub name of the base model.
+        outputs: Width of the head.
+        label_names: Names of the classes; empty for regression.
+        pad_id: Padding token; decoders use it to find the last token of a text.
+        kind: Kind of task.
+    """
+
+    model: str
+    outputs: int
+    label_names: tuple[str, ...]
+    pad_id: int
+    kind: str = "classification"
 
 
-def save(path: Path, trained: base_model.BaseModel, belongs: Origin) -> None:
-    """Write all that differs from the base: factors, head, whatever else trained. Appears whole or not at all.
+def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
+    """Write all tensors that differ from the base model to a file, atomically.
 
-    Components that were there for training alone are left out.
+    Components that exist only in training are left out.
+
+    Args:
+        path: The file to write.
+        trained: The base model with the trained adapter.
+        origin: The base model and the head.
 
     Raises:
-        AutorankError: the disk is full.
+        AutorankError: The disk is full.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
-    about = {"format": FORMAT, "origin": asdict(belongs), "layout": adapters.layout(trained.model, counting=True)}
+    metadata = {"format": FORMAT, "origin": asdict(origin), "layout": adapters.layout(trained.model, counting=True)}
     try:
         with atomic_io.writing(path) as partial:
             partial.touch()
-            mode = partial.stat().st_mode  # as the umask has it; safetensors writes for the owner alone
-            save_file(values, partial, {"autorank": json.dumps(about)})
+            mode = partial.stat().st_mode  # by the umask; safetensors creates files readable by the owner only
+            save_file(values, partial, {"autorank": json.dumps(metadata)})
             partial.chmod(mode)
     except (OSError, SafetensorError) as error:
         if disk_full(error):
-            raise AutorankError(f"No space left on the disk of {path.parent}; free some, then go on.") from error
+            raise AutorankError(
+                f"No space left on the disk of {path.parent}. Free some space, then run again."
+            ) from error
         raise
 
 
 def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> tuple[base_model.BaseModel, Origin]:
-    """The base model with this adapter on it, in evaluation mode.
+    """Load the base model of an adapter and attach the adapter.
+
+    Args:
+        path: The adapter file.
+        dtype: Data type of the frozen weights.
+        device: Device of the model.
+
+    Returns:
+        The base model with the adapter, in evaluation mode, and the adapter's origin.
 
     Raises:
-        AutorankError: the file is missing or not an adapter, or its base model cannot be loaded.
+        AutorankError: The file is missing or not an adapter, or its base model cannot be loaded.
     """
     from safetensors.torch import load_file
 
-    belongs = origin(path)
-    restored = base_model.load(belongs.model, belongs.outputs, dtype, device, belongs.kind)
-    restored.model.config.pad_token_id = belongs.pad_id
+    source = origin(path)
+    restored = base_model.load(source.model, source.outputs, dtype, device, source.kind)
+    restored.model.config.pad_token_id = source.pad_id
     values = load_file(path, device=device)
-    adapters.rebuild(restored.model, _about(path)["layout"], device)
+    adapters.rebuild(restored.model, _metadata(path)["layout"], device)
     added = adapters.added(restored.model)
     restored.unfreeze(name for name in values if name not in added)
     adapters.load_tensors(restored.model, values)
     restored.model.eval()
-    return restored, belongs
+    return restored, source
 
 
 def load_adapter(model: M, folder: str | Path) -> M:
-    """Put an adapter that autorank wrote on a transformers model of the same base, its head included.
+    """Attach an adapter written by autorank, including its head, to a transformers model.
 
     Args:
-        model: fresh from `from_pretrained`, with as many outputs as the adapter's head has.
-        folder: what `autorank export` wrote, or an adapter file itself.
+        model: The base model as loaded by `from_pretrained`, with as many outputs as the adapter's head.
+        folder: A directory written by `autorank export`, or an adapter file.
 
     Returns:
         The same model, in evaluation mode.
 
     Raises:
-        AutorankError: the file is missing or not an adapter, it does not fit the model, or the model has one already.
+        AutorankError: The file is missing or not an adapter, does not fit the model, or the model already has an
+            adapter.
     """
     from safetensors.torch import load_file
 
     file = Path(folder)
     file = file / FILE if file.is_dir() else file
-    layout, belongs = _about(file)["layout"], origin(file)
+    layout, source = _metadata(file)["layout"], origin(file)
     if adapters.added(model):
-        raise AutorankError("The model carries an adapter already. Load the base anew for another one.")
+        raise AutorankError("The model already has an adapter. Load the base model again to use another adapter.")
     values = load_file(file, device=str(model.device))
-    misfits = _misplaced(model, layout)
-    if not misfits:
+    mismatches = _missing_layers(model, layout)
+    if not mismatches:
         adapters.rebuild(model, layout, model.device)
-        misfits = _misshapen(dict(model.named_parameters()), values)
-    if misfits:
+        mismatches = _wrong_shapes(dict(model.named_parameters()), values)
+    if mismatches:
         adapters.detach_all(model)
-        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        more = f" and {len(mismatches) - _SHOWN} more" if len(mismatches) > _SHOWN else ""
         raise AutorankError(
-            f"The adapter in {file} does not fit this model: {'; '.join(misfits[:_SHOWN])}{more}. It belongs to "
-            f"{belongs.model!r} with {belongs.outputs} outputs: load that."
+            f"The adapter in {file} does not fit this model: {'; '.join(mismatches[:_SHOWN])}{more}. Load "
+            f"its base model {source.model!r} with num_labels={source.outputs}."
         )
     adapters.load_tensors(model, values)
-    model.config.pad_token_id = belongs.pad_id
+    model.config.pad_token_id = source.pad_id
     model.eval()
     return model
 
 
-def _misplaced(model: nn.Module, layout: dict[str, Any]) -> list[str]:
-    """What of a layout has no place in the model: layers that are not there or have other widths."""
+def _missing_layers(model: nn.Module, layout: dict[str, Any]) -> list[str]:
+    """The layers and bottlenecks of a layout that the model lacks or that have another width."""
     modules: dict[str, Any] = dict(model.named_modules())
-    found = []
-    for name, held in layout["layers"].items():
-        update = layout["updates"][held["update"]]
-        wanted = tuple(layout["factors"][update[factor]]["shape"][dim] for factor, dim in (("A", 1), ("B", 0)))
+    problems = []
+    for name, layer in layout["layers"].items():
+        update = layout["updates"][layer["update"]]
+        shape = tuple(layout["factors"][update[factor]]["shape"][dim] for factor, dim in (("A", 1), ("B", 0)))
         if name not in modules:
-            found.append(f"there is no layer {name}")
-        elif features(modules[name]) != wanted:
-            found.append(f"{name} is {features(modules[name])} (in, out), not {wanted}")
+            problems.append(f"layer {name} is missing")
+        elif features(modules[name]) != shape:
+            problems.append(f"{name} is {features(modules[name])} (in, out), expected {shape}")
     for name, bottleneck in layout.get("bottlenecks", {}).items():
         if name not in modules:
-            found.append(f"there is no module {name}")
+            problems.append(f"module {name} is missing")
         elif (width := features(getattr(modules[name], "dense", modules[name]))[1]) != bottleneck["width"]:
-            found.append(f"{name} gives {width} features, not {bottleneck['width']}")
-    return found
+            problems.append(f"{name} has {width} output features, expected {bottleneck['width']}")
+    return problems
 
 
-def _misshapen(parameters: dict[str, nn.Parameter], values: dict[str, torch.Tensor]) -> list[str]:
-    """Values that no parameter can take."""
-    missing = [f"there is no parameter {name}" for name in values if name not in parameters]
+def _wrong_shapes(parameters: dict[str, nn.Parameter], values: dict[str, torch.Tensor]) -> list[str]:
+    """The values without a parameter of the same name and shape."""
+    missing = [f"parameter {name} is missing" for name in values if name not in parameters]
     shapes = ((name, tuple(parameters[name].shape), tuple(v.shape)) for name, v in values.items() if name in parameters)
-    return missing + [f"{name} is {here}, not {stored}" for name, here, stored in shapes if here != stored]
+    return missing + [f"{name} is {shape}, expected {stored}" for name, shape, stored in shapes if shape != stored]
 
 
 def low_rank(path: Path) -> bool:
-    """Whether low-rank updates of whole layers are all that this adapter adds to its base, as PEFT's LoRA has them.
+    """Whether this adapter consists of low-rank updates of whole layers, so that PEFT's LoRA can represent it.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
-    layout = _about(path)["layout"]
+    layout = _metadata(path)["layout"]
     ranks = (layout["factors"][update["A"]]["shape"][0] for update in layout["updates"])
     return any(ranks) and not layout.get("bottlenecks") and not leaves_position_queries(path)
 
 
 def bottlenecked(path: Path) -> bool:
-    """Whether there are bottlenecks in this adapter, which no weight of the base can take.
+    """Whether this adapter has bottlenecks, which cannot be merged into weights of the base.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
-    return bool(_about(path)["layout"].get("bottlenecks"))
+    return bool(_metadata(path)["layout"].get("bottlenecks"))
 
 
 def leaves_position_queries(path: Path) -> bool:
-    """Whether DeBERTa's position queries are left unadapted, so that no weight of the base can take the update.
+    """Whether DeBERTa's position queries are left unadapted, so that the update cannot be merged into the base.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
-    layers = _about(path)["layout"]["layers"].values()
+    layers = _metadata(path)["layout"]["layers"].values()
     return not all(layer.get("position_queries", True) for layer in layers)
 
 
-def held(path: Path) -> dict[str, int]:
-    """Layer -> the number of the update that it holds; layers that share one have its number in common.
+def update_indices(path: Path) -> dict[str, int]:
+    """The index of each layer's update, by layer name; layers that share an update have the same index.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
-    return {name: layer["update"] for name, layer in _about(path)["layout"]["layers"].items()}
+    return {name: layer["update"] for name, layer in _metadata(path)["layout"]["layers"].items()}
 
 
 def origin(path: Path) -> Origin:
-    """What the adapter in this file belongs to.
+    """The base model and the head of the adapter in this file.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
-    stored = _about(path)["origin"]
+    stored = _metadata(path)["origin"]
     return Origin(**stored | {"label_names": tuple(stored["label_names"])})
 
 
 def rename_base(path: Path, model: str) -> None:
-    """Give the base model that an adapter belongs to another name.
+    """Change the stored name of an adapter's base model.
+
+    Args:
+        path: The adapter file.
+        model: The new directory or Hub name.
 
     Raises:
-        AutorankError: the file is missing or not an adapter.
+        AutorankError: The file is missing or not an adapter.
     """
     from safetensors.torch import load, save
 
-    about = _about(path)
-    about["origin"]["model"] = model
-    content = save(load(path.read_bytes()), {"autorank": json.dumps(about)})
-    with atomic_io.writing(path) as partial:  # not in place: somebody may have the file mapped
+    metadata = _metadata(path)
+    metadata["origin"]["model"] = model
+    content = save(load(path.read_bytes()), {"autorank": json.dumps(metadata)})
+    with atomic_io.writing(path) as partial:  # not in place: another process may have the file mapped
         partial.write_bytes(content)
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, Any]:
+    """The metadata of an adapter file."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            about: dict[str, Any] = json.loads((file.metadata() or {}).get("autorank", "{}"))
+            metadata: dict[str, Any] = json.loads((file.metadata() or {}).get("autorank", "{}"))
     except (OSError, SafetensorError) as error:
         if (path.parent / "adapter_config.json").is_file():
             raise AutorankError(
-                f"{path.parent} holds a PEFT adapter. Load it with `PeftModel.from_pretrained` of the package peft."
+                f"{path.parent} contains a PEFT adapter. Load it with `PeftModel.from_pretrained` of the package peft."
             ) from error
-        raise AutorankError(f"No adapter can be read from {path}: {error}.") from error
-    if about.get("format") != FORMAT:
-        raise AutorankError(f"{path} is not an adapter that autorank wrote (format {about.get('format')!r}).")
-    return about
+        raise AutorankError(f"Cannot read an adapter from {path}: {error}.") from error
+    if metadata.get("format") != FORMAT:
+        raise AutorankError(f"{path} is not an adapter written by autorank (format {metadata.get('format')!r}).")
+    return metadata

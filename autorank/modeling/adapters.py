@@ -1,4 +1,4 @@
-"""A model's adapters as a whole: attaching, counting, and their layout, from which they can be rebuilt anywhere."""
+"""All adapters of a model: attach and detach, count parameters, describe as a layout and rebuild from it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")
 def attach(
     model: nn.Module, name: str, update: LowRankUpdate, dropout: float = 0.0, position_queries: bool = True
 ) -> None:
-    """Put an update on the layer called `name`.
+    """Attach an update to a layer, in place.
 
     Args:
-        model: the model; changed in place.
-        name: the layer.
-        update: its factors.
-        dropout: probability of dropout on the input of the update.
-        position_queries: False leaves DeBERTa's position queries unadapted, if this layer makes them.
+        model: The model.
+        name: Name of the layer.
+        update: The factors.
+        dropout: Probability of dropout on the input of the update.
+        position_queries: False leaves DeBERTa's position queries unadapted, if this layer computes them.
     """
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
@@ -40,14 +40,21 @@ def attach(
 
 
 def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice: bool = False) -> None:
-    """Put a bottleneck at the place called `name`."""
+    """Attach a bottleneck to a module, in place.
+
+    Args:
+        model: The model.
+        name: Name of the module, one of `bottleneck.places`.
+        bottleneck: The bottleneck.
+        twice: Apply the block's LayerNorm before the bottleneck too.
+    """
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
     setattr(owner, child, Bottlenecked(getattr(owner, child), bottleneck, twice))
 
 
 def detach_all(model: nn.Module) -> None:
-    """Take every update and bottleneck off; the model is the one that was loaded."""
+    """Remove all updates and bottlenecks."""
     for name, layer in (adapted(model) | bottlenecked(model)).items():
         parent, _, child = name.rpartition(".")
         owner = model.get_submodule(parent)
@@ -56,29 +63,29 @@ def detach_all(model: nn.Module) -> None:
 
 
 def adapted(model: nn.Module) -> dict[str, AdaptedLinear]:
-    """Name -> layer, of all layers that carry an update."""
+    """The layers with an update, by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, AdaptedLinear)}
 
 
 def bottlenecked(model: nn.Module) -> dict[str, Bottlenecked]:
-    """Name -> module, of all that carry a bottleneck."""
+    """The modules with a bottleneck, by name."""
     return {name: module for name, module in model.named_modules() if isinstance(module, Bottlenecked)}
 
 
 def added(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Name -> parameter, of all that the model as it was loaded does not have."""
+    """The parameters of updates and bottlenecks, by name."""
     modules = [*_updates(model), *(place.bottleneck for place in bottlenecked(model).values())]
-    own = {id(parameter) for module in modules for parameter in module.parameters()}
-    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in own}
+    ids = {id(parameter) for module in modules for parameter in module.parameters()}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in ids}
 
 
 def _updates(model: nn.Module) -> list[LowRankUpdate]:
-    """Distinct updates, in the model's order."""
+    """The distinct updates, in the order of the layers."""
     return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
 
 
 def _counting(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
-    """id -> the part that counts, of the factors that hold more than that. Such factors are never shared."""
+    """The counting part of each factor that has entries for training only, by id. Such factors are not shared."""
     parts: dict[int, torch.Tensor] = {}
     for update in updates:
         if not (update.active is update.mask_A is update.mask_B is None):
@@ -89,39 +96,45 @@ def _counting(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
 
 
 def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tensor]:
-    """The distinct numbers that the exported adapter stores: trained parameters, `head` (names) left out.
+    """The distinct tensors that the exported adapter stores.
 
-    `e` and `u` fold into a trained B that no other update uses, and do not count then; a B that is shared or frozen
-    cannot take them.
+    `e` and `u` are folded into B, and not counted, if B is trained and no other update uses it.
+
+    Args:
+        model: The model with its adapters.
+        head: Names of the head's parameters, which are left out.
+
+    Yields:
+        The tensors; shared ones once.
     """
     updates = _updates(model)
     users = Counter(id(update.B) for update in updates)
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
-    needed = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
-    gone = {id(vector) for update in foldable for vector in (update.e, update.u)} - needed
+    kept = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
+    folded = {id(vector) for update in foldable for vector in (update.e, update.u)} - kept
     exported = _counting(updates) | {id(update.B): update.own()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in head and id(parameter) not in gone:
+        if parameter.requires_grad and name not in head and id(parameter) not in folded:
             yield exported.get(id(parameter), parameter)
 
 
 def adapter_params(model: nn.Module, head: Collection[str] = ()) -> int:
-    """Distinct numbers stored by the exported adapter, shared ones once."""
+    """Number of distinct values that the exported adapter stores, without the parameters named in `head`."""
     return sum(values.numel() for values in stored(model, head))
 
 
 def nonzero_params(model: nn.Module, head: Collection[str] = ()) -> int:
-    """The same, zeros not counted."""
+    """Number of distinct nonzero values that the exported adapter stores, without those of `head`."""
     return sum(int(torch.count_nonzero(values)) for values in stored(model, head))
 
 
 def ranks(model: nn.Module) -> dict[str, int]:
-    """Layer name -> rank of its update."""
+    """The rank of each adapted layer, by name."""
     return {name: layer.update.rank for name, layer in adapted(model).items()}
 
 
 def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
-    """The structure of all updates as plain values: who holds which update, and which factor is whose.
+    """The structure of all adapters as plain values: the update of each layer and the factors of each update.
 
     {"layers": {name: {"update": int, "dropout": float, "position_queries": bool}},
      "updates": [{"scale": float, "A": factor, "B": factor, "e", "u", "m", "A0", "B0": factor | None each,
@@ -130,7 +143,11 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
      "bottlenecks": {name: {"width": int, "size": int, "activation": str, "twice": bool}}}
 
     Args:
-        counting: leave out components that are there for training alone.
+        model: The model with its adapters.
+        counting: Leave out components that exist only in training.
+
+    Returns:
+        The layout as above; factors are indices into `factors`, equal for shared ones.
     """
     updates = _updates(model)
     factors: dict[nn.Parameter, int] = {}
@@ -161,8 +178,14 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
 
 
 def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str = "cpu") -> None:
-    """Attach updates, sharing included, and bottlenecks of this layout; their values are still to be loaded."""
-    for name, described in layout.get("bottlenecks", {}).items():  # of a file before bottlenecks: none
+    """Attach the updates and bottlenecks of a layout, with zeros as values; load the values with `load_tensors`.
+
+    Args:
+        model: The model without adapters; changed in place.
+        layout: The structure, a result of `layout`.
+        device: Device of the factors.
+    """
+    for name, described in layout.get("bottlenecks", {}).items():  # absent in files without bottlenecks
         width, size, activation = (described[key] for key in ("width", "size", "activation"))
         attach_bottleneck(model, name, Bottleneck(width, size, activation, device), described["twice"])
     factors = [
@@ -171,7 +194,6 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
     ]
 
     def build(update: dict[str, Any]) -> LowRankUpdate:
-        # a file from before a factor was invented does not have it
         numbers = {name: update.get(name) for name in FACTORS}
         A, B, e, u, m, A0, B0 = (None if number is None else factors[number] for number in numbers.values())
         active = None if update.get("active") is None else torch.tensor(update["active"], device=device)
@@ -185,10 +207,14 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
 
 
 def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]:
-    """Everything that makes this model differ from its base, by name: trained parameters and all factors.
+    """All tensors that differ from the base model: trained parameters and all factors.
 
     Args:
-        counting: leave out components that are there for training alone.
+        model: The model with its adapters.
+        counting: Leave out components that exist only in training.
+
+    Returns:
+        The tensors by parameter name.
     """
     updates = _updates(model)
     factors = {id(parameter) for update in updates for parameter in update.parameters()}
@@ -202,10 +228,14 @@ def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]
 
 @torch.no_grad()
 def load_tensors(model: nn.Module, values: dict[str, torch.Tensor]) -> None:
-    """Copy values into the parameters of these names.
+    """Copy values into parameters.
+
+    Args:
+        model: The model; changed in place.
+        values: The values by parameter name.
 
     Raises:
-        KeyError: a name that the model does not have.
+        KeyError: The model has no parameter of this name.
     """
     parameters = dict(model.named_parameters())
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Base models: loaded with a new head for a task, kept clean between runs."""
+"""Base models: loaded with a new head for a task and restored between runs."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from autorank.modeling.hub_access import hub_access
 from autorank.modeling.quantization import four_bit
 from autorank.modeling.remote_code import trusted
 
-# The heads' names in transformers' sequence classifiers (DistilBERT's has two parts; BART's and T5's is the last).
+# Names of heads in transformers: of sequence classifiers (DistilBERT has two) and of question answering.
 HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")
 
 
 @dataclass
 class BaseModel:
-    """A frozen base with a trainable head, which can be given back clean after any training.
+    """A frozen base model with a trainable head, which can be restored after any training.
 
     Attributes:
-        model: the transformers model.
-        new: parameters that the checkpoint does not have (classifier, DeBERTa's pooler): drawn anew for each seed.
-        head: parameters that always train: the new ones and the classifier.
-        std: standard deviation of new weights, the architecture's `initializer_range`.
+        model: The transformers model.
+        new: Names of parameters that the checkpoint lacks (classifier, DeBERTa's pooler); initialized for each seed.
+        head: Names of parameters that are always trained: the new ones and the classifier.
+        std: Standard deviation of new weights, the architecture's `initializer_range`.
     """
 
     model: PreTrainedModel
     new: frozenset[str]
     head: tuple[str, ...]
     std: float
-    _clean: dict[nn.Parameter, torch.Tensor] = field(default_factory=dict)  # as loaded, of whatever was unfrozen
+    _clean: dict[nn.Parameter, torch.Tensor] = field(default_factory=dict)  # loaded values of unfrozen parameters
 
     @property
     def head_params(self) -> int:
+        """Number of parameters of the head."""
         return sum(self.model.get_parameter(name).numel() for name in self.head)
 
     @property
     def head_modules(self) -> list[str]:
-        """The modules that hold the head: what PEFT calls modules_to_save."""
+        """Names of the modules of the head: PEFT's `modules_to_save`."""
         return sorted({owner(name) for name in self.head})
 
     def reset(self, seed: int) -> None:
-        """Back to what was loaded, with a head drawn from `seed`; equal to a fresh load in a fresh process."""
+        """Restore the loaded model with a head initialized from `seed`; equal to loading it in a new process."""
         adapters.detach_all(self.model)
         self.model.requires_grad_(False)
         for parameter, values in self._clean.items():
@@ -60,39 +61,44 @@ class BaseModel:
         self.draw_head(seed)
 
     def unfreeze(self, names: Iterable[str]) -> None:
-        """Let these parameters train, in float32.
+        """Make parameters trainable, in float32.
+
+        Args:
+            names: Names of the parameters.
 
         Raises:
-            AutorankError: one of them is quantised.
+            AutorankError: A parameter is quantized.
         """
         for name in names:
             parameter = self.model.get_parameter(name)
             if not parameter.is_floating_point():
-                raise AutorankError(f"{name} is quantised and cannot train. Use another method, or no --quantize.")
+                raise AutorankError(
+                    f"{name} is quantized and cannot be trained. Use another method, or omit --quantize."
+                )
             module = self.model.get_submodule(name.rpartition(".")[0])
-            # a normalisation wants its gain and its bias of one type, be one of them frozen
+            # weight and bias of a normalization layer must have one data type, even if one of them is frozen
             for vector in (p for p in module.parameters(recurse=False) if p.ndim == 1):
                 self._widen(vector)
             self._widen(parameter)
             parameter.requires_grad_(True)
 
     def _widen(self, parameter: nn.Parameter) -> None:
-        """In float32, with what was loaded kept aside."""
+        """Convert to float32 and remember the loaded values."""
         self._clean.setdefault(parameter, parameter.data.clone())
         parameter.data = parameter.data.float()
 
     def check_unfrozen(self) -> None:
-        """That what trains of the base was unfrozen here, for only that is given back clean."""
+        """Check that all trainable parameters of the base were unfrozen here, since only those are restored."""
         added = adapters.added(self.model)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and parameter not in self._clean and name not in added:
-                raise RuntimeError(f"{name} trains, but was not unfrozen by BaseModel.unfreeze")
+                raise RuntimeError(f"{name} is trainable but was not unfrozen by BaseModel.unfreeze")
 
     @torch.no_grad()
     def draw_head(self, seed: int) -> None:
-        """Head as at the start of a run: new parameters drawn from `seed` (weights normal, biases zero), others loaded.
+        """Initialize the head: new parameters from `seed` (weights normal, biases zero), others as loaded.
 
-        The values are drawn on the CPU, so that a seed means the same on every device.
+        Values are drawn on the CPU, so a seed gives the same values on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         for name in self.head:
@@ -101,7 +107,7 @@ class BaseModel:
                 parameter.copy_(self._clean[parameter])
             elif name.endswith("bias"):
                 parameter.zero_()
-            elif parameter.ndim == 1:  # a normalisation's gain
+            elif parameter.ndim == 1:  # weight of a normalization layer
                 parameter.fill_(1.0)
             else:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * self.std)
@@ -115,14 +121,23 @@ def load(
     kind: str = "classification",
     quantize: str | None = None,
 ) -> BaseModel:
-    """A model for a kind of task from a folder or the Hub, its head `outputs` wide (0: it needs none of its own).
+    """Load a model with a head for a kind of task.
 
-    The frozen weights are kept in `dtype`, or with `quantize` in 4 bits; what trains is float32.
+    Args:
+        model: Directory or name on the Hub.
+        outputs: Width of the head; 0 for models without a head of their own.
+        dtype: Data type of the frozen weights; trained parameters are float32.
+        device: Device of the model.
+        kind: Kind of task.
+        quantize: "4bit" to quantize the frozen weights.
+
+    Returns:
+        The model, frozen except for its head.
 
     Raises:
-        AutorankError: there is no such model, the Hub is out of reach, or the model is of no use for such tasks.
+        AutorankError: There is no such model, the Hub cannot be reached, or the model does not support such tasks.
     """
-    # the library draws the head that `reset` draws again; the process's own random numbers are not its to use
+    # transformers initializes the head before `reset` does; this must not change the process's random state
     with hub_access("model", model), quiet(), torch.random.fork_rng(devices=[]):
         config = _config(model, outputs)
         packed: dict[str, Any] = {}
@@ -139,8 +154,8 @@ def load(
     _refuse_new_backbone(model, new)
     if kind == "generation" and new:
         raise AutorankError(
-            f"Model {model!r} lacks weights that a model needs to write texts ({min(new)}). Give a language model with "
-            "its output layer, not a backbone alone."
+            f"Model {model!r} lacks weights that are needed to generate text ({min(new)}). Use a language model with "
+            "its output layer, not a backbone."
         )
     placed = loaded if quantize else loaded.to(device)
     base = BaseModel(placed, frozenset(new), head, getattr(loaded.config, "initializer_range", 0.02))
@@ -149,10 +164,18 @@ def load(
 
 
 def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn.Module:
-    """The model's structure on the meta device: shapes without weights.
+    """Build a model on the meta device: shapes without weights.
+
+    Args:
+        model: Directory or name on the Hub.
+        outputs: Width of the head; 0 for models without a head of their own.
+        kind: Kind of task.
+
+    Returns:
+        The transformers model.
 
     Raises:
-        AutorankError: as `load`.
+        AutorankError: There is no such model, the Hub cannot be reached, or the model does not support such tasks.
     """
     with hub_access("model", model):
         config = _config(model, outputs)
@@ -162,19 +185,22 @@ def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn
 
 
 def owner(name: str) -> str:
-    """The module that holds a parameter; for a head's the whole head: `bert.pooler` of `bert.pooler.dense.weight`."""
+    """The module of a parameter; in a head the whole head: `bert.pooler` for `bert.pooler.dense.weight`."""
     path = name.split(".")[:-1]
-    known = [i for i, part in enumerate(path) if part in (*HEADS, "pooler")]
-    return ".".join(path[: known[0] + 1] if known else path)
+    heads = [i for i, part in enumerate(path) if part in (*HEADS, "pooler")]
+    return ".".join(path[: heads[0] + 1] if heads else path)
 
 
 def headless(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    """Name -> parameter, of all that are in no head whatever the checkpoint, and of those that may be in none.
+    """The parameters outside the head, which depend on the checkpoint.
 
-    A pooler, or part of a classifier under another name than `HEADS`, is in the head if the checkpoint lacks it.
+    A pooler, or a part of a classifier whose name is not in `HEADS`, belongs to the head if the checkpoint lacks it.
 
     Args:
-        model: on any device, the meta device too.
+        model: The model, on any device including the meta device.
+
+    Returns:
+        The parameters that are outside the head for every checkpoint, and those that are for some, by name.
     """
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
     most = {name: p for name, p in model.named_parameters() if name.split(".")[0] not in HEADS}
@@ -183,7 +209,7 @@ def headless(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Pa
 
 
 def _config(model: str, outputs: int) -> PreTrainedConfig:
-    """The model's config, for a head of `outputs` outputs."""
+    """The model's config for a head of `outputs` outputs."""
     from transformers import AutoConfig
 
     head = {"num_labels": outputs} if outputs else {}
@@ -192,53 +218,63 @@ def _config(model: str, outputs: int) -> PreTrainedConfig:
 
 
 def auto_class(kind: str, config: PreTrainedConfig) -> Any:
-    """transformers' class that loads a model with the head for a kind of task.
+    """The class of transformers that loads a model with a head for a kind of task.
+
+    Args:
+        kind: Kind of task.
+        config: The model's config.
+
+    Returns:
+        The auto class.
 
     Raises:
-        AutorankError: there is none for models of this type.
+        AutorankError: transformers has no such class for models of this type.
     """
     import transformers
 
     if kind == "generation":
-        name, able = "AutoModelForCausalLM", "LLaMA, Qwen, GPT-2"
+        name, examples = "AutoModelForCausalLM", "LLaMA, Qwen, GPT-2"
         if getattr(config, "is_encoder_decoder", False):
-            name, able = "AutoModelForSeq2SeqLM", "BART, T5"
+            name, examples = "AutoModelForSeq2SeqLM", "BART, T5"
     elif kind == "span":
-        name, able = "AutoModelForQuestionAnswering", "BERT, RoBERTa, DeBERTa, ELECTRA, ModernBERT"
+        name, examples = "AutoModelForQuestionAnswering", "BERT, RoBERTa, DeBERTa, ELECTRA, ModernBERT"
     else:
-        name, able = "AutoModelForSequenceClassification", "BERT, RoBERTa, DeBERTa, ModernBERT, LLaMA, Qwen, BART, T5"
-    found = getattr(transformers, name)
+        name, examples = (
+            "AutoModelForSequenceClassification",
+            "BERT, RoBERTa, DeBERTa, ModernBERT, LLaMA, Qwen, BART, T5",
+        )
+    auto = getattr(transformers, name)
     if trusted() and name in (getattr(config, "auto_map", None) or {}):
-        return found  # the model brings the class along
+        return auto  # the class comes with the model
     if name == "AutoModelForCausalLM" and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
         raise AutorankError(
-            f"The model is an encoder ({config.model_type!r}): each token sees those after it, so it cannot write. "
-            f"Give another --model: {able}, BART, T5 or others."
+            f"The model is an encoder ({config.model_type!r}), which cannot generate text. "
+            f"Use another --model: {examples}, BART, T5 or others."
         )
-    if type(config) not in found._model_mapping:
+    if type(config) not in auto._model_mapping:
         raise AutorankError(
-            f"The model is of type {config.model_type!r}, and transformers has no {name} of that type, which a "
-            f"{kind} task needs. Give another --model: {able} or others."
+            f"The model has type {config.model_type!r}. transformers has no {name} for this type, which {kind} tasks "
+            f"need. Use another --model: {examples} or others."
         )
-    return found
+    return auto
 
 
 def _refuse_new_backbone(model: str, new: set[str]) -> None:
-    """A checkpoint that lacks whole layers is another architecture's, and training on noise must not pass unseen."""
+    """Refuse a checkpoint that lacks layers: it belongs to another architecture, and the layers would be random."""
     missing = sorted(name for name in new if any(part.isdigit() for part in name.split(".")))
     if not missing:
         return
-    remedy = "Its config.json and its weights do not belong together; give a complete model."
+    remedy = "Its config.json does not match its weights. Use a complete model."
     if all(".decoder." in f".{name}" for name in missing):
-        remedy = "It is an encoder alone, and this architecture classifies texts with encoder and decoder; give both."
+        remedy = "It contains only an encoder, but this architecture needs encoder and decoder. Use a complete model."
     raise AutorankError(
-        f"Model {model!r} lacks weights of its own layers ({len(missing)}, among them {missing[0]}). {remedy}"
+        f"Model {model!r} lacks weights of its layers ({len(missing)}, including {missing[0]}). {remedy}"
     )
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' bars and its report of new weights, which are meant to be new."""
+    """Turn off transformers' progress bars and its warnings about new weights within this context."""
     from transformers.utils import logging
 
     level: Any = logging.get_verbosity()

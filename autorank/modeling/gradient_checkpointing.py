@@ -1,7 +1,8 @@
-"""Gradient checkpointing: a block's activations are computed again in the backward pass, not kept until then.
+"""Gradient checkpointing: the activations of a block are recomputed in the backward pass instead of being stored.
 
-All comes out the same, dropout included, for one more forward pass a step. Only a hook in a block would see each pass
-twice: `again` tells it so. What a hook keeps of its own is not computed again, but what an autograd function saves is.
+Results are the same, including dropout, at the cost of one more forward pass per step. A hook in a block runs in both
+passes; `again` returns True in the second one. Tensors that a hook stores are not recomputed; those that an autograd
+function saves are.
 """
 
 from __future__ import annotations
@@ -21,49 +22,59 @@ _again = False
 
 
 def again() -> bool:
-    """Whether the forward pass at hand repeats one that hooks have seen already."""
+    """Whether the current forward pass is a recomputation."""
     return _again
 
 
 def enable(model: PreTrainedModel) -> Callable[[], object]:
-    """From now on training keeps no more than each block's input; returns what turns that off again.
+    """Turn on gradient checkpointing: training stores only the input of each block.
+
+    Args:
+        model: The model; changed in place.
+
+    Returns:
+        A function that turns it off again.
 
     Raises:
-        AutorankError: the architecture has no gradient checkpointing.
+        AutorankError: The architecture does not support gradient checkpointing.
     """
     from transformers import PreTrainedModel
 
     if not model.supports_gradient_checkpointing:
         raise AutorankError(
-            f"Models of type {model.config.model_type!r} have no gradient checkpointing. Leave it out; a higher "
-            "--accumulate or a lower --max-length saves memory too."
+            f"Models of type {model.config.model_type!r} do not support gradient checkpointing. Omit "
+            "--gradient-checkpointing; a higher --accumulate or a lower --max-length also saves memory."
         )
     kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # until transformers 5.22
     getattr(model, f"{kind}_checkpointing_enable")({"use_reentrant": False, "context_fn": _contexts})
-    # the library has made the embeddings' output require a gradient, which only the reentrant kind needs
+    # transformers made the embeddings' output require a gradient, which only reentrant checkpointing needs
     model.disable_input_require_grads()
-    # keys and values are kept for generating alone; the library would turn that off itself, with a warning
-    parts = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
-    keeping = [config for config in parts if getattr(config, "use_cache", False)]
+    # the cache of keys and values is only for generation; transformers would turn it off with a warning
+    configs = [module.config for module in model.modules() if isinstance(module, PreTrainedModel)]
+    cached = [config for config in configs if getattr(config, "use_cache", False)]
 
-    def keep(value: bool) -> None:
-        for config in keeping:
+    def use_cache(value: bool) -> None:
+        for config in cached:
             config.use_cache = value
 
-    keep(False)
+    use_cache(False)
 
     def disable() -> None:
         getattr(model, f"{kind}_checkpointing_disable")()
-        keep(True)
+        use_cache(True)
 
     return disable
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, for backward passes too: its blocks' activations are computed again as in training.
+    """Put the model into evaluation mode with gradient checkpointing, for backward passes in evaluation mode.
 
-    transformers does so in training mode alone, hence a block seems to be in it until its own forward pass begins.
+    transformers uses checkpointing only in training mode. So each block is in training mode until its forward pass
+    begins.
+
+    Args:
+        model: The model; its mode is changed in place.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -95,12 +106,12 @@ def _in_evaluation(block: nn.Module, checkpointed: Callable[..., Any], forward: 
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What a block's forward pass and its repetition run in."""
-    return nullcontext(), _repetition()
+    """The contexts of a block's forward pass and of its recomputation."""
+    return nullcontext(), _recomputation()
 
 
 @contextmanager
-def _repetition() -> Iterator[None]:
+def _recomputation() -> Iterator[None]:
     global _again
     _again = True
     try:

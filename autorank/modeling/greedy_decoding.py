@@ -1,4 +1,4 @@
-"""Greedy generation, whatever a checkpoint's own generation config says: no sampling, no beams, no penalties."""
+"""Greedy decoding without sampling, beam search or penalties, whatever the checkpoint's generation config says."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ if TYPE_CHECKING:
 
 
 def greedy(end: int, pad: int, start: int | None, longest: int | None = None) -> GenerationConfig:
-    """The likeliest token each time, up to the end token.
+    """A generation config that selects the most likely token at each step, up to the end token.
 
-    end, pad, start: tokens; the last starts an encoder-decoder's decoder. longest: at most so many tokens.
+    Args:
+        end: End token.
+        pad: Padding token.
+        start: First token of an encoder-decoder's decoder.
+        longest: Maximum number of new tokens. None: transformers' default.
+
+    Returns:
+        The generation config.
     """
     from transformers import GenerationConfig
 
@@ -25,10 +32,10 @@ def greedy(end: int, pad: int, start: int | None, longest: int | None = None) ->
 
 @contextmanager
 def generating(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
-    """The model with this generation config alone: what it leaves open, transformers takes from the checkpoint's."""
-    own = model.generation_config
+    """Replace the model's generation config within this context; transformers would merge it with the checkpoint's."""
+    original = model.generation_config
     model.generation_config = config
     try:
         yield
     finally:
-        model.generation_config = own
+        model.generation_config = original

@@ -1,4 +1,4 @@
-"""Models and datasets from a folder or the Hugging Face Hub: gives up quickly, and says clearly why."""
+"""Loading models and datasets from a directory or the Hugging Face Hub, with a short timeout and clear errors."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pathlib import Path
 
 from autorank.errors import DISK_FULL, AutorankError
 
-PATIENCE = 5.0  # seconds for the Hub's first answer; its clients would retry each file for 23 s
-SILENCE = 60.0  # seconds for which a Hub that gave no answer is not asked again
+PATIENCE = 5.0  # seconds to wait for the Hub's first answer; its clients retry each file for 23 s
+SILENCE = 60.0  # seconds before a Hub that did not answer is tried again
 
-# What a mistyped name may have meant, besides folders: the base models of the papers.
+# Suggestions for mistyped names, besides local directories: the base models of the papers.
 MODELS = (
     "FacebookAI/roberta-base",
     "FacebookAI/roberta-large",
     "microsoft/deberta-v3-base",
     "google-bert/bert-base-uncased",
 )
-# Names of the clients' exceptions, so that none of the clients need be imported.
+# Names of the clients' exceptions, to avoid importing the clients.
 UNREACHABLE = {"ConnectionError", "TransportError", "OfflineModeIsEnabled", "LocalEntryNotFoundError"}
 NOT_FOUND = {"RepositoryNotFoundError", "DatasetNotFoundError", "HFValidationError", "RevisionNotFoundError"}
 BROKEN = {"EntryNotFoundError", "JSONDecodeError", "SafetensorError"}
-# What transformers says of a folder or repository that is no (complete) model.
+# Messages of transformers about a directory or repository that is not a complete model.
 UNUSABLE = (
     "does not appear to have a file named",
     "no file named",
@@ -35,18 +35,22 @@ UNUSABLE = (
     "does not recognize this architecture",
 )
 
-_silent_until: dict[str, float] = {}  # by address, on the monotonic clock
+_silent_until: dict[str, float] = {}  # address -> monotonic time at which it may be tried again
 
 
 @contextlib.contextmanager
 def hub_access(kind: str, name: str) -> Iterator[None]:
-    """Around the loading of a model or dataset (`kind`) called `name` from its folder, the Hub or its cache.
+    """Context for loading a model or dataset from a directory, the Hub or its cache.
 
-    Where the Hub gives no answer within `PATIENCE`, the clients are held offline for the while (a switch of
-    the whole process), so that what is cached loads at once and what is not fails at once.
+    If the Hub does not answer within `PATIENCE`, its clients are switched offline within the context, for the whole
+    process: cached files load at once, others fail at once.
+
+    Args:
+        kind: "model" or "dataset", for messages.
+        name: Directory or name on the Hub.
 
     Raises:
-        AutorankError: there is no such folder or repository, the Hub is out of reach, or it refuses access.
+        AutorankError: There is no such directory or repository, the Hub cannot be reached, or it refuses access.
     """
     is_folder = Path(name).is_dir()
     if not is_folder and _looks_like_path(name):
@@ -62,55 +66,66 @@ def hub_access(kind: str, name: str) -> Iterator[None]:
 
 
 def public_name(model: str) -> str | None:
-    """The Hub's name of a model: itself, or that of a folder in the Hub's cache; None: any other folder's."""
+    """The name of a model on the Hub, also for a directory of the Hub's cache; None for other directories."""
     if not Path(model).is_dir():
         return model
-    found = re.search(r"/models--([^/]+)/snapshots/[^/]+/?$", str(Path(model).absolute()))
-    return found[1].replace("--", "/") if found else None
+    match = re.search(r"/models--([^/]+)/snapshots/[^/]+/?$", str(Path(model).absolute()))
+    return match[1].replace("--", "/") if match else None
 
 
 def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError | None:
-    """The clear error for what the Hub's clients raised about `what` ("model 'x'"); None for any other."""
+    """Translate an error of the Hub's clients.
+
+    Args:
+        error: The exception.
+        what: What was being loaded: "model 'x'".
+        hint: A sentence to insert before the remedy, such as a similar name.
+
+    Returns:
+        The error for the user; None for other exceptions.
+    """
     if isinstance(error, AutorankError):
         return error
     chain = list(_chain(error))
     classes = {cls.__name__ for link in chain for cls in type(link).__mro__}
     text = str(error)
     if any(isinstance(link, OSError) and link.errno in DISK_FULL for link in chain):
-        return AutorankError(f"No space left on the disk for {what}. Make room, or set HF_HOME to another disk.")
+        return AutorankError(
+            f"No space left on the disk for {what}. Free some space, or set HF_HOME to a directory on another disk."
+        )
     if "GatedRepoError" in classes or ("DatasetNotFoundError" in classes and "gated" in text):
         return AutorankError(
-            f"Access to {what} is gated on the Hub. Ask for access on its page there, then set HF_TOKEN to "
-            "your token (or run `hf auth login`). A token that is already set has not been granted access."
+            f"Access to {what} is gated on the Hub. Request access on its page, then set HF_TOKEN to your token (or "
+            "run `hf auth login`). If a token is set already, it has not been granted access."
         )
     if classes & UNREACHABLE or "Couldn't find cache for" in text:
         return AutorankError(
-            f"The Hugging Face Hub is out of reach and {what} is not in the local cache. {hint}Connect, or "
-            "use what is on this machine: --data DIR for the data, --model DIR for the model. "
-            "`--task demo` needs no network at all."
+            f"The Hugging Face Hub is out of reach and {what} is not in the local cache. {hint}Connect to "
+            "the network, or use local files: --data DIR for the data, --model DIR for the model. "
+            "`--task demo` needs no network."
         )
     if classes & NOT_FOUND:
         return AutorankError(
-            f"There is no {what}: neither a folder here nor on the Hub. {hint}Check the spelling; a private "
-            "one needs HF_TOKEN."
+            f"There is no {what}: neither a local directory nor on the Hub. {hint}Check the spelling. Private "
+            "repositories need HF_TOKEN."
         )
     if "HfHubHTTPError" in classes:
         return AutorankError(f"The Hub refused {what}: {_first_line(text)}. Check HF_TOKEN, or try again later.")
     if "trust_remote_code" in text:
         return AutorankError(
-            f"The {what} brings code of its own (auto_map in its config.json), which is not run unasked: it could do "
-            "anything that you can. Read its .py files; if you trust them, give --trust-remote-code."
+            f"The {what} comes with Python code (auto_map in its config.json), which could do anything on this machine "
+            "and is not run by default. Read its .py files; if you trust them, add --trust-remote-code."
         )
     if "UnpicklingError" in classes or "weights_only" in text:
         return AutorankError(
-            f"The weights of {what} are a pickle with more than tensors in it, which loading would run. Ask whoever "
-            "made them for model.safetensors."
+            f"The weights of {what} are a pickle file that contains more than tensors; loading it could run code. Use "
+            "weights in model.safetensors."
         )
     if "backend tokenizer" in text:
         return AutorankError(
-            f"The tokenizer of {what} cannot be read: there is no tokenizer.json, and no other form that the "
-            "installed packages can convert (DeBERTa-v3's needs `pip install sentencepiece`; a model that is not "
-            "for texts has none)."
+            f"Cannot load the tokenizer of {what}: it has no tokenizer.json, and the installed packages cannot convert "
+            "another format. DeBERTa-v3 needs `pip install sentencepiece`. Models that are not for text have no "
+            "tokenizer."
         )
     if classes & BROKEN or any(phrase in text for phrase in UNUSABLE):
         return AutorankError(
@@ -121,7 +136,7 @@ def hub_error(error: BaseException, what: str, hint: str = "") -> AutorankError 
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what caused it, in turn."""
+    """The error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -138,13 +153,13 @@ def _looks_like_path(name: str) -> bool:
 
 
 def _nearest(kind: str, name: str) -> str:
-    """A question about the folder or well-known model whose name is nearest, if any is near."""
+    """A question that suggests the most similar directory or well-known model; empty if none is similar."""
     parent = Path(name).parent
-    known = list(MODELS) if kind == "model" else []
+    candidates = list(MODELS) if kind == "model" else []
     if parent.is_dir():
-        known += [str(parent / entry.name) for entry in parent.iterdir() if entry.is_dir()]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-    return f"Did you mean {near[0]!r}? " if near and near[0] != name else ""
+        candidates += [str(parent / entry.name) for entry in parent.iterdir() if entry.is_dir()]
+    similar = difflib.get_close_matches(name, candidates, n=1, cutoff=0.7)
+    return f"Did you mean {similar[0]!r}? " if similar and similar[0] != name else ""
 
 
 @contextlib.contextmanager
@@ -160,14 +175,14 @@ def _offline_if_unreachable() -> Iterator[None]:
 
 
 def _answers(address: str) -> bool:
-    """Whether a Hub is within reach."""
+    """Whether the Hub at this address answers; failures are remembered for `SILENCE`."""
     from huggingface_hub import get_session
 
     if time.monotonic() < _silent_until.get(address, 0.0):
         return False
     try:
         get_session().head(address, timeout=PATIENCE, follow_redirects=False)
-    except Exception:  # whatever it is: no answer
+    except Exception:  # any error means no answer
         _silent_until[address] = time.monotonic() + SILENCE
         return False
     return True

@@ -1,4 +1,4 @@
-"""A base whose frozen weights take 4 bits, by bitsandbytes: NF4, doubly quantised (QLoRA, Dettmers et al. 2023)."""
+"""Frozen weights in 4 bits with bitsandbytes: NF4 with double quantization (QLoRA, Dettmers et al. 2023)."""
 
 from __future__ import annotations
 
@@ -12,28 +12,34 @@ from autorank.errors import AutorankError
 
 
 def check() -> None:
-    """That this machine can hold a base in 4 bits.
+    """Check that this machine supports 4-bit models.
 
     Raises:
-        AutorankError: it has no GPU, or no bitsandbytes.
+        AutorankError: There is no GPU, or bitsandbytes is not installed.
     """
     if not torch.cuda.is_available():
-        raise AutorankError("--quantize 4bit needs a GPU, and there is none. Leave it out, or use a smaller --model.")
+        raise AutorankError("--quantize 4bit needs a GPU, but none was found. Omit it, or use a smaller --model.")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise AutorankError("--quantize 4bit needs the package bitsandbytes: pip install bitsandbytes.")
 
 
-def four_bit(compute: torch.dtype, whole: Collection[str]) -> Any:
-    """What transformers takes as `quantization_config`; raises as `check`.
+def four_bit(compute: torch.dtype, skipped: Collection[str]) -> Any:
+    """The `quantization_config` of transformers for a 4-bit model.
 
     Args:
-        compute: in which matrices are multiplied.
-        whole: modules that are not quantised, for they train.
+        compute: Data type of matrix products.
+        skipped: Names of modules that are not quantized because they are trained.
+
+    Returns:
+        A `BitsAndBytesConfig`.
+
+    Raises:
+        AutorankError: This machine does not support 4-bit models.
     """
     from transformers import BitsAndBytesConfig
 
     check()
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=compute,
-        llm_int8_skip_modules=list(whole),
+        llm_int8_skip_modules=list(skipped),
     )  # fmt: skip

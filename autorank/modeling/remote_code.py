@@ -1,4 +1,4 @@
-"""Whether code that comes with a model may be run: only where the user says so, for what is done within."""
+"""Permission to run the Python code that comes with a model, given by the user for a block of code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TRUSTED = ContextVar("trusted", default=False)
 
 @contextmanager
 def trusting(code: bool) -> Iterator[None]:
-    """Within it a model's own code is run if `code`, as `--trust-remote-code` says; else it is refused."""
+    """Allow (`code`) or refuse to run code that comes with models within this context; see `--trust-remote-code`."""
     before = _TRUSTED.set(code)
     try:
         yield
@@ -20,5 +20,5 @@ def trusting(code: bool) -> Iterator[None]:
 
 
 def trusted() -> bool:
-    """What transformers is told."""
+    """Whether code that comes with models may run: the value of transformers' `trust_remote_code`."""
     return _TRUSTED.get()

@@ -1,4 +1,4 @@
-"""Which layers of a model are adapted: names to modules, shapes and kinds."""
+"""The adapted layers of a model: found by sets or names, with their shapes and kinds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from autorank.errors import AutorankError
 if TYPE_CHECKING:
     from torch import nn
 
-# The ends of layers' names, by what the layer does in its block. Where several fit, the longest decides: BERT's
-# `attention.output.dense` is no `output.dense`.
+# Ends of layers' names, by the role of the layer in its block. If several match, the longest one decides: BERT's
+# `attention.output.dense` is an output projection, not feed-forward.
 ROLES = {
     "query": ("query", "query_proj", "q_proj", "q_lin", "q"),
     "key": ("key", "key_proj", "k_proj", "k_lin", "k"),
@@ -30,7 +30,7 @@ ROLES = {
         "dense_h_to_4h", "dense_4h_to_h", "ffn", "ffn_output",
     ),
 }  # fmt: skip
-# Sets of layers, by the roles in them. A fused layer is taken whole wherever a part of it is asked for.
+# Sets of layers and their roles. A set that needs a part of a fused layer contains the whole layer.
 SETS = {
     "query": ("query", "fused"),
     "key": ("key", "fused"),
@@ -43,30 +43,41 @@ ALL_LINEAR = "all-linear"
 
 
 def kind(name: str) -> str:
-    """The kind of a layer: its name without the layer's number, equal for the same matrix of all layers."""
+    """The kind of a layer: its name without block numbers, equal for the same matrix of all blocks."""
     return re.sub(r"\.\d+(?=\.)", "", name)
 
 
 def block(name: str) -> str:
-    """The numbered block that a layer is in: its name up to its first number (`encoder.layer.3`); `` if in none."""
-    found = re.match(r".*?\.\d+(?=\.)", name)
-    return found[0] if found else ""
+    """The numbered block of a layer: its name up to the first number (`encoder.layer.3`); empty if there is none."""
+    match = re.match(r".*?\.\d+(?=\.)", name)
+    return match[0] if match else ""
 
 
 def features(layer: nn.Module) -> tuple[int, int]:
-    """(in, out) of a linear layer; transformers' Conv1D (GPT-2) keeps its weight as in x out."""
+    """Input and output features of a linear layer, which may be a Conv1D of transformers (GPT-2)."""
     if hasattr(layer, "in_features"):
         return int(layer.in_features), int(layer.out_features)  # type: ignore[arg-type]
     return int(layer.nx), int(layer.nf)  # type: ignore[arg-type]
 
 
 def shapes(model: nn.Module, targets: str) -> dict[str, tuple[int, int]]:
-    """Layer name -> (in, out) of the layers that `targets` names; raises as `find`."""
+    """Input and output features of the layers that `targets` selects.
+
+    Args:
+        model: The model, on any device including the meta device.
+        targets: Sets and names of layers, see `find`.
+
+    Returns:
+        (in, out) of each layer, by name.
+
+    Raises:
+        AutorankError: A set or name matches no layer.
+    """
     return {name: features(layer) for name, layer in find(model, targets).items()}
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear maps inside a model's numbered blocks: no head, pooler or embedding projection among them."""
+    """The linear layers inside the numbered blocks, by name: without head, pooler and embedding projections."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -77,41 +88,45 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-@cache  # a search asks for the same model's layers at every proposal
+@cache  # a search needs the same layers for every proposal
 def role(name: str) -> str | None:
-    """What a layer does in its block: a key of `ROLES`; None where no ending is known."""
-    fitting = [(len(end), role) for role, ends in ROLES.items() for end in ends if _ends(name, end)]
-    return max(fitting)[1] if fitting else None
+    """The role of a layer in its block: a key of `ROLES`; None if its name is unknown."""
+    matches = [(len(end), role) for role, ends in ROLES.items() for end in ends if _ends(name, end)]
+    return max(matches)[1] if matches else None
 
 
 def find(model: nn.Module, targets: str) -> dict[str, nn.Module]:
-    """The layers that `targets` names, in the model's order.
+    """Find the layers that `targets` selects.
 
     Args:
-        targets: sets and names, separated by commas. Sets, whatever the architecture calls the layers: `query`, `key`,
-            `value`, `attention-qv` (query and value), `attention` (query, key, value and output projection, of
-            cross-attention too), `ffn` (feed-forward), `all-linear`. Where an architecture has query, key and value in
-            one matrix (GPT-2, ModernBERT), a set that has one of them has that matrix, whole. A name is the end of a
-            layer's dotted name (`dense`, `attention.output.dense`).
+        model: The model, on any device including the meta device.
+        targets: Sets and names, separated by commas. The sets work for all known architectures: `query`, `key`,
+            `value`, `attention-qv` (query and value), `attention` (query, key, value and output projection, also of
+            cross-attention), `ffn` (feed-forward), `all-linear`. If an architecture has query, key and value in one
+            matrix (GPT-2, ModernBERT), a set with one of them selects the whole matrix. A name is the end of a layer's
+            dotted name (`dense`, `attention.output.dense`).
+
+    Returns:
+        The layers by name, in the model's order.
 
     Raises:
-        AutorankError: a set or name matches no layer; the message lists the kinds of layers there are.
+        AutorankError: A set or name matches no layer; the message lists the available kinds of layers.
     """
     layers = linear_layers(model)
-    wanted = [part.strip() for part in targets.split(",") if part.strip()]
-    if not wanted:
-        raise AutorankError(f"targets {targets!r} names no layer. Use 'query,value' or {ALL_LINEAR!r}.")
-    found: set[str] = set()
-    for part in wanted:
+    parts = [part.strip() for part in targets.split(",") if part.strip()]
+    if not parts:
+        raise AutorankError(f"targets {targets!r} selects no layer. Use 'query,value' or {ALL_LINEAR!r}.")
+    selected: set[str] = set()
+    for part in parts:
         matched = {name for name in layers if _matches(name, part)}
         if not matched:
             kinds = sorted({kind(name) for name in layers})
             raise AutorankError(
-                f"Target {part!r} matches no linear layer of this model. Give a set ({', '.join(SETS)}, {ALL_LINEAR}) "
-                f"or the end of a layer's name; there is: {', '.join(kinds) or 'no linear layer in a numbered block'}."
+                f"Target {part!r} matches no linear layer of this model. Use a set ({', '.join(SETS)}, {ALL_LINEAR}) "
+                f"or the end of a layer's name. Available: {', '.join(kinds) or 'no linear layer in a numbered block'}."
             )
-        found |= matched
-    return {name: layer for name, layer in layers.items() if name in found}
+        selected |= matched
+    return {name: layer for name, layer in layers.items() if name in selected}
 
 
 def _matches(name: str, part: str) -> bool:
@@ -121,5 +136,5 @@ def _matches(name: str, part: str) -> bool:
 
 
 def _ends(name: str, ending: str) -> bool:
-    """Whether `ending` is the last parts of a dotted name, whole parts only."""
+    """Whether a dotted name ends with `ending`, in whole parts."""
     return f".{name}".endswith(f".{ending}")

@@ -56,7 +56,7 @@ def test_peft_gives_the_same_logits(architecture: str, tmp_path: Path) -> None:
     file, ids, expected = adapted(architecture, tmp_path)
     with warnings.catch_warnings(action="error", category=FutureWarning):
         write_peft(file, tmp_path / "peft")
-    with pytest.raises(AutorankError, match="holds a PEFT adapter"):
+    with pytest.raises(AutorankError, match="contains a PEFT adapter"):
         adapter_file.load(tmp_path / "peft" / adapter_file.FILE)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", num_labels=2)
     plain.config.pad_token_id = 0
@@ -124,7 +124,7 @@ def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
 
 def test_not_an_adapter(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(AutorankError, match="No adapter can be read"):
+    with pytest.raises(AutorankError, match="Cannot read an adapter"):
         adapter_file.load(tmp_path / "x.safetensors")
-    with pytest.raises(AutorankError, match="No adapter can be read"):
+    with pytest.raises(AutorankError, match="Cannot read an adapter"):
         adapter_file.load(tmp_path / "absent.safetensors")

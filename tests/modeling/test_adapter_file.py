@@ -42,7 +42,7 @@ def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path,
     elif form == "bottlenecks":
         for place in places(made.model):
             bottleneck = Bottleneck(place.width, 3, "relu")
-            bottleneck.draw(0.2, draw)
+            bottleneck.initialize(0.2, draw)
             adapters.attach_bottleneck(made.model, place.name, bottleneck, twice=place.post_norm)
     else:
         names = [name for name, _ in made.model.named_parameters()]
@@ -85,7 +85,9 @@ def test_another_base_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     tiny.model("gpt2", tmp_path / "other" / "model")
     model = fresh(tmp_path / "other")
-    with pytest.raises(AutorankError, match=r"does not fit.*no layer bert\.encoder\.layer\.0.*and 3 more.*2 outputs"):
+    with pytest.raises(
+        AutorankError, match=r"does not fit.*layer bert\.encoder\.layer\.0.*missing.*and 3 more.*num_labels=2"
+    ):
         autorank.load_adapter(model, folder)
     assert not adapters.added(model)
 
@@ -94,13 +96,14 @@ def test_another_base_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
 def test_a_head_of_another_width_is_refused(form: str, tmp_path: Path) -> None:
     folder, _ = exported(form, tmp_path)
     model = fresh(tmp_path, outputs=3)
-    with pytest.raises(AutorankError, match=r"classifier\.\w+ is \(3,.*not \(2,.*with 2 outputs"):
+    with pytest.raises(AutorankError, match=r"classifier\.\w+ is \(3,.*expected \(2,.*num_labels=2"):
         autorank.load_adapter(model, folder)
     assert not adapters.added(model)
 
 
 @pytest.mark.parametrize(
-    ("form", "said"), [("low-rank", r"is \(24, 24\).*not \(16, 16\)"), ("bottlenecks", "gives 24 features, not 16")]
+    ("form", "said"),
+    [("low-rank", r"is \(24, 24\).*expected \(16, 16\)"), ("bottlenecks", "24 output features, expected 16")],
 )
 def test_layers_of_other_widths_are_refused(form: str, said: str, tmp_path: Path) -> None:
     from transformers import BertConfig, BertForSequenceClassification
@@ -116,7 +119,7 @@ def test_layers_of_other_widths_are_refused(form: str, said: str, tmp_path: Path
 def test_a_second_adapter_is_refused(tmp_path: Path) -> None:
     folder, _ = exported("bottlenecks", tmp_path)
     model = autorank.load_adapter(fresh(tmp_path), folder)
-    with pytest.raises(AutorankError, match="carries an adapter already"):
+    with pytest.raises(AutorankError, match="already has an adapter"):
         autorank.load_adapter(model, folder)
 
 
@@ -125,10 +128,10 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
 
     tiny.model("bert", tmp_path / "model")
     model = fresh(tmp_path)
-    with pytest.raises(AutorankError, match=r"No adapter can be read from .*model/adapter\.safetensors"):
+    with pytest.raises(AutorankError, match=r"Cannot read an adapter from .*model/adapter\.safetensors"):
         autorank.load_adapter(model, tmp_path / "model")
     save_file({"A": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(AutorankError, match="not an adapter that autorank wrote"):
+    with pytest.raises(AutorankError, match="not an adapter written by autorank"):
         autorank.load_adapter(model, tmp_path / "other.safetensors")
 
 
@@ -165,7 +168,7 @@ def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
     assert rank_map.shared(file, dict.fromkeys(layers, 2)) == [f"query of {others}"]
     assert rank_map.shared(tmp_path / "absent", dict.fromkeys(layers, 2)) == []
     (tmp_path / "other").write_bytes(b"no adapter")
-    with pytest.raises(AutorankError, match="No adapter can be read from"):
+    with pytest.raises(AutorankError, match="Cannot read an adapter from"):
         rank_map.shared(tmp_path / "other", dict.fromkeys(layers, 2))
 
 

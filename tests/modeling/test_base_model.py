@@ -60,5 +60,5 @@ def test_incomplete_weights_are_refused(tmp_path: Path) -> None:
     file = Path(folder) / "model.safetensors"
     kept = {name: values for name, values in load_file(file).items() if "layer.1." not in name}
     save_file(kept, file, {"format": "pt"})
-    with pytest.raises(AutorankError, match="lacks weights of its own layers"):
+    with pytest.raises(AutorankError, match="lacks weights of its layers"):
         base_model.load(folder, 2)

@@ -213,5 +213,5 @@ def test_half_of_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
     from transformers import T5EncoderModel
 
     T5EncoderModel(families.config("t5")).save_pretrained(tmp_path)
-    with pytest.raises(AutorankError, match="encoder alone"):
+    with pytest.raises(AutorankError, match="contains only an encoder"):
         base_model.load(str(tmp_path), 2)

@@ -40,5 +40,5 @@ def test_what_is_quantised_does_not_train(tmp_path: Path) -> None:
     loaded = base_model.load(tiny.model("bert", tmp_path / "m"), 2)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     loaded.model.get_parameter(name).data = torch.zeros(4, 1, dtype=torch.uint8)
-    with pytest.raises(AutorankError, match="is quantised and cannot train"):
+    with pytest.raises(AutorankError, match="is quantized and cannot be trained"):
         loaded.unfreeze([name])

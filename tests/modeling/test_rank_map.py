@@ -32,7 +32,7 @@ def test_round_trip_in_order(tmp_path: Path) -> None:
         (None, "no rank file"),
         ("rank: 4", "not JSON"),
         (b"\xff\xfe", "not JSON"),
-        ("[4, 4]", r"no object \{\"layer\": rank\}: \[4, 4\]"),
+        ("[4, 4]", r"must contain \{\"layer\": rank, ...\}, not \[4, 4\]"),
         ('{"a.0.q": 4, "a.1.q": -1}', "but 'a.1.q' has -1"),
         ('{"a.0.q": 2.5, "a.1.q": true, "a.2.q": "8"}', "'a.0.q' has 2.5, 'a.1.q' has true, 'a.2.q' has \"8\""),
         (json.dumps(dict.fromkeys("abcde")), "'c' has null and 2 more"),

@@ -57,7 +57,7 @@ def own(tmp_path):
     return str(folder)
 
 
-REFUSED = r"brings code of its own \(auto_map.*--trust-remote-code"
+REFUSED = r"comes with Python code \(auto_map.*--trust-remote-code"
 
 
 def test_a_model_s_own_code_is_not_run_unasked(own, ran):
@@ -158,7 +158,7 @@ def test_a_pickle_is_not_run(tmp_path, ran, form):
         torch.save(content, folder / "pytorch_model.bin")
     else:
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps(content))
-    with pytest.raises(AutorankError, match=r"pickle with more than tensors.*model\.safetensors"):
+    with pytest.raises(AutorankError, match=r"pickle file that contains more than tensors.*model\.safetensors"):
         base_model.load(str(folder), 2)
     with trusting(True), pytest.raises(AutorankError, match="pickle"):
         base_model.load(str(folder), 2)

@@ -1,1 +1,1 @@
-"""The low-rank layer and what is computed of its factors."""
+"""The low-rank layer, DoRA, bottlenecks and computations on their factors."""

@@ -1,20 +1,20 @@
-"""Bottleneck adapters: a small network behind a sub-layer, which is added to what the sub-layer gives.
+"""Bottleneck adapters: a small network added to the output of a sub-layer.
 
-    y + up(activation(down(z)))       down: Linear(d, size), up: Linear(size, d)
+    y + up(activation(down(z)))       down: Linear(width, size), up: Linear(size, width)
 
-Where it goes (the places of an architecture are the two sub-layers of each block, attention and feed-forward; the
-decoder's cross-attention has none, which is AdapterHub's default too):
+Each block has two sub-layers, attention and feed-forward. The cross-attention of decoders has no bottleneck, as in
+AdapterHub's default. The position depends on the architecture:
 
-    post-norm encoders        h = dropout(dense(x)); place: the module with dense, dropout and LayerNorm
-    (BERT, RoBERTa, ELECTRA,     z = h, out = LayerNorm(h + bottleneck(h) + residual)                     Houlsby
+    post-norm encoders        h = dropout(dense(x)); at the module with dense, dropout and LayerNorm
+    (BERT, RoBERTa, ELECTRA,     z = h, out = LayerNorm(h + bottleneck(h) + residual)                         Houlsby
     DeBERTa)                     z = LayerNorm(h + residual), out = LayerNorm(h + bottleneck(z) + residual)   Pfeiffer
 
-    others (LLaMA, Qwen,      place: the sub-layer's last projection; y = projection(x), z = y
+    others (LLaMA, Qwen,      at the last projection of the sub-layer; y = projection(x), z = y
     GPT-2, ModernBERT, BART,
     T5, DistilBERT)
 
-`twice` names Pfeiffer's form: the block's own LayerNorm, with the same weights, stands before the bottleneck as well
-(AdapterHub's `original_ln_before` and `residual_before_ln`; AdaLoRA's code does the same).
+`twice` selects Pfeiffer's form: the LayerNorm of the block, with the same weights, is also applied before the
+bottleneck (AdapterHub's `original_ln_before` and `residual_before_ln`; AdaLoRA's code does the same).
 """
 
 from __future__ import annotations
@@ -31,13 +31,20 @@ from autorank.modeling.target_modules import features, kind, linear_layers
 
 Activation = Literal["relu", "silu"]
 
-# What the last projection of attention and of the feed-forward layer are called, outside post-norm encoders.
+# Names of the last projection of attention and of feed-forward layers, except in post-norm encoders.
 ATTENTION = ("self_attn.o_proj", "attn.c_proj", "attn.Wo", "self_attn.out_proj", "SelfAttention.o", "attention.out_lin")
 FEED_FORWARD = ("mlp.down_proj", "mlp.c_proj", "mlp.Wo", "fc2", "DenseReluDense.wo", "ffn.lin2")
 
 
 class Bottleneck(nn.Module):
-    """Linear(width, size), an activation, Linear(size, width); without the residual."""
+    """Linear(width, size), an activation, Linear(size, width), without the residual connection.
+
+    Args:
+        width: Input and output features.
+        size: Features of the bottleneck.
+        activation: Name of the activation function.
+        device: Device of the parameters, which are not initialized.
+    """
 
     def __init__(self, width: int, size: int, activation: Activation, device: torch.device | str = "cpu") -> None:
         super().__init__()
@@ -46,12 +53,17 @@ class Bottleneck(nn.Module):
         self.activation: Activation = activation
 
     def describe(self) -> dict[str, Any]:
-        """What makes another one like it, as plain values."""
+        """The constructor's arguments except the device, as plain values."""
         return {"width": self.down.in_features, "size": self.down.out_features, "activation": self.activation}
 
     @torch.no_grad()
-    def draw(self, deviation: float, generator: torch.Generator) -> None:
-        """Weights normal, cut off at two deviations; biases zero. Drawn on the CPU, whatever the device."""
+    def initialize(self, deviation: float, generator: torch.Generator) -> None:
+        """Initialize weights from a normal distribution truncated at two standard deviations, and biases with zero.
+
+        Args:
+            deviation: Standard deviation of the weights.
+            generator: Random numbers; values are drawn on the CPU for any device.
+        """
         for layer in (self.down, self.up):
             values = torch.empty(layer.weight.shape)
             nn.init.trunc_normal_(values, 0.0, deviation, -2 * deviation, 2 * deviation, generator)
@@ -59,7 +71,7 @@ class Bottleneck(nn.Module):
             layer.bias.zero_()
 
     def forward(self, z: Tensor) -> Tensor:
-        """z: ... x width -> ... x width."""
+        """Apply the bottleneck to `z`: ... x width, to ... x width."""
         dtype = z.dtype
         if dtype != self.down.weight.dtype and not torch.is_autocast_enabled(z.device.type):
             z = z.to(self.down.weight.dtype)
@@ -69,11 +81,12 @@ class Bottleneck(nn.Module):
 
 
 class Bottlenecked(nn.Module):
-    """A sub-layer's end with a bottleneck, in the forms that the module's text gives.
+    """The end of a sub-layer with a bottleneck, see the forms above.
 
     Args:
-        base: a projection, or a post-norm encoder's module with dense, dropout and LayerNorm.
-        twice: LayerNorm before the bottleneck too; only of the second kind.
+        base: A projection, or a post-norm encoder's module with dense, dropout and LayerNorm.
+        bottleneck: The bottleneck.
+        twice: Apply LayerNorm before the bottleneck too; only for post-norm encoders.
     """
 
     base: nn.Module
@@ -86,7 +99,15 @@ class Bottlenecked(nn.Module):
         self.twice = twice
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        """x: ... x in, residual (post-norm encoders alone): ... x width -> ... x width."""
+        """Apply base and bottleneck to `x`.
+
+        Args:
+            x: ... x in.
+            residual: ... x width; only in post-norm encoders.
+
+        Returns:
+            ... x width.
+        """
         if residual is None:
             y: Tensor = self.base(x)
             return torch.add(y, self.bottleneck(y))
@@ -96,15 +117,21 @@ class Bottlenecked(nn.Module):
         out: Tensor = norm(h + self.bottleneck(z).to(h.dtype) + residual)  # type: ignore[operator]
         return out
 
-    # Some architectures look at their layers' weights, for a dtype for example.
     @property
     def weight(self) -> Tensor:
+        """The base's weight; some architectures read it, for example for its data type."""
         return self.base.weight  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bottleneck can go: the name of a module, the width of what it gives, and whether it normalises."""
+    """A module that a bottleneck can be attached to.
+
+    Attributes:
+        name: Name of the module.
+        width: Its output features.
+        post_norm: Whether the module ends with a LayerNorm.
+    """
 
     name: str
     width: int
@@ -112,35 +139,42 @@ class Place:
 
 
 def places(model: nn.Module, attention: bool = True) -> list[Place]:
-    """The places behind each block's feed-forward layer and, if asked for, its attention, in the model's order.
+    """Find the modules to attach bottlenecks to.
+
+    Args:
+        model: The model, on any device including the meta device.
+        attention: Include those of attention, not only of feed-forward layers.
+
+    Returns:
+        The places in the model's order.
 
     Raises:
-        AutorankError: an architecture whose sub-layers are not known here; the message lists its layers.
+        AutorankError: The sub-layers of the architecture are unknown; the message lists its layers.
     """
     layers = linear_layers(model)
-    found: dict[bool, list[Place]] = {True: [], False: []}  # of attention?
+    by_attention: dict[bool, list[Place]] = {True: [], False: []}
     for name, layer in layers.items():
         owner, _, last = name.rpartition(".")
         width = features(layer)[1]
         if last == "dense" and all(hasattr(model.get_submodule(owner), part) for part in ("dropout", "LayerNorm")):
             *_, outer, end = owner.split(".")
             if end == "output" and (outer == "attention" or outer.isdigit()):
-                found[outer == "attention"].append(Place(owner, width, True))
+                by_attention[outer == "attention"].append(Place(owner, width, True))
         else:
             for of_attention, endings in ((True, ATTENTION), (False, FEED_FORWARD)):
                 if any(f".{name}".endswith(f".{ending}") for ending in endings):
-                    found[of_attention].append(Place(name, width, False))
-    if not found[False] or len(found[True]) != len(found[False]):
+                    by_attention[of_attention].append(Place(name, width, False))
+    if not by_attention[False] or len(by_attention[True]) != len(by_attention[False]):
         raise AutorankError(
             "Bottleneck adapters do not support this architecture: no known output projection of attention and "
             f"feed-forward layers was found. Available: {', '.join(sorted({kind(name) for name in layers}))}. Use a "
             "method with low-rank updates."
         )
-    wanted = [*found[False], *(found[True] if attention else [])]
+    selected = [*by_attention[False], *(by_attention[True] if attention else [])]
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
-    return sorted(wanted, key=lambda place: order[place.name])
+    return sorted(selected, key=lambda place: order[place.name])
 
 
 def parameters(places: list[Place], size: int) -> int:
-    """Weights and biases of a bottleneck at each place: Σ 2 · width · size + size + width."""
+    """Number of parameters of one bottleneck per place: Σ 2 · width · size + size + width."""
     return sum(2 * place.width * size + size + place.width for place in places)

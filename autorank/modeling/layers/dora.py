@@ -1,13 +1,13 @@
-"""DoRA: the rows of W0 + ΔW are given norms of their own, m, which are trained.
+"""DoRA: the norms of the rows of W0 + ΔW are trained parameters, m.
 
     W' = diag(m / ‖W0 + ΔW‖) (W0 + ΔW), norms by row         Liu et al. 2024 (arXiv 2402.09353), eq. 5
 
-To the gradient the norm is a constant (§4.3). As in PEFT dropout acts on the input of W' - W0, and the bias stands
-outside. The norms come without W' and without W0:
+The gradient treats the norm as a constant (§4.3). As in PEFT, dropout is applied to the input of W' - W0 and the bias
+is added afterwards. The norms are computed without W' and W0:
 
     ‖W0 + U A‖² = ‖W0‖² + 2 Σ (W0 Aᵀ) ∘ U + Σ (U A Aᵀ) ∘ U, with U = s · diag(u) · B · diag(e), sums along rows,
 
-of which the first is known once and for all, and W0 Aᵀ is what the base layer gives for the rows of A.
+where the first term is constant, and W0 Aᵀ is the output of the base layer for the rows of A.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class DoraLinear(AdaptedLinear):
         y: Tensor = self.base(x)
         dropped = self._dropped(x)
         plain: Tensor = y if dropped is x else self.base(dropped)
-        gain = self.update.m / self._row_norms(x.dtype)  # in float32, like m: its steps are below 16-bit rounding
+        gain = self.update.m / self._row_norms(
+            x.dtype
+        )  # in float32, because steps of m are smaller than 16-bit rounding
         moved = self.update(dropped, plain)
         bias = self.bias
         out = moved * gain if bias is None else torch.addcmul(bias * (1 - gain), moved, gain)
@@ -66,7 +68,7 @@ class DoraLinear(AdaptedLinear):
 
     @torch.no_grad()
     def _row_norms(self, dtype: torch.dtype) -> Tensor:
-        """Norm of each row of W0 + ΔW: out. `dtype` is what the base layer takes."""
+        """Norm of each row of W0 + ΔW: out. `dtype` is the data type of the base layer's input."""
         A, B = self.update.used()
         base_output = product(self.base, A.to(dtype))  # rank x out
         with torch.autocast(A.device.type, enabled=False):

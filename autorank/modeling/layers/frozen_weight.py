@@ -1,4 +1,4 @@
-"""What a frozen linear layer multiplies by: read where its weight is plain numbers, else seen from what it gives."""
+"""The weight matrix of a frozen linear layer: read if it is a plain tensor, otherwise computed by calling the layer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from transformers.pytorch_utils import Conv1D
 
 from autorank.modeling.target_modules import features
 
-RAISED = 64.0  # inputs are raised by this, so that in 16 bits a bias does not round the product away
+RAISED = 64.0  # factor of the inputs, so that in 16 bits the product is not lost by rounding next to the bias
 
 
 @torch.no_grad()
 def matrix(layer: nn.Module) -> Tensor:
-    """W0, out x in, in float32 at least; a new tensor or a view of the layer's, not to be written to."""
+    """The weight W0, out x in, in at least float32. It may be a view of the layer's weight: do not modify it."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    plain = type(weight) is nn.Parameter and weight.is_floating_point()  # quantised ones are classes of their own
+    plain = type(weight) is nn.Parameter and weight.is_floating_point()  # quantized weights have other classes
     if plain and isinstance(layer, nn.Linear | Conv1D):
         read = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
         return read.T if isinstance(layer, Conv1D) else read
@@ -25,7 +25,7 @@ def matrix(layer: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def product(layer: nn.Module, x: Tensor) -> Tensor:
-    """W0 x from a call of the layer, its bias taken back, in float32 at least. x: n x in -> n x out."""
+    """W0 x without the bias, by a call of the layer, in at least float32. x: n x in -> n x out."""
     y: Tensor = layer(x * RAISED)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     bias = layer.bias

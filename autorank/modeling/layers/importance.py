@@ -1,8 +1,8 @@
-"""How much the loss depends on each update as a whole: Σ |ΔW ∘ dL/dΔW|, without the two matrices.
+"""Importance of each update: Σ |ΔW ∘ dL/dΔW|, without storing the two matrices.
 
-The published code (IncreLoRA) materialises ΔW, out x in, in every forward pass to hook its gradient. Here dL/dΔW is
-gᵀ x of what passes through the layer anyway, its input x and the gradient g of its output, made tile by tile during
-the backward pass, and only in the steps that are asked for.
+The published code (IncreLoRA) computes ΔW, out x in, in every forward pass to hook its gradient. Here dL/dΔW is gᵀ x,
+from the layer's input x and the gradient g of its output, computed tile by tile in the backward pass, and only in the
+steps that are measured.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ from torch import Tensor, nn
 from autorank.modeling import gradient_checkpointing
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
-TILE = 1 << 18  # entries of ΔW at a time on a CPU, where they should stay in the cache
+TILE = 1 << 18  # entries of ΔW at a time on a CPU, to fit into its cache
 TILE_GPU = 1 << 24
 
 
 class Importance:
-    """Σ |ΔW ∘ dL/dΔW| of some updates, measured in the steps between `watch` and `take`.
+    """Σ |ΔW ∘ dL/dΔW| of updates (IncreLoRA, eq. 5), measured in the steps between `watch` and `take`.
 
-    Every component takes part, those that do not count too; the loss is whatever runs backward through the layers.
-    A layer may be called more than once in a forward pass (DeBERTa's query and key, with the positions). A step of
-    several micro-batches sums its gradients first, which needs one out x in matrix an update while it is watched.
+    All components are included, also those that exist only in training. A layer may be called more than once in a
+    forward pass (DeBERTa's query and key, with the positions). If a step has several micro-batches, their gradients are
+    summed first, which needs one out x in matrix per update in that step.
 
     Args:
-        updates: each without a factor `u`.
-        first_call: take dL/dΔW from the first call of a layer in a forward pass alone, instead of from all (the
-            published hook runs once for each call and keeps the value of the last backward pass, that of the first
-            call).
+        updates: Updates without a factor `u`.
+        first_call: Use dL/dΔW of the first call of a layer in a forward pass, instead of all calls. (The published
+            hook runs once for each call and keeps the value of the last backward pass, that of the first call.)
     """
 
     def __init__(self, updates: Sequence[LowRankUpdate], first_call: bool = False) -> None:
@@ -41,7 +40,7 @@ class Importance:
         self.watching = False
 
     def watch(self, micro_batches: int) -> None:
-        """Measure the step that begins now."""
+        """Measure the step that begins now; `micro_batches` is its number of micro-batches."""
         self.watching, self._whole = True, micro_batches > 1
         self._open = [0] * len(self._updates)
         self._passed: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._updates]
@@ -49,7 +48,7 @@ class Importance:
         self._sums = [torch.zeros((), device=update.A.device) for update in self._updates]
 
     def take(self) -> Tensor:
-        """The importance of each update, updates; stops watching."""
+        """End the measurement and return the importance of each update: one value per update."""
         assert not any(self._open), "a layer's output had no gradient, or its forward pass was run twice"
         if self._whole:
             for i, gradient in enumerate(self._gradients):
@@ -61,7 +60,7 @@ class Importance:
         return sums
 
     def close(self) -> None:
-        """Take the hooks off."""
+        """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
@@ -73,7 +72,7 @@ class Importance:
 
     @torch.no_grad()
     def _backward(self, i: int, x: Tensor | None, g: Tensor) -> None:
-        """x: ... x in, or None for a call that is ignored; g: ... x out."""
+        """x: ... x in, None for an ignored call; g: ... x out."""
         if x is not None:
             g = g.float() if g.dtype == torch.float16 else g  # fp16's scaled gradients would overflow in the product
             self._passed[i].append((g.flatten(0, -2), x.flatten(0, -2).to(g.dtype)))
@@ -95,7 +94,15 @@ class Importance:
 
 @torch.no_grad()
 def tiled(update: LowRankUpdate, gradient: Callable[[slice], Tensor]) -> Tensor:
-    """Σ |ΔW ∘ G| of all components. gradient: a slice of `out` -> those rows of G, ... x in."""
+    """Σ |ΔW ∘ G| over all components, tile by tile.
+
+    Args:
+        update: An update without a factor `u`.
+        gradient: Returns the rows of G for a slice of `out`: rows x in.
+
+    Returns:
+        A scalar.
+    """
     A, B = update.A, update.B if update.e is None else update.B * update.e
     limit = TILE if A.device.type == "cpu" else TILE_GPU
     height = max(1, limit // A.shape[1])

@@ -1,4 +1,4 @@
-"""The one low-rank layer: every reparameterised method is a special case of it.
+"""The low-rank layer. Every reparameterised method is a special case of it.
 
     y = W0 x + s · diag(u) · B · diag(e) · A · dropout(x)
 
@@ -11,15 +11,16 @@
      │           B              IncreLoRA, AdaLoRA: A, e, B. SoRA: e is a gate.
      │       s·(u)              VeRA: A, B shared and frozen, e and u trained. Tied-LoRA: all trained.
      └─────+─────┘              PRILoRA, SparseAdapter: zeros in A, or in A and B.
-           │                    DoRA: m, the norms that the rows of W0 + ΔW are given (modeling/layers/dora.py).
-           y: out               PiSSA: A0, B0, the frozen start of A and B: s · (B A - B0 A0).
+           │                    DoRA: m, the row norms of W0 + ΔW (modeling/layers/dora.py).
+           y: out               PiSSA: A0, B0, frozen initial values of A and B: s · (B A - B0 A0).
 
-Sharing is identity: two layers that hold the same update share all of it, two updates that hold the same Parameter
-share that factor. In training the base layer is only called, never read, so quantised layers work.
+Layers share parameters by holding the same objects: two layers with the same update share all of it, two updates with
+the same Parameter share that factor. In training the base layer is only called, its weight is never read, so quantized
+layers work.
 
-A component is one row of A, one entry of e and one column of B. An update may hold more than counts: IncreLoRA's
-reserves, triplets that AdaLoRA has masked but may bring back, entries that grow again after PRILoRA has pruned
-them. These take part in training alone: they are in no evaluation, no count and no exported adapter.
+A component is one row of A, one entry of e and one column of B. An update may hold components or entries that exist
+only in training: IncreLoRA's reserves, triplets that AdaLoRA has masked but may restore, entries that grow again after
+PRILoRA has pruned them. They are excluded from evaluations, parameter counts and exported adapters; all others "count".
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from torch import Tensor, nn
 
 
 class LowRankUpdate(nn.Module):
-    """The factors of s · diag(u) · B · diag(e) · A. A factor is trained exactly when it requires a gradient.
+    """The factors of s · diag(u) · B · diag(e) · A. A factor is trained if it requires a gradient.
 
     Args:
         A: rank x in.
@@ -40,11 +41,17 @@ class LowRankUpdate(nn.Module):
         scale: s.
         e: rank, or None.
         u: out, or None.
-        active: held, bool: the components that count. None: all.
-        mask_A, mask_B: of A's and B's shape, 1 where an entry counts, else 0. None: all do.
-        m: out, or None: the norm that each row of the base's weight with the update has.
-        start: A0 and B0, of the shapes of A and B, or None; s · B0 A0 is subtracted. It is frozen and a function of the
-            base, so that neither rank nor counts know of it. All components count, and there is no e and u then.
+        active: Which components count, rank, bool. None: all.
+        m: The norm of each row of the base's weight with the update (DoRA), out, or None.
+        start: A0 and B0 (PiSSA), of the shapes of A and B, or None; s · B0 A0 is subtracted. They are frozen and
+            determined by the base, so they are not counted. With a start, all components count and there is no e or u.
+
+    Attributes:
+        mask_A: Which entries of A count, 1 or 0, rank x in. None: all.
+        mask_B: Which entries of B count, 1 or 0, out x rank. None: all.
+
+    Raises:
+        ValueError: There is a start together with e, u or active.
     """
 
     A: nn.Parameter
@@ -78,9 +85,18 @@ class LowRankUpdate(nn.Module):
         cls, in_features: int, out_features: int, rank: int, alpha: float,
         generator: torch.Generator, device: torch.device | str = "cpu",
     ) -> LowRankUpdate:  # fmt: skip
-        """LoRA's own (Hu et al. 2021): A Kaiming-uniform, B zero, scale alpha / rank.
+        """Create the update of LoRA (Hu et al. 2021): A Kaiming-uniform, B zero, scale alpha / rank.
 
-        The values are drawn on the CPU, so that a seed means the same on every device.
+        Args:
+            in_features: Input features of the layer.
+            out_features: Output features of the layer.
+            rank: Number of components.
+            alpha: Numerator of the scale.
+            generator: Random numbers; values are drawn on the CPU for any device.
+            device: Device of the factors.
+
+        Returns:
+            The update; its output is zero.
         """
         A = torch.empty(rank, in_features)
         nn.init.kaiming_uniform_(A, a=math.sqrt(5), generator=generator)
@@ -89,16 +105,16 @@ class LowRankUpdate(nn.Module):
 
     @property
     def held(self) -> int:
-        """Components that there are, in training alone or for good."""
+        """Number of all components, including those that exist only in training."""
         return self.A.shape[0]
 
     @property
     def rank(self) -> int:
-        """Components that count."""
+        """Number of components that count."""
         return self.held if self.active is None else int(self.active.sum())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """`y` plus the update of `x`. x: ... x in, y: ... x out."""
+        """Return `y` plus the update of `x`, ... x out. x: ... x in, y: ... x out."""
         if self.held == 0:
             return y
         if x.dtype != self.A.dtype and not torch.is_autocast_enabled(x.device.type):
@@ -110,59 +126,64 @@ class LowRankUpdate(nn.Module):
         down = F.linear(x, A)
         if self.u is not None:
             return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=self.scale)
-        # One call that scales and adds inside the matrix product: no tokens x out tensor besides the result.
+        # One call scales and adds in the matrix product, without a second tokens x out tensor.
         flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=self.scale)
         return flat.view(y.shape)
 
     def used(self) -> tuple[Tensor, Tensor]:
-        """diag(e) · A and B as a forward pass has them: what does not count is there in training alone."""
+        """diag(e) · A, rank x in, and B, out x rank, as used in a forward pass; in evaluation mode only what counts."""
         A, B = (self.A, self.B) if self.training else self._unmasked()
         e: Tensor | None = self.e
         if self.active is not None and not self.training:
-            # zeros, for to leave components out would wait until the GPU says how many there are
+            # zeros instead of fewer components, because indexing would wait for the GPU
             e = self.active.to(A.dtype) * (1 if e is None else e)
         if self.A0 is not None:
             return self._less_start(A, B)
-        # e goes into A and not between A and B, where it would cost a tensor of tokens x rank for the backward pass
+        # multiplying A by e needs less memory than an extra tokens x rank tensor in the backward pass
         return A if e is None else A * e[:, None], B
 
     def _less_start(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors of B A - B0 A0, of twice the rank.
+        """Factors of B A - B0 A0, with twice the rank.
 
-        As (B - B0) A + B0 (A - A0): zero at the start, whatever the precision, and what has been learnt is not lost
-        beside the large B0 A0 when the factors are rounded to 16 bits.
+        Computed as (B - B0) A + B0 (A - A0), which is exactly zero at the start in any precision. In 16 bits, rounding
+        of the large B0 A0 then does not hide the learned difference.
         """
         assert self.A0 is not None and self.B0 is not None
         return torch.cat([A, A - self.A0]), torch.cat([B - self.B0, self.B0], dim=1)
 
     def _unmasked(self) -> tuple[Tensor, Tensor]:
-        """A and B without the entries that do not count."""
+        """A and B with zeros for the entries that do not count."""
         A = self.A if self.mask_A is None else self.A * self.mask_A
         return A, self.B if self.mask_B is None else self.B * self.mask_B
 
     def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """A, B and e of what counts."""
+        """The parts of A, B and e that count."""
         A, B = self._unmasked()
         if self.active is None:
             return A, B, self.e
         return A[self.active], B[:, self.active], None if self.e is None else self.e[self.active]
 
     def output(self, x: Tensor) -> Tensor:
-        """The update alone, ΔW x; as `delta_weight`. x: ... x in -> ... x out."""
+        """Return ΔW x, ... x out, for `x`: ... x in.
+
+        Raises:
+            ValueError: There is a factor m.
+        """
         self._refuse_norms()
         down, up = self.folded()
         return F.linear(F.linear(x.to(down.dtype), down) * self.scale, up)
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Two matrices that with the scale are the same update, but for m: A and diag(u) · B · diag(e).
+        """Two factors whose product, times the scale, is the update without m: A and diag(u) · B · diag(e).
 
-        rank x in, out x rank; twice the rank where there is a start, which is part of them.
+        Returns:
+            rank x in and out x rank; with a start, which they include, twice the rank.
         """
         down, up = self.own()
         return (down, up) if self.A0 is None else self._less_start(down, up)
 
     def own(self) -> tuple[Tensor, Tensor]:
-        """A (rank x in) and diag(u) · B · diag(e) (out x rank), whatever the start."""
+        """A (rank x in) and diag(u) · B · diag(e) (out x rank), without the start."""
         down, up, e = self.counting()
         if e is not None:
             up = up * e
@@ -171,10 +192,10 @@ class LowRankUpdate(nn.Module):
         return down, up
 
     def delta_weight(self) -> Tensor:
-        """ΔW, out x in. With a factor m it depends on the base layer: `AdaptedLinear.delta_weight` has it.
+        """Return ΔW, out x in. With a factor m use `AdaptedLinear.delta_weight`.
 
         Raises:
-            ValueError: there is a factor m.
+            ValueError: There is a factor m, so ΔW depends on the base layer.
         """
         self._refuse_norms()
         down, up = self.folded()
@@ -182,11 +203,13 @@ class LowRankUpdate(nn.Module):
 
     def _refuse_norms(self) -> None:
         if self.m is not None:
-            raise ValueError("this update has a factor m, so ΔW depends on the base layer; ask the AdaptedLinear")
+            raise ValueError(
+                "this update has a factor m, so ΔW depends on the base layer; use AdaptedLinear.delta_weight"
+            )
 
     @torch.no_grad()
     def keep(self, components: Tensor) -> None:
-        """Shrink to these components (indices), in place: the Parameters stay the same objects."""
+        """Shrink to the components with these indices, in place: the Parameters stay the same objects."""
         self._replace("A", self.A[components])
         self._replace("B", self.B[:, components])
         if self.e is not None:
@@ -197,15 +220,23 @@ class LowRankUpdate(nn.Module):
 
     @torch.no_grad()
     def grow(self, A: Tensor, B: Tensor, e: Tensor | None = None) -> None:
-        """Append components, in place. A: new x in, B: out x new, e: new, needed exactly where the update has one.
+        """Append components, in place.
 
-        They count at once, unless the update says which do (`active`): then these do not.
+        They count, unless the update has `active`: then they do not.
+
+        Args:
+            A: new x in.
+            B: out x new.
+            e: new; required if the update has a factor e.
+
+        Raises:
+            ValueError: The update has a factor e and none is given, or it has a start.
         """
         self._replace("A", torch.cat([self.A, A.to(self.A)]))
         self._replace("B", torch.cat([self.B, B.to(self.B)], dim=1))
         if self.e is not None:
             if e is None:
-                raise ValueError("this update has a factor e; new components need theirs")
+                raise ValueError("this update has a factor e; new components need one too")
             self._replace("e", torch.cat([self.e, e.to(self.e)]))
         if self.active is not None:
             self.active = torch.cat([self.active, self.active.new_zeros(len(A))])
@@ -223,16 +254,16 @@ class LowRankUpdate(nn.Module):
             B: out x new rank.
 
         Raises:
-            ValueError: the update has a factor e, a start, or components or entries for training alone.
+            ValueError: The update has a factor e, a start, or components or entries that exist only in training.
         """
         if not (self.e is self.active is self.mask_A is self.mask_B is None):
-            raise ValueError("an update with e, active or masks cannot get other components")
+            raise ValueError("cannot replace the components of an update with e, active or masks")
         self._replace("A", A.to(self.A))
         self._replace("B", B.to(self.B))
 
     def _replace(self, factor: str, values: Tensor) -> None:
         if self.A0 is not None:
-            raise ValueError("this update has a start, so its components are given")
+            raise ValueError("the components of an update with a start cannot be changed")
         parameter = getattr(self, factor)
         parameter.data = values.contiguous()
         parameter.grad = None  # of the old shape
@@ -274,11 +305,12 @@ class AdaptedLinear(nn.Module):
         """The update's input; `x` itself where no dropout acts."""
         return F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
 
-    # Some architectures read their layers' weights, for example for a dtype.
     @property
     def weight(self) -> Tensor:
+        """The base's weight; some architectures read it, for example for its data type."""
         return self.base.weight  # type: ignore[return-value]
 
     @property
     def bias(self) -> Tensor | None:
+        """The base's bias."""
         return self.base.bias  # type: ignore[return-value]

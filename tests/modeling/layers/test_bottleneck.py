@@ -65,7 +65,7 @@ def put(model: nn.Module, attention: bool, twice: bool) -> dict[str, Bottleneck]
     made = {}
     for place in places(model, attention):
         made[place.name] = Bottleneck(place.width, SIZE, "silu" if attention else "relu")
-        made[place.name].draw(0.5, torch.Generator().manual_seed(len(made)))
+        made[place.name].initialize(0.5, torch.Generator().manual_seed(len(made)))
         adapters.attach_bottleneck(model, place.name, made[place.name], twice and place.post_norm)
     return made
 
@@ -144,7 +144,7 @@ def test_all_of_a_bottleneck_trains(architecture: str) -> None:
 
 def test_the_start_is_cut_off_at_two_deviations() -> None:
     bottleneck = Bottleneck(400, 50, "relu")
-    bottleneck.draw(0.01, torch.Generator().manual_seed(0))
+    bottleneck.initialize(0.01, torch.Generator().manual_seed(0))
     for layer in (bottleneck.down, bottleneck.up):
         assert layer.weight.abs().max() <= 0.02
         assert layer.weight.std().item() == pytest.approx(0.01 * 0.8796, rel=0.02)  # of a normal cut off there
@@ -176,9 +176,9 @@ def test_a_file_from_before_bottlenecks_loads(tmp_path: Path) -> None:
     model = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
     file = tmp_path / "adapter.safetensors"
     adapter_file.save(file, model, adapter_file.Origin(str(tmp_path / "model"), 2, (), 0))
-    about = adapter_file._about(file)
-    del about["layout"]["bottlenecks"]
-    save_file(load_file(file), file, {"autorank": json.dumps(about)})
+    metadata = adapter_file._metadata(file)
+    del metadata["layout"]["bottlenecks"]
+    save_file(load_file(file), file, {"autorank": json.dumps(metadata)})
     model.model.eval()
     assert torch.equal(logits(adapter_file.load(file)[0].model), logits(model.model))
 

@@ -181,5 +181,5 @@ def test_other_components_go_into_the_same_parameters() -> None:
     assert update.A is A and update.B is B and A.grad is None and B.grad is None
     assert update.rank == 2 and A.dtype == torch.float64
     torch.testing.assert_close(update.delta_weight(), torch.full((OUT, IN), 1.4, dtype=torch.float64))
-    with pytest.raises(ValueError, match="other components"):
+    with pytest.raises(ValueError, match="cannot replace the components"):
         make(e=True).replace(A, B)
