@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from autorank.searching.space.space import Yaml
     from autorank.spec import MethodSpec, SearchSpec
 
-FILES = ("data", "recipe", "runs", "space", "to")  # options that are paths
+FILES = ("data", "figure", "recipe", "runs", "space", "to")  # options that are paths
 BLOCKS = ("space", "set")  # options that may be a mapping
 LISTS = ("method", "rows", "text")  # options that may be a list
 NULL = "tag:yaml.org,2002:null"

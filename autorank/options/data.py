@@ -96,17 +96,12 @@ class DataOptions:
         int | None,
         typer.Option(help="Maximum number of examples of each evaluation. Default: all.", rich_help_panel=DATA),
     ] = None
-    tune_split: Annotated[
-        float,
-        typer.Option(
-            help="Fraction of the training data held out to select on, up to 0.5; the validation split is then left "
-            "for --confirm-seeds.",
-            rich_help_panel=DATA,
-        ),
-    ] = 0.0
 
-    def task_spec(self) -> TaskSpec:
+    def task_spec(self, tune_split: float = 0.0) -> TaskSpec:
         """Return the task.
+
+        Args:
+            tune_split: Fraction of the training data that is held out to select on.
 
         Raises:
             AutorankError: The options are incomplete or contradict each other.
@@ -133,7 +128,7 @@ class DataOptions:
             text=tuple(split_names(self.text)),
             prompt=self.prompt, completion=self.completion, metric=self.metric, chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
-            max_eval_examples=self.max_eval_examples, tune_split=self.tune_split,
+            max_eval_examples=self.max_eval_examples, tune_split=tune_split,
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
 

@@ -15,10 +15,10 @@ from autorank.options import completion
 from autorank.options.config_file import merge_settings
 from autorank.options.data import DataOptions
 from autorank.options.parsing import build_spec, int_or_auto, slice_count, split_names
-from autorank.options.shared import TRAINING
+from autorank.options.shared import DATA, TRAINING
 
 if TYPE_CHECKING:
-    from autorank.spec import TrainingSpec
+    from autorank.spec import TaskSpec, TrainingSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,14 @@ class RunOptions(DataOptions):
             autocompletion=completion.methods,
         ),
     ] = None
+    tune_split: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of the training data held out to select on, up to 0.5; the validation split is then left "
+            "for --confirm-seeds.",
+            rich_help_panel=DATA,
+        ),
+    ] = 0.0
     set: Annotated[
         list[str] | Mapping[str, Any] | None,
         typer.Option(
@@ -133,6 +141,14 @@ class RunOptions(DataOptions):
         if isinstance(self.set, Mapping):
             return [f"{name}={json.dumps(value, default=str)}" for name, value in self.set.items()]
         return list(self.set or ())
+
+    def task_spec(self, tune_split: float | None = None) -> TaskSpec:
+        """Return the task; see `DataOptions.task_spec`.
+
+        Args:
+            tune_split: Fraction of the training data that is held out to select on; None: the option's.
+        """
+        return super().task_spec(self.tune_split if tune_split is None else tune_split)
 
     def training_spec(self) -> TrainingSpec:
         """Return the training options.

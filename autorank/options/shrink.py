@@ -12,7 +12,7 @@ from autorank.defaults import Precision
 from autorank.errors import AutorankError
 from autorank.options.data import DataOptions
 from autorank.options.parsing import build_spec, parse_count
-from autorank.options.shared import TRAINING
+from autorank.options.shared import DATA, TRAINING
 
 if TYPE_CHECKING:
     from autorank.spec import TrainingSpec
@@ -24,6 +24,14 @@ CHOICE, POLISH = "Choice of a size", "Training at the chosen size"
 class ShrinkCall(DataOptions):
     """Options of `shrink`."""
 
+    model: Annotated[
+        str | Path | None,
+        typer.Option(
+            help="Base model: a directory or a name on the Hub. Default: the adapter's.",
+            metavar="MODEL",
+            rich_help_panel=DATA,
+        ),
+    ] = None
     sizes: Annotated[int, typer.Option(help="Number of smaller sizes to score.")] = 12
     knee: Annotated[
         bool, typer.Option("--knee", help="Choose the front's knee (the default).", rich_help_panel=CHOICE)
