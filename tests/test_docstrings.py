@@ -24,7 +24,6 @@ UNFINISHED = (
     "autorank/runner.py",
     "autorank/searching",
     "autorank/spec.py",
-    "autorank/tasks",
     "autorank/tracking",
     "autorank/training",
     "autorank/trials",

@@ -1,4 +1,4 @@
-"""What is learned: named tasks, the user's own files, the built-in demo; their data, batches and metrics."""
+"""Tasks: named tasks, the user's own data, the built-in demo; their data, batches and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns, as they were read from a file or the Hub, to examples of the task's kind."""
+"""Converts columns from a file or the Hub to the examples of a task."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def to_examples(task: Task, columns: Columns, source: str, train: bool = False) 
         columns: Its text columns and its label column.
         source: Where the columns come from (a file, or a split on the Hub), for messages.
         train: Whether this is the training split.
+
+    Returns:
+        The examples.
 
     Raises:
         AutorankError: There are no rows, a text is null, a label is missing, not finite or unknown, or all labels of

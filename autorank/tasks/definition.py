@@ -1,4 +1,4 @@
-"""What a task is (`Task`) and what training reads of it (`TaskData`, `Split`)."""
+"""Definition of a task (`Task`) and its data for training (`TaskData`, `Split`)."""
 
 from __future__ import annotations
 
@@ -14,48 +14,67 @@ CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regress
 
 @dataclass(frozen=True)
 class Task:
-    """A task's definition: where its columns are, what is predicted, how it is scored.
+    """Definition of a task: its columns, its kind, its metrics and its defaults for training.
 
-    The defaults for training are those of microsoft/LoRA's RoBERTa-base scripts, which LoRA-drop also
-    follows, unless `source` says otherwise.
+    The defaults for training are those of microsoft/LoRA's scripts for RoBERTa-base, which LoRA-drop also uses, unless
+    `source` names others.
+
+    Attributes:
+        name: Name on the command line.
+        kind: Kind of task.
+        text: One or two text columns; for spans the question and the context.
+        label: Column to be predicted.
+        label_names: Names of the classes; empty for other kinds.
+        metrics: Names of the metrics, see `tasks/metrics/`; the first is the score.
+        validation: Validation splits. MNLI has two, scored together and separately. Empty: held out of train.
+        hub: Repository and configuration on the Hub.
+        model: Default base model.
+        epochs: Default number of epochs.
+        batch_size: Default batch size.
+        max_length: Default maximum length in tokens.
+        eval_examples: Default number of examples of each split in an evaluation that is not final. None: all.
+        template: Template of prompts, see `tasks/generation.py`.
+        unanswerable: For spans: whether there are questions without an answer.
+        source: Where the task and its defaults come from.
     """
 
     name: str
     kind: Kind
-    text: tuple[str, ...]  # one or two text columns; for spans the question and the context
-    label: str  # the column to be predicted
-    label_names: tuple[str, ...]  # of classes; empty for all other kinds
-    metrics: tuple[str, ...]  # the first is the score; see tasks/{metrics,squad_metrics,text_metrics}.py
-    validation: tuple[str, ...] = ("validation",)  # MNLI has two, scored together and apart; (): held out of train
-    hub: tuple[str, str] | None = None  # (repository, configuration)
+    text: tuple[str, ...]
+    label: str
+    label_names: tuple[str, ...]
+    metrics: tuple[str, ...]
+    validation: tuple[str, ...] = ("validation",)
+    hub: tuple[str, str] | None = None
     model: str = "FacebookAI/roberta-base"
     epochs: int = 10
     batch_size: int = 16
     max_length: int = 512
-    eval_examples: int | None = None  # of each split, where none are asked for and the run is not final; None: all
-    template: str = "{}"  # of prompts; see tasks/generation.py
-    unanswerable: bool = False  # for spans: whether there are questions without an answer
+    eval_examples: int | None = None
+    template: str = "{}"
+    unanswerable: bool = False
     source: str = ""
 
     @property
     def outputs(self) -> int:
-        """Width of the model's head: classes, 1 for regression, 2 for spans (start and end); 0: text, no head."""
+        """Width of the head: classes, 1 for regression, 2 for spans (start and end), 0 for generation (no head)."""
         return {"classification": len(self.label_names), "regression": 1, "span": 2, "generation": 0}[self.kind]
 
 
 @dataclass(frozen=True)
 class Split:
-    """Tokenised examples, end to end in flat arrays (memory-mapped where they come from the cache).
+    """Tokenized examples, concatenated in flat arrays (memory-mapped if they come from the cache).
 
-    Spans and generation have more to an example; see tasks/spans.py and tasks/pairs.py.
+    Subclasses for spans and generation have further arrays, see `tasks/data/windows.py` and `tasks/data/pairs.py`.
 
     Attributes:
-        ids: int32, `tokens`.
-        type_ids: int8, `tokens`; None where the model has none.
-        offsets: int64, `examples + 1`.
+        ids: Token ids, int32, `tokens`.
+        type_ids: Token type ids, int8, `tokens`; None if the model has none.
+        offsets: Start of each example in `ids`, and the total: int64, `examples + 1`.
         labels: int64 (classification) or float32 (regression), `examples`.
-        references: what a prediction is compared with where labels do not say it all, an entry an example.
-        cut: int8, `examples`: 1 where the text was too long and lost a part; None where that is not known.
+        references: What a prediction is compared with if labels are not sufficient, one entry per example.
+        cut: 1 for texts that were cut, int8, `examples`; None if unknown.
+        RAGGED: Names of arrays with several values per example, and their offsets.
     """
 
     ids: np.ndarray
@@ -65,23 +84,30 @@ class Split:
     references: Sequence[Any] | None = None
     cut: np.ndarray | None = None
 
-    RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}  # a row of many values -> its offsets
+    RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def examples(self) -> int:
-        """What `take` counts: a row each, but for spans, where a question has several."""
+        """Number of examples; of spans, the number of questions, each of which has several rows."""
         return len(self)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, `examples`."""
+        """Number of tokens of each example, int64, `examples`."""
         return np.diff(self.offsets)
 
     def take(self, indices: np.ndarray) -> Self:
-        """The examples at these rising indices: a copy, or the split itself if that is all of it."""
+        """Select examples.
+
+        Args:
+            indices: Indices in ascending order.
+
+        Returns:
+            A copy with these examples, or this split if they are all.
+        """
         return self if len(indices) == len(self) else self._rows(indices)
 
     def _rows(self, indices: np.ndarray) -> Self:
@@ -102,23 +128,28 @@ class Split:
 
     @property
     def weights(self) -> np.ndarray:
-        """How much each example counts in a batch's mean loss, `examples`."""
+        """Weight of each example in the mean loss of a batch, `examples`."""
         return np.ones(len(self))
 
     @property
     def strata(self) -> np.ndarray:
-        """Whose shares a sample keeps: labels, `examples`."""
+        """Strata of stratified samples: the labels, `examples`."""
         return self.labels
 
 
 @dataclass(frozen=True)
 class TaskData:
-    """A task with its tokenised splits.
+    """A task with its tokenized splits.
 
-    `validation` is what is evaluated: the task's validation splits, or `tune`, a part held out of the training set.
-    `digest` names the content: equal digests, equal training examples, even where one evaluates on `tune` and the other
-    on the validation splits. `pad_id` is the token that fills up a batch. `tokenizer` is there where predictions are
-    text. `length` is the number of tokens at which texts are cut.
+    Attributes:
+        task: The task.
+        train: The training split.
+        validation: The evaluated splits by name: the task's validation splits, or `tune`, a part held out of train.
+        digest: Digest of the content. Equal digests mean equal training examples, also if one evaluates on `tune` and
+            the other on the validation splits.
+        pad_id: Padding token.
+        tokenizer: The tokenizer, if predictions are text.
+        length: Number of tokens at which texts are cut.
     """
 
     task: Task
@@ -131,13 +162,13 @@ class TaskData:
 
     @property
     def shortened(self) -> str | None:
-        """How many texts were cut, for people; None: none was, or that is not known."""
+        """A sentence about the number of texts that were cut; None if there are none or the number is unknown."""
         splits = {"train": self.train, **self.validation}
-        told = [f"{split.cut.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
+        counts = [f"{split.cut.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
                 if split.cut is not None and split.cut.any()]  # fmt: skip
-        if not told:
+        if not counts:
             return None
         return (
-            f"Texts are cut at {self.length} tokens, and longer than that are {', '.join(told)}. --max-length N sets "
-            "another length, up to what the model takes."
+            f"Texts are cut at {self.length} tokens; longer are {', '.join(counts)}. --max-length N sets another "
+            "length, up to the model's maximum."
         )

@@ -1,4 +1,4 @@
-"""Text-to-text tasks: the named ones, the user's own, and how their columns become prompts and completions.
+"""Text-to-text tasks: named tasks, the user's own data, and the conversion of columns to prompts and completions.
 
 Models and scores are LoRA-drop's (arXiv 2402.07721, section 4.1). Epochs and batch size of E2E and DART: LoRA
 (arXiv 2106.09685, table 11, GPT-2). The other values and all prompts are ours: the
@@ -65,6 +65,9 @@ def own_task(name: str, prompt: str, completion: str) -> Task:
         name: The task's name.
         prompt: The column of prompts.
         completion: The column of completions.
+
+    Returns:
+        The task.
     """
     metrics = ("rougeL", "exact_match", "bleu")
     return Task(

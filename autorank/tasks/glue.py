@@ -1,4 +1,4 @@
-"""The eight GLUE tasks of the papers, as nyu-mll/glue on the Hub has them.
+"""The eight GLUE tasks of the papers, from nyu-mll/glue on the Hub.
 
 Batch size and epochs: microsoft/LoRA, examples/NLU/roberta_base_*.sh (per device there).
 """

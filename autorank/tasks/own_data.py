@@ -1,4 +1,4 @@
-"""Examples from files: a csv, jsonl or parquet file, or a folder of `<split>.<ext>`."""
+"""Reads examples from files: a csv, jsonl or parquet file, or a directory with `<split>.<ext>` files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The named tasks, and where a task's examples come from: the Hub, files, or the demo's generator."""
+"""The named tasks, and reading of a task's examples from the Hub, from files, or from the demo's generator."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ TASKS: dict[str, Task] = {**GLUE, **SQUAD, **GENERATION, demo.DEMO.name: demo.DE
 
 
 def resolve(spec: TaskSpec) -> Task:
-    """Return the definition of a task. The user's own data is read for it, since its labels define the classes.
+    """Return the definition of a task. The user's own data is read, because its labels define the classes.
 
     Args:
         spec: The options that choose the task.
+
+    Returns:
+        The task.
 
     Raises:
         AutorankError: The task is unknown, or as `read`.
@@ -35,6 +38,9 @@ def base_model(spec: TaskSpec, model: str | None = None) -> str:
     Args:
         spec: The options that choose the task.
         model: The model that the user chose; None: the task's.
+
+    Returns:
+        Directory or name on the Hub.
 
     Raises:
         AutorankError: The options do not choose a task.

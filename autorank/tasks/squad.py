@@ -1,4 +1,4 @@
-"""SQuAD v1.1 and v2.0, as the Hub has them."""
+"""SQuAD v1.1 and v2.0, from the Hub."""
 
 from __future__ import annotations
 

@@ -50,10 +50,10 @@ def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
     shown = io.StringIO()
     with monkeypatch.context() as live:
         live.setattr(sys, "stderr", shown)  # as rich does while it draws
-        tokenization_log.LOGGER.info("tokenising %s examples", 7)
-    assert shown.getvalue() == "autorank: tokenising 7 examples\n"
+        tokenization_log.LOGGER.info("tokenizing %s examples", 7)
+    assert shown.getvalue() == "autorank: tokenizing 7 examples\n"
     tokenization_log.silence()
-    tokenization_log.LOGGER.info("tokenising again")
+    tokenization_log.LOGGER.info("tokenizing again")
     tokenization_log.LOGGER.setLevel(logging.NOTSET)
     assert capsys.readouterr().err == ""
 

@@ -1,1 +1,1 @@
-"""Examples: tokenised, cached, batched."""
+"""Examples: read, tokenized, cached and batched."""

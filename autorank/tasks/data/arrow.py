@@ -1,4 +1,4 @@
-"""Tokenised splits as Arrow files: written once, read as views on the memory-mapped file."""
+"""Tokenized splits as Arrow files, read as views of the memory-mapped file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,14 @@ S = TypeVar("S", bound=Split)
 
 
 def write(split: Split, path: Path) -> None:
-    """One record batch, a column an array of the split. Another process sees the whole file or none.
+    """Write a split atomically, as one record batch with one column per array.
+
+    Args:
+        split: The split.
+        path: The file.
 
     Raises:
-        AutorankError: the disk is full, or the folder cannot be written to.
+        AutorankError: The disk is full, or the directory is not writable.
     """
     import pyarrow as pa
 
@@ -29,21 +33,29 @@ def write(split: Split, path: Path) -> None:
             writer.write_batch(batch)
     except OSError as error:
         raise AutorankError(
-            f"Cannot keep tokenised data in {path.parent}: {error.strerror or error}. Make room there, or "
-            "set AUTORANK_CACHE to another folder."
+            f"Cannot write tokenized data to {path.parent}: {error.strerror or error}. Free some space, or set "
+            "AUTORANK_CACHE to another directory."
         ) from error
 
 
 def read(path: Path, kind: type[S]) -> S | None:
-    """A split of this class as views on the memory-mapped file; None where it is missing or broken."""
+    """Read a split as views of the memory-mapped file.
+
+    Args:
+        path: The file.
+        kind: Class of the split.
+
+    Returns:
+        The split; None if the file is missing or broken.
+    """
     import pyarrow as pa
 
     try:
         with pa.memory_map(str(path)) as file:
             batch = pa.ipc.open_file(file).get_batch(0)
-        known = {field.name for field in fields(kind)}
+        names = {field.name for field in fields(kind)}
         arrays: dict[str, Any] = dict.fromkeys(kind.RAGGED)
-        for name in known & set(batch.schema.names):
+        for name in names & set(batch.schema.names):
             column = batch.column(name)
             if name in kind.RAGGED:
                 arrays[name], arrays[kind.RAGGED[name]] = column.values.to_numpy(), column.offsets.to_numpy()
@@ -54,12 +66,12 @@ def read(path: Path, kind: type[S]) -> S | None:
         split = kind(**arrays)
     except (OSError, pa.ArrowException, KeyError, IndexError, TypeError):
         return None
-    whole = len(split.offsets) == len(split.labels) + 1 and split.offsets[-1] == len(split.ids)
-    return split if whole else None
+    complete = len(split.offsets) == len(split.labels) + 1 and split.offsets[-1] == len(split.ids)
+    return split if complete else None
 
 
 def _arrays(split: Split) -> list[str]:
-    """The split's columns: all arrays but offsets, which lie in the ragged columns."""
+    """Names of the columns: all arrays except offsets, which are part of the ragged columns."""
     offsets = set(split.RAGGED.values())
     return [f.name for f in fields(split) if f.name not in offsets and isinstance(getattr(split, f.name), np.ndarray)]
 

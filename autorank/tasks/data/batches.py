@@ -1,4 +1,4 @@
-"""Which examples go into which batch, and a batch as padded tensors."""
+"""Assignment of examples to batches, and batches as padded tensors."""
 
 from __future__ import annotations
 
@@ -13,34 +13,57 @@ from autorank.tasks.definition import Split
 if TYPE_CHECKING:
     import torch
 
-MEGA_BATCH = 50  # batches sorted by length together; 50 is also the transformers sampler's
+MEGA_BATCH = 50  # batches that are sorted by length together; 50 as in transformers' sampler
 
 
 def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """An epoch's batches of example numbers: every example once, similar lengths together, in random order.
+    """Assign the examples of an epoch to batches: each example once, similar lengths together, in random order.
 
-    Shuffle, cut into runs of `MEGA_BATCH` batches, sort each run by length, cut it into batches, shuffle
-    these. One batch may be smaller. Equal arguments give equal batches, whatever else draws random numbers.
+    Examples are shuffled and cut into groups of `MEGA_BATCH` batches. Each group is sorted by length and cut into
+    batches, which are shuffled. One batch may be smaller. The result depends only on the arguments.
+
+    Args:
+        lengths: Number of tokens of each example, `examples`.
+        batch_size: Examples of a batch.
+        seed: Random seed of the run.
+        epoch: Number of the epoch.
+
+    Returns:
+        Indices of the examples of each batch.
     """
-    draw = np.random.default_rng([seed, epoch])
-    order = draw.permutation(len(lengths))
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(len(lengths))
     batches: list[np.ndarray] = []
-    for run in _cut(order, MEGA_BATCH * batch_size):
-        batches += _cut(run[np.argsort(lengths[run], kind="stable")], batch_size)
-    return [batches[i] for i in draw.permutation(len(batches))]
+    for group in _cut(order, MEGA_BATCH * batch_size):
+        batches += _cut(group[np.argsort(lengths[group], kind="stable")], batch_size)
+    return [batches[i] for i in rng.permutation(len(batches))]
 
 
 def eval_batches(lengths: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Batches of example numbers for evaluation: longest first, so that too little memory shows at once."""
+    """Assign examples to evaluation batches, longest first, so that a lack of memory shows at once.
+
+    Args:
+        lengths: Number of tokens of each example, `examples`.
+        batch_size: Examples of a batch.
+
+    Returns:
+        Indices of the examples of each batch.
+    """
     return _cut(np.argsort(-lengths, kind="stable"), batch_size)
 
 
 def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
-    """A batch, padded on the right to its longest example, rounded up to a multiple of `multiple`.
+    """Build a batch, padded on the right.
+
+    Args:
+        split: The split.
+        indices: Indices of the examples.
+        pad_id: Padding token.
+        multiple: The width is the longest example, rounded up to a multiple of this.
 
     Returns:
-        input_ids, attention_mask and, where the model has them, token_type_ids: int64, `batch x seq`;
-        labels: int64 or float32, `batch`. Of pairs, see `Pairs.batch`.
+        input_ids, attention_mask and, if the model uses them, token_type_ids: int64, `batch x seq`; labels: int64 or
+        float32, `batch`. For pairs see `Pairs.batch`.
     """
     import torch
 
@@ -50,23 +73,30 @@ def collate(split: Split, indices: np.ndarray, pad_id: int, multiple: int = 1) -
     lengths = split.offsets[np.asarray(indices) + 1] - starts
     width = -(-int(lengths.max()) // multiple) * multiple
     position = np.arange(width)
-    real = position < lengths[:, None]
-    where = np.where(real, starts[:, None] + position, 0)
+    is_token = position < lengths[:, None]
+    index = np.where(is_token, starts[:, None] + position, 0)
     batch = {
-        "input_ids": np.where(real, split.ids[where], pad_id).astype(np.int64),
-        "attention_mask": real.astype(np.int64),
+        "input_ids": np.where(is_token, split.ids[index], pad_id).astype(np.int64),
+        "attention_mask": is_token.astype(np.int64),
     }
     if split.type_ids is not None:
-        batch["token_type_ids"] = np.where(real, split.type_ids[where], 0).astype(np.int64)
+        batch["token_type_ids"] = np.where(is_token, split.type_ids[index], 0).astype(np.int64)
     batch["labels"] = split.labels[indices]
     return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def token_mask(batch: Mapping[str, torch.Tensor], values: torch.Tensor) -> torch.Tensor:
-    """Which of a layer's `values`, batch x seq x ..., are of tokens rather than padding: 1 or 0, batch x seq.
+    """Mark the tokens among the inputs or outputs of a layer.
 
-    An encoder-decoder's layers see prompts or completions; which, their number tells (see `EncodedPairs.batch`).
-    Where neither has that number, all are taken for tokens.
+    In encoder-decoders, layers process prompts or completions, which have different widths (see `EncodedPairs.batch`).
+    If no mask has the width of `values`, all positions count as tokens.
+
+    Args:
+        batch: The batch.
+        values: Inputs or outputs of a layer, batch x seq x ...
+
+    Returns:
+        1 for tokens, 0 for padding, batch x seq.
     """
     for name in ("attention_mask", "decoder_attention_mask"):
         if name in batch and batch[name].shape == values.shape[:2]:

@@ -1,4 +1,4 @@
-"""Raw examples: texts with labels as numbers, before the tokenizer."""
+"""Examples before tokenization: texts, and labels as numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = 5  # most row numbers or values that a message lists
 
 @dataclass(frozen=True)
 class Examples:
-    """A split before the tokenizer.
+    """A split before tokenization.
 
     Attributes:
         texts: One or two columns of texts.
@@ -65,6 +65,9 @@ def rows(indices: Iterable[int]) -> str:
 
     Args:
         indices: Row indices, from 0.
+
+    Returns:
+        The text.
     """
     numbers = [index + 1 for index in indices]
     shown = ", ".join(map(str, numbers[:SHOWN]))

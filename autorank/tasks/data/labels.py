@@ -1,4 +1,4 @@
-"""Labels as numbers: classes of classification, targets of regression, and which of the two a column holds."""
+"""Converts labels to class numbers or regression targets, and infers the kind of task from labels."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ def to_examples(task: Task, columns: Columns, source: str, train: bool = False) 
         columns: Its text columns, already checked, and its label column.
         source: Where the columns come from (a file, or a split on the Hub), for messages.
         train: Whether this is the training split.
+
+    Returns:
+        The examples.
 
     Raises:
         AutorankError: A label is missing, not finite or unknown, or all labels of the training split are equal.
@@ -48,6 +51,9 @@ def infer_task(name: str, text: tuple[str, ...], label: str, labels: Sequence[An
         label: Its label column.
         labels: The values of the label column.
         source: The file, for messages.
+
+    Returns:
+        The task.
 
     Raises:
         AutorankError: A label is missing, is no text or number, or is not finite in a regression.

@@ -1,4 +1,4 @@
-"""Prompts with their completions, tokenised: what text-to-text tasks train on, as batches for every kind of model."""
+"""Tokenized prompts and completions of text-to-text tasks, and their batches for each kind of model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from autorank.tasks.definition import Split
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100  # a label that is no token to be predicted
+IGNORED = -100  # label of positions that are not predicted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Split):
-    """For decoder-only models (LLaMA, Qwen, GPT-2): a completion follows its prompt in one sequence.
+    """Pairs for decoder-only models (LLaMA, Qwen, GPT-2): the completion follows its prompt in one sequence.
 
     Attributes:
-        ids, offsets: the prompts, with the special tokens before them.
-        labels: which prompt it is, equal for equal prompts.
-        target_ids: int32, tokens of the completions, with the end token unless they were cut.
-        target_offsets: int64, `examples + 1`.
-        references: a completion's text, an example; once `grouped`, all of a prompt's.
+        ids: Tokens of the prompts, with the special tokens before them, int32, `tokens`.
+        labels: Number of the prompt, equal for equal prompts, int64, `examples`.
+        references: Text of each completion; after `grouped`, the texts of all completions of each prompt.
+        target_ids: Tokens of the completions, with the end token unless they were cut, int32, `target tokens`.
+        target_offsets: Start of each completion, and the total: int64, `examples + 1`.
     """
 
     target_ids: np.ndarray
@@ -35,25 +35,26 @@ class Pairs(Split):
 
     @property
     def prompt_lengths(self) -> np.ndarray:
-        """Tokens of each prompt, `examples`."""
+        """Number of tokens of each prompt, int64, `examples`."""
         return np.diff(self.offsets)
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, prompt and completion, `examples`."""
+        """Number of tokens of each example, prompt and completion, int64, `examples`."""
         return self.prompt_lengths + np.diff(self.target_offsets)
 
     @property
     def weights(self) -> np.ndarray:
-        """Tokens that are predicted: a batch's loss is the mean over all of them, `examples`."""
+        """Number of predicted tokens, int64, `examples`; the loss of a batch is the mean over all of them."""
         return np.diff(self.target_offsets)
 
     @property
     def strata(self) -> np.ndarray:
+        """One stratum, int64, `examples`."""
         return np.zeros(len(self), np.int64)
 
     def grouped(self) -> Self:
-        """Each prompt once, in order, with its longest completion and the texts of all of them as references."""
+        """Keep each prompt once, with its longest completion, and the texts of all its completions as references."""
         assert self.references is not None
         lengths = np.diff(self.target_offsets)
         members: dict[int, list[int]] = defaultdict(list)
@@ -61,33 +62,46 @@ class Pairs(Split):
             members[prompt].append(row)
         longest = {max(rows, key=lengths.__getitem__): rows for rows in members.values()}
         chosen = sorted(longest)
-        references = [[self.references[row] for row in longest[one]] for one in chosen]
+        references = [[self.references[row] for row in longest[kept]] for kept in chosen]
         return replace(self._rows(np.array(chosen)), references=references)
 
     def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """A batch for training, padded on the right to its longest example, rounded up to a multiple of `multiple`.
+        """Build a batch for training, padded on the right.
+
+        Args:
+            indices: Indices of the examples.
+            pad_id: Padding token.
+            multiple: The width is the longest example, rounded up to a multiple of this.
 
         Returns:
-            input_ids, attention_mask: int64, `batch x seq`; labels: likewise, `IGNORED` on prompts and padding.
+            input_ids, attention_mask and labels: int64, `batch x seq`. Labels are `IGNORED` for prompts and padding.
         """
         prompts, targets = self._prompts(indices), self._targets(indices)
-        whole = [np.concatenate(both) for both in zip(prompts, targets, strict=True)]
+        sequences = [np.concatenate(pair) for pair in zip(prompts, targets, strict=True)]
         labels = [
             np.concatenate([np.full(len(prompt), IGNORED), target])
             for prompt, target in zip(prompts, targets, strict=True)
         ]
         return _tensors(
-            input_ids=_padded(whole, pad_id, multiple),
-            attention_mask=_padded([np.ones(len(one)) for one in whole], 0, multiple),
+            input_ids=_padded(sequences, pad_id, multiple),
+            attention_mask=_padded([np.ones(len(tokens)) for tokens in sequences], 0, multiple),
             labels=_padded(labels, IGNORED, multiple),
         )
 
     def prompts(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
-        """A batch to be completed, padded on the left. Returns input_ids, attention_mask: int64, `batch x seq`."""
+        """Build a batch for generation, padded on the left.
+
+        Args:
+            indices: Indices of the examples.
+            pad_id: Padding token.
+
+        Returns:
+            input_ids and attention_mask: int64, `batch x seq`.
+        """
         prompts = self._prompts(indices)
         return _tensors(
             input_ids=_padded(prompts, pad_id, left=True),
-            attention_mask=_padded([np.ones(len(one)) for one in prompts], 0, left=True),
+            attention_mask=_padded([np.ones(len(prompt)) for prompt in prompts], 0, left=True),
         )
 
     def _prompts(self, indices: np.ndarray) -> list[np.ndarray]:
@@ -99,42 +113,52 @@ class Pairs(Split):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPairs(Pairs):
-    """For encoder-decoders (BART, T5): the encoder reads the prompt, the decoder writes the completion.
+    """Pairs for encoder-decoders (BART, T5): the encoder reads the prompt, the decoder generates the completion.
 
-    `target_ids` begin with the token that starts the decoder, which is not predicted.
+    `target_ids` begin with the start token of the decoder, which is not predicted.
     """
 
     @property
     def weights(self) -> np.ndarray:
+        """Number of predicted tokens, int64, `examples`."""
         return np.diff(self.target_offsets) - 1
 
     def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """As `Pairs.batch`; labels are `batch x target seq`, and decoder_input_ids the same one token earlier.
+        """Build a batch for training, padded on the right.
 
-        Prompts and completions never have the same width, so that a layer's tokens tell by their number which of them
-        they are: see `batches.mask`.
+        Prompts and completions always have different widths, so the width of a layer's input identifies them, see
+        `batches.token_mask`.
+
+        Args:
+            indices: Indices of the examples.
+            pad_id: Padding token.
+            multiple: Widths are rounded up to a multiple of this.
+
+        Returns:
+            input_ids and attention_mask: int64, `batch x seq`; decoder_input_ids, decoder_attention_mask and labels:
+            int64, `batch x target seq`. Labels are `IGNORED` for padding.
         """
         prompts, targets = self._prompts(indices), self._targets(indices)
         encoded = _padded(prompts, pad_id, multiple)
-        read, written = [target[:-1] for target in targets], [target[1:] for target in targets]
-        width = -(-max(map(len, read)) // multiple) * multiple
+        inputs, outputs = [target[:-1] for target in targets], [target[1:] for target in targets]
+        width = -(-max(map(len, inputs)) // multiple) * multiple
         width += multiple if width == encoded.shape[1] else 0
         return _tensors(
             input_ids=encoded,
-            attention_mask=_padded([np.ones(len(one)) for one in prompts], 0, multiple),
-            decoder_input_ids=_padded(read, pad_id, width),
-            decoder_attention_mask=_padded([np.ones(len(one)) for one in read], 0, width),
-            labels=_padded(written, IGNORED, width),
+            attention_mask=_padded([np.ones(len(prompt)) for prompt in prompts], 0, multiple),
+            decoder_input_ids=_padded(inputs, pad_id, width),
+            decoder_attention_mask=_padded([np.ones(len(tokens)) for tokens in inputs], 0, width),
+            labels=_padded(outputs, IGNORED, width),
         )
 
     def prompts(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
-        """As `Pairs.prompts`, padded on the right."""
+        """Build a batch for generation, padded on the right: input_ids and attention_mask, int64, `batch x seq`."""
         batch = self.batch(indices, pad_id)
         return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
 
 def _padded(rows: list[np.ndarray], filler: int, multiple: int = 1, left: bool = False) -> np.ndarray:
-    """Rows of different lengths as one array, `rows x width`; the width is a multiple of `multiple`."""
+    """Pad rows to one array, `rows x width`; the width is a multiple of `multiple`."""
     width = -(-max(map(len, rows)) // multiple) * multiple
     filled = np.full((len(rows), width), filler, np.int64)
     for line, row in zip(filled, rows, strict=True):

@@ -1,4 +1,4 @@
-"""Samples of labelled examples in which every class, or every tenth of a regression's labels, keeps its share."""
+"""Stratified samples: each class, or each decile of regression labels, keeps its share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from autorank.errors import AutorankError
 from autorank.tasks.data.examples import SHOWN
 from autorank.tasks.definition import Task
 
-QUANTILES = 10  # strata of a regression's labels (ours)
+QUANTILES = 10  # strata of regression labels (ours)
 TUNE_SEED = 0
 
 
 def stratified(labels: np.ndarray, ratio: float, seed: int, quantiles: int = QUANTILES) -> np.ndarray:
-    """Sorted indices of a sample with every label's share kept: ⌈ratio · n⌉ examples of each, at least one.
+    """Draw a stratified sample: ⌈ratio · n⌉ examples of each label, at least one.
 
-    Regression labels (floating point) are first cut at their quantiles, by default deciles. labels: examples -> sample.
+    Args:
+        labels: `examples`; floating-point labels are first cut at their quantiles.
+        ratio: Fraction of the examples.
+        seed: Random seed.
+        quantiles: Number of strata of floating-point labels.
+
+    Returns:
+        Indices in ascending order, `sample`.
     """
     generator = np.random.default_rng(seed)
     if np.issubdtype(labels.dtype, np.floating):
@@ -32,32 +39,45 @@ def stratified(labels: np.ndarray, ratio: float, seed: int, quantiles: int = QUA
 
 
 def whole_prompts(prompts: np.ndarray, ratio: float, seed: int) -> np.ndarray:
-    """Sorted indices of all examples of ⌈ratio · n⌉ prompts, so that none of these is on both sides.
+    """Draw ⌈ratio · n⌉ prompts with all their examples, so no prompt is in both parts.
 
-    prompts: which prompt each example has -> sample.
+    Args:
+        prompts: Number of each example's prompt, `examples`.
+        ratio: Fraction of the prompts.
+        seed: Random seed.
+
+    Returns:
+        Indices in ascending order, `sample`.
 
     Raises:
-        AutorankError: there are fewer than two prompts.
+        AutorankError: There are fewer than two prompts.
     """
-    known = np.unique(prompts)
-    if len(known) < 2:
+    distinct = np.unique(prompts)
+    if len(distinct) < 2:
         raise AutorankError(
-            "There must be two different prompts at least, one to hold out for validation and one to train on, but "
-            f"there is {len(known)}. Add some, or give a folder with train and validation files."
+            "At least two different prompts are needed, one for validation and one for training, but the data has "
+            f"{len(distinct)}. Add prompts, or use a directory with train and validation files."
         )
-    count = min(math.ceil(ratio * len(known) - 1e-9), len(known) - 1)
-    return np.flatnonzero(np.isin(prompts, np.random.default_rng(seed).choice(known, count, replace=False)))
+    count = min(math.ceil(ratio * len(distinct) - 1e-9), len(distinct) - 1)
+    return np.flatnonzero(np.isin(prompts, np.random.default_rng(seed).choice(distinct, count, replace=False)))
 
 
 def held_out(task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
-    """Sorted indices of the training examples on which a search selects: of each stratum `ratio`, the same every time.
+    """Choose the training examples that a search selects on: `ratio` of each stratum, always the same ones.
 
-    Strata are classes, questions with and without an answer, or all of the examples. Regression labels are cut into
-    deciles, or where fewer than ten examples are to be held out into as many parts: one of each decile would be too
-    many. labels: examples -> held out; `ratio` is at most 1/2, and 0 holds out none.
+    Strata are classes, questions with and without an answer, or all examples. Regression labels are cut into deciles,
+    or into fewer parts if fewer than ten examples are held out.
+
+    Args:
+        task: The task.
+        labels: `examples`.
+        ratio: Fraction of the examples, at most 1/2; 0 holds out none.
+
+    Returns:
+        Indices in ascending order, `held out`.
 
     Raises:
-        AutorankError: a class cannot be on both sides, for there are fewer than two examples of it.
+        AutorankError: A class has fewer than two examples, or there are fewer than two examples or prompts.
     """
     if not ratio:
         return np.empty(0, np.int64)
@@ -66,8 +86,9 @@ def held_out(task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
     if not task.label_names:
         if len(labels) < 2:
             raise AutorankError(
-                f"--tune-split {ratio:g} needs two training examples at least, one to hold out and one to train on, "
-                f"but there is {len(labels)}. Add examples (or raise --max-train-examples), or leave --tune-split out."
+                f"--tune-split {ratio:g} needs at least two training examples, one to hold out and one to train on, "
+                f"but the data has {len(labels)}. Add examples (or increase --max-train-examples), or omit "
+                "--tune-split."
             )
         count = max(1, math.ceil(ratio * len(labels) - 1e-9))
         return stratified(labels, ratio, TUNE_SEED, min(QUANTILES, count))
@@ -77,8 +98,8 @@ def held_out(task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
         listed = ", ".join(f"{task.label_names[i]!r} ({counts[i]})" for i in scarce[:SHOWN])
         more = f" and {len(scarce) - SHOWN} more" if len(scarce) > SHOWN else ""
         raise AutorankError(
-            f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but "
-            f"among the {len(labels)} training examples there are too few of {listed}{more}. Add examples of these "
-            "classes (or raise --max-train-examples), or leave --tune-split out."
+            f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but the "
+            f"{len(labels)} training examples have too few of {listed}{more}. Add examples of these classes (or "
+            "increase --max-train-examples), or omit --tune-split."
         )
     return stratified(labels, ratio, TUNE_SEED)

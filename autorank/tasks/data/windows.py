@@ -1,4 +1,4 @@
-"""Overlapping windows of questions and their contexts, tokenised."""
+"""Tokenized questions with their contexts, cut into overlapping windows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from autorank.tasks.definition import Split
 
 STRIDE = 128  # tokens that two windows of a context share (BERT's SQuAD); a third of the window at most
 MIN_LENGTH = 24  # tokens of a window: a question, the overlap, and some more of the context
-CHUNK = 1_000  # questions tokenised at a time
+CHUNK = 1_000  # questions tokenized at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,10 @@ class Windows(Split):
         """Select questions with all of their windows.
 
         Args:
-            indices: The questions, ascending.
+            indices: Indices of the questions, in ascending order.
+
+        Returns:
+            A copy with these questions, or this split if they are all.
         """
         if len(indices) == self.examples:
             return self
@@ -85,6 +88,9 @@ def tag(length: int) -> str:
 
     Args:
         length: Tokens of a window.
+
+    Returns:
+        The text.
     """
     return f"windows {length} {_stride(length)}"
 
@@ -113,7 +119,7 @@ def check(model: str, tokenizer: Any, length: int) -> None:
 
 
 def tokenise(examples: Examples, tokenizer: Any, length: int) -> Windows:
-    """Tokenise questions with their contexts, cut into overlapping windows.
+    """Tokenize questions with their contexts, cut into overlapping windows.
 
     The question comes first, since in a decoder-only model the context must follow it. It is cut at a third of the
     window.
@@ -121,7 +127,10 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Windows:
     Args:
         examples: The questions.
         tokenizer: The model's tokenizer, a fast one.
-        length: Most tokens of a window.
+        length: Maximum number of tokens of a window.
+
+    Returns:
+        The windows.
     """
     assert examples.references is not None
     ids, types, starts, ends, owner, null, labels = [], [], [], [], [], [], []

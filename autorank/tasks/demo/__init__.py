@@ -1,4 +1,4 @@
-"""The demo: generated sentence pairs and a small base model, both in the package, so that a search runs anywhere."""
+"""The demo task: generated sentence pairs and a small base model, both part of the package; needs no network."""
 
 from __future__ import annotations
 

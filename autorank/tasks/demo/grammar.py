@@ -1,9 +1,9 @@
-"""The demo's sentence pairs, generated: do two English sentences say the same, in other words?
+"""Generates the demo's sentence pairs. The task is to decide whether two English sentences have the same meaning.
 
-A `Meaning` is drawn at random and put into words twice, at random: in the active or the passive, with a property
-asserted or its opposite denied, with the negation here or there, with synonyms. For a pair that differs, the second
-meaning has one edit: half of them only swap what is there (who did it to whom, which of the two was old), the others
-change one thing (one or two, old or young, praised or blamed, denied or not). Source: ours.
+A `Meaning` is drawn at random and expressed twice at random: active or passive, a property asserted or its opposite
+denied, different positions of the negation, synonyms. For a pair that differs, the second meaning has one edit. Half of
+the edits swap parts of the meaning (who did it to whom, which of the two was old), the others change one part (one or
+two, old or young, praised or blamed, denied or not). Source: ours.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from random import Random
 
-# Synonyms share a tuple; a concept is known by the position of its tuple.
+# Synonyms share a tuple; a concept is identified by the position of its tuple.
 NOUNS = (
     ("doctor", "physician"), ("lawyer", "attorney"), ("cook", "chef"), ("sailor", "mariner"),
     ("child", "kid"), ("thief", "robber"), ("farmer",), ("singer",), ("painter",), ("soldier",),
     ("king",), ("banker",), ("guard",), ("builder",), ("priest",), ("tailor",),
 )  # fmt: skip
 PLURALS = {"thief": "thieves", "child": "children"}  # the irregular ones
-# Opposites, each with its synonyms. In this small world who is not old is young.
+# Opposites, each with its synonyms. Everybody who is not old is young.
 ADJECTIVES = (
     (("old", "aged"), ("young", "youthful")),
     (("rich", "wealthy"), ("poor", "penniless")),
@@ -29,7 +29,7 @@ ADJECTIVES = (
     (("tall",), ("short",)),
     (("clever",), ("stupid",)),
 )
-# What some do to others; opposites again.
+# Actions; opposites again.
 VERBS = (
     (("praise", "commend"), ("blame", "criticize")),
     (("help", "assist"), ("hinder", "obstruct")),
@@ -38,7 +38,7 @@ VERBS = (
     (("welcome",), ("ignore",)),
     (("reward",), ("punish",)),
 )
-# Converses: some are ahead of others exactly when those are behind them.
+# Converse relations: A is ahead of B if B is behind A.
 RELATIONS = (
     (("richer than", "wealthier than"), ("poorer than", "needier than")),
     (("older than",), ("younger than",)),
@@ -49,12 +49,18 @@ NUMBERS = ("one", "two", "three", "many")
 TIMES = ("at night", "at noon", "in spring")
 
 Concept = tuple[int, int]  # (pair of opposites, which of the two)
-Pick = Callable[[tuple[str, ...]], str]  # one of some synonyms
+Pick = Callable[[tuple[str, ...]], str]  # chooses one of the synonyms
 
 
 @dataclass(frozen=True)
 class Party:
-    """Some people, all of a kind: `three old doctors`."""
+    """A group of people: `three old doctors`.
+
+    Attributes:
+        noun: Index into `NOUNS`.
+        number: Index into `NUMBERS`.
+        trait: Index into `ADJECTIVES`, and which of the opposites.
+    """
 
     noun: int
     number: int
@@ -63,9 +69,18 @@ class Party:
 
 @dataclass(frozen=True)
 class Meaning:
-    """Whether (`positive`) `first` did `act` to `second`, or stood in that relation to them, and when."""
+    """A statement: `first` did, or did not do, `act` to `second`, or was in this relation to them.
 
-    relation: bool  # `act` is one of RELATIONS, else of VERBS
+    Attributes:
+        relation: Whether `act` is one of `RELATIONS`, otherwise of `VERBS`.
+        act: Index of the action or relation, and which of the opposites.
+        first: The subject.
+        second: The object.
+        positive: Whether the statement is not negated.
+        time: Index into `TIMES`.
+    """
+
+    relation: bool
     act: Concept
     first: Party
     second: Party
@@ -74,7 +89,7 @@ class Meaning:
 
 
 def draw(rng: Random) -> Meaning:
-    """A random meaning. The parties differ in their nouns and their traits, so that it shows when these are swapped."""
+    """Draw a random meaning. The parties differ in nouns and traits, so swapping them changes the meaning."""
     nouns = rng.sample(range(len(NOUNS)), 2)
     traits = rng.sample(range(len(ADJECTIVES)), 2)
     first, second = (
@@ -87,37 +102,46 @@ def draw(rng: Random) -> Meaning:
     return Meaning(relation, act, first, second, rng.random() < 0.5, time)
 
 
-# --- Into words
+# --- Expressing a meaning
 
 
 def habit(rng: Random) -> Pick:
-    """Picks at random, but always the same of the same synonyms."""
+    """Return a function that chooses at random, but always the same word among the same synonyms."""
     habits: dict[tuple[str, ...], str] = {}
     return lambda synonyms: habits.setdefault(synonyms, rng.choice(synonyms))
 
 
 def words(meaning: Meaning, rng: Random, pick: Pick) -> str:
-    """One of the sentences that say `meaning`; `pick` chooses among synonyms."""
-    roundabout = rng.random() < 0.1  # "it was false that ..." takes one negation
-    negated = meaning.positive == roundabout
+    """Express a meaning as a sentence.
+
+    Args:
+        meaning: The meaning.
+        rng: Random numbers.
+        pick: Chooses among synonyms.
+
+    Returns:
+        The sentence.
+    """
+    prefixed = rng.random() < 0.1  # "it was false that ..." adds one negation
+    negated = meaning.positive == prefixed
     first, second = _party(meaning.first, rng, pick), _party(meaning.second, rng, pick)
     pair, pole = meaning.act
-    turned = rng.random() < 0.3  # the passive, or the converse relation
+    inverted = rng.random() < 0.3  # passive, or converse relation
     if meaning.relation:
-        relation = pick(RELATIONS[pair][pole != turned])
+        relation = pick(RELATIONS[pair][pole != inverted])
         clause = (
             _was(meaning.second, second, negated, f"{relation} {first}")
-            if turned
+            if inverted
             else _was(meaning.first, first, negated, f"{relation} {second}")
         )
     else:
         verb = pick(VERBS[pair][pole])
         clause = (
             _was(meaning.second, second, negated, f"{_past(verb)} by {first}")
-            if turned
+            if inverted
             else f"{first} {f'did not {verb}' if negated else _past(verb)} {second}"
         )
-    clause = f"it was false that {clause}" if roundabout else clause
+    clause = f"it was false that {clause}" if prefixed else clause
     if meaning.time is None:
         return clause
     time = TIMES[meaning.time]
@@ -149,17 +173,18 @@ def _past(verb: str) -> str:
     return verb + ("d" if verb.endswith("e") else "ed")
 
 
-# --- Edits, each of which changes the meaning; None where one does not apply
+# --- Edits that change the meaning; None if an edit does not apply
 
 Edit = Callable[[Meaning, Random], Meaning | None]
 
 
 def swap_parties(m: Meaning, rng: Random) -> Meaning:
+    """Swap subject and object."""
     return replace(m, first=m.second, second=m.first)
 
 
 def _swap(field: str) -> Edit:
-    """Swaps what `field` is between the parties."""
+    """Swap a field of the parties."""
 
     def edit(m: Meaning, rng: Random) -> Meaning | None:
         one, two = getattr(m.first, field), getattr(m.second, field)
@@ -171,7 +196,7 @@ def _swap(field: str) -> Edit:
 
 
 def _change(change: Callable[[Party, Meaning, Random], Party | None]) -> Edit:
-    """Changes one of the parties."""
+    """Change one of the parties."""
 
     def edit(m: Meaning, rng: Random) -> Meaning | None:
         side = rng.choice(("first", "second"))
@@ -205,14 +230,17 @@ def _antonym(party: Party, m: Meaning, rng: Random) -> Party | None:
 
 
 def change_act(m: Meaning, rng: Random) -> Meaning:
+    """Replace the action or relation by another one."""
     return replace(m, act=(_other(rng, len(RELATIONS if m.relation else VERBS), m.act[0]), m.act[1]))
 
 
 def reverse_act(m: Meaning, rng: Random) -> Meaning:
+    """Replace the action or relation by its opposite."""
     return replace(m, act=(m.act[0], 1 - m.act[1]))
 
 
 def negate(m: Meaning, rng: Random) -> Meaning:
+    """Negate the statement."""
     return replace(m, positive=not m.positive)
 
 
@@ -228,7 +256,7 @@ SIZES = {"train": 4000, "validation": 500}
 
 
 def draw_pair(rng: Random, same: bool) -> tuple[Meaning, Meaning]:
-    """Two meanings that are the same, or differ by one edit."""
+    """Draw two meanings that are equal (`same`) or differ by one edit."""
     meaning = draw(rng)
     other: Meaning | None = meaning if same else None
     while other is None:
@@ -238,7 +266,7 @@ def draw_pair(rng: Random, same: bool) -> tuple[Meaning, Meaning]:
 
 @cache
 def corpus() -> dict[tuple[str, str], tuple[Meaning, Meaning]]:
-    """All pairs of sentences with what they mean, train first; every second pair has one meaning."""
+    """All pairs of sentences and their meanings, train first; the meanings of every second pair are equal."""
     rng = Random(20_250)
     rows: dict[tuple[str, str], tuple[Meaning, Meaning]] = {}
     while len(rows) < sum(SIZES.values()):
@@ -250,7 +278,7 @@ def corpus() -> dict[tuple[str, str], tuple[Meaning, Meaning]]:
 
 
 def pairs(split: str) -> dict[str, list[str] | list[int]]:
-    """The columns of `train` (4,000 pairs) or `validation` (500): `sentence1`, `sentence2`, `label` (1: same)."""
+    """Return the columns of `train` (4,000 pairs) or `validation` (500): sentence1, sentence2, label (1: same)."""
     rows = list(corpus().items())
     rows = rows[: SIZES["train"]] if split == "train" else rows[SIZES["train"] :]
     return {

@@ -1,12 +1,12 @@
-"""Makes the demo's base model from scratch, on text of the grammar: a quarter of an hour on one core.
+"""Trains the demo's base model from scratch on text of the grammar; takes 15 minutes on one core.
 
     OMP_NUM_THREADS=1 python -m autorank.tasks.demo.pretrain --to DIR
 
-Two objectives take turns: masked language modelling on pairs of sentences that mean the same, and saying which of the
-grammar's `CHANGES` lie between two sentences (read from `<s>`, by a head that is thrown away). The text holds to one
-word for each thing within a pair and has no swaps: that two words are synonyms, and that it matters who does it to
-whom, is left for fine-tuning to learn. The depth grows on the way: the layers of a shallow model are each repeated
-(in the spirit of progressive stacking, Gong et al. 2019). Same seed, same machine: same weights. Source: ours.
+Two objectives alternate: masked language modelling on pairs of sentences with the same meaning, and predicting which of
+the grammar's `CHANGES` separate two sentences (read from `<s>`, with a head that is discarded). Within a pair, the text
+uses one word per concept and has no swaps, so fine-tuning has to learn synonyms and the roles of the parties. The depth
+grows during training: each layer of a shallow model is repeated (in the spirit of progressive stacking, Gong et al.
+2019). The same seed gives the same weights on the same machine. Source: ours.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # ids, `pairs x sequence`; edits made
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word: `<s> sentence1 </s> sentence2 </s>`."""
+    """Build a tokenizer with one token per word: `<s> sentence1 </s> sentence2 </s>`."""
     rng = Random(0)
     text = " ".join(grammar.words(grammar.draw(rng), rng, rng.choice) for _ in range(20_000))
     vocabulary = (*SPECIAL, *sorted(set(text.replace(",", " ,").split())))
@@ -52,7 +52,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> list[Batch]:
-    """Pairs with each of the CHANGES made with probability `share`, in batches of about equal length."""
+    """Generate pairs in batches of about equal length.
+
+    Args:
+        tokenizer: The tokenizer.
+        share: Probability of each of the `CHANGES`.
+        rng: Random numbers.
+
+    Returns:
+        The batches.
+    """
     text: list[tuple[str, str]] = []
     made: list[list[float]] = []
     for _ in range(PAIRS):
@@ -67,20 +76,27 @@ def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> li
         made.append(edits)
     rows = tokenizer(text, return_attention_mask=False)["input_ids"]
     order = sorted(range(PAIRS), key=lambda row: len(rows[row]))
-    found = []
+    result = []
     for start in range(0, PAIRS, BATCH):
         chunk = order[start : start + BATCH]
         length = len(rows[chunk[-1]])
         ids = [rows[row] + [PAD] * (length - len(rows[row])) for row in chunk]
-        found.append((torch.tensor(ids), torch.tensor([made[row] for row in chunk])))
-    return found
+        result.append((torch.tensor(ids), torch.tensor([made[row] for row in chunk])))
+    return result
 
 
 def mask(ids: torch.Tensor, words: range) -> tuple[torch.Tensor, torch.Tensor]:
-    """BERT's masking of `pairs x sequence` ids (arXiv 1810.04805, 3.1: 80 % masks, 10 % random words), and the labels.
+    """Mask words as BERT does (arXiv 1810.04805, 3.1: 80 % masks, 10 % random words).
 
-    It takes half of the one sentence, half of the other, or a quarter of both: where one sentence is whole, what is
-    missing in the other follows from it.
+    Half of one sentence is masked, half of the other, or a quarter of both. If one sentence is complete, the masked
+    words of the other can be derived from it.
+
+    Args:
+        ids: `pairs x sequence`.
+        words: Ids of all words.
+
+    Returns:
+        Masked ids and labels, both `pairs x sequence`.
     """
     second = (ids == END).cumsum(1) > 0
     side = torch.randint(3, (len(ids), 1))
@@ -91,6 +107,7 @@ def mask(ids: torch.Tensor, words: range) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def build_model(vocabulary: int, layers: int) -> RobertaForMaskedLM:
+    """Build an untrained model."""
     return RobertaForMaskedLM(
         RobertaConfig(
             vocab_size=vocabulary,
@@ -112,7 +129,7 @@ def build_model(vocabulary: int, layers: int) -> RobertaForMaskedLM:
 
 
 def deepen(shallow: RobertaForMaskedLM, layers: int) -> RobertaForMaskedLM:
-    """A model of `layers` layers, a multiple of the shallow one's, each of which comes several times in a row."""
+    """Build a model of `layers` layers, a multiple of the shallow model's, by repeating each layer."""
     times = layers // shallow.config.num_hidden_layers
     deep = build_model(shallow.config.vocab_size, layers)
     weights = {name: tensor for name, tensor in shallow.state_dict().items() if ".layer." not in name}
@@ -131,7 +148,17 @@ def train(
     peak: float,
     rng: Random,
 ) -> None:
-    """AdamW with linear warmup and decay; the objective of each step is drawn by lot."""
+    """Train with AdamW, linear warmup and decay; the objective of each step is chosen at random.
+
+    Args:
+        model: The model, trained in place.
+        head: The head of the second objective.
+        alike: Batches of pairs with the same meaning.
+        edited: Batches of pairs with edits.
+        steps: Number of steps.
+        peak: Peak learning rate.
+        rng: Random numbers.
+    """
     parameters = [*model.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.01, betas=(0.9, 0.98), fused=True)
     warmup = steps // 20

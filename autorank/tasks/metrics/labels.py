@@ -1,4 +1,4 @@
-"""Scores of a validation pass, with torchmetrics."""
+"""Metrics of classification and regression, computed with torchmetrics."""
 
 from __future__ import annotations
 
@@ -20,26 +20,29 @@ if TYPE_CHECKING:
 def compute(
     task: Task, logits: np.ndarray, labels: np.ndarray, splits: Mapping[str, int] | None = None
 ) -> dict[str, float]:
-    """The task's metrics; the first is the score.
+    """Compute the metrics of a task.
 
-    A correlation that is undefined because all predictions are equal counts as 0.0, as GLUE scripts report
-    it. Logits that are not finite (a diverged run) make every metric NaN, so that they cannot pass for a
-    score.
+    A correlation that is undefined because all predictions are equal is 0.0, as in GLUE scripts. If logits are not
+    finite (a diverged run), all metrics are NaN.
 
     Args:
+        task: The task.
         logits: `examples x outputs`; one output for regression.
         labels: `examples`.
-        splits: sizes of the validation splits, which lie one after the other. With more than one, each metric
-            is also given for each split apart: accuracy, accuracy_matched, accuracy_mismatched for MNLI.
+        splits: Sizes of the validation splits, which are concatenated in this order. With more than one, metrics are
+            also computed for each split: accuracy, accuracy_matched, accuracy_mismatched for MNLI.
+
+    Returns:
+        The metrics by name; the first is the score.
     """
     scores = _scores(task, logits, labels)
     if splits is not None and len(splits) > 1:
         ends = np.cumsum(list(splits.values()))
         for name, end in zip(splits, ends, strict=True):
             part = slice(end - splits[name], end)
-            apart = _scores(task, logits[part], labels[part])
-            short = name.removeprefix("validation_")
-            scores |= {f"{metric}_{short}": value for metric, value in apart.items()}
+            split_scores = _scores(task, logits[part], labels[part])
+            suffix = name.removeprefix("validation_")
+            scores |= {f"{metric}_{suffix}": value for metric, value in split_scores.items()}
     return scores
 
 
@@ -56,7 +59,7 @@ def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
 
 def _plain(score: torch.Tensor | float) -> float:
-    """As a float; what torchmetrics computes in single precision without digits that mean nothing."""
+    """Convert to float; single-precision results are rounded to their significant digits."""
     import torch
 
     single = torch.is_tensor(score) and score.dtype == torch.float32
@@ -87,7 +90,7 @@ def _pearson(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.T
 
     if _constant(preds, target):
         return 0.0
-    with warnings.catch_warnings(action="ignore"):  # that the predictions hardly vary: it is NaN then
+    with warnings.catch_warnings(action="ignore"):  # about predictions that hardly vary; the result is NaN
         return pearson_corrcoef(preds, target).nan_to_num(0.0)
 
 
@@ -98,12 +101,12 @@ def _spearman(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.
 
 
 def _constant(preds: torch.Tensor, target: torch.Tensor) -> bool:
-    """Whether a correlation is undefined (where torchmetrics gives NaN, 0, 1 or -1 according to the case)."""
+    """Whether a correlation is undefined; torchmetrics then returns NaN, 0, 1 or -1."""
     return bool((preds == preds[0]).all() or (target == target[0]).all())
 
 
 def _pearson_spearman(preds: torch.Tensor, target: torch.Tensor, classes: int) -> torch.Tensor | float:
-    """The mean of the two, GLUE's score for STS-B."""
+    """The mean of both correlations, the score of STS-B in GLUE."""
     return (_pearson(preds, target, classes) + _spearman(preds, target, classes)) / 2
 
 

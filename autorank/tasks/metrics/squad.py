@@ -1,7 +1,7 @@
-"""Exact match and F1 of answers, by the rules of SQuAD's evaluation script for v2.0.
+"""Exact match and F1 of answers, as in SQuAD's evaluation script for v2.0.
 
-They hold for v1.1 too, but for answers of nothing but punctuation and articles, which v1.1's script does not leave out
-(3 of its 10,570 validation questions have such an answer besides others). Scores are from 0 to 1.
+They also hold for v1.1, except for answers that consist only of punctuation and articles, which the script of v1.1 does
+not remove (3 of its 10,570 validation questions have such an answer besides others). Scores range from 0 to 1.
 """
 
 from __future__ import annotations
@@ -20,44 +20,57 @@ PUNCTUATION = str.maketrans("", "", string.punctuation)
 def compute(
     predicted: Sequence[str], answers: Sequence[Sequence[str]], doubt: np.ndarray | None = None
 ) -> dict[str, float]:
-    """f1 and exact_match, the best over a question's answers, as means over the questions.
+    """Compute f1 and exact_match: the best over the answers of a question, averaged over the questions.
 
-    With `doubt` also those of the questions that have an answer and of those that have none, and best_f1 and
-    best_exact_match: with the threshold of doubt that suits these questions best, as the script reports them.
+    With `doubt`, also compute both for questions with and without an answer, and best_f1 and best_exact_match, which
+    use the threshold of doubt that is best for these questions (as the script does).
 
     Args:
-        predicted: a question's best span; empty: none.
-        answers: a question's answers; none: that there is none is the right prediction.
-        doubt: score of no answer less that of the best span: above 0, no answer is the prediction. `questions`.
+        predicted: The best span of each question; an empty text means no answer.
+        answers: The answers of each question; if there are none, predicting no answer is correct.
+        doubt: Score of no answer minus the score of the best span, `questions`; above 0, no answer is predicted.
+
+    Returns:
+        The metrics by name.
     """
-    known = [[words for words in map(tokens, one) if words] or [[]] for one in answers]
-    said = list(map(tokens, predicted))
+    references = [[words for words in map(tokens, texts) if words] or [[]] for texts in answers]
+    predictions = list(map(tokens, predicted))
     scores = {
-        "f1": np.array([max(f1(one, each) for each in right) for one, right in zip(said, known, strict=True)]),
-        "exact_match": np.array([float(one in right) for one, right in zip(said, known, strict=True)]),
+        "f1": np.array(
+            [max(f1(words, answer) for answer in texts) for words, texts in zip(predictions, references, strict=True)]
+        ),
+        "exact_match": np.array([float(words in texts) for words, texts in zip(predictions, references, strict=True)]),
     }
     if doubt is None:
-        return {name: float(each.mean()) for name, each in scores.items()}
-    answered = np.array([bool(one) for one in answers])
-    null_is_right = np.array([right == [[]] for right in known])
-    found, best = {}, {}
+        return {name: float(values.mean()) for name, values in scores.items()}
+    answered = np.array([bool(texts) for texts in answers])
+    null_is_right = np.array([texts == [[]] for texts in references])
+    metrics, best = {}, {}
     for name, spans in scores.items():
         final = np.where(doubt > 0, null_is_right, spans)
-        found[name] = float(final.mean())
+        metrics[name] = float(final.mean())
         for part, chosen in (("has_answer", answered), ("no_answer", ~answered)):
             if chosen.any():
-                found[f"{name}_{part}"] = float(final[chosen].mean())
+                metrics[f"{name}_{part}"] = float(final[chosen].mean())
         best[f"best_{name}"] = _best(spans, np.array(list(map(bool, predicted))), answered, doubt)
-    return found | best
+    return metrics | best
 
 
 def tokens(text: str) -> list[str]:
-    """Words in lower case, without punctuation and articles."""
+    """Split a text into lower-case words, without punctuation and articles."""
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
 
 
 def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
-    """Harmonic mean of precision and recall of words; of no words, whether both have none."""
+    """Compute the harmonic mean of precision and recall of words.
+
+    Args:
+        predicted: Words of the prediction.
+        answer: Words of the answer.
+
+    Returns:
+        From 0 to 1; without words in one of them, 1 if both have none.
+    """
     if not predicted or not answer:
         return float(len(predicted) == len(answer))
     same = sum((Counter(predicted) & Counter(answer)).values())
@@ -65,9 +78,10 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
 
 
 def _best(spans: np.ndarray, some: np.ndarray, answered: np.ndarray, doubt: np.ndarray) -> float:
-    """The highest mean score that a threshold of doubt gives, no answer being predicted above it. All: questions.
+    """The highest mean score over all thresholds of doubt. All arguments: `questions`.
 
-    From a threshold below all doubts, where every question without an answer is right, spans are let in one by one.
+    Above the threshold, no answer is predicted. It starts below all doubts, where exactly the questions without an
+    answer are right, and passes one question at a time.
     """
     gain = np.where(answered, spans, -some.astype(float))[np.argsort(doubt, kind="stable")]
     right = (~answered).sum() + np.concatenate([[0.0], np.cumsum(gain)])

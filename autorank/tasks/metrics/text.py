@@ -1,4 +1,4 @@
-"""Scores of generated texts, with the reference packages; fractions, not percentages."""
+"""Metrics of generated texts, computed with the reference packages; fractions, not percentages."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ References = Sequence[Sequence[str]]  # of each text
 
 
 def compute(names: Sequence[str], texts: Texts, references: References) -> dict[str, float]:
-    """The metrics of these names: of texts against their references, of which each text may have several.
+    """Compute metrics of texts against their references.
 
-    `bleu`: of the corpus, as sacrebleu computes it by default (tokenizer 13a, case counts). `rouge1`, `rouge2`,
-    `rougeL`: F1 with stemming, of the reference where it is highest, averaged over texts; `rouge`: the three's mean.
-    `exact_match`: equal to a reference but for white space. `exact_answer`: the number after `####` is a reference's.
+    `bleu`: corpus BLEU with the defaults of sacrebleu (tokenizer 13a, case-sensitive). `rouge1`, `rouge2`, `rougeL`: F1
+    with stemming for the best reference, averaged over texts; `rouge`: the mean of the three. `exact_match`: equal to a
+    reference except for white space. `exact_answer`: the number after `####` is that of a reference.
+
+    Args:
+        names: Names of the metrics.
+        texts: The generated texts.
+        references: One or more references for each text.
+
+    Returns:
+        The metrics by name.
     """
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name in names:
-        if name not in found:
-            found |= METRICS[name](texts, references)
-    return {name: found[name] for name in names}
+        if name not in metrics:
+            metrics |= METRICS[name](texts, references)
+    return {name: metrics[name] for name in names}
 
 
 def final_answer(text: str) -> str | None:
-    """The number after the first `####` (GSM8K), without commas, dollar signs and full stop; None if there is none."""
-    found = re.search(r"####\s*([-+]?\$?\s*[-+]?[\d.,]*\d)", text)
-    return re.sub(r"[$,\s+]", "", found[1]) if found else None
+    """Return the number after the first `####` (GSM8K), without commas, dollar signs and full stop, or None."""
+    match = re.search(r"####\s*([-+]?\$?\s*[-+]?[\d.,]*\d)", text)
+    return re.sub(r"[$,\s+]", "", match[1]) if match else None
 
 
 def _bleu(texts: Texts, references: References) -> dict[str, float]:
@@ -42,21 +50,24 @@ def _rouge(texts: Texts, references: References) -> dict[str, float]:
 
     kinds = ["rouge1", "rouge2", "rougeL"]
     scorer = RougeScorer(kinds, use_stemmer=True)
-    each = [scorer.score_multi(known, text) for text, known in zip(texts, references, strict=True)]
-    means = {kind: sum(scores[kind].fmeasure for scores in each) / len(each) for kind in kinds}
+    scores = [scorer.score_multi(known, text) for text, known in zip(texts, references, strict=True)]
+    means = {kind: sum(score[kind].fmeasure for score in scores) / len(scores) for kind in kinds}
     return means | {"rouge": sum(means.values()) / len(means)}
 
 
 def _exact_match(texts: Texts, references: References) -> dict[str, float]:
-    hits = [text.split() in [known.split() for known in ours] for text, ours in zip(texts, references, strict=True)]
+    hits = [
+        text.split() in [reference.split() for reference in known]
+        for text, known in zip(texts, references, strict=True)
+    ]
     return {"exact_match": sum(hits) / len(hits)}
 
 
 def _exact_answer(texts: Texts, references: References) -> dict[str, float]:
     answers = [final_answer(text) for text in texts]
     hits = [
-        found is not None and found in map(final_answer, known)
-        for found, known in zip(answers, references, strict=True)
+        answer is not None and answer in map(final_answer, known)
+        for answer, known in zip(answers, references, strict=True)
     ]
     return {"exact_answer": sum(hits) / len(hits)}
 

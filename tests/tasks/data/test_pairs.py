@@ -179,12 +179,12 @@ def test_models_that_cannot(tmp_path: Path) -> None:
 
     spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", chat=True)
     model = texts.model("llama", tmp_path / "llama")
-    with pytest.raises(AutorankError, match="no chat template, which --chat asks for"):
+    with pytest.raises(AutorankError, match="--chat needs a chat template"):
         load(spec, model)
     AutoTokenizer.from_pretrained(model, eos_token=None).save_pretrained(model)
     with pytest.raises(AutorankError, match="no end token"):
         load(spec, model)
-    with pytest.raises(AutorankError, match=r"an encoder .*cannot write"):  # rather than that it has no end token
+    with pytest.raises(AutorankError, match=r"an encoder .*cannot generate text"):  # not the end token
         load(spec, tiny.model("bert", tmp_path / "bert"))
 
 

@@ -247,7 +247,7 @@ def test_models_that_do_not_answer_questions(tmp_path: Path) -> None:
     from autorank.modeling import base_model
 
     MarianConfig(vocab_size=64).save_pretrained(tmp_path / "marian")
-    with pytest.raises(AutorankError, match="'marian', and transformers has no AutoModelForQuestionAnswering"):
+    with pytest.raises(AutorankError, match=r"'marian'\. transformers has no AutoModelForQuestionAnswering"):
         base_model.meta_model(str(tmp_path / "marian"), 2, "span")
 
 

@@ -79,5 +79,5 @@ def test_a_class_too_small_to_share() -> None:
     assert all(word in str(caught.value) for word in words), str(caught.value)
     with pytest.raises(AutorankError, match=r"'c4' \(0\) and 3 more"):
         held_out(classes(*(f"c{i}" for i in range(8))), np.zeros(1, np.int64), 0.1)
-    with pytest.raises(AutorankError, match=r"--tune-split 0\.1 needs two training examples"):
+    with pytest.raises(AutorankError, match=r"--tune-split 0\.1 needs at least two training examples"):
         held_out(SCORES, np.ones(1, np.float32), 0.1)
