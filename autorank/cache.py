@@ -1,4 +1,4 @@
-"""Where things that can be made again are kept between runs: tokenised data, probes."""
+"""The cache directory, for data that can be created again: tokenized data, probes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from autorank.errors import AutorankError
 
 
 def folder() -> Path:
-    """`AUTORANK_CACHE`, or `~/.cache/autorank`.
+    """Return the cache directory: `AUTORANK_CACHE`, or `~/.cache/autorank`.
+
+    Returns:
+        An absolute path, which may not exist yet.
 
     Raises:
-        AutorankError: a home that nobody has.
+        AutorankError: The home directory of the path is unknown.
     """
-    place = os.environ.get("AUTORANK_CACHE") or "~/.cache/autorank"
+    path = os.environ.get("AUTORANK_CACHE") or "~/.cache/autorank"
     try:
-        return Path(place).expanduser().absolute()
+        return Path(path).expanduser().absolute()
     except RuntimeError as error:
-        raise AutorankError(f"The cache cannot be in {place}: {error} Set AUTORANK_CACHE to a folder.") from error
+        raise AutorankError(
+            f"Cannot use the cache directory {path}: {error} Set AUTORANK_CACHE to another directory."
+        ) from error

@@ -1,4 +1,4 @@
-"""How allocation methods are found, by entry point or by the environment. Torch is imported with a method, not here."""
+"""Registry of allocation methods: entry points and AUTORANK_METHODS. Torch is imported only when a method is."""
 
 from __future__ import annotations
 
@@ -15,23 +15,32 @@ if TYPE_CHECKING:
     from autorank.method import AllocationMethod
 
 GROUP = "autorank.methods"
-OWN = "AUTORANK_METHODS"  # environment: NAME=MODULE:CLASS,... of methods that no package installs
+OWN = "AUTORANK_METHODS"  # environment variable: NAME=MODULE:CLASS,... for methods that are not installed
 
 
 def names() -> list[str]:
-    """Names of all methods there are.
+    """List the names of all methods.
+
+    Returns:
+        The names in alphabetical order.
 
     Raises:
-        AutorankError: AUTORANK_METHODS is not as it should be.
+        AutorankError: AUTORANK_METHODS is malformed.
     """
     return sorted({point.name for point in _points()})
 
 
 def find(name: str) -> type[AllocationMethod[Any]]:
-    """The method called `name`.
+    """Find a method by name.
+
+    Args:
+        name: The method's name.
+
+    Returns:
+        Its class.
 
     Raises:
-        AutorankError: there is none, it cannot be imported, or it does not fulfil the contract.
+        AutorankError: There is no such method, it cannot be imported, or it is not an `AllocationMethod`.
     """
     point = next((point for point in _points() if point.name == name), None)
     if point is None:
@@ -39,25 +48,32 @@ def find(name: str) -> type[AllocationMethod[Any]]:
     try:
         method = point.load()
     except (ImportError, AttributeError) as error:
-        remedy = f"{OWN} names it: put its module where Python looks (PYTHONPATH), or correct the name."
+        remedy = f"Add the directory of its module to PYTHONPATH, or correct {OWN}."
         if point not in _own():
-            remedy = "Install its package again, or not at all."
+            remedy = "Reinstall or uninstall its package."
         raise AutorankError(f"Method {name!r} ({point.value}) cannot be loaded: {error}. {remedy}") from error
     from autorank.method import AllocationMethod
 
     if not (isinstance(method, type) and issubclass(method, AllocationMethod)):
         raise AutorankError(
-            f"Method {name!r} ({point.value}) is not an AllocationMethod; its package must subclass "
+            f"Method {name!r} ({point.value}) is not an AllocationMethod. Make it a subclass of "
             "autorank.method.AllocationMethod."
         )
     return method
 
 
 def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
-    """The method called `name` with these settings, the rest at its defaults.
+    """Create a method with settings.
+
+    Args:
+        name: The method's name.
+        settings: Settings; others have their defaults.
+
+    Returns:
+        The method.
 
     Raises:
-        AutorankError: an unknown method or setting, or a value that the method refuses; all of them at once.
+        AutorankError: The method or a setting is unknown, or values are invalid; all of them are reported at once.
     """
     from pydantic import ValidationError
 
@@ -72,7 +88,15 @@ def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
 
 
 def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:
-    """Raise AutorankError for a setting that the method does not have, with the nearest one suggested."""
+    """Check that a method has these settings.
+
+    Args:
+        method: The method's class.
+        settings: Names of settings.
+
+    Raises:
+        AutorankError: A setting is unknown; the message suggests a similar name.
+    """
     for setting in settings:
         if setting not in method.Config.model_fields:
             raise unknown(f"setting of {method.name}", setting, method.Config.model_fields)
@@ -82,12 +106,12 @@ def absolute_paths(method: str, settings: Mapping[str, Any], directory: Path | N
     """Make relative paths among the settings of a method absolute, for trials run in other directories.
 
     Args:
-        method: the method's name.
-        settings: its settings.
-        directory: what relative paths are relative to; None: the working directory.
+        method: The method's name.
+        settings: Its settings.
+        directory: Directory of relative paths; None: the working directory.
 
     Returns:
-        All settings, paths as absolute texts.
+        All settings, with absolute paths as text.
     """
     fields = find(method).Config.model_fields
     return {
@@ -104,22 +128,22 @@ def _is_path(annotation: Any) -> bool:
 
 
 def _points() -> list[importlib.metadata.EntryPoint]:
-    """All methods' entry points, the user's own first."""
+    """The entry points of all methods, those of AUTORANK_METHODS first."""
     return [*_own(), *_installed()]
 
 
 def _own() -> list[importlib.metadata.EntryPoint]:
-    """Those of the environment, as it is now."""
-    found = []
-    for each in filter(None, map(str.strip, os.environ.get(OWN, "").split(","))):
-        name, _, place = (part.strip() for part in each.partition("="))
-        module, _, kind = place.partition(":")
+    """The methods of AUTORANK_METHODS."""
+    points = []
+    for entry in filter(None, map(str.strip, os.environ.get(OWN, "").split(","))):
+        name, _, target = (part.strip() for part in entry.partition("="))
+        module, _, kind = target.partition(":")
         if not (name and module and kind):
-            raise AutorankError(f"{OWN} has {each!r}, which is not NAME=MODULE:CLASS; several have a comma between.")
-        found.append(importlib.metadata.EntryPoint(name, place, GROUP))
-    return found
+            raise AutorankError(f"{OWN} contains {entry!r}. Expected NAME=MODULE:CLASS, separated by commas.")
+        points.append(importlib.metadata.EntryPoint(name, target, GROUP))
+    return points
 
 
-@cache  # reading what is installed takes 12 ms, and every trial asks
+@cache  # reading the installed packages takes 12 ms, and every trial needs it
 def _installed() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=GROUP))

@@ -24,7 +24,6 @@ UNFINISHED = (
     "autorank/runner.py",
     "autorank/searching",
     "autorank/spec.py",
-    "autorank/tracking",
     "autorank/training",
     "autorank/trials",
     "trainables",

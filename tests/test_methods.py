@@ -25,7 +25,7 @@ def test_the_environment_is_read_as_it_is_now(monkeypatch):
 @pytest.mark.parametrize("wrong", ["foo", "foo=bar", "=bar:Foo", "foo=:Foo", "foo=bar:"])
 def test_what_is_no_method_s_place(monkeypatch, wrong):
     monkeypatch.setenv(OWN, f"mine=trainables.lora:LoRA,{wrong}")
-    with pytest.raises(AutorankError, match=f"AUTORANK_METHODS has '{wrong}', which is not NAME=MODULE:CLASS"):
+    with pytest.raises(AutorankError, match=f"AUTORANK_METHODS contains '{wrong}'. Expected NAME=MODULE:CLASS"):
         names()
     assert completion.methods("lo") == []
 
@@ -33,8 +33,11 @@ def test_what_is_no_method_s_place(monkeypatch, wrong):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("absent.module:Foo", "No module named 'absent'. AUTORANK_METHODS names it: put its module"),
-        ("trainables.lora:Absent", "has no attribute 'Absent'. AUTORANK_METHODS names it"),
+        (
+            "absent.module:Foo",
+            "No module named 'absent'. Add the directory of its module to PYTHONPATH, or correct AUTORANK_METHODS",
+        ),
+        ("trainables.lora:Absent", "has no attribute 'Absent'. Add the directory of its module to PYTHONPATH"),
         ("pathlib:Path", "is not an AllocationMethod"),
     ],
 )

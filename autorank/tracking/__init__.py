@@ -1,1 +1,1 @@
-"""MLflow as a projection of the journal."""
+"""MLflow runs, created from the journal."""

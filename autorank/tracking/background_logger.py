@@ -1,4 +1,4 @@
-"""Keeps MLflow up to date while a search runs, in a thread of its own: it never slows or stops it."""
+"""Updates MLflow in a background thread while a search runs, without delaying or stopping the search."""
 
 from __future__ import annotations
 
@@ -15,55 +15,64 @@ from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
-PAUSE = 1.0  # seconds between pushes; snapshots that come meanwhile are merged
-LONGEST_PAUSE = 60.0  # after failures the pause doubles up to this
+PAUSE = 1.0  # seconds between updates; only the latest snapshot is sent
+LONGEST_PAUSE = 60.0  # seconds; after failures the pause doubles up to this
 
 
 class Tracker:
-    """Pushes the latest snapshot of the trials in the background. A store that is away gets one warning."""
+    """Sends the latest snapshot of a search to MLflow in the background. An unreachable store causes one warning.
+
+    Args:
+        projection: Sends snapshots to the store.
+        warn: Prints a warning.
+    """
 
     def __init__(self, projection: Projection, warn: Callable[[str], None] = logger.warning) -> None:
         self._projection = projection
         self._warn = warn
         self._warned = False
         self._snapshot = Snapshot([], [], [])
-        self._fresh = threading.Event()
+        self._updated = threading.Event()
         self._closing = threading.Event()
         self._sent = False
-        self._within = ExitStack()
-        self._within.enter_context(quietly())  # here: in the thread it would change what others read of the environment
+        self._context = ExitStack()
+        self._context.enter_context(quietly())  # not in the thread, because it changes the environment
         self._thread = threading.Thread(target=self._work, name="autorank-tracker", daemon=True)
         self._thread.start()
 
     def update(self, snapshot: Snapshot) -> None:
-        """Hands over a snapshot; returns at once. One that says nothing new is ignored."""
+        """Schedule a snapshot to be sent and return at once. A snapshot equal to the last one is ignored."""
         if snapshot != self._snapshot:
             self._snapshot = snapshot
-            self._fresh.set()
+            self._updated.set()
 
     def close(self, timeout: float = 15.0) -> bool:
-        """Sends the last snapshot and ends the search's run; gives up after `timeout` seconds.
+        """Send the last snapshot and end the run of the search.
 
-        Returns whether all was sent; if not, `autorank sync` does it later.
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            Whether everything was sent; otherwise `autorank sync` can send the rest later.
         """
         self._closing.set()
-        self._fresh.set()
+        self._updated.set()
         self._thread.join(timeout)
-        self._within.close()
+        self._context.close()
         return self._sent
 
     def _work(self) -> None:
         pause = PAUSE
         while True:
-            self._fresh.wait()
+            self._updated.wait()
             if self._closing.is_set():
                 break
-            self._fresh.clear()
+            self._updated.clear()
             if self._push(final=False):
                 pause = PAUSE
             else:
                 pause = min(2 * pause, LONGEST_PAUSE)
-                self._fresh.set()
+                self._updated.set()
             self._closing.wait(pause)
         self._sent = self._push(final=True)
 
@@ -71,8 +80,8 @@ class Tracker:
         try:
             self._projection.push(self._snapshot, final)
             return True
-        except Exception as error:  # whatever it is, a search is worth more than its tracking
-            logger.debug("push to MLflow failed: %s", hide(traceback.format_exc()))
+        except Exception as error:  # tracking must not stop a search
+            logger.debug("sending to MLflow failed: %s", hide(traceback.format_exc()))
             if not self._warned:
                 self._warned = True
                 self._warn(str(error) if isinstance(error, AutorankError) else f"Tracking failed: {hide(repr(error))}")

@@ -1,7 +1,7 @@
-"""MLflow as a projection of the journal: an experiment a name, a parent run a search, a nested run a trial.
+"""Creates MLflow runs from the journal: one experiment per name, one parent run per search, one child run per trial.
 
-Idempotent: what is on the server already is not sent again. So the code that sends a search live
-(`autorank.tracking.background_logger`) also catches up with one that went on without its server (`autorank sync`).
+Updates are idempotent: data that is on the server is not sent again. So the same code updates MLflow during a search
+(`autorank.tracking.background_logger`) and afterwards (`autorank sync`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from autorank.trials.snapshot import Snapshot
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags by which runs are found: search id, trial number
-_FIGURES_EVERY = 60.0  # seconds, while a search runs
-ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls home
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # 7 by default: minutes. The tracker backs off by itself
+SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags that identify runs: search id, trial number
+_FIGURES_EVERY = 60.0  # seconds between updates of figures while a search runs
+ENVIRONMENT = {  # defaults: short timeouts, little output, no telemetry
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; the tracker has its own pauses
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
@@ -44,7 +44,11 @@ ENVIRONMENT = {  # set where the user has not: short waits, no chatter, no calls
 
 @contextmanager
 def quietly(level: int = logging.WARNING) -> Iterator[None]:
-    """Within it MLflow waits and says little, where the user has not said otherwise; then all is as it was."""
+    """Set MLflow's timeouts and log level within this context, except for variables that the user has set.
+
+    Args:
+        level: Log level of MLflow.
+    """
     added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
     logger = logging.getLogger("mlflow")
     before = logger.level
@@ -59,8 +63,19 @@ def quietly(level: int = logging.WARNING) -> Iterator[None]:
 
 
 class Projection:
-    """Brings the MLflow store at `uri` up to date with a search (`search_id`, `reference`, `about`: its journal's;
-    `runs`: the folder of runs)."""
+    """Updates an MLflow store with the state of a search.
+
+    Args:
+        uri: Address of the store.
+        spec: The search.
+        search_id: Id of the search, from its journal.
+        reference: Reference point of the hypervolume, from the journal.
+        runs: The directory of all searches.
+        about: Provenance of the search, from the journal.
+
+    Raises:
+        AutorankError: MLflow does not support the address.
+    """
 
     def __init__(
         self, uri: str, spec: SearchSpec, search_id: str, reference: tuple[float, float], runs: Path | None = None,
@@ -77,9 +92,14 @@ class Projection:
         self._figures_at = -math.inf
 
     def push(self, snapshot: Snapshot, final: bool = False) -> None:
-        """Sends what is not there yet of the trials and their front. `final`: nobody is at work now.
+        """Send everything about the trials and their front that the server lacks.
 
-        Raises AutorankError if the store cannot be reached or refuses; the next push goes on from there.
+        Args:
+            snapshot: The state of the search.
+            final: Whether the search has ended.
+
+        Raises:
+            AutorankError: The store cannot be reached or refuses the request; the next call continues from there.
         """
         with quietly():
             from mlflow.exceptions import MlflowException
@@ -93,12 +113,12 @@ class Projection:
             except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
                 self._forget()
                 raise AutorankError(
-                    f"MLflow at {self.uri} cannot be reached or refuses: {_root(error)}. Nothing is lost: "
-                    f"`autorank sync {self.spec.name}` catches up once it is there."
+                    f"MLflow at {self.uri} cannot be reached or refuses: {_root(error)}. Nothing is lost: run "
+                    f"`autorank sync {self.spec.name}` when it is available again."
                 ) from error
 
     def _forget(self) -> None:
-        """Drops the cursors: of a call that failed here, nobody knows whether it worked there."""
+        """Forget what the server has, because a call that failed here may have succeeded there."""
         self._client = None
         self._experiment = ""
         self._parent = Run("")
@@ -107,7 +127,7 @@ class Projection:
         self._history = History(self._reference, self.spec.objectives)
 
     def _connect(self, started: float) -> MlflowClient:
-        """The client, with its experiment, its parent run and what is there already."""
+        """Return the client; on the first call, find or create experiment and parent run and read existing runs."""
         if self._client is not None:
             return self._client
         from mlflow.tracking import MlflowClient
@@ -118,14 +138,14 @@ class Projection:
         client = MlflowClient(self.uri)
         experiment = client.get_experiment_by_name(self.spec.name)
         if experiment is None:
-            # MLflow's default is ./mlruns, wherever the process happens to be; a server has its own place
-            beside = None if store is None else str(store.parent / "mlartifacts" / self.spec.name)
-            self._experiment = client.create_experiment(self.spec.name, artifact_location=beside)
+            # MLflow's default is ./mlruns in the working directory; servers have their own location
+            location = None if store is None else str(store.parent / "mlartifacts" / self.spec.name)
+            self._experiment = client.create_experiment(self.spec.name, artifact_location=location)
         elif experiment.lifecycle_stage == "deleted":
             raise AutorankError(
-                f"The MLflow experiment {self.spec.name!r} was deleted. Bring it back with "
+                f"The MLflow experiment {self.spec.name!r} was deleted. Restore it with "
                 f"`mlflow experiments restore -x {experiment.experiment_id}` "
-                f"(MLFLOW_TRACKING_URI={self.uri}), or name another store with --tracking-uri."
+                f"(MLFLOW_TRACKING_URI={self.uri}), or use another store with --tracking-uri."
             )
         else:
             self._experiment = experiment.experiment_id
@@ -136,33 +156,33 @@ class Projection:
         return client
 
     def _fetch(self, client: MlflowClient) -> None:
-        """Fills the cursors from what is on the server."""
+        """Read the existing runs of the search."""
         token = None
         while True:
             page = client.search_runs([self._experiment], f"tags.`{SEARCH}` = '{self._search_id}'", page_token=token)
-            for found in page:
-                tags = found.data.tags
-                run = Run.found(found)
+            for server_run in page:
+                tags = server_run.data.tags
+                run = Run.existing(server_run)
                 if TRIAL in tags:
                     number = int(tags[TRIAL])
-                    self._runs[number] = self._one(client, run, self._runs.get(number))
+                    self._runs[number] = self._deduplicate(client, run, self._runs.get(number))
                 else:
-                    self._parent = self._one(client, run, self._parent if self._parent.id else None)
+                    self._parent = self._deduplicate(client, run, self._parent if self._parent.id else None)
             token = page.token
             if not token:
                 return
 
-    def _one(self, client: MlflowClient, run: Run, other: Run | None) -> Run:
-        """Of two runs of one thing that with more in it; a server that was too slow to answer may have made both."""
+    def _deduplicate(self, client: MlflowClient, run: Run, other: Run | None) -> Run:
+        """Keep the run with more data and delete the other; a slow server can create two runs of one trial."""
         if other is None:
             return run
-        kept, lesser = sorted((run, other), key=lambda each: (each.closed, each.sent, each.id), reverse=True)
-        client.delete_run(lesser.id)
+        kept, duplicate = sorted((run, other), key=lambda r: (r.closed, r.sent, r.id), reverse=True)
+        client.delete_run(duplicate.id)
         return kept
 
     def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
-        own = {SEARCH: self._search_id, "mlflow.user": user_name(), "mlflow.source.name": "autorank"}
-        run = client.create_run(self._experiment, ms(started), own | dict(tags), run_name=name)
+        fixed = {SEARCH: self._search_id, "mlflow.user": user_name(), "mlflow.source.name": "autorank"}
+        run = client.create_run(self._experiment, ms(started), fixed | dict(tags), run_name=name)
         return Run(run.info.run_id)
 
     def _push_trial(self, client: MlflowClient, trial: TrialRecord, final: bool) -> None:
@@ -170,9 +190,9 @@ class Projection:
         if run is not None and run.closed:
             return
         if run is None:
-            own = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
-            known = tags(self.spec, self._about, trial.method)
-            run = self._create(client, f"trial-{trial.number}", trial.started, known | own)
+            links = {TRIAL: str(trial.number), "mlflow.parentRunId": self._parent.id}
+            common = tags(self.spec, self._about, trial.method)
+            run = self._create(client, f"trial-{trial.number}", trial.started, common | links)
             self._runs[trial.number] = run
         run.push_trial(client, self.spec, trial, final)
 
@@ -227,7 +247,7 @@ class Projection:
 
 
 def user_name() -> str:
-    """Return the user's name, or the user id where the password database has no entry, as usual in containers."""
+    """Return the user's name, or the user id if the password database has no entry, as usual in containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -235,9 +255,9 @@ def user_name() -> str:
 
 
 def _root(error: BaseException) -> str:
-    """The first line of what went wrong; of a connection, the system's own words ("Connection refused")."""
+    """The first line of an error's message; of a failed connection, the system's message ("Connection refused")."""
     chain = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(below)
-    cause = next((each for each in reversed(chain) if isinstance(each, OSError)), error)
-    return (str(cause).splitlines() or [type(cause).__name__])[0].rstrip(".")
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    root = next((link for link in reversed(chain) if isinstance(link, OSError)), error)
+    return (str(root).splitlines() or [type(root).__name__])[0].rstrip(".")

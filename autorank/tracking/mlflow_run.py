@@ -1,4 +1,4 @@
-"""One run on an MLflow server: what it has already, and what it is still sent of a trial."""
+"""A run on an MLflow server: what it contains, and sending what it lacks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as ServerRun
     from mlflow.tracking import MlflowClient
 
-_SENT = "autorank.sent"  # tag: the last step sent of a trial, the number of finished trials sent of a search
+_SENT = "autorank.sent"  # tag: of a trial the last step sent, of a search the number of finished trials sent
 STATE = "autorank.state"  # tag: how a trial ended
 _STATUS: dict[State, str] = {
     "running": "RUNNING",
@@ -30,27 +30,42 @@ _STATUS: dict[State, str] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
-_LONGEST_PARAM = 500  # characters; longer settings go into an artifact (MLflow cuts at 6,000)
+_LONGEST_PARAM = 500  # characters; longer settings are written to an artifact, since MLflow cuts parameters at 6,000
 
 
 @dataclass
 class Run:
-    """What the server has of a run."""
+    """What the server has of a run.
+
+    Attributes:
+        id: The run's id; empty if it does not exist yet.
+        status: MLflow's status.
+        sent: Of a trial the last step sent, of a search the number of finished trials sent; -1: none.
+        has_params: Whether its parameters were sent.
+        closed: Whether everything of a finished trial was sent.
+    """
 
     id: str
     status: str = "RUNNING"
     sent: int = -1
     has_params: bool = False
-    closed: bool = False  # all of a trial is there
+    closed: bool = False
 
     @classmethod
-    def found(cls, run: ServerRun) -> Run:
-        """A run that is there already."""
+    def existing(cls, run: ServerRun) -> Run:
+        """Describe a run of the server."""
         sent = int(run.data.tags.get(_SENT, -1))
         return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags)
 
     def push_params(self, client: MlflowClient, spec: SearchSpec, method: str, settings: Mapping[str, Any]) -> None:
-        """Sends what was trained and with which settings, once."""
+        """Send method, task, model and settings.
+
+        Args:
+            client: The client.
+            spec: The search.
+            method: The method, or several, separated by commas.
+            settings: The settings.
+        """
         from mlflow.entities import Param
 
         base = {"method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
@@ -63,27 +78,40 @@ class Run:
         self.has_params = True
 
     def push_metrics(self, client: MlflowClient, metrics: Sequence[Metric], sent: int) -> None:
-        """Metrics in batches, with the last how far they reach. Cut off in between, they are sent again, which MLflow
-        ignores: key, step, time and value are equal."""
+        """Send metrics in batches, and with the last batch how far they reach.
+
+        If this is interrupted, metrics are sent again, which MLflow ignores: key, step, time and value are equal.
+
+        Args:
+            client: The client.
+            metrics: The metrics that the server lacks.
+            sent: The new value of `sent`.
+        """
         from mlflow.entities import RunTag
 
         if sent == self.sent:
             return
-        *most, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow takes 1,000 entries, the tag is one
+        *most, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow accepts 1,000 entries, including the tag
         for chunk in most:
             client.log_batch(self.id, metrics=chunk)
         client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
         self.sent = sent
 
     def push_trial(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord, final: bool) -> None:
-        """Sends what the server lacks of the trial that this run stands for; ends the run with it, or with the session
-        (`final`) that leaves it to be gone on with."""
+        """Send everything about a trial that the server lacks, and end the run if the trial or the session has ended.
+
+        Args:
+            client: The client.
+            spec: The search.
+            trial: The trial of this run.
+            final: Whether the session has ended; a trial that is still running can then be resumed later.
+        """
         if not self.has_params:
             self.push_params(client, spec, trial.method, trial.config)
         metrics = [
             metric
-            for place, evaluation in enumerate(trial.evaluations, start=1) if evaluation.step > self.sent
-            for metric in _metrics(evaluation, best(trial.evaluations[:place]), trial.started)
+            for count, evaluation in enumerate(trial.evaluations, start=1) if evaluation.step > self.sent
+            for metric in _metrics(evaluation, best(trial.evaluations[:count]), trial.started)
         ]  # fmt: skip
         self.push_metrics(client, metrics, max(self.sent, trial.step) if trial.evaluations else self.sent)
         if trial.state != "running":
@@ -109,19 +137,25 @@ class Run:
         if trial.reason:
             client.set_tag(self.id, "autorank.reason", trial.reason)
         self._terminate(client, _STATUS[trial.state], trial.ended)
-        client.set_tag(self.id, STATE, trial.state)  # the last: with it, all of the trial is there
+        client.set_tag(self.id, STATE, trial.state)  # last, because it marks the run as complete
         self.closed = True
 
     def log_table(self, client: MlflowClient, file: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Write an artifact that MLflow's pages show as a table, instead of the one that is there.
+        """Write an artifact that the MLflow UI shows as a table, replacing an existing one.
 
         MLflow's own `log_table` would append to it.
+
+        Args:
+            client: The client.
+            file: Name of the artifact.
+            columns: Names of the columns.
+            rows: The values.
         """
         client.log_text(self.id, json.dumps({"columns": columns, "data": rows}), file)
         client.set_tag(self.id, "mlflow.loggedArtifacts", json.dumps([{"path": file, "type": "table"}]))
 
     def _terminate(self, client: MlflowClient, status: str, when: float) -> None:
-        client.set_terminated(self.id, status, ms(when))  # again: it may have gone on since
+        client.set_terminated(self.id, status, ms(when))  # also for a run that was ended before and then resumed
         self.status = status
 
 
@@ -139,27 +173,38 @@ def _slices(trial: TrialRecord) -> list[dict[str, Any]]:
 
 
 def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
-    """The values that are finite: MLflow would store infinity as 1.8e308. `when`: Unix time, seconds."""
+    """Create metrics of the finite values; MLflow would store infinity as 1.8e308.
+
+    Args:
+        values: The values by name.
+        when: Unix time in seconds.
+        step: Step of the metrics.
+
+    Returns:
+        The metrics.
+    """
     from mlflow.entities import Metric
 
     return [Metric(name, float(value), ms(when), step) for name, value in values.items() if math.isfinite(value)]
 
 
 def ms(seconds: float) -> int:
-    """MLflow's unit of time."""
+    """Convert seconds to milliseconds, MLflow's unit of time."""
     return int(seconds * 1000)
 
 
 def as_text(value: Any) -> str:
-    """A parameter's value. Numbers are plain, 0.0001 rather than 1e-04; what is made of parts is JSON."""
+    """Format a parameter: numbers without exponent, 0.0001 instead of 1e-04; lists and dicts as JSON."""
     if isinstance(value, float) and math.isfinite(value):
         return format(Decimal(repr(value)), "f")
     return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
 
 
 def _metrics(evaluation: Evaluation, top: Evaluation | None, started: float) -> list[Metric]:
-    """An evaluation's metrics. MLflow compares runs by their latest values: `best_score` and `best_adapter_params` are
-    those of `top`, the trial's best evaluation so far. The rank is the mean over the layers, whatever the method."""
+    """The metrics of an evaluation, including the score and parameters of `top`, the trial's best evaluation so far.
+
+    MLflow compares runs by the latest values of metrics, hence `best_score` and `best_adapter_params`.
+    """
     counts = ("adapter_params", "nonzero_params", "trainable_params", "head_params", "peak_memory")
     names = ("epoch", "score", "train_loss", "seconds", *counts)
     values = evaluation.metrics | {name: getattr(evaluation, name) for name in names}

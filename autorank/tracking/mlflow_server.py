@@ -1,4 +1,4 @@
-"""MLflow's own pages on a store, served to this machine alone until Ctrl-C."""
+"""Runs the MLflow UI for a store, accessible from this machine only, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -21,43 +21,53 @@ from autorank.errors import AutorankError
 HOST = "127.0.0.1"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for evaluations of language models
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start processes for evaluations of language models
 }
-LINES = 20  # of what the server said, where it fails
-PATIENCE = 10.0  # seconds for the server to end in good order
+LINES = 20  # lines of the server's output in an error message
+PATIENCE = 10.0  # seconds for the server to shut down
 
 
 def free(port: int) -> int:
-    """The port if nobody listens there; of 0, any such port.
+    """Check that a port is free.
+
+    Args:
+        port: The port; 0: choose a free one.
+
+    Returns:
+        The port.
 
     Raises:
-        AutorankError: it is taken.
+        AutorankError: The port is in use.
     """
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that was in use a moment ago is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that was just closed is free
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise AutorankError(f"--port {port}: {error.strerror}. Leave it out, and a free one is taken.") from error
+            raise AutorankError(
+                f"--port {port}: {error.strerror}. Use another port, or omit --port to choose a free one."
+            ) from error
         return int(probe.getsockname()[1])
 
 
 def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
-    """Serve the store at `uri` until Ctrl-C. What MLflow has to say is kept to itself, unless it does not start.
+    """Serve a store until Ctrl-C. MLflow's output is shown only if the server exits unexpectedly.
 
     Args:
-        ready: called when it answers.
+        uri: Address of the store.
+        port: Port of the server.
+        ready: Called when the server answers.
 
     Raises:
-        AutorankError: the server exited unexpectedly.
+        AutorankError: The server exited unexpectedly.
     """
     options = ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    # by the environment, not the command line: a database's URI may hold a password, and anyone can list processes
+    # not on the command line, because the address may contain a password and other users can list processes
     environment = os.environ | ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": uri}
-    with tempfile.TemporaryFile("w+") as log, _asked_to_end():
+    with tempfile.TemporaryFile("w+") as log, _terminate_as_interrupt():
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "ui", *options], env=environment, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True,  # the terminal's Ctrl-C is ours; the server's processes would all print of it
+            start_new_session=True,  # Ctrl-C must not reach the server's processes, which would print tracebacks
         )  # fmt: skip
         try:
             while server.poll() is None and not _answers(port):
@@ -84,7 +94,7 @@ def _answers(port: int) -> bool:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
-    """The server and the processes that it started. Another Ctrl-C does not wait: it kills them."""
+    """Stop the server and the processes it started. Another Ctrl-C kills them without waiting."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, kind)
@@ -93,8 +103,8 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _asked_to_end() -> Iterator[None]:
-    """Within it a closed terminal and a plain `kill` are as Ctrl-C: no server stays behind."""
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM and SIGHUP like Ctrl-C within this context, so that the server is stopped too."""
 
     def interrupt(kind: int, frame: FrameType | None) -> NoReturn:
         raise KeyboardInterrupt

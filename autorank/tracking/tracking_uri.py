@@ -1,4 +1,4 @@
-"""Where MLflow keeps runs."""
+"""Addresses of MLflow stores."""
 
 from __future__ import annotations
 
@@ -12,33 +12,62 @@ _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql", "databric
 
 
 def default_uri(runs_dir: Path, last: str | None = None) -> str:
-    """MLFLOW_TRACKING_URI, where the search was tracked at `last`, or an SQLite file in the folder of runs."""
+    """Choose the default store.
+
+    Args:
+        runs_dir: The directory of all searches.
+        last: Where the search was tracked before.
+
+    Returns:
+        MLFLOW_TRACKING_URI if it is set, else `last`, else an SQLite file in `runs_dir`.
+    """
     return os.environ.get("MLFLOW_TRACKING_URI") or last or _beside(runs_dir)
 
 
 def remembered(uri: str, runs_dir: Path) -> str | None:
-    """What a search's journal keeps of where it is tracked: no password, and nothing where that is beside it."""
+    """Return the address to store in a search's journal.
+
+    Args:
+        uri: Address of the store.
+        runs_dir: The directory of all searches.
+
+    Returns:
+        The address without passwords; None if it is the SQLite file in `runs_dir`.
+
+    Raises:
+        AutorankError: MLflow does not support the address.
+    """
     uri = checked(uri)
     return None if uri == _beside(runs_dir) else hide(uri)
 
 
 def _beside(runs_dir: Path) -> str:
-    """An SQLite file in the folder of runs (absolute: Ray changes directories)."""
+    """The SQLite file in the directory of runs, as an absolute path, since Ray changes the working directory."""
     return f"sqlite:///{Path(runs_dir).resolve() / 'mlflow.db'}"
 
 
 def checked(uri: str) -> str:
-    """The URI, an SQLite path made absolute; AutorankError for what MLflow 3 does not take."""
+    """Check an address and make an SQLite path absolute.
+
+    Args:
+        uri: Address of the store.
+
+    Returns:
+        The address.
+
+    Raises:
+        AutorankError: MLflow 3 does not support the address.
+    """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in _SCHEMES:
         raise AutorankError(
-            f"The tracking URI {uri!r} is no place where MLflow keeps runs. "
-            "Give a server (http://HOST:5000) or a database (sqlite:////absolute/path/mlflow.db)."
+            f"The tracking URI {uri!r} is neither a server nor a database. Use a server (http://HOST:5000) or a "
+            "database (sqlite:////absolute/path/mlflow.db)."
         )
     file = sqlite_file(uri)
     return uri if file is None else f"sqlite:///{file.resolve()}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file that an SQLite URI names; None for a server or another database."""
+    """Return the file of an SQLite address; None for servers and other databases."""
     return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None

@@ -134,7 +134,7 @@ def test_batches_are_as_large_as_mlflow_takes(client, store, count):
     run = Run(client.create_run(experiment).info.run_id)
     run.push_metrics(client, [m for step in range(count) for m in metrics_at({"score": 0.1}, START, step)], count)
     there = client.get_run(run.id)
-    assert len(client.get_metric_history(run.id, "score")) == count and Run.found(there).sent == count
+    assert len(client.get_metric_history(run.id, "score")) == count and Run.existing(there).sent == count
 
 
 @pytest.mark.parametrize(

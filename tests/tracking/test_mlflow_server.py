@@ -97,7 +97,9 @@ def test_a_port_that_is_taken():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(AutorankError, match=f"--port {port}: Address already in use. Leave it out"):
+        with pytest.raises(
+            AutorankError, match=f"--port {port}: Address already in use. Use another port, or omit --port"
+        ):
             free(port)
     assert free(port) == port
 

@@ -30,5 +30,5 @@ def test_what_a_search_remembers(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])
 def test_what_mlflow_does_not_take_is_refused_at_once(uri):
-    with pytest.raises(AutorankError, match="is no place where MLflow keeps runs"):
+    with pytest.raises(AutorankError, match="is neither a server nor a database"):
         checked(uri)

@@ -1,4 +1,4 @@
-"""What each kind of task minimises, and how a model is scored on it."""
+"""Loss and score of each kind of task."""
 
 from __future__ import annotations
 
@@ -20,6 +20,9 @@ def create(data: TaskData) -> Objective:
     """Create the objective of a task.
 
     Args:
-        data: The task with its tokenised splits.
+        data: The task with its tokenized splits.
+
+    Returns:
+        The objective.
     """
     return OBJECTIVES[data.task.kind](data)

@@ -57,14 +57,14 @@ class Objective(ABC):
     """The loss and the metrics of one kind of task.
 
     Args:
-        data: The task with its tokenised splits.
+        data: The task with its tokenized splits.
     """
 
     def __init__(self, data: TaskData) -> None:
         self.data, self.task = data, data.task
 
     def check(self, config: PreTrainedConfig) -> None:
-        """Check that a model can learn from the tokenised texts; by default every model can.
+        """Check that a model can learn from the tokenized texts; by default every model can.
 
         Args:
             config: The model's configuration.
@@ -91,6 +91,9 @@ class Objective(ABC):
 
         Args:
             splits: The splits to evaluate, by name.
+
+        Returns:
+            Number of tokens.
         """
         return float(sum(split.lengths.sum() for split in splits.values()))
 

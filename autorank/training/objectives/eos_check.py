@@ -22,7 +22,7 @@ def check(config: PreTrainedConfig, splits: Mapping[str, Split]) -> None:
 
     Args:
         config: The model's configuration.
-        splits: The tokenised splits by name.
+        splits: The tokenized splits by name.
 
     Raises:
         AutorankError: A text has no end token, or a different number of them than the first text.

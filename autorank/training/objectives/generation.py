@@ -26,7 +26,7 @@ class Generation(Objective):
     """Cross-entropy of the completions' tokens; scored by greedy generation.
 
     Args:
-        data: The task with its tokenised splits and the tokenizer.
+        data: The task with its tokenized splits and the tokenizer.
     """
 
     def __init__(self, data: TaskData) -> None:
@@ -43,6 +43,9 @@ class Generation(Objective):
         Args:
             outputs: What the model returned; logits: `batch x seq x vocabulary`.
             labels: Token ids, `IGNORED` on prompts and padding, `batch x seq`.
+
+        Returns:
+            A scalar in float32.
         """
         logits = outputs.logits
         if not self.encoder_decoder:

@@ -32,6 +32,9 @@ class Classification(Objective):
         Args:
             outputs: What the model returned; logits: `batch x classes`.
             labels: Class numbers, `batch`.
+
+        Returns:
+            A scalar in float32.
         """
         return F.cross_entropy(outputs.logits.float(), labels)
 
@@ -52,5 +55,8 @@ class Regression(Classification):
         Args:
             outputs: What the model returned; logits: `batch x 1`.
             labels: Targets, `batch`.
+
+        Returns:
+            A scalar in float32.
         """
         return F.mse_loss(outputs.logits.squeeze(-1).float(), labels)

@@ -29,6 +29,9 @@ class Spans(Objective):
         Args:
             outputs: What the model returned; start_logits, end_logits: `batch x seq`.
             labels: First and last token, `batch x 2`.
+
+        Returns:
+            A scalar in float32.
         """
         logits = (outputs.start_logits, outputs.end_logits)
         return sum((F.cross_entropy(logits[i].float(), labels[:, i]) for i in (0, 1)), torch.zeros(())) / 2
