@@ -15,5 +15,4 @@ WARMUP_RATIO = 0.06  # microsoft/LoRA, roberta_base scripts
 WEIGHT_DECAY = 0.1  # likewise
 MAX_GRAD_NORM = 1.0
 REDUCTION_FACTOR = 3  # ours
-BRACKETS = 1
 MAX_RETRIES = 3

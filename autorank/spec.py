@@ -14,7 +14,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from autorank.defaults import (
-    BRACKETS,
     MAX_GRAD_NORM,
     REDUCTION_FACTOR,
     WARMUP_RATIO,
@@ -114,7 +113,6 @@ class HalvingSpec(Spec):
 
     grace: PositiveInt | None = None  # evaluations before the first rung; None: one in `factor` of a run's
     factor: int = Field(REDUCTION_FACTOR, ge=2)  # each rung keeps the best 1/factor, at factor times the evaluations
-    brackets: PositiveInt = BRACKETS  # number of brackets; each starts to stop trials one rung later
 
 
 class ObjectivesSpec(Spec):

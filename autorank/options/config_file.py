@@ -150,7 +150,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
     if halving is None:
         values["scheduler"] = "none"
     else:
-        values |= {"grace": halving.grace, "reduction_factor": halving.factor, "brackets": halving.brackets}
+        values |= {"grace": halving.grace, "reduction_factor": halving.factor}
     if (rate := spec.methods[0].settings.get("learning_rate")) is not None:
         values["set"] = {"learning_rate": rate}  # the one setting that no space may fix
     values["space"] = {entry.method: _space(entry) for entry in spec.entries}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autorank.defaults import BRACKETS, REDUCTION_FACTOR, Objective, Sampler, Scheduler
+from autorank.defaults import REDUCTION_FACTOR, Objective, Sampler, Scheduler
 from autorank.options.config_file import parse_space
 from autorank.options.parsing import build_spec, expand, parse_count
 from autorank.options.shared import FRONT, STOPPING
@@ -84,14 +84,6 @@ class SearchOptions:
             min=2, help="Keep the best 1/N of trials at each rung (successive halving).", rich_help_panel=STOPPING
         ),
     ] = REDUCTION_FACTOR
-    brackets: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of brackets (Hyperband); each starts to stop trials one rung later.",
-            rich_help_panel=STOPPING,
-        ),
-    ] = BRACKETS
 
     def space_source(self) -> Path | Mapping[str, Any] | None:
         """Return the search space as `autorank.searching.space.space` takes it: a file, a dict, or None."""
@@ -109,7 +101,7 @@ class SearchOptions:
             "sampler": self.sampler,
             "baseline": self.baseline,
             "halving": None if self.scheduler == "none" else build_spec(
-                HalvingSpec, grace=self.grace, factor=self.reduction_factor, brackets=self.brackets
+                HalvingSpec, grace=self.grace, factor=self.reduction_factor
             ),
             "objectives": build_spec(
                 ObjectivesSpec, third=self.objective, min_score=self.min_score,

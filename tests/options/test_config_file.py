@@ -155,7 +155,7 @@ DEMO = ("search", "--task", "demo", "--name", "s")
         (*DEMO, "--method", "increlora,adalora", "--set", "learning_rate=0.001", "--set", "targets=all-linear"),
         (*DEMO, "--method", "prilora", "--objective", "seconds", "--max-params", "1.2M", "--min-score", 0.7),
         (*DEMO, "--method", "prilora", "--max-memory", "12G", "--sampler", "nsga2", "--scheduler", "none"),
-        (*DEMO, "--method", "lora", "--grace", 2, "--reduction-factor", 4, "--brackets", 2, "--tune-split", 0.2),
+        (*DEMO, "--method", "lora", "--grace", 2, "--reduction-factor", 4, "--tune-split", 0.2),
         (*DEMO, "--method", "lora", "--steps", 50, "--batch-size", 8, "--accumulate", 2, "--eval-every", 10),
         (*DEMO, "--method", "lora", "--precision", "bf16", "--warmup-ratio", 0, "--max-grad-norm", 0.1,
          "--weight-decay", 1e-5, "--max-length", 64, "--max-train-examples", 100, "--max-eval-examples", 50),

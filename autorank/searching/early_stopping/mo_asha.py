@@ -16,7 +16,6 @@ Trials of different methods are not compared: they do not learn at the same pace
 from __future__ import annotations
 
 import math
-import random
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Sequence
@@ -55,29 +54,25 @@ class Halving:
     def __init__(self, spec: HalvingSpec, evaluations: int) -> None:
         self._spec = spec
         self._grace = spec.grace or max(1, round(evaluations / spec.factor))
-        self._rungs: dict[tuple[str, int, int], dict[int, Curve]] = defaultdict(dict)
+        self._rungs: dict[tuple[str, int], dict[int, Curve]] = defaultdict(dict)
 
     def goes_on(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
         """Whether trial `number` of `method` goes on after so many evaluations. Asked again, it says the same or less:
         later trials may have beaten it."""
-        if not self.is_rung(number, evaluations):
+        if not self.is_rung(evaluations):
             return True
-        rung = self._rungs[method, self._bracket(number), evaluations]
+        rung = self._rungs[method, evaluations]
         rung[number] = curve
         if len(rung) > REMEMBERED:
             del rung[next(iter(rung))]
         return promoted(list(rung.values()), list(rung).index(number), self._spec.factor)
 
-    def is_rung(self, number: int, evaluations: int) -> bool:
-        """Whether there is a rung after so many evaluations of trial `number`: at grace · η^k, k >= its bracket."""
-        at = self._grace * self._spec.factor ** self._bracket(number)
+    def is_rung(self, evaluations: int) -> bool:
+        """Return whether there is a rung after so many evaluations: at grace · η^k."""
+        at = self._grace
         while at < evaluations:
             at *= self._spec.factor
         return bool(at == evaluations)
-
-    def _bracket(self, number: int) -> int:
-        """Drawn, not in turn: turns would fall together with those of the methods."""
-        return random.Random(number).randrange(self._spec.brackets)
 
 
 def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:

@@ -56,7 +56,7 @@ class StoppingPolicy:
     def _promoted(self, trial: TrialRecord) -> bool:
         assert self._halving is not None
         count, top = len(trial.evaluations), best(trial.evaluations)
-        if top is None or not self._halving.is_rung(trial.number, count):
+        if top is None or not self._halving.is_rung(count):
             return True
         return self._halving.goes_on(trial.method, trial.number, count, self._curve(trial, top.score))
 

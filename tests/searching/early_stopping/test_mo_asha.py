@@ -101,36 +101,22 @@ def test_spread_takes_the_highest_score_then_always_the_farthest() -> None:
 @pytest.mark.parametrize(
     ("spec", "rungs"),
     [
-        (HalvingSpec(grace=1), {0: [1, 3, 9, 27]}),
-        (HalvingSpec(), {0: [9, 27]}),  # a third of a run of 27,
-        (HalvingSpec(grace=2, factor=2), {0: [2, 4, 8, 16]}),
+        (HalvingSpec(grace=1), [1, 3, 9, 27]),
+        (HalvingSpec(), [9, 27]),  # a third of a run of 27,
+        (HalvingSpec(grace=2, factor=2), [2, 4, 8, 16]),
     ],
 )
-def test_rungs(spec: HalvingSpec, rungs: dict[int, list[int]]) -> None:
-    for number, expected in rungs.items():
-        assert [n for n in range(1, 28) if Halving(spec, 27).is_rung(number, n)] == expected
+def test_rungs(spec: HalvingSpec, rungs: list[int]) -> None:
+    assert [n for n in range(1, 28) if Halving(spec, 27).is_rung(n)] == rungs
 
 
-def test_brackets_begin_a_rung_later_and_share_the_trials() -> None:
-    halving = Halving(HalvingSpec(grace=1, brackets=2), 27)
-    rungs = [[n for n in range(1, 28) if halving.is_rung(number, n)] for number in range(200)]
-    assert {tuple(each) for each in rungs} == {(1, 3, 9, 27), (3, 9, 27)}
-    for turns in (1, 4):  # all trials, and those of a baseline
-        share = rungs[3::turns].count([3, 9, 27]) / len(rungs[3::turns])
-        assert 0.3 < share < 0.7
-
-
-def test_methods_and_brackets_are_not_compared() -> None:
-    halving = Halving(HalvingSpec(grace=1, brackets=2), 9)
-    early = [number for number in range(40) if halving.is_rung(number, 1)]
-    late = next(number for number in range(40) if number not in early)
-    for number, method in itertools.product(early[:4], ("lora", "adalora")):
+def test_methods_are_not_compared() -> None:
+    halving = Halving(HalvingSpec(grace=1), 9)
+    for number, method in itertools.product(range(4), ("lora", "adalora")):
         score = 0.9 if method == "lora" else 0.1
         assert halving.goes_on(method, number, 1, [Reached(10, score + number / 1000)])
-    assert not halving.goes_on("lora", early[4], 1, [Reached(10, 0.5)])
-    assert halving.goes_on("adalora", early[4], 1, [Reached(10, 0.5)])
-    assert halving.goes_on("lora", late, 1, [Reached(10, 0.5)])  # the other bracket's first rung comes later
-    assert halving.goes_on("lora", late, 3, [Reached(10, 0.5)])
+    assert not halving.goes_on("lora", 4, 1, [Reached(10, 0.5)])
+    assert halving.goes_on("adalora", 4, 1, [Reached(10, 0.5)])
 
 
 def test_asked_again_the_answer_is_the_same() -> None:
