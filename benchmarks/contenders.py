@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autorank.method import RunContext
 from autorank.methods import configure
 from autorank.modeling import target_modules
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.run_context import RunContext
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
 from autorank.tasks.definition import Split, TaskData

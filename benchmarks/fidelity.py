@@ -24,10 +24,10 @@ from authors_code import authors_gora_ranks
 from authors_training import AuthorsAdaLoRA, AuthorsIncreLoRA, Setup
 from torch import Tensor
 
-from autorank.method import RunContext
 from autorank.methods import configure
 from autorank.modeling import adapters, base_model, target_modules
 from autorank.modeling.base_model import BaseModel
+from autorank.run_context import RunContext
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
 from autorank.tasks.definition import Split, TaskData

@@ -13,10 +13,11 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 
 
 class UpperHalfConfig(TargetedConfig):

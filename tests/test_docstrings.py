@@ -17,7 +17,6 @@ UNFINISHED = (
     "autorank/doctor",
     "autorank/errors.py",
     "autorank/export",
-    "autorank/method.py",
     "autorank/modeling/spectrum.py",
     "autorank/options",
     "autorank/recipes",

@@ -13,8 +13,9 @@ from pydantic import Field
 from torch import nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.base_model import headless
+from autorank.run_context import RunContext
 
 
 class BitFitConfig(MethodConfig):

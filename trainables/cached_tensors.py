@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from autorank import atomic_io
-from autorank.method import RunContext
+from autorank.run_context import RunContext
 
 
 def kept(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:

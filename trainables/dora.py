@@ -10,10 +10,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers import dora
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 from trainables.lora import UniformConfig, new_update
 
 

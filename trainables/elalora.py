@@ -41,11 +41,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 from trainables.svd_updates import Sensitivity, TripletConfig, new_triplet, whole
 
 NEW = 1e-13  # e of a new triplet: the function stays the same

@@ -25,10 +25,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
 from trainables.cached_tensors import kept
 

@@ -12,8 +12,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.base_model import headless
+from autorank.run_context import RunContext
 
 
 class FullConfig(MethodConfig):

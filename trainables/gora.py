@@ -35,11 +35,12 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.frozen_weight import matrix
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 
 
 class GoRAConfig(TargetedConfig):

@@ -14,9 +14,10 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
 from autorank.modeling.layers.bottleneck import Activation, Bottleneck, Place, parameters, places
+from autorank.run_context import RunContext
 
 DEVIATION = 0.01
 

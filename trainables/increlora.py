@@ -52,13 +52,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autorank.method import CONSTANT, FROZEN, AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.layers.importance import Importance
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import CONSTANT, FROZEN, RunContext
 from trainables.growth_schedule import Growth, GrowthConfig
 from trainables.svd_updates import PUBLISHED_SCALE, draw, new_triplet
 

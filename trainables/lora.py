@@ -13,11 +13,12 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 
 
 class UniformConfig(TargetedConfig):

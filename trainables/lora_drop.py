@@ -27,10 +27,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach, detach_all
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, kind, shapes
+from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
 from autorank.tasks.data.stratified import stratified
 from trainables.cached_tensors import save

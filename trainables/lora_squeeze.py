@@ -33,10 +33,11 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.spectrum import Spectrum, factorised
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 from trainables.lora import new_update
 
 EXAMPLES = 256  # training examples whose loss the score `gradient` is about

@@ -17,9 +17,10 @@ from typing import ClassVar
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, MethodConfig, RunContext
+from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
 from autorank.modeling.layers.bottleneck import parameters, places
+from autorank.run_context import RunContext
 from trainables.houlsby import new_bottleneck
 
 DEVIATION = 0.02

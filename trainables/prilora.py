@@ -31,10 +31,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext, TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.layers.lora_layer import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.target_modules import block, features, shapes
+from autorank.run_context import RunContext
 from trainables.lora import new_update
 
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from autorank.method import RunContext
 from autorank.modeling.adapters import adapted
+from autorank.run_context import RunContext
 from trainables.lora import LoRA, LoRAConfig
 
 

@@ -34,10 +34,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import block, features, shapes
+from autorank.run_context import RunContext
 from trainables.lora import UniformConfig, new_update
 
 

@@ -30,10 +30,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
+from autorank.run_context import RunContext
 from trainables.lora import UniformConfig
 from trainables.svd_updates import draw
 

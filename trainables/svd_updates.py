@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import RunContext, TargetedConfig
+from autorank.method import TargetedConfig
 from autorank.modeling.layers.batched_factors import BatchedFactors, gradient_rows, rows
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.run_context import RunContext
 
 DEVIATION = 0.02  # of the normal distribution that A and B are drawn from; all three papers' code
 

@@ -25,10 +25,11 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import block, features, kind, shapes
+from autorank.run_context import RunContext
 from trainables.lora import UniformConfig, new_update
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.layers.position_queries import have_update, leave_off, put_back
 
 FACTORS = ("A", "B", "e", "u", "m", "A0", "B0")

@@ -20,7 +20,8 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.hub_access import hub_access
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features
 
 PREFIX = "base_model.model."  # of all names in PEFT's files

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorank.method import FROZEN
 from autorank.modeling.layers.batched_factors import BatchedFactors
+from autorank.run_context import FROZEN
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # torch's defaults
 MOMENTS = ("exp_avg", "exp_avg_sq")

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from autorank.method import AllocationMethod, RunContext
+from autorank.method import AllocationMethod
+from autorank.run_context import RunContext
 
 
 class Hooks:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorank.method import CONSTANT
+from autorank.run_context import CONSTANT
 from autorank.training.componentwise_adamw import BETA2, EPSILON, MOMENTS, ComponentwiseAdamW
 
 

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from autorank import methods, tasks
 from autorank.errors import AutorankError
-from autorank.method import RunContext, TargetedConfig
+from autorank.method import TargetedConfig
 from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
 from autorank.modeling.remote_code import trusting
+from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
 from autorank.training.evaluation import Evaluation, Slice

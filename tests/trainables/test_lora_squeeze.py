@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from autorank.errors import AutorankError
-from autorank.method import RunContext
 from autorank.methods import configure, find
 from autorank.modeling import adapters
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.run_context import RunContext
 from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_lora_squeeze import SlowLoRASqueeze

@@ -13,7 +13,8 @@ from autorank.errors import AutorankError
 from autorank.export.merge import merge
 from autorank.methods import configure, find
 from autorank.modeling import adapters, base_model, target_modules
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables import beside_peft, slow

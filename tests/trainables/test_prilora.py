@@ -17,7 +17,7 @@ from autorank.errors import AutorankError
 from autorank.export.peft_export import write_peft
 from autorank.methods import configure
 from autorank.modeling import adapters
-from autorank.modeling.layers.lora_layer import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import distributed
 from autorank.training.evaluation import Evaluation

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from autorank.modeling import adapters, spectrum
-from autorank.modeling.layers.lora_layer import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate, token_mask
 from autorank.training.component_scores import component_scores

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.method import CONSTANT, FROZEN
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.run_context import CONSTANT, FROZEN
 from autorank.training.optimizer import GroupedAdamW
 
 TOTAL, WARM, PEAK, DECAY = 40, 5, 0.02, 0.1

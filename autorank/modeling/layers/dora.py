@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.frozen_weight import matrix, product
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 
 def squared_row_norms(base: nn.Module) -> Tensor:

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autorank.modeling.layers import importance
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.importance import Importance, tiled
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 SHAPES = {"first": (6, 5, 3), "second": (5, 7, 1), "third": (7, 6, 2)}  # in, out, components
 

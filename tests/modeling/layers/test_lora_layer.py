@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from autorank.modeling.layers.lora_layer import AdaptedLinear, LowRankUpdate
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 IN, OUT, RANK = 7, 5, 3
 
