@@ -120,11 +120,11 @@ def shared(file: Path, ranks: Mapping[str, int]) -> list[str]:
         return []
     updates = adapter_file.update_indices(file)
     rows, columns, cells = grid({name: number for number, name in enumerate(ranks)})
-    place = {number: (rows[i], columns[j]) for i, row in enumerate(cells) for j, number in enumerate(row)}
+    labels = {number: (rows[i], columns[j]) for i, row in enumerate(cells) for j, number in enumerate(row)}
     groups: dict[int, dict[str, list[str]]] = {}
     for number, name in enumerate(ranks):
         if name in updates:
-            row, column = place[number]
+            row, column = labels[number]
             groups.setdefault(updates[name], {}).setdefault(column, []).append(row)
     several = [kinds for kinds in groups.values() if sum(map(len, kinds.values())) > 1]
     return ["; ".join(f"{kind} of {', '.join(blocks)}" for kind, blocks in kinds.items()) for kinds in several]

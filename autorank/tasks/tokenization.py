@@ -196,8 +196,8 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
     offsets = np.zeros(len(examples) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     types = np.concatenate(type_ids) if type_ids else None
-    known = np.array(cut, np.int8) if len(cut) == len(examples) else None
-    return Split(np.concatenate(ids), types, offsets, examples.labels, cut=known)
+    cut_flags = np.array(cut, np.int8) if len(cut) == len(examples) else None
+    return Split(np.concatenate(ids), types, offsets, examples.labels, cut=cut_flags)
 
 
 def shuffled(total: int, limit: int | None) -> np.ndarray:

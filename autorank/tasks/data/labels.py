@@ -124,11 +124,11 @@ def _class_name(value: Any, label: str, source: str) -> str:
 def _class_numbers(task: Task, labels: Sequence[Any], source: str) -> np.ndarray:
     """Labels as class numbers, int64, `examples`. A named task accepts class numbers besides class names."""
     _check_not_missing(labels, task.label, source)
-    known = {name: i for i, name in enumerate(task.label_names)}
+    numbers = {name: i for i, name in enumerate(task.label_names)}
     if task.source != OWN_DATA:
-        known |= {str(i): i for i in range(task.outputs)}
+        numbers |= {str(i): i for i in range(task.outputs)}
     names = [_class_name(label, task.label, source) for label in labels]
-    unknown = [i for i, name in enumerate(names) if name not in known]
+    unknown = [i for i, name in enumerate(names) if name not in numbers]
     if unknown:
         distinct = sorted({names[i] for i in unknown})
         shown = ", ".join(map(repr, distinct[:SHOWN])) + (", ..." if len(distinct) > SHOWN else "")
@@ -139,4 +139,4 @@ def _class_numbers(task: Task, labels: Sequence[Any], source: str) -> np.ndarray
             f"in {rows(unknown)} (counted from 1, {len(unknown)} in all). {hint}"
             f"The training data's classes are {classes}."
         )
-    return np.array([known[name] for name in names], np.int64)
+    return np.array([numbers[name] for name in names], np.int64)

@@ -29,7 +29,7 @@ HIDDEN = 64
 STAGES = ((4, 6000, 2e-3), (12, 5000, 1.5e-3))  # (layers, steps, peak learning rate)
 PAIRS = 120_000  # for each objective
 BATCH = 64
-Batch = tuple[torch.Tensor, torch.Tensor]  # ids, `pairs x sequence`; edits made, `pairs x CHANGES`
+Batch = tuple[torch.Tensor, torch.Tensor]  # ids, `pairs x sequence`; applied edits, `pairs x CHANGES`
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
@@ -63,7 +63,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> li
         The batches.
     """
     text: list[tuple[str, str]] = []
-    made: list[list[float]] = []
+    edits_made: list[list[float]] = []
     for _ in range(PAIRS):
         meaning = other = grammar.draw(rng)
         edits: list[float] = []
@@ -73,7 +73,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> li
             other = edited or other
         pick = grammar.habit(rng)
         text.append((grammar.words(meaning, rng, pick), grammar.words(other, rng, pick)))
-        made.append(edits)
+        edits_made.append(edits)
     rows = tokenizer(text, return_attention_mask=False)["input_ids"]
     order = sorted(range(PAIRS), key=lambda row: len(rows[row]))
     result = []
@@ -81,7 +81,7 @@ def batches(tokenizer: PreTrainedTokenizerFast, share: float, rng: Random) -> li
         chunk = order[start : start + BATCH]
         length = len(rows[chunk[-1]])
         ids = [rows[row] + [PAD] * (length - len(rows[row])) for row in chunk]
-        result.append((torch.tensor(ids), torch.tensor([made[row] for row in chunk])))
+        result.append((torch.tensor(ids), torch.tensor([edits_made[row] for row in chunk])))
     return result
 
 
@@ -170,14 +170,14 @@ def train(
     started = time.monotonic()
     for step in range(1, steps + 1):
         objective = rng.choice(("masked", "edits"))
-        ids, made = rng.choice(alike if objective == "masked" else edited)
+        ids, edits_made = rng.choice(alike if objective == "masked" else edited)
         inputs, labels = mask(ids, words) if objective == "masked" else (ids, ids)
         hidden = model.roberta(input_ids=inputs, attention_mask=(ids != PAD).long()).last_hidden_state
         if objective == "masked":
-            asked = labels != -100
-            loss = F.cross_entropy(model.lm_head(hidden[asked]), labels[asked])
+            masked = labels != -100
+            loss = F.cross_entropy(model.lm_head(hidden[masked]), labels[masked])
         else:
-            loss = F.binary_cross_entropy_with_logits(head(hidden[:, 0]), made)
+            loss = F.binary_cross_entropy_with_logits(head(hidden[:, 0]), edits_made)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
