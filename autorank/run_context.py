@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from autorank.defaults import SliceScore
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from autorank.modeling.spectrum import ROUNDING
+from autorank.modeling.spectrum import ROUNDING, Spectrum
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -112,6 +113,8 @@ class RunContext:
         sum: Sums the values of all workers, in place.
         once: Computes a result on the first worker and returns it on all workers, so that they start with the same
             values. `sum`, `train_on` and `gradients` cannot be used in it, because they need all workers.
+        component_scores: Scores the components of a factorised adapter by a score of slices. Returns a tensor of shape
+            rank for each update, as `Spectrum.order_by` takes them. It does not communicate, so `once` can use it.
         step: Number of completed optimizer steps.
         batch: The micro-batch of the current forward pass in training: input_ids, attention_mask, ...
         micro_batch: Its number in the step, from 0.
@@ -137,6 +140,7 @@ class RunContext:
     loss_scale: Callable[[], float] = lambda: 1.0
     sum: Callable[[Tensor], Tensor] = lambda values: values
     once: Callable[[Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = lambda make: make()
+    component_scores: Callable[[SliceScore, Spectrum], list[Tensor]] = lambda _, spectrum: spectrum.energies()
     step: int = 0
     batch: dict[str, Tensor] = field(default_factory=dict)
     micro_batch: int = 0

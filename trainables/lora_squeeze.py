@@ -11,7 +11,7 @@ details below are ours.
   3. At a cut each ΔW = s · B A is factorised into U S Vᵀ (exact, and of rank x rank matrices alone: see
      `autorank.modeling.spectrum`). The components of all layers are pooled and sorted by S² / (in + out), their energy
      per parameter, and the best are kept as long as they fit. (The paper gives all layers one rank.) Or they are sorted
-     by how much the loss over some training examples changes without them, to first order (`score`).
+     by another score of slices (`score`, see `autorank.training.component_scores`).
   4. What is kept becomes B' = U √S / √s and A' = √S Vᵀ / √s; the scale s = alpha / source rank never changes.
   5. Adam goes on: its first moments are transformed as gradients are when A' = P A and B' = B Q, to Qᵀ · m of A and
      m · Pᵀ of B; its second moments by the squares of P and Q.
@@ -26,21 +26,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from autorank.defaults import SliceScore
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.spectrum import Spectrum, factorised
+from autorank.modeling.spectrum import factorised
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from trainables.lora import new_update
-
-EXAMPLES = 256  # training examples whose loss the score `gradient` is about
 
 
 class LoRASqueezeConfig(TargetedConfig):
@@ -52,9 +50,7 @@ class LoRASqueezeConfig(TargetedConfig):
     stages: int = Field(3, ge=1, description="cuts from the source rank to the budget, each by the same factor")
     initial: float = Field(0.1, ge=0, lt=1, description="part of the run before the descent")
     final: float = Field(0.4, gt=0, lt=1, description="part of the run with final ranks")
-    score: Literal["energy", "gradient"] = Field(
-        "energy", description="a component's worth: its energy, or how much the loss changes without it, per parameter"
-    )
+    score: SliceScore = Field("energy", description="what components are kept by: energy, input or gradient")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / source rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
@@ -133,23 +129,20 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
         updates = {name: layer.update for name, layer in adapted(run.model).items()}
         if sum(update.A.numel() + update.B.numel() for update in updates.values()) <= budget:
             return
-        with factorised(run.model) as parts:
-            if self.config.score == "gradient":
-                examples = torch.randperm(len(run.labels), generator=run.generator)[:EXAMPLES].numpy()
-                parts.order_by(parts.sensitivities(run.gradients(examples)))
-            factors = run.once(partial(self._best, parts, budget))
+        factors = run.once(partial(self._best, run, budget))
         for name, update in updates.items():
             run.replace(update, factors[f"{name}.A"], factors[f"{name}.B"])
 
-    @torch.no_grad()
-    def _best(self, parts: Spectrum, budget: int) -> dict[str, Tensor]:
+    def _best(self, run: RunContext, budget: int) -> dict[str, Tensor]:
         """Return A' and B' of every layer, by name."""
         root = math.sqrt(self.config.alpha / self.config.source_rank)
         factors: dict[str, Tensor] = {}
-        parts.cut(parts.keep(bisect_right(parts.params, budget) - 1))
-        for name, index in parts.layers.items():
-            A, B, _ = parts.updates[index].counting()
-            factors |= {f"{name}.A": A / root, f"{name}.B": B / root}
+        with factorised(run.model) as parts:
+            parts.order_by(run.component_scores(self.config.score, parts))
+            parts.cut(parts.keep(bisect_right(parts.params, budget) - 1))
+            for name, index in parts.layers.items():
+                A, B, _ = parts.updates[index].counting()
+                factors |= {f"{name}.A": A.detach() / root, f"{name}.B": B.detach() / root}
         return factors
 
     def state_dict(self) -> dict[str, Any]:

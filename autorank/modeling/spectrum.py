@@ -75,23 +75,6 @@ class Spectrum:
             for values, users, size in zip(self.values, self._users, self.sizes, strict=True)
         ]
 
-    def sensitivities(self, gradients: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return to first order how much a loss changes without each component, |σ · dL/dσ|, per parameter (ours).
-
-        Args:
-            gradients: parameter name -> gradient of the loss, measured while the model carries the factorised updates.
-
-        Returns:
-            One tensor of shape rank for each update.
-        """
-        names: dict[int, str] = {}
-        for name, index in self.layers.items():  # a shared update's gradient is found under its first layer
-            names.setdefault(index, name)
-        return [
-            (update.A.detach() * gradients[f"{names[index]}.update.A"]).sum(dim=1).abs() / size
-            for index, (update, size) in enumerate(zip(self.updates, self.sizes, strict=True))
-        ]
-
     def order_by(self, scores: Sequence[Tensor]) -> None:
         """Sort the components by other scores than their energies.
 

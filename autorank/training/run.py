@@ -23,6 +23,7 @@ from autorank.modeling.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.training import distributed, micro_batching, objectives
+from autorank.training.component_scores import component_scores
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import MethodPhases
@@ -155,6 +156,7 @@ class TrainingRun:
             gradients=self._phase.gradients, optimizer=self._phase.optimizer,
             loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_, undo=self._undo,
             once=partial(distributed.once, device=device),
+            component_scores=lambda kind, spectrum: component_scores(kind, spectrum, self._phase),
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
         if device.type == "cuda":

@@ -150,5 +150,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "prilora that prunes at random": ("prilora", {"importance": "random", "last_layers": 2}),
     "sora over several thresholds": ("sora", {"schedule": (0.02, 0.08), "layer_norms": True}),
     "lora-squeeze that measures gradients": ("lora-squeeze", {"score": "gradient"}),
+    "lora-squeeze that measures inputs": ("lora-squeeze", {"score": "input"}),
     "lora-drop that goes on from its probe": ("lora-drop", {"start": "warm"}),
 }

@@ -88,6 +88,6 @@ class SlowLoRASqueeze(SlowTraining):
         for moment, power in (("exp_avg", 1), ("exp_avg_sq", 2)):
             state_A[moment] = torch.from_numpy(Q.T**power @ state_A[moment].double().numpy()).float()
             state_B[moment] = torch.from_numpy(state_B[moment].double().numpy() @ P.T**power).float()
-        self.layers[name].delta = None  # its graph knows the old shapes
+        self.layers[name].use(None, None)  # its graph knows the old shapes
         self.A[name].data, self.B[name].data = torch.from_numpy(A).float(), torch.from_numpy(B).float()
         self.A[name].grad = self.B[name].grad = None

@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,6 +15,7 @@ from autorank.errors import AutorankError
 from autorank.methods import configure, find
 from autorank.modeling import adapters
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.spectrum import Spectrum
 from autorank.run_context import RunContext
 from autorank.training.run import TrainingRun
 from tests.trainables import slow
@@ -125,36 +125,32 @@ def test_a_cut_is_the_best_approximation_of_what_was_trained(bert: Path) -> None
     assert before
 
 
-def test_by_gradients_what_the_loss_needs_is_kept(bert: Path) -> None:
-    """Every example is measured; a component's share of the loss is ⟨s · dL/dΔW, σ u vᵀ⟩, from the SVD of ΔW."""
-    settings = {"mean_rank": 2, "source_rank": 4, "stages": 1, "score": "gradient"}
+@pytest.mark.parametrize("score", ["input", "gradient"])
+def test_the_components_kept_are_those_of_the_best_scores(score: str, bert: Path) -> None:
+    settings = {"mean_rank": 2, "source_rank": 4, "stages": 1, "score": score}
     run = TrainingRun(slow.spec(bert, "lora-squeeze", settings, steps=12))
-    expected: dict[str, int] = {}
-    cut = run._method._cut  # type: ignore[attr-defined]
+    run.begin()
+    context = run._hooks.run
+    measured: list[list[torch.Tensor]] = []
 
-    def watched(context: RunContext, budget: int) -> None:
-        before = {name: (u.A.detach().clone(), u.delta_weight().detach()) for name, u in slow.updates(run).items()}
-        context.model.zero_grad()
-        measured = context.gradients(np.arange(len(context.labels)))
-        pool = []
-        for name, (A, delta) in before.items():
-            U, S, Vt = torch.linalg.svd(delta, full_matrices=False)
-            G = measured[f"{name}.update.B"] @ torch.linalg.pinv(A.T)  # dL/dΔW · s, as far as A reaches
-            for i in range(len(A)):
-                worth = float(abs(S[i] * U[:, i] @ G @ Vt[i])) / sum(delta.shape)
-                pool.append((worth, name, sum(delta.shape)))
-        left = budget
-        for _, name, size in sorted(pool, reverse=True):
-            if size > left:
-                break
-            left -= size
-            expected[name] = expected.get(name, 0) + 1
-        context.model.zero_grad()
-        cut(context, budget)
+    def watched(kind: str, parts: Spectrum, scores: Any = context.component_scores) -> list[torch.Tensor]:
+        assert kind == score
+        measured.append(scores(kind, parts))
+        return measured[-1]
 
-    run._method._cut = watched  # type: ignore[attr-defined]
+    context.component_scores = watched
+    before = next(run).ranks
     last = list(run)[-1]
-    assert {name: rank for name, rank in last.ranks.items() if rank} == expected
+    sizes = {name: sum(layer.weight.shape) for name, layer in adapters.adapted(run._base.model).items()}
+    (scores,) = measured
+    pool = [(score, name) for name, row in zip(before, scores, strict=True) for score in row.tolist()]
+    expected, params = dict.fromkeys(before, 0), 0
+    for _, name in sorted(pool, reverse=True):
+        params += sizes[name]
+        if params > 2 * sum(sizes.values()):
+            break
+        expected[name] += 1
+    assert last.ranks == expected
 
 
 def test_a_layers_rank_is_at_most_its_width(bert: Path) -> None:
