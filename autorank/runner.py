@@ -20,7 +20,7 @@ from autorank.trials.front import Point
 if TYPE_CHECKING:
     from autorank.display.base import Locations
     from autorank.searching.search import Outcome
-    from autorank.shrinking import Size
+    from autorank.shrinking.cutting import Size
     from autorank.spec import SearchSpec
 
 
@@ -96,7 +96,9 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
     """
     from autorank.export import output_dir
-    from autorank.shrinking import ScoredShrinking, Shrinking, choose
+    from autorank.shrinking.choice import choose
+    from autorank.shrinking.cutting import Shrinking
+    from autorank.shrinking.scoring import ScoredShrinking
 
     to = None if call.to is None else expand(call.to)
     with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written

@@ -1,12 +1,10 @@
-"""Cuts a trained PEFT adapter to smaller sizes, with scores if there are data, and writes one of them."""
+"""Scores the sizes to which an adapter can be cut on a task's data, and trains at one of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +13,8 @@ from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, peft_adapter, spectrum
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.peft_adapter import PeftAdapter
 from autorank.modeling.remote_code import trusting
+from autorank.shrinking.cutting import Shrinking, Size
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
@@ -26,103 +24,9 @@ from autorank.training.objectives.base import Objective
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 from autorank.training.slices import SliceScorer
-from autorank.trials.front import Point, mark_knee, non_dominated
-from autorank.trials.selection import pick
 
 TASK_TYPES = {"SEQ_CLS": ("classification", "regression"), "CAUSAL_LM": ("generation",),
               "SEQ_2_SEQ_LM": ("generation",), "QUESTION_ANS": ("span",)}  # fmt: skip
-HALVINGS = 10  # sizes that are listed without data: the whole, a half, a quarter, ...
-
-
-@dataclass(frozen=True)
-class Size:
-    """A size to which an adapter can be cut.
-
-    Attributes:
-        adapter_params: parameters of the adapter, its head not counted.
-        energy: share of the adapter's energy, the sum of squared singular values, that is kept.
-        kept: layer name -> components, as a bit mask; None: the whole adapter.
-        score: the task's main metric; None without data.
-        metrics: all metrics of the task.
-    """
-
-    adapter_params: int
-    energy: float
-    kept: Mapping[str, int] | None
-    score: float | None = None
-    metrics: dict[str, float] | None = None
-
-
-class Shrinking:
-    """An adapter that is cut to smaller sizes without data.
-
-    Args:
-        folder: a PEFT adapter: its directory, or name on the Hub.
-
-    Raises:
-        AutorankError: see `peft_adapter.read`.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.adapter: PeftAdapter = peft_adapter.read(folder)
-        self._spectrum = spectrum.Spectrum(peft_adapter.skeleton(self.adapter))
-        magnitudes = (update.m for update in self.adapter.updates.values() if update.m is not None)
-        self._fixed = sum(m.numel() for m in magnitudes)
-        self.params = self._fixed + sum(u.A.numel() + u.B.numel() for u in self.adapter.updates.values())
-        self._energies = self._spectrum.kept_energy()
-
-    def sizes(self) -> list[Size]:
-        """Return the whole adapter and its halves, quarters, ..., by rising parameters."""
-        counts = {len(self._energies) - 1}
-        for halving in range(1, HALVINGS + 1):
-            limit = self.params / 2**halving - self._fixed
-            counts.add(max(count for count, size in enumerate(self._spectrum.params) if size <= max(limit, 0)))
-        return [self._size(count) for count in sorted(counts) if count >= self._spectrum.fewest]
-
-    def at_energy(self, share: float) -> Size:
-        """Return the smallest size that keeps a share of the energy (as PARA's threshold, arXiv 2604.27796).
-
-        Args:
-            share: above 0, at most 1.
-
-        Returns:
-            The size.
-        """
-        reached = (count for count, energy in enumerate(self._energies) if energy >= share - 1e-12)
-        return self._size(max(self._spectrum.fewest, next(reached)))
-
-    def at_params(self, max_params: int) -> Size:
-        """Return the largest size with at most so many parameters.
-
-        Raises:
-            AutorankError: All sizes are larger.
-        """
-        fitting = [count for count, size in enumerate(self._spectrum.params) if size + self._fixed <= max_params]
-        if not fitting or fitting[-1] < self._spectrum.fewest:
-            smallest = self._spectrum.params[self._spectrum.fewest] + self._fixed
-            raise AutorankError(f"No size has at most {max_params:,} parameters; the smallest has {smallest:,}.")
-        return self._size(fitting[-1])
-
-    def write(self, size: Size, to: Path, pad: bool = False) -> None:
-        """Write the adapter cut to a size as a PEFT adapter.
-
-        Args:
-            size: one of this adapter's sizes.
-            to: the directory to write to, which exists.
-            pad: give all layers one rank, padded with zeros, for servers that require it.
-        """
-        module = peft_adapter.skeleton(self.adapter)
-        if size.kept is not None:
-            spectrum.cut(module, size.kept)
-        updates = {name: layer.update for name, layer in adapters.adapted(module).items()}
-        peft_adapter.write(self.adapter, updates, self.adapter.others, to, pad)
-
-    def energy_of(self, kept: Mapping[str, int]) -> float:
-        """Return the share of the energy that components hold."""
-        return self._spectrum.energy_of(kept)
-
-    def _size(self, count: int) -> Size:
-        return Size(self._spectrum.params[count] + self._fixed, self._energies[count], self._spectrum.keep(count))
 
 
 class ScoredShrinking(Shrinking):
@@ -249,61 +153,3 @@ class ScoredShrinking(Shrinking):
             self._base.model, self._data.train, np.arange(len(self._data.train)), self._data.pad_id, self._objective,
             plan, self._cache.device, self._cache.eval_batch_size,
         )  # fmt: skip
-
-
-def choose(
-    shrinking: Shrinking, sizes: Sequence[Size], max_params: int | None = None, min_score: float | None = None,
-    max_loss: float | None = None, energy: float | None = None,
-) -> Size | None:  # fmt: skip
-    """Choose a size.
-
-    Args:
-        shrinking: the adapter.
-        sizes: its sizes, the whole adapter last.
-        max_params: the best size with at most so many parameters; without scores the largest.
-        min_score: the smallest size with at least this score.
-        max_loss: the smallest size that loses at most this much of the whole adapter's score.
-        energy: the smallest size with this share of the energy.
-
-    Returns:
-        The size; without a condition the knee of the front, or None if nothing is scored.
-
-    Raises:
-        AutorankError: No size meets the condition.
-    """
-    if energy is not None:
-        size = shrinking.at_energy(energy)
-        return shrinking.score_size(size) if isinstance(shrinking, ScoredShrinking) else size
-    whole = sizes[-1]
-    if whole.score is None:
-        return None if max_params is None else shrinking.at_params(max_params)
-    if max_loss is not None:
-        min_score = whole.score - max_loss
-    point = pick(front_of(sizes), max_params=max_params, min_score=min_score)
-    return next(size for size in sizes if size.adapter_params == point.adapter_params)
-
-
-def front_of(sizes: Sequence[Size]) -> list[Point]:
-    """The scored sizes that no other dominates, as points, the knee marked.
-
-    Args:
-        sizes: scored sizes of one adapter.
-
-    Returns:
-        The points, by rising parameters.
-    """
-    points = [
-        Point(0, 0, size.adapter_params, float(size.score or math.nan), {}, size.adapter_params, size.metrics or {})
-        for size in sizes
-    ]
-    return mark_knee(non_dominated(points))
-
-
-def as_dict(size: Size) -> dict[str, Any]:
-    """A size as plain values, ranks instead of components."""
-    values: dict[str, Any] = {"adapter_params": size.adapter_params, "energy": size.energy}
-    if size.score is not None:
-        values |= {"score": size.score, "metrics": size.metrics}
-    if size.kept is not None:
-        values["ranks"] = {name: mask.bit_count() for name, mask in size.kept.items()}
-    return values

@@ -1,0 +1,70 @@
+"""Chooses one of the sizes to which an adapter can be cut."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from autorank.shrinking.cutting import Shrinking, Size
+from autorank.shrinking.scoring import ScoredShrinking
+from autorank.trials.front import Point, mark_knee, non_dominated
+from autorank.trials.selection import pick
+
+
+def choose(
+    shrinking: Shrinking, sizes: Sequence[Size], max_params: int | None = None, min_score: float | None = None,
+    max_loss: float | None = None, energy: float | None = None,
+) -> Size | None:  # fmt: skip
+    """Choose a size.
+
+    Args:
+        shrinking: the adapter.
+        sizes: its sizes, the whole adapter last.
+        max_params: the best size with at most so many parameters; without scores the largest.
+        min_score: the smallest size with at least this score.
+        max_loss: the smallest size that loses at most this much of the whole adapter's score.
+        energy: the smallest size with this share of the energy.
+
+    Returns:
+        The size; without a condition the knee of the front, or None if nothing is scored.
+
+    Raises:
+        AutorankError: No size meets the condition.
+    """
+    if energy is not None:
+        size = shrinking.at_energy(energy)
+        return shrinking.score_size(size) if isinstance(shrinking, ScoredShrinking) else size
+    whole = sizes[-1]
+    if whole.score is None:
+        return None if max_params is None else shrinking.at_params(max_params)
+    if max_loss is not None:
+        min_score = whole.score - max_loss
+    point = pick(front_of(sizes), max_params=max_params, min_score=min_score)
+    return next(size for size in sizes if size.adapter_params == point.adapter_params)
+
+
+def front_of(sizes: Sequence[Size]) -> list[Point]:
+    """The scored sizes that no other dominates, as points, the knee marked.
+
+    Args:
+        sizes: scored sizes of one adapter.
+
+    Returns:
+        The points, by rising parameters.
+    """
+    points = [
+        Point(0, 0, size.adapter_params, float(size.score or math.nan), {}, size.adapter_params, size.metrics or {})
+        for size in sizes
+    ]
+    return mark_knee(non_dominated(points))
+
+
+def as_dict(size: Size) -> dict[str, Any]:
+    """A size as plain values, ranks instead of components."""
+    values: dict[str, Any] = {"adapter_params": size.adapter_params, "energy": size.energy}
+    if size.score is not None:
+        values |= {"score": size.score, "metrics": size.metrics}
+    if size.kept is not None:
+        values["ranks"] = {name: mask.bit_count() for name, mask in size.kept.items()}
+    return values

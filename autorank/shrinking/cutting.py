@@ -1,0 +1,104 @@
+"""Cuts a trained PEFT adapter to smaller sizes, and writes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from autorank.errors import AutorankError
+from autorank.modeling import adapters, peft_adapter, spectrum
+from autorank.modeling.peft_adapter import PeftAdapter
+
+HALVINGS = 10  # sizes that are listed without data: the whole, a half, a quarter, ...
+
+
+@dataclass(frozen=True)
+class Size:
+    """A size to which an adapter can be cut.
+
+    Attributes:
+        adapter_params: parameters of the adapter, its head not counted.
+        energy: share of the adapter's energy, the sum of squared singular values, that is kept.
+        kept: layer name -> components, as a bit mask; None: the whole adapter.
+        score: the task's main metric; None without data.
+        metrics: all metrics of the task.
+    """
+
+    adapter_params: int
+    energy: float
+    kept: Mapping[str, int] | None
+    score: float | None = None
+    metrics: dict[str, float] | None = None
+
+
+class Shrinking:
+    """An adapter that is cut to smaller sizes without data.
+
+    Args:
+        folder: a PEFT adapter: its directory, or name on the Hub.
+
+    Raises:
+        AutorankError: see `peft_adapter.read`.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.adapter: PeftAdapter = peft_adapter.read(folder)
+        self._spectrum = spectrum.Spectrum(peft_adapter.skeleton(self.adapter))
+        magnitudes = (update.m for update in self.adapter.updates.values() if update.m is not None)
+        self._fixed = sum(m.numel() for m in magnitudes)
+        self.params = self._fixed + sum(u.A.numel() + u.B.numel() for u in self.adapter.updates.values())
+        self._energies = self._spectrum.kept_energy()
+
+    def sizes(self) -> list[Size]:
+        """Return the whole adapter and its halves, quarters, ..., by rising parameters."""
+        counts = {len(self._energies) - 1}
+        for halving in range(1, HALVINGS + 1):
+            limit = self.params / 2**halving - self._fixed
+            counts.add(max(count for count, size in enumerate(self._spectrum.params) if size <= max(limit, 0)))
+        return [self._size(count) for count in sorted(counts) if count >= self._spectrum.fewest]
+
+    def at_energy(self, share: float) -> Size:
+        """Return the smallest size that keeps a share of the energy (as PARA's threshold, arXiv 2604.27796).
+
+        Args:
+            share: above 0, at most 1.
+
+        Returns:
+            The size.
+        """
+        reached = (count for count, energy in enumerate(self._energies) if energy >= share - 1e-12)
+        return self._size(max(self._spectrum.fewest, next(reached)))
+
+    def at_params(self, max_params: int) -> Size:
+        """Return the largest size with at most so many parameters.
+
+        Raises:
+            AutorankError: All sizes are larger.
+        """
+        fitting = [count for count, size in enumerate(self._spectrum.params) if size + self._fixed <= max_params]
+        if not fitting or fitting[-1] < self._spectrum.fewest:
+            smallest = self._spectrum.params[self._spectrum.fewest] + self._fixed
+            raise AutorankError(f"No size has at most {max_params:,} parameters; the smallest has {smallest:,}.")
+        return self._size(fitting[-1])
+
+    def write(self, size: Size, to: Path, pad: bool = False) -> None:
+        """Write the adapter cut to a size as a PEFT adapter.
+
+        Args:
+            size: one of this adapter's sizes.
+            to: the directory to write to, which exists.
+            pad: give all layers one rank, padded with zeros, for servers that require it.
+        """
+        module = peft_adapter.skeleton(self.adapter)
+        if size.kept is not None:
+            spectrum.cut(module, size.kept)
+        updates = {name: layer.update for name, layer in adapters.adapted(module).items()}
+        peft_adapter.write(self.adapter, updates, self.adapter.others, to, pad)
+
+    def energy_of(self, kept: Mapping[str, int]) -> float:
+        """Return the share of the energy that components hold."""
+        return self._spectrum.energy_of(kept)
+
+    def _size(self, count: int) -> Size:
+        return Size(self._spectrum.params[count] + self._fixed, self._energies[count], self._spectrum.keep(count))
