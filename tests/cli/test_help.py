@@ -113,8 +113,8 @@ def test_what_the_shell_is_offered(tmp_path: Path) -> None:
         (tmp_path / file).touch()
     wanted = {
         "autorank doc": ["doctor"],
-        "autorank search --method lora": ["lora", "lora-drop"],
-        "autorank search --method vera,lora,lo": ["vera,lora,lora-drop"],
+        "autorank search --method lora": ["lora", "lora-drop", "lora-squeeze"],
+        "autorank search --method vera,lora,lo": ["vera,lora,lora-drop", "vera,lora,lora-squeeze"],
         "autorank train --task squad": ["squad_v1", "squad_v2"],
         "autorank search --sampler ": ["tpe", "nsga2", "gp", "random"],
         "autorank search --recipe increlora-table": [f"increlora-table{i}" for i in (1, 2, 3)],

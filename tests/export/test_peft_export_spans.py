@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -41,8 +40,8 @@ def test_the_cards_code_gives_the_same_logits(
     with torch.no_grad():
         expected = restored.model(input_ids=ids)
 
-    point = SimpleNamespace(step=4, metrics={"f1": 0.5}, config={}, adapter_params=1000, nonzero_params=1000)
-    text = model_card.model_card(cast(Point, point), spec, origin, form)
+    point = Point(0, 4, 1000, 0.5, {}, 1000, {"f1": 0.5}, "lora")
+    text = model_card.model_card(point, spec, origin, form)
     assert "| f1 | 0.5000 |" in text and "--task squad_v1 --data" in text
     (write_merged if form == "merged model" else write_peft)(adapter, folder)
     if form == "PEFT adapter":
