@@ -102,7 +102,7 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
 
     to = None if call.to is None else expand(call.to)
     with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written
-        source = str(expand(adapter)) if expand(adapter).exists() else adapter
+        source = _peft_source(adapter, scratch / "source")
         shrinking: Shrinking
         if call.has_data:
             scored = ScoredShrinking(source, call.task_spec(), call.model_name(), call.training_spec())
@@ -131,6 +131,20 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
             output_dir.move_into_place(scratch / "adapter", to)
             notes.append(f"PEFT adapter of {chosen.adapter_params:,} parameters written to {to}")
     return ShrinkResult(sizes, chosen, to, notes)
+
+
+def _peft_source(adapter: str, scratch: Path) -> str:
+    """The PEFT adapter to shrink; one in autorank's own format is converted to `scratch`."""
+    from autorank.export.peft_export import check_low_rank, write_peft
+    from autorank.modeling import adapter_file
+
+    path = expand(adapter)
+    file = path / adapter_file.FILE if path.is_dir() else path
+    if not file.is_file():
+        return str(path) if path.exists() else adapter
+    check_low_rank(file)
+    write_peft(file, scratch)
+    return str(scratch)
 
 
 def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:

@@ -27,6 +27,11 @@ from autorank.modeling.target_modules import features
 PREFIX = "base_model.model."  # of all names in PEFT's files
 TYPES = ("LORA", "ADALORA")
 FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
+INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva", "mica")  # those that keep the base's weights
+UNSUPPORTED = (  # options by which an adapter computes more than its low-rank updates
+    "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
+    "megatron_config", "layer_replication", "target_parameters", "trainable_token_indices",
+)  # fmt: skip
 PARTS = {
     "lora_A.weight": "A", "lora_B.weight": "B", "lora_A": "A", "lora_B": "B", "lora_E": "E",
     "lora_magnitude_vector": "m", "lora_magnitude_vector.weight": "m",
@@ -86,6 +91,7 @@ def read(folder: str) -> PeftAdapter:
         kind = getattr(config.peft_type, "value", config.peft_type)
         if kind not in TYPES:
             raise AutorankError(f"{folder} is a {kind} adapter. Only LoRA and AdaLoRA adapters can be cut.")
+        _check_options(folder, config)
         try:
             tensors = load_peft_weights(folder, device="cpu")
         except ValueError as error:
@@ -116,7 +122,7 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
                 f"Layer {name} of the base model is {found} (in, out), but {adapter.folder} adapts {shape}. Give its "
                 "own base with --model."
             )
-    missing = [name for name in base.head if name not in adapter.others]
+    missing = [name for name in base.head if name in base.new and name not in adapter.others]
     if missing:
         raise AutorankError(
             f"{adapter.folder} has no head for this task ({missing[0]} is missing). It was trained for another kind "
@@ -135,7 +141,7 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
             )
     device = base.model.device
     for name, update in adapter.updates.items():
-        adapters.attach(base.model, name, update.to(device))
+        adapters.attach(base.model, name, update.to(device), adapter.config.lora_dropout)
     with torch.no_grad():
         for name, value in adapter.others.items():
             parameters[name].copy_(value)
@@ -211,6 +217,21 @@ def _stored_name(name: str, adapted: Mapping[str, LowRankUpdate]) -> str:
     """PEFT's name of a parameter of the base model."""
     layer, _, leaf = name.rpartition(".")
     return f"{PREFIX}{layer}.base_layer.{leaf}" if layer in adapted else f"{PREFIX}{name}"
+
+
+def _check_options(folder: str, config: Any) -> None:
+    """Check that an adapter computes what plain LoRA does on an unchanged base model.
+
+    Raises:
+        AutorankError: It does not.
+    """
+    if option := next((name for name in UNSUPPORTED if getattr(config, name, None)), None):
+        raise AutorankError(f"{folder} uses {option}, so it is not plain LoRA. Such adapters cannot be cut.")
+    if config.init_lora_weights not in INITIALISATIONS:
+        raise AutorankError(
+            f"{folder} was initialised by {config.init_lora_weights!r}, which changes the base model's weights. "
+            "Convert it first: PEFT's save_pretrained with path_initial_model_for_weight_conversion."
+        )
 
 
 def _sort(folder: str, tensors: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from autorank.shrinking.cutting import Shrinking, Size
 from autorank.shrinking.scoring import ScoredShrinking
-from autorank.trials.front import Point, mark_knee, non_dominated
+from autorank.trials.front import Point, mark_knee
 from autorank.trials.selection import pick
 
 
@@ -57,7 +57,11 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
         Point(0, 0, size.adapter_params, float(size.score or math.nan), {}, size.adapter_params, size.metrics or {})
         for size in sizes
     ]
-    return mark_knee(non_dominated(points))
+    best: list[Point] = []
+    for point in sorted(points, key=lambda point: (point.adapter_params, -point.score)):
+        if not best or point.score > best[-1].score:
+            best.append(point)
+    return mark_knee(best)
 
 
 def as_dict(size: Size) -> dict[str, Any]:

@@ -160,6 +160,35 @@ def test_what_is_no_adapter_that_can_be_cut(tmp_path: Path) -> None:
         peft_adapter.read(adapter)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"init_lora_weights": "pissa"}, "initialised by 'pissa', which changes the base model's weights"),
+        ({"init_lora_weights": "olora"}, "initialised by 'olora'"),
+        ({"alora_invocation_tokens": [7, 8]}, "uses alora_invocation_tokens, so it is not plain LoRA"),
+        ({"trainable_token_indices": {"word_embeddings": [5, 6]}}, "uses trainable_token_indices"),
+    ],
+)
+def test_lora_that_is_more_than_low_rank_updates(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    adapter, _ = bert_lora(tmp_path, **settings)
+    with pytest.raises(AutorankError, match=message):
+        peft_adapter.read(adapter)
+
+
+def test_a_base_with_a_head_of_its_own_and_dropout_of_the_update(tmp_path: Path) -> None:
+    name = tiny.model("bert", tmp_path / "base")
+    full = t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3)
+    full.save_pretrained(tmp_path / "full")
+    model = peft.get_peft_model(full, peft.LoraConfig(target_modules=["query"], r=2, lora_dropout=0.3))
+    randomise(model)
+    base = base_model.load(str(tmp_path / "full"), outputs=3)
+    check(
+        model, tmp_path, base,
+        lambda: t.AutoModelForSequenceClassification.from_pretrained(tmp_path / "full"), input_ids=IDS,
+    )  # fmt: skip
+    assert {layer.dropout for layer in adapters.adapted(base.model).values()} == {0.3}
+
+
 def test_what_does_not_fit_the_base_or_the_task(tmp_path: Path) -> None:
     adapter, name = bert_lora(tmp_path)
     read = peft_adapter.read(adapter)

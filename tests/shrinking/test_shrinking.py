@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import transformers as t
 
 import autorank
 from autorank.errors import AutorankError
+from autorank.modeling import adapter_file, base_model, peft_adapter
 from autorank.tasks import demo
 
 
@@ -91,6 +94,33 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
 def test_what_is_refused(adapter: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=message):
         autorank.shrink(adapter, **options)
+
+
+def test_an_adapter_in_autoranks_own_format(adapter: str, tmp_path: Path) -> None:
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    base = base_model.load(demo.DEMO.model, outputs=2)
+    peft_adapter.attach(peft_adapter.read(adapter), base)
+    adapter_file.save(folder / adapter_file.FILE, base, adapter_file.Origin(demo.DEMO.model, 2, ("no", "yes"), 0))
+    own, plain = autorank.shrink(folder, energy=0.9, to=tmp_path / "to"), autorank.shrink(adapter, energy=0.9)
+    assert own.chosen is not None and plain.chosen is not None
+    assert own.chosen.adapter_params == plain.chosen.adapter_params
+    assert peft.LoraConfig.from_pretrained(tmp_path / "to").rank_pattern
+
+
+def test_it_needs_no_package_of_the_search(adapter: str, tmp_path: Path) -> None:
+    missing = ("ray", "optuna", "mlflow", "moocore", "plotly", "upath")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({missing!r}))
+sys.argv = ["autorank", "shrink", {adapter!r}, "--task", "demo", "--max-eval-examples", "40", "--sizes", "2",
+            "--to", {str(tmp_path / "to")!r}]
+from autorank.cli.app import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "PEFT adapter of" in done.stdout
 
 
 def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
