@@ -49,7 +49,7 @@ def train(data: Path, model: str, folder: Path, epochs: float) -> None:
     )  # fmt: skip
     peft_model = get_peft_model(base, config)
     Trainer(peft_model, options, train_dataset=rows, processing_class=tokenizer).train()
-    peft_model.save_pretrained(folder)
+    peft_model.save_pretrained(str(folder))
 
 
 def main() -> None:
