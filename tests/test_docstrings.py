@@ -24,7 +24,6 @@ UNFINISHED = (
     "autorank/searching",
     "autorank/spec.py",
     "autorank/training",
-    "autorank/trials",
     "trainables",
 )
 

@@ -1,4 +1,4 @@
-"""Points of a front trained again with fresh seeds: how well they do then, and how sure it is that they are on it."""
+"""Statistics of front points that were retrained with new seeds: mean score and probability of being on the front."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Confirmed:
-    """Of one point.
+    """Statistics of one retrained point.
 
     Attributes:
-        seeds: those that came to a finite score; what follows is of them.
-        failed: seeds that did not.
-        sd: of the scores; None with one seed.
-        on_front: a probability; None without any spread.
-        adapter_params: their mean; not the point's where a method's sizes depend on the seed.
-        gain_over_baseline: of the mean over the best of plain LoRA's with no more parameters; None where there is none.
+        seeds: number of seeds with a finite score; the other statistics use these seeds.
+        failed: number of seeds without a finite score.
+        mean: mean score.
+        sd: sample standard deviation of the scores; None with one seed.
+        on_front: probability of being on the front; None if every point has one seed.
+        adapter_params: mean number of adapter parameters; differs from the point's if the size depends on the seed.
+        gain_over_baseline: mean score minus the best mean of plain LoRA with no more parameters; None without one.
     """
 
     seeds: int
@@ -42,7 +43,7 @@ class Confirmed:
 
 
 class Measured(NamedTuple):
-    """What fresh seeds came to: scores by seed; means of what is to be small, parameters first; how many failed."""
+    """Results of the new seeds: scores, mean of each minimized objective (parameters first), number of failures."""
 
     scores: np.ndarray
     costs: tuple[float, ...]
@@ -54,37 +55,54 @@ class Measured(NamedTuple):
 
 
 def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
-    """Key of a point -> what is known of it, for those of `points` that were trained again.
+    """Summarise the points that were retrained.
 
-    The probability of being on the front (ours): around the means of their scores the true ones have a multivariate
-    Student's t, as all share the pooled variance (with as many degrees of freedom as all scores have). A point is on
-    the front of a draw if none has a higher mean that costs no more: parameters, and the third objective.
+    Probability of being on the front (ours): the true means follow a multivariate Student's t distribution around the
+    sample means, with the pooled variance and its degrees of freedom. In each Monte Carlo draw, a point is on the front
+    if no point with at most its costs (parameters and the third objective) has a higher mean.
+
+    Args:
+        points: points of a front.
+        snapshot: the search, with the results of the new seeds.
+
+    Returns:
+        Key of each retrained point -> its statistics.
     """
-    measured = [(point, found) for point in points if (found := _measured(point, snapshot))]
-    baseline = [found for point in snapshot.baseline if (found := _measured(point, snapshot))]
-    chances = _on_front([found for _, found in measured])
+    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
+    baseline = [sample for point in snapshot.baseline if (sample := _measured(point, snapshot))]
+    chances = _on_front([sample for _, sample in measured])
     return {
         point.key: Confirmed(
-            len(found.scores),
-            found.failed,
-            found.mean,
-            float(found.scores.std(ddof=1)) if len(found.scores) > 1 else None,
+            len(sample.scores),
+            sample.failed,
+            sample.mean,
+            float(sample.scores.std(ddof=1)) if len(sample.scores) > 1 else None,
             chance,
-            found.costs[0],
-            _above(found, baseline),
+            sample.costs[0],
+            _gain(sample, baseline),
         )
-        for (point, found), chance in zip(measured, chances, strict=True)
+        for (point, sample), chance in zip(measured, chances, strict=True)
     }
 
 
 def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
-    """Score above plain LoRA with no more parameters, by fresh seeds where there are any: those of a search are the
-    luckiest of many."""
+    """Score gain over plain LoRA with no more parameters.
+
+    The scores of the new seeds are preferred: scores of a search are biased upwards by selection.
+
+    Args:
+        point: a point of the front.
+        snapshot: the search.
+        confirmed: statistics of the point; None if it was not retrained.
+
+    Returns:
+        The gain in score; None if plain LoRA has no point that small.
+    """
     return gain(point, snapshot.baseline) if confirmed is None else confirmed.gain_over_baseline
 
 
 def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
-    """Of the seeds that came to a finite score; None if none did."""
+    """Results of the seeds with a finite score; None if every seed failed."""
     everything = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
     results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
     if not results:
@@ -94,20 +112,20 @@ def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
     return Measured(np.array([result["score"] for result in results]), means, len(everything) - len(results))
 
 
-def _above(found: Measured, baseline: Sequence[Measured]) -> float | None:
-    means = [other.mean for other in baseline if other.costs[0] <= found.costs[0]]
-    return found.mean - max(means) if means else None
+def _gain(sample: Measured, baseline: Sequence[Measured]) -> float | None:
+    means = [other.mean for other in baseline if other.costs[0] <= sample.costs[0]]
+    return sample.mean - max(means) if means else None
 
 
 def _on_front(measured: Sequence[Measured]) -> Sequence[float | None]:
-    freedom = sum(len(each.scores) - 1 for each in measured)
+    freedom = sum(len(sample.scores) - 1 for sample in measured)
     if freedom < 1:
         return [None] * len(measured)
-    pooled = math.sqrt(sum(float(((each.scores - each.mean) ** 2).sum()) for each in measured) / freedom)
-    scale = pooled / np.sqrt([len(each.scores) for each in measured])
+    pooled = math.sqrt(sum(float(((sample.scores - sample.mean) ** 2).sum()) for sample in measured) / freedom)
+    scale = pooled / np.sqrt([len(sample.scores) for sample in measured])
     draw = np.random.default_rng(0)
     spread = draw.standard_normal((DRAWS, len(measured))) / np.sqrt(draw.chisquare(freedom, (DRAWS, 1)) / freedom)
-    drawn = np.array([each.mean for each in measured]) + scale * spread  # draws x points
-    costs = np.array([each.costs for each in measured])  # points x what is to be small
-    rivals = np.all(costs[None, :] <= costs[:, None], axis=2)  # of each point: itself, and all that cost no more
+    drawn = np.array([sample.mean for sample in measured]) + scale * spread  # draws x points
+    costs = np.array([sample.costs for sample in measured])  # points x minimized objectives
+    rivals = np.all(costs[None, :] <= costs[:, None], axis=2)  # points x points: which points cost no more
     return [float((drawn[:, i] >= drawn[:, rivals[i]].max(axis=1)).mean()) for i in range(len(measured))]

@@ -18,14 +18,14 @@ EVERYTHING = ObjectivesSpec()  # parameters against score, without limits
 
 @dataclass(frozen=True)
 class Point:
-    """An adapter as a candidate for the front: that of an evaluation, or a slice of it.
+    """A candidate for the front: the adapter of an evaluation, or a slice of that adapter.
 
     Attributes:
         config: the trial's settings.
-        seconds: of training and evaluation up to the evaluation.
-        memory: bytes on the GPU, at the peak.
-        kept: of a slice, the components that it keeps (see `Slice`); None for a whole adapter.
-        cut_from: of a slice, the parameters of the whole adapter.
+        seconds: training and evaluation time up to this evaluation, in seconds.
+        memory: peak GPU memory, in bytes.
+        kept: components that a slice keeps (see `Slice`); None for a whole adapter.
+        cut_from: parameters of the whole adapter of a slice; None for a whole adapter.
     """
 
     trial: int
@@ -55,15 +55,14 @@ class Point:
 
     @property
     def precedence(self) -> tuple[bool, int, int]:
-        """Of points with equal objectives the lowest stays: whole adapters first, then the earliest trial and step."""
+        """Sort key among points with equal objectives: whole adapters first, then the earliest trial and step."""
         return self.kept is not None, self.trial, self.step
 
 
 def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
     """Every adapter and slice with a finite score within the objectives' limits, by trial and step; the baseline's too.
 
-    Those of failed and stopped trials too: what was measured before a trial ran out of memory or was cut off
-    is as true as any other measurement, and its adapter is there.
+    Evaluations of failed and stopped trials count too: they are valid, and their adapters are stored.
     """
     every = (point for trial in trials for evaluation in trial.evaluations for point in points_of(trial, evaluation))
     return [point for point in every if admitted(point, objectives)]
@@ -100,12 +99,12 @@ def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
 
 
 def admitted(point: Point, objectives: ObjectivesSpec) -> bool:
-    """Whether a point may be on a front: its score is finite, and it keeps within the limits."""
+    """Whether a point may be on a front: its score is finite and it meets all limits."""
     return math.isfinite(point.score) and all(excess <= 0 for excess in excesses(point, objectives).values())
 
 
 def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
-    """Return by how much a point exceeds each limit; 0 or less if it keeps it.
+    """Return by how much a point exceeds each limit; at most 0 if it meets the limit.
 
     Args:
         point: the point.
@@ -130,11 +129,18 @@ def front(
 ) -> list[Point]:
     """The candidates that no other dominates, by rising parameters, with the knee marked.
 
-    With `baseline` those of the baseline's trials alone, else those of all others. Of points with equal objectives the
-    one of the lowest `precedence` stays.
+    Of points with equal objectives, the one with the lowest `precedence` is kept.
+
+    Args:
+        trials: all trials.
+        objectives: limits and the third objective.
+        baseline: use the baseline's trials only; otherwise all other trials.
+
+    Returns:
+        The points of the front.
     """
-    own = [trial for trial in trials if trial.baseline == baseline]
-    return mark_knee(non_dominated(candidates(own, objectives), objectives.third))
+    selected = [trial for trial in trials if trial.baseline == baseline]
+    return mark_knee(non_dominated(candidates(selected, objectives), objectives.third))
 
 
 def non_dominated(points: Sequence[Point], third: str | None = None) -> list[Point]:
@@ -172,7 +178,7 @@ def third_of(evaluation: Evaluation, third: str) -> float:
 
 
 def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
-    """What is to be small: parameters, the negative score, and the third objective if there is one."""
+    """The minimized objectives: parameters, the negative score, and the third objective if set."""
     two = (float(point.adapter_params), -point.score)
     return two if third is None else (*two, float(getattr(point, third)))
 

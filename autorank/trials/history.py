@@ -1,4 +1,4 @@
-"""How a front grew, trial by trial."""
+"""The front and its hypervolume after each finished trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autorank.trials.record import TrialRecord
 
 
 class Progress(NamedTuple):
-    """A search after one more finished trial."""
+    """State of a search after a finished trial."""
 
     at: float  # Unix time
     points: list[Point]  # the front, knee not marked
@@ -19,7 +19,7 @@ class Progress(NamedTuple):
 
 
 class History:
-    """How a front grew: itself and its hypervolume after each finished trial, in the order in which they ended."""
+    """The front and its hypervolume after each finished trial, in the order in which the trials ended."""
 
     def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = EVERYTHING) -> None:
         self.steps: list[Progress] = []
@@ -27,7 +27,7 @@ class History:
         self._known: set[int] = set()
 
     def update(self, trials: Sequence[TrialRecord]) -> list[Progress]:
-        """Take in the trials that have ended since the last time; returns all steps."""
+        """Add the trials that ended since the last call and return all steps."""
         new = [trial for trial in trials if trial.state != "running" and trial.number not in self._known]
         for trial in sorted(new, key=lambda t: (t.ended, t.number)):
             self._known.add(trial.number)

@@ -1,7 +1,7 @@
-"""The one truth of a search: an append-only Optuna journal in its folder. All else is a projection of it.
+"""The journal of a search: an append-only Optuna journal in its folder, from which all other results are derived.
 
-One process, the search's driver, writes; any number may read meanwhile, `optuna-dashboard` included. A trial that was
-cut off stays RUNNING in it, with its number, until a driver goes on with it and ends it.
+One process, the driver of the search, writes; any number of processes may read, such as `optuna-dashboard`. An
+interrupted trial stays RUNNING under its number until a driver resumes and finishes it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,20 @@ from autorank.spec import SearchSpec, explain
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials.journal_lock import DriverLock
 from autorank.trials.record import State, TrialRecord
-from autorank.trials.serialization import EVALUATION, STATES, Rows
+from autorank.trials.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
 from autorank.trials.snapshot import Archive, Snapshot
 from autorank.trials.study_metadata import write_study
 
 JOURNAL = "journal.log"
 ABOUT = ("versions", "revision", "data")  # a study's user attributes
-CONFIRMED = "confirmed:"  # + trial:step:parameters:seed: a study's user attribute
 
 
 class Journal:
-    """A search's trials: settings, states, evaluations. Made by `create` or `open`; a context manager.
+    """Trials of a search: settings, states and evaluations. Use `create` or `open`; a context manager.
 
     Attributes:
         spec: the search.
-        reference: (params, score), the worst corner that hypervolumes count from.
+        reference: (params, score), the reference point of the hypervolume.
         cut: bytes of an incomplete last line, which is ignored; 0 if there is none.
     """
 
@@ -48,12 +47,12 @@ class Journal:
         try:
             self._storage = JournalStorage(backend)
             self._study = self._storage.get_all_studies()[0]._study_id
-            # the trials first: a driver at work stores names of layers before a trial refers to them
+            # read the trials first: a running driver stores layer names before a trial refers to them
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
-            attributes = self._attributes()
+            attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
             self.spec = SearchSpec.model_validate(attributes["spec"])
             self.reference: tuple[float, float] = tuple(attributes["reference"])
-            self._confirmed = _confirmed(attributes)
+            self._confirmed = confirmations(attributes)
             self._wanted: dict[str, int] = attributes.get("wanted", {})
             self._about = {name: attributes[name] for name in ABOUT if name in attributes}
             self._rows = Rows(attributes.get("layers", []))
@@ -70,9 +69,18 @@ class Journal:
 
     @classmethod
     def create(cls, folder: Path, spec: SearchSpec, reference: tuple[float, float]) -> Journal:
-        """A new search in `folder`, open for writing.
+        """Create a search in `folder` and open it for writing.
 
-        Raises AutorankError if there is one already, or another driver is at work there.
+        Args:
+            folder: directory of the search; created if missing.
+            spec: the search.
+            reference: reference point of the hypervolume (parameters, score).
+
+        Returns:
+            The open journal.
+
+        Raises:
+            AutorankError: `folder` already contains a search, or another driver is running it.
         """
         folder = Path(folder).resolve()
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +92,7 @@ class Journal:
                     f"There is a run {folder.name!r} in {folder.parent} already. "
                     f"Go on with `autorank resume {folder.name}`, or choose another --name."
                 )
-            # written aside and renamed, so that no journal is ever seen without its spec
+            # write to a draft and rename it, so that readers never see a journal without its spec
             draft = folder / f"{JOURNAL}.new"
             draft.unlink(missing_ok=True)
             write_study(JournalFileBackend(str(draft), lock_obj=lock), spec, reference)
@@ -96,9 +104,10 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path, write: bool = False) -> Journal:
-        """The search in `folder` as it is now: to read it, or to go on with it (one driver at a time).
+        """Open the search in the directory `folder`: with `write` as its only driver, otherwise for reading.
 
-        Raises AutorankError if there is none, it cannot be read, or another driver is at work on it.
+        Raises:
+            AutorankError: `folder` contains no search, the journal cannot be read, or another driver is running it.
         """
         folder = Path(folder).resolve()
         if not (folder / JOURNAL).is_file():
@@ -114,7 +123,7 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Lets another driver in."""
+        """Release the lock, so that another driver can open the journal for writing."""
         if self._lock is not None:
             self._lock.drop()
 
@@ -128,28 +137,27 @@ class Journal:
 
     @property
     def search_id(self) -> str:
-        """Unique among all searches, also among those of the same name."""
+        """Unique identifier of the search, also among searches of the same name."""
         return self._storage.get_study_name_from_id(self._study)
 
     @property
     def wanted(self) -> dict[str, Any]:
-        """What was asked for at last, for one who goes on without saying: `trials`, `confirm`, perhaps `storage` and
-        `tracking`."""
+        """Options of the last run, reused on resume: `trials`, `confirm`, optionally `storage` and `tracking`."""
         return self._wanted
 
     def want(self, **wanted: Any) -> None:
-        """Stores what is asked for."""
+        """Store the options of this run."""
         if wanted != self._wanted:
             self._storage.set_study_user_attr(self._study, "wanted", wanted)
             self._wanted = wanted
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the search began with: `versions` of packages; git `revision` and `data` where known."""
+        """Provenance of the search: package `versions`, and git `revision` and `data` if known."""
         return self._about
 
     def describe(self, data: Mapping[str, Any]) -> bool:
-        """Stores which data the search began with; returns whether they are still the same."""
+        """Store the description of the data if none is stored; return whether `data` equals the stored description."""
         if "data" not in self._about:
             self._storage.set_study_user_attr(self._study, "data", dict(data))
             self._about["data"] = dict(data)
@@ -160,6 +168,7 @@ class Journal:
         return list(self._records)
 
     def trial(self, number: int) -> TrialRecord:
+        """The trial `number`."""
         return self._records[number]
 
     def snapshot(self) -> Snapshot:
@@ -173,12 +182,17 @@ class Journal:
         self, method: str, config: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
         baseline: bool = False, generation: Mapping[str, Any] | None = None,
     ) -> TrialRecord:  # fmt: skip
-        """A new trial, written in one line: it is there with all its settings, or not at all.
+        """Start a trial. It is written atomically, in one line.
 
         Args:
+            method: name of the method.
             config: all settings: sampled, fixed and default ones.
-            sampled: setting -> its value as it was sampled, and from what.
-            generation: what a genetic sampler noted of it.
+            sampled: setting -> its sampled value and distribution.
+            baseline: whether it is a trial of the baseline.
+            generation: attributes of a genetic sampler.
+
+        Returns:
+            The running trial.
         """
         template = optuna.trial.create_trial(
             state=TrialState.RUNNING,
@@ -192,11 +206,16 @@ class Journal:
         return self._records[-1]
 
     def record(self, number: int, evaluation: Evaluation, last: bool = False, stop_reason: str | None = None) -> bool:
-        """Stores an evaluation of a running trial. Returns False for one that is here already.
+        """Store an evaluation of a running trial.
 
         Args:
-            last: it is the run's last.
-            stop_reason: why the trial stops after it.
+            number: number of the trial.
+            evaluation: the evaluation.
+            last: whether it is the last evaluation of the run.
+            stop_reason: why the trial stops after it; None if it continues.
+
+        Returns:
+            False if the evaluation is already stored.
         """
         trial = self._records[number]
         if evaluation.step <= trial.step:
@@ -215,7 +234,7 @@ class Journal:
         return True
 
     def note(self, number: int, **values: Any) -> TrialRecord:
-        """Stores `retries` or `reduced_micro_batch` of a running trial."""
+        """Store `retries` or `reduced_micro_batch` of a running trial and return the trial."""
         for name, value in values.items():
             self._set(number, name, value)
         return self._change(number, **values)
@@ -223,11 +242,16 @@ class Journal:
     def finish(
         self, number: int, state: State, reason: str | None = None, sampler_values: tuple[float, ...] | None = None
     ) -> TrialRecord:
-        """Ends a running trial and returns it. Nothing can be recorded for it afterwards.
+        """Finish a running trial. No evaluation can be stored for it afterwards.
 
         Args:
-            sampler_values: what samplers learn of it (see `searching.sampling.curve_value`). A complete trial without
-                a finite score fails: no sampler may get a NaN.
+            number: number of the trial.
+            state: final state; a complete trial without a finite score becomes failed (samplers cannot use NaN).
+            reason: why it failed or was pruned.
+            sampler_values: objective values for samplers (see `searching.sampling.curve_value`).
+
+        Returns:
+            The finished trial.
         """
         values = None
         if state == "complete":
@@ -244,19 +268,15 @@ class Journal:
         return self._records[number]
 
     def confirm(self, trial: int, step: int, params: int, seed: int, result: Mapping[str, Any]) -> None:
-        """Stores what a point of the front came to when it was trained again with another seed.
+        """Store the result of retraining a point of the front with another seed.
 
         Args:
-            trial, step, params: the point's `key`.
-            seed: of the new training.
-            result: its score and size, or why it failed.
+            trial, step, params: the `key` of the point.
+            seed: random seed of the new training.
+            result: score and size, or the reason of the failure.
         """
         self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{params}:{seed}", dict(result))
         self._confirmed = {**self._confirmed, (trial, step, params, seed): dict(result)}
-
-    def _attributes(self) -> dict[str, Any]:
-        attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
-        return attributes
 
     def _set(self, number: int, key: str, value: Any) -> None:
         self._storage.set_trial_user_attr(self._ids[number], key, value)
@@ -271,18 +291,9 @@ def runs(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
 
 
-def _confirmed(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int, int], dict[str, Any]]:
-    found = {}
-    for key, value in attributes.items():
-        if key.startswith(CONFIRMED):
-            trial, step, params, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
-            found[trial, step, params, seed] = value
-    return found
-
-
 def _no_run(folder: Path) -> AutorankError:
-    if there := runs(folder.parent):
-        return unknown("run", folder.name, there)
+    if names := runs(folder.parent):
+        return unknown("run", folder.name, names)
     return AutorankError(
         f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
         "--runs DIR names another folder."

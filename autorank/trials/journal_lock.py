@@ -1,4 +1,4 @@
-"""Who may write to a search's journal: one driver at a time, known by its process id."""
+"""Lock of a journal: one driver writes at a time, identified by its process id."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ class DriverLock(JournalFileOpenLock):
         self._file: IO[str] | None = None
 
     def take(self) -> None:
-        """Keeps other drivers out, or raises AutorankError because one is at work."""
+        """Acquire the lock.
+
+        Raises:
+            AutorankError: another driver holds the lock, or the file system does not support locks.
+        """
         file = self._journal.with_name(LOCK).open("a+")
         for attempt in range(3):  # `driver` holds the lock for a moment
             try:
@@ -58,6 +62,7 @@ class DriverLock(JournalFileOpenLock):
         self._file = file
 
     def drop(self) -> None:
+        """Release the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -69,15 +74,15 @@ class DriverLock(JournalFileOpenLock):
         return True
 
     def mend(self) -> int:
-        """Cut off a last line that lacks its end; returns its length in bytes."""
+        """Remove an incomplete last line and return its length in bytes."""
         return _cut_torn_line(self._journal)
 
     def release(self) -> None:
-        """Nothing: the lock is kept until `drop`."""
+        """Do nothing: the lock is released by `drop`."""
 
 
 def driver(folder: Path) -> int | None:
-    """The process at work on the search in `folder` (0 if it cannot be told), or None if there is none."""
+    """Process id of the driver of the search in `folder` (0 if unknown); None if no driver is running."""
     try:
         with (folder / LOCK).open() as file:
             try:
@@ -90,16 +95,16 @@ def driver(folder: Path) -> int | None:
 
 
 def _holder(file: IO[str]) -> tuple[int, str]:
-    """The process that wrote itself into a lock's file, and its machine; 0 if it cannot be told."""
+    """Process id and host name in a lock file; 0 and an empty name if unknown."""
     file.seek(0)
     pid, _, host = file.read().strip().partition(" ")
     return (int(pid), host) if pid.isdigit() else (0, "")
 
 
 def _cut_torn_line(path: Path) -> int:
-    """Drops a last line that lacks its end, left by a killed driver or a full disk; returns its length in bytes.
+    """Remove an incomplete last line, left by a killed driver or a full disk; return its length in bytes.
 
-    Optuna's readers skip such a line, but the next one appended would be glued to it and spoil the file.
+    Optuna's readers skip such a line, but the next appended line would be joined to it and corrupt the file.
     """
     if not path.exists():
         return 0

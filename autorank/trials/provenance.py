@@ -1,4 +1,4 @@
-"""What a search ran on: the data, the code and the packages. The journal keeps it; MLflow's runs tell it as tags."""
+"""Provenance of a search: data, code and packages, stored in the journal and as tags of MLflow runs."""
 
 from __future__ import annotations
 
@@ -14,48 +14,62 @@ from autorank.tasks.definition import TaskData
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
 
-DIGEST = 16  # characters of a digest that are told; MLflow takes 36
-COMMIT = "mlflow.source.git.commit"  # the tag where MLflow's own pages look
+DIGEST = 16  # stored characters of a digest; MLflow accepts 36
+COMMIT = "mlflow.source.git.commit"  # the tag that MLflow's UI reads
 
 
 def revision() -> str | None:
-    """The git revision of the working directory; None if it is no repository, or there is no git."""
+    """The git revision of the working directory; None outside a repository or without git."""
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None if found.returncode == 0 else None
+    return git.stdout.strip() or None if git.returncode == 0 else None
 
 
 def described(data: TaskData) -> dict[str, Any]:
-    """A task's data as a journal has them: what names their content, and how many examples each split has."""
+    """Description of a task's data for the journal: content digest and number of examples per split."""
     splits = {"train": data.train} | data.validation
     return {"digest": data.digest[:DIGEST], "examples": {name: split.examples for name, split in splits.items()}}
 
 
 def shown_model(task: TaskSpec, model: str | None) -> str:
-    """The base model as it is shown: the same on every machine, where that is possible."""
+    """Displayed name of the base model; independent of the machine where possible."""
     if model is None and task.name == "demo":
         return "shipped with autorank"
     return tasks.base_model(task, model)
 
 
 def tags(spec: SearchSpec, about: Mapping[str, Any], method: str) -> dict[str, str]:
-    """A run's tags. `about`: a journal's; what it lacks is left out."""
-    found = {"search": spec.name, "method": method, "task": spec.task.name, "model": shown_model(spec.task, spec.model)}
+    """Tags of an MLflow run.
+
+    Args:
+        spec: the search.
+        about: provenance from the journal; missing entries are left out.
+        method: name of the method.
+
+    Returns:
+        Tag -> value.
+    """
+    values = {
+        "search": spec.name,
+        "method": method,
+        "task": spec.task.name,
+        "model": shown_model(spec.task, spec.model),
+    }
     if "data" in about:
-        found["dataset_digest"] = about["data"]["digest"]
+        values["dataset_digest"] = about["data"]["digest"]
     if about.get("revision"):
-        found[COMMIT] = about["revision"]
-    return found | {f"version.{package}": text for package, text in about.get("versions", {}).items()}
+        values[COMMIT] = about["revision"]
+    return values | {f"version.{package}": text for package, text in about.get("versions", {}).items()}
 
 
 def dataset(spec: SearchSpec, data: Mapping[str, Any]) -> DatasetInput:
-    """The data as MLflow's pages show them. `data`: as `described`."""
+    """MLflow dataset input for the `data` that `described` returns."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     kind, source = _source(spec.task)
-    rows = {"num_rows": data["examples"]["train"]}  # what MLflow's pages look for
+    rows = {"num_rows": data["examples"]["train"]}  # the key that MLflow's UI reads
     known = Dataset(
         name=spec.task.name, digest=data["digest"], source_type=kind, source=json.dumps(source),
         schema=json.dumps({"mlflow_colspec": _columns(spec.task)}), profile=json.dumps(rows | data["examples"]),

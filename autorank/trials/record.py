@@ -1,4 +1,4 @@
-"""What is known of a trial: its settings, state and evaluations. The journal stores it, the rest reads it."""
+"""The record of a trial: settings, state and evaluations, as stored in the journal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ State = Literal["running", "complete", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial as the journal knows it."""
+    """A trial as stored in the journal."""
 
     number: int
     method: str
@@ -25,14 +25,14 @@ class TrialRecord:
     ended: float = 0.0  # likewise; 0 while it runs
     baseline: bool = False
     sampled: dict[str, Any] = field(default_factory=dict)  # the part of the settings that a sampler drew
-    sampler_values: tuple[float, ...] | None = None  # what samplers learn of it, see `sampling.curve_value`
+    sampler_values: tuple[float, ...] | None = None  # objective values for samplers, see `sampling.curve_value`
     stop_reason: str | None = None  # why its last evaluation stopped it
-    generation: dict[str, Any] = field(default_factory=dict)  # what a genetic sampler noted of it
+    generation: dict[str, Any] = field(default_factory=dict)  # attributes of a genetic sampler
     retries: int = 0  # after its process died
     finished: bool = False  # its last evaluation is its run's last
     reduced_micro_batch: int = 0  # how often its micro-batches were halved after it ran out of memory
 
     @property
     def step(self) -> int:
-        """Of its last evaluation."""
+        """Optimizer step of the last evaluation; 0 without one."""
         return self.evaluations[-1].step if self.evaluations else 0

@@ -1,4 +1,4 @@
-"""Where the files of a search lie, and which of them are kept."""
+"""Paths of the files of a search, and deletion of files that are no longer needed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,16 @@ def run_folder(runs: Path, name: str) -> Path:
 
 
 def adapter_path(folder: Path, trial: int | str, step: int) -> Path:
-    """The adapter of a trial's evaluation at `step`; only those on a front are kept."""
+    """Path of the adapter of an evaluation. Only adapters on a front are kept.
+
+    Args:
+        folder: directory of the search.
+        trial: number of the trial, or name of the run.
+        step: optimizer step of the evaluation.
+
+    Returns:
+        Path of the safetensors file.
+    """
     return folder / "trials" / str(trial) / f"step-{step}.safetensors"
 
 
@@ -51,13 +60,17 @@ def checkpoint_path(folder: Path, trial: int | str) -> Path:
 
 
 def stored(address: str, search_id: str) -> Path:
-    """The part of object storage that is a search's: a `UPath`, used like a folder.
+    """The directory of a search in object storage.
 
     Args:
-        address: s3://BUCKET/PATH, gs://..., or any other that fsspec knows.
+        address: s3://BUCKET/PATH, gs://..., or another address that fsspec supports.
+        search_id: unique identifier of the search.
+
+    Returns:
+        The directory as a `UPath`.
 
     Raises:
-        AutorankError: it is none, or the package that reads it is missing.
+        AutorankError: `address` is not an address or contains a password, or the package that reads it is missing.
     """
     from upath import UPath
 
@@ -69,44 +82,50 @@ def stored(address: str, search_id: str) -> Path:
             "as the storage's own tools take it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ...)."
         )
     try:
-        place = UPath(address) / search_id
-        _ = place.fs
+        path = UPath(address) / search_id
+        _ = path.fs
     except (ImportError, ValueError) as error:
         raise AutorankError(f"--storage {address!r} cannot be used: {error}.") from error
-    return place  # type: ignore[return-value]
+    return path  # type: ignore[return-value]
 
 
 def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
-    """Copy adapters of the front from object storage to the search's folder."""
+    """Copy adapters of the front from object storage to the search's folder.
+
+    Args:
+        folder: directory of the search.
+        stored: the search's directory in object storage.
+        snapshot: the search, with its fronts.
+    """
     for file, content in _lacking(folder, stored, snapshot):
         with atomic_io.writing(file) as partial:
             partial.write_bytes(content)
 
 
 def _lacking(folder: Path, stored: Path, snapshot: Snapshot) -> Iterator[tuple[Path, bytes]]:
-    """Adapters of the front that the search's folder does not have yet, and what is in them."""
-    with _patiently(stored):
-        stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # listings from before what was written since
+    """Adapters of the front that are missing in the search's folder, with their content."""
+    with _retried_later(stored):
+        stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # cached listings may be stale
         for point in (*snapshot.points, *snapshot.baseline):
-            file, there = (adapter_path(place, point.trial, point.step) for place in (folder, stored))
-            if not file.exists() and there.exists():
-                yield file, there.read_bytes()
+            file, remote = (adapter_path(root, point.trial, point.step) for root in (folder, stored))
+            if not file.exists() and remote.exists():
+                yield file, remote.read_bytes()
 
 
 @contextlib.contextmanager
-def _patiently(place: Path) -> Iterator[None]:
-    """Object storage may be away, or ask for patience: what is left undone is done at the next evaluation, then."""
+def _retried_later(folder: Path) -> Iterator[None]:
+    """Log errors of object storage instead of raising them; the work is retried at the next evaluation."""
     try:
         yield
     except Exception as error:  # each client has its own
-        if isinstance(place, Path):
+        if isinstance(folder, Path):
             raise
         said = hide(" ".join(str(error).split()))
-        logger.warning("%s: %s: %s; tried again at the next evaluation", place, type(error).__name__, said)
+        logger.warning("%s: %s: %s; tried again at the next evaluation", folder, type(error).__name__, said)
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder and all in it, if it is there and can be deleted."""
+    """Delete a folder and its content; a missing folder or a failure is ignored."""
     if isinstance(folder, Path):
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -115,41 +134,41 @@ def remove(folder: Path) -> None:
 
 
 def keep(folder: Path, runs: Collection[str]) -> None:
-    """Delete what other runs than these left."""
-    with _patiently(folder):
-        for home in list(folder.glob("trials/*")):
-            if home.name not in runs:
-                remove(home)
+    """Delete the files of all runs other than `runs`."""
+    with _retried_later(folder):
+        for run in list(folder.glob("trials/*")):
+            if run.name not in runs:
+                remove(run)
 
 
 def sweep(folder: Path, snapshot: Snapshot) -> None:
     """Delete adapters that are on no front, checkpoints of trials that have ended, and folders with nothing left in
     them, but for what a running trial needs."""
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.baseline)}
-    with _patiently(folder):
+    with _retried_later(folder):
         for file in list(folder.glob("trials/*/*")):
             trial = _whose(file.parent, snapshot)
             if trial is None or file in kept or _awaited(file, trial):
                 continue
-            # a worker that is just being ended may still write there, and network storage has its ways: next time, then
+            # a worker that is being stopped may still write here, or network storage fails: retried at the next call
             with contextlib.suppress(OSError):
                 file.unlink()
-    # object storage has no empty folders; here each would make the next look longer
-    for home in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
-        trial = _whose(home, snapshot)
+    # object storage has no empty folders; local ones would slow down later listings
+    for run in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
+        trial = _whose(run, snapshot)
         if trial is not None and trial.state != "running":
             with contextlib.suppress(OSError):  # not empty
-                home.rmdir()
+                run.rmdir()
 
 
-def _whose(home: Path, snapshot: Snapshot) -> TrialRecord | None:
+def _whose(run: Path, snapshot: Snapshot) -> TrialRecord | None:
     """The trial whose folder this is; None: it is none of ours."""
-    known = home.name.isdigit() and int(home.name) < len(snapshot.trials)
-    return snapshot.trials[int(home.name)] if known else None
+    known = run.name.isdigit() and int(run.name) < len(snapshot.trials)
+    return snapshot.trials[int(run.name)] if known else None
 
 
 def _awaited(file: Path, trial: TrialRecord) -> bool:
-    """Whether a trial at work still needs a file, or has written it and not yet told."""
+    """Whether a running trial still needs a file, or has written it and not yet reported it."""
     if trial.state != "running":
         return False
     return file.suffix != ADAPTER or int(file.stem.removeprefix("step-")) > trial.step

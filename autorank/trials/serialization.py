@@ -19,6 +19,7 @@ STATES: dict[TrialState, State] = {
     TrialState.FAIL: "failed",
 }
 EVALUATION = "evaluation:"  # + step
+CONFIRMED = "confirmed:"  # + trial:step:parameters:seed: a study's user attribute
 GENERATION = ":generation"  # ends the keys under which Optuna's genetic samplers note a trial's
 
 
@@ -26,8 +27,8 @@ class PackedMasks(Mapping[str, int]):
     """Layer name -> bit mask, as one number: a search may have a hundred thousand slices of hundreds of layers.
 
     Args:
-        names: of the layers; equal ones are shared.
-        text: as `pack` makes it.
+        names: layer names; equal tuples are shared.
+        text: the masks as `pack` returns them.
     """
 
     __slots__ = ("_names", "_number", "_width")
@@ -41,15 +42,15 @@ class PackedMasks(Mapping[str, int]):
         """Return `width:number`: bits of the widest mask, and all masks in little-endian base64, the first lowest."""
         masks = list(masks)
         width = max((mask.bit_length() for mask in masks), default=0)
-        number = sum(mask << width * place for place, mask in enumerate(masks))
+        number = sum(mask << width * index for index, mask in enumerate(masks))
         return f"{width}:{base64.b64encode(number.to_bytes(-(-number.bit_length() // 8), 'little')).decode()}"
 
     def __getitem__(self, name: str) -> int:
         try:
-            place = self._names.index(name)
+            index = self._names.index(name)
         except ValueError:
             raise KeyError(name) from None
-        return self._number >> self._width * place & (1 << self._width) - 1
+        return self._number >> self._width * index & (1 << self._width) - 1
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -73,7 +74,7 @@ class Rows:
         self._maps: dict[tuple[int, tuple[int, ...]], dict[str, int]] = {}
 
     def write(self, evaluation: Evaluation) -> tuple[dict[str, Any], list[list[str]] | None]:
-        """An evaluation's row; and all lists of names, where it needs one more of them, to be stored before it."""
+        """Row of an evaluation, and all lists of layer names if it adds one; store the lists before the row."""
         names = tuple(evaluation.ranks)
         new = names not in self._layers
         layers = [*self._layers, names] if new else self._layers
@@ -82,7 +83,7 @@ class Rows:
             piece["kept"] = PackedMasks.pack(piece["kept"][name] for name in names)
         if not evaluation.slices:
             del row["slices"]
-        return row, [list(each) for each in layers] if new else None
+        return row, [list(layer_names) for layer_names in layers] if new else None
 
     def shared(self, evaluation: Evaluation) -> Evaluation:
         """The same evaluation, once it is stored, with a rank map that all equal ones share."""
@@ -140,3 +141,13 @@ class Rows:
         if key not in self._maps:
             self._maps[key] = dict(zip(self._layers[layers], key[1], strict=True))
         return self._maps[key]
+
+
+def confirmations(attributes: Mapping[str, Any]) -> dict[tuple[int, int, int, int], dict[str, Any]]:
+    """Results of retrained points, (trial, step, parameters, seed) -> result, from a study's user attributes."""
+    results = {}
+    for key, value in attributes.items():
+        if key.startswith(CONFIRMED):
+            trial, step, params, seed = map(int, key.removeprefix(CONFIRMED).split(":"))
+            results[trial, step, params, seed] = value
+    return results

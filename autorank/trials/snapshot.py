@@ -1,4 +1,4 @@
-"""The front as evaluations come in, without looking at those that came before."""
+"""Snapshots of a search and an incrementally updated front."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Confirmations = Mapping[tuple[int, int, int, int], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A search at one moment.
+    """State of a search at one moment.
 
     Attributes:
         points, baseline: the fronts of the methods and of the baseline, knees marked.
@@ -37,9 +37,9 @@ class Snapshot:
 
 
 class Archive:
-    """The fronts of a search's trials. Adding takes time in the size of the front, however many there were before.
+    """The fronts of a search's trials. Adding an evaluation takes time linear in the size of the front.
 
-    Of points with equal objectives that of the lowest `precedence` stays.
+    Of points with equal objectives, the one with the lowest `precedence` is kept.
     """
 
     def __init__(self, objectives: ObjectivesSpec, trials: Iterable[TrialRecord] = ()) -> None:
@@ -50,7 +50,7 @@ class Archive:
                 self.add(trial, evaluation)
 
     def add(self, trial: TrialRecord, evaluation: Evaluation) -> None:
-        """Take in an evaluation of `trial`, and its slices."""
+        """Add an evaluation of `trial` and its slices."""
         for point in points_of(trial, evaluation):
             if admitted(point, self._objectives):
                 self._fronts[trial.baseline] = self._with(self._fronts[trial.baseline], point)

@@ -1,4 +1,4 @@
-"""A journal's first lines: the Optuna study that it holds, and what it is a search of."""
+"""The first lines of a journal: its Optuna study, the spec of the search and its provenance."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ PACKAGES = ("autorank-lora", "mlflow", "optuna", "peft", "ray", "torch", "transf
 
 
 def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[float, float]) -> None:
-    """The first lines of a journal."""
+    """Write the first lines of a journal.
+
+    Args:
+        backend: the empty journal.
+        spec: the search.
+        reference: reference point of the hypervolume (parameters, score).
+    """
     with optuna_logging.quiet():
         study = optuna.create_study(
             storage=JournalStorage(backend), study_name=f"{spec.name}-{uuid.uuid4().hex[:8]}",
@@ -37,10 +43,10 @@ def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
