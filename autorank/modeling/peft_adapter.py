@@ -87,7 +87,12 @@ def read(folder: str) -> PeftAdapter:
             "save_pretrained or `autorank export` wrote."
         )
     with hub_access("adapter", folder), warnings.catch_warnings(action="ignore"):
-        config = PeftConfig.from_pretrained(folder)
+        try:
+            config = PeftConfig.from_pretrained(folder)
+        except ValueError as error:  # PEFT's, whatever was in the way
+            raise AutorankError(
+                f"{folder!r} is neither a directory nor a PEFT adapter that the Hub has. Check the path or the name."
+            ) from error
         kind = getattr(config.peft_type, "value", config.peft_type)
         if kind not in TYPES:
             raise AutorankError(f"{folder} is a {kind} adapter. Only LoRA and AdaLoRA adapters can be cut.")

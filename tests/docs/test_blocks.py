@@ -23,6 +23,7 @@ BEFORE = {
         "autorank search --method increlora --task mrpc\n"
         "autorank search --method prilora --task mrpc\n"
     ),
+    "docs/shrink.md": "autorank train --method lora --task demo --set rank=4 --to my-adapter\n",
 }
 LOADED = [  # once, in the process from which each page's is forked
     "torch",

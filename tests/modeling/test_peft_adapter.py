@@ -141,9 +141,14 @@ def bert_lora(folder: Path, **settings: Any) -> tuple[str, str]:
     return saved(model, folder), name
 
 
-def test_what_is_no_adapter_that_can_be_cut(tmp_path: Path) -> None:
+def test_what_is_no_adapter_that_can_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AutorankError, match=r"has no adapter_config\.json, so it is not a PEFT adapter"):
         peft_adapter.read(str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(AutorankError, match=r"my-adaptr.*(not a PEFT adapter|nor a PEFT adapter|Hub)"):
+        AutorankError, match="adapter 'my-adaptr'|'my-adaptr' is neither a directory nor a PEFT adapter"
+    ):
+        peft_adapter.read("my-adaptr")
     name = tiny.model("bert", tmp_path / "base")
     prefix = peft.get_peft_model(
         t.AutoModelForSequenceClassification.from_pretrained(name), peft.VeraConfig(target_modules=["query"], r=2)
