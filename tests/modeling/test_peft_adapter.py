@@ -146,8 +146,6 @@ def test_what_is_no_adapter_that_can_be_cut(tmp_path: Path, monkeypatch: pytest.
         peft_adapter.read(str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(AutorankError, match=r"my-adaptr.*(not a PEFT adapter|nor a PEFT adapter|Hub)"):
-        AutorankError, match="adapter 'my-adaptr'|'my-adaptr' is neither a directory nor a PEFT adapter"
-    ):
         peft_adapter.read("my-adaptr")
     name = tiny.model("bert", tmp_path / "base")
     prefix = peft.get_peft_model(
