@@ -9,6 +9,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def read(folder: str) -> PeftAdapter:
 
 
 def attach(adapter: PeftAdapter, base: BaseModel) -> None:
-    """Put an adapter on a base model, with its head and all other parameters that it stores.
+    """Put a copy of an adapter on a base model, with its head and all other parameters that it stores.
 
     Args:
         adapter: the adapter.
@@ -146,7 +147,7 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
             )
     device = base.model.device
     for name, update in adapter.updates.items():
-        adapters.attach(base.model, name, update.to(device), adapter.config.lora_dropout)
+        adapters.attach(base.model, name, deepcopy(update).to(device), adapter.config.lora_dropout)
     with torch.no_grad():
         for name, value in adapter.others.items():
             parameters[name].copy_(value)

@@ -64,6 +64,7 @@ class ScoredShrinking(Shrinking):
         self._objective.check(self._base.model.config)
         peft_adapter.attach(self.adapter, self._base)
         self._training, self._precision = training, precision
+        self._polished: Size | None = None
 
     def scored(self, count: int) -> list[Size]:
         """Score the whole adapter and at most `count` smaller ones.
@@ -127,8 +128,6 @@ class ScoredShrinking(Shrinking):
         if size.score is not None and polished.score is not None and polished.score >= size.score:
             self._polished = polished
         return polished
-
-    _polished: Size | None = None
 
     def write(self, size: Size, to: Path, pad: bool = False) -> None:
         """Write the adapter cut to a size as a PEFT adapter; after `polish` with the trained weights.

@@ -135,7 +135,7 @@ class SliceScorer:
         All sizes where no text is generated: there the score costs no more than the loss.
         """
         validation = self._data.validation
-        cost = Objective.evaluation_cost(self._objective, validation)  # of a forward pass
+        cost = self._objective.forward_cost(validation)
         passes = min(1 + LOSSES * limit, budget / cost)
         if self._objective.evaluation_cost(validation) == cost or passes < 2:
             return sizes

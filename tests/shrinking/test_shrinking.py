@@ -131,3 +131,14 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
     assert rows[-1]["energy"] == pytest.approx(1.0) and {"adapter_params", "ranks", "chosen"} <= set(rows[0])
     app(["shrink", adapter, "--format", "csv"], standalone_mode=False)
     assert capsys.readouterr().out.startswith("adapter_params,energy\n")
+
+
+def test_polishing_in_vain_leaves_the_adapter_as_it_was(adapter: str, tmp_path: Path) -> None:
+    data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "min_score": 0.0}
+    whole = autorank.shrink(adapter, **data, sizes=1).sizes[-1]
+    options = {"max_params": whole.adapter_params, "polish": 4, "learning_rate": 10.0}
+    spoiled = autorank.shrink(adapter, **data | {"min_score": None}, **options, sizes=1, to=tmp_path / "whole")
+    assert spoiled.chosen is not None and spoiled.chosen.score is not None and whole.score is not None
+    assert spoiled.chosen.score >= whole.score and "before" in spoiled.notes[0]
+    again = autorank.shrink(tmp_path / "whole", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
+    assert again.score == spoiled.chosen.score

@@ -86,6 +86,17 @@ class Objective(ABC):
             A scalar in float32.
         """
 
+    def forward_cost(self, splits: Mapping[str, Split]) -> float:
+        """Return what one forward pass of all examples costs.
+
+        Args:
+            splits: The splits, by name.
+
+        Returns:
+            Number of tokens.
+        """
+        return float(sum(split.lengths.sum() for split in splits.values()))
+
     def evaluation_cost(self, splits: Mapping[str, Split]) -> float:
         """Return what an evaluation costs, in tokens of a forward pass.
 
@@ -95,7 +106,7 @@ class Objective(ABC):
         Returns:
             Number of tokens.
         """
-        return float(sum(split.lengths.sum() for split in splits.values()))
+        return self.forward_cost(splits)
 
     @abstractmethod
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:

@@ -63,7 +63,7 @@ class Generation(Objective):
             Tokens of a forward pass.
         """
         generated = sum(map(len, splits.values())) * _max_new_tokens(splits)
-        return super().evaluation_cost(splits) + DECODING * generated
+        return self.forward_cost(splits) + DECODING * generated
 
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
         """Generate a completion for every prompt and score the completions.
