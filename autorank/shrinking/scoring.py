@@ -82,7 +82,10 @@ class ScoredShrinking(Shrinking):
         metrics = self._objective.evaluate(loop, self._data.validation)
         score = metrics[self._data.task.metrics[0]]
         if not math.isfinite(score):
-            raise AutorankError(f"The score of {self.adapter.folder} is {score}; it is damaged, or trained in vain.")
+            raise AutorankError(
+                f"The score of {self.adapter.folder} is {score}: the adapter is damaged, or its training diverged. "
+                "Use another adapter."
+            )
         whole = Size(self.params, 1.0, None, score, metrics)
         scorer = SliceScorer(self._base, loop, self._objective, self._data, count, self._training.slice_score)
         pieces = scorer.score(1, True, self.params, score)

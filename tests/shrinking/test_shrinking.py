@@ -16,6 +16,8 @@ import transformers as t
 import autorank
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, base_model, peft_adapter
+from autorank.shrinking.scoring import ScoredShrinking
+from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks import demo
 
 
@@ -134,11 +136,11 @@ def test_the_command_prints_json(adapter: str, capsys: pytest.CaptureFixture[str
 
 
 def test_polishing_in_vain_leaves_the_adapter_as_it_was(adapter: str, tmp_path: Path) -> None:
-    data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "min_score": 0.0}
-    whole = autorank.shrink(adapter, **data, sizes=1).sizes[-1]
-    options = {"max_params": whole.adapter_params, "polish": 4, "learning_rate": 10.0}
-    spoiled = autorank.shrink(adapter, **data | {"min_score": None}, **options, sizes=1, to=tmp_path / "whole")
-    assert spoiled.chosen is not None and spoiled.chosen.score is not None and whole.score is not None
-    assert spoiled.chosen.score >= whole.score and "before" in spoiled.notes[0]
-    again = autorank.shrink(tmp_path / "whole", task="demo", max_eval_examples=60, sizes=1).sizes[-1]
-    assert again.score == spoiled.chosen.score
+    task = TaskSpec(name="demo", max_train_examples=64, max_eval_examples=60)
+    shrinking = ScoredShrinking(adapter, task, None, TrainingSpec())
+    whole = shrinking.scored(1)[-1]
+    spoiled = shrinking.polish(whole, steps=4, learning_rate=10.0)
+    assert whole.score is not None and spoiled.score is not None and spoiled.score < whole.score
+    (tmp_path / "whole").mkdir()
+    shrinking.write(whole, tmp_path / "whole")
+    assert ScoredShrinking(str(tmp_path / "whole"), task, None, TrainingSpec()).scored(1)[-1].score == whole.score
