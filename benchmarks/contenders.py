@@ -31,7 +31,7 @@ SHAPES = {  # hidden, layers, heads, intermediate
     "roberta-base": (768, 12, 12, 3072),
     "deberta-v3-base": (768, 12, 12, 3072),
 }
-BASELINE, PEFT_ADALORA = "peft lora", "peft adalora"
+BASELINE, PEFT_DORA, PEFT_ADALORA = "peft lora", "peft dora", "peft adalora"
 SCORED = 13 * 40 / 3450  # part of the steps, in IncreLoRA's published schedule for MRPC with a window of 40
 METHODS = ["lora", "prilora", "adalora", "increlora"]
 ALPHA = 16.0
@@ -48,7 +48,7 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
     base = random_base(arguments.shape, arguments.precision)
     base.model.to(device)
     base.reset(seed=0)
-    if name in (BASELINE, PEFT_ADALORA):
+    if name in (BASELINE, PEFT_DORA, PEFT_ADALORA):
         return peft_step(name, base, arguments, plan, split, device)
     return our_step(name, base, arguments, plan, split, device)
 
@@ -56,7 +56,7 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
 def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """A method's settings for a schedule of so many steps."""
     common: dict[str, Any] = {"targets": arguments.targets, "alpha": ALPHA}
-    if name == "lora":
+    if name in ("lora", "dora"):
         return common | {"rank": arguments.rank}
     common["mean_rank"] = arguments.rank
     if name == "increlora":
@@ -122,8 +122,11 @@ def peft_step(
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     layers = target_modules.find(base.model, arguments.targets)
-    if name == BASELINE:
-        config = LoraConfig(task_type="SEQ_CLS", r=arguments.rank, lora_alpha=ALPHA, target_modules=list(layers))
+    if name != PEFT_ADALORA:
+        config = LoraConfig(
+            task_type="SEQ_CLS", r=arguments.rank, lora_alpha=ALPHA, target_modules=list(layers),
+            use_dora=name == PEFT_DORA,
+        )  # fmt: skip
     else:
         total = arguments.steps
         config = AdaLoraConfig(
@@ -146,7 +149,7 @@ def peft_step(
         model.train()
         batch = {n: v.to(device) for n, v in collate(split, np.arange(len(split)), 0).items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16"):
-            if name == BASELINE:
+            if name != PEFT_ADALORA:
                 labels = batch.pop("labels")
                 loss = F.cross_entropy(model(**batch).logits.float(), labels)
             else:

@@ -1,0 +1,125 @@
+"""Check and measure training on a GPU, with random weights of true shapes and without network.
+
+    python -m benchmarks.gpu                          # all parts, under 8 minutes on an H100
+    python -m benchmarks.gpu methods time --out gpu.json
+    python -m benchmarks.gpu --device cpu             # the script itself, at tiny sizes
+
+Run it in the root of the repository. It needs torch, transformers, peft, pydantic and PyYAML, but neither an
+installation of autorank nor Ray, MLflow, datasets or Optuna. Parts:
+
+    methods     every method on a tiny BERT, DeBERTa and Llama: losses and gradients against the CPU, bf16, gradient
+                checkpointing, save and resume, overflow in fp16, host synchronisation in a training step
+    memory      peak memory against what `--accumulate auto` chose, memory after a trial, recovery from out of memory
+    time        wall time, GPU time and kernel launches of a training step, next to PEFT
+    processes   steps per second of several processes on the GPU, with and without MPS
+    text        training step and greedy decoding of a Llama with a billion parameters
+
+Each part has a share of `--seconds`; cases that do not fit into it are reported as not run. The exit status is 1 if a
+check failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+import tomllib
+import traceback
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+PARTS = {"methods": 0.3, "memory": 0.17, "time": 0.15, "processes": 0.26, "text": 0.12}  # share of the time
+MODULES = {"time": "timing"}  # names of modules, where they differ from the part's
+
+
+def main() -> int:
+    arguments = parse()
+    register_methods()
+    import torch
+
+    from benchmarks.gpu.workload import Options
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        print("No CUDA device is visible to torch. Use --device cpu to test the script at tiny sizes.", file=sys.stderr)
+        return 2
+    machine = machine_of(arguments.device)
+    print("  ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    shares = sum(PARTS[part] for part in arguments.parts)
+    report: dict[str, Any] = {"machine": machine, "parts": {}}
+    for part in arguments.parts:
+        seconds = arguments.seconds * PARTS[part] / shares
+        options = Options(torch.device(arguments.device), arguments.device == "cpu", time.monotonic() + seconds)
+        report["parts"][part] = run_part(part, options)
+        if arguments.out:
+            arguments.out.write_text(json.dumps(report, indent=1))
+    failures = [row for rows in report["parts"].values() for row in rows if row.get("ok") is False]
+    for row in failures:
+        print("FAILED", line(row))
+    print(f"{len(failures)} checks failed")
+    return 1 if failures else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="parts to run; all by default")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--seconds", type=float, default=450, help="time for all named parts together")
+    parser.add_argument("--out", type=Path, help="file for the results, JSON")
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.parts) - set(PARTS)):
+        parser.error(f"unknown part {unknown[0]!r}. Available: {', '.join(PARTS)}")
+    arguments.parts = arguments.parts or list(PARTS)
+    return arguments
+
+
+def register_methods() -> None:
+    """Make the methods of the checkout known where autorank is not installed."""
+    from autorank import methods
+
+    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"][methods.GROUP]
+    os.environ.setdefault(methods.OWN, ",".join(f"{name}={target}" for name, target in points.items()))
+
+
+def machine_of(device: str) -> dict[str, Any]:
+    """What the figures are from."""
+    import torch
+    import transformers
+
+    name = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return {
+        "device": name, "cpus": os.cpu_count(), "python": platform.python_version(), "torch": torch.__version__,
+        "cuda": torch.version.cuda, "transformers": transformers.__version__,
+    }  # fmt: skip
+
+
+def run_part(part: str, options: Any) -> list[dict[str, Any]]:
+    """Print and return the rows of a part; an unexpected error is a row, too."""
+    started = time.monotonic()
+    print(f"\n== {part}", flush=True)
+    rows: list[dict[str, Any]] = []
+    try:
+        for row in importlib.import_module(f"benchmarks.gpu.{MODULES.get(part, part)}").run(options):
+            rows.append(row)
+            print(line(row), flush=True)
+    except Exception as error:
+        traceback.print_exc()
+        rows.append({"case": part, "ok": False, "error": f"{type(error).__name__}: {error}"})
+    print(f"== {part}: {time.monotonic() - started:.0f} s", flush=True)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of a table as text."""
+    values = (f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
+    return "  ".join(values)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

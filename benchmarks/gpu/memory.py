@@ -1,0 +1,121 @@
+"""Memory: what `--accumulate auto` chooses, what a trial leaves behind, and recovery from out of memory."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autorank.training.run import TrainingRun
+from benchmarks.gpu.workload import Options, RandomCache, examples, losses, task_data, train_spec
+
+GIB = 2**30
+# shape, method and its settings, examples of a step, tokens
+CASES: list[tuple[str, str, dict[str, Any], int, int]] = [
+    ("roberta-base", "lora", {"targets": "attention-qv"}, 128, 512),
+    ("roberta-base", "dora", {}, 128, 512),
+    ("deberta-v3-base", "increlora", {"mean_rank": 4, "interval": 1, "score_window": "all"}, 64, 512),
+    ("llama-1b", "lora", {"rank": 16}, 32, 1024),
+    ("llama-1b", "increlora", {"mean_rank": 4, "interval": 1, "score_window": "all"}, 32, 1024),
+    ("roberta-base", "full", {}, 128, 512),
+]
+SHARES = (1.0, 0.25)  # of the GPU's memory that the process may use
+SMALL = 0.04  # share in which a whole step cannot fit
+
+
+def run(options: Options) -> Iterator[dict[str, Any]]:
+    """One row per case and share of the memory, then recovery from out of memory."""
+    if options.tiny:
+        yield {"case": "lora tiny-bert"} | trained("tiny-bert", "lora", {}, 8, 24, 1.0, options)
+        return
+    yield recovery(options)
+    for share in SHARES:
+        for case in CASES:
+            name = f"{case[1]} {case[0]} {case[3]}x{case[4]} share {share:g}"
+            if options.late:
+                yield {"case": name, "not run": "no time left"}
+                continue
+            try:
+                yield {"case": name} | trained(*case, share, options)
+            except Exception as error:
+                yield {"case": name, "ok": False, "error": f"{type(error).__name__}: {error}"}
+            clean()
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def trained(
+    shape: str, method: str, settings: dict[str, Any], batch: int, length: int, share: float, options: Options
+) -> dict[str, Any]:
+    """Train a few steps with `--accumulate auto`, evaluate once, and look at the memory."""
+    if options.cuda:
+        torch.cuda.set_per_process_memory_fraction(share)
+    before = allocated(options)
+    with tempfile.TemporaryDirectory() as folder:
+        run = start(shape, method, settings, batch, length, options, Path(folder), accumulate="auto")
+        losses(run)
+        row: dict[str, Any] = {"micro-batches": run._phase.plan.accumulate, "ok": True}
+        if options.cuda:
+            limit = share * torch.cuda.get_device_properties(options.device).total_memory
+            row |= {"peak GiB": torch.cuda.max_memory_allocated() / GIB, "limit GiB": limit / GIB}
+        run.release()
+    del run
+    clean()
+    row["left MiB"] = (allocated(options) - before) / 2**20
+    return row | {"ok": row["left MiB"] < 64}
+
+
+def start(
+    shape: str, method: str, settings: dict[str, Any], batch: int, length: int, options: Options, folder: Path,
+    **training: Any,
+) -> TrainingRun:  # fmt: skip
+    """A run of a few steps over examples of one length."""
+    steps = 12 if method == "increlora" else 4  # it has a schedule
+    data = task_data(examples(2 * batch, length, length), examples(64, length, length, seed=1))
+    if method == "increlora":
+        settings = {"top_h": 1000} | settings
+    spec = train_spec(method, settings, batch_size=batch, steps=steps, eval_every=steps, **training)
+    return TrainingRun(spec, RandomCache(shape, data, options.device, folder))
+
+
+def recovery(options: Options) -> dict[str, Any]:
+    """Out of memory in training is raised and leaves nothing behind; in evaluation the batch is halved."""
+    torch.cuda.set_per_process_memory_fraction(SMALL)
+    before = allocated(options)
+    raised = False
+    with tempfile.TemporaryDirectory() as folder:
+        run = start("roberta-base", "lora", {}, 512, 512, options, Path(folder), accumulate=1)
+        try:
+            losses(run)
+        except torch.OutOfMemoryError:
+            raised = True
+        run.release()
+        del run
+        clean()
+        left = (allocated(options) - before) / 2**20
+        smaller = start("roberta-base", "lora", {}, 4, 512, options, Path(folder), accumulate=1)
+        losses(smaller)  # its evaluation needs more memory than its steps
+        most = smaller._model_cache.eval_batch_size.most
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    del smaller
+    clean()
+    return {
+        "case": "out of memory", "ok": raised and left < 64, "left MiB": left,
+        "evaluation batch": "as given" if most > 64 else most,
+    }  # fmt: skip
+
+
+def allocated(options: Options) -> int:
+    """Bytes that tensors take on the GPU."""
+    return torch.cuda.memory_allocated() if options.cuda else 0
+
+
+def clean() -> None:
+    """Free what nothing refers to."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
