@@ -63,14 +63,15 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
 
 
 def _work(data: TaskData) -> int:
-    """What an evaluation has to do: examples, or where texts are written tokens, one after another of each batch."""
+    """The work of an evaluation: examples, or if texts are generated tokens, one after another in each batch."""
+    from autorank.tasks.metrics.text import FORWARD
     from autorank.training.objectives.generation import EVAL_BATCH
 
     splits = data.validation.values()
-    examples = sum(map(len, splits))
-    if data.task.kind != "generation":
-        return examples
-    return math.ceil(examples / EVAL_BATCH) * int(max(split.weights.max() for split in splits))
+    if data.task.kind != "generation" or data.task.metrics[0] in FORWARD:
+        return sum(map(len, splits))
+    prompts = sum(len(set(split.labels.tolist())) for split in splits)
+    return math.ceil(prompts / EVAL_BATCH) * int(max(split.weights.max() for split in splits))
 
 
 def _timed(

@@ -69,7 +69,7 @@ def own_task(name: str, prompt: str, completion: str) -> Task:
     Returns:
         The task.
     """
-    metrics = ("rougeL", "exact_match", "bleu")
+    metrics = ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
     return Task(
         name, "generation", (prompt,), completion, (), metrics, eval_examples=EVAL_EXAMPLES, model=MODEL, epochs=3,
         source=OWN_DATA,

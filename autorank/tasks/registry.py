@@ -11,6 +11,7 @@ from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
 from autorank.tasks.generation import GENERATION, MODEL
 from autorank.tasks.glue import GLUE
+from autorank.tasks.metrics import text
 from autorank.tasks.squad import SQUAD
 
 TASKS: dict[str, Task] = {**GLUE, **SQUAD, **GENERATION, demo.DEMO.name: demo.DEMO}
@@ -98,6 +99,8 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
     """The task with the user's metric as its score; raises if it has no such metric or --chat does not apply."""
     if spec.chat is not None and task.kind != "generation":
         raise AutorankError(f"--chat and --no-chat apply to text-to-text tasks only; {task.name!r} is {task.kind}.")
+    if task.kind == "generation":
+        return replace(task, metrics=text.chosen(task.metrics, spec.metric, spec.final))
     if spec.metric is None:
         return task
     if spec.metric not in task.metrics:

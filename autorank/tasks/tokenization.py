@@ -90,9 +90,11 @@ def load(spec: TaskSpec, model: str) -> TaskData:
 
 
 def _evaluated(split: Split, limit: int | None) -> Split:
-    """The evaluated examples of a split, at most `limit`; of pairs, prompts are counted."""
-    whole = split.grouped() if isinstance(split, Pairs) else split
-    return whole.take(shuffled(whole.examples, limit))
+    """The evaluated examples of a split, at most `limit`; of pairs, prompts are counted, with all their completions."""
+    if isinstance(split, Pairs):
+        prompts = np.unique(split.labels)
+        return split.take(np.flatnonzero(np.isin(split.labels, prompts[shuffled(len(prompts), limit)])))
+    return split.take(shuffled(split.examples, limit))
 
 
 @dataclass(frozen=True)

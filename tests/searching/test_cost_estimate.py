@@ -109,7 +109,7 @@ def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
     texts.data(tmp_path / "data", validation=70)
     search = SearchSpec(
         name="texts", model=texts.model("llama", tmp_path / "model"), training=TrainingSpec(epochs=4, batch_size=16),
-        task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told"),
+        task=TaskSpec(name="texts", data=tmp_path / "data", prompt="asked", completion="told", metric="rougeL"),
         methods=(MethodSpec(method=method, space={"learning_rate": RATE}),),
     )  # fmt: skip
     cost = estimate(search, 1, Resources(1, 1, 0), ParamBounds(search.task, search.model))

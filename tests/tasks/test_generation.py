@@ -69,8 +69,9 @@ def test_own_data(tmp_path: Path) -> None:
     path = texts.write(tmp_path / "x.jsonl", [{"q": f"p{i // 2}", "a": f"c{i}"} for i in range(40)])
     spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
     task, train, validation = registry.read(spec)
-    assert resolve(spec) == task == own_task("mine", "q", "a")
-    assert task.metrics == ("rougeL", "exact_match", "bleu")
+    assert resolve(spec) == task
+    assert own_task("mine", "q", "a").metrics == ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
+    assert task.metrics == ("likelihood", "token_accuracy")
     held = validation["validation"]
     assert (len(train), len(held)) == (36, 4)  # 2 of 20 prompts, with both completions
     assert not set(held.texts[0]) & set(train.texts[0]) and len(set(held.texts[0])) == 2
@@ -82,6 +83,15 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
     path = texts.write(tmp_path / "x.jsonl", texts.rows(30))
     spec = TaskSpec(name="mine", data=path, prompt="asked", completion="told", metric="bleu")
     assert registry.read(spec)[0].metrics == ("bleu", "rougeL", "exact_match")
+    final = spec.model_copy(update={"final": True})
+    assert registry.read(final)[0].metrics == ("bleu", "rougeL", "exact_match")
+    assert resolve(TaskSpec(name="e2e", metric="rouge1")).metrics == ("rouge1", "bleu", "rougeL")
+    forward = TaskSpec(name="e2e", metric="token_accuracy")
+    assert resolve(forward).metrics == ("token_accuracy", "likelihood")
+    final = forward.model_copy(update={"final": True})
+    assert resolve(final).metrics == ("token_accuracy", "likelihood", "bleu", "rougeL")
+    with pytest.raises(AutorankError, match="Unknown metric of text to text 'rougeLsum'"):
+        resolve(TaskSpec(name="e2e", metric="rougeLsum"))
     with pytest.raises(AutorankError) as caught:
         resolve(TaskSpec(name="mrpc", metric="bleu"))
     assert "Unknown metric of mrpc 'bleu'" in str(caught.value) and "accuracy, f1" in str(caught.value)

@@ -73,7 +73,7 @@ def everywhere(folder: Path) -> TrainSpec:
 def text_spec(folder: Path) -> TrainSpec:
     """Text to text, whose examples count by their tokens."""
     return TrainSpec(
-        task=TaskSpec(name="texts", data=folder / "texts", prompt="asked", completion="told"),
+        task=TaskSpec(name="texts", data=folder / "texts", prompt="asked", completion="told", metric="rougeL"),
         model=str(folder / "gpt2"),
         method="lora",
         settings={"targets": "all-linear", "learning_rate": 3e-3, "rank": 2},

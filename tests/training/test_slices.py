@@ -192,7 +192,7 @@ def generation(folder: Path, slices: int | str) -> TrainingRun:
     texts.data(folder / "data")
     return TrainingRun(
         TrainSpec(
-            task=TaskSpec(name="keys", data=folder / "data", prompt="asked", completion="told"),
+            task=TaskSpec(name="keys", data=folder / "data", prompt="asked", completion="told", metric="rougeL"),
             model=texts.model("llama", folder / "model"),
             method="lora",
             settings={"targets": "all-linear", "learning_rate": 1e-2, "rank": 8},

@@ -1,4 +1,8 @@
-"""Metrics of generated texts, computed with the reference packages; fractions, not percentages."""
+"""Metrics of text to text, as fractions: of generated texts, computed with the reference packages, and of tokens.
+
+`FORWARD` names the metrics that need no generation. They are computed from the probabilities of the references' tokens
+(`training.objectives.generation`), so an evaluation costs one forward pass.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,35 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
+from autorank.errors import unknown
+
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]  # of each text
+FORWARD = ("likelihood", "token_accuracy")
+
+
+def chosen(metrics: Sequence[str], metric: str | None, final: bool) -> tuple[str, ...]:
+    """Choose the metrics that an evaluation computes, the score first.
+
+    If the score needs no generation, generated texts are scored in the final scoring only.
+
+    Args:
+        metrics: The task's metrics, its score first.
+        metric: The metric that the user chose as the score; None: the task's.
+        final: Whether the evaluation is a final scoring.
+
+    Returns:
+        The names of the metrics.
+
+    Raises:
+        AutorankError: There is no such metric.
+    """
+    if metric is not None and metric not in METRICS and metric not in FORWARD:
+        raise unknown("metric of text to text", metric, [*METRICS, *FORWARD])
+    score = metric or metrics[0]
+    forward = score in FORWARD
+    names = dict.fromkeys([score, *(FORWARD if forward else ()), *metrics])
+    return tuple(name for name in names if (name in FORWARD) == forward or (forward and final))
 
 
 def compute(names: Sequence[str], texts: Texts, references: References) -> dict[str, float]:

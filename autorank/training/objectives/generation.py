@@ -1,4 +1,4 @@
-"""Text to text: the loss of completions, and greedy generation scored against references."""
+"""Text to text: the loss of completions, their likelihood, and greedy generation scored against references."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.modeling.greedy_decoding import generating, greedy
-from autorank.tasks.data.batches import eval_batches
+from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.definition import Split, TaskData
 from autorank.tasks.metrics import text as text_metrics
+from autorank.tasks.tokenization import shuffled
 from autorank.training.objectives.base import Objective, Predictor
 
 DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together (ours)
 EVAL_BATCH = 32  # prompts in an evaluation batch, fewer if memory runs out; in float32 results do not depend on it
+FORWARD_TOKENS = 4096  # tokens in a batch of a forward pass: logits of large vocabularies need much memory (ours)
+WRITTEN = 200  # prompts that are completed if generated texts are not the score, since generation is slow (ours)
 
 
 class Generation(Objective):
-    """Cross-entropy of the completions' tokens; scored by greedy generation.
+    """Cross-entropy of the completions' tokens; scored by it, or by greedy generation.
 
     Args:
         data: The task with its tokenized splits and the tokenizer.
@@ -47,14 +50,23 @@ class Generation(Objective):
         Returns:
             A scalar in float32.
         """
+        return F.cross_entropy(*self._predicted(outputs, labels))
+
+    def _predicted(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of the predicted tokens, float32, `tokens x vocabulary`, and the tokens."""
         logits = outputs.logits
         if not self.encoder_decoder:
             logits, labels = logits[:, :-1], labels[:, 1:]
         predicted = labels != IGNORED
-        return F.cross_entropy(logits[predicted].float(), labels[predicted])
+        return logits[predicted].float(), labels[predicted]
+
+    @property
+    def _written(self) -> list[str]:
+        """The metrics of generated texts."""
+        return [name for name in self.task.metrics if name not in text_metrics.FORWARD]
 
     def evaluation_cost(self, splits: Mapping[str, Split]) -> float:
-        """Return what an evaluation costs if every completion is as long as the longest reference.
+        """Return what an evaluation costs, as if every generated completion were as long as the longest reference.
 
         Args:
             splits: The splits to evaluate, by name.
@@ -62,31 +74,65 @@ class Generation(Objective):
         Returns:
             Tokens of a forward pass.
         """
-        generated = sum(map(len, splits.values())) * _max_new_tokens(splits)
-        return self.forward_cost(splits) + DECODING * generated
+        if not self._written:
+            return self.forward_cost(splits)
+        prompts = self._prompts(splits)
+        generated = sum(map(len, prompts.values())) * _max_new_tokens(splits)
+        return self.forward_cost(prompts) + DECODING * generated
 
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
-        """Generate a completion for every prompt and score the completions.
-
-        Completions have at most as many tokens as the longest reference.
+        """Score the tokens of the completions, or generate completions and score these, or both.
 
         Args:
             predictor: The model.
-            splits: The splits to evaluate, by name; each a `Pairs`, grouped by prompt.
+            splits: The splits to evaluate, by name; each a `Pairs`.
 
         Returns:
             The task's metrics (see `tasks.metrics.text`); all NaN if there is a NaN among the logits (a diverged run).
         """
-        pairs = [cast(Pairs, split) for split in splits.values()]
-        max_new_tokens = _max_new_tokens(splits)
+        metrics: dict[str, float] = {}
+        if len(self._written) < len(self.task.metrics):
+            metrics = self._forward(predictor, splits)
+        if self._written:
+            metrics |= self._score_texts(predictor, splits)
+        if any(map(math.isnan, metrics.values())):
+            return dict.fromkeys(self.task.metrics, math.nan)
+        return {name: metrics[name] for name in self.task.metrics}
+
+    @torch.no_grad()
+    def _forward(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+        """`likelihood`: exp(-mean loss); `token_accuracy`: the share of the most likely tokens; of all completions."""
+        loss = correct = torch.zeros((), dtype=torch.float64, device=predictor.device)
+        tokens = 0
+        for split in splits.values():
+            size = max(1, min(EVAL_BATCH, FORWARD_TOKENS // int(split.lengths.max())))
+            for examples, outputs in predictor.outputs(split, eval_batches(split.lengths, size)):
+                labels = collate(split, examples, self.pad_id)["labels"].to(predictor.device)
+                logits, targets = self._predicted(outputs, labels)
+                loss = loss + F.cross_entropy(logits, targets, reduction="sum")
+                correct = correct + (logits.argmax(dim=-1) == targets).sum()
+                tokens += len(targets)
+                del outputs, logits  # see `EvalBatchSize.each`
+        return {"likelihood": math.exp(-float(loss) / tokens), "token_accuracy": float(correct) / tokens}
+
+    def _score_texts(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+        """Complete each prompt, with at most as many tokens as the longest reference has, and score the texts."""
         texts: list[str] = []
-        for split in pairs:
-            completions = self.write(predictor, split, max_new_tokens)
+        references: list[Any] = []
+        for split in self._prompts(splits).values():
+            completions = self.write(predictor, split, _max_new_tokens(splits))
             if completions is None:
-                return dict.fromkeys(self.task.metrics, math.nan)
+                return dict.fromkeys(self._written, math.nan)
             texts += completions
-        references = [reference for split in pairs for reference in split.references or ()]
-        return text_metrics.compute(self.task.metrics, texts, references)
+            references += split.references or ()
+        return text_metrics.compute(self._written, texts, references)
+
+    def _prompts(self, splits: Mapping[str, Split]) -> dict[str, Pairs]:
+        """The prompts to complete, each once; a part of them if the score needs no texts."""
+        prompts = {name: cast(Pairs, split).grouped() for name, split in splits.items()}
+        if self.task.metrics[0] in self._written:
+            return prompts
+        return {name: split.take(shuffled(len(split), WRITTEN)) for name, split in prompts.items()}
 
     @torch.no_grad()
     def write(

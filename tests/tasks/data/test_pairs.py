@@ -130,8 +130,9 @@ def test_loading(tmp_path: Path) -> None:
     model = texts.model("llama", tmp_path / "llama", chat=True)
     found = load(spec, model)
     (validation,) = found.validation.values()
-    assert (len(found.train), len(validation)) == (36, 2)  # 2 of 20 prompts, each once
-    assert [len(known) for known in validation.references or ()] == [2, 2]
+    assert isinstance(validation, Pairs)
+    assert (len(found.train), len(validation)) == (36, 4)  # 2 of 20 prompts, with both completions
+    assert [len(known) for known in validation.grouped().references or ()] == [2, 2]
     assert isinstance(found.train, Pairs) and not isinstance(found.train, EncodedPairs)
     assert found.train.ids[:2].tolist() == [BOS, *ids("k0")]  # the tokenizer has a template
     plain = load(spec.model_copy(update={"chat": False}), model)
@@ -142,7 +143,8 @@ def test_loading(tmp_path: Path) -> None:
     encoded = load(spec, texts.model("t5", tmp_path / "t5"))
     assert isinstance(encoded.train, EncodedPairs) and encoded.train.target_ids[0] == 0
     tuned = load(spec.model_copy(update={"tune_split": 0.2}), model)
-    assert len(tuned.validation["tune"]) == 4 and len(tuned.train) == 28
+    assert len(set(tuned.validation["tune"].labels)) == 4  # 4 of 18 prompts, with both completions
+    assert (len(tuned.validation["tune"]), len(tuned.train)) == (8, 28)
     assert not set(tuned.validation["tune"].labels) & set(tuned.train.labels)
 
 

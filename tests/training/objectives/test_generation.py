@@ -48,12 +48,13 @@ def model(made: Path, family: str) -> str:
 
 
 def spec(
-    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None, **given: Any
-) -> TrainSpec:
+    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
+    metric: str | None = "rougeL", **given: Any,
+) -> TrainSpec:  # fmt: skip
     training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
     common = {"targets": "all-linear", "learning_rate": 1e-2}
     return TrainSpec(
-        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told"),
+        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told", metric=metric),
         model=model(made, family),
         method=method,
         settings=common | (settings or METHODS.get(method) or {"rank": 8}),
@@ -66,9 +67,9 @@ def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
 
 
 def pieces(run: TrainingRun) -> tuple[Generation, Any]:
-    """The objective, and the validation split."""
+    """The objective, and the prompts of the validation split, each once."""
     assert isinstance(run._objective, Generation)
-    return run._objective, run._data.validation["validation"]
+    return run._objective, run._data.validation["validation"].grouped()
 
 
 @pytest.mark.parametrize("family", LEARNS)
@@ -78,6 +79,71 @@ def test_it_is_learned(family: str, made: Path) -> None:
     assert list(last.metrics) == ["rougeL", "exact_match", "bleu"] and last.score == last.metrics["rougeL"]
     assert last.train_loss < 0.75 * first.train_loss
     assert last.metrics["exact_match"] > 0.45 and last.score > 0.45
+
+
+@pytest.mark.parametrize("family", LEARNS)
+def test_scores_without_generation(family: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against transformers' loss and the most likely tokens of each completion alone; nothing is generated."""
+    monkeypatch.delattr(Generation, "write")
+    run = start(spec(made, family, metric=None, steps=30))
+    evaluation = next(run)
+    assert list(evaluation.metrics) == ["likelihood", "token_accuracy"]
+    assert evaluation.score == evaluation.metrics["likelihood"]
+    split = run._data.validation["validation"]
+    loss = correct = 0.0
+    run._base.model.eval()
+    for i in range(len(split)):
+        batch = collate(split, np.array([i]), 0)
+        with torch.no_grad():
+            outputs = run._base.model(**batch)
+        labels, predicted = batch["labels"][0], outputs.logits[0].argmax(-1)
+        if family not in texts.ENCODED:
+            labels, predicted = labels[1:], predicted[:-1]
+        loss += float(outputs.loss) * split.weights[i]
+        correct += int((predicted == labels)[labels >= 0].sum())
+    tokens = split.weights.sum()
+    assert evaluation.metrics["likelihood"] == pytest.approx(math.exp(-loss / tokens), rel=1e-4)
+    assert evaluation.metrics["token_accuracy"] == pytest.approx(correct / tokens)
+    assert 0 < evaluation.score < 1
+
+
+def test_all_completions_of_a_prompt_count(made: Path, tmp_path: Path) -> None:
+    rows = [{"q": f"w{i // 2} k0", "a": ["green", "a blue bird sings"][i % 2]} for i in range(40)]
+    task = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a")
+    run = start(spec(made, "llama").model_copy(update={"task": task}))
+    next(run)
+    objective, splits = run._objective, run._data.validation
+    assert isinstance(objective, Generation)
+    assert [len(split) for split in splits.values()] == [4]  # 2 of 20 prompts, each with both completions
+    whole = math.log(objective._forward(run._phase, splits)["likelihood"])
+    alone = [math.log(objective._forward(run._phase, {"": splits["validation"].take(np.array([i]))})["likelihood"])
+             for i in range(4)]  # fmt: skip
+    assert whole == pytest.approx(np.average(alone, weights=splits["validation"].weights), rel=1e-5)
+
+
+def test_a_final_scoring_writes_too(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The score stays the same; texts are generated for a part of the prompts."""
+    monkeypatch.setattr("autorank.training.objectives.generation.WRITTEN", 7)
+    plain = spec(made, "llama", metric=None)
+    run = start(plain.model_copy(update={"task": plain.task.model_copy(update={"final": True})}))
+    found = next(run)
+    assert list(found.metrics) == ["likelihood", "token_accuracy", "rougeL", "exact_match", "bleu"]
+    assert found.score == next(start(plain)).score
+    objective = run._objective
+    assert isinstance(objective, Generation)
+    assert [len(split) for split in objective._prompts(run._data.validation).values()] == [7]
+
+
+def test_an_evaluation_costs_a_forward_pass(made: Path) -> None:
+    costs = {}
+    for metric in ("likelihood", "rougeL"):
+        run = start(spec(made, "llama", metric=metric))
+        run.begin()
+        objective, splits = run._objective, run._data.validation
+        costs[metric] = objective.evaluation_cost(splits)
+        assert objective.forward_cost(splits) == splits["validation"].lengths.sum()
+    assert costs["likelihood"] == splits["validation"].lengths.sum()
+    assert costs["rougeL"] > 3 * costs["likelihood"]
 
 
 @pytest.mark.parametrize("family", LEARNS)
@@ -200,9 +266,13 @@ def test_a_diverged_model_has_no_score(family: str, made: Path) -> None:
     next(run)
     with torch.no_grad():
         next(iter(adapters.adapted(run._base.model).values())).update.B.fill_(math.nan)
-    objective, split = pieces(run)
-    scores = objective.evaluate(run._phase, {"validation": split})
+    objective, _ = pieces(run)
+    scores = objective.evaluate(run._phase, run._data.validation)
     assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
+    forward = start(spec(made, family, metric="likelihood"))
+    forward.begin()
+    scores = forward._objective.evaluate(run._phase, run._data.validation)
+    assert list(scores) == ["likelihood", "token_accuracy"] and all(map(math.isnan, scores.values()))
 
 
 def test_the_detector_sees_one_nan() -> None:
