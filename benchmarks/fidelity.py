@@ -30,7 +30,8 @@ from autorank.modeling.base_model import BaseModel
 from autorank.run_context import RunContext
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.definition import TaskData
+from autorank.tasks.splits import Split
 from autorank.training.hooks import MethodHooks
 from autorank.training.objectives.labels import Classification
 from autorank.training.optimization_loop import OptimizationLoop, Plan

@@ -45,7 +45,7 @@ def tasks() -> None:
     sources: dict[str, list[str]] = {}
     for task in TASKS.values():
         name = task.name if task.hub or task is DEMO else f"{task.name} (needs --data)"
-        table.add_row(name, task.kind, ", ".join(task.metrics), str(task.epochs), str(task.batch_size))
+        table.add_row(name, task.kind.name, ", ".join(task.metrics), str(task.epochs), str(task.batch_size))
         data = task.source.partition(";")[0] + (f", {task.hub[0]}" if task.hub else "")
         model = "the model shipped with autorank" if task is DEMO else task.model
         sources.setdefault(f"{data}; {model}", []).append(task.name)

@@ -44,7 +44,7 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     head: dict[str, Any] = {"num_labels": origin.outputs} if origin.outputs else {}
     config = AutoConfig.from_pretrained(origin.model, trust_remote_code=False, **head)
     set_head_metadata(config, origin)
-    config.architectures = [base_model.auto_class(origin.kind, config)._model_mapping[type(config)].__name__]
+    config.architectures = [base_model.auto_class(origin.head, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
     if not origin.outputs:

@@ -10,17 +10,11 @@ import yaml
 
 from autorank.errors import AutorankError
 from autorank.export.usage_snippets import LIBRARIES, Form, encoder_decoder
+from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access, public_name
 from autorank.spec import TrainSpec
 from autorank.trials.front import Point
-
-PIPELINES = {  # kind of task -> the Hub's name of its pipeline
-    "classification": "text-classification",
-    "regression": "text-classification",
-    "span": "question-answering",
-    "generation": "text-generation",
-}
 
 
 def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, license: str | None) -> str:
@@ -53,7 +47,7 @@ def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, lic
 
 def pipeline_tag(origin: Origin) -> str:
     """The Hub's name of the pipeline of the model."""
-    return "text2text-generation" if encoder_decoder(origin) else PIPELINES[origin.kind]
+    return heads.TEXT_TO_TEXT.pipeline if encoder_decoder(origin) else origin.head.pipeline
 
 
 def base_license(model: str) -> str | None:

@@ -125,7 +125,7 @@ def _max_length(train: TrainSpec, origin: adapter_file.Origin) -> int | None:
     from autorank.tasks import TASKS
     from autorank.tasks.definition import Task
 
-    if origin.kind == "generation":
+    if origin.head.generates:
         return None
     task = train.task
     return task.max_length or (Task.max_length if task.own_data else TASKS[task.name].max_length)

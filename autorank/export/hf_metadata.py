@@ -21,8 +21,8 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
     if origin.label_names:
         config.id2label = dict(enumerate(origin.label_names))
         config.label2id = {name: i for i, name in enumerate(origin.label_names)}
-    if origin.kind == "regression":
-        config.problem_type = "regression"
+    if origin.problem_type:
+        config.problem_type = origin.problem_type
     config.pad_token_id = origin.pad_id
 
 

@@ -47,7 +47,7 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
     merge(trained)
     set_head_metadata(trained.model.config, origin)
     tokenizer = load_tokenizer(origin, max_length)
-    if origin.kind == "generation":
+    if origin.head.generates:
         start = getattr(trained.model.config, "decoder_start_token_id", None)
         trained.model.generation_config = greedy(tokenizer.eos_token_id, origin.pad_id, start)
     with base_model.quiet():

@@ -8,10 +8,10 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.export.base_reference import write_base_reference
-from autorank.export.card_metadata import PIPELINES
 from autorank.export.export_point import PointExport
 from autorank.export.model_card import FIGURE
 from autorank.export.usage_snippets import Form, encoder_decoder
+from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access, public_name
 
@@ -27,7 +27,7 @@ def check_registrable(export: PointExport) -> None:
     """
     point, origin = export.point, export.origin
     subject = f"{point.label.capitalize()}, cannot be registered:"
-    if origin.kind == "span":
+    if origin.head == heads.SPAN:
         raise AutorankError(
             f"{subject} mlflow.transformers stores pipelines, and transformers has no question-answering pipeline. "
             "Export it with --to DIR or --push-to-hub."
@@ -72,7 +72,7 @@ def save_model(to: Path, folder: Path, export: PointExport, model_id: str, base_
         mlflow.transformers.save_model(
             {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)},
             to,
-            task=PIPELINES[origin.kind],
+            task=origin.head.pipeline,
             mlflow_model=Model(model_id=model_id),
             base_model_path=None if base is None else str(base),
             model_card=ModelCard((folder / "README.md").read_text(encoding="utf-8")),
@@ -92,7 +92,7 @@ def _load(folder: Path, origin: Origin) -> Any:
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with quiet():
-        return auto_class(origin.kind, config).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
+        return auto_class(origin.head, config).from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
 
 
 def _requirements(form: Form) -> list[str]:

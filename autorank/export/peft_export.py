@@ -13,13 +13,12 @@ import torch
 from autorank.errors import AutorankError
 from autorank.export import padding
 from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
-from autorank.modeling import adapter_file, adapters, base_model
+from autorank.modeling import adapter_file, adapters, base_model, heads
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.hub_access import public_name
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 T = TypeVar("T")
-TASK_TYPES = {"classification": "SEQ_CLS", "regression": "SEQ_CLS", "span": "QUESTION_ANS"}  # kind -> PEFT's name
 
 
 def check_low_rank(adapter: Path) -> None:
@@ -115,9 +114,7 @@ def _modules_to_save(trained: BaseModel, adapted: set[str]) -> list[str]:
 
 def _task_type(trained: BaseModel, origin: adapter_file.Origin) -> str:
     """PEFT's name of the kind of task."""
-    if origin.kind == "generation":
-        return "SEQ_2_SEQ_LM" if getattr(trained.model.config, "is_encoder_decoder", False) else "CAUSAL_LM"
-    return TASK_TYPES[origin.kind]
+    return heads.of_model(origin.head, trained.model.config).task_type
 
 
 def _layer_ranks(updates: Mapping[str, LowRankUpdate]) -> tuple[dict[str, Any], padding.Factors]:

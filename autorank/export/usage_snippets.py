@@ -44,11 +44,11 @@ def usage_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     Returns:
         Code in which the export's directory is written as "this folder".
     """
-    if origin.kind == "generation":
+    if origin.head.generates:
         return _generation_code(origin, form, train)
     trust = train.task.trust_remote_code
     return render(
-        "classify.py", origin=origin, form=form, head_class=head_class(origin), trust=_TRUST if trust else "",
+        "classify.py", origin=origin, form=form, trust=_TRUST if trust else "",
         loader=_LOADERS.get(LIBRARIES[form]), base_code=base_code(origin, trust),
     )  # fmt: skip
 
@@ -64,15 +64,10 @@ def base_code(origin: Origin, trust: bool = False) -> str:
         One statement.
     """
     name = public_name(origin.model) or origin.model
-    if origin.kind == "generation":
+    if origin.head.generates:
         return f"base = AutoModelForCausalLM.from_pretrained({name!r}, dtype=torch.float32)"
     labels = dict(enumerate(origin.label_names))
-    return render("base.py", origin=origin, name=name, head_class=head_class(origin), labels=labels, trust=trust)
-
-
-def head_class(origin: Origin) -> str:
-    """The transformers class of a model with the head of this kind of task."""
-    return "AutoModelForQuestionAnswering" if origin.kind == "span" else "AutoModelForSequenceClassification"
+    return render("base.py", origin=origin, name=name, labels=labels, trust=trust)
 
 
 def encoder_decoder(origin: Origin) -> bool:
@@ -83,7 +78,7 @@ def encoder_decoder(origin: Origin) -> bool:
     """
     from transformers import AutoConfig
 
-    if origin.kind != "generation":
+    if not origin.head.generates:
         return False
     with hub_access("model", origin.model):
         config = AutoConfig.from_pretrained(origin.model, trust_remote_code=trusted())

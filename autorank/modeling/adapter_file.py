@@ -21,7 +21,8 @@ from torch import nn
 
 from autorank import atomic_io
 from autorank.errors import AutorankError, disk_full
-from autorank.modeling import adapters, base_model
+from autorank.modeling import adapters, base_model, heads
+from autorank.modeling.heads import Head, ProblemType
 from autorank.modeling.target_modules import features
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ class Origin:
         outputs: Width of the head.
         label_names: Names of the classes; empty for regression.
         pad_id: Padding token; decoders use it to find the last token of a text.
-        kind: Kind of task.
+        head: Form of the model.
+        problem_type: Meaning of a sequence classifier's outputs; None: one of several classes.
     """
 
     model: str
     outputs: int
     label_names: tuple[str, ...]
     pad_id: int
-    kind: str = "classification"
+    head: Head = heads.SEQUENCE
+    problem_type: ProblemType | None = None
 
 
 def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
@@ -102,7 +105,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
     from safetensors.torch import load_file
 
     source = origin(path)
-    restored = base_model.load(source.model, source.outputs, dtype, device, source.kind)
+    restored = base_model.load(source.model, source.outputs, dtype, device, source.head)
     restored.model.config.pad_token_id = source.pad_id
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _metadata(path)["layout"], device)
@@ -224,7 +227,7 @@ def origin(path: Path) -> Origin:
         AutorankError: The file is missing or not an adapter.
     """
     stored = _metadata(path)["origin"]
-    return Origin(**stored | {"label_names": tuple(stored["label_names"])})
+    return Origin(**stored | {"label_names": tuple(stored["label_names"]), "head": Head(**stored["head"])})
 
 
 def rename_base(path: Path, model: str) -> None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters
+from autorank.modeling import adapters, heads
+from autorank.modeling.heads import Head
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.quantization import four_bit
 from autorank.modeling.remote_code import trusted
@@ -118,17 +119,17 @@ def load(
     outputs: int,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
-    kind: str = "classification",
+    head: Head = heads.SEQUENCE,
     quantize: str | None = None,
 ) -> BaseModel:
-    """Load a model with a head for a kind of task.
+    """Load a model with a head.
 
     Args:
         model: Directory or name on the Hub.
         outputs: Width of the head; 0 for models without a head of their own.
         dtype: Data type of the frozen weights; trained parameters are float32.
         device: Device of the model.
-        kind: Kind of task.
+        head: Form of the model.
         quantize: "4bit" to quantize the frozen weights.
 
     Returns:
@@ -143,33 +144,33 @@ def load(
         packed: dict[str, Any] = {}
         if quantize:
             packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
-        loaded, info = auto_class(kind, config).from_pretrained(
+        loaded, info = auto_class(head, config).from_pretrained(
             model, config=config, **packed, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True,
             trust_remote_code=trusted(),
         )  # fmt: skip
     names = dict(loaded.named_parameters())
     new = {name for name in info["missing_keys"] if name in names}
     new |= {key[0] for key in info["mismatched_keys"]}
-    head = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
+    trained = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
     _refuse_new_backbone(model, new)
-    if kind == "generation" and new:
+    if head.generates and new:
         raise AutorankError(
             f"Model {model!r} lacks weights that are needed to generate text ({min(new)}). Use a language model with "
             "its output layer, not a backbone."
         )
     placed = loaded if quantize else loaded.to(device)
-    base = BaseModel(placed, frozenset(new), head, getattr(loaded.config, "initializer_range", 0.02))
+    base = BaseModel(placed, frozenset(new), trained, getattr(loaded.config, "initializer_range", 0.02))
     base.reset(seed=0)
     return base
 
 
-def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn.Module:
+def meta_model(model: str, outputs: int = 2, head: Head = heads.SEQUENCE) -> nn.Module:
     """Build a model on the meta device: shapes without weights.
 
     Args:
         model: Directory or name on the Hub.
         outputs: Width of the head; 0 for models without a head of their own.
-        kind: Kind of task.
+        head: Form of the model.
 
     Returns:
         The transformers model.
@@ -180,7 +181,7 @@ def meta_model(model: str, outputs: int = 2, kind: str = "classification") -> nn
     with hub_access("model", model):
         config = _config(model, outputs)
         with torch.device("meta"):
-            built: nn.Module = auto_class(kind, config).from_config(config, trust_remote_code=trusted())
+            built: nn.Module = auto_class(head, config).from_config(config, trust_remote_code=trusted())
     return built
 
 
@@ -217,11 +218,11 @@ def _config(model: str, outputs: int) -> PreTrainedConfig:
     return config
 
 
-def auto_class(kind: str, config: PreTrainedConfig) -> Any:
-    """The class of transformers that loads a model with a head for a kind of task.
+def auto_class(head: Head, config: PreTrainedConfig) -> Any:
+    """The class of transformers that loads a model with a head.
 
     Args:
-        kind: Kind of task.
+        head: Form of the model.
         config: The model's config.
 
     Returns:
@@ -232,29 +233,20 @@ def auto_class(kind: str, config: PreTrainedConfig) -> Any:
     """
     import transformers
 
-    if kind == "generation":
-        name, examples = "AutoModelForCausalLM", "LLaMA, Qwen, GPT-2"
-        if getattr(config, "is_encoder_decoder", False):
-            name, examples = "AutoModelForSeq2SeqLM", "BART, T5"
-    elif kind == "span":
-        name, examples = "AutoModelForQuestionAnswering", "BERT, RoBERTa, DeBERTa, ELECTRA, ModernBERT"
-    else:
-        name, examples = (
-            "AutoModelForSequenceClassification",
-            "BERT, RoBERTa, DeBERTa, ModernBERT, LLaMA, Qwen, BART, T5",
-        )
+    form = heads.of_model(head, config)
+    name = form.model_class
     auto = getattr(transformers, name)
     if trusted() and name in (getattr(config, "auto_map", None) or {}):
         return auto  # the class comes with the model
-    if name == "AutoModelForCausalLM" and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
+    if form == heads.TEXT and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
         raise AutorankError(
             f"The model is an encoder ({config.model_type!r}), which cannot generate text. "
-            f"Use another --model: {examples}, BART, T5 or others."
+            f"Use another --model: {form.examples}, {heads.TEXT_TO_TEXT.examples} or others."
         )
     if type(config) not in auto._model_mapping:
         raise AutorankError(
-            f"The model has type {config.model_type!r}. transformers has no {name} for this type, which {kind} tasks "
-            f"need. Use another --model: {examples} or others."
+            f"The model has type {config.model_type!r}. transformers has no {name} for this type, which this "
+            f"task needs. Use another --model: {form.examples} or others."
         )
     return auto
 

@@ -68,7 +68,7 @@ def _work(data: TaskData) -> int:
     from autorank.training.objectives.generation import EVAL_BATCH
 
     splits = data.validation.values()
-    if data.task.kind != "generation" or data.task.metrics[0] in FORWARD:
+    if not data.task.kind.head.generates or data.task.metrics[0] in FORWARD:
         return sum(map(len, splits))
     prompts = sum(len(set(split.labels.tolist())) for split in splits)
     return math.ceil(prompts / EVAL_BATCH) * int(max(split.weights.max() for split in splits))

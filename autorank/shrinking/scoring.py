@@ -11,7 +11,7 @@ import torch
 
 from autorank import tasks
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, peft_adapter, spectrum
+from autorank.modeling import adapters, heads, peft_adapter, spectrum
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.remote_code import trusting
 from autorank.shrinking.cutting import Shrinking, Size
@@ -25,8 +25,7 @@ from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 from autorank.training.slices import SliceScorer
 
-TASK_TYPES = {"SEQ_CLS": ("classification", "regression"), "CAUSAL_LM": ("generation",),
-              "SEQ_2_SEQ_LM": ("generation",), "QUESTION_ANS": ("span",)}  # fmt: skip
+KNOWN = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
 
 
 class ScoredShrinking(Shrinking):
@@ -47,17 +46,19 @@ class ScoredShrinking(Shrinking):
         self._name = model or self.adapter.base_model
         self._cache = ModelCache()
         definition = tasks.resolve(task)
-        kind = getattr(self.adapter.config.task_type, "value", self.adapter.config.task_type)
-        if kind in TASK_TYPES and definition.kind not in TASK_TYPES[kind]:
+        trained = getattr(self.adapter.config.task_type, "value", self.adapter.config.task_type)
+        needed = definition.kind.head
+        fitting = {needed.task_type} | ({heads.TEXT_TO_TEXT.task_type} if needed.generates else set())
+        if trained in KNOWN - fitting:
             raise AutorankError(
-                f"{folder} was trained for {kind}, but {definition.name!r} is a task of kind {definition.kind}. Give "
-                "data of the adapter's own kind of task."
+                f"{folder} was trained for {trained}, but {definition.name!r} is a task of kind {definition.kind}. "
+                "Give data of the adapter's own kind of task."
             )
         self._data: TaskData = self._cache.data(task, self._name)
         precision = resolve_precision(training.precision, self._cache.device)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         with trusting(task.trust_remote_code):
-            self._base: BaseModel = self._cache.base(self._name, definition.kind, definition.outputs, dtype)
+            self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, dtype)
         self._base.reset(training.seed)
         self._base.model.config.pad_token_id = self._data.pad_id
         self._objective: Objective = objectives.create(self._data)

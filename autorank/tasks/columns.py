@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.tasks import generation
-from autorank.tasks.data import labels, spans
-from autorank.tasks.data.examples import Columns, Examples, rows
 from autorank.tasks.definition import Task
+from autorank.tasks.examples import Columns, Examples, rows
 
 
 def to_examples(task: Task, columns: Columns, source: str, train: bool = False) -> Examples:
@@ -28,15 +26,13 @@ def to_examples(task: Task, columns: Columns, source: str, train: bool = False) 
         AutorankError: There are no rows, a text is null, a label is missing, not finite or unknown, or all labels of
             the training split are equal.
     """
-    if task.kind == "generation":
-        return generation.to_examples(task, columns, source)
+    if task.kind.head.generates:
+        return task.kind.to_examples(task, columns, source, train)
     if not len(columns[task.label]):
         raise AutorankError(f"{source} has no rows. Use a file with at least two labelled rows.")
     for name in task.text:
         _check_texts(columns[name], name, source)
-    if task.kind == "span":
-        return spans.to_examples(task, columns, source)
-    return labels.to_examples(task, columns, source, train)
+    return task.kind.to_examples(task, columns, source, train)
 
 
 def _check_texts(texts: Sequence[Any], name: str, source: str) -> None:

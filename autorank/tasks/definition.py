@@ -1,15 +1,113 @@
-"""Definition of a task (`Task`) and its data for training (`TaskData`, `Split`)."""
+"""Definition of a task (`Task`), of what depends on its kind (`TaskKind`), and its data for training (`TaskData`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Literal, Self
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-Kind = Literal["classification", "regression", "span", "generation"]
+from autorank.modeling.heads import Head, ProblemType
+from autorank.spec import TaskSpec
+from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.splits import Split, Tokenization
+
 CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regression; their mean first
+
+
+@dataclass(frozen=True)
+class TaskKind(ABC):
+    """What depends on the kind of a task. A new kind is a subclass in a module of its own, see `tasks/kinds/`.
+
+    Attributes:
+        name: Name in lists and messages.
+        head: Form of the model.
+        problem_type: Meaning of a sequence classifier's outputs; None: one of several classes.
+        column_type: MLflow's type of the labels of named tasks.
+        objective: Module and class of loss and metrics, `autorank.training.objectives.labels:Regression`.
+    """
+
+    name: ClassVar[str]
+    head: ClassVar[Head]
+    problem_type: ClassVar[ProblemType | None] = None
+    column_type: ClassVar[str] = "string"
+    objective: ClassVar[str]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def outputs(self, label_names: tuple[str, ...]) -> int:
+        """Return the width of the head.
+
+        Args:
+            label_names: Names of the task's classes.
+
+        Returns:
+            The number of outputs; 0 for models without a head of their own.
+        """
+
+    @abstractmethod
+    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+        """Check a task's columns and convert them to examples.
+
+        Args:
+            task: The task.
+            columns: Its text columns, checked unless the task writes text, and its label column.
+            source: Where the columns come from (a file, or a split on the Hub), for messages.
+            train: Whether this is the training split.
+
+        Returns:
+            The examples.
+
+        Raises:
+            AutorankError: The columns are invalid.
+        """
+
+    @abstractmethod
+    def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
+        """Choose how examples are tokenized for a model.
+
+        Args:
+            task: The task.
+            spec: The user's options for the task.
+            model: Directory or name of the base model on the Hub.
+            tokenizer: Its tokenizer.
+
+        Returns:
+            The tokenization.
+
+        Raises:
+            AutorankError: The tokenizer or the model cannot be used for such tasks.
+        """
+
+    @abstractmethod
+    def validation_part(self, labels: np.ndarray) -> np.ndarray:
+        """Choose the training examples that are held out where there is no validation split.
+
+        Args:
+            labels: `examples`.
+
+        Returns:
+            Indices in ascending order, the same ones every time; none if there are too few examples.
+        """
+
+    @abstractmethod
+    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
+        """Choose the training examples that a search selects on (`--tune-split`).
+
+        Args:
+            task: The task.
+            labels: `examples`.
+            ratio: Fraction of the examples, above 0 and at most 1/2.
+
+        Returns:
+            Indices in ascending order, the same ones every time.
+
+        Raises:
+            AutorankError: There are too few examples.
+        """
 
 
 @dataclass(frozen=True)
@@ -33,13 +131,13 @@ class Task:
         batch_size: Default batch size.
         max_length: Default maximum length in tokens.
         eval_examples: Default number of examples of each split in an evaluation that is not final. None: all.
-        template: Template of prompts, see `tasks/generation.py`.
+        template: Template of prompts, see `tasks/data/completions.py`.
         unanswerable: For spans: whether there are questions without an answer.
         source: Where the task and its defaults come from.
     """
 
     name: str
-    kind: Kind
+    kind: TaskKind
     text: tuple[str, ...]
     label: str
     label_names: tuple[str, ...]
@@ -57,84 +155,8 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Width of the head: classes, 1 for regression, 2 for spans (start and end), 0 for generation (no head)."""
-        return {"classification": len(self.label_names), "regression": 1, "span": 2, "generation": 0}[self.kind]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Tokenized examples, concatenated in flat arrays (memory-mapped if they come from the cache).
-
-    Subclasses for spans and generation have further arrays, see `tasks/data/windows.py` and `tasks/data/pairs.py`.
-
-    Attributes:
-        ids: Token ids, int32, `tokens`.
-        type_ids: Token type ids, int8, `tokens`; None if the model has none.
-        offsets: Start of each example in `ids`, and the total: int64, `examples + 1`.
-        labels: int64 (classification) or float32 (regression), `examples`.
-        references: What a prediction is compared with if labels are not sufficient, one entry per example.
-        cut: 1 for texts that were cut, int8, `examples`; None if unknown.
-        RAGGED: Names of arrays with several values per example, and their offsets.
-    """
-
-    ids: np.ndarray
-    type_ids: np.ndarray | None
-    offsets: np.ndarray
-    labels: np.ndarray
-    references: Sequence[Any] | None = None
-    cut: np.ndarray | None = None
-
-    RAGGED: ClassVar[dict[str, str]] = {"ids": "offsets", "type_ids": "offsets"}
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def examples(self) -> int:
-        """Number of examples; of spans, the number of questions, each of which has several rows."""
-        return len(self)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Number of tokens of each example, int64, `examples`."""
-        return np.diff(self.offsets)
-
-    def take(self, indices: np.ndarray) -> Self:
-        """Select examples.
-
-        Args:
-            indices: Indices in ascending order.
-
-        Returns:
-            A copy with these examples, or this split if they are all.
-        """
-        return self if len(indices) == len(self) else self._rows(indices)
-
-    def _rows(self, indices: np.ndarray) -> Self:
-        """A copy with these rows."""
-        taken: dict[str, Any] = {}
-        for name in set(self.RAGGED.values()):
-            taken[name] = np.concatenate([[0], np.cumsum(np.diff(getattr(self, name))[indices])])
-        for field in fields(self):
-            values = getattr(self, field.name)
-            if field.name in self.RAGGED and values is not None:
-                old, new = getattr(self, self.RAGGED[field.name]), taken[self.RAGGED[field.name]]
-                taken[field.name] = values[np.repeat(old[indices] - new[:-1], np.diff(new)) + np.arange(new[-1])]
-            elif isinstance(values, np.ndarray) and field.name not in taken:
-                taken[field.name] = values[indices]
-        if self.references is not None:
-            taken["references"] = [self.references[i] for i in indices]
-        return replace(self, **taken)
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Weight of each example in the mean loss of a batch, `examples`."""
-        return np.ones(len(self))
-
-    @property
-    def strata(self) -> np.ndarray:
-        """Strata of stratified samples: the labels, `examples`."""
-        return self.labels
+        """Width of the head."""
+        return self.kind.outputs(self.label_names)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ Batch size and epochs: microsoft/LoRA, examples/NLU/roberta_base_*.sh (per devic
 from __future__ import annotations
 
 from autorank.tasks.definition import CORRELATIONS, Task
+from autorank.tasks.kinds.classification import CLASSIFICATION
+from autorank.tasks.kinds.regression import REGRESSION
 
 HUB = "nyu-mll/glue"
 SOURCE = "GLUE (arXiv 1804.07461); training as in microsoft/LoRA examples/NLU/roberta_base_{}.sh"
@@ -23,7 +25,7 @@ def _glue(
 ) -> Task:
     return Task(
         name=name,
-        kind="classification" if label_names else "regression",
+        kind=CLASSIFICATION if label_names else REGRESSION,
         text=text,
         label="label",
         label_names=label_names,

@@ -9,15 +9,12 @@ import numpy as np
 from autorank.errors import AutorankError
 from autorank.tasks import generation
 from autorank.tasks.columns import to_examples
-from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.file_readers import READERS, read
-from autorank.tasks.data.labels import infer_task
-from autorank.tasks.data.stratified import whole_prompts
 from autorank.tasks.definition import Task
+from autorank.tasks.examples import Examples
+from autorank.tasks.infer_task import infer_task
 
 ALIASES = {"validation": ("validation", "dev", "valid")}
-HELD_OUT = 0.1  # of the examples, as validation where there is no validation split (ours)
-HOLD_OUT_SEED = 0
 
 Splits = tuple[Task, Examples, dict[str, Examples]]  # the task, train, validation by name
 
@@ -111,10 +108,7 @@ def with_validation(task: Task, train: Examples, source: str) -> Splits:
     Raises:
         AutorankError: There are too few examples.
     """
-    if task.kind == "generation":
-        validation = whole_prompts(train.labels, HELD_OUT, HOLD_OUT_SEED)
-    else:
-        validation = hold_out(train.labels, stratify=task.kind == "classification")
+    validation = task.kind.validation_part(train.labels)
     if not len(validation):
         raise AutorankError(
             f"{source} has too few rows of each class to hold any out for validation. Add rows, or use "
@@ -122,25 +116,6 @@ def with_validation(task: Task, train: Examples, source: str) -> Splits:
         )
     rest = np.setdiff1d(np.arange(len(train)), validation)
     return task, train.take(rest), {"validation": train.take(validation)}
-
-
-def hold_out(labels: np.ndarray, stratify: bool) -> np.ndarray:
-    """Choose the examples that are held out as validation.
-
-    Args:
-        labels: `examples`.
-        stratify: Whether each class keeps its share; a class with a single example stays in training.
-
-    Returns:
-        Sorted indices.
-    """
-    rng = np.random.default_rng(HOLD_OUT_SEED)
-    strata = labels if stratify else np.zeros(len(labels))
-    chosen = [np.empty(0, np.int64)]
-    for value in np.unique(strata):
-        stratum = rng.permutation(np.flatnonzero(strata == value))
-        chosen.append(stratum[: min(max(1, round(HELD_OUT * len(stratum))), len(stratum) - 1)])
-    return np.sort(np.concatenate(chosen))
 
 
 def _find(folder: Path, split: str) -> Path | None:

@@ -18,9 +18,10 @@ from autorank.errors import AutorankError
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted
 from autorank.spec import TaskSpec
-from autorank.tasks.data.examples import Examples, rows
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.definition import Task
+from autorank.tasks.examples import Examples, rows
+from autorank.tasks.splits import Tokenization
 
 Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them were cut
 END_OF_PROMPT = "\n"  # separates prompt and completion in decoder-only models without a chat template
@@ -43,13 +44,17 @@ class Prompting:
     start: int | None
 
     @property
-    def kind(self) -> type[Pairs]:
-        """The class of the tokenized split."""
+    def tokenization(self) -> Tokenization:
+        """How examples become a tokenized split."""
+        # prompts are cut so that the longest completion of their split fits, hence `whole`
+        return Tokenization(self.split, self._tag, self.length, self._class, whole=True)
+
+    @property
+    def _class(self) -> type[Pairs]:
         return Pairs if self.start is None else EncodedPairs
 
     @property
-    def tag(self) -> str:
-        """Text that identifies the settings, for cache keys."""
+    def _tag(self) -> str:
         template = str(self.tokenizer.chat_template) if self.chat else ""
         # models with one vocabulary (base and chat) can have different special tokens, above all end tokens
         digest = hashlib.sha256(f"{template} {sorted(self.tokenizer.special_tokens_map.items())}".encode()).hexdigest()
@@ -75,7 +80,7 @@ class Prompting:
             raise AutorankError(
                 f"The tokenizer returns no tokens for the prompts in {rows(empty)}. Check that it belongs to the model."
             )
-        return self.kind(
+        return self._class(
             ids=_flat(ids), type_ids=None, offsets=_offsets(ids), labels=examples.labels,
             references=examples.references, target_ids=_flat(targets), target_offsets=_offsets(targets),
             cut=np.maximum(np.array(cut, np.int8), np.array(cut_targets, np.int8)),
@@ -164,7 +169,7 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
 
     with hub_access("model", model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
-    auto_class(task.kind, config)  # raises first if the model cannot generate text
+    auto_class(task.kind.head, config)  # raises first if the model cannot generate text
     if tokenizer.eos_token_id is None:
         raise AutorankError(
             f"The tokenizer of {model!r} has no end token, so texts would never end. Add an eos_token to it."

@@ -97,9 +97,9 @@ def _read(spec: TaskSpec) -> own_data.Splits:
 
 def _with_metric(task: Task, spec: TaskSpec) -> Task:
     """The task with the user's metric as its score; raises if it has no such metric or --chat does not apply."""
-    if spec.chat is not None and task.kind != "generation":
+    if spec.chat is not None and not task.kind.head.generates:
         raise AutorankError(f"--chat and --no-chat apply to text-to-text tasks only; {task.name!r} is {task.kind}.")
-    if task.kind == "generation":
+    if task.kind.head.generates:
         return replace(task, metrics=text.chosen(task.metrics, spec.metric, spec.final))
     if spec.metric is None:
         return task

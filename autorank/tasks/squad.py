@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from autorank.tasks.definition import Task
+from autorank.tasks.kinds.span import SPAN
 
 
 def _squad(name: str, hub: tuple[str, str], paper: str, unanswerable: bool) -> Task:
     return Task(
         name=name,
-        kind="span",
+        kind=SPAN,
         text=("question", "context"),
         label="answers",
         label_names=(),

@@ -6,8 +6,7 @@ import hashlib
 import importlib.util
 import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,15 @@ from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted, trusting
 from autorank.spec import TaskSpec
 from autorank.tasks import registry
-from autorank.tasks.data import arrow, windows
-from autorank.tasks.data.examples import Examples
+from autorank.tasks.data import arrow
 from autorank.tasks.data.pairs import Pairs
-from autorank.tasks.data.stratified import held_out
-from autorank.tasks.definition import Split, Task, TaskData
-from autorank.tasks.prompting import prompting
+from autorank.tasks.data.texts import CHUNK
+from autorank.tasks.definition import TaskData
+from autorank.tasks.examples import Examples
+from autorank.tasks.splits import Split, Tokenization
 
 logger = logging.getLogger(__name__)
 FORMAT = 2  # version of the cached files; increase it to invalidate them
-CHUNK = 10_000  # examples tokenised at a time
 SUBSET_SEED = 0
 NO_LIMIT = 10**9  # lengths above mean no limit; transformers uses 10**30 if a tokenizer has no maximum length
 
@@ -56,10 +54,12 @@ def load(spec: TaskSpec, model: str) -> TaskData:
     """
     task, train, validation = registry.read(spec)
     chosen = shuffled(len(train), spec.max_train_examples)
-    tuning = held_out(task, train.labels[chosen], spec.tune_split)
+    tuning = np.empty(0, np.int64)
+    if spec.tune_split:
+        tuning = task.kind.tune_part(task, train.labels[chosen], spec.tune_split)
     with trusting(spec.trust_remote_code):
         tokenizer = load_tokenizer(model)
-        tokenization = tokenised(task, spec, model, tokenizer)
+        tokenization = task.kind.tokenization(task, spec, model, tokenizer)
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     if pad_id is None:
         raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Add one to it.")
@@ -85,7 +85,7 @@ def load(spec: TaskSpec, model: str) -> TaskData:
             for name, split in validation.items()
         }
     training = used.take(np.delete(np.arange(len(chosen)), tuning))
-    text_tokenizer = tokenizer if task.kind == "generation" else None
+    text_tokenizer = tokenizer if task.kind.head.generates else None
     return TaskData(task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length)
 
 
@@ -95,49 +95,6 @@ def _evaluated(split: Split, limit: int | None) -> Split:
         prompts = np.unique(split.labels)
         return split.take(np.flatnonzero(np.isin(split.labels, prompts[shuffled(len(prompts), limit)])))
     return split.take(shuffled(split.examples, limit))
-
-
-@dataclass(frozen=True)
-class Tokenised:
-    """The tokenization of a task's examples.
-
-    Attributes:
-        kind: Class of the splits.
-        of: Function that tokenizes examples.
-        tag: Text that identifies the settings, for cache keys.
-        length: Number of tokens at which texts are cut.
-        whole: Whether the tokens of an example depend on the other examples of its split.
-    """
-
-    kind: type[Split]
-    of: Callable[[Examples], Split]
-    tag: str
-    length: int
-    whole: bool = False
-
-
-def tokenised(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenised:
-    """Choose the tokenization of a task.
-
-    Args:
-        task: The task.
-        spec: The user's options for the task.
-        model: Directory or name of the base model on the Hub.
-        tokenizer: Its tokenizer.
-
-    Returns:
-        The tokenization.
-    """
-    if task.kind == "generation":
-        pairs = prompting(task, spec, model, tokenizer)
-        return Tokenised(pairs.kind, pairs.split, pairs.tag, pairs.length, whole=True)  # see `prompting`
-    length = min(spec.max_length or task.max_length, tokenizer.model_max_length)
-    if task.kind == "span":
-        windows.check(model, tokenizer, length)
-        return Tokenised(
-            windows.Windows, lambda examples: windows.tokenise(examples, tokenizer, length), windows.tag(length), length
-        )
-    return Tokenised(Split, lambda examples: tokenise(examples, tokenizer, length), str(length), length)
 
 
 def load_tokenizer(model: str) -> Any:
@@ -175,33 +132,6 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
-    """Tokenize examples of one or two texts, with the model's special tokens.
-
-    Args:
-        examples: The examples.
-        tokenizer: The tokenizer.
-        length: Maximum number of tokens of an example.
-
-    Returns:
-        The tokenized split.
-    """
-    ids, type_ids, lengths, cut = [], [], [], []
-    for start in range(0, len(examples), CHUNK):
-        texts = [list(column[start : start + CHUNK]) for column in examples.texts]
-        encoding = tokenizer(*texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False)
-        lengths += list(map(len, encoding["input_ids"]))
-        ids.append(_flat(encoding["input_ids"], np.int32))
-        cut += [bool(text.overflowing) for text in encoding.encodings or ()]  # unknown for slow tokenizers
-        if "token_type_ids" in encoding:
-            type_ids.append(_flat(encoding["token_type_ids"], np.int8))
-    offsets = np.zeros(len(examples) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    types = np.concatenate(type_ids) if type_ids else None
-    cut_flags = np.array(cut, np.int8) if len(cut) == len(examples) else None
-    return Split(np.concatenate(ids), types, offsets, examples.labels, cut=cut_flags)
-
-
 def shuffled(total: int, limit: int | None) -> np.ndarray:
     """Select examples after a shuffle with a fixed seed.
 
@@ -217,22 +147,17 @@ def shuffled(total: int, limit: int | None) -> np.ndarray:
     return np.sort(np.random.default_rng(SUBSET_SEED).permutation(total)[:limit])
 
 
-def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:
-    total = sum(map(len, lists))
-    return np.fromiter((token for tokens in lists for token in tokens), dtype, total)
-
-
-def _part(key: str, examples: Examples, tokenization: Tokenised, chosen: np.ndarray) -> Split:
+def _part(key: str, examples: Examples, tokenization: Tokenization, chosen: np.ndarray) -> Split:
     """The examples at these ascending indices. Only these are tokenized, unless the whole split is cached or needed."""
     if tokenization.whole or len(chosen) == len(examples) or (_caches() and _place(key).exists()):
         return _cached(key, examples, tokenization).take(chosen)
     return _cached(hashlib.sha256(key.encode() + chosen.tobytes()).hexdigest(), examples.take(chosen), tokenization)
 
 
-def _cached(key: str, examples: Examples, tokenization: Tokenised) -> Split:
+def _cached(key: str, examples: Examples, tokenization: Tokenization) -> Split:
     """Read a split from the cache; tokenize it first if the file is missing or broken."""
     path = _place(key)
-    split = arrow.read(path, tokenization.kind) if _caches() else None
+    split = arrow.read(path, tokenization.split) if _caches() else None
     if split is None:
         if len(examples) > CHUNK:
             logger.info("tokenizing %s examples; the result is cached", f"{len(examples):,}")
@@ -240,7 +165,7 @@ def _cached(key: str, examples: Examples, tokenization: Tokenised) -> Split:
         if not _caches():
             return split
         arrow.write(split, path)
-        split = arrow.read(path, tokenization.kind)
+        split = arrow.read(path, tokenization.split)
         if split is None:
             raise AutorankError(f"Cannot read {path} after writing it. Set AUTORANK_CACHE to another directory.")
     return replace(split, references=examples.references)

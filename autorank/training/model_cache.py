@@ -12,8 +12,9 @@ import torch
 from autorank import cache, tasks
 from autorank.errors import AutorankError
 from autorank.modeling import base_model
+from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec
-from autorank.tasks.definition import Kind, TaskData
+from autorank.tasks.definition import TaskData
 from autorank.training.eval_batch_size import EvalBatchSize
 
 SAMPLE = 64 * 2**10  # bytes that are read of a file at its start, middle and end to tell it from others
@@ -32,7 +33,7 @@ class ModelCache:
         self.eval_batch_size = EvalBatchSize()
         self._moved: dict[str, str] = {}  # models that lie elsewhere here
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
-        self._base: tuple[tuple[str, Kind, int, torch.dtype, str | None], base_model.BaseModel] | None = None
+        self._base: tuple[tuple[str, Head, int, torch.dtype, str | None], base_model.BaseModel] | None = None
 
     def data(self, task: TaskSpec, model: str) -> TaskData:
         """The task, tokenised for the model."""
@@ -62,16 +63,16 @@ class ModelCache:
         return _content_digest(folder) if folder.is_dir() else model
 
     def base(
-        self, model: str, kind: Kind, outputs: int, dtype: torch.dtype, quantize: str | None = None
+        self, model: str, head: Head, outputs: int, dtype: torch.dtype, quantize: str | None = None
     ) -> base_model.BaseModel:
-        """The base model with a head for this kind of task, as the last run left it: `reset` it before use."""
-        key = model, kind, outputs, dtype, quantize
+        """The base model with this head, as the last run left it: `reset` it before use."""
+        key = model, head, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
             self.eval_batch_size = EvalBatchSize()
             self._base = (
                 key,
-                base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), kind, quantize),
+                base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), head, quantize),
             )
         return self._base[1]
 

@@ -16,7 +16,8 @@ from autorank.errors import AutorankError
 from autorank.modeling import gradient_checkpointing
 from autorank.spec import TrainingSpec
 from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
-from autorank.tasks.definition import Split, Task
+from autorank.tasks.definition import Task
+from autorank.tasks.splits import Split
 from autorank.training import distributed
 from autorank.training.eval_batch_size import EvalBatchSize
 from autorank.training.hooks import Hooks

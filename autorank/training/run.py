@@ -125,7 +125,7 @@ class TrainingRun:
         self._objective = objectives.create(self._data)
         with trusting(self.spec.task.trust_remote_code):
             self._base = self._model_cache.base(
-                self._model_name, task.kind, task.outputs, dtype, self.spec.training.quantize
+                self._model_name, task.kind.head, task.outputs, dtype, self.spec.training.quantize
             )
         self._objective.check(self._base.model.config)
         self._undo.append(partial(self._base.reset, seed))
@@ -266,7 +266,9 @@ class TrainingRun:
     def save_adapter(self, path: Path) -> None:
         """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
         task = self._data.task
-        origin = adapter_file.Origin(self._model_name, task.outputs, task.label_names, self._data.pad_id, task.kind)
+        origin = adapter_file.Origin(
+            self._model_name, task.outputs, task.label_names, self._data.pad_id, task.kind.head, task.kind.problem_type
+        )
         adapter_file.save(path, self._base, origin)
 
     def release(self) -> None:

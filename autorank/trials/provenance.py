@@ -95,6 +95,6 @@ def _columns(task: TaskSpec) -> list[dict[str, Any]]:
     else:
         named = tasks.TASKS[task.name]
         text, label = named.text, named.label
-        numbers = {"classification": "long", "regression": "double"}.get(named.kind, "string")
+        numbers = named.kind.column_type
     columns = [(name, "string") for name in text] + [(str(label), numbers)]
     return [{"name": name, "type": kind, "required": True} for name, kind in columns]

@@ -57,9 +57,9 @@ def hub(models: dict[str, Path]) -> Repositories:
 
 def rows(task: Task, count: int) -> list[Row]:
     """Rows of a task's own columns."""
-    if task.kind == "span":
+    if task.kind.name == "span":
         return tiny.questions(count, seed=count, unanswerable=task.unanswerable)
-    if task.kind == "generation":
+    if task.kind.head.generates:
         end = " #### {}" if task.metrics[0] == "exact_answer" else ""
         pairs = enumerate(texts.rows(count, seed=count))
         return [{task.text[0]: row["asked"], task.label: row["told"] + end.format(i)} for i, row in pairs]

@@ -24,6 +24,7 @@ from autorank.export.export_point import PointExport
 from autorank.export.mlflow_model import check_registrable
 from autorank.export.mlflow_registry import _default_tracking_uri, aliased_points
 from autorank.export.usage_snippets import Form
+from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.tracking.mlflow_projection import Projection
@@ -142,7 +143,7 @@ def test_the_reference_to_a_base_copies_nothing(tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
     model = tiny.model("bert", tmp_path / "model")
-    origin = Origin(model, 1, (), 0, "regression")
+    origin = Origin(model, 1, (), 0, problem_type="regression")
     for _ in range(2):
         folder = write_base_reference(origin, tmp_path / "base")
     assert (folder / "model.safetensors").is_symlink()
@@ -221,9 +222,9 @@ def test_what_mlflow_cannot_hold_is_refused(tmp_path: Path) -> None:
         check_registrable(PointExport(tmp_path / "a.safetensors", point(1, 0.5, method), train, form, origin))
 
     with pytest.raises(AutorankError, match="t5 is an encoder-decoder"):
-        check("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, "generation"))
-    check("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, "generation"))
+        check("PEFT adapter", Origin(texts.model("t5", tmp_path / "t5"), 0, (), 0, heads.TEXT))
+    check("PEFT adapter", Origin(texts.model("llama", tmp_path / "llama"), 0, (), 0, heads.TEXT))
     with pytest.raises(AutorankError, match="transformers has no question-answering pipeline"):
-        check("PEFT adapter", Origin("m", 2, (), 0, "span"))
+        check("PEFT adapter", Origin("m", 2, (), 0, heads.SPAN))
     with pytest.raises(AutorankError, match="houlsby is not a low-rank update"):
         check("autorank adapter", Origin("m", 2, (), 0), "houlsby")

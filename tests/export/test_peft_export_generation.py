@@ -14,7 +14,7 @@ from autorank.errors import AutorankError
 from autorank.export.merge import write_merged
 from autorank.export.model_card import model_card
 from autorank.export.peft_export import write_peft
-from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling import adapter_file, adapters, base_model, heads, target_modules
 from autorank.modeling.greedy_decoding import generating, greedy
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
@@ -28,7 +28,7 @@ def adapted(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], t
     """An adapter file with mixed ranks; inputs; the logits and the tokens that it gives."""
     model = texts.model(family, folder / "model")
     (folder / "model" / "generation_config.json").write_text(json.dumps({"do_sample": False, "temperature": 0.3}))
-    loaded = base_model.load(model, outputs=0, kind="generation")
+    loaded = base_model.load(model, outputs=0, head=heads.TEXT)
     draw = torch.Generator().manual_seed(0)
     for i, name in enumerate(target_modules.find(loaded.model, "all-linear")):
         shape = target_modules.features(loaded.model.get_submodule(name))
@@ -39,7 +39,7 @@ def adapted(family: str, folder: Path) -> tuple[Path, dict[str, torch.Tensor], t
         if parameter.requires_grad:
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
     file = folder / "adapter.safetensors"
-    adapter_file.save(file, loaded, adapter_file.Origin(model, 0, (), 0, "generation"))
+    adapter_file.save(file, loaded, adapter_file.Origin(model, 0, (), 0, heads.TEXT))
     inputs = {"input_ids": torch.randint(5, 30, (3, 9), generator=draw), "attention_mask": torch.ones(3, 9).long()}
     return file, inputs, *outcome(loaded.model, family, inputs)
 
@@ -134,6 +134,6 @@ def test_models_that_cannot_write(tmp_path: Path) -> None:
     from tests import tiny
 
     with pytest.raises(AutorankError, match=r"an encoder \('bert'\)"):
-        base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=0, kind="generation")
+        base_model.load(tiny.model("bert", tmp_path / "bert"), outputs=0, head=heads.TEXT)
     with pytest.raises(AutorankError, match="with its output layer"):
-        base_model.load(tiny.model("llama", tmp_path / "llama"), outputs=0, kind="generation")
+        base_model.load(tiny.model("llama", tmp_path / "llama"), outputs=0, head=heads.TEXT)

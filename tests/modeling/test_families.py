@@ -20,7 +20,7 @@ from autorank.modeling import adapter_file, adapters, base_model, gradient_check
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.tasks.definition import Split
+from autorank.tasks.splits import Split
 from autorank.training.run import TrainingRun
 from tests import families, tiny
 
@@ -205,7 +205,7 @@ def test_a_model_without_a_text_classifier_is_refused(tmp_path: Path) -> None:
     CLIPConfig().save_pretrained(tmp_path / "clip")
     for kind in ("vit", "clip"):
         for load in (lambda folder: base_model.load(folder, 2), base_model.meta_model):
-            with pytest.raises(AutorankError, match=f"type '{kind}'.*classification task.*BERT"):
+            with pytest.raises(AutorankError, match=f"type '{kind}'.*SequenceClassification.*task needs.*BERT"):
                 load(str(tmp_path / kind))
 
 

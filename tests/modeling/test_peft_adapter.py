@@ -12,7 +12,7 @@ import torch
 import transformers as t
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, base_model, peft_adapter, spectrum
+from autorank.modeling import adapters, base_model, heads, peft_adapter, spectrum
 from tests import tiny
 
 LORA: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ def test_a_gpt2_language_model_with_its_conv1d_layers(tmp_path: Path) -> None:
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)
     model = peft.get_peft_model(t.AutoModelForCausalLM.from_pretrained(name), config)
     randomise(model)
-    base = base_model.load(name, outputs=0, kind="generation")
+    base = base_model.load(name, outputs=0, head=heads.TEXT)
     check(model, tmp_path, base, lambda: t.AutoModelForCausalLM.from_pretrained(name), input_ids=IDS)
 
 
@@ -130,7 +130,7 @@ def test_an_encoder_decoder(tmp_path: Path) -> None:
     config = peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=4, target_modules=["q", "v"])
     model = peft.get_peft_model(t.AutoModelForSeq2SeqLM.from_pretrained(name), config)
     randomise(model)
-    base = base_model.load(name, outputs=0, kind="generation")
+    base = base_model.load(name, outputs=0, head=heads.TEXT)
     load = lambda: t.AutoModelForSeq2SeqLM.from_pretrained(name)  # noqa: E731
     check(model, tmp_path, base, load, input_ids=IDS, decoder_input_ids=IDS)
 

@@ -12,8 +12,9 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, registry, resolve
-from autorank.tasks.data.stratified import held_out, whole_prompts
-from autorank.tasks.generation import GENERATION, own_task, to_examples
+from autorank.tasks.data.completions import to_examples
+from autorank.tasks.data.stratified import whole_prompts
+from autorank.tasks.generation import GENERATION, own_task
 from tests import texts
 
 
@@ -27,7 +28,7 @@ def folder(path: Path, **splits: list[dict[str, Any]]) -> Path:
 def test_what_there_is() -> None:
     assert set(GENERATION) == {"e2e", "dart", "dialogsum", "gsm8k"}
     for task in GENERATION.values():
-        assert (task.kind, task.outputs, task.label_names, task.eval_examples) == ("generation", 0, (), 200)
+        assert (task.kind.name, task.outputs, task.label_names, task.eval_examples) == ("generation", 0, (), 200)
     scores = {name: task.metrics[0] for name, task in GENERATION.items()}
     assert scores == {"e2e": "bleu", "dart": "bleu", "dialogsum": "rouge", "gsm8k": "exact_answer"}
 
@@ -99,10 +100,10 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
 
 def test_whole_prompts_are_held_out() -> None:
     prompts = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
-    held = held_out(TASKS["e2e"], prompts, 0.25)
+    held = TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25)
     assert len(set(prompts[held])) == 5
     assert not set(prompts[held]) & set(np.delete(prompts, held))
-    assert held_out(TASKS["e2e"], prompts, 0.25).tolist() == held.tolist()
+    assert TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25).tolist() == held.tolist()
     assert len(whole_prompts(np.array([7, 7, 8]), 0.1, 0)) in (1, 2)
     with pytest.raises(AutorankError, match="two different prompts"):
         whole_prompts(np.zeros(9), 0.1, 0)

@@ -28,7 +28,7 @@ def test_definition(name: str) -> None:
     task = GLUE[name]
     assert (task.text, len(task.label_names), task.metrics[0]) == EXPECTED[name]
     assert task.outputs == (EXPECTED[name][1] or 1)
-    assert task.kind == ("classification" if task.label_names else "regression")
+    assert task.kind.name == ("classification" if task.label_names else "regression")
     assert task.hub == ("nyu-mll/glue", name)
     assert task.max_length == 512 and task.model == "FacebookAI/roberta-base"
 

@@ -17,7 +17,9 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.tasks.data.file_readers import read
 from autorank.tasks.glue import GLUE
-from autorank.tasks.own_data import hold_out, read_named, read_own
+from autorank.tasks.kinds.classification import CLASSIFICATION
+from autorank.tasks.kinds.regression import REGRESSION
+from autorank.tasks.own_data import read_named, read_own
 
 AWKWARD = ['comma, "quote"', "line\nbreak", "", "ünïcode – 漢字", " space "]
 ROWS = {"premise": AWKWARD, "hypothesis": list("abcde"), "verdict": ["yes", "no", "yes", "no", "no"]}
@@ -138,9 +140,9 @@ def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
 
 def test_lone_examples_stay_in_train() -> None:
     labels = np.array([0] * 12 + [1] * 2 + [2])
-    held = hold_out(labels, stratify=True)
+    held = CLASSIFICATION.validation_part(labels)
     assert Counter(labels[held].tolist()) == {0: 1, 1: 1}
-    assert len(hold_out(np.linspace(0, 1, 50), stratify=False)) == 5
+    assert len(REGRESSION.validation_part(np.linspace(0, 1, 50))) == 5
 
 
 @pytest.mark.parametrize("name", ["validation", "dev", "valid"])

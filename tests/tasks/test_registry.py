@@ -50,7 +50,7 @@ def test_own_data_knows_its_classes(tmp_path: Path) -> None:
     path = tiny.pairs_file(tmp_path / "x.jsonl", 40)
     spec = TaskSpec(name="mine", data=path, text=("left", "right"), label="label")
     task = resolve(spec)
-    assert (task.name, task.kind, task.label_names, task.outputs) == ("mine", "classification", ("0", "1"), 2)
+    assert (task.name, task.kind.name, task.label_names, task.outputs) == ("mine", "classification", ("0", "1"), 2)
     assert (task.text, task.label) == (("left", "right"), "label")
     assert len(registry.read(spec)[1]) == 36
 

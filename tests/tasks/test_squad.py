@@ -18,7 +18,7 @@ from autorank.tasks.squad import SQUAD
 def test_definition(name: str, hub: tuple[str, str], unanswerable: bool) -> None:
     task = SQUAD[name]
     assert TASKS[name] is task
-    assert (task.kind, task.text, task.label, task.outputs) == ("span", ("question", "context"), "answers", 2)
+    assert (task.kind.name, task.text, task.label, task.outputs) == ("span", ("question", "context"), "answers", 2)
     assert (task.hub, task.unanswerable, task.metrics) == (hub, unanswerable, ("f1", "exact_match"))
     assert (task.epochs, task.batch_size, task.max_length) == (14, 16, 384)
     assert task.model == "microsoft/deberta-v3-base"

@@ -18,8 +18,9 @@ from transformers import AutoTokenizer
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load, tokenization
-from autorank.tasks.data import arrow
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.data import arrow, texts
+from autorank.tasks.definition import TaskData
+from autorank.tasks.splits import Split
 from tests import tiny
 
 
@@ -107,7 +108,7 @@ def test_second_load_reads_the_files(
 ) -> None:
     first = load(spec, str(model))
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(tokenization, "tokenise", None)  # calling it would raise
+    monkeypatch.setattr(texts, "tokenise", None)  # calling it would raise
     copy = shutil.copytree(model, tmp_path / "copy")  # the same tokenizer elsewhere
     second = load(spec, str(copy))
     assert second.digest == first.digest
@@ -223,7 +224,8 @@ def test_a_reader_sees_whole_files_while_another_process_writes(tmp_path: Path) 
 import sys
 from pathlib import Path
 import numpy as np
-from autorank.tasks.definition import Split
+from autorank.tasks.data import texts
+from autorank.tasks.splits import Split
 from autorank.tasks.data.arrow import write
 
 for size in range(1, 200):

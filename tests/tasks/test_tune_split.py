@@ -16,8 +16,10 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError
 from autorank.options.run import RunOptions
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.tasks import load, tokenization
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks import load
+from autorank.tasks.data import texts
+from autorank.tasks.definition import TaskData
+from autorank.tasks.splits import Split
 from tests import tiny
 
 Load = Callable[..., TaskData]
@@ -49,13 +51,13 @@ def view(folder: Path, model: str) -> Load:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is tokenised."""
     sizes: list[int] = []
-    plain = tokenization.tokenise
+    plain = texts.tokenise
 
     def counted(examples: Any, *rest: Any) -> Split:
         sizes.append(len(examples))
         return plain(examples, *rest)
 
-    monkeypatch.setattr(tokenization, "tokenise", counted)
+    monkeypatch.setattr(texts, "tokenise", counted)
     return sizes
 
 

@@ -51,7 +51,7 @@ class ParamBounds:
     def _model(self) -> nn.Module:
         task = tasks.resolve(self._task)
         with trusting(self._task.trust_remote_code):
-            return meta_model(self._name or task.model, task.outputs, task.kind)
+            return meta_model(self._name or task.model, task.outputs, task.kind.head)
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         found = find(method)

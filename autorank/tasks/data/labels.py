@@ -1,4 +1,4 @@
-"""Converts labels to class numbers or regression targets, and infers the kind of task from labels."""
+"""Converts labels to class numbers or regression targets."""
 
 from __future__ import annotations
 
@@ -9,64 +9,65 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import OWN_DATA, SHOWN, Columns, Examples, rows
-from autorank.tasks.definition import CORRELATIONS, Task
+from autorank.tasks.definition import Task
+from autorank.tasks.examples import OWN_DATA, SHOWN, rows
 
 
-def to_examples(task: Task, columns: Columns, source: str, train: bool = False) -> Examples:
-    """Convert the columns of a classification or regression task.
+def check_varied(task: Task, values: Sequence[Any], source: str) -> None:
+    """Check that the labels of a training split differ.
 
     Args:
         task: The task.
-        columns: Its text columns, already checked, and its label column.
-        source: Where the columns come from (a file, or a split on the Hub), for messages.
-        train: Whether this is the training split.
-
-    Returns:
-        The examples.
+        values: The distinct labels.
+        source: Where they come from, for messages.
 
     Raises:
-        AutorankError: A label is missing, not finite or unknown, or all labels of the training split are equal.
+        AutorankError: There is only one.
     """
-    labels, classify = columns[task.label], task.kind == "classification"
-    values = _class_numbers(task, labels, source) if classify else _targets(labels, task.label, source)
-    if train and len(np.unique(values)) < 2:
-        value = task.label_names[int(values[0])] if classify else values[0]
+    if len(values) < 2:
         raise AutorankError(
-            f"Column {task.label!r} of {source} has only one value, {value!s}, so there is nothing to learn. "
+            f"Column {task.label!r} of {source} has only one value, {values[0]!s}, so there is nothing to learn. "
             "Add rows with another label, or name another column with --label."
         )
-    return Examples(tuple(columns[name] for name in task.text), values)
 
 
-def infer_task(name: str, text: tuple[str, ...], label: str, labels: Sequence[Any], source: str) -> Task:
-    """Define a task for the user's own data from the labels of its training split.
-
-    Labels that are all numbers, at least one with a fraction, mean regression. All others mean classification: each
-    distinct value is a class and keeps its name; classes are sorted by number, or else by name.
+def are_fractions(labels: Sequence[Any], name: str, source: str) -> bool:
+    """Whether labels are all numbers, at least one of them with a fraction, which means regression.
 
     Args:
-        name: The task's name.
-        text: Its text columns.
-        label: Its label column.
-        labels: The values of the label column.
-        source: The file, for messages.
+        labels: The label column.
+        name: Its name.
+        source: Where it comes from, for messages.
 
     Returns:
-        The task.
+        True for regression, False for classes.
 
     Raises:
-        AutorankError: A label is missing, is no text or number, or is not finite in a regression.
+        AutorankError: A label is missing, or one of such numbers is not finite.
     """
-    _check_not_missing(labels, label, source)
+    _check_not_missing(labels, name, source)
     numbers = [number for value in labels if (number := _number(value)) is not None]
-    if len(numbers) == len(labels) and not all(number.is_integer() for number in numbers):
-        _targets(labels, label, source)  # raises if one is not finite
-        return Task(name, "regression", text, label, (), CORRELATIONS, source=OWN_DATA)
-    names = {_class_name(value, label, source) for value in labels}
-    # Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
-    scores = ("accuracy", "matthews")
-    return Task(name, "classification", text, label, tuple(sorted(names, key=_sort_key)), scores, source=OWN_DATA)
+    if len(numbers) < len(labels) or all(number.is_integer() for number in numbers):
+        return False
+    targets(labels, name, source)  # raises if one is not finite
+    return True
+
+
+def class_names(labels: Sequence[Any], name: str, source: str) -> tuple[str, ...]:
+    """Find the classes: each distinct value, sorted by number, or else by name.
+
+    Args:
+        labels: The label column.
+        name: Its name.
+        source: Where it comes from, for messages.
+
+    Returns:
+        The names of the classes.
+
+    Raises:
+        AutorankError: A label is no text or number.
+    """
+    return tuple(sorted({_class_name(value, name, source) for value in labels}, key=_sort_key))
 
 
 def _check_not_missing(labels: Sequence[Any], name: str, source: str) -> None:
@@ -88,8 +89,20 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _targets(labels: Sequence[Any], name: str, source: str) -> np.ndarray:
-    """Labels as float32, `examples`; all must be finite."""
+def targets(labels: Sequence[Any], name: str, source: str) -> np.ndarray:
+    """Convert labels to numbers.
+
+    Args:
+        labels: The label column.
+        name: Its name.
+        source: Where it comes from, for messages.
+
+    Returns:
+        float32, `examples`.
+
+    Raises:
+        AutorankError: A label is missing, no number or not finite.
+    """
     _check_not_missing(labels, name, source)
     numbers = [_number(label) for label in labels]
     wrong = [i for i, number in enumerate(numbers) if number is None or not math.isfinite(number)]
@@ -121,8 +134,20 @@ def _class_name(value: Any, label: str, source: str) -> str:
     return str(int(number)) if math.isfinite(number) and number.is_integer() else str(number)
 
 
-def _class_numbers(task: Task, labels: Sequence[Any], source: str) -> np.ndarray:
-    """Labels as class numbers, int64, `examples`. A named task accepts class numbers besides class names."""
+def class_numbers(task: Task, labels: Sequence[Any], source: str) -> np.ndarray:
+    """Convert labels to class numbers. A named task accepts class numbers besides class names.
+
+    Args:
+        task: The task.
+        labels: The label column.
+        source: Where it comes from, for messages.
+
+    Returns:
+        int64, `examples`.
+
+    Raises:
+        AutorankError: A label is missing or not one of the task's classes.
+    """
     _check_not_missing(labels, task.label, source)
     numbers = {name: i for i, name in enumerate(task.label_names)}
     if task.source != OWN_DATA:

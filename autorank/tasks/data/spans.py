@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import Columns, Examples, rows
 from autorank.tasks.definition import Task
+from autorank.tasks.examples import Columns, Examples, rows
 
 
 class Reference(NamedTuple):

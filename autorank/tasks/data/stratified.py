@@ -7,11 +7,11 @@ import math
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import SHOWN
-from autorank.tasks.definition import Task
 
 QUANTILES = 10  # strata of regression labels (ours)
 TUNE_SEED = 0
+HELD_OUT = 0.1  # of the examples, as validation where there is no validation split (ours)
+HOLD_OUT_SEED = 0
 
 
 def stratified(labels: np.ndarray, ratio: float, seed: int, quantiles: int = QUANTILES) -> np.ndarray:
@@ -62,44 +62,42 @@ def whole_prompts(prompts: np.ndarray, ratio: float, seed: int) -> np.ndarray:
     return np.flatnonzero(np.isin(prompts, np.random.default_rng(seed).choice(distinct, count, replace=False)))
 
 
-def held_out(task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
-    """Choose the training examples that a search selects on: `ratio` of each stratum, always the same ones.
-
-    Strata are classes, questions with and without an answer, or all examples. Regression labels are cut into deciles,
-    or into fewer parts if fewer than ten examples are held out.
+def hold_out(strata: np.ndarray) -> np.ndarray:
+    """Choose a tenth of each stratum as validation, at least one example of each with two or more.
 
     Args:
-        task: The task.
-        labels: `examples`.
-        ratio: Fraction of the examples, at most 1/2; 0 holds out none.
+        strata: Stratum of each example, `examples`.
 
     Returns:
-        Indices in ascending order, `held out`.
+        Indices in ascending order.
+    """
+    rng = np.random.default_rng(HOLD_OUT_SEED)
+    chosen = [np.empty(0, np.int64)]
+    for value in np.unique(strata):
+        stratum = rng.permutation(np.flatnonzero(strata == value))
+        chosen.append(stratum[: min(max(1, round(HELD_OUT * len(stratum))), len(stratum) - 1)])
+    return np.sort(np.concatenate(chosen))
+
+
+def tune_part(labels: np.ndarray, ratio: float) -> np.ndarray:
+    """Choose the training examples that a search selects on, from tasks without classes: `ratio` of each stratum.
+
+    Regression labels are cut into deciles, or into fewer parts if fewer than ten examples are held out.
+
+    Args:
+        labels: `examples`.
+        ratio: Fraction of the examples.
+
+    Returns:
+        Indices in ascending order, `sample`.
 
     Raises:
-        AutorankError: A class has fewer than two examples, or there are fewer than two examples or prompts.
+        AutorankError: There are fewer than two examples.
     """
-    if not ratio:
-        return np.empty(0, np.int64)
-    if task.kind == "generation":
-        return whole_prompts(labels, ratio, TUNE_SEED)
-    if not task.label_names:
-        if len(labels) < 2:
-            raise AutorankError(
-                f"--tune-split {ratio:g} needs at least two training examples, one to hold out and one to train on, "
-                f"but the data has {len(labels)}. Add examples (or increase --max-train-examples), or omit "
-                "--tune-split."
-            )
-        count = max(1, math.ceil(ratio * len(labels) - 1e-9))
-        return stratified(labels, ratio, TUNE_SEED, min(QUANTILES, count))
-    counts = np.bincount(labels, minlength=task.outputs)
-    scarce = np.flatnonzero(counts < 2)
-    if len(scarce):
-        listed = ", ".join(f"{task.label_names[i]!r} ({counts[i]})" for i in scarce[:SHOWN])
-        more = f" and {len(scarce) - SHOWN} more" if len(scarce) > SHOWN else ""
+    if len(labels) < 2:
         raise AutorankError(
-            f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but the "
-            f"{len(labels)} training examples have too few of {listed}{more}. Add examples of these classes (or "
-            "increase --max-train-examples), or omit --tune-split."
+            f"--tune-split {ratio:g} needs at least two training examples, one to hold out and one to train on, but "
+            f"the data has {len(labels)}. Add examples (or increase --max-train-examples), or omit --tune-split."
         )
-    return stratified(labels, ratio, TUNE_SEED)
+    count = max(1, math.ceil(ratio * len(labels) - 1e-9))
+    return stratified(labels, ratio, TUNE_SEED, min(QUANTILES, count))

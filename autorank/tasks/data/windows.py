@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.spans import Reference
-from autorank.tasks.definition import Split
+from autorank.tasks.examples import Examples
+from autorank.tasks.splits import Split
 
 STRIDE = 128  # tokens that two windows of a context share (BERT's SQuAD); a third of the window at most
 MIN_LENGTH = 24  # tokens of a window: a question, the overlap, and some more of the context

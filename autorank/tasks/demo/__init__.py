@@ -6,10 +6,11 @@ from pathlib import Path
 
 from autorank.tasks.definition import Task
 from autorank.tasks.demo.grammar import pairs
+from autorank.tasks.kinds.classification import CLASSIFICATION
 
 DEMO = Task(
     name="demo",
-    kind="classification",
+    kind=CLASSIFICATION,
     text=("sentence1", "sentence2"),
     label="label",
     label_names=("different", "same"),

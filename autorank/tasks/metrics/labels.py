@@ -51,7 +51,7 @@ def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
     if not np.isfinite(logits).all():
         return dict.fromkeys(task.metrics, math.nan)
-    classify = task.kind == "classification"
+    classify = bool(task.label_names)
     predicted = logits.argmax(axis=1) if classify else logits.reshape(-1)
     dtype = torch.int64 if classify else torch.float64
     preds, target = torch.tensor(predicted, dtype=dtype), torch.tensor(labels, dtype=dtype)

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from autorank.tasks.definition import TaskData
 from autorank.training.objectives.base import Objective
-from autorank.training.objectives.generation import Generation
-from autorank.training.objectives.labels import Classification, Regression
-from autorank.training.objectives.spans import Spans
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    "classification": Classification,
-    "regression": Regression,
-    "span": Spans,
-    "generation": Generation,
-}
 
 
 def create(data: TaskData) -> Objective:
@@ -25,4 +17,6 @@ def create(data: TaskData) -> Objective:
     Returns:
         The objective.
     """
-    return OBJECTIVES[data.task.kind](data)
+    module, _, name = data.task.kind.objective.partition(":")
+    objective: type[Objective] = getattr(import_module(module), name)
+    return objective(data)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.definition import TaskData
+from autorank.tasks.splits import Split
 from autorank.training.eval_batch_size import EvalBatchSize
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from torch import Tensor
 from autorank.modeling.greedy_decoding import generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics import text as text_metrics
+from autorank.tasks.splits import Split
 from autorank.tasks.tokenization import shuffled
 from autorank.training.objectives.base import Objective, Predictor
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.tasks.data.batches import eval_batches
-from autorank.tasks.definition import Split
 from autorank.tasks.metrics import labels as label_metrics
+from autorank.tasks.splits import Split
 from autorank.training.objectives import eos_check
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.data.windows import Windows
-from autorank.tasks.definition import Split
 from autorank.tasks.metrics import squad
+from autorank.tasks.splits import Split
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 
 LONGEST_ANSWER = 30  # tokens, as in BERT's SQuAD script

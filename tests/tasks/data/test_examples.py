@@ -9,9 +9,9 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tasks.columns import to_examples
-from autorank.tasks.data.examples import Examples, rows
-from autorank.tasks.data.labels import infer_task
+from autorank.tasks.examples import Examples, rows
 from autorank.tasks.glue import GLUE
+from autorank.tasks.infer_task import infer_task
 
 TEXT = ["a", "b", "c", "d"]
 
@@ -20,7 +20,7 @@ def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
     """Kind, class names and labels as numbers, as inferred from the user's labels."""
     columns = {"text": [str(i) for i in range(len(labels))], "label": labels}
     task = infer_task("mine", ("text",), "label", labels, "x.csv")
-    return task.kind, task.label_names, to_examples(task, columns, "x.csv", train=True).labels.tolist()
+    return task.kind.name, task.label_names, to_examples(task, columns, "x.csv", train=True).labels.tolist()
 
 
 @pytest.mark.parametrize(

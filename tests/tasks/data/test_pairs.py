@@ -13,8 +13,8 @@ from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
 from autorank.tasks.data.batches import collate, token_mask
-from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
+from autorank.tasks.examples import Examples
 from autorank.tasks.prompting import Prompting
 from tests import texts, tiny
 

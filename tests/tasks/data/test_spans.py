@@ -15,9 +15,9 @@ from autorank.spec import TaskSpec
 from autorank.tasks import load
 from autorank.tasks.columns import to_examples
 from autorank.tasks.data import windows
-from autorank.tasks.data.examples import Examples
 from autorank.tasks.data.spans import Reference
 from autorank.tasks.data.windows import Windows
+from autorank.tasks.examples import Examples
 from autorank.tasks.squad import SQUAD
 from autorank.tasks.tokenization import load_tokenizer
 from tests import tiny
@@ -244,17 +244,17 @@ def test_tokenizers_and_lengths_that_are_refused(model: str, tmp_path: Path, tok
 def test_models_that_do_not_answer_questions(tmp_path: Path) -> None:
     from transformers import MarianConfig
 
-    from autorank.modeling import base_model
+    from autorank.modeling import base_model, heads
 
     MarianConfig(vocab_size=64).save_pretrained(tmp_path / "marian")
     with pytest.raises(AutorankError, match=r"'marian'\. transformers has no AutoModelForQuestionAnswering"):
-        base_model.meta_model(str(tmp_path / "marian"), 2, "span")
+        base_model.meta_model(str(tmp_path / "marian"), 2, heads.SPAN)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "roberta", "deberta-v2", "llama", "gpt2"])
 def test_heads(architecture: str, tmp_path: Path) -> None:
-    from autorank.modeling import base_model
+    from autorank.modeling import base_model, heads
 
-    loaded = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, kind="span")
+    loaded = base_model.load(tiny.model(architecture, tmp_path / "m"), 2, head=heads.SPAN)
     assert loaded.head_modules == ["qa_outputs"] and set(loaded.head) == loaded.new
     assert loaded.head_params == 2 * tiny.HIDDEN + 2

@@ -1,0 +1,85 @@
+"""Converts the columns of text-to-text tasks to prompts and completions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from autorank.errors import AutorankError
+from autorank.tasks.definition import Task
+from autorank.tasks.examples import Columns, Examples, rows
+from autorank.tasks.metrics.text import final_answer
+
+
+def to_examples(task: Task, columns: Columns, source: str) -> Examples:
+    """Convert the columns of a text-to-text task to prompts and completions.
+
+    A prompt that is a list of triples becomes text. A row with several completions (DART) becomes as many examples.
+
+    Args:
+        task: The task.
+        columns: The column of prompts and the column of completions.
+        source: Where the columns come from (a file, or a split on the Hub), for messages.
+
+    Returns:
+        The examples; labels: the number of the prompt, equal for equal prompts.
+
+    Raises:
+        AutorankError: There are no rows, or a prompt or completion is null, not text, empty or without an answer. The
+            message lists all such rows.
+    """
+    pairs = list(zip(columns[task.text[0]], columns[task.label], strict=True))
+    if not pairs:
+        raise AutorankError(f"{source} has no rows. Use a file with at least two prompts and their completions.")
+    wrong: dict[str, list[int]] = defaultdict(list)
+    prompts, completions = [], []
+    for i, (raw_prompt, raw_completion) in enumerate(pairs):
+        prompt, texts = _prompt(raw_prompt), _completions(raw_completion)
+        for problem in _problems(task, raw_prompt, prompt, texts):
+            wrong[problem].append(i)
+        if not wrong:
+            prompts += [task.template.format(prompt)] * len(texts)
+            completions += texts
+    if wrong:
+        listed = "\n".join(
+            f"  {problem}: {rows(indices)} ({len(indices)} in all)" for problem, indices in wrong.items()
+        )
+        raise AutorankError(
+            f"{source} has invalid rows (counted from 1):\n{listed}\nCorrect these rows or remove them."
+        )
+    numbers: dict[str, int] = {}
+    labels = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
+    return Examples((prompts, completions), np.array(labels, np.int64), completions)
+
+
+def _problems(task: Task, raw_prompt: Any, prompt: str | None, texts: list[Any]) -> Iterator[str]:
+    """What is wrong with a row."""
+    if prompt is None:
+        yield f"{task.text[0]!r} is {'null' if raw_prompt is None else 'not text'}"
+    if not all(isinstance(text, str) for text in texts):
+        yield f"{task.label!r} is {'null' if None in texts else 'not text'}"
+    elif not texts or not all(text.strip() for text in texts):
+        yield f"{task.label!r} is empty"
+    elif task.metrics[0] == "exact_answer" and not all(map(final_answer, texts)):
+        yield f"{task.label!r} has no answer after '####'"
+
+
+def _prompt(value: Any) -> str | None:
+    """A text unchanged; triples as lines of `subject : relation : object`; None for all else."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, list) for part in value):
+        return "\n".join(" : ".join(map(str, triple)) for triple in value)
+    return None
+
+
+def _completions(value: Any) -> list[Any]:
+    """The completions of a row: a single text, or DART's annotations, {text: [...]} or [{text: ...}, ...]."""
+    if isinstance(value, dict):
+        return list(value.get("text") or [])
+    if isinstance(value, list):
+        return [annotation.get("text") if isinstance(annotation, dict) else annotation for annotation in value]
+    return [value]

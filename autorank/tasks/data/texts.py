@@ -1,0 +1,75 @@
+"""Tokenization of examples of one or two texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from autorank.spec import TaskSpec
+from autorank.tasks.definition import Task
+from autorank.tasks.examples import Examples
+from autorank.tasks.splits import Split, Tokenization
+
+CHUNK = 10_000  # examples tokenized at a time
+
+
+def tokenization(task: Task, spec: TaskSpec, tokenizer: Any) -> Tokenization:
+    """Tokenize examples as they are, cut at the maximum length.
+
+    Args:
+        task: The task.
+        spec: The user's options for the task.
+        tokenizer: The tokenizer.
+
+    Returns:
+        The tokenization.
+    """
+    length = max_length(task, spec, tokenizer)
+    return Tokenization(lambda examples: tokenise(examples, tokenizer, length), str(length), length)
+
+
+def max_length(task: Task, spec: TaskSpec, tokenizer: Any) -> int:
+    """Return the number of tokens at which texts are cut.
+
+    Args:
+        task: The task.
+        spec: The user's options for the task.
+        tokenizer: The tokenizer; its maximum length is that of the model.
+
+    Returns:
+        Tokens.
+    """
+    return int(min(spec.max_length or task.max_length, tokenizer.model_max_length))
+
+
+def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
+    """Tokenize examples of one or two texts, with the model's special tokens.
+
+    Args:
+        examples: The examples.
+        tokenizer: The tokenizer.
+        length: Maximum number of tokens of an example.
+
+    Returns:
+        The tokenized split.
+    """
+    ids, type_ids, lengths, cut = [], [], [], []
+    for start in range(0, len(examples), CHUNK):
+        texts = [list(column[start : start + CHUNK]) for column in examples.texts]
+        encoding = tokenizer(*texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False)
+        lengths += list(map(len, encoding["input_ids"]))
+        ids.append(_flat(encoding["input_ids"], np.int32))
+        cut += [bool(text.overflowing) for text in encoding.encodings or ()]  # unknown for slow tokenizers
+        if "token_type_ids" in encoding:
+            type_ids.append(_flat(encoding["token_type_ids"], np.int8))
+    offsets = np.zeros(len(examples) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    types = np.concatenate(type_ids) if type_ids else None
+    cut_flags = np.array(cut, np.int8) if len(cut) == len(examples) else None
+    return Split(np.concatenate(ids), types, offsets, examples.labels, cut=cut_flags)
+
+
+def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:
+    total = sum(map(len, lists))
+    return np.fromiter((token for tokens in lists for token in tokens), dtype, total)

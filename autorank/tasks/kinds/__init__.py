@@ -1,0 +1,1 @@
+"""Kinds of task: one module for each, with a `TaskKind`."""

@@ -1,0 +1,72 @@
+"""Classification: one of several classes for each example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from autorank.errors import AutorankError
+from autorank.modeling import heads
+from autorank.spec import TaskSpec
+from autorank.tasks.data import labels as label_columns
+from autorank.tasks.data import texts
+from autorank.tasks.data.stratified import TUNE_SEED, hold_out, stratified
+from autorank.tasks.definition import Task, TaskKind
+from autorank.tasks.examples import SHOWN, Columns, Examples
+from autorank.tasks.splits import Tokenization
+
+
+class Classification(TaskKind):
+    """One of several classes."""
+
+    name = "classification"
+    head = heads.SEQUENCE
+    column_type = "long"
+    objective = "autorank.training.objectives.labels:Classification"
+
+    @override
+    def outputs(self, label_names: tuple[str, ...]) -> int:
+        """Return the number of classes."""
+        return len(label_names)
+
+    @override
+    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+        """Convert labels to class numbers."""
+        numbers = label_columns.class_numbers(task, columns[task.label], source)
+        if train:
+            label_columns.check_varied(task, [task.label_names[i] for i in np.unique(numbers)], source)
+        return Examples(tuple(columns[name] for name in task.text), numbers)
+
+    @override
+    def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
+        """Tokenize one or two texts."""
+        return texts.tokenization(task, spec, tokenizer)
+
+    @override
+    def validation_part(self, labels: np.ndarray) -> np.ndarray:
+        """A tenth of each class."""
+        return hold_out(labels)
+
+    @override
+    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
+        """Choose `ratio` of each class.
+
+        Raises:
+            AutorankError: A class has fewer than two examples.
+        """
+        counts = np.bincount(labels, minlength=task.outputs)
+        scarce = np.flatnonzero(counts < 2)
+        if len(scarce):
+            listed = ", ".join(f"{task.label_names[i]!r} ({counts[i]})" for i in scarce[:SHOWN])
+            more = f" and {len(scarce) - SHOWN} more" if len(scarce) > SHOWN else ""
+            raise AutorankError(
+                f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but "
+                f"the {len(labels)} training examples have too few of {listed}{more}. Add examples of these classes "
+                "(or increase --max-train-examples), or omit --tune-split."
+            )
+        return stratified(labels, ratio, TUNE_SEED)
+
+
+CLASSIFICATION = Classification()

@@ -1,0 +1,54 @@
+"""Text to text: a model writes the completion of a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from autorank.modeling import heads
+from autorank.spec import TaskSpec
+from autorank.tasks.data import completions
+from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
+from autorank.tasks.definition import Task, TaskKind
+from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.splits import Tokenization
+
+
+class Generation(TaskKind):
+    """A text."""
+
+    name = "generation"
+    head = heads.TEXT
+    objective = "autorank.training.objectives.generation:Generation"
+
+    @override
+    def outputs(self, label_names: tuple[str, ...]) -> int:
+        """Return 0: a language model has no head of its own."""
+        return 0
+
+    @override
+    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+        """Convert prompts and completions; see `completions.to_examples`."""
+        return completions.to_examples(task, columns, source)
+
+    @override
+    def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
+        """Tokenize prompts and completions; see `prompting.prompting`."""
+        from autorank.tasks.prompting import prompting
+
+        return prompting(task, spec, model, tokenizer).tokenization
+
+    @override
+    def validation_part(self, labels: np.ndarray) -> np.ndarray:
+        """A tenth of the prompts with all of their completions."""
+        return whole_prompts(labels, HELD_OUT, HOLD_OUT_SEED)
+
+    @override
+    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
+        """`ratio` of the prompts with all of their completions."""
+        return whole_prompts(labels, ratio, TUNE_SEED)
+
+
+GENERATION = Generation()

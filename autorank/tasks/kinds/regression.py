@@ -1,0 +1,58 @@
+"""Regression: a number for each example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from autorank.modeling import heads
+from autorank.spec import TaskSpec
+from autorank.tasks.data import labels as label_columns
+from autorank.tasks.data import texts
+from autorank.tasks.data.stratified import hold_out, tune_part
+from autorank.tasks.definition import Task, TaskKind
+from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.splits import Tokenization
+
+
+class Regression(TaskKind):
+    """A number."""
+
+    name = "regression"
+    head = heads.SEQUENCE
+    problem_type = "regression"
+    column_type = "double"
+    objective = "autorank.training.objectives.labels:Regression"
+
+    @override
+    def outputs(self, label_names: tuple[str, ...]) -> int:
+        """Return 1."""
+        return 1
+
+    @override
+    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+        """Convert labels to numbers."""
+        values = label_columns.targets(columns[task.label], task.label, source)
+        if train:
+            label_columns.check_varied(task, np.unique(values).tolist(), source)
+        return Examples(tuple(columns[name] for name in task.text), values)
+
+    @override
+    def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
+        """Tokenize one or two texts."""
+        return texts.tokenization(task, spec, tokenizer)
+
+    @override
+    def validation_part(self, labels: np.ndarray) -> np.ndarray:
+        """A tenth of all examples."""
+        return hold_out(np.zeros(len(labels)))
+
+    @override
+    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
+        """`ratio` of each decile."""
+        return tune_part(labels, ratio)
+
+
+REGRESSION = Regression()

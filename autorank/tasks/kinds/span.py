@@ -1,0 +1,57 @@
+"""Extractive question answering: the answer is a span of a context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from autorank.modeling import heads
+from autorank.spec import TaskSpec
+from autorank.tasks.data import spans, windows
+from autorank.tasks.data.stratified import hold_out, tune_part
+from autorank.tasks.data.texts import max_length
+from autorank.tasks.definition import Task, TaskKind
+from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.splits import Tokenization
+
+
+class Span(TaskKind):
+    """A span of a context."""
+
+    name = "span"
+    head = heads.SPAN
+    objective = "autorank.training.objectives.spans:Spans"
+
+    @override
+    def outputs(self, label_names: tuple[str, ...]) -> int:
+        """Return 2: start and end."""
+        return 2
+
+    @override
+    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+        """Convert questions and answers; see `spans.to_examples`."""
+        return spans.to_examples(task, columns, source)
+
+    @override
+    def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
+        """Cut contexts into overlapping windows."""
+        length = max_length(task, spec, tokenizer)
+        windows.check(model, tokenizer, length)
+        return Tokenization(
+            lambda examples: windows.tokenise(examples, tokenizer, length), windows.tag(length), length, windows.Windows
+        )
+
+    @override
+    def validation_part(self, labels: np.ndarray) -> np.ndarray:
+        """A tenth of all questions."""
+        return hold_out(np.zeros(len(labels)))
+
+    @override
+    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
+        """`ratio` of the questions with and without an answer."""
+        return tune_part(labels, ratio)
+
+
+SPAN = Span()
