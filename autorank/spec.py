@@ -78,6 +78,7 @@ class TrainingSpec(Spec):
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     slice_score: SliceScore = "energy"  # by which slices keep components, see `autorank.training.component_scores`
     slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
+    max_slice_params: PositiveInt | None = None  # of the largest slice that is scored; None: any
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -171,7 +172,8 @@ class SearchSpec(Spec):
             method: The method.
             settings: Its settings.
         """
-        return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=self.training)
+        training = self.training.model_copy(update={"max_slice_params": self.objectives.max_params})
+        return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=training)
 
 
 def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:

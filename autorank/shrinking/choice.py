@@ -21,7 +21,8 @@ def choose(
     Args:
         shrinking: the adapter.
         sizes: its sizes, the whole adapter last.
-        max_params: the best size with at most so many parameters; without scores the largest.
+        max_params: the best size with at most so many parameters, of `sizes` and the largest such size, which is
+            scored for it; without scores the largest.
         min_score: the smallest size with at least this score.
         max_loss: the smallest size that loses at most this much of the whole adapter's score.
         energy: the smallest size with this share of the energy.
@@ -40,6 +41,8 @@ def choose(
         return None if max_params is None else shrinking.at_params(max_params)
     if max_loss is not None:
         min_score = whole.score - max_loss
+    if max_params is not None and max_params < whole.adapter_params and isinstance(shrinking, ScoredShrinking):
+        sizes = [shrinking.score_size(shrinking.at_params(max_params)), *sizes]
     point = pick(front_of(sizes), max_params=max_params, min_score=min_score)
     return next(size for size in sizes if size.adapter_params == point.adapter_params)
 

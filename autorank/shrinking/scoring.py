@@ -107,7 +107,9 @@ class ScoredShrinking(Shrinking):
         """
         scorer = SliceScorer(self._base, self._loop(0.0, 1), self._objective, self._data, 1, self._training.slice_score)
         piece = scorer.at(size.adapter_params)
-        return replace(size, score=piece.score, metrics=piece.metrics)
+        return replace(
+            size, energy=self.energy_of(piece.kept), kept=piece.kept, score=piece.score, metrics=piece.metrics
+        )
 
     def polish(self, size: Size, steps: int, learning_rate: float) -> Size:
         """Cut the adapter to a size for good and train it, with its head, for some more steps.

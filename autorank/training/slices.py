@@ -1,9 +1,9 @@
 """Scores smaller adapters cut from the adapter of a run (slices; see `modeling.spectrum`) after its evaluations.
 
 Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth, and so on; then between neighbours,
-where the score differs most over the logarithm of the size. A size that could not add to the run's own front is not
-scored: one between two sizes of equal score. The choice depends on counts of tokens and on scores, never on the clock,
-so that a run that goes on from a checkpoint scores the same slices.
+where the score differs most over the logarithm of the size. A size that could not add to the front is not scored: one
+between two sizes of equal score, or above the limit of the search. The choice depends on counts of tokens and on
+scores, never on the clock, so that a run that goes on from a checkpoint scores the same slices.
 
 Where an evaluation generates text, which is expensive, sizes are chosen by the loss on the validation examples first,
 for up to a quarter of the budget; text is generated for those that no smaller size beats in loss.
@@ -50,15 +50,16 @@ class SliceScorer:
         data: the task.
         option: `auto` spends up to a fifth of the cost of training, N scores up to N slices after each evaluation.
         order: the score by which slices keep components.
+        max_params: parameters of the largest slice to score; None: any.
     """
 
     def __init__(
         self, base: BaseModel, loop: OptimizationLoop, objective: Objective, data: TaskData, option: SliceOption,
-        order: SliceScore,
+        order: SliceScore, max_params: int | None = None,
     ) -> None:  # fmt: skip
         self.spent = 0.0  # tokens of forward passes
         self._base, self._loop, self._objective, self._data = base, loop, objective, data
-        self._option, self._order = option, order
+        self._option, self._order, self._most = option, order, math.inf if max_params is None else max_params
 
     def score(self, step: int, last: bool, params: int, score: float) -> tuple[Slice, ...]:
         """Score slices after an evaluation.
@@ -84,6 +85,7 @@ class SliceScorer:
             budget -= self._order_cost
             fixed = self._fixed(parts)
             sizes = {count: parts.params[count] + fixed for count in range(parts.fewest, len(parts.params))}
+            sizes = {count: size for count, size in sizes.items() if size <= self._most}
             before = self.spent
             candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
             affordable = min(limit, (budget - (self.spent - before)) / cost)

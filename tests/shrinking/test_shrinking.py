@@ -71,6 +71,18 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     assert (tmp_path / "f.png").stat().st_size > 10_000
 
 
+def test_a_limit_is_used_up(adapter: str) -> None:
+    data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "sizes": 1}
+    (scored, whole), limit = autorank.shrink(adapter, **data).sizes, 20_000
+    assert scored.adapter_params < 15_000 and limit < whole.adapter_params  # one is far below the limit, one above
+    largest, chosen = (autorank.shrink(adapter, **more, max_params=limit).chosen for more in ({}, data))
+    assert largest is not None and chosen is not None and chosen.score is not None and scored.score is not None
+    if chosen.adapter_params == scored.adapter_params:
+        assert chosen.score == scored.score
+    else:
+        assert chosen.adapter_params == largest.adapter_params and chosen.score > scored.score
+
+
 def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> None:
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60, "max_train_examples": 64, "max_params": 4_000}
     plain = autorank.shrink(adapter, **data, sizes=4).chosen
