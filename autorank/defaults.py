@@ -9,6 +9,7 @@ Scheduler = Literal["asha", "none"]
 Objective = Literal["nonzero_params", "seconds", "memory"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantization = Literal["4bit"]
+LabelType = Literal["class", "number"]
 SliceScore = Literal["energy", "input", "gradient"]
 
 WARMUP_RATIO = 0.06  # microsoft/LoRA, roberta_base scripts

@@ -7,17 +7,19 @@ are the same search if and only if their specs are equal.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from autorank.defaults import (
     MAX_GRAD_NORM,
     REDUCTION_FACTOR,
     WARMUP_RATIO,
     WEIGHT_DECAY,
+    LabelType,
     Objective,
     Precision,
     Quantization,
@@ -36,15 +38,21 @@ class Spec(BaseModel):
 class TaskSpec(Spec):
     """The task and its data.
 
-    `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, the named task is read from that directory instead
-    of the Hub. With `data` and either `text` and `label` or `prompt` and `completion`, the data are the user's own, and
-    `name` is only a label.
+    `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, the named task is read from there. With `data` and
+    either `text` and `label` or `prompt` and `completion`, the data are the user's own, and `name` is only a label.
+    `data` is a file, a directory, a pattern, an address such as `s3://bucket/train.csv`, or a dataset on the Hub,
+    `owner/name[:config]`.
     """
 
     name: str
-    data: Path | None = None
+    data: Annotated[str, BeforeValidator(lambda data: os.fspath(data) if isinstance(data, Path) else data)] | None = (
+        None
+    )
+    train_split: str | None = None  # of own data; None: `train`
+    eval_split: str | None = None  # of own data; None: `validation`, or a tenth of the training examples
     text: tuple[str, ...] = ()
     label: str | None = None
+    label_type: LabelType | None = None  # what labels are; None: what they look like
     prompt: str | None = None  # of the user's own text-to-text data, in place of text and label
     completion: str | None = None
     metric: str | None = None  # which of the task's metrics is the score; None: its first
@@ -55,6 +63,12 @@ class TaskSpec(Spec):
     tune_split: float = Field(0.0, ge=0, le=0.5)  # part of the training set on which a search selects, held out of it
     trust_remote_code: bool = False  # run code that comes with the model and its tokenizer
     final: bool = False  # evaluate on the untouched validation split; what is held out stays out of training
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the user's own data: texts and label, or prompt and completion."""
+        names = (*self.text, self.label) if self.completion is None else (self.prompt, self.completion)
+        return tuple(name for name in names if name is not None)
 
     @property
     def own_data(self) -> bool:

@@ -125,6 +125,7 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
         AutorankError: Lists all files that the job would not find or would lose.
     """
     from autorank.recipes.load import PACKAGE, shipped
+    from autorank.tasks.reading.location import is_path
 
     if working_dir is not None and not working_dir.is_dir():
         raise AutorankError(f"--working-dir {working_dir} is not a directory.")
@@ -132,6 +133,8 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
     candidates |= {"--model": Path(given["model"])} if "model" in given else {}
     files = ("config", "data", "recipe", "space")
     inputs = {f"--{name}": Path(given[name]) for name in files if isinstance(given.get(name), str | Path)}
+    if "data" in given and not is_path(given["data"]):
+        del inputs["--data"]
     inputs |= {option: path for option, path in candidates.items() if path.exists()}
     recipe = inputs.get("--recipe")
     if recipe and not recipe.exists() and (file := shipped().get(recipe.name)):

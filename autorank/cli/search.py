@@ -43,8 +43,9 @@ def search(
         from autorank.cli.recipes import run_recipe
 
         refuse_others(given)
+        data = None if call.data_path() is None else Path(str(call.data_path()))
         changes = {name: getattr(call.training_spec(), name) for name in CHANGES if name in given}
-        run_recipe(recipe_options, call, call.name, call.model_name(), call.data_path(), changes, dry_run)
+        run_recipe(recipe_options, call, call.name, call.model_name(), data, changes, dry_run)
         return
     refuse_alone(given)
     if call.quiet:

@@ -88,11 +88,13 @@ def _card(model: str) -> Path | None:
 def _result(point: Point, train: TrainSpec, tag: str) -> dict[str, Any]:
     """An entry of the Hub's model-index; `tag` is that of `pipeline_tag`."""
     from autorank.tasks import TASKS
+    from autorank.tasks.reading.location import on_hub
 
     task = train.task
     dataset: dict[str, Any] = {"name": task.name, "type": task.name}
-    if not task.own_data and (hub := TASKS[task.name].hub):
-        dataset |= {"type": hub[0], "config": hub[1]}
+    hub = (on_hub(task.data) if task.data else None) or (None if task.own_data else TASKS[task.name].hub)
+    if hub:
+        dataset |= {"type": hub[0]} | ({"config": hub[1]} if hub[1] else {})
     dataset["split"] = "train" if task.tune_split else "validation"
     metrics = [
         {"type": name, "value": round(value, 6)} for name, value in point.metrics.items() if math.isfinite(value)

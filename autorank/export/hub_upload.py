@@ -55,7 +55,8 @@ def remove_local_paths(folder: Path, train: TrainSpec, origin: Origin) -> None:
         origin: the base model.
     """
     files = [Path(value) for value in train.settings.values() if isinstance(value, str) and Path(value).is_absolute()]
-    names = {str(file): file.name for file in [*files, *([train.task.data] if train.task.data else [])]}
+    data = train.task.data
+    names = {str(file): file.name for file in [*files, *([Path(data)] if data and Path(data).is_absolute() else [])]}
     if Path(origin.model).is_dir():
         names[origin.model] = public_name(origin.model) or Path(origin.model).name
         if (adapter := folder / FILE).exists():

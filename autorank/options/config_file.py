@@ -137,7 +137,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
         "method": ",".join(entry.method for entry in spec.methods),
         "name": spec.name,
         "task": task.name,
-        "data": None if task.data is None else str(task.data),
+        "data": task.data,
         "text": ",".join(task.text) or None,
         "model": spec.model,
         "trials": wanted.get("trials"),
@@ -188,6 +188,8 @@ def _value(loader: Yaml, name: str, node: yaml.Node) -> Any:
 
 def _as_text(name: str, value: Any, directory: Path) -> Any:
     """A value as the command line takes it: a text; a block stays a dict. Paths are relative to the directory."""
+    from autorank.tasks.reading.location import is_path
+
     if name in BLOCKS and isinstance(value, dict):
         return value
     if name == "set":
@@ -196,7 +198,8 @@ def _as_text(name: str, value: Any, directory: Path) -> Any:
         value = ",".join(value)
     if isinstance(value, dict | list):
         raise ValueError("expected one value")
-    if name in FILES or (name == "model" and (directory / expand(value)).is_dir()):
+    is_file = name in FILES and (name != "data" or (directory / expand(value)).exists() or is_path(str(value)))
+    if is_file or (name == "model" and (directory / expand(value)).is_dir()):
         return str(directory / expand(value))
     return str(value)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from autorank.defaults import LabelType
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.parsing import build_spec, expand, split_names
@@ -32,19 +33,43 @@ class DataOptions:
         ),
     ] = None
     data: Annotated[
-        Path | str | None,
+        str | Path | None,
         typer.Option(
-            help="Your data: a file or directory (csv, jsonl, parquet), or a directory with the splits of --task.",
-            metavar="PATH",
+            help="Your data, or the splits of --task: a file, directory or 'pattern' (csv, tsv, json, jsonl, parquet, "
+            "arrow), an address (s3://...), or a dataset on the Hub (owner/name or owner/name:config).",
+            metavar="DATA",
+            rich_help_panel=DATA,
+        ),
+    ] = None
+    train_split: Annotated[
+        str | None,
+        typer.Option(help="Split of your data to train on. Default: train.", metavar="NAME", rich_help_panel=DATA),
+    ] = None
+    eval_split: Annotated[
+        str | None,
+        typer.Option(
+            help="Split of your data to evaluate on. Default: validation, or a tenth of the training examples.",
+            metavar="NAME",
             rich_help_panel=DATA,
         ),
     ] = None
     text: Annotated[
         str | Sequence[str] | None,
-        typer.Option(help="Text column of your data, or two: COL,COL.", metavar="COL", rich_help_panel=DATA),
+        typer.Option(
+            help="Text column of your data, or two: COL,COL. Nested columns with dots: translation.en.",
+            metavar="COL",
+            rich_help_panel=DATA,
+        ),
     ] = None
     label: Annotated[
         str | None, typer.Option(help="Label column of your data.", metavar="COL", rich_help_panel=DATA)
+    ] = None
+    label_type: Annotated[
+        LabelType | None,
+        typer.Option(
+            help="What labels are: classes, or numbers to predict. Default: numbers if any label has a fraction.",
+            rich_help_panel=DATA,
+        ),
     ] = None
     prompt: Annotated[
         str | None,
@@ -107,6 +132,7 @@ class DataOptions:
             AutorankError: The options are incomplete or contradict each other.
         """
         from autorank.spec import TaskSpec
+        from autorank.tasks.reading.location import short_name
 
         labelled = (self.text is not None, self.label is not None)
         if any(labelled) and not (all(labelled) and self.data):
@@ -124,7 +150,8 @@ class DataOptions:
             )
         data = self.data_path()
         return build_spec(
-            TaskSpec, name=self.task or (data.stem if data else ""), data=data, label=self.label,
+            TaskSpec, name=self.task or (short_name(data) if data else ""), data=data, label=self.label,
+            train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
             text=tuple(split_names(self.text)),
             prompt=self.prompt, completion=self.completion, metric=self.metric, chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
@@ -132,9 +159,14 @@ class DataOptions:
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
 
-    def data_path(self) -> Path | None:
-        """Return the absolute path of the user's data."""
-        return expand(self.data).absolute() if self.data else None
+    def data_path(self) -> str | None:
+        """Return the absolute path of the user's data, its address, or its name on the Hub."""
+        from autorank.tasks.reading.location import is_path
+
+        if not self.data:
+            return None
+        data = str(expand(self.data))
+        return str(Path(data).absolute()) if is_path(data) else data
 
     def model_name(self) -> str | None:
         """Return the base model: the absolute path of a directory, or a name on the Hub."""

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from autorank.errors import AutorankError
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Columns, Examples, rows
+from autorank.tasks.examples import Examples
+from autorank.tasks.table import Table, is_unicode
 
 
-def to_examples(task: Task, columns: Columns, source: str, train: bool = False) -> Examples:
+def to_examples(task: Task, table: Table, train: bool = False) -> Examples:
     """Check a task's columns and convert them to examples.
 
     Args:
         task: The task.
-        columns: Its text columns and its label column.
-        source: Where the columns come from (a file, or a split on the Hub), for messages.
+        table: Its text columns and its label column.
         train: Whether this is the training split.
 
     Returns:
@@ -27,25 +24,32 @@ def to_examples(task: Task, columns: Columns, source: str, train: bool = False) 
             the training split are equal.
     """
     if task.kind.head.generates:
-        return task.kind.to_examples(task, columns, source, train)
-    if not len(columns[task.label]):
-        raise AutorankError(f"{source} has no rows. Use a file with at least two labelled rows.")
+        return task.kind.to_examples(task, table, train)
+    if not len(table[task.label]):
+        raise AutorankError(f"{table.source} has no rows. Use a file with at least two labelled rows.")
     for name in task.text:
-        _check_texts(columns[name], name, source)
-    return task.kind.to_examples(task, columns, source, train)
+        _check_texts(table, name)
+    return task.kind.to_examples(task, table, train)
 
 
-def _check_texts(texts: Sequence[Any], name: str, source: str) -> None:
-    """Empty text is allowed; null and numbers are not."""
+def _check_texts(table: Table, name: str) -> None:
+    """Empty text is allowed; null, numbers and half characters are not."""
+    texts = table[name]
     null = [i for i, text in enumerate(texts) if text is None]
     if null:
         raise AutorankError(
-            f"Column {name!r} of {source} has no text in {rows(null)} (counted from 1, {len(null)} in all). "
-            "Fill in these texts (an empty text is allowed) or remove the rows."
+            f"Column {name!r} of {table.source} has no text in {table.rows(null)}. Fill in these texts (an empty text "
+            "is allowed) or remove the rows."
         )
     wrong = [i for i, text in enumerate(texts) if not isinstance(text, str)]
     if wrong:
         raise AutorankError(
-            f"Column {name!r} of {source} is not text: {rows(wrong)} has {texts[wrong[0]]!r}. "
+            f"Column {name!r} of {table.source} is not text: {str(texts[wrong[0]])[:80]!r} in {table.rows(wrong)}. "
             "Name the text columns with --text."
+        )
+    broken = [i for i, text in enumerate(texts) if not is_unicode(text)]
+    if broken:
+        raise AutorankError(
+            f"Column {name!r} of {table.source} has half a character (a lone surrogate) in {table.rows(broken)}. "
+            "Correct these texts or remove the rows; in Python: text.encode('utf-8', 'replace').decode()."
         )

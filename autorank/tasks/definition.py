@@ -10,8 +10,9 @@ import numpy as np
 
 from autorank.modeling.heads import Head, ProblemType
 from autorank.spec import TaskSpec
-from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Split, Tokenization
+from autorank.tasks.table import Table
 
 CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regression; their mean first
 
@@ -49,13 +50,12 @@ class TaskKind(ABC):
         """
 
     @abstractmethod
-    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+    def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Check a task's columns and convert them to examples.
 
         Args:
             task: The task.
-            columns: Its text columns, checked unless the task writes text, and its label column.
-            source: Where the columns come from (a file, or a split on the Hub), for messages.
+            table: Its text columns, checked unless the task writes text, and its label column.
             train: Whether this is the training split.
 
         Returns:

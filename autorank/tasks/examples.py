@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-Columns = Mapping[str, Sequence[Any]]  # column name -> the values of all rows
-
 OWN_DATA = "own data"  # `Task.source` of tasks made from the user's own data
-SHOWN = 5  # most row numbers or values that a message lists
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,13 @@ class Examples:
         labels: `examples`. Classification: class numbers, int64. Regression: targets, float32. Spans: 1 where the
             question has an answer, else 0, int64. Generation: the number of the prompt, int64.
         references: As in `Split`, but plain values.
+        notes: What the user should know about how they were read.
     """
 
     texts: tuple[Sequence[str], ...]
     labels: np.ndarray
     references: Sequence[Any] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -45,7 +44,7 @@ class Examples:
         """
         texts = tuple([column[i] for i in indices] for column in self.texts)
         references = None if self.references is None else [self.references[i] for i in indices]
-        return Examples(texts, self.labels[indices], references)
+        return Examples(texts, self.labels[indices], references, self.notes)
 
     @property
     def digest(self) -> str:
@@ -58,18 +57,3 @@ class Examples:
         if self.references is not None:
             digest.update(json.dumps(self.references).encode())
         return digest.hexdigest()
-
-
-def rows(indices: Iterable[int]) -> str:
-    """Name rows in a message, counted from 1 without the header: `rows 3, 17, 20 and 4 more`.
-
-    Args:
-        indices: Row indices, from 0.
-
-    Returns:
-        The text.
-    """
-    numbers = [index + 1 for index in indices]
-    shown = ", ".join(map(str, numbers[:SHOWN]))
-    more = f" and {len(numbers) - SHOWN} more" if len(numbers) > SHOWN else ""
-    return f"row{'s' if len(numbers) > 1 else ''} {shown}{more}"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from autorank.tasks.data import labels as label_columns
+from autorank.defaults import LabelType
+from autorank.tasks.data.label_values import class_names, meanings
+from autorank.tasks.data.labels import are_fractions
 from autorank.tasks.definition import CORRELATIONS, Task
 from autorank.tasks.examples import OWN_DATA
 from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
+from autorank.tasks.table import Table
 
 
-def infer_task(name: str, text: tuple[str, ...], label: str, labels: Sequence[Any], source: str) -> Task:
+def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label_type: LabelType | None = None) -> Task:
     """Define a task for the user's own data from the labels of its training split.
 
     Labels that are all numbers, at least one with a fraction, mean regression. All others mean classification: each
@@ -21,18 +21,19 @@ def infer_task(name: str, text: tuple[str, ...], label: str, labels: Sequence[An
     Args:
         name: The task's name.
         text: Its text columns.
+        table: The training split.
         label: Its label column.
-        labels: The values of the label column.
-        source: The file, for messages.
+        label_type: What labels are, in place of what they look like.
 
     Returns:
         The task.
 
     Raises:
-        AutorankError: A label is missing, is no text or number, or is not finite in a regression.
+        AutorankError: A label is missing, or is no text or number.
     """
-    if label_columns.are_fractions(labels, label, source):
+    values = meanings(table, label)
+    if label_type == "number" or (label_type is None and are_fractions(values)):
         return Task(name, REGRESSION, text, label, (), CORRELATIONS, source=OWN_DATA)
-    classes = label_columns.class_names(labels, label, source)
+    classes = class_names(table, label, values)
     # Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
     return Task(name, CLASSIFICATION, text, label, classes, ("accuracy", "matthews"), source=OWN_DATA)

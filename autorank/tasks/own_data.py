@@ -1,73 +1,80 @@
-"""Reads examples from files: a csv, jsonl or parquet file, or a directory with `<split>.<ext>` files."""
+"""Reads the splits of the user's own data and of named tasks, from files or the Hub."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from autorank.errors import AutorankError
+from autorank.spec import TaskSpec
 from autorank.tasks import generation
 from autorank.tasks.columns import to_examples
-from autorank.tasks.data.file_readers import READERS, read
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import Examples
 from autorank.tasks.infer_task import infer_task
-
-ALIASES = {"validation": ("validation", "dev", "valid")}
+from autorank.tasks.reading.file_set import find_files, split_of
+from autorank.tasks.reading.hub_dataset import HubDataset
+from autorank.tasks.reading.location import on_hub
+from autorank.tasks.table import Table
 
 Splits = tuple[Task, Examples, dict[str, Examples]]  # the task, train, validation by name
 
 
-def read_named(task: Task, folder: Path) -> Splits:
-    """Read a named task's splits, with the task's own column names, from files.
+class Dataset(Protocol):
+    """Data with splits: `FileSet` or `HubDataset`."""
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+
+    def read(self, split: str, names: tuple[str, ...]) -> Table:
+        """Read columns of a split."""
+
+
+def open_dataset(data: str) -> Dataset:
+    """Find data that `--data` names.
+
+    Args:
+        data: A file, a folder, a pattern, an address, or a dataset on the Hub.
+
+    Returns:
+        The data, from which splits can be read.
+
+    Raises:
+        AutorankError: There are no such files.
+    """
+    hub = on_hub(data)
+    return find_files(data) if hub is None else HubDataset(*hub)
+
+
+def read_named(task: Task, dataset: Dataset) -> Splits:
+    """Read a named task's splits, with the task's own column names.
 
     Args:
         task: The task.
-        folder: A folder with a `<split>.csv`, `.jsonl` or `.parquet` for each split.
+        dataset: Data with the task's splits.
 
     Returns:
         The task, its training split and its validation splits by name.
 
     Raises:
-        AutorankError: A file or column is missing, or its content is invalid (see `columns.to_examples`).
+        AutorankError: A split or column is missing, or its content is invalid (see `columns.to_examples`).
     """
-    splits = ("train", *task.validation)
-    if not folder.is_dir():
-        problem = "is a file" if folder.exists() else "does not exist"
-        raise AutorankError(
-            f"--data {folder} {problem}. Task {task.name!r} is read from a folder with a csv, jsonl or "
-            f"parquet file for each of {', '.join(splits)}; a file of your own needs --text and --label, or "
-            "--prompt and --completion."
-        )
-    paths = {split: _find(folder, split) for split in splits}
-    missing = [split for split, path in paths.items() if path is None]
-    if missing:
-        raise AutorankError(
-            f"{folder} has no csv, jsonl or parquet file for {' and '.join(missing)} (such as {missing[0]}.csv), "
-            f"which task {task.name!r} needs. Available: {_listing(folder)}."
-        )
     names = (*task.text, task.label)
-    examples = {
-        split: to_examples(task, read(path, names), str(path), train=split == "train")
-        for split, path in paths.items()
-        if path is not None
-    }
+    tables = {split: dataset.read(split, names) for split in (*task.validation, "train")}
+    examples = {split: to_examples(task, table, train=split == "train") for split, table in tables.items()}
     train = examples.pop("train")
-    return (task, train, examples) if examples else with_validation(task, train, str(paths["train"]))
+    return (task, train, examples) if examples else with_validation(task, train, tables["train"].source)
 
 
-def read_own(name: str, data: Path, text: tuple[str, ...], label: str, generate: bool = False) -> Splits:
+def read_own(spec: TaskSpec) -> Splits:
     """Read the user's own data and infer its task.
 
-    Without a validation file a part of the training examples is held out (see `with_validation`).
+    Without a validation split a part of the training examples is held out (see `with_validation`).
 
     Args:
-        name: The task's name.
-        data: A file, or a folder with a train and optionally a validation (dev, valid) file.
-        text: The text columns; for text-to-text tasks the column of prompts.
-        label: The label column; for text-to-text tasks the column of completions.
-        generate: Whether the task is text to text.
+        spec: The data and its columns.
 
     Returns:
         The task, its training split and its validation split.
@@ -75,20 +82,46 @@ def read_own(name: str, data: Path, text: tuple[str, ...], label: str, generate:
     Raises:
         AutorankError: As `read_named`.
     """
-    train_path, validation_path = _own_files(data)
-    names = (*text, label)
-    columns = read(train_path, names)
-    if not columns[label]:
-        raise AutorankError(f"{train_path} has no rows. Use a file with at least two labelled rows.")
-    if generate:
-        task = generation.own_task(name, text[0], label)
+    assert spec.data is not None
+    dataset = open_dataset(spec.data)
+    train_split, eval_split = _choose_splits(dataset, spec)
+    names = spec.columns
+    table = dataset.read(train_split, names)
+    if not len(table):
+        raise AutorankError(f"{table.source} has no rows. Use data with at least two labelled rows.")
+    if spec.completion is not None:
+        task = generation.own_task(spec.name, *names)
     else:
-        task = infer_task(name, text, label, columns[label], str(train_path))
-    train = to_examples(task, columns, str(train_path), train=True)
-    if validation_path is not None:
-        validation = to_examples(task, read(validation_path, names), str(validation_path))
-        return task, train, {"validation": validation}
-    return with_validation(task, train, str(train_path))
+        task = infer_task(spec.name, spec.text, table, names[-1], spec.label_type)
+    train = to_examples(task, table, train=True)
+    if eval_split is not None:
+        return task, train, {"validation": to_examples(task, dataset.read(eval_split, names))}
+    return with_validation(task, train, table.source)
+
+
+def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:
+    """The training split, and the split for validation or None."""
+    splits = dataset.splits
+    train, evaluated = spec.train_split, spec.eval_split
+    if train is None:
+        train = _named(splits, "train") or (splits[0] if len(splits) == 1 and split_of(splits[0]) is None else None)
+    if train is None:
+        raise AutorankError(
+            f"--data {dataset} has no training split. Available: {', '.join(splits)}. Choose one with --train-split."
+        )
+    if evaluated is None:
+        validation = _named(splits, "validation")
+        return train, validation if validation != train else None
+    if evaluated == train:
+        raise AutorankError(
+            f"--eval-split {evaluated} is also the training split. Choose another one with --train-split."
+        )
+    return train, evaluated
+
+
+def _named(splits: list[str], meaning: str) -> str | None:
+    """The split with this name, or else the first whose name means it."""
+    return meaning if meaning in splits else next((name for name in splits if split_of(name) == meaning), None)
 
 
 def with_validation(task: Task, train: Examples, source: str) -> Splits:
@@ -116,32 +149,3 @@ def with_validation(task: Task, train: Examples, source: str) -> Splits:
         )
     rest = np.setdiff1d(np.arange(len(train)), validation)
     return task, train.take(rest), {"validation": train.take(validation)}
-
-
-def _find(folder: Path, split: str) -> Path | None:
-    """The file of a split, under its own name or an alias."""
-    names = ALIASES.get(split, (split,))
-    paths = [path for name in names for ext in READERS if (path := folder / f"{name}{ext}").is_file()]
-    if len(paths) > 1:
-        raise AutorankError(
-            f"{folder} has several files for {split}: {', '.join(path.name for path in paths)}. Keep one."
-        )
-    return paths[0] if paths else None
-
-
-def _own_files(data: Path) -> tuple[Path, Path | None]:
-    """The train file, and the validation file if it exists."""
-    if not data.is_dir():
-        return data, None
-    train = _find(data, "train")
-    if train is None:
-        raise AutorankError(
-            f"{data} has no train.csv, train.jsonl or train.parquet. Available: {_listing(data)}. Pass the "
-            "file itself with --data, or rename it."
-        )
-    return train, _find(data, "validation")
-
-
-def _listing(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir())
-    return (", ".join(names[:10]) + (", ..." if len(names) > 10 else "")) or "nothing"

@@ -20,8 +20,9 @@ from autorank.modeling.remote_code import trusted
 from autorank.spec import TaskSpec
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Examples, rows
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
+from autorank.tasks.table import rows
 
 Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them were cut
 END_OF_PROMPT = "\n"  # separates prompt and completion in decoder-only models without a chat template

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
-from autorank.tasks import demo, hub, own_data
+from autorank.tasks import demo, own_data
 from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
 from autorank.tasks.generation import GENERATION, MODEL
 from autorank.tasks.glue import GLUE
 from autorank.tasks.metrics import text
+from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.squad import SQUAD
+from autorank.tasks.table import Table
 
 TASKS: dict[str, Task] = {**GLUE, **SQUAD, **GENERATION, demo.DEMO.name: demo.DEMO}
 
@@ -73,16 +75,12 @@ def read(spec: TaskSpec) -> own_data.Splits:
 
 def _read(spec: TaskSpec) -> own_data.Splits:
     if spec.own_data:
-        assert spec.data is not None
-        if spec.prompt is not None and spec.completion is not None:
-            return own_data.read_own(spec.name, spec.data, (spec.prompt,), spec.completion, generate=True)
-        assert spec.label is not None
-        return own_data.read_own(spec.name, spec.data, spec.text, spec.label)
+        return own_data.read_own(spec)
     task = TASKS[spec.name]
     if spec.data is not None:
-        return own_data.read_named(task, spec.data)
+        return own_data.read_named(task, own_data.open_dataset(spec.data))
     if task.hub is not None:
-        return hub.read(task)
+        return own_data.read_named(task, HubDataset(*task.hub))
     if task.name != demo.DEMO.name:
         splits = ", ".join(("train", *task.validation))
         raise AutorankError(
@@ -90,7 +88,7 @@ def _read(spec: TaskSpec) -> own_data.Splits:
             f"jsonl or parquet; columns {task.text[0]} and {task.label})."
         )
     train, validation = (
-        to_examples(task, demo.pairs(split), f"{task.name}'s {split} split") for split in ("train", "validation")
+        to_examples(task, Table(demo.pairs(split), f"{task.name}'s {split} split")) for split in ("train", "validation")
     )
     return task, train, {"validation": validation}
 
@@ -110,6 +108,13 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
 
 def _check(spec: TaskSpec) -> None:
     """Check that the options are complete and do not contradict each other."""
+    if not spec.own_data and (spec.train_split, spec.eval_split, spec.label_type) != (None, None, None):
+        raise AutorankError(
+            "--train-split, --eval-split and --label-type apply to your own data: --data with --text and --label, or "
+            "with --prompt and --completion."
+        )
+    if spec.label_type is not None and spec.label is None:
+        raise AutorankError(f"--label-type {spec.label_type} describes the column --label, which is missing.")
     if spec.prompt is not None or spec.completion is not None:
         _check_pairs(spec)
         return

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from autorank import tasks
 from autorank.spec import SearchSpec, TaskSpec
 from autorank.tasks.definition import TaskData
+from autorank.tasks.reading.location import is_path, on_hub
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -79,22 +80,20 @@ def dataset(spec: SearchSpec, data: Mapping[str, Any]) -> DatasetInput:
 
 def _source(task: TaskSpec) -> tuple[str, dict[str, Any]]:
     """Where a task's examples come from, by MLflow's names of kinds of source."""
-    if task.data is not None:
-        return "local", {"uri": str(task.data)}
-    hub = tasks.TASKS[task.name].hub
+    hub = tasks.TASKS[task.name].hub if task.data is None else on_hub(task.data)
     if hub is not None:
         return "hugging_face", {"path": hub[0], "config_name": hub[1]}
+    if task.data is not None:
+        return ("local" if is_path(task.data) else task.data.partition("://")[0]), {"uri": task.data}
     return "code", {"tags": {"mlflow.source.name": "autorank"}}
 
 
 def _columns(task: TaskSpec) -> list[dict[str, Any]]:
     """Columns and types; own data, which may be gone by now, are not read for it."""
     if task.own_data:
-        text, label = (task.prompt,) if task.prompt else task.text, task.completion or task.label
-        numbers = "string"
+        (*text, label), numbers = task.columns, "string"
     else:
         named = tasks.TASKS[task.name]
-        text, label = named.text, named.label
-        numbers = named.kind.column_type
-    columns = [(name, "string") for name in text] + [(str(label), numbers)]
+        text, label, numbers = list(named.text), named.label, named.kind.column_type
+    columns = [(name, "string") for name in text] + [(label, numbers)]
     return [{"name": name, "type": kind, "required": True} for name, kind in columns]

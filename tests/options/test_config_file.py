@@ -67,7 +67,7 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
         space="space.yaml", set={"dropout": 0.1},
     )  # fmt: skip
     spec, use = asked("search", "--config", config)
-    assert spec.task.data == there / "pairs.jsonl" and spec.task.text == ("a", "b") and spec.task.name == "pairs"
+    assert spec.task.data == str(there / "pairs.jsonl") and spec.task.text == ("a", "b") and spec.task.name == "pairs"
     assert spec.model == str(there / "my-model") and use.runs == there / "out"
     assert spec.methods[0].space == SPACE and spec.methods[0].settings == {"dropout": 0.1}
     file(there, method="lora", task="demo", space={**SPACE, "retrain": "ranks.json"}, model="org/name")

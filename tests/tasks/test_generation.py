@@ -15,6 +15,7 @@ from autorank.tasks import TASKS, registry, resolve
 from autorank.tasks.data.completions import to_examples
 from autorank.tasks.data.stratified import whole_prompts
 from autorank.tasks.generation import GENERATION, own_task
+from autorank.tasks.table import Table
 from tests import texts
 
 
@@ -35,7 +36,7 @@ def test_what_there_is() -> None:
 
 def test_prompts_of_e2e() -> None:
     columns = {"meaning_representation": ["name[A]", "name[{B}]", "name[A]"], "human_reference": ["A.", "B.", "An A."]}
-    made = to_examples(TASKS["e2e"], columns, "x")
+    made = to_examples(TASKS["e2e"], Table(columns, "x"))
     assert made.texts[0][1] == "Describe the restaurant in a sentence or two.\nname[{B}]\nDescription:"
     assert list(made.texts[1]) == ["A.", "B.", "An A."] == list(made.references or ())
     assert made.labels.tolist() == [0, 1, 0]  # which prompt
@@ -50,7 +51,7 @@ def test_prompts_of_e2e() -> None:
 )
 def test_each_annotation_of_dart_is_an_example(annotations: Any) -> None:
     triples = [["Mars Hill", "LEVEL", "High"], ["Mars Hill", "CITY", "Asheville"]]
-    made = to_examples(TASKS["dart"], {"tripleset": [triples], "annotations": [annotations]}, "x")
+    made = to_examples(TASKS["dart"], Table({"tripleset": [triples], "annotations": [annotations]}, "x"))
     assert list(made.texts[1]) == ["One.", "Two."] and made.labels.tolist() == [0, 0]
     assert made.texts[0][0].splitlines()[1:3] == ["Mars Hill : LEVEL : High", "Mars Hill : CITY : Asheville"]
 

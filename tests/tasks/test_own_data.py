@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.file_readers import read
+from autorank.spec import TaskSpec
 from autorank.tasks.glue import GLUE
 from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
-from autorank.tasks.own_data import read_named, read_own
+from autorank.tasks.own_data import Splits, open_dataset, read_named, read_own
+from autorank.tasks.reading.file_set import find_files
+from autorank.tasks.table import Table
 
 AWKWARD = ['comma, "quote"', "line\nbreak", "", "ünïcode – 漢字", " space "]
 ROWS = {"premise": AWKWARD, "hypothesis": list("abcde"), "verdict": ["yes", "no", "yes", "no", "no"]}
@@ -49,6 +52,10 @@ def write_parquet(path: Path, columns: Columns) -> Path:
 WRITERS = [write_csv, write_jsonl, write_parquet]
 
 
+def read(path: Path, names: tuple[str, ...]) -> Table:
+    return find_files(str(path)).read("train", names)
+
+
 def many(count: int) -> Columns:
     """`count` rows, a quarter of them `yes`."""
     return {
@@ -60,7 +67,7 @@ def many(count: int) -> Columns:
 @pytest.mark.parametrize("write", WRITERS)
 def test_every_format_gives_the_same(write: Callable[[Path, Columns], Path], tmp_path: Path) -> None:
     path = write(tmp_path / "rows", dict(ROWS))
-    assert read(path, ("premise", "verdict")) == {"premise": AWKWARD, "verdict": ROWS["verdict"]}
+    assert read(path, ("premise", "verdict")).columns == {"premise": AWKWARD, "verdict": ROWS["verdict"]}
 
 
 def test_byte_order_mark_and_long_fields(tmp_path: Path) -> None:
@@ -69,9 +76,13 @@ def test_byte_order_mark_and_long_fields(tmp_path: Path) -> None:
     assert [len(text) for text in read(path, ("text",))["text"]] == [200_000]
 
 
-def refused(path: Path, text: tuple[str, ...] = ("text",), label: str = "label") -> str:
+def own(data: Path | str, **options: Any) -> Splits:
+    return read_own(TaskSpec(name="mine", data=data, **{"text": ("text",), "label": "label", **options}))
+
+
+def refused(path: Path | str, **options: Any) -> str:
     with pytest.raises(AutorankError) as caught:
-        read_own("mine", path, text, label)
+        own(path, **options)
     return str(caught.value)
 
 
@@ -82,11 +93,11 @@ def refused(path: Path, text: tuple[str, ...] = ("text",), label: str = "label")
         ("x.csv", "text,label\n", ["no rows"]),
         ("x.csv", "txt,label\na,1\n", ["Unknown column 'text'", "Did you mean 'txt'", "label"]),
         ("x.csv", "txt,lable\na,1\n", ["'text'", "'txt'", "'label'", "'lable'"]),  # both at once
-        ("x.csv", "text;label\na;1\n", ["Available: text;label"]),
-        ("x.csv", "text,label\na,1\nb,c,0\n", ["line 3", "3 fields", "header has 2"]),
+        ("x.csv", "txt;label\na;1\n", ["Did you mean 'txt'", "Available: label, txt"]),
+        ("x.csv", "text,label\na,1\nb,c,0\n", ["line 3", "3 fields", "header has 2", "comma"]),
         ("x.csv", 'text,label\n"a"b,1\n', ["line 2", "not valid csv"]),
         ("x.csv", "text,label\na,yes\nb,\nc,no\nd, \n", ["no label in rows 2, 4", "2 in all"]),
-        ("x.csv", "text,label\na,1.5\nb,inf\nc,nan\n", ["finite", "rows 2, 3"]),
+        ("x.csv", "text,label\na,1.5\nb,inf\nc,nan\n", ["no label in row 3"]),
         ("x.csv", "text,label\na,yes\nb,yes\n", ["only one value, yes"]),
         ("x.csv", "text,label\na,yes\nb,no\n", ["too few rows"]),
         ("x.jsonl", "", ["no rows"]),
@@ -94,10 +105,10 @@ def refused(path: Path, text: tuple[str, ...] = ("text",), label: str = "label")
         ("x.jsonl", '{"text": "a", "label": 1}\n[1]\n', ["line 2", "expected a JSON object, got list"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n{"label": 0}\n', ["no text in row 2"]),
         ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b"}\n', ["no label in row 2"]),
-        ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', ["finite", "row 2"]),
+        ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', ["no label in row 2"]),
         ("x.jsonl", '{"text": "a", "lbl": 1}\n', ["Unknown column 'label'", "Did you mean 'lbl'"]),
         ("x.parquet", "PAR1 nonsense", ["not a valid parquet file"]),
-        ("x.tsv", "text\tlabel\n", ["'.tsv'", ".csv, .jsonl, .parquet"]),
+        ("x.xlsx", "PK", ["'.xlsx'", ".csv", ".parquet"]),
     ],
 )
 def test_messages_for_invalid_files(name: str, content: str, words: list[str], tmp_path: Path) -> None:
@@ -124,17 +135,17 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     parquet, jsonl = (write(tmp_path / "x", many(40)) for write in (write_parquet, write_jsonl))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install pyarrow" in refused(parquet)
-    assert len(read_own("mine", jsonl, ("text",), "label")[1]) == 36
+    assert len(own(jsonl)[1]) == 36
 
 
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
-    task, train, validation = read_own("mine", write_csv(tmp_path / "x", many(200)), ("text",), "label")
+    task, train, validation = own(write_csv(tmp_path / "x", many(200)))
     held = validation["validation"]
     assert task.label_names == ("no", "yes") and set(validation) == {"validation"}
     assert Counter(held.labels.tolist()) == {0: 15, 1: 5}
     assert sorted([*train.texts[0], *held.texts[0]]) == sorted(many(200)["text"])
     assert all((int(text.split()[1]) % 4 == 0) == label for text, label in zip(held.texts[0], held.labels, strict=True))
-    again = read_own("mine", tmp_path / "x.csv", ("text",), "label")[2]["validation"]
+    again = own(tmp_path / "x.csv")[2]["validation"]
     assert held.digest == again.digest
 
 
@@ -149,7 +160,7 @@ def test_lone_examples_stay_in_train() -> None:
 def test_folder_with_validation(name: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "train", many(8))
     write_jsonl(tmp_path / name, many(4))
-    _, train, validation = read_own("mine", tmp_path, ("text",), "label")
+    _, train, validation = own(tmp_path)
     assert (len(train), len(validation["validation"])) == (8, 4)
 
 
@@ -161,8 +172,8 @@ def test_labels_that_only_validation_has(tmp_path: Path) -> None:
 
 
 def test_folders_that_do_not_do(tmp_path: Path) -> None:
-    write_csv(tmp_path / "things", many(8))
-    assert "no train.csv" in refused(tmp_path) and "things.csv" in refused(tmp_path)
+    write_csv(tmp_path / "test", many(8))
+    assert "no training split. Available: test" in refused(tmp_path)
     write_csv(tmp_path / "train", many(8))
     write_jsonl(tmp_path / "train", many(8))
     assert "several files for train: train.csv, train.jsonl" in refused(tmp_path)
@@ -181,7 +192,7 @@ def mrpc(count: int) -> Columns:
 def test_named_task_from_a_folder(write: Callable[[Path, Columns], Path], tmp_path: Path) -> None:
     write(tmp_path / "train", mrpc(6))
     write(tmp_path / "validation", mrpc(4))
-    task, train, validation = read_named(GLUE["mrpc"], tmp_path)
+    task, train, validation = read_named(GLUE["mrpc"], open_dataset(str(tmp_path)))
     assert task is GLUE["mrpc"]
     assert train.texts == (mrpc(6)["sentence1"], mrpc(6)["sentence2"])
     assert validation["validation"].labels.tolist() == [0, 1, 0, 1]
@@ -190,11 +201,11 @@ def test_named_task_from_a_folder(write: Callable[[Path, Columns], Path], tmp_pa
 def test_named_task_without_its_files(tmp_path: Path) -> None:
     write_csv(tmp_path / "train", mrpc(6))
     for task, folder, words in [
-        ("mrpc", tmp_path, ["for validation", "Available: train.csv"]),
-        ("mnli", tmp_path, ["for validation_matched and validation_mismatched"]),
-        ("mrpc", tmp_path / "gone", ["does not exist", "train, validation"]),
-        ("mrpc", tmp_path / "train.csv", ["is a file", "--text and --label"]),
+        ("mrpc", tmp_path, ["no validation file", "validation.csv", "Available: train.csv"]),
+        ("mnli", tmp_path, ["no validation_matched file"]),
+        ("mrpc", tmp_path / "gone", ["does not exist"]),
+        ("mrpc", tmp_path / "train.csv", ["no validation file"]),
     ]:
         with pytest.raises(AutorankError) as caught:
-            read_named(GLUE[task], folder)
+            read_named(GLUE[task], open_dataset(str(folder)))
         assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -10,19 +10,19 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Columns, Examples, rows
+from autorank.tasks.examples import Examples
 from autorank.tasks.metrics.text import final_answer
+from autorank.tasks.table import Table, is_unicode, rows
 
 
-def to_examples(task: Task, columns: Columns, source: str) -> Examples:
+def to_examples(task: Task, table: Table) -> Examples:
     """Convert the columns of a text-to-text task to prompts and completions.
 
     A prompt that is a list of triples becomes text. A row with several completions (DART) becomes as many examples.
 
     Args:
         task: The task.
-        columns: The column of prompts and the column of completions.
-        source: Where the columns come from (a file, or a split on the Hub), for messages.
+        table: The column of prompts and the column of completions.
 
     Returns:
         The examples; labels: the number of the prompt, equal for equal prompts.
@@ -31,9 +31,9 @@ def to_examples(task: Task, columns: Columns, source: str) -> Examples:
         AutorankError: There are no rows, or a prompt or completion is null, not text, empty or without an answer. The
             message lists all such rows.
     """
-    pairs = list(zip(columns[task.text[0]], columns[task.label], strict=True))
+    pairs = list(zip(table[task.text[0]], table[task.label], strict=True))
     if not pairs:
-        raise AutorankError(f"{source} has no rows. Use a file with at least two prompts and their completions.")
+        raise AutorankError(f"{table.source} has no rows. Use a file with at least two prompts and their completions.")
     wrong: dict[str, list[int]] = defaultdict(list)
     prompts, completions = [], []
     for i, (raw_prompt, raw_completion) in enumerate(pairs):
@@ -45,10 +45,10 @@ def to_examples(task: Task, columns: Columns, source: str) -> Examples:
             completions += texts
     if wrong:
         listed = "\n".join(
-            f"  {problem}: {rows(indices)} ({len(indices)} in all)" for problem, indices in wrong.items()
+            f"  {problem}: {rows(indices, table.files)} ({len(indices)} in all)" for problem, indices in wrong.items()
         )
         raise AutorankError(
-            f"{source} has invalid rows (counted from 1):\n{listed}\nCorrect these rows or remove them."
+            f"{table.source} has invalid rows (counted from 1):\n{listed}\nCorrect these rows or remove them."
         )
     numbers: dict[str, int] = {}
     labels = [numbers.setdefault(prompt, len(numbers)) for prompt in prompts]
@@ -59,10 +59,14 @@ def _problems(task: Task, raw_prompt: Any, prompt: str | None, texts: list[Any])
     """What is wrong with a row."""
     if prompt is None:
         yield f"{task.text[0]!r} is {'null' if raw_prompt is None else 'not text'}"
+    elif not is_unicode(prompt):
+        yield f"{task.text[0]!r} has half a character (a lone surrogate)"
     if not all(isinstance(text, str) for text in texts):
         yield f"{task.label!r} is {'null' if None in texts else 'not text'}"
     elif not texts or not all(text.strip() for text in texts):
         yield f"{task.label!r} is empty"
+    elif not all(map(is_unicode, texts)):
+        yield f"{task.label!r} has half a character (a lone surrogate)"
     elif task.metrics[0] == "exact_answer" and not all(map(final_answer, texts)):
         yield f"{task.label!r} has no answer after '####'"
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Columns, Examples, rows
+from autorank.tasks.examples import Examples
+from autorank.tasks.table import Table
 
 
 class Reference(NamedTuple):
@@ -25,13 +26,12 @@ class Reference(NamedTuple):
     starts: list[int]
 
 
-def to_examples(task: Task, columns: Columns, source: str) -> Examples:
+def to_examples(task: Task, table: Table) -> Examples:
     """Convert questions and contexts with their answers, {"text": [...], "answer_start": [...]}, as in SQuAD.
 
     Args:
         task: The task.
-        columns: Its columns of questions and contexts, already checked, and of answers.
-        source: Where the columns come from (a file, or a split on the Hub), for messages.
+        table: Its columns of questions and contexts, already checked, and of answers.
 
     Returns:
         The examples; labels: 1 where a question has an answer, else 0.
@@ -40,13 +40,13 @@ def to_examples(task: Task, columns: Columns, source: str) -> Examples:
         AutorankError: Answers have another form, an answer is not in the context at its start, or a question has no
             answer although the task's questions all have one.
     """
-    name, contexts, answers = task.label, columns[task.text[1]], columns[task.label]
+    name, contexts, answers = task.label, table[task.text[1]], table[task.label]
     malformed = [i for i, value in enumerate(answers) if not _well_formed(value)]
     if malformed:
         raise AutorankError(
-            f"Column {name!r} of {source} must hold {{'text': [...], 'answer_start': [...]}}, with a start for each "
-            f"text, but {rows(malformed)} (counted from 1, {len(malformed)} in all) has "
-            f"{str(answers[malformed[0]])[:80]!r}. Correct these rows. csv cannot hold answers: use jsonl or parquet."
+            f"Column {name!r} of {table.source} must hold {{'text': [...], 'answer_start': [...]}}, with a start for "
+            f"each text, but it has {str(answers[malformed[0]])[:80]!r} in {table.rows(malformed)}. "
+            "Correct these rows. csv cannot hold answers: use jsonl or parquet."
         )
     interned: dict[str, str] = {}  # a context with several questions is stored once
     references = [
@@ -57,18 +57,18 @@ def to_examples(task: Task, columns: Columns, source: str) -> Examples:
     if misplaced:
         first = references[misplaced[0]]
         raise AutorankError(
-            f"Column {name!r} of {source} has answers that are not in the context at answer_start (in characters, "
-            f"from 0): {rows(misplaced)} (counted from 1, {len(misplaced)} in all), the first with {first.answers} at "
+            f"Column {name!r} of {table.source} has answers that are not in the context at answer_start (in "
+            f"characters, from 0): {table.rows(misplaced)}, the first with {first.answers} at "
             f"{first.starts}. Correct these rows or remove them."
         )
     unanswered = [i for i, reference in enumerate(references) if not reference.answers]
     if unanswered and not task.unanswerable:
         raise AutorankError(
-            f"Column {name!r} of {source} has no answer in {rows(unanswered)} (counted from 1, {len(unanswered)} in "
-            f"all). Every question of task {task.name!r} has an answer; use --task squad_v2 for questions without."
+            f"Column {name!r} of {table.source} has no answer in {table.rows(unanswered)}. "
+            f"Every question of task {task.name!r} has an answer; use --task squad_v2 for questions without."
         )
     labels = np.array([len(reference.answers) > 0 for reference in references], np.int64)
-    return Examples((columns[task.text[0]], [reference.context for reference in references]), labels, references)
+    return Examples((table[task.text[0]], [reference.context for reference in references]), labels, references)
 
 
 def _well_formed(answers: Any) -> bool:

@@ -14,8 +14,9 @@ from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
 from autorank.tasks.data.stratified import TUNE_SEED, hold_out, stratified
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import SHOWN, Columns, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
+from autorank.tasks.table import SHOWN, Table
 
 
 class Classification(TaskKind):
@@ -32,12 +33,12 @@ class Classification(TaskKind):
         return len(label_names)
 
     @override
-    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+    def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert labels to class numbers."""
-        numbers = label_columns.class_numbers(task, columns[task.label], source)
+        numbers, notes = label_columns.class_numbers(task, table)
         if train:
-            label_columns.check_varied(task, [task.label_names[i] for i in np.unique(numbers)], source)
-        return Examples(tuple(columns[name] for name in task.text), numbers)
+            label_columns.check_varied(task, [task.label_names[i] for i in np.unique(numbers)], table)
+        return Examples(tuple(table[name] for name in task.text), numbers, notes=tuple(notes))
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

@@ -12,8 +12,9 @@ from autorank.spec import TaskSpec
 from autorank.tasks.data import completions
 from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
+from autorank.tasks.table import Table
 
 
 class Generation(TaskKind):
@@ -29,9 +30,9 @@ class Generation(TaskKind):
         return 0
 
     @override
-    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+    def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert prompts and completions; see `completions.to_examples`."""
-        return completions.to_examples(task, columns, source)
+        return completions.to_examples(task, table)
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

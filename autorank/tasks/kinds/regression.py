@@ -13,8 +13,9 @@ from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
 from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
+from autorank.tasks.table import Table
 
 
 class Regression(TaskKind):
@@ -32,12 +33,12 @@ class Regression(TaskKind):
         return 1
 
     @override
-    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+    def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert labels to numbers."""
-        values = label_columns.targets(columns[task.label], task.label, source)
+        values = label_columns.targets(task, table)
         if train:
-            label_columns.check_varied(task, np.unique(values).tolist(), source)
-        return Examples(tuple(columns[name] for name in task.text), values)
+            label_columns.check_varied(task, np.unique(values).tolist(), table)
+        return Examples(tuple(table[name] for name in task.text), values)
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

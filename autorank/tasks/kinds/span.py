@@ -13,8 +13,9 @@ from autorank.tasks.data import spans, windows
 from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.data.texts import max_length
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import Columns, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
+from autorank.tasks.table import Table
 
 
 class Span(TaskKind):
@@ -30,9 +31,9 @@ class Span(TaskKind):
         return 2
 
     @override
-    def to_examples(self, task: Task, columns: Columns, source: str, train: bool) -> Examples:
+    def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert questions and answers; see `spans.to_examples`."""
-        return spans.to_examples(task, columns, source)
+        return spans.to_examples(task, table)
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

@@ -9,18 +9,19 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tasks.columns import to_examples
-from autorank.tasks.examples import Examples, rows
+from autorank.tasks.examples import Examples
 from autorank.tasks.glue import GLUE
 from autorank.tasks.infer_task import infer_task
+from autorank.tasks.table import Table, rows
 
 TEXT = ["a", "b", "c", "d"]
 
 
 def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
     """Kind, class names and labels as numbers, as inferred from the user's labels."""
-    columns = {"text": [str(i) for i in range(len(labels))], "label": labels}
-    task = infer_task("mine", ("text",), "label", labels, "x.csv")
-    return task.kind.name, task.label_names, to_examples(task, columns, "x.csv", train=True).labels.tolist()
+    table = Table({"text": [str(i) for i in range(len(labels))], "label": labels}, "x.csv")
+    task = infer_task("mine", ("text",), table, "label")
+    return task.kind.name, task.label_names, to_examples(task, table, train=True).labels.tolist()
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,14 @@ def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
         ([10, 9, 2, 9], ("2", "9", "10"), [2, 1, 0, 1]),
         (["10", "9", "2"], ("2", "9", "10"), [2, 1, 0]),
         ([1.0, 0.0], ("0", "1"), [1, 0]),
-        (["1.5", "nan", "b"], ("1.5", "b", "nan"), [0, 2, 1]),  # one is no number, so all are names
-        (["yes ", "yes"], ("yes", "yes "), [1, 0]),
+        (["1.5", "inf", "b"], ("1.5", "inf", "b"), [0, 1, 2]),  # one is no number, so all are names
+        (["yes ", "yes", "no"], ("no", "yes"), [1, 1, 0]),
+        (["caf\u00e9", "cafe\u0301", "\u00a0tea"], ("caf\u00e9", "tea"), [0, 0, 1]),
+        ([1, 1.0, "1", "01", "+1.0e0", 2], ("1", "2"), [0, 0, 0, 0, 0, 1]),
+        ([2**53, 2**53 + 1, f"{2**53 + 1}.0"], ("9007199254740992", "9007199254740993"), [0, 1, 1]),
+        (["1e400", "1" + "0" * 400, "-0", "0"], ("0", "1e+400"), [1, 1, 0, 0]),
+        (["True", "FALSE", "true"], ("false", "true"), [1, 0, 1]),
+        (["01", "01", "A1", "1"], ("01", "A1"), [0, 0, 1, 0]),
     ],
 )
 def test_classes_keep_their_names(labels: list[object], names: tuple[str, ...], numbers: list[int]) -> None:
@@ -48,9 +55,11 @@ def test_a_fraction_makes_it_regression(labels: list[object]) -> None:
     ("labels", "words"),
     [
         (["a", None, "", "  ", "b"], ["rows 2, 3, 4", "3 in all", "x.csv", "'label'"]),
-        ([1.5, math.nan, math.inf, 2.0], ["rows 2, 3", "2 in all", "finite", "nan"]),
-        ([0, 1, math.nan], ["row 3", "finite"]),
-        (["1.5", "nan"], ["row 2", "'nan'"]),
+        ([1.5, math.inf, math.inf, 2.0], ["rows 2, 3", "2 in all", "finite", "inf"]),
+        ([1.5, 1e39], ["row 2", "finite"]),
+        ([0, 1, math.nan], ["no label in row 3"]),
+        (["a", "NaN", "b"], ["no label in row 2"]),
+        (["a", "\ud800"], ["row 2", "not a valid label"]),
         (["a", "a"], ["only one value, a", "--label"]),
         ([2.5, 2.5], ["only one value, 2.5"]),
         ([["a"], ["b"]], ["['a']", "not a valid label"]),
@@ -64,13 +73,18 @@ def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None
 
 @pytest.mark.parametrize("labels", [[0, 1, 1, 0], ["0", "1", "1", "0"], [0.0, 1.0, 1.0, 0.0]])
 def test_a_named_task_takes_numbers(labels: list[object]) -> None:
-    found = to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
+    found = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": labels}, "x.csv"))
     assert found.labels.tolist() == [0, 1, 1, 0] and found.labels.dtype == np.int64
 
 
 def test_a_named_task_takes_class_names() -> None:
     labels = ["positive", "negative", "positive", "negative"]
-    assert to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv").labels.tolist() == [1, 0, 1, 0]
+    assert to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": labels}, "x.csv")).labels.tolist() == [
+        1,
+        0,
+        1,
+        0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,32 +96,68 @@ def test_a_named_task_takes_class_names() -> None:
 )
 def test_labels_that_a_named_task_does_not_know(labels: list[object], words: list[str]) -> None:
     with pytest.raises(AutorankError) as caught:
-        to_examples(GLUE["sst2"], {"sentence": TEXT, "label": labels}, "x.csv")
+        to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": labels}, "x.csv"))
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_own_class_names_are_not_taken_for_numbers() -> None:
-    task = infer_task("mine", ("text",), "label", ["no", "yes"], "train.csv")
+    task = infer_task("mine", ("text",), Table({"label": ["no", "yes"]}, "train.csv"), "label")
     with pytest.raises(AutorankError, match=r"dev\.csv has labels .* '0', '1' in rows 1, 2"):
-        to_examples(task, {"text": ["a", "b"], "label": [0, 1]}, "dev.csv")
+        to_examples(task, Table({"text": ["a", "b"], "label": [0, 1]}, "dev.csv"))
 
 
 def test_empty_text_is_text_and_null_is_not() -> None:
     columns = {"sentence": ["", "b", "", "d"], "label": [0, 1, 0, 1]}
-    assert to_examples(GLUE["sst2"], columns, "x.csv").texts == (["", "b", "", "d"],)
+    assert to_examples(GLUE["sst2"], Table(columns, "x.csv")).texts == (["", "b", "", "d"],)
     with pytest.raises(AutorankError, match=r"'sentence' of x\.csv has no text in rows 2, 4 \(counted from 1, 2 in"):
-        to_examples(GLUE["sst2"], {**columns, "sentence": ["a", None, "c", None]}, "x.csv")
-    with pytest.raises(AutorankError, match=r"is not text: rows 1, 2 has 3"):
-        to_examples(GLUE["sst2"], {**columns, "sentence": [3, 4, "c", "d"]}, "x.csv")
+        to_examples(GLUE["sst2"], Table({**columns, "sentence": ["a", None, "c", None]}, "x.csv"))
+    with pytest.raises(AutorankError, match=r"is not text: '3' in rows 1, 2"):
+        to_examples(GLUE["sst2"], Table({**columns, "sentence": [3, 4, "c", "d"]}, "x.csv"))
+
+
+def test_half_characters_are_refused() -> None:
+    with pytest.raises(AutorankError, match=r"half a character .* in row 2"):
+        to_examples(GLUE["sst2"], Table({"sentence": ["a", "b\ud83d", "c", "d"], "label": [0, 1, 0, 1]}, "x.csv"))
+
+
+def test_missing_values_of_csv_are_not_classes_and_texts_of_other_formats_are() -> None:
+    columns = {"text": TEXT, "label": ["None", "a", "b", "NA"]}
+    with pytest.raises(AutorankError, match=r"no label in rows 1, 4 .* 'NA' and 'None' means a missing value"):
+        infer_task("mine", ("text",), Table(columns, "x.csv", typed=False), "label")
+    assert infer_task("mine", ("text",), Table(columns, "x.jsonl"), "label").label_names == ("NA", "None", "a", "b")
+
+
+def test_the_user_says_what_labels_are() -> None:
+    table = Table({"text": TEXT, "label": [20, 30, 82, 20]}, "x.csv")
+    assert infer_task("mine", ("text",), table, "label").label_names == ("20", "30", "82")
+    number = infer_task("mine", ("text",), table, "label", "number")
+    assert to_examples(number, table).labels.tolist() == [20, 30, 82, 20] and number.metrics[0] == "pearson_spearman"
+    fractions = Table({"text": TEXT, "label": [0.5, "1", 1.0, 0.5]}, "x.csv")
+    assert infer_task("mine", ("text",), fractions, "label", "class").label_names == ("0.5", "1")
+    with pytest.raises(AutorankError, match=r"finite numbers, but it has 'a' in rows 1, 2, 3, 4"):
+        to_examples(number, Table({"text": TEXT, "label": list("abcd")}, "x.csv"))
+
+
+def test_what_was_merged_is_said() -> None:
+    table = Table({"text": TEXT, "label": ["yes ", "yes", "yes", "no"]}, "x.csv")
+    (note,) = to_examples(infer_task("mine", ("text",), table, "label"), table).notes
+    assert "'yes ' (1) as 'yes'" in note and "'no'" not in note
+    numbers = Table({"text": TEXT, "label": ["1", "1.0", "2", "2"]}, "x.csv")
+    assert to_examples(infer_task("mine", ("text",), numbers, "label"), numbers).notes == ()
 
 
 def test_no_rows() -> None:
     with pytest.raises(AutorankError, match="has no rows"):
-        to_examples(GLUE["sst2"], {"sentence": [], "label": []}, "x.csv")
+        to_examples(GLUE["sst2"], Table({"sentence": [], "label": []}, "x.csv"))
 
 
 def test_many_rows_are_counted_not_listed() -> None:
     assert rows(range(8)) == "rows 1, 2, 3, 4, 5 and 3 more"
+
+
+def test_rows_of_several_files_are_counted_in_each() -> None:
+    table = Table({"a": [1] * 5}, "x", files=(("a.csv", 2), ("b.csv", 3)))
+    assert table.rows([1, 2, 4]) == "row 2 of a.csv, rows 1, 3 of b.csv (counted from 1, 3 in all)"
 
 
 def test_digest_is_of_the_content() -> None:

@@ -19,6 +19,7 @@ from autorank.tasks.data.spans import Reference
 from autorank.tasks.data.windows import Windows
 from autorank.tasks.examples import Examples
 from autorank.tasks.squad import SQUAD
+from autorank.tasks.table import Table
 from autorank.tasks.tokenization import load_tokenizer
 from tests import tiny
 
@@ -47,12 +48,12 @@ def columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def examples(count: int = 40, unanswerable: bool = True) -> Examples:
-    return to_examples(V2, columns(tiny.questions(count, unanswerable=unanswerable)), "x")
+    return to_examples(V2, Table(columns(tiny.questions(count, unanswerable=unanswerable)), "x"))
 
 
 def one(question: str, context: str, text: list[str], start: list[int]) -> Examples:
     row = {"question": question, "context": context, "answers": {"text": text, "answer_start": start}}
-    return to_examples(V2, columns([row]), "x")
+    return to_examples(V2, Table(columns([row]), "x"))
 
 
 def tokens(split: Windows, window: int | np.integer[Any]) -> slice:
@@ -197,7 +198,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
 def test_answers_that_are_refused(answers: list[Any], words: list[str]) -> None:
     given = {"question": ["w1"] * 3, "context": ["w2 w3"] * 3, "answers": answers}
     with pytest.raises(AutorankError) as caught:
-        to_examples(V1, given, "x.jsonl", train=True)
+        to_examples(V1, Table(given, "x.jsonl"), train=True)
     assert all(word in str(caught.value) for word in ["x.jsonl", "'answers'", *words]), str(caught.value)
 
 
@@ -205,7 +206,7 @@ def test_contexts_are_kept_once_and_strata_tell_answers() -> None:
     rows = columns(tiny.questions(4, unanswerable=True))
     rows["context"] = ["".join(rows["context"][0]) for _ in range(4)]
     rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
-    found = to_examples(V2, rows, "x")
+    found = to_examples(V2, Table(rows, "x"))
     assert found.labels.tolist() == [1, 0, 1, 0] and found.labels.dtype == np.int64
     assert len({id(one.context) for one in found.references or []}) == 1
 

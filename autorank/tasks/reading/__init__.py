@@ -1,0 +1,1 @@
+"""Reads columns from files, Hub datasets and Python objects."""

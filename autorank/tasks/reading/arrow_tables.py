@@ -1,0 +1,110 @@
+"""Reads parquet and Arrow files, and tables of Hub datasets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from autorank.errors import AutorankError
+from autorank.tasks.reading.columns import check_nested, locate
+from autorank.tasks.reading.data_file import DataFile
+
+METADATA = b"huggingface"  # key under which datasets stores the types of columns
+
+
+def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Read columns of a parquet or Arrow file.
+
+    Args:
+        file: The file.
+        names: The requested columns.
+
+    Returns:
+        Column name -> the values of all rows; class numbers are replaced by names where the file has them.
+
+    Raises:
+        AutorankError: pyarrow is missing, the file is invalid, or a column is missing or a duplicate.
+    """
+    kind = "parquet" if file.suffix == ".parquet" else "Arrow"
+    try:
+        import pyarrow as pa
+    except ImportError as error:
+        raise AutorankError(
+            f"{file}: {kind} files need pyarrow. Run `pip install pyarrow`, or use csv or jsonl."
+        ) from error
+    try:
+        with file.open() as content:
+            table = _parquet(file, content, names) if kind == "parquet" else _arrow(content)
+            info = json.loads((table.schema.metadata or {}).get(METADATA, "{}")).get("info") or {}
+            return select(str(file), table, names, info.get("features") or {})
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise AutorankError(f"{file} is not a valid {kind} file: {error}. Write or copy it again.") from error
+
+
+def select(source: str, table: Any, names: Sequence[str], features: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return columns of an Arrow table as lists.
+
+    Args:
+        source: Where the table comes from, for messages.
+        table: The table.
+        names: The requested columns.
+        features: Types of columns, as datasets stores them.
+
+    Returns:
+        Column name -> the values of all rows.
+
+    Raises:
+        AutorankError: A column is missing or a duplicate.
+    """
+    locations = locate(source, names, table.schema.names)
+    values = {column: _values(table.column(column), features.get(column)) for column, _ in locations.values()}
+    columns = {name: location.select(values[location.column]) for name, location in locations.items()}
+    check_nested(source, columns, values)
+    return columns
+
+
+def _parquet(file: DataFile, content: IO[bytes], names: Sequence[str]) -> Any:
+    """The requested columns, with all parts of nested ones."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(content) as parquet:
+        locations = locate(file, names, parquet.schema_arrow.names)
+        return parquet.read(columns=list({location.column for location in locations.values()}))
+
+
+def _arrow(content: IO[bytes]) -> Any:
+    """The table of an Arrow file or stream (which datasets writes)."""
+    import pyarrow as pa
+
+    try:
+        return pa.ipc.open_file(content).read_all()
+    except pa.ArrowInvalid:
+        content.seek(0)
+        return pa.ipc.open_stream(content).read_all()
+
+
+def _values(column: Any, feature: Any) -> list[Any]:
+    """A column's values; short floats as they are written: 0.1, not 0.10000000149."""
+    import numpy as np
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    for is_short, short in ((pa.types.is_float32, np.float32), (pa.types.is_float16, np.float16)):
+        if is_short(column.type):
+            return [None if value is None else float(str(short(value))) for value in values]
+    return [_named(value, feature) for value in values] if "ClassLabel" in json.dumps(feature) else values
+
+
+def _named(value: Any, feature: Any) -> Any:
+    """A value with class names in place of class numbers; -1, which marks a missing label, becomes None."""
+    kind = feature.get("_type") if isinstance(feature, dict) else None
+    if kind == "ClassLabel" and isinstance(value, int):
+        names = feature.get("names") or []
+        return names[value] if 0 <= value < len(names) else (None if value == -1 else value)
+    if isinstance(value, list):
+        inner = feature[0] if isinstance(feature, list) else feature.get("feature")
+        return [_named(item, inner) for item in value]
+    if isinstance(value, dict) and isinstance(feature, dict):
+        return {key: _named(item, feature.get(key)) for key, item in value.items()}
+    return value

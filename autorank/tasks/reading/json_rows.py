@@ -1,0 +1,124 @@
+"""Reads JSON files: one object per line, or one document with all rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from autorank.errors import AutorankError
+from autorank.tasks.reading.columns import check_nested, find, locate
+from autorank.tasks.reading.data_file import DataFile
+
+EXPECTED = 'Write one object per row, such as {"text": "...", "label": "..."}.'
+
+Row = dict[str, Any]
+
+
+def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
+    """Read columns of a JSON file.
+
+    A document is an array of objects, an object with such an array, or an object with an array (or an object) for each
+    column, as pandas writes it.
+
+    Args:
+        file: The file.
+        names: The requested columns.
+
+    Returns:
+        Column name -> the values of all rows; None where a row has none.
+
+    Raises:
+        AutorankError: It is not valid JSON, a row is not an object, or a column is missing or a duplicate.
+    """
+    rows = _rows(file, names)
+    if not rows:
+        return {name: [] for name in names}
+    locations = locate(file, names, list(dict.fromkeys(key for row in rows for key in row)))
+    values = {location.column: [row.get(location.column) for row in rows] for location in locations.values()}
+    columns = {name: location.select(values[location.column]) for name, location in locations.items()}
+    check_nested(file, columns, values)
+    return columns
+
+
+def _rows(file: DataFile, names: Sequence[str]) -> list[Row]:
+    decoder, lines = _decoder(names), file.text().split("\n")
+    numbers = [number for number, line in enumerate(lines) if line.strip()]
+    if not numbers:
+        return []
+    try:
+        first = decoder.decode(lines[numbers[0]])
+    except (ValueError, RecursionError) as error:
+        return _of_document(file, _document(file, lines, decoder, error, numbers[0]), names)
+    if len(numbers) == 1 and (isinstance(first, list) or file.suffix == ".json"):
+        return _of_document(file, first, names)
+    rows = [first, *(_line(file, lines, number, decoder) for number in numbers[1:])]
+    return [_checked(f"{file}, line {number + 1}", row) for number, row in zip(numbers, rows, strict=True)]
+
+
+def _of_document(file: DataFile, document: Any, names: Sequence[str]) -> list[Row]:
+    """The rows of a document."""
+    if isinstance(document, dict):
+        arrays = [value for value in document.values() if _is_table(value)]
+        is_row = all(find(name, document) for name in names)
+        if not is_row and len(arrays) == 1:
+            document = arrays[0]
+        elif is_row and (columns := _of_equal_length(document)):
+            document = [dict(zip(document, values, strict=True)) for values in zip(*columns, strict=True)]
+        else:
+            document = [document]
+    if not isinstance(document, list):
+        raise AutorankError(f"{file} holds {type(document).__name__}, expected rows. {EXPECTED}")
+    return [_checked(f"{file}, row {number}", row) for number, row in enumerate(document, 1)]
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list) and len(value) > 0 and isinstance(value[0], dict)
+
+
+def _of_equal_length(document: Row) -> list[list[Any]] | None:
+    """The columns of a document, if it has an array or an object of the same length for each."""
+    columns = [list(value.values()) if isinstance(value, dict) else value for value in document.values()]
+    lists = all(isinstance(column, list) for column in columns)
+    return columns if lists and len({len(column) for column in columns}) == 1 else None
+
+
+def _document(
+    file: DataFile, lines: list[str], decoder: json.JSONDecoder, first_error: Exception, first: int
+) -> Any:  # fmt: skip
+    """The value of the whole file, whose first line alone is not a JSON value."""
+    try:
+        return decoder.decode("\n".join(lines))
+    except (ValueError, RecursionError) as error:
+        shown, line = (first_error, first + 1)
+        if file.suffix == ".json":
+            shown, line = error, getattr(error, "lineno", line)
+        raise AutorankError(f"{file}, line {line}: not valid JSON ({shown}). Correct this line.") from error
+
+
+def _line(file: DataFile, lines: list[str], number: int, decoder: json.JSONDecoder) -> Any:
+    try:
+        return decoder.decode(lines[number])
+    except (ValueError, RecursionError) as error:
+        raise AutorankError(f"{file}, line {number + 1}: not valid JSON ({error}). Correct this line.") from error
+
+
+def _decoder(names: Sequence[str]) -> json.JSONDecoder:
+    """A decoder that raises ValueError if an object has a requested key twice."""
+    requested = {part for name in names for part in (name, *name.split("."))}
+
+    def unique(pairs: list[tuple[str, Any]]) -> Row:
+        row = dict(pairs)
+        if len(row) < len(pairs):
+            keys = [key for key, _ in pairs]
+            if duplicates := [key for key in row if keys.count(key) > 1 and key in requested]:
+                raise ValueError(f"an object has the key {duplicates[0]!r} twice")
+        return row
+
+    return json.JSONDecoder(object_pairs_hook=unique)
+
+
+def _checked(place: str, row: Any) -> Row:
+    if not isinstance(row, dict):
+        raise AutorankError(f"{place}: expected a JSON object, got {type(row).__name__}. {EXPECTED}")
+    return row
