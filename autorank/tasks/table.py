@@ -34,11 +34,7 @@ class Table:
         return len(next(iter(self.columns.values()), ()))
 
     def rows(self, indices: Iterable[int]) -> str:
-        """Name rows in a message: `rows 3, 17 (counted from 1, 2 in all)`; with the files, if there are several.
-
-        Args:
-            indices: Row indices, from 0.
-        """
+        """Name rows in a message: `rows 3, 17 (counted from 1, 2 in all)`; with the files, if there are several."""
         numbers = list(indices)
         return f"{rows(numbers, self.files)} (counted from 1, {len(numbers)} in all)"
 
@@ -68,11 +64,7 @@ def rows(indices: Iterable[int], files: Sequence[tuple[str, int]] = ()) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether text has no half characters (lone surrogates), which no tokenizer can read.
-
-    Args:
-        text: The text.
-    """
+    """Whether text has no half characters (lone surrogates), which no tokenizer can read."""
     try:
         text.encode()
     except UnicodeEncodeError:

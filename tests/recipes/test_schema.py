@@ -19,7 +19,7 @@ def test_a_row_has_the_nearest_value_of_each_setting(tmp_path: Path) -> None:
     found = {row.name: row for row in rows(recipe, model="other", data=Path("/data"))}
     assert list(found) == ["lora/rte", "grown/rte", "again/rte", "gone/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
     lora = found["lora/rte"].train
-    assert lora is not None and (lora.method, lora.model, lora.task.data) == ("lora", "other", Path("/data/rte"))
+    assert lora is not None and (lora.method, lora.model, lora.task.data) == ("lora", "other", "/data/rte")
     assert lora.settings == {"alpha": 16, "rank": 4, "learning_rate": 1e-3}
     assert (lora.training.epochs, lora.training.batch_size, lora.training.weight_decay) == (50, 8, 0.0)
     mrpc = found["lora/mrpc"].train

@@ -120,11 +120,7 @@ def class_names(table: Table, name: str, values: Sequence[Meaning]) -> tuple[str
 
 
 def is_uniform(values: Collection[Meaning]) -> bool:
-    """Whether labels are all numbers, or all true or false; how they are written is then no part of their names.
-
-    Args:
-        values: What they mean.
-    """
+    """Whether labels are all numbers, or all true or false; how they are written is then no part of their names."""
     return all(isinstance(value, Decimal) for value in values) or set(values) <= {"true", "false"}
 
 

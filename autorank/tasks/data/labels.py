@@ -36,11 +36,7 @@ def check_varied(task: Task, values: Sequence[Any], table: Table) -> None:
 
 
 def are_fractions(values: Sequence[Meaning]) -> bool:
-    """Whether labels are all numbers, at least one of them with a fraction, which means regression.
-
-    Args:
-        values: What the labels mean.
-    """
+    """Whether labels are all numbers, at least one of them with a fraction, which means regression."""
     numbers = [value for value in values if isinstance(value, Decimal)]
     return len(numbers) == len(values) and any(
         number.is_finite() and number != number.to_integral_value() for number in numbers

@@ -22,11 +22,7 @@ class Location(NamedTuple):
     keys: tuple[str, ...]
 
     def select(self, values: Iterable[Any]) -> list[Any]:
-        """Return the values of the column, nested ones taken out; None where there is none.
-
-        Args:
-            values: The values of the table's column.
-        """
+        """Return the values of the column, nested ones taken out; None where there is none."""
         selected = list(values)
         for key in self.keys:
             selected = [_item(value, key) for value in selected]
@@ -64,12 +60,7 @@ def locate(source: object, names: Sequence[str], available: Sequence[str]) -> di
 
 
 def find(name: str, available: Collection[str]) -> Location | None:
-    """Return where a column is; None if there is no such column. The longest prefix that is a column counts.
-
-    Args:
-        name: The column, nested ones with dots.
-        available: The columns of the table.
-    """
+    """Return where a column is; None if there is no such column. The longest prefix that is a column counts."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         column = ".".join(parts[:end])

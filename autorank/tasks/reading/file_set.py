@@ -83,6 +83,7 @@ class FileSet:
         if self.root is None:
             return list(self.files) if split == "train" else []
         exact = [file for file in self.files if split in (_stem(file), *self._relative(file).parts[:-1])]
+        exact = [file for file in exact if len(self._relative(file).parts) == 1] or exact
         if exact or split not in SPLIT_WORDS:
             members = exact
         elif self.splits == ["train"] == [split]:

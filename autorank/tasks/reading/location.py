@@ -12,20 +12,12 @@ EXTENSIONS = (
 
 
 def is_address(data: str) -> bool:
-    """Whether data is an address of a remote file system.
-
-    Args:
-        data: The value of `--data`.
-    """
+    """Whether data is an address of a remote file system."""
     return "://" in data
 
 
 def is_path(data: str) -> bool:
-    """Whether data is a path or a pattern of paths.
-
-    Args:
-        data: The value of `--data`.
-    """
+    """Whether data is a path or a pattern of paths."""
     return not is_address(data) and on_hub(data) is None
 
 
@@ -46,11 +38,7 @@ def on_hub(data: str) -> tuple[str, str | None] | None:
 
 
 def short_name(data: str) -> str:
-    """Return a name for the task: of a file or folder its name, of a pattern that of its folder.
-
-    Args:
-        data: The value of `--data`.
-    """
+    """Return a name for the task: of a file or folder its name, of a pattern that of its folder."""
     if hub := on_hub(data):
         return "-".join(part for part in (PurePosixPath(hub[0]).name, hub[1]) if part)
     path = PurePosixPath(re.split(r"[*?[]", data.split("://")[-1])[0] + "_")

@@ -1,0 +1,55 @@
+"""Class names, nested columns and short floats of parquet and Arrow files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.tasks.reading.file_set import find_files
+
+
+def read(table: pa.Table, path: Path, *names: str) -> dict[str, list[object]]:
+    pq.write_table(table, path)
+    return {name: list(values) for name, values in find_files(str(path)).read("train", names).columns.items()}
+
+
+def with_features(table: pa.Table, features: dict[str, object]) -> pa.Table:
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def test_class_names_are_kept_and_minus_one_is_missing(tmp_path: Path) -> None:
+    classes = {"names": ["negative", "positive"], "_type": "ClassLabel"}
+    table = pa.table({"label": [0, 1, -1], "inner": [{"label": 1}, None, {"label": 0}], "many": [[0, 1], [], None]})
+    features = {"label": classes, "inner": {"label": classes}, "many": {"feature": classes, "_type": "List"}}
+    assert read(with_features(table, features), tmp_path / "x.parquet", "label", "inner.label", "many") == {
+        "label": ["negative", "positive", None],
+        "inner.label": ["positive", None, "negative"],
+        "many": [["negative", "positive"], [], None],
+    }
+
+
+def test_nested_and_categorical_columns(tmp_path: Path) -> None:
+    table = pa.table({"pair": [{"en": "a", "fr": "b"}], "kind": pa.array(["x"]).dictionary_encode()})
+    assert read(table, tmp_path / "x.parquet", "pair.en", "kind") == {"pair.en": ["a"], "kind": ["x"]}
+    with pytest.raises(AutorankError, match=r"Unknown column 'pair\.de'.*pair\.en, pair\.fr"):
+        read(table, tmp_path / "x.parquet", "pair.de")
+
+
+def test_short_floats_are_what_was_written(tmp_path: Path) -> None:
+    table = pa.table({"label": pa.array([0.1, None, 2.0], pa.float32())})
+    assert read(table, tmp_path / "x.parquet", "label") == {"label": [0.1, None, 2.0]}
+
+
+def test_mistakes(tmp_path: Path) -> None:
+    double = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+    with pytest.raises(AutorankError, match=r"2 columns named 'text'"):
+        read(double, tmp_path / "x.parquet", "text")
+    for name in ("y.parquet", "y.arrow"):
+        (tmp_path / name).write_bytes(b"PAR1 nonsense")
+        with pytest.raises(AutorankError, match=f"{name} is not a valid"):
+            find_files(str(tmp_path / name)).read("train", ("text",))
