@@ -55,6 +55,7 @@ class TaskSpec(Spec):
     label_type: LabelType | None = None  # what labels are; None: what they look like
     prompt: str | None = None  # of the user's own text-to-text data, in place of text and label
     completion: str | None = None
+    messages: str | None = None  # of the user's own conversations, in place of prompt and completion
     metric: str | None = None  # which of the task's metrics is the score; None: its first
     chat: bool | None = None  # prompts in the tokenizer's chat template; None: where it has one
     max_length: PositiveInt | None = None  # tokens; None: the task's own

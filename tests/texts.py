@@ -40,7 +40,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "t5": ("T5ForConditionalGeneration", T5, "$A [EOS]"),
 }
 ENCODED = ("bart", "t5")
-CHAT = "{% for m in messages %}[BOS] k0 {{ m['content'] }} k1 {% endfor %}{% if add_generation_prompt %}[NL]{% endif %}"
+CHAT = (
+    "{% for m in messages %}{% if m.role == 'user' %}[BOS] k0 {{ m.content }} k1 {% else %}[NL] {{ m.content }} [EOS] "
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}[NL] {% endif %}"
+)
 
 
 def byte_tokenizer(folder: Path) -> Any:

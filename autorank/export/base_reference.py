@@ -15,6 +15,7 @@ from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.greedy_decoding import greedy
+from autorank.tasks.chat.encoding import text_ends
 
 _WEIGHTS = (".safetensors", ".bin")
 
@@ -48,7 +49,7 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
     if not origin.outputs:
-        greedy(load_tokenizer(origin, None).eos_token_id, origin.pad_id, None).save_pretrained(folder)
+        greedy(text_ends(load_tokenizer(origin, None)), origin.pad_id, None).save_pretrained(folder)
     for file in weights:
         link = folder / file.name
         link.unlink(missing_ok=True)

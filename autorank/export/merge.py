@@ -12,6 +12,7 @@ from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.greedy_decoding import greedy
+from autorank.tasks.chat.encoding import text_ends
 
 
 def check_mergeable(adapter: Path) -> None:
@@ -49,7 +50,7 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
     tokenizer = load_tokenizer(origin, max_length)
     if origin.head.generates:
         start = getattr(trained.model.config, "decoder_start_token_id", None)
-        trained.model.generation_config = greedy(tokenizer.eos_token_id, origin.pad_id, start)
+        trained.model.generation_config = greedy(text_ends(tokenizer), origin.pad_id, start)
     with base_model.quiet():
         trained.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -88,6 +88,7 @@ def encoder_decoder(origin: Origin) -> bool:
 def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     """Code that generates text from a prompt formatted as in training."""
     from autorank.tasks import TASKS, generation
+    from autorank.tasks.chat.encoding import ChatEncoding
     from autorank.tasks.prompting import END_OF_PROMPT, prompting
     from autorank.tasks.tokenization import load_tokenizer
 
@@ -101,6 +102,8 @@ def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
         model_class="AutoModelForCausalLM" if how.start is None else "AutoModelForSeq2SeqLM",
         trust=_TRUST if train.task.trust_remote_code else "",
         prompting=how,
+        chat=isinstance(how, ChatEncoding),
+        ends=how.ends if len(how.ends) > 1 else how.ends[0],
         pad_id=origin.pad_id,
         prompt=task.template.format("..."),
         end_of_prompt=END_OF_PROMPT,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 
-def greedy(end: int, pad: int, start: int | None, longest: int | None = None) -> GenerationConfig:
-    """A generation config that selects the most likely token at each step, up to the end token.
+def greedy(ends: Sequence[int], pad: int, start: int | None, longest: int | None = None) -> GenerationConfig:
+    """A generation config that selects the most likely token at each step, up to an end token.
 
     Args:
-        end: End token.
+        ends: End tokens.
         pad: Padding token.
         start: First token of an encoder-decoder's decoder.
         longest: Maximum number of new tokens. None: transformers' default.
@@ -24,6 +24,7 @@ def greedy(end: int, pad: int, start: int | None, longest: int | None = None) ->
     """
     from transformers import GenerationConfig
 
+    end = list(ends) if len(ends) > 1 else ends[0]
     return GenerationConfig(
         do_sample=False, num_beams=1, max_new_tokens=longest, eos_token_id=end, pad_token_id=pad,
         decoder_start_token_id=start,

@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from autorank import tasks
 from autorank.searching.ray import resources
@@ -64,6 +64,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
 
 def _work(data: TaskData) -> int:
     """The work of an evaluation: examples, or if texts are generated tokens, one after another in each batch."""
+    from autorank.tasks.data.pairs import Pairs
     from autorank.tasks.metrics.text import FORWARD
     from autorank.training.objectives.generation import EVAL_BATCH
 
@@ -71,7 +72,7 @@ def _work(data: TaskData) -> int:
     if not data.task.kind.head.generates or data.task.metrics[0] in FORWARD:
         return sum(map(len, splits))
     prompts = sum(len(set(split.labels.tolist())) for split in splits)
-    return math.ceil(prompts / EVAL_BATCH) * int(max(split.weights.max() for split in splits))
+    return math.ceil(prompts / EVAL_BATCH) * int(max(cast(Pairs, split).target_lengths.max() for split in splits))
 
 
 def _timed(

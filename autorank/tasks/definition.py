@@ -172,6 +172,7 @@ class TaskData:
         pad_id: Padding token.
         tokenizer: The tokenizer, if predictions are text.
         length: Number of tokens at which texts are cut.
+        ends: Tokens that end a generated text.
     """
 
     task: Task
@@ -181,6 +182,7 @@ class TaskData:
     pad_id: int
     tokenizer: Any = None
     length: int = 0
+    ends: tuple[int, ...] = ()
 
     @property
     def shortened(self) -> str | None:

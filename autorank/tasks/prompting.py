@@ -1,4 +1,4 @@
-"""Tokenization of prompts and completions: special tokens, chat templates, and cutting of long texts.
+"""Tokenization of prompts and completions without a chat template: special tokens, and cutting of long texts.
 
 A sequence has a maximum number of tokens: the task's `max_length`, or the limit of the tokenizer or of the model's
 positions. Completions keep at most half of it (in an encoder-decoder all of it, since the decoder has a sequence of its
@@ -18,10 +18,11 @@ from autorank.errors import AutorankError
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted
 from autorank.spec import TaskSpec
+from autorank.tasks.chat.encoding import ChatEncoding
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Tokenization
+from autorank.tasks.splits import Tokenization, flat, offsets
 from autorank.tasks.table import rows
 
 Shortened = tuple[list[list[int]], list[bool]]  # token ids, and which of them were cut
@@ -30,25 +31,28 @@ END_OF_PROMPT = "\n"  # separates prompt and completion in decoder-only models w
 
 @dataclass(frozen=True)
 class Prompting:
-    """Tokenizes pairs for one tokenizer and model.
+    """Tokenizes prompts and completions for one tokenizer and model.
 
     Attributes:
         tokenizer: The tokenizer.
         length: Maximum number of tokens of a sequence.
-        chat: Whether a prompt becomes a user's message in the tokenizer's chat template.
         start: First token of an encoder-decoder's decoder; None for decoder-only models.
     """
 
     tokenizer: Any
     length: int
-    chat: bool
     start: int | None
 
     @property
     def tokenization(self) -> Tokenization:
         """How examples become a tokenized split."""
         # prompts are cut so that the longest completion of their split fits, hence `whole`
-        return Tokenization(self.split, self._tag, self.length, self._class, whole=True)
+        return Tokenization(self.split, self._tag, self.length, self._class, whole=True, ends=tuple(self.ends))
+
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a text: the end token."""
+        return [self.tokenizer.eos_token_id]
 
     @property
     def _class(self) -> type[Pairs]:
@@ -56,9 +60,8 @@ class Prompting:
 
     @property
     def _tag(self) -> str:
-        template = str(self.tokenizer.chat_template) if self.chat else ""
         # models with one vocabulary (base and chat) can have different special tokens, above all end tokens
-        digest = hashlib.sha256(f"{template} {sorted(self.tokenizer.special_tokens_map.items())}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{sorted(self.tokenizer.special_tokens_map.items())}".encode()).hexdigest()
         return f"{self.length} {digest} {self.start}"
 
     def split(self, examples: Examples) -> Pairs:
@@ -71,19 +74,19 @@ class Prompting:
             The tokenized split.
 
         Raises:
-            AutorankError: The chat template leaves no room for prompts, or a prompt has no tokens.
+            AutorankError: A prompt has no tokens.
         """
         prompts, completions = (list(column) for column in examples.texts)
         targets, cut_targets = self._completions(completions)
         room = self.length - (max(map(len, targets)) if self.start is None else 0)
-        ids, cut = self._chats(prompts, room) if self.chat else self._plain(prompts, room)
+        ids, cut = self._prompts(prompts, room)
         if empty := [i for i, tokens in enumerate(ids) if not tokens]:
             raise AutorankError(
                 f"The tokenizer returns no tokens for the prompts in {rows(empty)}. Check that it belongs to the model."
             )
         return self._class(
-            ids=_flat(ids), type_ids=None, offsets=_offsets(ids), labels=examples.labels,
-            references=examples.references, target_ids=_flat(targets), target_offsets=_offsets(targets),
+            ids=flat(ids), type_ids=None, offsets=offsets(ids), labels=examples.labels,
+            references=examples.references, target_ids=flat(targets), target_offsets=offsets(targets),
             cut=np.maximum(np.array(cut, np.int8), np.array(cut_targets, np.int8)),
         )  # fmt: skip
 
@@ -99,7 +102,7 @@ class Prompting:
             ended = [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
         return [before + ids[:most] for ids in ended], [len(ids) > most for ids in ended]
 
-    def _plain(self, texts: list[str], room: int) -> Shortened:
+    def _prompts(self, texts: list[str], room: int) -> Shortened:
         """Prompts with the tokenizer's special tokens; in decoder-only models only those before the text."""
         before, after = self._frame()
         if self.start is None:
@@ -115,40 +118,12 @@ class Prompting:
         start = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0)
         return full[:start], full[start + len(plain) :]
 
-    def _chats(self, texts: list[str], room: int) -> Shortened:
-        """Prompts as messages in the chat template, each followed by the beginning of the answer."""
-        all_ids = self._ids([self._message(text) for text in texts])
-        shortened = [
-            ids if len(ids) <= room else self._shortened(text, len(ids), room)
-            for text, ids in zip(texts, all_ids, strict=True)
-        ]
-        return shortened, [len(ids) > room for ids in all_ids]
-
-    def _shortened(self, text: str, length: int, room: int) -> list[int]:
-        """The message with the end of `text`, cut to `room` tokens."""
-        (words,) = self._ids([text])
-        surplus = length - room
-        while surplus <= len(words):
-            (ids,) = self._ids([self._message(self.tokenizer.decode(words[surplus:]))])
-            if len(ids) <= room:
-                return ids
-            surplus += len(ids) - room
-        raise AutorankError(
-            f"The chat template alone needs more than the {room} tokens that the longest completion leaves for "
-            "prompts. Use a larger --max-length, or --no-chat."
-        )
-
-    def _message(self, text: str) -> str:
-        messages = [{"role": "user", "content": text}]
-        message: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return message
-
     def _ids(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 
 
-def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompting:
+def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompting | ChatEncoding:
     """Create the tokenization of a text-to-text task for a model.
 
     Args:
@@ -158,11 +133,11 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
         tokenizer: Its tokenizer.
 
     Returns:
-        The tokenization.
+        The tokenization: with the tokenizer's chat template if it has one, unless the user's options say otherwise.
 
     Raises:
-        AutorankError: The model cannot be loaded or cannot generate text, or the tokenizer has no end token or no chat
-            template.
+        AutorankError: The model cannot be loaded or cannot generate text, the tokenizer has no end token, or a chat
+            template is needed and cannot be used.
     """
     from transformers import AutoConfig
 
@@ -175,22 +150,33 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
         raise AutorankError(
             f"The tokenizer of {model!r} has no end token, so texts would never end. Add an eos_token to it."
         )
-    if spec.chat and not tokenizer.chat_template:
-        raise AutorankError(f"--chat needs a chat template, but the tokenizer of {model!r} has none. Omit --chat.")
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     length = min(spec.max_length or task.max_length, tokenizer.model_max_length, positions)
+    encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    if _uses_template(spec, model, tokenizer, encoder_decoder):
+        return ChatEncoding(tokenizer, length)
     start = None
-    if getattr(config, "is_encoder_decoder", False):
+    if encoder_decoder:
         start = getattr(config, "decoder_start_token_id", None)
         if start is None:
             raise AutorankError(f"The config.json of {model!r} has no decoder_start_token_id. Add it.")
-    chat = bool(tokenizer.chat_template) if spec.chat is None else spec.chat
-    return Prompting(tokenizer, length, chat, start)
+    return Prompting(tokenizer, length, start)
 
 
-def _flat(lists: list[list[int]]) -> np.ndarray:
-    return np.fromiter((token for tokens in lists for token in tokens), np.int32, sum(map(len, lists)))
-
-
-def _offsets(lists: list[list[int]]) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(list(map(len, lists)))]).astype(np.int64)
+def _uses_template(spec: TaskSpec, model: str, tokenizer: Any, encoder_decoder: bool) -> bool:
+    """Whether texts are rendered with the tokenizer's chat template."""
+    option = "--messages" if spec.messages else "--chat"
+    needed = bool(spec.chat or spec.messages)
+    problem = None
+    if encoder_decoder:
+        problem = f"{model!r} is an encoder-decoder, which has no turns"
+    elif not tokenizer.chat_template:
+        problem = f"the tokenizer of {model!r} has none"
+    elif not tokenizer.is_fast:
+        problem = f"the tokenizer of {model!r} does not tell where tokens are in a text (it is no fast tokenizer)"
+    if problem and needed:
+        raise AutorankError(
+            f"{option} needs a chat template, but {problem}. Use another model (of instruct models, most tokenizers "
+            "have one), or --prompt and --completion without --chat."
+        )
+    return needed or (problem is None and spec.chat is None)

@@ -97,6 +97,7 @@ class Tokenization:
         length: Number of tokens at which texts are cut.
         split: Class of the splits.
         whole: Whether the tokens of an example depend on the other examples of its split.
+        ends: Tokens that end a generated text.
     """
 
     of: Callable[[Examples], Split]
@@ -104,3 +105,27 @@ class Tokenization:
     length: int
     split: type[Split] = Split
     whole: bool = False
+    ends: tuple[int, ...] = ()
+
+
+def flat(lists: Sequence[Sequence[Any] | np.ndarray], dtype: type = np.int32) -> np.ndarray:
+    """Concatenate sequences.
+
+    Args:
+        lists: Sequences of numbers.
+        dtype: Type of the numbers in the array.
+
+    Returns:
+        One array, `total`.
+    """
+    total = sum(map(len, lists))
+    return np.fromiter((value for values in lists for value in values), dtype, total)
+
+
+def offsets(lists: Sequence[Sequence[Any] | np.ndarray]) -> np.ndarray:
+    """Return the start of each sequence in their concatenation, and the total: int64, `sequences + 1`.
+
+    Args:
+        lists: The sequences.
+    """
+    return np.concatenate([[0], np.cumsum(list(map(len, lists)))]).astype(np.int64)

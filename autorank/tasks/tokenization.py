@@ -86,7 +86,9 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         }
     training = used.take(np.delete(np.arange(len(chosen)), tuning))
     text_tokenizer = tokenizer if task.kind.head.generates else None
-    return TaskData(task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length)
+    return TaskData(
+        task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length, tokenization.ends
+    )
 
 
 def _evaluated(split: Split, limit: int | None) -> Split:

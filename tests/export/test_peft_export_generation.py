@@ -50,7 +50,7 @@ def outcome(model: Any, family: str, inputs: dict[str, torch.Tensor]) -> tuple[t
     start = model.config.decoder_start_token_id if family in texts.ENCODED else None
     more = {} if start is None else {"decoder_input_ids": inputs["input_ids"][:, :4]}
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    with torch.no_grad(), generating(inner, greedy(3, 0, start, NEW)):
+    with torch.no_grad(), generating(inner, greedy([3], 0, start, NEW)):
         return model(**inputs, **more).logits, model.generate(**inputs)
 
 
@@ -124,7 +124,7 @@ def test_the_cards_code_runs(
     text = "[BOS] k0 w1 w2 k0 k1 [NL]" if chat else "w1 w2 k0\n" if family == "llama" else "w1 w2 k0"
     inputs = tokenizer(text, return_tensors="pt", add_special_tokens=not chat, return_token_type_ids=False)
     start = 0 if family == "t5" else None
-    with torch.no_grad(), generating(restored.model, greedy(3, 0, start, 5)):
+    with torch.no_grad(), generating(restored.model, greedy([3], 0, start, 5)):
         (tokens,) = restored.model.generate(**inputs)
     begin = 1 if family == "t5" else inputs["input_ids"].shape[1]
     assert shown == tokenizer.decode(tokens[begin:], skip_special_tokens=True).strip() != ""

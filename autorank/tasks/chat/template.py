@@ -141,7 +141,12 @@ class ChatTemplate:
         """Start and end of turn `i`, found by what stands before and after it."""
         left, right = self._around(messages, tools, i)
         header, mark = self._around(messages[: i + 1], tools, i)
-        opening = "" if before is None else header[_common(before, header) :]
+        opening = ""
+        if before is not None:
+            same = _common(before, header)
+            opening = header[same:]
+            if same < min(len(before), len(header)):
+                raise UnclearTemplate("the template's generation prompt is not how it begins a turn of the assistant")
         start = len(left) - len(opening) if left.endswith(opening) else len(left)
         if before is not None and text.startswith(before):
             start = len(before)

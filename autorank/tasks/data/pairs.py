@@ -53,10 +53,15 @@ class Pairs(Split):
         """One stratum, int64, `examples`."""
         return np.zeros(len(self), np.int64)
 
+    @property
+    def target_lengths(self) -> np.ndarray:
+        """Number of predicted tokens of each completion, int64, `examples`."""
+        return np.diff(self.target_offsets)
+
     def grouped(self) -> Self:
         """Keep each prompt once, with its longest completion, and the texts of all its completions as references."""
         assert self.references is not None
-        lengths = np.diff(self.target_offsets)
+        lengths = self.target_lengths
         members: dict[int, list[int]] = defaultdict(list)
         for row, prompt in enumerate(self.labels.tolist()):
             members[prompt].append(row)
@@ -76,12 +81,9 @@ class Pairs(Split):
         Returns:
             input_ids, attention_mask and labels: int64, `batch x seq`. Labels are `IGNORED` for prompts and padding.
         """
-        prompts, targets = self._prompts(indices), self._targets(indices)
-        sequences = [np.concatenate(pair) for pair in zip(prompts, targets, strict=True)]
-        labels = [
-            np.concatenate([np.full(len(prompt), IGNORED), target])
-            for prompt, target in zip(prompts, targets, strict=True)
-        ]
+        targets = self._targets(indices)
+        sequences = [np.concatenate(pair) for pair in zip(self._prompts(indices), targets, strict=True)]
+        labels = [np.concatenate(pair) for pair in zip(self._prompt_labels(indices), targets, strict=True)]
         return _tensors(
             input_ids=_padded(sequences, pad_id, multiple),
             attention_mask=_padded([np.ones(len(tokens)) for tokens in sequences], 0, multiple),
@@ -107,8 +109,38 @@ class Pairs(Split):
     def _prompts(self, indices: np.ndarray) -> list[np.ndarray]:
         return [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
 
+    def _prompt_labels(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Labels of the prompts' tokens: none of them is predicted."""
+        return [np.full(length, IGNORED) for length in self.prompt_lengths[indices]]
+
     def _targets(self, indices: np.ndarray) -> list[np.ndarray]:
         return [self.target_ids[self.target_offsets[i] : self.target_offsets[i + 1]] for i in indices]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversations(Pairs):
+    """Conversations: the completion is the assistant's last turn, and earlier turns in the prompt also have a loss.
+
+    Attributes:
+        trained: 1 for the tokens of a prompt that are predicted, int8, `tokens`.
+    """
+
+    trained: np.ndarray
+
+    RAGGED: ClassVar[dict[str, str]] = Pairs.RAGGED | {"trained": "offsets"}
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Number of predicted tokens, of all turns, int64, `examples`."""
+        total: np.ndarray = np.concatenate([[0], np.cumsum(self.trained, dtype=np.int64)])
+        weights: np.ndarray = self.target_lengths + np.diff(total[self.offsets])
+        return weights
+
+    def _prompt_labels(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Labels of the prompts' tokens."""
+        trained = (self.trained[self.offsets[i] : self.offsets[i + 1]] for i in indices)
+        prompts = zip(self._prompts(indices), trained, strict=True)
+        return [np.where(mask, prompt, IGNORED) for prompt, mask in prompts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +153,11 @@ class EncodedPairs(Pairs):
     @property
     def weights(self) -> np.ndarray:
         """Number of predicted tokens, int64, `examples`."""
+        return self.target_lengths
+
+    @property
+    def target_lengths(self) -> np.ndarray:
+        """Number of predicted tokens of each completion, int64, `examples`."""
         return np.diff(self.target_offsets) - 1
 
     def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:

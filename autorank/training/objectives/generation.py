@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any, cast
 
 import numpy as np
@@ -159,7 +160,7 @@ class Generation(Objective):
         nan_detector = NaNDetector()
         texts = [""] * len(split)
         start = int(split.target_ids[0]) if self.encoder_decoder else None
-        config = greedy(self.tokenizer.eos_token_id, self.pad_id, start, max_new_tokens)
+        config = greedy(self.data.ends, self.pad_id, start, max_new_tokens)
 
         def generate(examples: np.ndarray) -> list[list[int]]:
             prompts = split.prompts(examples, self.pad_id)
@@ -178,15 +179,14 @@ class Generation(Objective):
 
     def _text(self, ids: list[int]) -> str:
         """The text up to the first end token."""
-        end = self.tokenizer.eos_token_id
-        ids = ids[: ids.index(end)] if end in ids else ids
+        ids = list(takewhile(lambda token: token not in self.data.ends, ids))
         text: str = self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text.strip()
 
 
 def _max_new_tokens(splits: Mapping[str, Split]) -> int:
     """Tokens of the longest reference."""
-    return max(int(split.weights.max()) for split in splits.values())
+    return max(int(cast(Pairs, split).target_lengths.max()) for split in splits.values())
 
 
 class NaNDetector:

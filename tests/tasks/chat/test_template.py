@@ -39,13 +39,13 @@ REFUSED = {
     ("mistral", "a tool, and on"): "Roles must alternate",
 }  # fmt: skip
 WITHOUT_TOOLS = ("chatml", "gemma")
+FAMILY_AND_CONVERSATION = [
+    (family, name) for family in templates.FAMILIES for name in CONVERSATIONS
+    if not (family in WITHOUT_TOOLS and "tool" in name)
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [(family, name) for family in templates.FAMILIES for name in CONVERSATIONS
-     if not (family in WITHOUT_TOOLS and "tool" in name)],
-)  # fmt: skip
+@pytest.mark.parametrize(("family", "name"), FAMILY_AND_CONVERSATION)
 def test_turns_are_those_by_hand(family: str, name: str) -> None:
     messages = CONVERSATIONS[name]
     template = ChatTemplate(templates.tokenizer(family))
@@ -116,8 +116,8 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
     [
         ("{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}", "turn of its own"),
         ("{% for m in messages %}{{ m.content | upper }};{% endfor %}", None),
-        ("{% for m in messages | reverse %}{{ m.role }}:{{ m.content }};{% endfor %}", "turn of its own"),
-        ("{% for m in messages %}{{ loop.revindex }}{{ m.content }};{% endfor %}", "turn of its own"),
+        ("{% for m in messages | reverse %}{{ m.role }}:{{ m.content }};{% endfor %}", "generation prompt is not how"),
+        ("{% for m in messages %}{{ loop.revindex }}{{ m.content }};{% endfor %}", "generation prompt is not how"),
         ("{% for m in messages %}{{ m.name.first }}{% endfor %}", "refuses it"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}{% generation %}{% endgeneration %}", "marks no text"),
     ],

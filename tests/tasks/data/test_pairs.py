@@ -12,6 +12,7 @@ import torch
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
+from autorank.tasks.chat.encoding import ChatEncoding
 from autorank.tasks.data.batches import collate, token_mask
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.examples import Examples
@@ -30,9 +31,11 @@ def ids(*words: str) -> list[int]:
     return [texts.TOKENS.index(word) for word in words]
 
 
-def split(folder: Path, around: str, start: int | None, rows: list[tuple[str, str]], **given: Any) -> Pairs:
-    tokenizer = texts.tokenizer(folder, around, bool(given.get("chat")))
-    how = Prompting(tokenizer, **{"length": 64, "chat": False} | given, start=start)
+def split(
+    folder: Path, around: str, start: int | None, rows: list[tuple[str, str]], length: int = 64, chat: bool = False
+) -> Pairs:
+    tokenizer = texts.tokenizer(folder, around, chat)
+    how = ChatEncoding(tokenizer, length) if chat else Prompting(tokenizer, length, start)
     prompts, completions = [list(column) for column in zip(*rows, strict=True)]
     labels = np.array([prompts.index(prompt) for prompt in prompts])
     return how.split(Examples((prompts, completions), labels, completions))
@@ -117,6 +120,7 @@ def test_what_is_cut(tmp_path: Path) -> None:
 def test_chat_templates(tmp_path: Path) -> None:
     made = split(tmp_path, "[BOS] $A", None, [("w1 w2", "green")], chat=True)
     assert made.ids.tolist() == [BOS, *ids("k0", "w1", "w2", "k1"), NL]
+    assert made.target_ids.tolist() == [*ids("green"), EOS]
     long = " ".join(f"w{i}" for i in range(12))
     made = split(tmp_path, "[BOS] $A", None, [(long, "green")], chat=True, length=10)
     assert made.ids.tolist() == [BOS, *ids("k0", "w8", "w9", "w10", "w11", "k1"), NL]  # 8 and 2 of the completion
