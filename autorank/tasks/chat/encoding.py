@@ -22,8 +22,9 @@ from autorank.errors import AutorankError
 from autorank.tasks.chat.conversation import Conversation
 from autorank.tasks.chat.template import ChatTemplate, Turns, UnclearTemplate
 from autorank.tasks.data.pairs import Conversations
-from autorank.tasks.examples import SHOWN, Examples
+from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization, flat, offsets
+from autorank.tasks.table import SHOWN
 
 CHUNK = 1_000  # conversations tokenized at a time
 
