@@ -93,7 +93,6 @@ class TrainingSpec(Spec):
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     slice_score: SliceScore = "energy"  # by which slices keep components, see `autorank.training.component_scores`
     slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
-    max_slice_params: PositiveInt | None = None  # of the largest slice that is scored; None: any
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -114,6 +113,7 @@ class TrainSpec(Spec):
     method: str
     settings: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
+    max_slice_params: PositiveInt | None = None  # of the largest slice that is scored; None: any
 
 
 class MethodSpec(Spec):
@@ -187,8 +187,10 @@ class SearchSpec(Spec):
             method: The method.
             settings: Its settings.
         """
-        training = self.training.model_copy(update={"max_slice_params": self.objectives.max_params})
-        return TrainSpec(task=self.task, model=self.model, method=method, settings=settings, training=training)
+        return TrainSpec(
+            task=self.task, model=self.model, method=method, settings=settings, training=self.training,
+            max_slice_params=self.objectives.max_params,
+        )  # fmt: skip
 
 
 def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:

@@ -90,7 +90,7 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
         "max_length": task.max_length, "max_train_examples": task.max_train_examples,
         "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
         "trust_remote_code": task.trust_remote_code or None,
-        **training.model_dump(exclude_defaults=True, exclude={"max_slice_params"}), "seed": training.seed,
+        **training.model_dump(exclude_defaults=True), "seed": training.seed,
     }  # fmt: skip
     words = ["autorank", "train"]
     for name, value in options.items():

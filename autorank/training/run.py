@@ -150,7 +150,7 @@ class TrainingRun:
             self._data,
             training.slices,
             training.slice_score,
-            training.max_slice_params,
+            self.spec.max_slice_params,
         )
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
@@ -285,5 +285,5 @@ class TrainingRun:
 
 def _identity(spec: TrainSpec) -> dict[str, Any]:
     """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
-    free = {"accumulate", "gradient_checkpointing", "slices", "slice_score", "max_slice_params"}
-    return spec.model_dump(mode="json", exclude={"training": free})
+    free = {"accumulate", "gradient_checkpointing", "slices", "slice_score"}
+    return spec.model_dump(mode="json", exclude={"training": free, "max_slice_params": True})

@@ -103,11 +103,13 @@ def test_a_slice_scores_what_the_adapter_on_disk_scores_when_it_is_cut(method: s
 
 
 def test_no_slice_is_scored_above_the_limit() -> None:
-    free, limited = (list(TrainingRun(spec(slices=6, max_slice_params=most)))[-1] for most in (None, 3_000))
+    free, limited = (
+        list(TrainingRun(spec(slices=6).model_copy(update={"max_slice_params": most})))[-1] for most in (None, 3_000)
+    )
     sizes = [piece.adapter_params for piece in limited.slices]
     assert sizes and max(sizes) <= 3_000 < max(piece.adapter_params for piece in free.slices)
     assert (limited.score, limited.adapter_params) == (free.score, free.adapter_params)
-    assert list(TrainingRun(spec(max_slice_params=1)))[-1].slices == ()
+    assert list(TrainingRun(spec().model_copy(update={"max_slice_params": 1})))[-1].slices == ()
 
 
 @pytest.mark.parametrize("method", ["vera", "tied-lora", "bitfit", "full", "pfeiffer"])

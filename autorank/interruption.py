@@ -1,0 +1,107 @@
+"""Ends a command by a signal: Ctrl-C, and what schedulers, terminals and `kill` send."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Slurm warns with SIGUSR1 before its limit
+PATIENCE = 4.0  # seconds from a signal to the end by force
+EXIT_CODE = 130  # after a signal, as shells report Ctrl-C
+
+
+class Handlers:
+    """Handlers of `SIGNALS` that can be restored. A signal that was ignored (nohup) stays ignored."""
+
+    def __init__(self) -> None:
+        self._before: dict[signal.Signals, Any] = {}
+
+    def set(self, handler: Any) -> None:
+        """Set a handler, in the main thread; in other threads nothing happens.
+
+        Args:
+            handler: As for `signal.signal`.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                    self._before.setdefault(number, signal.signal(number, handler))
+
+    def restore(self) -> None:
+        """Restore the handlers that were there before `set`."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()
+
+
+@contextlib.contextmanager
+def as_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt on all `SIGNALS` within this context; after the first signal only on Ctrl-C."""
+    handlers = Handlers()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        handlers.set(signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt
+
+    handlers.set(interrupt)
+    try:
+        yield
+    finally:
+        handlers.restore()
+
+
+@contextlib.contextmanager
+def ended_by_force(last_words: str) -> Iterator[None]:
+    """End the process `PATIENCE` seconds after a signal if this context is still open, whatever it waits for.
+
+    The processes that it started end too. For commands, not for notebooks.
+
+    Args:
+        last_words: What is printed on stderr then.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    closed = threading.Event()
+
+    def wait() -> None:
+        while received := os.read(reader, 64):  # empty when the writer is closed
+            if set(received) & set(SIGNALS):
+                if not closed.wait(PATIENCE):
+                    _exit(last_words)
+                return
+
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    thread = threading.Thread(target=wait, name="autorank-interruption", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        closed.set()
+        signal.set_wakeup_fd(before)
+        os.close(writer)
+        thread.join()
+        os.close(reader)
+
+
+def _exit(last_words: str) -> None:
+    """End this process and those below it at once."""
+    import psutil
+
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
+        os.write(2, f"{cursor}{last_words}\n".encode(errors="replace"))
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+    os._exit(EXIT_CODE)
