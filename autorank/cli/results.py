@@ -11,6 +11,7 @@ import typer
 from autorank.cli.help import CommandLine
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
+from autorank.options import completion
 from autorank.options.shared import RUNS, Name, Runs, TrackingURI, read_search
 
 Knee = Annotated[bool, typer.Option("--knee", help="Choose the front's knee (the default).")]
@@ -118,34 +119,43 @@ def sync(
 
 
 def ui(
+    name: Annotated[
+        str | None, typer.Argument(help="Search to open. Default: the latest.", autocompletion=completion.searches)
+    ] = None,
     port: Annotated[int, typer.Option(help="Port of the server. 0: any free port.")] = 0,
     tracking_uri: TrackingURI = None,
     runs: Runs = RUNS,
 ) -> None:
-    """Start the MLflow UI for the searches in --runs, reachable from this machine only.
+    """Start the MLflow UI at the page of a search, reachable from this machine only.
 
-    Example: autorank ui --port 5000
+    Example: autorank ui lora-drop-demo
     """
     import os
 
+    from autorank.redaction import hide
     from autorank.tracking.mlflow_server import HOST, free, serve
+    from autorank.tracking.search_page import page
     from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
 
-    uri = checked(tracking_uri or default_uri(runs))
+    last = None if name is None else read_search(name, runs)[0].wanted.get("tracking")
+    uri = checked(tracking_uri or default_uri(runs, last))
     if (file := sqlite_file(uri)) is not None and not file.exists():
         raise AutorankError(f"No search in {runs} is tracked yet. Run `autorank search`, or give another --runs DIR.")
-    if uri.startswith("http"):
-        raise AutorankError(f"{uri} is an MLflow server. Open it in a browser.")
-    port, console = free(port), terminal()
+    console = terminal()
+    if uri.startswith("http"):  # runs already
+        console.print(hide(uri).rstrip("/") + page(uri, name), soft_wrap=True)
+        return
+    port = free(port)
     status = console.status("Starting the MLflow UI")
-
-    def print_address() -> None:
-        status.stop()
-        console.print(f"http://{HOST}:{port}   (Ctrl-C stops it)")
-        if "SSH_CONNECTION" in os.environ:
-            console.print(f"From another machine: ssh -L {port}:{HOST}:{port} HOST, where HOST is this machine")
-
     with status:
+        path = page(uri, name)
+
+        def print_address() -> None:
+            status.stop()
+            console.print(f"http://{HOST}:{port}{path}   (Ctrl-C stops it)", soft_wrap=True)
+            if "SSH_CONNECTION" in os.environ:
+                console.print(f"From another machine: ssh -L {port}:{HOST}:{port} HOST, where HOST is this machine")
+
         serve(uri, port, print_address)
 
 

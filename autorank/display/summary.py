@@ -77,6 +77,6 @@ def next_commands(name: str, outcome: Outcome, locations: Locations) -> list[str
         f"# {count(knee.adapter_params)} parameters, score {knee.score:.4f}",
         f"autorank front {name} --format json{locations.runs}",
         f"autorank report {name}{locations.runs}",
-        f"autorank ui{locations.runs}{locations.store}",
+        f"autorank ui {name}{locations.runs}{locations.store}",
         f"optuna-dashboard {shlex.quote(str(journal))}   # pip install optuna-dashboard",
     ]

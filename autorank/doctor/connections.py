@@ -98,7 +98,7 @@ def _served(uri: str) -> None:
     """Send a request to an MLflow server."""
     from mlflow.tracking import MlflowClient
 
-    from autorank.tracking.mlflow_projection import quietly
+    from autorank.tracking.mlflow_client import quietly
 
     with quietly():
         MlflowClient(uri).search_experiments(max_results=1)

@@ -22,7 +22,8 @@ from autorank.export.rendering import render
 from autorank.export.usage_snippets import base_code
 from autorank.modeling.hub_access import public_name
 from autorank.spec import SearchSpec
-from autorank.tracking.mlflow_projection import SEARCH, TRIAL, quietly
+from autorank.tracking.mlflow_client import quietly
+from autorank.tracking.mlflow_projection import SEARCH, TRIAL
 from autorank.tracking.tracking_uri import checked, sqlite_file
 from autorank.trials.front import Point
 from autorank.trials.selection import pick

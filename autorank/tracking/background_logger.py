@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 from autorank.errors import AutorankError
 from autorank.redaction import hide
-from autorank.tracking.mlflow_projection import Projection, quietly
+from autorank.tracking.mlflow_client import quietly
+from autorank.tracking.mlflow_projection import Projection
 from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

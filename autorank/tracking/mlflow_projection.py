@@ -7,12 +7,10 @@ Updates are idempotent: data that is on the server is not sent again. So the sam
 from __future__ import annotations
 
 import getpass
-import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +19,12 @@ from autorank.reporting.front_values import front_columns, front_csv, front_json
 from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import SearchSpec
+from autorank.tracking.mlflow_client import quietly, root_cause
 from autorank.tracking.mlflow_run import Run, metrics_at, ms
+from autorank.tracking.search_page import VIEW_TAG, view
 from autorank.tracking.tracking_uri import checked, sqlite_file
+from autorank.training.evaluation import best
+from autorank.trials.front import gain, points_of
 from autorank.trials.history import History
 from autorank.trials.provenance import dataset, tags
 from autorank.trials.record import TrialRecord
@@ -33,33 +35,6 @@ if TYPE_CHECKING:
 
 SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags that identify runs: search id, trial number
 _FIGURES_EVERY = 60.0  # seconds between updates of figures while a search runs
-ENVIRONMENT = {  # defaults: short timeouts, little output, no telemetry
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; the tracker has its own pauses
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-}
-
-
-@contextmanager
-def quietly(level: int = logging.WARNING) -> Iterator[None]:
-    """Set MLflow's timeouts and log level within this context, except for variables that the user has set.
-
-    Args:
-        level: Log level of MLflow.
-    """
-    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
-    logger = logging.getLogger("mlflow")
-    before = logger.level
-    os.environ.update(added)
-    logger.setLevel(level)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        for name in added:
-            os.environ.pop(name, None)
 
 
 class Projection:
@@ -109,11 +84,12 @@ class Projection:
                 client = self._connect(snapshot.trials[0].started if snapshot.trials else time.time())
                 for trial in snapshot.trials:
                     self._push_trial(client, trial, final)
+                self._push_gains(client, snapshot, final)
                 self._push_parent(client, snapshot, final)
             except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
                 self._forget()
                 raise AutorankError(
-                    f"MLflow at {self.uri} cannot be reached or refuses: {_root(error)}. Nothing is lost: run "
+                    f"MLflow at {self.uri} cannot be reached or refuses: {root_cause(error)}. Nothing is lost: run "
                     f"`autorank sync {self.spec.name}` when it is available again."
                 ) from error
 
@@ -149,6 +125,8 @@ class Projection:
             )
         else:
             self._experiment = experiment.experiment_id
+        if experiment is None or experiment.tags.get(VIEW_TAG) != view(self.spec):
+            client.set_experiment_tag(self._experiment, VIEW_TAG, view(self.spec))
         self._fetch(client)
         if not self._parent.id:
             self._parent = self._create(client, self.spec.name, started, tags(self.spec, self._about, self._methods))
@@ -195,6 +173,15 @@ class Projection:
             run = self._create(client, f"trial-{trial.number}", trial.started, common | links)
             self._runs[trial.number] = run
         run.push_trial(client, self.spec, trial, final)
+
+    def _push_gains(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
+        """Send each trial's gain over the baseline when it is first known, and again at the end if it has changed."""
+        for trial in snapshot.trials:
+            run, top = self._runs[trial.number], best(trial.evaluations)
+            if top is not None and not trial.baseline and (final or run.gain is None):
+                gained = gain(points_of(trial, top)[0], snapshot.baseline)
+                if gained is not None and round(gained, 6) != run.gain:
+                    run.push_gain(client, round(gained, 6), trial.step)
 
     @property
     def _methods(self) -> str:
@@ -252,12 +239,3 @@ def user_name() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return f"uid {os.getuid()}"
-
-
-def _root(error: BaseException) -> str:
-    """The first line of an error's message; of a failed connection, the system's message ("Connection refused")."""
-    chain = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(cause)
-    root = next((link for link in reversed(chain) if isinstance(link, OSError)), error)
-    return (str(root).splitlines() or [type(root).__name__])[0].rstrip(".")

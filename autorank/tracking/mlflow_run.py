@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.reporting.plots import rank_map_png
 from autorank.spec import SearchSpec
+from autorank.tracking.search_page import GAIN
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials.provenance import shown_model
 from autorank.trials.record import State, TrialRecord
@@ -43,6 +44,7 @@ class Run:
         sent: Of a trial the last step sent, of a search the number of finished trials sent; -1: none.
         has_params: Whether its parameters were sent.
         closed: Whether everything of a finished trial was sent.
+        gain: Of a trial, the gain over the baseline that was sent.
     """
 
     id: str
@@ -50,12 +52,14 @@ class Run:
     sent: int = -1
     has_params: bool = False
     closed: bool = False
+    gain: float | None = None
 
     @classmethod
     def existing(cls, run: ServerRun) -> Run:
         """Describe a run of the server."""
         sent = int(run.data.tags.get(_SENT, -1))
-        return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags)
+        gain = run.data.metrics.get(GAIN)
+        return cls(run.info.run_id, run.info.status, sent, bool(run.data.params), STATE in run.data.tags, gain)
 
     def push_params(self, client: MlflowClient, spec: SearchSpec, method: str, settings: Mapping[str, Any]) -> None:
         """Send method, task, model and settings.
@@ -96,6 +100,17 @@ class Run:
             client.log_batch(self.id, metrics=chunk)
         client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
         self.sent = sent
+
+    def push_gain(self, client: MlflowClient, gain: float, step: int) -> None:
+        """Send a trial's gain over the baseline; of several values at one step, MLflow shows the latest.
+
+        Args:
+            client: The client.
+            gain: The gain in score of the trial's best evaluation.
+            step: The trial's last step.
+        """
+        client.log_metric(self.id, GAIN, gain, step=step)
+        self.gain = gain
 
     def push_trial(self, client: MlflowClient, spec: SearchSpec, trial: TrialRecord, final: bool) -> None:
         """Send everything about a trial that the server lacks, and end the run if the trial or the session has ended.

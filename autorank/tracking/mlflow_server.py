@@ -19,7 +19,8 @@ from typing import NoReturn
 from autorank.errors import AutorankError
 
 HOST = "127.0.0.1"
-ENVIRONMENT = {
+APP = "autorank"  # entry point of `tracking.mlflow_app`
+ENVIRONMENT = {  # unless the user has set them
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # would start processes for evaluations of language models
 }
@@ -62,8 +63,9 @@ def serve(uri: str, port: int, ready: Callable[[], object]) -> None:
         AutorankError: The server exited unexpectedly.
     """
     options = ["--host", HOST, "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    options += ["--app-name", APP]
     # not on the command line, because the address may contain a password and other users can list processes
-    environment = os.environ | ENVIRONMENT | {"MLFLOW_BACKEND_STORE_URI": uri}
+    environment = ENVIRONMENT | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
     with tempfile.TemporaryFile("w+") as log, _terminate_as_interrupt():
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "ui", *options], env=environment, stdout=log, stderr=subprocess.STDOUT,

@@ -24,26 +24,26 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture(scope="module")
 def address(place: Path) -> Iterator[str]:
-    """What `autorank ui` prints once it serves the search."""
+    """The address that `autorank ui` prints once it serves the search."""
     here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "autorank.cli.app", "ui"], cwd=place, env=here | {"PYTHONUNBUFFERED": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=place, env=here | {"PYTHONUNBUFFERED": "1"},
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert server.stdout is not None
     try:
         assert select.select([server.stdout], [], [], 280)[0]
         line = server.stdout.readline()
-        found = re.match(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line
-        yield found.group()
+        match = re.match(r"http://127\.0\.0\.1:\d+/#\S+", line)
+        assert match, line
+        yield match.group()
     finally:
         server.terminate()
         server.communicate(timeout=60)
 
 
 def test_mlflow_s_pages(opened: Open, place: Path, address: str, keep: Keep) -> None:
-    """The search's run with its trials nested, and its front as table, picture and report."""
+    """`autorank ui` opens the search's runs with chosen columns, and a run's front as table, picture and report."""
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{place / 'runs' / 'mlflow.db'}")
@@ -51,20 +51,17 @@ def test_mlflow_s_pages(opened: Open, place: Path, address: str, keep: Keep) -> 
     assert experiment is not None
     runs = list(client.search_runs([experiment.experiment_id]))
     parent = next(run for run in runs if "mlflow.parentRunId" not in run.data.tags)
-    below = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-    kind = "?workflowType=machine_learning"  # rather than what MLflow has for language models
-    with opened(f"{address}/#/experiments/{experiment.experiment_id}/runs{kind}") as page:
-        _close_assistant(page)
-        row = page.locator(f'[row-id="{parent.info.run_id}"]').first
-        row.wait_for()
-        nested = page.locator("[row-id]").get_by_text(re.compile(r"^trial-\d+$"))
-        assert nested.count() == 0
-        row.get_by_role("button").first.click()
-        nested.first.wait_for()
-        page.wait_for_function("n => document.querySelectorAll('[row-id] a').length > n", arg=len(below))
-        assert sorted(nested.all_inner_texts()) == sorted(run.info.run_name or "" for run in below)
+    with opened(address) as page:
+        page.wait_for_function("n => document.querySelectorAll('[row-id] a').length >= n", arg=len(runs))
+        assert _columns(page) == ["method", "best_adapter_params", "best_score", "gain_over_baseline"]
+        names = page.locator("[row-id]").get_by_text(re.compile(r"^(trial-\d+|first)$")).all_inner_texts()
+        assert sorted(names) == sorted(run.info.run_name or "" for run in runs)
+        scores = [float(text) for text in page.locator(f"[row-id] {_cell('best_score')}").all_inner_texts()]
+        assert scores == sorted(scores, reverse=True) and len(scores) == len(runs)
+        assert not page.locator("[data-assistant-ui]:visible, [data-component-id^='mlflow.assistant']:visible").count()
         keep(page, "mlflow")
-        page.goto(f"{address}/#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}/artifacts{kind}")
+        home = address.split("#")[0]
+        page.goto(f"{home}#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}/artifacts")
         page.get_by_text("front_table.json").first.click()
         page.get_by_text("adapter_params").first.wait_for()
         page.get_by_text("front.png").first.click()
@@ -78,8 +75,22 @@ def test_mlflow_s_pages(opened: Open, place: Path, address: str, keep: Keep) -> 
         assert f"export first --max-params {smallest} " in inside.locator("#chosen-command").inner_text()
 
 
-def _close_assistant(page: Page) -> None:
-    """MLflow opens a chat beside its pages on the first visit."""
-    close = page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
-    close.wait_for()
-    close.click()
+def test_the_first_page_is_the_list_of_searches(opened: Open, address: str) -> None:
+    """Without the fragment of the address too, there are no pages for generative AI and no notice on usage data."""
+    with opened(address.split("#")[0]) as page:
+        page.get_by_role("link", name="first").first.wait_for()
+        text = page.locator("body").inner_text()
+        assert "usage data" not in text.lower() and "Prompts" not in text
+        settings = page.evaluate("({...localStorage})")
+        assert settings["mlflow.workflowType_v1"] == '"machine_learning"'
+        assert settings["mlflow.settings.telemetry.enabled_v1"] == "false"
+
+
+def _cell(metric: str) -> str:
+    return f'[col-id="metrics.`{metric}`"]'
+
+
+def _columns(page: Page) -> list[str]:
+    """The parameters and metrics that the table of runs shows, from left to right."""
+    shown = page.locator(".ag-header-cell").evaluate_all("cells => cells.map(cell => cell.getAttribute('col-id'))")
+    return re.findall(r"(?:params|metrics)\.`(\w+)`", " ".join(shown))

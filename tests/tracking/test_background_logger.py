@@ -13,7 +13,7 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tracking.background_logger import Tracker
-from autorank.tracking.mlflow_projection import ENVIRONMENT, quietly
+from autorank.tracking.mlflow_client import ENVIRONMENT, quietly
 from tests.tracking.projected import history
 from tests.trials.made_trials import snapshot
 

@@ -70,6 +70,22 @@ def test_slices_of_a_finished_trial_are_a_table(project, trials, client, server_
     assert history(client, parent, "front_size")[0] == (1, 2)
 
 
+def test_gains_over_the_baseline_are_corrected_at_the_end(project, client, server_runs):
+    trials = [trial(0, (100, 0.6), (200, 0.7)), trial(1, (50, 0.5), (150, 0.55), method="lora", baseline=True)]
+    trials.append(trial(2, (40, 0.4)))  # smaller than any baseline: no gain
+    search = project()
+    search.push(snapshot(trials))
+    trials.append(trial(3, (180, 0.62), method="lora", baseline=True))
+    search.push(snapshot(trials))
+    _, nested = server_runs()
+    assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.15, None, None, None]
+    for _ in range(2):  # a projection that starts again changes nothing
+        project().push(snapshot(trials), final=True)
+    _, nested = server_runs()
+    assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.08, None, None, None]
+    assert len(history(client, nested[0], "gain_over_baseline")) == 2
+
+
 def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
     last = {"layer.0.query": 7, "layer.1.query": 1}
     trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last))

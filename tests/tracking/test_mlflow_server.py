@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 
 import psutil
@@ -42,7 +44,12 @@ def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
         address = re.match(r"http://127\.0\.0\.1:\d+", line)[0]
         assert "ssh -L" in server.stdout.readline()
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        assert b"MLflow" in direct.open(address).read()
+        page = direct.open(address).read().decode()
+        assert "MLflow" in page and '"mlflow.workflowType_v1": "machine_learning"' in page
+        telemetry = json.load(direct.open(f"{address}/ajax-api/3.0/mlflow/ui-telemetry"))
+        assert telemetry["disable_ui_telemetry"] is True
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            direct.open(f"{address}/ajax-api/3.0/mlflow/assistant/config")
         family = psutil.Process(server.pid).children(recursive=True)
         assert listening(psutil.Process(server.pid)) == {"127.0.0.1"}
         server.send_signal(kind)
@@ -104,13 +111,26 @@ def test_a_port_that_is_taken():
     assert free(port) == port
 
 
-def test_no_jobs_and_no_calls_home():
+def test_no_jobs_and_no_telemetry_unless_the_user_wants_them(monkeypatch):
+    started = {}
+
+    def start(command, env, **_):
+        started.update(env)
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "true")
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.setattr("subprocess.Popen", start)
+    with pytest.raises(KeyboardInterrupt):
+        serve("sqlite://", 1, lambda: None)
     assert ENVIRONMENT["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert started["MLFLOW_DISABLE_TELEMETRY"] == "true" and started["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "true"
 
 
-def test_a_server_is_not_served_again():
+def test_the_page_on_a_tracking_server_is_printed(monkeypatch, capsys):
     from autorank.cli.results import ui
 
-    with pytest.raises(AutorankError, match=r"http://tracking:5000 is an MLflow server") as error:
-        ui(tracking_uri="http://me:secret-of-mine@tracking:5000")
-    assert "secret-of-mine" not in str(error.value)
+    monkeypatch.setattr("autorank.tracking.search_page.page", lambda uri, name: "/#/experiments/7/runs")
+    ui(tracking_uri="http://me:secret-of-mine@tracking:5000/")
+    out = capsys.readouterr().out
+    assert out.rstrip().endswith("tracking:5000/#/experiments/7/runs") and "secret-of-mine" not in out

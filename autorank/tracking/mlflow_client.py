@@ -1,0 +1,45 @@
+"""Access to MLflow: its environment variables, and the cause of its errors."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+ENVIRONMENT = {  # defaults: short timeouts, little output, no telemetry
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; the tracker has its own pauses
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+
+
+@contextmanager
+def quietly(level: int = logging.WARNING) -> Iterator[None]:
+    """Set MLflow's timeouts and log level within this context, except for variables that the user has set.
+
+    Args:
+        level: Log level of MLflow.
+    """
+    added = {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}
+    logger = logging.getLogger("mlflow")
+    before = logger.level
+    os.environ.update(added)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the first line of an error's message; of a failed connection, the system's ("Connection refused")."""
+    chain = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    root = next((link for link in reversed(chain) if isinstance(link, OSError)), error)
+    return (str(root).splitlines() or [type(root).__name__])[0].rstrip(".")
