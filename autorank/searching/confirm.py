@@ -16,6 +16,7 @@ from autorank.searching.journal_searcher import check_space
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
+from autorank.tasks.metrics.outcomes import pack, unpack
 from autorank.trials.front import Point, points_of
 from autorank.trials.journal import Journal
 from autorank.trials.retention import keep, remove
@@ -127,13 +128,17 @@ class ConfirmSearcher(BaseSearcher):
             reason = death.reason if death else result.get("failed", "stopped")
             check_space(reason)
             logger.error("trial %d, step %d, seed %d could not be confirmed: %s", *repeat, reason)
-            outcomes: list[dict[str, Any]] = [{"failed": reason} for _ in self._points[repeat]]
+            for point in self._points[repeat]:
+                self._journal.confirm(*point.key, repeat.seed, {"failed": reason})
         else:
-            whole, *slices = points_of(self._journal.trial(repeat.trial), result["evaluation"])
-            cut = iter(slices)
-            outcomes = [_outcome(whole if point.kept is None else next(cut)) for point in self._points[repeat]]
-        for point, outcome in zip(self._points[repeat], outcomes, strict=True):
-            self._journal.confirm(*point.key, repeat.seed, outcome)
+            evaluation = result["evaluation"]
+            models = points_of(self._journal.trial(repeat.trial), evaluation)
+            packed = [pack([model]) for model in unpack(evaluation.predictions)] if evaluation.predictions else []
+            cut = count(1)
+            for point in self._points[repeat]:
+                index = 0 if point.kept is None else next(cut)
+                predictions = packed[index] if packed else b""
+                self._journal.confirm(*point.key, repeat.seed, _outcome(models[index]), predictions)
         remove(self._folder / "trials" / str(repeat))
 
 

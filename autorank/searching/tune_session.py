@@ -30,6 +30,7 @@ from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallba
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
+from autorank.trials import predictions
 from autorank.trials.journal import Journal
 from autorank.trials.retention import collect, sweep
 
@@ -86,6 +87,7 @@ class Session:
             collect(folder, self.written, snapshot)
             sweep(self.written, snapshot)
         sweep(folder, snapshot)
+        predictions.sweep(folder, snapshot)
 
     def look(self) -> None:
         """Tell the listeners."""

@@ -92,7 +92,7 @@ class ScoredShrinking(Shrinking):
         pieces = scorer.score(1, True, self.params, score)
         sizes = [
             Size(piece.adapter_params, self.energy_of(piece.kept), piece.kept, piece.score, piece.metrics)
-            for piece in pieces
+            for piece, _ in pieces
         ]
         return [*sizes, whole]
 
@@ -106,7 +106,7 @@ class ScoredShrinking(Shrinking):
             The size with its score.
         """
         scorer = SliceScorer(self._base, self._loop(0.0, 1), self._objective, self._data, 1, self._training.slice_score)
-        piece = scorer.at(size.adapter_params)
+        piece, _ = scorer.at(size.adapter_params)
         return replace(
             size, energy=self.energy_of(piece.kept), kept=piece.kept, score=piece.score, metrics=piece.metrics
         )

@@ -15,7 +15,8 @@ from autorank.training.run import TrainingRun
 def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:
     """Write what `run` needs to go on, and all of its evaluations so far; a reader sees the old file or the new one."""
     with atomic_io.writing(path) as partial:
-        torch.save({"state": run.state_dict(), "evaluations": [each.to_dict() for each in evaluations]}, partial)
+        made = [evaluation.to_dict() | {"predictions": evaluation.predictions} for evaluation in evaluations]
+        torch.save({"state": run.state_dict(), "evaluations": made}, partial)
 
 
 def load(path: Path, run: TrainingRun) -> list[Evaluation]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -37,6 +37,8 @@ class Evaluation:
     `adapter_params` is the front's axis: distinct numbers that the exported adapter stores, shared ones
     counted once, without the classification head. `nonzero_params` leaves zeros out. `trainable_params` is
     everything that had a gradient, head included, at its peak so far. `head_params` is the head alone.
+    `predictions` are the outcomes of each example for the adapter and then for its slices, as
+    `tasks.metrics.outcomes.pack` compresses them; empty if there are none. They are no part of `to_dict`.
     """
 
     step: int  # optimizer steps done
@@ -52,11 +54,14 @@ class Evaluation:
     seconds: float  # of training and evaluation so far, start-up not counted
     peak_memory: int  # bytes on the GPU; 0 on a CPU
     slices: tuple[Slice, ...] = ()  # smaller adapters cut from this one, by rising parameters
+    predictions: bytes = field(default=b"", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         slices = tuple(asdict(replace(piece, kept=dict(piece.kept))) for piece in self.slices)
-        return asdict(replace(self, slices=())) | {"slices": slices}
+        values = asdict(replace(self, slices=())) | {"slices": slices}
+        del values["predictions"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:

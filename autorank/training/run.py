@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from autorank.modeling import adapter_file, adapters, gradient_checkpointing, qu
 from autorank.modeling.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
+from autorank.tasks.metrics.outcomes import Scores, unpack
 from autorank.training import distributed, micro_batching, objectives
 from autorank.training.component_scores import component_scores
 from autorank.training.evaluation import Evaluation, Slice
@@ -31,7 +32,7 @@ from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import RunSummary
-from autorank.training.slices import SliceScorer
+from autorank.training.slices import SliceScorer, with_slices
 
 
 class TrainingRun:
@@ -101,9 +102,9 @@ class TrainingRun:
             self.evaluating = time.perf_counter() - trained
             params = adapters.adapter_params(self._base.model, self._base.head)
             score = scores[self._data.task.metrics[0]]
-            slices = self._slices.score(self.step, self.step == self.total_steps, params, score)
+            pieces = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
-        return self._describe(scores, slices)
+        return with_slices(self._describe(scores), scores.outcomes, pieces)
 
     def evaluate_slice(self, max_params: int) -> Slice:
         """Score the largest slice of the adapter with at most so many parameters, as the model is now.
@@ -114,7 +115,20 @@ class TrainingRun:
         Returns:
             The slice; one without components if all are larger.
         """
-        return self._slices.at(max_params)
+        return self._slices.at(max_params)[0]
+
+    def with_slices(self, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
+        """Score slices of the adapter as the model is now.
+
+        Args:
+            evaluation: the last evaluation.
+            sizes: adapter parameters of each slice, at most; if all slices are larger, it has no components.
+
+        Returns:
+            The evaluation with these slices.
+        """
+        outcomes = unpack(evaluation.predictions)[0] if evaluation.predictions else None
+        return with_slices(evaluation, outcomes, [self._slices.at(size) for size in sizes])
 
     def _open(self) -> None:
         """Data, model and a phase over all of the training set; nothing attached yet."""
@@ -195,7 +209,7 @@ class TrainingRun:
         """Parameters that train now."""
         return sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
 
-    def _describe(self, scores: dict[str, float], slices: tuple[Slice, ...]) -> Evaluation:
+    def _describe(self, scores: Scores) -> Evaluation:
         model = self._base.model
         train_loss = float(torch.stack(self._losses).mean())
         self._losses = []
@@ -206,7 +220,7 @@ class TrainingRun:
             step=self.step,
             epoch=self.step / self._phase.steps_per_epoch,
             score=scores[self._data.task.metrics[0]],
-            metrics=scores,
+            metrics=dict(scores),
             train_loss=train_loss,
             adapter_params=adapters.adapter_params(model, self._base.head),
             nonzero_params=adapters.nonzero_params(model, self._base.head),
@@ -215,7 +229,6 @@ class TrainingRun:
             ranks=adapters.ranks(model),
             seconds=self._seconds,
             peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
-            slices=slices,
         )
 
     def _key(self) -> str:

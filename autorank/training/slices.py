@@ -15,6 +15,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
@@ -23,9 +24,10 @@ from autorank.modeling import adapters, spectrum
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.spectrum import Spectrum
 from autorank.tasks.definition import TaskData
+from autorank.tasks.metrics.outcomes import Outcomes, Scores, pack
 from autorank.training import distributed
 from autorank.training.component_scores import PASSES, component_scores
-from autorank.training.evaluation import Slice
+from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization_loop import OptimizationLoop
 
@@ -61,7 +63,7 @@ class SliceScorer:
         self._base, self._loop, self._objective, self._data = base, loop, objective, data
         self._option, self._order, self._most = option, order, math.inf if max_params is None else max_params
 
-    def score(self, step: int, last: bool, params: int, score: float) -> tuple[Slice, ...]:
+    def score(self, step: int, last: bool, params: int, score: float) -> list[tuple[Slice, Scores]]:
         """Score slices after an evaluation.
 
         Args:
@@ -71,15 +73,16 @@ class SliceScorer:
             score: score of the whole adapter.
 
         Returns:
-            The slices, by rising parameters; none if the adapter has no smaller ones, or none can be afforded.
+            The slices and their scores, by rising parameters; none if the adapter has no smaller ones, or none can be
+            afforded.
         """
         if self._option == "off" or not math.isfinite(score) or not spectrum.sliceable(self._base.model):
-            return ()
+            return []
         budget, limit = self._budget(step, last)
         cost = self._objective.evaluation_cost(self._data.validation)
         if budget < cost + self._order_cost:
-            return ()
-        slices: dict[int, Slice] = {}
+            return []
+        slices: dict[int, tuple[Slice, Scores]] = {}
         with self._factorised() as parts:
             self.spent += self._order_cost
             budget -= self._order_cost
@@ -92,20 +95,20 @@ class SliceScorer:
 
             def evaluate(count: int) -> float:
                 slices[count] = self._evaluate(parts, count)
-                return slices[count].score
+                return slices[count][0].score
 
             explore(candidates, (params, score), evaluate, affordable)
             self.spent += cost * len(slices)
-        return tuple(slices[count] for count in sorted(slices))
+        return [slices[count] for count in sorted(slices)]
 
-    def at(self, max_params: int) -> Slice:
+    def at(self, max_params: int) -> tuple[Slice, Scores]:
         """Score the largest slice with at most so many parameters.
 
         Args:
             max_params: adapter parameters.
 
         Returns:
-            The slice; one without components if all are larger.
+            The slice and its scores; one without components if all are larger.
         """
         with self._factorised() as parts:
             count = bisect_right(parts.params, max_params - self._fixed(parts)) - 1
@@ -122,12 +125,12 @@ class SliceScorer:
         parts.cut(parts.keep(0))
         return adapters.adapter_params(self._base.model, self._base.head)
 
-    def _evaluate(self, parts: Spectrum, count: int) -> Slice:
+    def _evaluate(self, parts: Spectrum, count: int) -> tuple[Slice, Scores]:
         kept = parts.keep(count)
         parts.cut(kept)
-        metrics = self._objective.evaluate(self._loop, self._data.validation)
+        scores = self._objective.evaluate(self._loop, self._data.validation)
         params = adapters.adapter_params(self._base.model, self._base.head)
-        return Slice(params, metrics[self._data.task.metrics[0]], metrics, kept)
+        return Slice(params, scores[self._data.task.metrics[0]], dict(scores), kept), scores
 
     def _by_loss(
         self, parts: Spectrum, sizes: Mapping[int, int], whole: int, budget: float, limit: int
@@ -169,6 +172,25 @@ class SliceScorer:
     def _order_cost(self) -> float:
         """Tokens that the scores of the components cost."""
         return PASSES[self._order] * float(self._data.train.lengths.mean())
+
+
+def with_slices(
+    evaluation: Evaluation, outcomes: Outcomes | None, pieces: Sequence[tuple[Slice, Scores]]
+) -> Evaluation:
+    """Add slices, and the predictions of the adapter and of the slices.
+
+    Args:
+        evaluation: the evaluation of the adapter.
+        outcomes: its outcomes; None if there are none.
+        pieces: the slices and their scores, by rising parameters.
+
+    Returns:
+        The evaluation with these slices; without predictions if some are missing.
+    """
+    models = [outcomes, *(scores.outcomes for _, scores in pieces)]
+    known = [model for model in models if model is not None]
+    predictions = pack(known) if len(known) == len(models) else b""
+    return replace(evaluation, slices=tuple(piece for piece, _ in pieces), predictions=predictions)
 
 
 def explore(

@@ -179,8 +179,13 @@ def third_of(evaluation: Evaluation, third: str) -> float:
 
 def costs(point: Point, third: str | None = None) -> tuple[float, ...]:
     """The minimized objectives: parameters, the negative score, and the third objective if set."""
-    two = (float(point.adapter_params), -point.score)
-    return two if third is None else (*two, float(getattr(point, third)))
+    params, *rest = sizes(point, third)
+    return (params, -point.score, *rest)
+
+
+def sizes(point: Point, third: str | None = None) -> tuple[float, ...]:
+    """The minimized objectives without the score: parameters, and the third objective if set."""
+    return (float(point.adapter_params), *([] if third is None else [float(getattr(point, third))]))
 
 
 def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> float:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from autorank.errors import AutorankError, unknown
 from autorank.spec import SearchSpec, explain
 from autorank.training.evaluation import Evaluation, best
+from autorank.trials import predictions
 from autorank.trials.journal_lock import DriverLock
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
@@ -175,7 +176,7 @@ class Journal:
         """All trials and their fronts."""
         return Snapshot(
             self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
-            self._wanted.get("trials", 0), self.spec.objectives.third, self.reference,
+            self._wanted.get("trials", 0), self.spec.objectives, self.reference, self.folder,
         )  # fmt: skip
 
     def begin(
@@ -206,7 +207,7 @@ class Journal:
         return self._records[-1]
 
     def record(self, number: int, evaluation: Evaluation, last: bool = False, stop_reason: str | None = None) -> bool:
-        """Store an evaluation of a running trial.
+        """Store an evaluation of a running trial, and its predictions in a file.
 
         Args:
             number: number of the trial.
@@ -223,6 +224,7 @@ class Journal:
         row, layers = self._rows.write(evaluation)
         if layers is not None:
             self._storage.set_study_user_attr(self._study, "layers", layers)
+        predictions.write(evaluation.predictions, self.folder, number, evaluation.step)
         notes = {name: value for name, value in (("last", last), ("stop_reason", stop_reason)) if value}
         self._set(number, f"{EVALUATION}{evaluation.step}", row | notes)
         evaluation = self._rows.shared(evaluation)
@@ -267,14 +269,18 @@ class Journal:
         self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
         return self._records[number]
 
-    def confirm(self, trial: int, step: int, params: int, seed: int, result: Mapping[str, Any]) -> None:
+    def confirm(
+        self, trial: int, step: int, params: int, seed: int, result: Mapping[str, Any], outcomes: bytes = b""
+    ) -> None:
         """Store the result of retraining a point of the front with another seed.
 
         Args:
             trial, step, params: the `key` of the point.
             seed: random seed of the new training.
             result: score and size, or the reason of the failure.
+            outcomes: packed predictions on the validation examples; empty if there are none.
         """
+        predictions.write(outcomes, self.folder, trial, step, params, seed)
         self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{params}:{seed}", dict(result))
         self._confirmed = {**self._confirmed, (trial, step, params, seed): dict(result)}
 

@@ -86,7 +86,7 @@ class Rows:
         return row, [list(layer_names) for layer_names in layers] if new else None
 
     def shared(self, evaluation: Evaluation) -> Evaluation:
-        """The same evaluation, once it is stored, with a rank map that all equal ones share."""
+        """The same evaluation, once it is stored, with a rank map that all equal ones share, without predictions."""
         names = tuple(evaluation.ranks)
         if names not in self._layers:
             self._layers.append(names)
@@ -97,7 +97,7 @@ class Rows:
             for piece in evaluation.slices
         )
         ranks = self._map(layers, evaluation.ranks.values())
-        return replace(evaluation, ranks=ranks, slices=slices)
+        return replace(evaluation, ranks=ranks, slices=slices, predictions=b"")
 
     def read(self, trial: FrozenTrial) -> TrialRecord:
         """A trial from its attributes."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import Point, admitted, costs, mark_knee, points_of
+from autorank.trials.front import EVERYTHING, Point, admitted, costs, mark_knee, points_of
 from autorank.trials.record import TrialRecord
 
 Confirmations = Mapping[tuple[int, int, int, int], Mapping[str, Any]]
@@ -23,8 +24,9 @@ class Snapshot:
         points, baseline: the fronts of the methods and of the baseline, knees marked.
         confirmed: see `trials.confirmation_stats`.
         wanted: number of trials requested.
-        third: the search's third objective.
+        objectives: limits and third objective of the search.
         reference: the hypervolume's reference point (parameters, score); None without a search.
+        folder: directory of the search; None without one.
     """
 
     trials: list[TrialRecord]
@@ -32,8 +34,14 @@ class Snapshot:
     baseline: list[Point]
     confirmed: Confirmations = field(default_factory=dict)
     wanted: int = 0
-    third: str | None = None
+    objectives: ObjectivesSpec = EVERYTHING
     reference: tuple[float, float] | None = None
+    folder: Path | None = field(default=None, compare=False)
+
+    @property
+    def third(self) -> str | None:
+        """The search's third objective."""
+        return self.objectives.third
 
 
 class Archive:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 from ray.tune.search import Searcher
 
@@ -12,6 +13,8 @@ from autorank.searching.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
+from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.trials import predictions
 from tests.searching.driven import goes_on
 from tests.searching.standin import SPACE, search_spec
 from tests.trials.made_trials import evaluation, sliced
@@ -62,7 +65,8 @@ def test_slices_of_one_evaluation_share_a_training(journal, tmp_path):
     assert [(each["number"], each["until"], each["sizes"]) for each in asked[:2]] == [
         ("3-10-1000", 10, [20, 40]), ("2-10-1000", 10, []),
     ]  # fmt: skip
-    cut = sliced(10, 88, 0.9, (20, 0.4), (38, 0.55), seconds=7.0, peak_memory=5)
+    models = [Outcomes("mean", np.full((3, 1), score), np.zeros((3, 0), int), (3,)) for score in (0.9, 0.4, 0.55)]
+    cut = sliced(10, 88, 0.9, (20, 0.4), (38, 0.55), seconds=7.0, peak_memory=5, predictions=pack(models))
     searcher.on_trial_complete("0", {"evaluation": cut, "finished": True})
     searcher.on_trial_complete("2", {"failed": "diverged"})
     stored = journal.snapshot().confirmed
@@ -70,6 +74,9 @@ def test_slices_of_one_evaluation_share_a_training(journal, tmp_path):
         (3, 10, 20, 1000): (0.4, 20), (3, 10, 40, 1000): (0.55, 38), (3, 10, 90, 1000): (0.9, 88),
     }  # fmt: skip
     assert stored[3, 10, 40, 1000]["metrics"] == {"accuracy": 0.55}
+    for params, score in ((90, 0.9), (20, 0.4), (40, 0.55)):  # each point has its own predictions
+        (model,) = predictions.read(predictions.predictions_path(journal.folder, 3, 10, params, 1000))
+        assert model.values == pytest.approx(np.full((3, 1), score), abs=1e-3)
     assert [stored[3, 10, 40, 1000][name] for name in ("nonzero_params", "seconds", "memory")] == [38, 7.0, 5]
     assert [stored[3, 10, params, 1001] for params in (20, 40, 90)] == [{"failed": "diverged"}] * 3
     assert [key[2] for key in pending(journal, 2) if key[0] == 3] == [20, 40, 90]  # tried again

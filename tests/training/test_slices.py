@@ -13,6 +13,8 @@ import torch
 from autorank.modeling import adapter_file, adapters, spectrum
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.tasks.metrics.outcomes import unpack
+from autorank.tasks.metrics.resampling import resampled
 from autorank.training import distributed
 from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
@@ -110,6 +112,18 @@ def test_no_slice_is_scored_above_the_limit() -> None:
     assert sizes and max(sizes) <= 3_000 < max(piece.adapter_params for piece in free.slices)
     assert (limited.score, limited.adapter_params) == (free.score, free.adapter_params)
     assert list(TrainingRun(spec().model_copy(update={"max_slice_params": 1})))[-1].slices == ()
+
+
+def test_predictions_of_the_adapter_and_of_its_slices_give_their_scores() -> None:
+    """Also of a slice of a given size, as a new training with another seed is cut."""
+    run = TrainingRun(spec("lora", settings=CUT["lora"], steps=40, eval_every=20))
+    for evaluation in run:
+        models = unpack(evaluation.predictions)
+        scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
+        ones = np.ones((1, len(models[0])), np.float32)
+        assert resampled(models, ones)[0] == pytest.approx(scores, abs=1e-6) and len(scores) > 1
+    again = run.with_slices(evaluation, [piece.adapter_params for piece in evaluation.slices[::-1]])
+    assert resampled(unpack(again.predictions), ones)[0] == pytest.approx([scores[0], *scores[:0:-1]], abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["vera", "tied-lora", "bitfit", "full", "pfeiffer"])

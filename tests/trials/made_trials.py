@@ -82,7 +82,7 @@ def trial(
 def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> Snapshot:
     """The trials with their fronts, taken from scratch."""
     points, baseline = front(trials, objectives), front(trials, objectives, baseline=True)
-    return Snapshot(list(trials), points, baseline, third=objectives.third)
+    return Snapshot(list(trials), points, baseline, objectives=objectives)
 
 
 def base_ranks(seed: int = 0, layers: int = 12) -> dict[str, int]:

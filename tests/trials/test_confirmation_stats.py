@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from autorank.spec import ObjectivesSpec
 from autorank.trials.confirmation_stats import Confirmed, best_gain
 from autorank.trials.confirmation_stats import summarise as summarised
 from autorank.trials.front import Point, front
@@ -93,7 +94,8 @@ def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
     at = [point for point in (*points((100, 0.9)), *front([trial(1, (200, 0.8))]))]
     confirmed = keyed(quick | slow, at)
     assert summarised(at, Snapshot([], at, [], confirmed))[1, 10, 200].on_front < 0.1
-    assert summarised(at, Snapshot([], at, [], confirmed, third="seconds"))[1, 10, 200].on_front == 1
+    three = Snapshot([], at, [], confirmed, objectives=ObjectivesSpec(third="seconds"))
+    assert summarised(at, three)[1, 10, 200].on_front == 1
 
 
 def test_gain_is_of_the_fresh_seeds_of_both() -> None:

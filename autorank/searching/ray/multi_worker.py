@@ -21,7 +21,7 @@ from ray.util.queue import Queue
 from autorank.searching.ray.placement_groups import free, note
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
-from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec, with_slices
+from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
 from autorank.training.distributed import rank
@@ -202,7 +202,7 @@ def work(config: dict[str, Any]) -> None:
     def hand_in(evaluation: Evaluation) -> None:
         finished = evaluation.step == (until or run.total_steps)
         if finished and config.get("sizes"):
-            evaluation = with_slices(run, evaluation, config["sizes"])  # by all workers together
+            evaluation = run.with_slices(evaluation, config["sizes"])  # by all workers together
         if first:
             queue.put({"evaluation": evaluation, "finished": finished})
 

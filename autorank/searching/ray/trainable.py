@@ -6,8 +6,6 @@ import gc
 import logging
 import traceback
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -159,7 +157,7 @@ class WarmTrial(MethodTrainable):
         evaluation = self._untold.popleft()
         finished = evaluation.step == (self.asked.get("until") or self.run.total_steps)
         if finished and self.asked.get("sizes"):
-            evaluation = with_slices(self.run, evaluation, self.asked["sizes"])
+            evaluation = self.run.with_slices(evaluation, self.asked["sizes"])
         return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:
@@ -173,11 +171,6 @@ class WarmTrial(MethodTrainable):
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def with_slices(run: TrainingRun, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
-    """Return the last evaluation of a run with a slice of at most so many parameters for each of `sizes`."""
-    return replace(evaluation, slices=tuple(run.evaluate_slice(size) for size in sizes))
 
 
 def bind(base: type[T], **attributes: Any) -> type[T]:

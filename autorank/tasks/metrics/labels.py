@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autorank.tasks.definition import Task
+from autorank.tasks.metrics.outcomes import Outcomes, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     Metric = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor | float]
 
 
-def compute(
-    task: Task, logits: np.ndarray, labels: np.ndarray, splits: Mapping[str, int] | None = None
-) -> dict[str, float]:
+def compute(task: Task, logits: np.ndarray, labels: np.ndarray, splits: Mapping[str, int] | None = None) -> Scores:
     """Compute the metrics of a task.
 
     A correlation that is undefined because all predictions are equal is 0.0, as in GLUE scripts. If logits are not
@@ -35,15 +34,28 @@ def compute(
     Returns:
         The metrics by name; the first is the score.
     """
+    splits = splits or {"": len(labels)}
     scores = _scores(task, logits, labels)
-    if splits is not None and len(splits) > 1:
+    if len(splits) > 1:
         ends = np.cumsum(list(splits.values()))
         for name, end in zip(splits, ends, strict=True):
             part = slice(end - splits[name], end)
             split_scores = _scores(task, logits[part], labels[part])
             suffix = name.removeprefix("validation_")
             scores |= {f"{metric}_{suffix}": value for metric, value in split_scores.items()}
-    return scores
+    return Scores(scores, _outcomes(task, logits, labels, tuple(splits.values())))
+
+
+def _outcomes(task: Task, logits: np.ndarray, labels: np.ndarray, splits: tuple[int, ...]) -> Outcomes | None:
+    """Predicted and true classes or numbers; None if logits are not finite."""
+    if not np.isfinite(logits).all():
+        return None
+    return Outcomes(task.metrics[0], _predicted(task, logits)[:, None], labels[:, None], splits)
+
+
+def _predicted(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Predicted classes or numbers, `examples`."""
+    return logits.argmax(axis=1) if task.label_names else logits.reshape(-1)
 
 
 def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -51,10 +63,8 @@ def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
 
     if not np.isfinite(logits).all():
         return dict.fromkeys(task.metrics, math.nan)
-    classify = bool(task.label_names)
-    predicted = logits.argmax(axis=1) if classify else logits.reshape(-1)
-    dtype = torch.int64 if classify else torch.float64
-    preds, target = torch.tensor(predicted, dtype=dtype), torch.tensor(labels, dtype=dtype)
+    dtype = torch.int64 if task.label_names else torch.float64
+    preds, target = torch.tensor(_predicted(task, logits), dtype=dtype), torch.tensor(labels, dtype=dtype)
     return {name: _plain(METRICS[name](preds, target, task.outputs)) for name in task.metrics}
 
 

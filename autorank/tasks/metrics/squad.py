@@ -13,13 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from autorank.tasks.metrics.outcomes import Outcomes, Scores
+
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def compute(
-    predicted: Sequence[str], answers: Sequence[Sequence[str]], doubt: np.ndarray | None = None
-) -> dict[str, float]:
+def compute(predicted: Sequence[str], answers: Sequence[Sequence[str]], doubt: np.ndarray | None = None) -> Scores:
     """Compute f1 and exact_match: the best over the answers of a question, averaged over the questions.
 
     With `doubt`, also compute both for questions with and without an answer, and best_f1 and best_exact_match, which
@@ -42,18 +42,23 @@ def compute(
         "exact_match": np.array([float(words in texts) for words, texts in zip(predictions, references, strict=True)]),
     }
     if doubt is None:
-        return {name: float(values.mean()) for name, values in scores.items()}
+        return Scores({name: float(values.mean()) for name, values in scores.items()}, _outcomes(scores["f1"]))
     answered = np.array([bool(texts) for texts in answers])
     null_is_right = np.array([texts == [[]] for texts in references])
     metrics, best = {}, {}
-    for name, spans in scores.items():
-        final = np.where(doubt > 0, null_is_right, spans)
+    finals = {name: np.where(doubt > 0, null_is_right, spans) for name, spans in scores.items()}
+    for name, final in finals.items():
         metrics[name] = float(final.mean())
         for part, chosen in (("has_answer", answered), ("no_answer", ~answered)):
             if chosen.any():
                 metrics[f"{name}_{part}"] = float(final[chosen].mean())
-        best[f"best_{name}"] = _best(spans, np.array(list(map(bool, predicted))), answered, doubt)
-    return metrics | best
+        best[f"best_{name}"] = _best(scores[name], np.array(list(map(bool, predicted))), answered, doubt)
+    return Scores(metrics | best, _outcomes(finals["f1"]))
+
+
+def _outcomes(values: np.ndarray) -> Outcomes:
+    """The f1 of each question."""
+    return Outcomes("mean", values[:, None], np.empty((len(values), 0), np.int8), (len(values),))
 
 
 def tokens(text: str) -> list[str]:

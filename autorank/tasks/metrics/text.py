@@ -10,7 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
+import numpy as np
+
 from autorank.errors import unknown
+from autorank.tasks.metrics.outcomes import Outcomes
 
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]  # of each text
@@ -61,6 +64,30 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
         if name not in metrics:
             metrics |= METRICS[name](texts, references)
     return {name: metrics[name] for name in names}
+
+
+def outcomes(name: str, texts: Texts, references: References, splits: tuple[int, ...]) -> Outcomes:
+    """Compute what each text adds to a metric: its own value, or for BLEU the counts that a corpus sums up.
+
+    Args:
+        name: Name of the metric.
+        texts: The generated texts.
+        references: One or more references for each text.
+        splits: Number of texts of each split, in their order.
+
+    Returns:
+        The outcomes.
+    """
+    pairs = zip(texts, references, strict=True)
+    if name == "bleu":
+        import sacrebleu
+
+        scorer = sacrebleu.BLEU(effective_order=True)  # the counts do not depend on it; without it there are warnings
+        scores = [scorer.sentence_score(text, list(known)) for text, known in pairs]
+        counts = [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
+        return Outcomes(name, np.array(counts), np.empty((len(counts), 0), int), splits)
+    values = np.array([[METRICS[name]([text], [known])[name]] for text, known in pairs])
+    return Outcomes("mean", values, np.empty((len(values), 0), int), splits)
 
 
 def final_answer(text: str) -> str | None:

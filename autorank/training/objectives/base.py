@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.tasks.definition import TaskData
+from autorank.tasks.metrics.outcomes import Scores
 from autorank.tasks.splits import Split
 from autorank.training.eval_batch_size import EvalBatchSize
 
@@ -110,7 +111,7 @@ class Objective(ABC):
         return self.forward_cost(splits)
 
     @abstractmethod
-    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Score a model.
 
         Args:
@@ -118,5 +119,5 @@ class Objective(ABC):
             splits: The splits to evaluate, by name.
 
         Returns:
-            The task's metrics by name, the score first.
+            The task's metrics by name, the score first, with the outcome of each example if the score follows from it.
         """

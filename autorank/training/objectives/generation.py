@@ -17,6 +17,7 @@ from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics import text as text_metrics
+from autorank.tasks.metrics.outcomes import Outcomes, Scores
 from autorank.tasks.splits import Split
 from autorank.tasks.tokenization import shuffled
 from autorank.training.objectives.base import Objective, Predictor
@@ -82,7 +83,7 @@ class Generation(Objective):
         generated = sum(map(len, prompts.values())) * _max_new_tokens(splits)
         return self.forward_cost(prompts) + DECODING * generated
 
-    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Score the tokens of the completions, or generate completions and score these, or both.
 
         Args:
@@ -93,41 +94,65 @@ class Generation(Objective):
             The task's metrics (see `tasks.metrics.text`); all NaN if there is a NaN among the logits (a diverged run).
         """
         metrics: dict[str, float] = {}
+        outcomes = []
         if len(self._written) < len(self.task.metrics):
-            metrics = self._forward(predictor, splits)
+            forward = self._forward(predictor, splits)
+            metrics |= forward
+            outcomes.append(forward.outcomes)
         if self._written:
-            metrics |= self._score_texts(predictor, splits)
+            texts = self._score_texts(predictor, splits)
+            metrics |= texts
+            outcomes.append(texts.outcomes)
         if any(map(math.isnan, metrics.values())):
-            return dict.fromkeys(self.task.metrics, math.nan)
-        return {name: metrics[name] for name in self.task.metrics}
+            return Scores(dict.fromkeys(self.task.metrics, math.nan))
+        return Scores({name: metrics[name] for name in self.task.metrics}, outcomes[0])
 
     @torch.no_grad()
-    def _forward(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def _forward(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """`likelihood`: exp(-mean loss); `token_accuracy`: the share of the most likely tokens; of all completions."""
-        loss = correct = torch.zeros((), dtype=torch.float64, device=predictor.device)
-        tokens = 0
+        parts = []
         for split in splits.values():
+            sums = torch.zeros(len(split), 3, dtype=torch.float64, device=predictor.device)  # loss, right, tokens
             size = max(1, min(EVAL_BATCH, FORWARD_TOKENS // int(split.lengths.max())))
             for examples, outputs in predictor.outputs(split, eval_batches(split.lengths, size)):
                 labels = collate(split, examples, self.pad_id)["labels"].to(predictor.device)
                 logits, targets = self._predicted(outputs, labels)
-                loss = loss + F.cross_entropy(logits, targets, reduction="sum")
-                correct = correct + (logits.argmax(dim=-1) == targets).sum()
-                tokens += len(targets)
+                losses = F.cross_entropy(logits, targets, reduction="none")
+                right = (logits.argmax(dim=-1) == targets).to(losses)
+                rows = torch.from_numpy(examples).to(predictor.device)[self._rows(labels)]
+                sums.index_add_(0, rows, torch.stack([losses, right, torch.ones_like(losses)], dim=1).double())
                 del outputs, logits  # see `EvalBatchSize.each`
-        return {"likelihood": math.exp(-float(loss) / tokens), "token_accuracy": float(correct) / tokens}
+            _, prompts = np.unique(split.labels, return_inverse=True)
+            columns = [np.bincount(prompts, weights=column) for column in sums.cpu().numpy().T]
+            parts.append(np.stack(columns, axis=1))  # prompts x 3
+        terms = np.concatenate(parts)
+        loss, correct, tokens = map(float, terms.sum(axis=0))
+        metrics = {"likelihood": math.exp(-loss / tokens), "token_accuracy": correct / tokens}
+        by_loss = self.task.metrics[0] == "likelihood"
+        formula, values = ("likelihood", terms[:, :1]) if by_loss else ("ratio", terms[:, 1:2].astype(int))
+        return Scores(metrics, Outcomes(formula, values, terms[:, 2:].astype(int), tuple(map(len, parts))))
 
-    def _score_texts(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def _rows(self, labels: Tensor) -> Tensor:
+        """The row of each predicted token in its batch, `tokens`."""
+        labels = labels if self.encoder_decoder else labels[:, 1:]
+        return (labels != IGNORED).nonzero()[:, 0]
+
+    def _score_texts(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Complete each prompt, with at most as many tokens as the longest reference has, and score the texts."""
         texts: list[str] = []
         references: list[Any] = []
-        for split in self._prompts(splits).values():
+        prompts = self._prompts(splits)
+        for split in prompts.values():
             completions = self.write(predictor, split, _max_new_tokens(splits))
             if completions is None:
-                return dict.fromkeys(self._written, math.nan)
+                return Scores(dict.fromkeys(self._written, math.nan))
             texts += completions
             references += split.references or ()
-        return text_metrics.compute(self._written, texts, references)
+        sizes = tuple(map(len, prompts.values()))
+        return Scores(
+            text_metrics.compute(self._written, texts, references),
+            text_metrics.outcomes(self._written[0], texts, references, sizes),
+        )
 
     def _prompts(self, splits: Mapping[str, Split]) -> dict[str, Pairs]:
         """The prompts to complete, each once; a part of them if the score needs no texts."""

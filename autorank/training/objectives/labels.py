@@ -11,6 +11,7 @@ from torch import Tensor
 
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.metrics import labels as label_metrics
+from autorank.tasks.metrics.outcomes import Scores
 from autorank.tasks.splits import Split
 from autorank.training.objectives import eos_check
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
@@ -38,7 +39,7 @@ class Classification(Objective):
         """
         return F.cross_entropy(outputs.logits.float(), labels)
 
-    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Compute the metrics as `metrics.labels.compute` does; see `Objective.evaluate`."""
         logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
         labels = np.concatenate([split.labels for split in splits.values()])

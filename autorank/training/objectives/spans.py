@@ -14,6 +14,7 @@ from torch import Tensor
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.data.windows import Windows
 from autorank.tasks.metrics import squad
+from autorank.tasks.metrics.outcomes import Scores
 from autorank.tasks.splits import Split
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 
@@ -36,7 +37,7 @@ class Spans(Objective):
         logits = (outputs.start_logits, outputs.end_logits)
         return sum((F.cross_entropy(logits[i].float(), labels[:, i]) for i in (0, 1)), torch.zeros(())) / 2
 
-    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> dict[str, float]:
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Predict an answer to every question and score the answers.
 
         Args:
@@ -50,7 +51,7 @@ class Spans(Objective):
         assert isinstance(split, Windows) and split.references is not None
         predictions = predict(predictor, split)
         if predictions is None:
-            return dict.fromkeys(self.task.metrics, math.nan)
+            return Scores(dict.fromkeys(self.task.metrics, math.nan))
         texts, null_margins = predictions
         answers = [reference.answers for reference in split.references]
         return squad.compute(texts, answers, null_margins if self.task.unanswerable else None)

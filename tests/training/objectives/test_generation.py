@@ -15,6 +15,8 @@ import torch
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
+from autorank.tasks.metrics.outcomes import unpack
+from autorank.tasks.metrics.resampling import resampled
 from autorank.tasks.metrics.text import compute
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation, NaNDetector
@@ -258,6 +260,17 @@ def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, 
     plain = next(start(wanted))
     assert found.metrics == plain.metrics
     assert run._base.model.generation_config.repetition_penalty == 3.0  # as it was
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+@pytest.mark.parametrize("metric", ["likelihood", "token_accuracy", "rougeL", "bleu"])
+def test_predictions_give_the_score(family: str, metric: str, made: Path) -> None:
+    run = start(spec(made, family, metric=metric))
+    evaluation = next(run)
+    models = unpack(evaluation.predictions)
+    scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
+    prompts = len(next(iter(run._data.validation.values())).grouped())
+    assert resampled(models, np.ones((1, prompts), np.float32))[0] == pytest.approx(scores, rel=1e-3)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])

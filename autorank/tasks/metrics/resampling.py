@@ -1,0 +1,190 @@
+"""Scores of resampled examples, for many models at once.
+
+A resample is a weight for each example: how often it was drawn. Every score here is a function of weighted sums over
+examples, except for Spearman's correlation, whose ranks are computed anew for each resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from autorank.tasks.metrics.outcomes import Outcomes
+
+Array = npt.NDArray[np.float64]  # of any number type
+
+ORDERS = 4  # BLEU's n-grams
+
+
+def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -> Array:
+    """Draw resamples of examples with replacement, within each split.
+
+    Args:
+        splits: number of examples of each split.
+        draws: number of resamples.
+        generator: random numbers.
+
+    Returns:
+        How often each example was drawn, float32, `draws x examples`.
+    """
+    parts = []
+    for size in splits:
+        drawn = generator.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
+        parts.append(np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size))
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def resampled(models: Sequence[Outcomes], weights: Array) -> Array:
+    """Compute the scores of models on resampled examples.
+
+    Args:
+        models: outcomes on the same examples, in the same order.
+        weights: how often each example was drawn, `draws x examples`.
+
+    Returns:
+        Scores, `draws x models`.
+    """
+    values = np.stack([model.values for model in models])
+    return FORMULAS[models[0].formula](values, models[0].reference, weights)
+
+
+def _sums(values: Array, weights: Array) -> Array:
+    """Weighted sums over examples, `draws x models`.
+
+    Args:
+        values: `models x examples`.
+        weights: `draws x examples`.
+    """
+    sums: Array = weights @ values.astype(np.float32).T
+    return sums
+
+
+def _mean(values: Array, reference: Array, weights: Array) -> Array:
+    mean: Array = _sums(values[..., 0], weights) / weights.sum(axis=1, keepdims=True)
+    return mean
+
+
+def _ratio(values: Array, reference: Array, weights: Array) -> Array:
+    """A sum of the models' values over a sum of the reference's, such as right tokens over tokens."""
+    return _sums(values[..., 0], weights) / _sums(reference[None, :, 0], weights)
+
+
+def _likelihood(values: Array, reference: Array, weights: Array) -> Array:
+    """exp(-loss): values are sums of losses over tokens, the reference is the number of tokens."""
+    return np.exp(-_ratio(values, reference, weights))
+
+
+def _accuracy(values: Array, reference: Array, weights: Array) -> Array:
+    return _mean(values == reference, reference, weights)
+
+
+def _f1(values: Array, reference: Array, weights: Array) -> Array:
+    """F1 of class 1; 0 if it is neither predicted nor there."""
+    predicted, actual = values[..., 0] == 1, reference[None, :, 0] == 1
+    return _over(2 * _sums(predicted & actual, weights), _sums(predicted, weights) + _sums(actual, weights))
+
+
+def _matthews(values: Array, reference: Array, weights: Array) -> Array:
+    """Matthews' correlation of K classes (Gorodkin 2004); 0 where it is undefined."""
+    predicted, actual = values[..., 0], reference[None, :, 0]
+    total = weights.sum(axis=1, keepdims=True).astype(np.float64)
+    covariance = _sums(predicted == actual, weights) * total
+    spread_predicted, spread_actual = total**2, total**2
+    for label in np.unique(actual):
+        counts = _sums(predicted == label, weights).astype(np.float64), _sums(actual == label, weights)
+        covariance = covariance - counts[0] * counts[1]
+        spread_actual = spread_actual - counts[1].astype(np.float64) ** 2
+    for label in np.unique(predicted):
+        spread_predicted = spread_predicted - _sums(predicted == label, weights).astype(np.float64) ** 2
+    return _over(covariance, np.sqrt(np.maximum(spread_predicted * spread_actual, 0)))
+
+
+def _pearson(values: Array, reference: Array, weights: Array) -> Array:
+    """Pearson's correlation; 0 where one side is constant."""
+    x = _standardized(values[..., 0])
+    y = _standardized(reference[None, :, 0])
+    return _correlation(_sums(x, weights), _sums(y, weights), _sums(x * x, weights), _sums(y * y, weights),
+                        _sums(x * y, weights), weights.sum(axis=1, keepdims=True))  # fmt: skip
+
+
+def _spearman(values: Array, reference: Array, weights: Array) -> Array:
+    """Spearman's correlation: Pearson's of the ranks within each resample, ties at their mean rank."""
+    total = weights.sum(axis=1, keepdims=True)
+    target = _ranks(reference[:, 0], weights)
+    scores = np.empty((len(weights), len(values)))
+    for index, predicted in enumerate(values[..., 0]):
+        ranks = _ranks(predicted, weights)
+        terms = ranks, target, ranks * ranks, target * target, ranks * target
+        x, y, xx, yy, xy = ((weights * term).sum(axis=1, keepdims=True, dtype=np.float64) for term in terms)
+        scores[:, index] = _correlation(x, y, xx, yy, xy, total)[:, 0]
+    return scores
+
+
+def _pearson_spearman(values: Array, reference: Array, weights: Array) -> Array:
+    return (_pearson(values, reference, weights) + _spearman(values, reference, weights)) / 2
+
+
+def _ranks(values: Array, weights: Array) -> Array:
+    """Mean ranks within each resample, in (-1, 1) around its middle, `draws x examples`."""
+    _, group = np.unique(values, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    counts = np.add.reduceat(weights[:, order], starts, axis=1)  # draws x groups
+    middle = np.cumsum(counts, axis=1) - counts / 2
+    ranks: Array = (2 * middle / counts.sum(axis=1, keepdims=True) - 1)[:, group]
+    return ranks
+
+
+def _standardized(values: Array) -> Array:
+    """Each model's values with mean 0 and deviation 1, so that single precision suffices; `models x examples`."""
+    values = values.astype(np.float64)
+    deviation = values.std(axis=1, keepdims=True)
+    centred = values - values.mean(axis=1, keepdims=True)
+    result: Array = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
+    return result
+
+
+def _correlation(x: Array, y: Array, xx: Array, yy: Array, xy: Array, total: Array) -> Array:
+    """Correlation from weighted sums, each `draws x models`."""
+    x, y, xx, yy, xy = (term / total for term in (x, y, xx, yy, xy))
+    spread = np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0)
+    return _over(xy - x * y, np.sqrt(np.where(spread < 1e-12, 0, spread)))
+
+
+def _bleu(values: Array, reference: Array, weights: Array) -> Array:
+    """Corpus BLEU (Papineni et al. 2002), precisions of 0 smoothed exponentially as in sacrebleu.
+
+    Columns: right n-grams of each order, n-grams of each order, words of the text, words of the closest reference.
+    """
+    sums = np.stack([_sums(values[..., column], weights) for column in range(values.shape[-1])], axis=-1)
+    right, total = sums[..., :ORDERS].astype(np.float64), sums[..., ORDERS : 2 * ORDERS].astype(np.float64)
+    length, target = sums[..., 2 * ORDERS].astype(np.float64), sums[..., 2 * ORDERS + 1].astype(np.float64)
+    smoothed = 1 / 2.0 ** np.cumsum(right == 0, axis=-1)
+    precisions = _over(np.where(right > 0, right, smoothed), total)
+    with np.errstate(divide="ignore"):
+        geometric = np.exp(np.log(precisions).mean(axis=-1))
+    brevity = np.where(length < target, np.exp(1 - _over(target, length)), 1.0)
+    return np.where((total > 0).all(axis=-1) & (right > 0).any(axis=-1), brevity * geometric, 0.0)
+
+
+def _over(numerator: Array, denominator: Array) -> Array:
+    """The quotient; 0 where the denominator is 0."""
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
+    return np.divide(numerator, denominator, out=np.zeros(shape), where=denominator > 0)
+
+
+Formula = Callable[[Array, Array, Array], Array]
+FORMULAS: dict[str, Formula] = {
+    "accuracy": _accuracy,
+    "bleu": _bleu,
+    "f1": _f1,
+    "likelihood": _likelihood,
+    "matthews": _matthews,
+    "mean": _mean,
+    "pearson": _pearson,
+    "pearson_spearman": _pearson_spearman,
+    "ratio": _ratio,
+    "spearman": _spearman,
+}

@@ -1,0 +1,141 @@
+"""Files with the outcomes of each validation example: of evaluations near a front, and of points trained again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from autorank import atomic_io
+from autorank.tasks.metrics.outcomes import Outcomes, unpack
+from autorank.trials.front import Point, admitted, points_of
+from autorank.trials.snapshot import Snapshot
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "predictions"  # in the folder of a search
+KEPT = 100  # evaluations nearest to a front whose predictions are kept (ours)
+
+
+def predictions_path(folder: Path, trial: int, step: int, *confirmation: int) -> Path:
+    """Path of the predictions of an evaluation and its slices, or of one point that was trained again.
+
+    Args:
+        folder: directory of the search.
+        trial: number of the trial.
+        step: optimizer step of the evaluation.
+        *confirmation: parameters of the point, and the seed of the new training; empty for the evaluation itself.
+
+    Returns:
+        Path of the file.
+    """
+    return folder / FOLDER / f"{'-'.join(map(str, (trial, step, *confirmation)))}.npz"
+
+
+def write(content: bytes, folder: Path, trial: int, step: int, *confirmation: int) -> None:
+    """Write predictions if there are any.
+
+    Args:
+        content: the predictions as `tasks.metrics.outcomes.pack` compresses them; empty if there are none.
+        folder, trial, step, confirmation: see `predictions_path`.
+    """
+    if content:
+        with atomic_io.writing(predictions_path(folder, trial, step, *confirmation)) as partial:
+            partial.write_bytes(content)
+
+
+def read(file: Path) -> list[Outcomes]:
+    """Read predictions.
+
+    Args:
+        file: see `predictions_path`.
+
+    Returns:
+        The outcomes of each model: the adapter and its slices, in their order. Empty if the file is missing or damaged.
+    """
+    try:
+        return unpack(file.read_bytes())
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        logger.warning("%s: %s", file, error)
+        return []
+
+
+def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, Outcomes]]:
+    """The points with predictions: of the front and near it.
+
+    Args:
+        snapshot: the search.
+        baseline: use the baseline's trials only; otherwise all other trials.
+
+    Returns:
+        Points within the limits, and their outcomes.
+    """
+    pairs: list[tuple[Point, Outcomes]] = []
+    for file, points in _evaluations(snapshot):
+        if snapshot.trials[points[0].trial].baseline == baseline:
+            outcomes = read(file)
+            if len(outcomes) == len(points):
+                pairs += zip(points, outcomes, strict=True)
+    return [(point, outcomes) for point, outcomes in pairs if admitted(point, snapshot.objectives)]
+
+
+def sweep(folder: Path, snapshot: Snapshot) -> None:
+    """Delete predictions, but for those of `KEPT` evaluations nearest to the fronts and of the fronts' new trainings.
+
+    Args:
+        folder: directory of the search.
+        snapshot: the search, with its fronts.
+    """
+    fronts = {False: snapshot.points, True: snapshot.baseline}
+    deficits = {
+        file: min(
+            deficit(point, fronts[snapshot.trials[point.trial].baseline])
+            for point in points
+            if admitted(point, snapshot.objectives)
+        )
+        for file, points in _evaluations(snapshot)
+        if any(admitted(point, snapshot.objectives) for point in points)
+    }
+    kept = set(sorted(deficits, key=lambda file: (deficits[file], file.name))[:KEPT])
+    kept |= {predictions_path(folder, *key[:2]) for key in _keys(snapshot)}
+    for file in (folder / FOLDER).glob("*.npz"):
+        parts = tuple(map(int, file.stem.split("-")))
+        if file not in kept and parts[:3] not in _keys(snapshot):
+            with contextlib.suppress(OSError):  # tried again at the next evaluation
+                file.unlink()
+
+
+def _keys(snapshot: Snapshot) -> set[tuple[int, ...]]:
+    return {point.key for point in (*snapshot.points, *snapshot.baseline)}
+
+
+def _evaluations(snapshot: Snapshot) -> Iterator[tuple[Path, list[Point]]]:
+    """The files of evaluations, and the points of each: the adapter, then its slices."""
+    if snapshot.folder is None:
+        return
+    for file in sorted((snapshot.folder / FOLDER).glob("*.npz")):
+        parts = file.stem.split("-")
+        if len(parts) != 2 or int(parts[0]) >= len(snapshot.trials):
+            continue
+        trial = snapshot.trials[int(parts[0])]
+        for evaluation in trial.evaluations:
+            if evaluation.step == int(parts[1]):
+                yield file, points_of(trial, evaluation)
+
+
+def deficit(point: Point, front: Sequence[Point]) -> float:
+    """By how much a score is below the best of a front with at most as many parameters.
+
+    Args:
+        point: the point.
+        front: the front.
+
+    Returns:
+        The difference of scores; negative for points that are better.
+    """
+    return max(
+        (other.score - point.score for other in front if other.adapter_params <= point.adapter_params), default=0
+    )

@@ -1,0 +1,138 @@
+"""Outcomes are small and come back; scores of resamples against scikit-learn, SciPy and sacrebleu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import sacrebleu
+from scipy import stats
+from sklearn import metrics as sk
+
+from autorank.tasks.glue import GLUE
+from autorank.tasks.metrics import labels as label_metrics
+from autorank.tasks.metrics import squad, text
+from autorank.tasks.metrics.outcomes import Outcomes, pack, unpack
+from autorank.tasks.metrics.resampling import resampled, weights
+
+DRAWS = 40
+
+
+def drawn(size: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Weights, and the indices that they stand for."""
+    weighted = weights([size], DRAWS, np.random.default_rng(1))
+    return weighted, [np.repeat(np.arange(size), row.astype(int)) for row in weighted]
+
+
+def classes(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    labels = np.random.default_rng(9).integers(0, count, size)
+    logits = draw.normal(size=(size, count))
+    logits[np.arange(size), labels] += 1
+    return logits.astype(np.float32), labels
+
+
+def test_resamples_have_as_many_examples_as_each_split() -> None:
+    drawn = weights([30, 50], 1000, np.random.default_rng(0))
+    assert (drawn[:, :30].sum(1) == 30).all() and (drawn[:, 30:].sum(1) == 50).all()
+    assert drawn.mean(0) == pytest.approx(np.ones(80), abs=0.15)  # each as often as any other
+    assert drawn.var(0).mean() == pytest.approx(1, abs=0.05)  # the counts are binomial
+
+
+@pytest.mark.parametrize(
+    ("task", "count", "score"),
+    [
+        ("mrpc", 2, sk.accuracy_score),
+        ("qqp", 2, sk.accuracy_score),
+        ("cola", 2, sk.matthews_corrcoef),
+    ],
+)
+def test_labels(task: str, count: int, score: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    models = [classes(count, 150, seed) for seed in range(3)]
+    scores = [label_metrics.compute(GLUE[task], logits, labels) for logits, labels in models]
+    outcomes = unpack(pack([found.outcomes for found in scores if found.outcomes]))
+    whole = resampled(outcomes, np.ones((1, 150), np.float32))[0]
+    assert whole == pytest.approx([found[GLUE[task].metrics[0]] for found in scores], abs=1e-6)
+    weighted, indices = drawn(150)
+    expected = [[score(labels[rows], logits[rows].argmax(1)) for logits, labels in models] for rows in indices]
+    assert resampled(outcomes, weighted) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(("formula", "score"), [("f1", sk.f1_score), ("matthews", sk.matthews_corrcoef)])
+@pytest.mark.parametrize("count", [2, 3])
+def test_counts(formula: str, score: Callable[..., float], count: int) -> None:
+    logits, labels = classes(count, 90, 0)
+    predicted = logits.argmax(1)
+    if formula == "f1":  # class 1 against the rest
+        predicted, labels = predicted == 1, labels == 1
+    outcomes = Outcomes(formula, predicted[:, None].astype(int), labels[:, None].astype(int), (90,))
+    weighted, indices = drawn(90)
+    expected = [score(labels[rows], predicted[rows]) for rows in indices]
+    assert resampled([outcomes], weighted)[:, 0] == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_undefined_scores_are_zero() -> None:
+    for formula in ("f1", "matthews", "pearson", "spearman"):
+        constant = Outcomes(formula, np.zeros((20, 1), int), np.arange(20)[:, None] * 0, (20,))
+        assert (resampled([constant], weights([20], 5, np.random.default_rng(0))) == 0).all()
+
+
+@pytest.mark.parametrize("formula", ["pearson", "spearman", "pearson_spearman"])
+def test_correlations_with_ties(formula: str) -> None:
+    draw = np.random.default_rng(0)
+    target = draw.integers(0, 26, 200) / 5
+    models = [(target + draw.normal(size=200)).round(1), target + 3 * draw.normal(size=200)]
+    outcomes = [Outcomes(formula, model[:, None], target[:, None], (200,)) for model in models]
+    weighted, indices = drawn(200)
+    functions = {"pearson": [stats.pearsonr], "spearman": [stats.spearmanr]}.get(
+        formula, [stats.pearsonr, stats.spearmanr]
+    )
+    expected = [
+        [np.mean([f(model[rows], target[rows]).statistic for f in functions]) for model in models] for rows in indices
+    ]
+    assert resampled(outcomes, weighted) == pytest.approx(np.array(expected), abs=1e-5)
+    packed = unpack(pack(outcomes))  # two bytes for a number
+    assert resampled(packed, weighted) == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_bleu_and_means_of_texts() -> None:
+    references = [[f"the cat number {i} sat on the mat", f"a cat {i} was on a mat"] for i in range(30)]
+    texts = [f"the cat number {i} {'sat' if i % 3 else 'lay'} on {'the' if i % 2 else 'some'} mat" for i in range(30)]
+    texts[7] = references[7][0]
+    weighted, indices = drawn(30)
+    bleu = resampled([text.outcomes("bleu", texts, references, (30,))], weighted)[:, 0]
+    expected = [
+        sacrebleu.corpus_bleu([texts[i] for i in rows], list(zip(*(references[i] for i in rows), strict=True))).score
+        for rows in indices
+    ]
+    assert bleu == pytest.approx(np.array(expected) / 100, abs=1e-6)
+    for name in ("rougeL", "exact_match"):
+        means = resampled([text.outcomes(name, texts, references, (30,))], weighted)[:, 0]
+        whole = [text.compute([name], [texts[i] for i in rows], [references[i] for i in rows]) for rows in indices]
+        assert means == pytest.approx([metrics[name] for metrics in whole], abs=1e-6)
+
+
+def test_bleu_without_any_4_gram() -> None:
+    texts, references = ["a b c x", "d e"], [["a b c d"], ["d f"]]
+    found = resampled([text.outcomes("bleu", texts, references, (2,))], np.ones((1, 2), np.float32))[0, 0]
+    assert found == pytest.approx(text.compute(["bleu"], texts, references)["bleu"], abs=1e-7)
+
+
+def test_answers_without_and_with_doubt() -> None:
+    texts, answers = ["Paris", "in London", ""], [["Paris"], ["London town", "London"], []]
+    for doubt in (None, np.array([-1.0, 1.0, 2.0])):
+        scores = squad.compute(texts, answers, doubt)
+        assert scores.outcomes is not None
+        assert resampled([scores.outcomes], np.ones((1, 3), np.float32))[0, 0] == pytest.approx(scores["f1"])
+
+
+def test_two_models_of_408_pairs_take_few_bytes() -> None:
+    models = [label_metrics.compute(GLUE["mrpc"], *classes(2, 408, seed)).outcomes for seed in range(17)]
+    assert len(pack([model for model in models if model])) < 3000
+
+
+def test_damaged_predictions_are_refused() -> None:
+    packed = pack([Outcomes("mean", np.zeros((3, 1)), np.zeros((3, 0), int), (3,))])
+    with pytest.raises(ValueError, match="damaged predictions"):
+        unpack(packed[:40])
