@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted
+from autorank.modeling.text_limits import text_limits
 
 
 def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
@@ -27,11 +28,11 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
 
 
 def load_tokenizer(origin: Origin, max_length: int | None) -> Any:
-    """The base model's tokenizer, with the maximum length of training.
+    """The base model's tokenizer, with the maximum length of training; see `text_limits`.
 
     Args:
         origin: the base model.
-        max_length: tokens; None: the model's own maximum. The smaller of both is set.
+        max_length: tokens; None: the tokenizer's own maximum.
 
     Returns:
         A transformers tokenizer.
@@ -41,5 +42,6 @@ def load_tokenizer(origin: Origin, max_length: int | None) -> Any:
     with hub_access("model", origin.model):
         tokenizer = AutoTokenizer.from_pretrained(origin.model, trust_remote_code=trusted())
     if max_length is not None:
-        tokenizer.model_max_length = min(max_length, tokenizer.model_max_length)
+        limit = min(max_length, tokenizer.model_max_length)
+        tokenizer.model_max_length = text_limits(origin.model, origin.outputs, origin.head, limit).length
     return tokenizer

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, heads
+from autorank.modeling import adapters, dry_pass, heads
 from autorank.modeling.heads import Head
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.quantization import four_bit
@@ -165,7 +165,7 @@ def load(
 
 
 def meta_model(model: str, outputs: int = 2, head: Head = heads.SEQUENCE) -> nn.Module:
-    """Build a model on the meta device: shapes without weights.
+    """Build a model without weights; see `dry_pass`.
 
     Args:
         model: Directory or name on the Hub.
@@ -180,9 +180,8 @@ def meta_model(model: str, outputs: int = 2, head: Head = heads.SEQUENCE) -> nn.
     """
     with hub_access("model", model):
         config = _config(model, outputs)
-        with torch.device("meta"):
-            built: nn.Module = auto_class(head, config).from_config(config, trust_remote_code=trusted())
-    return built
+        create = auto_class(head, config).from_config
+        return dry_pass.build(lambda: create(config, trust_remote_code=trusted()))
 
 
 def owner(name: str) -> str:

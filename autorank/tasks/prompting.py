@@ -20,6 +20,7 @@ from autorank.modeling.remote_code import trusted
 from autorank.spec import TaskSpec
 from autorank.tasks.chat.encoding import ChatEncoding
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
+from autorank.tasks.data.texts import max_length
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization, flat, offsets
@@ -150,8 +151,7 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
         raise AutorankError(
             f"The tokenizer of {model!r} has no end token, so texts would never end. Add an eos_token to it."
         )
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    length = min(spec.max_length or task.max_length, tokenizer.model_max_length, positions)
+    length = max_length(task, spec, tokenizer)
     encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
     if _uses_template(spec, model, tokenizer, encoder_decoder):
         return ChatEncoding(tokenizer, length)

@@ -26,20 +26,19 @@ from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Split, Tokenization
 
 logger = logging.getLogger(__name__)
-FORMAT = 2  # version of the cached files; increase it to invalidate them
+FORMAT = 3  # version of the cached files; increase it to invalidate them
 SUBSET_SEED = 0
-NO_LIMIT = 10**9  # lengths above mean no limit; transformers uses 10**30 if a tokenizer has no maximum length
 
 
 def load(spec: TaskSpec, model: str) -> TaskData:
     """Load the splits of a task, tokenized for a model.
 
-    Texts are cut at the task's length or the model's own, whichever is less. Splits are cached in the directory
-    `tokens` of the cache, if pyarrow is installed. `max_train_examples` and `max_eval_examples` (of each evaluated
-    split; by default the task's `eval_examples`, unless the spec is `final`) select examples after a shuffle with a
-    fixed seed. `tune_split` of the remaining training examples is held out and, unless the spec is `final`, evaluated
-    instead of the validation splits. If a whole split is in the cache, all selections use it; otherwise only the
-    selected examples are tokenized (for pairs, the whole split).
+    Texts are cut at the task's length or that of the tokenizer or of the model, whichever is least. Splits are
+    cached in the directory `tokens` of the cache, if pyarrow is installed. `max_train_examples` and
+    `max_eval_examples` (of each evaluated split; by default the task's `eval_examples`, unless the spec is `final`)
+    select examples after a shuffle with a fixed seed. `tune_split` of the remaining training examples is held out
+    and, unless the spec is `final`, evaluated instead of the validation splits. If a whole split is in the cache,
+    all selections use it; otherwise only the selected examples are tokenized (for pairs, the whole split).
 
     Args:
         spec: The options that choose the task.
@@ -52,6 +51,8 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         AutorankError: The task, its data or the tokenizer is missing or unusable, there are too few examples for
             `tune_split`, or the cache is not writable.
     """
+    from autorank.modeling.text_limits import text_limits
+
     task, train, validation = registry.read(spec)
     chosen = shuffled(len(train), spec.max_train_examples)
     tuning = np.empty(0, np.int64)
@@ -59,10 +60,13 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         tuning = task.kind.tune_part(task, train.labels[chosen], spec.tune_split)
     with trusting(spec.trust_remote_code):
         tokenizer = load_tokenizer(model)
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        if pad_id is None:
+            raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Add one to it.")
+        limit = min(spec.max_length or task.max_length, tokenizer.model_max_length)
+        limits = text_limits(model, task.outputs, task.kind.head, limit)
+        tokenizer.model_max_length = limits.length
         tokenization = task.kind.tokenization(task, spec, model, tokenizer)
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    if pad_id is None:
-        raise AutorankError(f"The tokenizer of {model!r} has no padding token and no end token. Add one to it.")
     settings = f"{FORMAT} {tokenizer_digest(tokenizer)} {tokenization.tag}"
     digest = hashlib.sha256(f"{task.kind} {task.label_names} {settings}".encode())
     keys: dict[str, str] = {}
@@ -84,6 +88,8 @@ def load(spec: TaskSpec, model: str) -> TaskData:
             )
             for name, split in validation.items()
         }
+    for split in (used, *evaluated.values()):
+        _check_embedded(split, pad_id, limits.vocabulary, model, tokenizer)
     training = used.take(np.delete(np.arange(len(chosen)), tuning))
     text_tokenizer = tokenizer if task.kind.head.generates else None
     return TaskData(
@@ -99,6 +105,18 @@ def _evaluated(split: Split, limit: int | None) -> Split:
     return split.take(shuffled(split.examples, limit))
 
 
+def _check_embedded(split: Split, pad_id: int, vocabulary: int | None, model: str, tokenizer: Any) -> None:
+    """Check that the model has an embedding for every token of a split."""
+    tokens = [values.max(initial=pad_id) for values in (split.ids, getattr(split, "target_ids", split.ids))]
+    largest = int(max(tokens))
+    if vocabulary is not None and largest >= vocabulary:
+        raise AutorankError(
+            f"Model {model!r} has no embedding for token {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}) of "
+            f"its tokenizer: its embedding table has {vocabulary} entries. Use the tokenizer that belongs to the "
+            f"model, or enlarge the table with model.resize_token_embeddings({len(tokenizer)}) and save the model."
+        )
+
+
 def load_tokenizer(model: str) -> Any:
     """Load the tokenizer of a model.
 
@@ -111,13 +129,10 @@ def load_tokenizer(model: str) -> Any:
     Raises:
         AutorankError: There is none, or the Hub cannot be reached.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
     with hub_access("model", model):
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
-        if tokenizer.model_max_length > NO_LIMIT:
-            config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
-            tokenizer.model_max_length = getattr(config, "max_position_embeddings", None) or NO_LIMIT
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers creates an empty one if there is none
         raise AutorankError(
             f"Model {model!r} has no tokenizer: the vocabulary is empty. Add the files written by "

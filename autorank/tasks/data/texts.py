@@ -35,7 +35,7 @@ def max_length(task: Task, spec: TaskSpec, tokenizer: Any) -> int:
     Args:
         task: The task.
         spec: The user's options for the task.
-        tokenizer: The tokenizer; its maximum length is that of the model.
+        tokenizer: The tokenizer; its maximum length is that of the model, see `tokenization.load`.
 
     Returns:
         Tokens.
@@ -46,6 +46,8 @@ def max_length(task: Task, spec: TaskSpec, tokenizer: Any) -> int:
 def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
     """Tokenize examples of one or two texts, with the model's special tokens.
 
+    A text without tokens (an empty one, in decoders) becomes one end token.
+
     Args:
         examples: The examples.
         tokenizer: The tokenizer.
@@ -55,14 +57,18 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
         The tokenized split.
     """
     ids, type_ids, lengths, cut = [], [], [], []
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.pad_token_id
     for start in range(0, len(examples), CHUNK):
         texts = [list(column[start : start + CHUNK]) for column in examples.texts]
         encoding = tokenizer(*texts, truncation=True, max_length=length, return_attention_mask=False, verbose=False)
+        for tokens in encoding["input_ids"]:
+            if not tokens:
+                tokens.append(end)
         lengths += list(map(len, encoding["input_ids"]))
         ids.append(_flat(encoding["input_ids"], np.int32))
         cut += [bool(text.overflowing) for text in encoding.encodings or ()]  # unknown for slow tokenizers
         if "token_type_ids" in encoding:
-            type_ids.append(_flat(encoding["token_type_ids"], np.int8))
+            type_ids.append(_flat([types or [0] for types in encoding["token_type_ids"]], np.int8))
     offsets = np.zeros(len(examples) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     types = np.concatenate(type_ids) if type_ids else None
