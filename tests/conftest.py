@@ -11,6 +11,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: each computes
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from all tests but those marked gpu, which would otherwise train on them, in bf16."""
+    marks = config.option.markexpr
+    if "gpu" not in marks or "not gpu" in marks:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(scope="session")
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A local Ray, started once."""

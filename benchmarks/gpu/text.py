@@ -25,7 +25,7 @@ def run(options: Options) -> Iterator[dict[str, Any]]:
     data = task_data(pairs(32, length, length), pairs(max(batches), length, length, seed=1))
     with tempfile.TemporaryDirectory() as folder:
         spec = train_spec(
-            "lora", {"rank": 16}, "generation", steps=8, batch_size=4 if options.tiny else 16, eval_every=8,
+            "lora", {"rank": 16}, "e2e", steps=8, batch_size=4 if options.tiny else 16, eval_every=8,
         )  # fmt: skip
         run = TrainingRun(spec, RandomCache(shape, data, options.device, Path(folder)))
         run.begin()

@@ -14,11 +14,13 @@ import torch
 from autorank import methods
 from autorank.method import TargetedConfig
 from autorank.modeling.base_model import BaseModel
+from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
 from autorank.tasks.data.pairs import Pairs
-from autorank.tasks.definition import Split, TaskData
+from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.labels import METRICS
+from autorank.tasks.splits import Split
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 
@@ -33,7 +35,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {"tie_word_embeddings": True, "bos_token_id": 2, "eos_token_id": 3, "max_position_embeddings": 2048},
 }  # fmt: skip
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
-TINY = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
 # name -> family and size; those of base models have the published shapes
 SHAPES: dict[str, tuple[str, dict[str, int]]] = {
     "tiny-bert": ("Bert", TINY | {"vocab_size": 100}),
@@ -136,15 +138,15 @@ class RandomCache(ModelCache):
         """The name of the shape."""
         return self._shape
 
-    def base(self, model: str, kind: str, outputs: int, dtype: torch.dtype, quantize: str | None = None) -> BaseModel:
+    def base(self, model: str, head: Head, outputs: int, dtype: torch.dtype, quantize: str | None = None) -> BaseModel:
         """The model with random weights, equal on every device."""
         if self._random is None or self._random[0] != dtype:
             self._random = None  # free the old one first
-            self._random = dtype, random_base(self._shape, kind, dtype, self.device)
+            self._random = dtype, random_base(self._shape, head, dtype, self.device)
         return self._random[1]
 
 
-def random_base(shape: str, kind: str, dtype: torch.dtype, device: torch.device) -> BaseModel:
+def random_base(shape: str, head: Head, dtype: torch.dtype, device: torch.device) -> BaseModel:
     """A model of this shape with random weights and no dropout, which are drawn on the CPU if it is tiny."""
     import transformers as t
 
@@ -153,10 +155,10 @@ def random_base(shape: str, kind: str, dtype: torch.dtype, device: torch.device)
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
         if hasattr(config, name):
             setattr(config, name, 0.0)
-    head = "ForCausalLM" if kind == "generation" else "ForSequenceClassification"
+    name = "ForCausalLM" if head.generates else "ForSequenceClassification"
     torch.manual_seed(0)
     with torch.device("cpu" if shape.startswith("tiny") else device):
-        model = getattr(t, f"{family}{head}")(config)
+        model = getattr(t, f"{family}{name}")(config)
     if shape.startswith("tiny"):  # larger weights, so that gradients are well above rounding
         for parameter in model.parameters():
             if parameter.ndim == 2:
@@ -166,12 +168,12 @@ def random_base(shape: str, kind: str, dtype: torch.dtype, device: torch.device)
     return BaseModel(model.to(device, dtype), frozenset(names), names, 0.02)
 
 
-def train_spec(method: str, settings: dict[str, Any], kind: str = "classification", **training: Any) -> TrainSpec:
+def train_spec(method: str, settings: dict[str, Any], task: str = "mrpc", **training: Any) -> TrainSpec:
     """A run of a method, on all linear layers if it has targets."""
     if issubclass(methods.find(method).Config, TargetedConfig):
         settings = {"targets": "all-linear"} | settings
     return TrainSpec(
-        task=TaskSpec(name="e2e" if kind == "generation" else "mrpc"), method=method,
+        task=TaskSpec(name=task), method=method,
         settings={"learning_rate": 1e-3} | settings, training=TrainingSpec(**training),
     )  # fmt: skip
 

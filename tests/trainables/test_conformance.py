@@ -22,12 +22,12 @@ from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.evaluation import Evaluation
-from autorank.training.model_cache import ModelCache
 from autorank.training.optimization_loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
+    cache,
     cached_in,
     full_state,
     functional,
@@ -218,7 +218,7 @@ def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None
 @each_method
 def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
     """After a run with another seed was given up in the middle."""
-    model_cache = ModelCache("cpu", tmp_path)
+    model_cache = cache(tmp_path)
     earlier = TrainingRun(spec(made, name, seed=1), model_cache)
     others = until(earlier, 12)
     model = earlier._base.model
@@ -278,8 +278,9 @@ def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> Non
         plain.model.eval()
     batch = collate(run._data.train, run._phase.batch(0), run._data.pad_id)
     labels = batch.pop("labels")
+    batch = {name: values.to(plain.model.device) for name, values in batch.items()}
     with torch.no_grad():
-        expected = F.cross_entropy(plain.model(**batch).logits, labels)
+        expected = F.cross_entropy(plain.model(**batch).logits.cpu(), labels)
     assert told.train_loss == pytest.approx(float(expected), rel=1e-5)
 
 

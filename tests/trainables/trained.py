@@ -29,6 +29,7 @@ from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
 
 WORKERS = 2
+DEVICE = "cpu"  # where the conformance suite trains
 
 
 def write_model(folder: Path, dropout: float) -> None:
@@ -96,8 +97,13 @@ def spec(
     )
 
 
+def cache(probes: Path | None = None) -> ModelCache:
+    """A model cache on the suite's device."""
+    return ModelCache(DEVICE, probes)
+
+
 def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, ModelCache("cpu", probes))
+    return TrainingRun(wanted, cache(probes))
 
 
 def until(run: TrainingRun, step: int) -> list[Evaluation]:
@@ -121,7 +127,7 @@ def full_state(run: TrainingRun) -> dict[str, Any]:
 def same(ours: Any, theirs: Any) -> bool:
     """Whether two states are equal, bit for bit."""
     if isinstance(ours, Tensor):
-        return ours.dtype == theirs.dtype and torch.equal(ours, theirs)
+        return ours.dtype == theirs.dtype and torch.equal(ours.cpu(), theirs.cpu())
     if isinstance(ours, dict):
         return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, list | tuple):

@@ -1,0 +1,45 @@
+"""Training on a CUDA device that computes nothing: which kernels a step launches and whether it waits for the GPU.
+
+torch's FakeTensorMode tracks shapes, data types and devices of tensors without computing them. On a CPU build of
+torch, `device.cpp` supplies the device that autograd expects; it is compiled in a second or two. So an operation with
+tensors on different devices, autocast's conversions and transfers to the host show up without a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("device.cpp")
+
+
+def load() -> None:
+    """Load the device. Call it before torch is imported.
+
+    Raises:
+        RuntimeError: torch is imported already, the system is not Linux, or there is no C++ compiler.
+    """
+    if "torch" in sys.modules:
+        raise RuntimeError("load the fake CUDA device before torch is imported")
+    if sys.platform != "linux":
+        raise RuntimeError("the fake CUDA device needs Linux")
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("the fake CUDA device needs torch")
+    torch = Path(spec.origin).parent
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "device.so"
+        command = ["c++", "-std=c++20", "-shared", "-fPIC", f"-I{torch / 'include'}", str(SOURCE), "-o", str(library)]
+        try:
+            subprocess.run(
+                [*command, f"-L{torch / 'lib'}", "-lc10", "-ltorch_cpu"], check=True, capture_output=True, text=True
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise RuntimeError(f"the fake CUDA device needs a C++ compiler: {error}") from error
+        for name in ("libc10.so", "libtorch_cpu.so"):
+            ctypes.CDLL(str(torch / "lib" / name), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(library))
