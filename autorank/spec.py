@@ -35,13 +35,18 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _names(names: Any) -> Any:
+    """A single name as a tuple, and none as an empty one."""
+    return (names,) if isinstance(names, str) else names or ()
+
+
 class TaskSpec(Spec):
     """The task and its data.
 
     `name` is a named task (`mrpc`, `demo`, ...). With `data` alone, the named task is read from there. With `data` and
-    either `text` and `label` or `prompt` and `completion`, the data are the user's own, and `name` is only a label.
-    `data` is a file, a directory, a pattern, an address such as `s3://bucket/train.csv`, or a dataset on the Hub,
-    `owner/name[:config]`.
+    either `text` and `label`, `prompt` and `completion`, or `messages`, the data are the user's own, and `name` is only
+    a label. `data` is a file, a directory, a pattern, an address such as `s3://bucket/train.csv`, or a dataset on the
+    Hub, `owner/name[:config]`.
     """
 
     name: str
@@ -53,7 +58,7 @@ class TaskSpec(Spec):
     text: tuple[str, ...] = ()
     label: str | None = None
     label_type: LabelType | None = None  # what labels are; None: what they look like
-    prompt: str | None = None  # of the user's own text-to-text data, in place of text and label
+    prompt: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()  # of own text-to-text data; several are joined
     completion: str | None = None
     messages: str | None = None  # of the user's own conversations, in place of prompt and completion
     metric: str | None = None  # which of the task's metrics is the score; None: its first
@@ -67,14 +72,14 @@ class TaskSpec(Spec):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the user's own data: texts and label, or prompt and completion."""
-        names = (*self.text, self.label) if self.completion is None else (self.prompt, self.completion)
+        """The columns of the user's own data: texts and label, prompt and completion, or conversations."""
+        names = (*self.text, *self.prompt, self.label, self.completion, self.messages)
         return tuple(name for name in names if name is not None)
 
     @property
     def own_data(self) -> bool:
         """Whether the user's own columns are read rather than a named task's."""
-        return self.label is not None or self.completion is not None
+        return any(column is not None for column in (self.label, self.completion, self.messages))
 
 
 class TrainingSpec(Spec):

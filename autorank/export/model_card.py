@@ -85,8 +85,9 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     options: dict[str, Any] = {
         "method": train.method, "task": None if task.own_data else task.name, "data": task.data,
         "train_split": task.train_split, "eval_split": task.eval_split,
-        "text": ",".join(task.text) or None, "label": task.label, "label_type": task.label_type, "prompt": task.prompt,
-        "completion": task.completion, "metric": task.metric, "chat": task.chat, "model": train.model,
+        "text": ",".join(task.text) or None, "label": task.label, "label_type": task.label_type,
+        "prompt": ",".join(task.prompt) or None, "completion": task.completion, "messages": task.messages,
+        "metric": task.metric, "chat": task.chat, "model": train.model,
         "max_length": task.max_length, "max_train_examples": task.max_train_examples,
         "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
         "trust_remote_code": task.trust_remote_code or None,

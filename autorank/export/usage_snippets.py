@@ -92,7 +92,7 @@ def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     from autorank.tasks.prompting import END_OF_PROMPT, prompting
     from autorank.tasks.tokenization import load_tokenizer
 
-    task = generation.own_task(train.task.name, "", "") if train.task.own_data else TASKS[train.task.name]
+    task = generation.own_task(train.task.name, (), "") if train.task.own_data else TASKS[train.task.name]
     how = prompting(task, train.task, origin.model, load_tokenizer(origin.model))
     merged = form == "merged model"
     return render(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,12 +72,25 @@ class DataOptions:
         ),
     ] = None
     prompt: Annotated[
-        str | None,
-        typer.Option(help="Prompt column of your text-to-text data.", metavar="COL", rich_help_panel=DATA),
+        str | Sequence[str] | None,
+        typer.Option(
+            help="Prompt column of your text-to-text data. Several (COL,COL) are joined with empty lines.",
+            metavar="COL",
+            rich_help_panel=DATA,
+        ),
     ] = None
     completion: Annotated[
         str | None,
         typer.Option(help="Target text column of your text-to-text data.", metavar="COL", rich_help_panel=DATA),
+    ] = None
+    messages: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of conversations (OpenAI's role and content, ShareGPT's from and value). The loss is on the "
+            "assistant's turns.",
+            metavar="COL",
+            rich_help_panel=DATA,
+        ),
     ] = None
     chat: Annotated[
         bool | None,
@@ -143,21 +156,31 @@ class DataOptions:
                 "Your own text-to-text data need all of --data FILE, --prompt COL and --completion COL, and neither "
                 "--text nor --label."
             )
-        if self.task is None and not any(labelled + text_to_text):
-            raise AutorankError(
-                "The task is missing. Give --task NAME, or --data FILE with --text COL[,COL] --label COL, or with "
-                "--prompt COL --completion COL."
-            )
         data = self.data_path()
+        columns = {"prompt": tuple(split_names(self.prompt)), "completion": self.completion, "messages": self.messages}
+        if self.task is None and not any((*labelled, *text_to_text, self.messages)):
+            columns |= self._usual_columns(data)
         return build_spec(
             TaskSpec, name=self.task or (short_name(data) if data else ""), data=data, label=self.label,
             train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
             text=tuple(split_names(self.text)),
-            prompt=self.prompt, completion=self.completion, metric=self.metric, chat=self.chat,
+            **columns, metric=self.metric, chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
             max_eval_examples=self.max_eval_examples, tune_split=tune_split,
             trust_remote_code=self.trust_remote_code,
         )  # fmt: skip
+
+    def _usual_columns(self, data: str | None) -> dict[str, Any]:
+        """The columns of text-to-text data in a widespread form, if no columns are named."""
+        from autorank.tasks.own_data import detect_columns
+
+        columns = detect_columns(data, self.train_split) if data else {}
+        if columns:
+            return columns
+        raise AutorankError(
+            "The task is missing. Give --task NAME, or --data FILE with --text COL[,COL] --label COL, with "
+            "--prompt COL --completion COL, or with --messages COL."
+        )
 
     def data_path(self) -> str | None:
         """Return the absolute path of the user's data, its address, or its name on the Hub."""

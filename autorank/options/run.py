@@ -158,7 +158,7 @@ class RunOptions(DataOptions):
         """
         from autorank.spec import TrainingSpec
 
-        values = {name: getattr(self, name) for name in TrainingSpec.model_fields}
+        values = {name: getattr(self, name) for name in TrainingSpec.model_fields if hasattr(self, name)}
         if self.batch_size == "auto":
             values |= {"batch_size": None, "accumulate": "auto"}
         return build_spec(TrainingSpec, **values)

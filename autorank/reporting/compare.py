@@ -19,7 +19,8 @@ from autorank.trials.front import Point, candidates, hypervolume, non_dominated
 
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
-SAME = ("name", "data", "text", "label", "prompt", "completion", "metric", "tune_split", "max_eval_examples")
+COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")
+SAME = ("name", "data", *COLUMN_OPTIONS, "metric", "tune_split", "max_eval_examples")
 NOTE = (
     "ratio: hypervolume relative to the first search, with the 95% interval of a bootstrap over trials. It accounts "
     "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "

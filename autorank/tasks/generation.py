@@ -1,8 +1,7 @@
 """Text-to-text tasks: the named ones and the user's own.
 
-Models and scores are LoRA-drop's (arXiv 2402.07721, section 4.1). Epochs and batch size of E2E and DART: LoRA
-(arXiv 2106.09685, table 11, GPT-2). The other values and all prompts are ours: the
-paper gives none.
+Models and scores of named tasks are LoRA-drop's (arXiv 2402.07721, section 4.1). Epochs and batch size of E2E and DART:
+LoRA (arXiv 2106.09685, table 11, GPT-2). The other values and all prompts are ours: the paper gives none.
 """
 
 from __future__ import annotations
@@ -15,6 +14,10 @@ from autorank.tasks.kinds import generation
 
 MODEL = "meta-llama/Llama-2-7b-hf"
 EVAL_EXAMPLES = 200  # prompts in an evaluation by default, since generation is slow (ours)
+FORWARD_EXAMPLES = 1_000  # where evaluations are forward passes (ours)
+OWN_METRICS = ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
+# Of the user's own data: small, open without a gate, multilingual, and its tokenizer has a chat template.
+OWN_MODEL, OWN_MODEL_LICENSE = "Qwen/Qwen3-0.6B-Base", "Apache-2.0"
 
 
 def _named(
@@ -53,19 +56,18 @@ GENERATION: dict[str, Task] = {
 }  # fmt: skip
 
 
-def own_task(name: str, prompt: str, completion: str) -> Task:
+def own_task(name: str, prompt: tuple[str, ...], completion: str) -> Task:
     """Define a text-to-text task for the user's own data.
 
     Args:
         name: The task's name.
-        prompt: The column of prompts.
-        completion: The column of completions.
+        prompt: The columns of prompts, or of conversations.
+        completion: The column of completions; empty for conversations.
 
     Returns:
         The task.
     """
-    metrics = ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
     return Task(
-        name, generation.GENERATION, (prompt,), completion, (), metrics, eval_examples=EVAL_EXAMPLES, model=MODEL,
-        epochs=3, source=OWN_DATA,
+        name, generation.GENERATION, prompt, completion, (), OWN_METRICS, eval_examples=EVAL_EXAMPLES, model=OWN_MODEL,
+        epochs=3, max_length=1024, source=OWN_DATA,
     )  # fmt: skip

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import contextlib
+from typing import Any, Protocol
 
 import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import generation
+from autorank.tasks.chat import conversation
 from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import Examples
@@ -18,6 +20,13 @@ from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.reading.location import on_hub
 from autorank.tasks.table import Table
 
+USUAL: tuple[dict[str, Any], ...] = (  # columns of widespread forms of text-to-text data
+    {"messages": "messages"},
+    {"messages": "conversations"},
+    {"prompt": ("instruction", "input"), "completion": "output"},
+    {"prompt": ("instruction",), "completion": "output"},
+    {"prompt": ("prompt",), "completion": "completion"},
+)
 Splits = tuple[Task, Examples, dict[str, Examples]]  # the task, train, validation by name
 
 
@@ -85,18 +94,52 @@ def read_own(spec: TaskSpec) -> Splits:
     assert spec.data is not None
     dataset = open_dataset(spec.data)
     train_split, eval_split = _choose_splits(dataset, spec)
-    names = spec.columns
-    table = dataset.read(train_split, names)
+    table = dataset.read(train_split, _columns(dataset, train_split, spec))
     if not len(table):
         raise AutorankError(f"{table.source} has no rows. Use data with at least two labelled rows.")
-    if spec.completion is not None:
-        task = generation.own_task(spec.name, *names)
+    if spec.label is None:
+        task = generation.own_task(spec.name, spec.prompt or spec.columns, spec.completion or "")
     else:
-        task = infer_task(spec.name, spec.text, table, names[-1], spec.label_type)
+        task = infer_task(spec.name, spec.text, table, spec.label, spec.label_type)
     train = to_examples(task, table, train=True)
     if eval_split is not None:
-        return task, train, {"validation": to_examples(task, dataset.read(eval_split, names))}
+        validation = dataset.read(eval_split, _columns(dataset, eval_split, spec))
+        return task, train, {"validation": to_examples(task, validation)}
     return with_validation(task, train, table.source)
+
+
+def _columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:
+    """The user's columns; of conversations also descriptions of tools, if the data has them."""
+    if spec.messages is None:
+        return spec.columns
+    names = (spec.messages, conversation.TOOLS)
+    try:
+        dataset.read(split, names)
+    except AutorankError:
+        return spec.columns
+    return names
+
+
+def detect_columns(data: str, split: str | None) -> dict[str, Any]:
+    """Look for columns that text-to-text data usually has: conversations, or instruction, input and output (Alpaca).
+
+    Args:
+        data: The value of `--data`.
+        split: The training split; None: `train`.
+
+    Returns:
+        Fields of `TaskSpec`; empty if there are no such columns.
+
+    Raises:
+        AutorankError: There is no such data.
+    """
+    dataset = open_dataset(data)
+    train, _ = _choose_splits(dataset, TaskSpec(name="", data=data, train_split=split))
+    for fields in USUAL:
+        with contextlib.suppress(AutorankError):
+            dataset.read(train, TaskSpec(name="", **fields).columns)
+            return fields
+    return {}
 
 
 def _choose_splits(dataset: Dataset, spec: TaskSpec) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks import demo, own_data
 from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
-from autorank.tasks.generation import GENERATION, MODEL
+from autorank.tasks.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL
 from autorank.tasks.glue import GLUE
 from autorank.tasks.metrics import text
 from autorank.tasks.reading.hub_dataset import HubDataset
@@ -53,7 +53,7 @@ def base_model(spec: TaskSpec, model: str | None = None) -> str:
         return model
     if not spec.own_data:
         return resolve(spec).model
-    return Task.model if spec.completion is None else MODEL
+    return Task.model if spec.label is not None else OWN_MODEL
 
 
 def read(spec: TaskSpec) -> own_data.Splits:
@@ -98,7 +98,9 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
     if spec.chat is not None and not task.kind.head.generates:
         raise AutorankError(f"--chat and --no-chat apply to text-to-text tasks only; {task.name!r} is {task.kind}.")
     if task.kind.head.generates:
-        return replace(task, metrics=text.chosen(task.metrics, spec.metric, spec.final))
+        metrics = text.chosen(task.metrics, spec.metric, spec.final)
+        examples = FORWARD_EXAMPLES if metrics[0] in text.FORWARD else EVAL_EXAMPLES
+        return replace(task, metrics=metrics, eval_examples=examples)
     if spec.metric is None:
         return task
     if spec.metric not in task.metrics:
@@ -110,12 +112,15 @@ def _check(spec: TaskSpec) -> None:
     """Check that the options are complete and do not contradict each other."""
     if not spec.own_data and (spec.train_split, spec.eval_split, spec.label_type) != (None, None, None):
         raise AutorankError(
-            "--train-split, --eval-split and --label-type apply to your own data: --data with --text and --label, or "
-            "with --prompt and --completion."
+            "--train-split, --eval-split and --label-type apply to your own data: --data with --text and --label, with "
+            "--prompt and --completion, or with --messages."
         )
     if spec.label_type is not None and spec.label is None:
         raise AutorankError(f"--label-type {spec.label_type} describes the column --label, which is missing.")
-    if spec.prompt is not None or spec.completion is not None:
+    if spec.messages is not None:
+        _check_messages(spec)
+        return
+    if spec.prompt or spec.completion is not None:
         _check_pairs(spec)
         return
     if spec.label is None and spec.text:
@@ -136,8 +141,8 @@ def _check(spec: TaskSpec) -> None:
 
 def _check_pairs(spec: TaskSpec) -> None:
     """Check the options of the user's own text-to-text data."""
-    if spec.prompt is None or spec.completion is None:
-        missing = "--prompt" if spec.prompt is None else "--completion"
+    if not spec.prompt or spec.completion is None:
+        missing = "--completion" if spec.prompt else "--prompt"
         raise AutorankError(f"Text-to-text data needs --prompt COLUMN and --completion COLUMN; {missing} is missing.")
     if spec.text or spec.label is not None:
         raise AutorankError(
@@ -145,6 +150,22 @@ def _check_pairs(spec: TaskSpec) -> None:
             "Use one of the two pairs."
         )
     if spec.data is None:
-        raise AutorankError(f"--prompt {spec.prompt} names a column of your own data, so it needs --data FILE.")
-    if spec.prompt == spec.completion:
-        raise AutorankError(f"Column {spec.prompt!r} cannot be both --prompt and --completion.")
+        columns = ",".join(spec.prompt)
+        raise AutorankError(f"--prompt {columns} names a column of your own data, so it needs --data FILE.")
+    if spec.completion in spec.prompt:
+        raise AutorankError(f"Column {spec.completion!r} cannot be both --prompt and --completion.")
+
+
+def _check_messages(spec: TaskSpec) -> None:
+    """Check the options of the user's own conversations."""
+    if spec.columns != (spec.messages,):
+        raise AutorankError(
+            "--messages names the column of conversations and cannot be combined with --prompt, --completion, --text "
+            "or --label. Omit these."
+        )
+    if spec.data is None:
+        raise AutorankError(f"--messages {spec.messages} names a column of your own data, so it needs --data FILE.")
+    if spec.chat is False:
+        raise AutorankError(
+            "--messages needs the tokenizer's chat template, so it cannot be combined with --no-chat. Omit --no-chat."
+        )

@@ -72,7 +72,7 @@ def test_own_data(tmp_path: Path) -> None:
     spec = TaskSpec(name="mine", data=path, prompt="q", completion="a")
     task, train, validation = registry.read(spec)
     assert resolve(spec) == task
-    assert own_task("mine", "q", "a").metrics == ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
+    assert own_task("mine", ("q",), "a").metrics == ("likelihood", "token_accuracy", "rougeL", "exact_match", "bleu")
     assert task.metrics == ("likelihood", "token_accuracy")
     held = validation["validation"]
     assert (len(train), len(held)) == (36, 4)  # 2 of 20 prompts, with both completions

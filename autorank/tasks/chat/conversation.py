@@ -21,6 +21,7 @@ ROLES = {
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
 CALLS = ("function_call", "tool_call")  # roles of messages whose text is a call of a tool, as in ShareGPT's form
+TOOLS = "tools"  # column or key beside the messages, as in OpenAI's files
 ROLE_KEYS, TEXT_KEYS, LIST_KEYS = ("role", "from"), ("content", "value", "text"), ("messages", "conversations")
 
 
@@ -63,7 +64,7 @@ class Conversation:
         return Conversation(*json.loads(text))
 
 
-def read(value: Any) -> Conversation:
+def read(value: Any, tools: Any = None) -> Conversation:
     """Convert a value of a data set to a conversation.
 
     Messages after the assistant's last trained turn are left out: they have no loss. `weight` 0 (OpenAI) or `train`
@@ -72,6 +73,7 @@ def read(value: Any) -> Conversation:
     Args:
         value: A list of messages; an object with `messages` or `conversations`, and optionally `system` and `tools`; or
             either as JSON text.
+        tools: Descriptions of the tools, if they are apart from the messages; also as JSON text.
 
     Returns:
         The conversation.
@@ -80,10 +82,9 @@ def read(value: Any) -> Conversation:
         InvalidConversation: The value has another form, a role is unknown, a message is not text, or the assistant
             says nothing.
     """
-    value = _parsed(value)
-    tools, system = None, None
+    value, tools, system = _parsed(value), _parsed(tools), None
     if isinstance(value, Mapping) and (key := next((key for key in LIST_KEYS if value.get(key) is not None), None)):
-        tools, system, value = _parsed(value.get("tools")), value.get("system"), _parsed(value[key])
+        tools, system, value = _parsed(value.get(TOOLS)) or tools, value.get("system"), _parsed(value[key])
     if isinstance(value, Mapping):  # one list for each key
         value = [dict(zip(value, row, strict=False)) for row in zip(*map(_listed, value.values()), strict=False)]
     raw = _listed(value)

@@ -167,9 +167,9 @@ def test_models_of_one_vocabulary_end_their_texts_each_in_its_way(tmp_path: Path
 
 
 def test_how_many_are_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from autorank.tasks import generation
+    from autorank.tasks import registry
 
-    monkeypatch.setattr(generation, "EVAL_EXAMPLES", 5)
+    monkeypatch.setattr(registry, "FORWARD_EXAMPLES", 5)
     spec = TaskSpec(name="x", data=texts.data(tmp_path / "data"), prompt="asked", completion="told")
     model = texts.model("gpt2", tmp_path / "gpt2")
     counts = {
