@@ -139,11 +139,12 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
         "task": task.name,
         "data": task.data,
         "text": ",".join(task.text) or None,
+        "prompt": ",".join(task.prompt) or None,
         "model": spec.model,
         "trials": wanted.get("trials"),
         "confirm_seeds": wanted.get("confirm"),
     }
-    values |= task.model_dump(exclude={"name", "data", "text", "final"})
+    values |= task.model_dump(exclude={"name", "data", "text", "prompt", "final"})
     values |= spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
     values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}

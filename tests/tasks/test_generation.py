@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.options.calls import TrainCall
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, registry, resolve
+from autorank.tasks.chat.conversation import Conversation
 from autorank.tasks.data.completions import to_examples
 from autorank.tasks.data.stratified import whole_prompts
-from autorank.tasks.generation import GENERATION, own_task
+from autorank.tasks.generation import GENERATION, OWN_MODEL, own_task
+from autorank.tasks.own_data import detect_columns
 from autorank.tasks.table import Table
 from tests import texts
 
@@ -99,6 +102,70 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
     assert "Unknown metric of mrpc 'bleu'" in str(caught.value) and "accuracy, f1" in str(caught.value)
 
 
+def test_conversations_are_read_and_held_out_by_what_comes_before_the_last_turn(tmp_path: Path) -> None:
+    def row(i: int) -> dict[str, Any]:
+        turns = [("user", f"q{i // 2}"), ("assistant", "a"), ("user", "and?"), ("assistant", f"b{i}")]
+        return {"chat": [{"role": role, "content": text} for role, text in turns], "tools": [{"name": "f"}]}
+
+    path = texts.write(tmp_path / "x.jsonl", [row(i) for i in range(40)])
+    task, train, validation = registry.read(TaskSpec(name="mine", data=path, messages="chat"))
+    assert task.metrics == ("likelihood", "token_accuracy") and task.kind.name == "generation"
+    held = validation["validation"]
+    assert (len(train), len(held)) == (36, 4) and not set(train.labels) & set(held.labels)
+    read = [Conversation.loads(text) for text in held.texts[0]]
+    assert [found.reference for found in read] == held.references
+    assert all(found.tools == [{"name": "f"}] and found.trained == [False, True, False, True] for found in read)
+    (plain,) = registry.read(TaskSpec(name="mine", data=texts.write(tmp_path / "y.jsonl", [
+        {"chat": row(i)["chat"]} for i in range(40)]), messages="chat"))[2].values()  # fmt: skip
+    assert Conversation.loads(plain.texts[0][0]).tools is None
+
+
+def test_rows_without_a_conversation_are_listed(tmp_path: Path) -> None:
+    good = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    rows = [good, None, good[:1], "text", good, good[:1]]
+    path = texts.write(tmp_path / "x.jsonl", [{"m": value} for value in rows])
+    with pytest.raises(AutorankError) as caught:
+        registry.read(TaskSpec(name="x", data=path, messages="m"))
+    assert "'m' is not a list of messages: rows 2, 4 (2" in str(caught.value)
+    assert "no message of the assistant to learn from: rows 3, 6 (2" in str(caught.value)
+
+
+def test_several_prompt_columns_are_joined(tmp_path: Path) -> None:
+    rows = [{"i": f"Add {n}.", "x": x, "o": "yes"} for n, x in enumerate(["1 2", "", None, "  "] * 5)]
+    spec = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt=("i", "x"), completion="o")
+    _, train, validation = registry.read(spec)
+    prompts = {*train.texts[0], *validation["validation"].texts[0]}
+    assert {"Add 0.\n\n1 2", "Add 1.", "Add 2.", "Add 3."} <= prompts and len(prompts) == 20
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"messages": [], "text": "x"}, {"messages": "messages"}),
+        ({"conversations": [], "id": 1}, {"messages": "conversations"}),
+        ({"instruction": "", "input": "", "output": ""}, {"prompt": ("instruction", "input"), "completion": "output"}),
+        ({"instruction": "", "output": ""}, {"prompt": ("instruction",), "completion": "output"}),
+        ({"prompt": "", "completion": ""}, {"prompt": ("prompt",), "completion": "completion"}),
+        ({"text": "", "label": ""}, {}),
+    ],
+)
+def test_usual_columns_are_found(row: dict[str, Any], columns: dict[str, Any], tmp_path: Path) -> None:
+    path = texts.write(tmp_path / "x.jsonl", [row] * 3)
+    assert detect_columns(str(path), None) == columns
+    options = TrainCall(data=path, method="lora")
+    if columns:
+        assert options.task_spec() == TaskSpec(name="x", data=str(path), **columns)
+    else:
+        with pytest.raises(AutorankError, match="or with --messages COL"):
+            options.task_spec()
+
+
+def test_the_default_model_of_own_data_is_open() -> None:
+    for columns in ({"prompt": "a", "completion": "b"}, {"messages": "m"}):
+        assert registry.base_model(TaskSpec(name="x", data="x.csv", **columns)) == OWN_MODEL == "Qwen/Qwen3-0.6B-Base"
+    assert resolve(TaskSpec(name="e2e")).model == "meta-llama/Llama-2-7b-hf"
+
+
 def test_whole_prompts_are_held_out() -> None:
     prompts = np.repeat(np.arange(20), np.arange(20) % 4 + 1)
     held = TASKS["e2e"].kind.tune_part(TASKS["e2e"], prompts, 0.25)
@@ -138,6 +205,12 @@ def test_gsm8k_needs_answers(tmp_path: Path) -> None:
         ({"name": "x", "prompt": "a", "data": "x.csv"}, ["--completion is missing"]),
         ({"name": "x", "completion": "a", "data": "x.csv"}, ["--prompt is missing"]),
         ({"name": "x", "prompt": "a", "completion": "b"}, ["--data FILE"]),
+        ({"name": "x", "messages": "m"}, ["--data FILE"]),
+        (
+            {"name": "x", "messages": "m", "prompt": "a", "data": "x.csv"},
+            ["cannot be combined with --prompt"],
+        ),
+        ({"name": "x", "messages": "m", "chat": False, "data": "x.csv"}, ["chat template", "Omit --no-chat"]),
         ({"name": "x", "prompt": "a", "completion": "a", "data": "x.csv"}, ["both --prompt and --completion"]),
         (
             {"name": "x", "prompt": "a", "completion": "b", "text": ("c",), "data": "x.csv"},

@@ -26,7 +26,7 @@ def test_the_base_model_is_known_without_the_data() -> None:
     """They may lie on the machine that lends them to others."""
     own: dict[str, Any] = {"name": "mine", "data": Path("/nowhere/x.jsonl")}
     assert base_model(TaskSpec(**own, text=("a",), label="b")) == "FacebookAI/roberta-base"
-    assert base_model(TaskSpec(**own, prompt="a", completion="b")) == "meta-llama/Llama-2-7b-hf"
+    assert base_model(TaskSpec(**own, prompt="a", completion="b")) == "Qwen/Qwen3-0.6B-Base"
     assert base_model(TaskSpec(**own, text=("a",), label="b"), "mine") == "mine"
     assert base_model(TaskSpec(name="squad_v2")) == "microsoft/deberta-v3-base"
     with pytest.raises(AutorankError, match="--completion is missing"):

@@ -51,6 +51,8 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
     with stemming for the best reference, averaged over texts; `rouge`: the mean of the three. `exact_match`: equal to a
     reference except for white space. `exact_answer`: the number after `####` is that of a reference.
 
+    Thoughts of reasoning models are not scored, see `answer`.
+
     Args:
         names: Names of the metrics.
         texts: The generated texts.
@@ -59,6 +61,7 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
     Returns:
         The metrics by name.
     """
+    texts, references = list(map(answer, texts)), [list(map(answer, known)) for known in references]
     metrics: dict[str, float] = {}
     for name in names:
         if name not in metrics:
@@ -78,16 +81,24 @@ def outcomes(name: str, texts: Texts, references: References, splits: tuple[int,
     Returns:
         The outcomes.
     """
-    pairs = zip(texts, references, strict=True)
+    pairs = [
+        (answer(text), [answer(reference) for reference in known])
+        for text, known in zip(texts, references, strict=True)
+    ]
     if name == "bleu":
         import sacrebleu
 
         scorer = sacrebleu.BLEU(effective_order=True)  # the counts do not depend on it; without it there are warnings
-        scores = [scorer.sentence_score(text, list(known)) for text, known in pairs]
+        scores = [scorer.sentence_score(text, known) for text, known in pairs]
         counts = [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
         return Outcomes(name, np.array(counts), np.empty((len(counts), 0), int), splits)
     values = np.array([[METRICS[name]([text], [known])[name]] for text, known in pairs])
     return Outcomes("mean", values, np.empty((len(values), 0), int), splits)
+
+
+def answer(text: str) -> str:
+    """Return the text after the thoughts of a reasoning model (`<think>...</think>`), or the whole text without any."""
+    return text.rpartition("</think>")[2].strip()
 
 
 def final_answer(text: str) -> str | None:

@@ -16,7 +16,10 @@ from autorank.tasks.chat.encoding import ChatEncoding
 from autorank.tasks.data.batches import collate, token_mask
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.examples import Examples
+from autorank.tasks.generation import own_task
+from autorank.tasks.kinds.generation import GENERATION
 from autorank.tasks.prompting import Prompting
+from autorank.tasks.tokenization import load_tokenizer
 from tests import texts, tiny
 
 BOS, EOS, NL = 2, 3, 4
@@ -187,6 +190,11 @@ def test_models_that_cannot(tmp_path: Path) -> None:
     model = texts.model("llama", tmp_path / "llama")
     with pytest.raises(AutorankError, match="--chat needs a chat template"):
         load(spec, model)
+    chat = TaskSpec(name="x", data="x.csv", messages="m")
+    for family, problem in (("llama", "has none"), ("bart", "encoder-decoder, which has no turns")):
+        folder = texts.model(family, tmp_path / f"{family} again")
+        with pytest.raises(AutorankError, match=f"--messages needs a chat template, but .*{problem}"):
+            GENERATION.tokenization(own_task("x", ("m",), ""), chat, folder, load_tokenizer(folder))
     AutoTokenizer.from_pretrained(model, eos_token=None).save_pretrained(model)
     with pytest.raises(AutorankError, match="no end token"):
         load(spec, model)

@@ -14,6 +14,12 @@ TEXTS = ["The cat sat on the mat.", "a dog runs in the park today", ""]
 REFERENCES = [["The cat is on the mat.", "There sat a cat."], ["a dog was running in the park"], ["something else"]]
 
 
+def test_thoughts_are_not_scored() -> None:
+    texts = ["<think>\n\n</think>\n\nyes", "no", "<think>\nunfinished"]
+    references = [["yes"], ["<think>well</think> no"], ["yes"]]
+    assert compute(["exact_match"], texts, references) == {"exact_match": pytest.approx(2 / 3)}
+
+
 def test_bleu_is_sacrebleus() -> None:
     """None is a reference that is not there; an empty one would count, as the shortest."""
     first = ["The cat is on the mat.", "a dog was running in the park", "something else"]
