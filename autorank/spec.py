@@ -151,7 +151,7 @@ class SearchSpec(Spec):
     Trials of `baseline` (plain LoRA, tuned in the same way) are plotted next to the front but are not part of it.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=240)  # a directory; systems allow 255 bytes
     task: TaskSpec
     model: str | None = None
     training: TrainingSpec = TrainingSpec()

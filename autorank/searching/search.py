@@ -133,10 +133,10 @@ def conduct(
     ending: Ending = "trials"
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
+            places = {"storage": address, "tracking": tracking}
+            journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
             with cluster.running(budget.address, journal.folder / cluster.LOG), Interrupt() as interrupt:
                 each = budget.share(resources.joined())
-                places = {"storage": address, "tracking": tracking}
-                journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
                 ending = session.work(each, trials, confirm, interrupt)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         ending = "interrupted"

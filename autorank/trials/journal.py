@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
@@ -23,6 +23,7 @@ from autorank.errors import AutorankError, unknown
 from autorank.spec import SearchSpec, explain
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials import predictions
+from autorank.trials.journal_file import JournalFile
 from autorank.trials.journal_lock import DriverLock
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
@@ -47,7 +48,9 @@ class Journal:
         self._lock = lock
         try:
             self._storage = JournalStorage(backend)
-            self._study = self._storage.get_all_studies()[0]._study_id
+            if not (studies := self._storage.get_all_studies()):
+                raise ValueError("it is empty")
+            self._study = studies[0]._study_id
             # read the trials first: a running driver stores layer names before a trial refers to them
             trials = self._storage.get_all_trials(self._study, deepcopy=False)
             attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
@@ -62,9 +65,10 @@ class Journal:
         except ValidationError as error:
             raise explain(error, f"the search in {folder} (made by another version of autorank?)") from error
         except (ValueError, KeyError, IndexError, TypeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
             raise AutorankError(
-                f"The journal {folder / JOURNAL} cannot be read: {error}. It holds one JSON object a line; "
-                "take the damaged line out, or restore the file."
+                f"The journal {folder / JOURNAL} cannot be read: {reason}. Restore the file from a backup, or remove "
+                f"{folder} and start the search again."
             ) from error
         self._archive = Archive(self.spec.objectives, self._records)
 
@@ -96,9 +100,9 @@ class Journal:
             # write to a draft and rename it, so that readers never see a journal without its spec
             draft = folder / f"{JOURNAL}.new"
             draft.unlink(missing_ok=True)
-            write_study(JournalFileBackend(str(draft), lock_obj=lock), spec, reference)
+            write_study(JournalFile(draft, lock), spec, reference)
             draft.rename(folder / JOURNAL)
-            return cls(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock), folder, lock)
+            return cls(JournalFile(folder / JOURNAL, lock), folder, lock)
         except BaseException:
             lock.drop()
             raise
@@ -118,7 +122,7 @@ class Journal:
             lock.take()
         try:
             cut = lock.mend() if write else 0
-            return cls(JournalFileBackend(str(folder / JOURNAL), lock_obj=lock), folder, lock, cut)
+            return cls(JournalFile(folder / JOURNAL, lock), folder, lock, cut)
         except BaseException:
             lock.drop()
             raise

@@ -19,6 +19,7 @@ LORA = ("search", "--method", "lora", "--task", "demo")
         ((*LORA, "--json", "--quiet"), "--json and --quiet cannot be combined"),
         (("resume", "one", "--json", "--quiet"), "--json and --quiet cannot be combined"),
         ((*LORA, "--json", "--dry-run"), "--json prints the events of a search, but --dry-run starts no search"),
+        ((*LORA, "--name", "n" * 241, "--dry-run"), r"name: String should have at most 240 characters"),
     ],
 )
 def test_contradictions(words: tuple[str, ...], said: str) -> None:

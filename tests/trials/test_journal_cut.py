@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from optuna.storages.journal import JournalFileBackend
 
 from autorank.errors import AutorankError
 from autorank.trials.journal import JOURNAL, Journal
+from autorank.trials.journal_file import JournalFile
 from autorank.trials.journal_lock import LOCK, driver
 from tests.trials.journals import CONFIG, REFERENCE, begun
 from tests.trials.made_trials import base_ranks, evaluation
@@ -93,7 +93,7 @@ def test_a_line_torn_by_a_full_disk_is_mended_by_the_same_driver(journal, folder
 @pytest.mark.parametrize("lines", [0, 1])
 def test_a_recording_that_failed_can_be_made_again(journal, folder, monkeypatch, lines):
     number = begun(journal)
-    append, left = JournalFileBackend.append_logs, [None] * lines
+    append, left = JournalFile.append_logs, [None] * lines
 
     def full(backend, logs):
         if not left:
@@ -102,23 +102,12 @@ def test_a_recording_that_failed_can_be_made_again(journal, folder, monkeypatch,
         append(backend, logs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(JournalFileBackend, "append_logs", full)
+        patch.setattr(JournalFile, "append_logs", full)
         with pytest.raises(OSError, match="no space"):
             journal.record(number, evaluation(1, 50, 0.6))
     assert journal.trial(number).evaluations == () and journal.snapshot().points == []
     assert journal.record(number, evaluation(1, 50, 0.6))
     assert Journal.open(folder).trials() == journal.trials()
-
-
-def test_a_spoiled_journal_is_named(journal, folder):
-    journal.close()
-    path = folder / JOURNAL
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join(["{spoiled", *lines]) + "\n")
-    for write in (False, True, True):  # and the lock is free again
-        with pytest.raises(AutorankError, match="cannot be read") as error:
-            Journal.open(folder, write=write)
-        assert str(path) in str(error.value)
 
 
 def test_a_spec_of_another_version_is_named(journal, folder):

@@ -1,0 +1,39 @@
+"""A search whose Ray does not start: what it was asked for is not forgotten."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.searching.budget import Budget
+from autorank.searching.create import open_journal
+from autorank.searching.ray import cluster
+from autorank.searching.ray.trainable import WarmTrial
+from autorank.searching.search import conduct
+from autorank.trials.journal import Journal
+from tests.searching.standin import bounds, search_spec
+
+
+def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def fails(address: str | None, log: Path) -> Any:
+        raise AutorankError("Ray did not start")
+        yield
+
+    monkeypatch.setattr(cluster, "running", fails)
+    folder, tracking = tmp_path / "runs" / "standin", f"sqlite:///{tmp_path / 'mine.db'}"
+
+    def attempt(budget: Budget) -> dict[str, Any]:
+        with open_journal(search_spec(), folder, lambda: (64.0, 0.0)) as journal:
+            with pytest.raises(AutorankError, match="did not start"):
+                conduct(journal, WarmTrial, bounds, budget, tracking)
+        return Journal.open(folder).wanted
+
+    wanted = attempt(Budget(7, confirm=2, storage="memory://bucket"))
+    assert wanted == {"trials": 7, "confirm": 2, "storage": "memory://bucket", "tracking": tracking}
+    assert attempt(Budget()) == wanted
+    assert attempt(Budget(9, more=True)) == wanted  # +9, of which none is done yet
