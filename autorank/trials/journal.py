@@ -19,18 +19,17 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from autorank.errors import AutorankError, unknown
+from autorank.errors import AutorankError
 from autorank.spec import SearchSpec, explain
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials import predictions
-from autorank.trials.journal_file import JournalFile
+from autorank.trials.journal_file import JOURNAL, JournalFile, no_run
 from autorank.trials.journal_lock import DriverLock
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
 from autorank.trials.snapshot import Archive, Snapshot
 from autorank.trials.study_metadata import write_study
 
-JOURNAL = "journal.log"
 ABOUT = ("versions", "revision", "data")  # a study's user attributes
 
 
@@ -116,7 +115,7 @@ class Journal:
         """
         folder = Path(folder).resolve()
         if not (folder / JOURNAL).is_file():
-            raise _no_run(folder)
+            raise no_run(folder)
         lock = DriverLock(folder / JOURNAL)
         if write:
             lock.take()
@@ -294,17 +293,3 @@ class Journal:
     def _change(self, number: int, **values: Any) -> TrialRecord:
         self._records[number] = replace(self._records[number], **values)
         return self._records[number]
-
-
-def runs(folder: Path) -> list[str]:
-    """The names of the searches in a folder of runs."""
-    return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
-
-
-def _no_run(folder: Path) -> AutorankError:
-    if names := runs(folder.parent):
-        return unknown("run", folder.name, names)
-    return AutorankError(
-        f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
-        "--runs DIR names another folder."
-    )

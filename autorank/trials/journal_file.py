@@ -12,9 +12,10 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.storages.journal._storage import JournalOperation
 from typing_extensions import override
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, unknown
 from autorank.trials.journal_lock import DriverLock
 
+JOURNAL = "journal.log"
 LINE = "line"  # key of the line number; Optuna ignores it, and optuna-dashboard writes lines without it
 OPERATIONS = {int(operation) for operation in JournalOperation}
 
@@ -84,3 +85,18 @@ class JournalFile(BaseJournalBackend):
             f"The journal {self._path} is damaged at line {number}: {reason}. Restore the file from a backup, or keep "
             f"what precedes the damage ({remedy}); the search then continues from there."
         )
+
+
+def runs(folder: Path) -> list[str]:
+    """The names of the searches in a folder of runs."""
+    return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
+
+
+def no_run(folder: Path) -> AutorankError:
+    """The error for a folder without a journal."""
+    if names := runs(folder.parent):
+        return unknown("run", folder.name, names)
+    return AutorankError(
+        f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
+        "--runs DIR names another folder."
+    )

@@ -28,9 +28,9 @@ def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytes
     folder, tracking = tmp_path / "runs" / "standin", f"sqlite:///{tmp_path / 'mine.db'}"
 
     def attempt(budget: Budget) -> dict[str, Any]:
-        with open_journal(search_spec(), folder, lambda: (64.0, 0.0)) as journal:
-            with pytest.raises(AutorankError, match="did not start"):
-                conduct(journal, WarmTrial, bounds, budget, tracking)
+        journal = open_journal(search_spec(), folder, lambda: (64.0, 0.0))
+        with journal, pytest.raises(AutorankError, match="did not start"):
+            conduct(journal, WarmTrial, bounds, budget, tracking)
         return Journal.open(folder).wanted
 
     wanted = attempt(Budget(7, confirm=2, storage="memory://bucket"))

@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 
 from autorank.errors import AutorankError
 from autorank.spec import ObjectivesSpec
-from autorank.trials.journal import JOURNAL, Journal, runs
+from autorank.trials.journal import Journal
+from autorank.trials.journal_file import JOURNAL, runs
 from autorank.trials.journal_lock import LOCK, driver
 from autorank.trials.provenance import revision
 from tests.trials.journals import CONFIG, DRAWN, REFERENCE, begun, optuna_s, size

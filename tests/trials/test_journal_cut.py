@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.trials.journal import JOURNAL, Journal
-from autorank.trials.journal_file import JournalFile
+from autorank.trials.journal import Journal
+from autorank.trials.journal_file import JOURNAL, JournalFile
 from autorank.trials.journal_lock import LOCK, driver
 from tests.trials.journals import CONFIG, REFERENCE, begun
 from tests.trials.made_trials import base_ranks, evaluation

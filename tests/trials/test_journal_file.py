@@ -11,7 +11,8 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from autorank.errors import AutorankError
-from autorank.trials.journal import JOURNAL, Journal
+from autorank.trials.journal import Journal
+from autorank.trials.journal_file import JOURNAL
 from tests.trials.journals import begun
 from tests.trials.made_trials import evaluation
 
