@@ -180,7 +180,7 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     with display:
         from autorank.searching.search import search  # imports Ray, which prints in notebooks
 
-        outcome = search(spec, folder, budget, uri, display.update, display.warn)
+        outcome = search(spec, folder, budget, uri, display.update, display.warn, display.inform)
     display.end(outcome)
     return outcome
 

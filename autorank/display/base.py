@@ -48,6 +48,9 @@ class Display:
     def update(self, snapshot: Snapshot) -> None:
         """Display the search as it is now; called twice a second."""
 
+    def inform(self, message: str) -> None:
+        """Print a line that is no warning, where the display is not quiet."""
+
     def warn(self, message: str) -> None:
         """Print a warning on stderr."""
         console = Console(file=sys.stderr, highlight=False, force_jupyter=False)

@@ -37,6 +37,8 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
         role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.baseline else ""
         rows += [Text.assemble("\n", (entry.method, "bold"), role), _space_table(entry)]
     low, high = cost.params
+    if cost.labels:
+        rows.append(Text(f"\n{cost.labels}"))
     origin = " (of this machine, not of the cluster)" if on_cluster else ""
     rows.append(
         Text(f"\nadapter parameters  {low:,} to {high:,}\n"

@@ -55,6 +55,9 @@ class Lines(Display):
             self._line(f"{point} confirmed with seed {key[-1]}: {score}")
         self._confirmed = snapshot.confirmed
 
+    def inform(self, message: str) -> None:
+        self._line(message)
+
     def end(self, outcome: Outcome) -> None:
         finish(self._console, self._spec, outcome, self._locations, self._commands)
 

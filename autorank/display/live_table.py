@@ -55,6 +55,9 @@ class LiveTable(Display):
     def update(self, snapshot: Snapshot) -> None:
         self._live.update(self._board.render(snapshot))
 
+    def inform(self, message: str) -> None:
+        self._console.print(message, markup=False, soft_wrap=True)
+
     def warn(self, message: str) -> None:
         if sys.__stderr__ is not None and sys.__stderr__.isatty():  # the table would overwrite it
             self._console.print(f"autorank: {message}", style="yellow", markup=False, soft_wrap=True)

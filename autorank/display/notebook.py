@@ -52,6 +52,9 @@ class ProgressBar(Display):
         self._bar.n = now.ended
         self._bar.set_postfix_str(", ".join([*now.states, *now.result, *now.pace]))
 
+    def inform(self, message: str) -> None:
+        print(message)
+
     def end(self, outcome: Outcome) -> None:
         from IPython.display import HTML, display
 

@@ -38,8 +38,8 @@ def follow(
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
     outlook = run.begin()
     _print_summary(console, outlook)
-    if outlook.data.shortened:
-        warn(outlook.data.shortened)
+    for warning in outlook.data.warnings:
+        warn(warning)
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
     for evaluation in run:
         evaluations.append(evaluation)
@@ -66,6 +66,8 @@ def follow(
 def _print_summary(console: Console, outlook: RunSummary) -> None:
     """Print the size of the training, since the first evaluation may take long."""
     data = outlook.data
+    if data.labels:
+        console.print(data.labels, markup=False, soft_wrap=True)
     validated = " + ".join(f"{split.examples:,}" for split in data.validation.values())
     console.print(
         f"{data.train.examples:,} training and {validated} validation examples; {outlook.steps:,} steps; "

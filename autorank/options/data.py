@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +189,7 @@ class DataOptions:
 
         if not self.data:
             return None
-        data = str(expand(self.data))
+        data = os.path.expanduser(os.fspath(self.data))  # a Path would shorten the // of addresses
         return str(Path(data).absolute()) if is_path(data) else data
 
     def model_name(self) -> str | None:

@@ -34,6 +34,7 @@ class Estimate:
     seconds_per_trial: float
     seconds: float  # of all trials, without Ray's start
     steps: int  # optimizer steps a trial
+    labels: str  # what they were understood as
 
 
 def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: ParamBounds) -> Estimate:
@@ -59,7 +60,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
     seconds = math.ceil(trials / each.concurrency) * trial
-    return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps)
+    return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
 
 
 def _work(data: TaskData) -> int:

@@ -58,6 +58,7 @@ def search(
     tracking_uri: str | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] = logger.warning,
+    inform: Callable[[str], None] = logger.info,
 ) -> Outcome:
     """Run or go on with the search in `folder` (see `files.run_folder`).
 
@@ -68,6 +69,7 @@ def search(
         tracking_uri: of MLflow; None tracks nothing.
         progress: called twice a second.
         warn: called with what the user should know, but that stops nothing.
+        inform: called with what the labels were understood as.
 
     Raises:
         AutorankError: the folder holds another search, data or model cannot be had, the resources do not
@@ -81,8 +83,10 @@ def search(
         budget.share(resources.local())
     # trials find them in the cache, and mistakes show before anything starts
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
-    if data.shortened:
-        warn(data.shortened)
+    if data.labels:
+        inform(data.labels)
+    for warning in data.warnings:
+        warn(warning)
     bounds = ParamBounds(spec.task, spec.model)
     most = parameter_range(spec, bounds)[1]
     check_length = bounds.length_check(run_length(spec, data)[0])

@@ -65,6 +65,18 @@ class TaskKind(ABC):
             AutorankError: The columns are invalid.
         """
 
+    def describe(self, task: Task, labels: np.ndarray) -> str:
+        """Describe labels in a line, so that the user sees what they were understood as.
+
+        Args:
+            task: The task.
+            labels: Those of the training split, `examples`.
+
+        Returns:
+            The text; empty for kinds without classes or numbers.
+        """
+        return ""
+
     @abstractmethod
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
         """Choose how examples are tokenized for a model.
@@ -173,6 +185,8 @@ class TaskData:
         tokenizer: The tokenizer, if predictions are text.
         length: Number of tokens at which texts are cut.
         ends: Tokens that end a generated text.
+        labels: What the labels of the training split were understood as; empty for kinds without classes or numbers.
+        notes: What the user should know about how the data were read.
     """
 
     task: Task
@@ -183,10 +197,17 @@ class TaskData:
     tokenizer: Any = None
     length: int = 0
     ends: tuple[int, ...] = ()
+    labels: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
-    def shortened(self) -> str | None:
-        """A sentence about the number of texts that were cut; None if there are none or the number is unknown."""
+    def warnings(self) -> list[str]:
+        """The notes, and a sentence about the number of texts that were cut."""
+        return [*self.notes, *filter(None, [self._shortened])]
+
+    @property
+    def _shortened(self) -> str | None:
+        """The number of texts that were cut; None if there are none or the number is unknown."""
         splits = {"train": self.train, **self.validation}
         counts = [f"{split.cut.sum():,} of {len(split):,} ({name})" for name, split in splits.items()
                 if split.cut is not None and split.cut.any()]  # fmt: skip

@@ -11,6 +11,9 @@ from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
 from autorank.tasks.table import Table
 
+# Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
+CLASS_METRICS = ("accuracy", "matthews")
+
 
 def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label_type: LabelType | None = None) -> Task:
     """Define a task for the user's own data from the labels of its training split.
@@ -35,5 +38,4 @@ def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label
     if label_type == "number" or (label_type is None and are_fractions(values)):
         return Task(name, REGRESSION, text, label, (), CORRELATIONS, source=OWN_DATA)
     classes = class_names(table, label, values)
-    # Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
-    return Task(name, CLASSIFICATION, text, label, classes, ("accuracy", "matthews"), source=OWN_DATA)
+    return Task(name, CLASSIFICATION, text, label, classes, CLASS_METRICS, source=OWN_DATA)

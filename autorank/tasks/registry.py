@@ -8,9 +8,10 @@ from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
 from autorank.tasks import demo, own_data
 from autorank.tasks.columns import to_examples
-from autorank.tasks.definition import Task
+from autorank.tasks.definition import CORRELATIONS, Task
 from autorank.tasks.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL
 from autorank.tasks.glue import GLUE
+from autorank.tasks.infer_task import CLASS_METRICS
 from autorank.tasks.metrics import text
 from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.squad import SQUAD
@@ -104,6 +105,12 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
     if spec.metric is None:
         return task
     if spec.metric not in task.metrics:
+        if spec.label is not None and spec.metric in (*CORRELATIONS, *CLASS_METRICS):
+            found, other = ("numbers", "class") if task.metrics == CORRELATIONS else ("classes", "number")
+            raise AutorankError(
+                f"--metric {spec.metric} is not a metric of {found}, which the labels in {spec.label!r} were understood "
+                f"as. Add --label-type {other}, or use one of {', '.join(task.metrics)}."
+            )
         raise unknown(f"metric of {task.name}", spec.metric, task.metrics)
     return replace(task, metrics=(spec.metric, *(name for name in task.metrics if name != spec.metric)))
 

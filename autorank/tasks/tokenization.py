@@ -92,9 +92,11 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         _check_embedded(split, pad_id, limits.vocabulary, model, tokenizer)
     training = used.take(np.delete(np.arange(len(chosen)), tuning))
     text_tokenizer = tokenizer if task.kind.head.generates else None
+    notes = dict.fromkeys(note for examples in (train, *validation.values()) for note in examples.notes)
     return TaskData(
-        task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length, tokenization.ends
-    )
+        task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length, tokenization.ends,
+        task.kind.describe(task, train.labels), tuple(notes),
+    )  # fmt: skip
 
 
 def _evaluated(split: Split, limit: int | None) -> Split:

@@ -230,6 +230,15 @@ def test_warnings_go_to_stderr(capsys):
     assert (out.out, out.err) == ("", "autorank: [look] out\n")
 
 
+def test_what_labels_are_is_printed_unless_quiet():
+    console = Console(width=40, file=io.StringIO(), color_system=None)
+    locations = Locations(Path("/a folder/first"))
+    Lines(console, search(), locations, False).inform("label: 2 classes: [a] 50 %, b 50 %")
+    LiveTable(console, search(), None, locations, False).inform("label: numbers from 1 to 2")
+    Quiet(Path("/a folder/first")).inform("label: numbers from 3 to 4")
+    assert console.file.getvalue() == "label: 2 classes: [a] 50 %, b 50 %\nlabel: numbers from 1 to 2\n"
+
+
 @pytest.mark.parametrize("commands", [True, False])
 def test_the_end_says_what_to_do_next(commands):
     console = Console(width=80, file=io.StringIO(), color_system=None)

@@ -140,12 +140,13 @@ def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
 
 
 def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch):
-    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12)
+    cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12, "label: 2 classes: a 50 %, b 50 %")
     monkeypatch.setattr("autorank.display.dry_run.estimate", lambda *_: cost)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     console = Console(width=100)
     with console.capture() as here:
         console.print(dry_run(spec, Budget(trials=4, confirm=3)))
+    assert "label: 2 classes: a 50 %, b 50 %" in here.get()
     assert "confirmation        3 more runs for each adapter with points on the front" in here.get()
     with console.capture() as away:
         console.print(dry_run(spec, Budget(trials=4, gpus_per_trial=64, address="auto")))

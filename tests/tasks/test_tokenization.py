@@ -92,15 +92,15 @@ def test_what_was_cut_is_counted(cache: Path, model: Path, spec: TaskSpec) -> No
     for _ in range(2):  # made, then from the cache
         data = load(changed(spec, max_length=limit), str(model))
         assert data.train.cut is not None and data.train.cut.tolist() == [length > limit for length in whole]
-        told = data.shortened
-        assert told is not None and f"{sum(length > limit for length in whole)} of 60 (train)" in told
+        (told,) = data.warnings
+        assert f"{sum(length > limit for length in whole)} of 60 (train)" in told
         assert f"cut at {limit} tokens" in told
     few = load(changed(spec, max_length=limit, max_train_examples=10), str(model)).train
     assert few.cut is not None and few.cut.sum() == (few.lengths == limit).sum() - sum(
         len(tokenizer(row["left"], row["right"])["input_ids"]) == limit
         for row in (tiny.rows(60)[i] for i in tokenization.shuffled(60, 10))
     )
-    assert load(spec, str(model)).shortened is None
+    assert load(spec, str(model)).warnings == []
 
 
 def test_second_load_reads_the_files(

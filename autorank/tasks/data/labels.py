@@ -15,6 +15,7 @@ from autorank.tasks.examples import OWN_DATA
 from autorank.tasks.table import SHOWN, Table
 
 CLASSES = 20  # class names that a message lists
+DESCRIBED = 8  # classes that `describe_classes` lists
 
 
 def check_varied(task: Task, values: Sequence[Any], table: Table) -> None:
@@ -96,6 +97,29 @@ def class_numbers(task: Task, table: Table) -> tuple[np.ndarray, list[str]]:
         )
     classes = [numbers[value] for value in values]
     return np.array(classes, np.int64), _warnings(task, table, values, classes)
+
+
+def describe_classes(task: Task, counts: np.ndarray) -> str:
+    """Describe classes and their shares in a line: `label: 3 classes: neg 40 %, neutral 25 %, pos 35 %`.
+
+    Args:
+        task: The task.
+        counts: Number of labels of each class, `classes`.
+
+    Returns:
+        The line; of many classes, the most frequent ones. Classes that are numbers come with the option that makes
+        them numbers.
+    """
+    numbers = all(isinstance(meaning(name), Decimal) for name in task.label_names)
+    order = range(len(counts)) if len(counts) <= DESCRIBED else np.argsort(-counts, kind="stable")[:DESCRIBED]
+    names = [repr(name) if numbers else name for name in task.label_names]
+    shares = [
+        f"{names[i]} {100 * counts[i] / max(1, counts.sum()):.{0 if counts[i] * 200 >= counts.sum() else 2}f} %"
+        for i in order
+    ]
+    more = f" and {len(counts) - DESCRIBED} more" if len(counts) > DESCRIBED else ""
+    hint = " (to predict numbers: --label-type number)" if numbers and task.source == OWN_DATA else ""
+    return f"{task.label}: {len(counts)} classes: {', '.join(shares)}{more}{hint}"
 
 
 def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequence[int]) -> list[str]:

@@ -41,6 +41,11 @@ class Regression(TaskKind):
         return Examples(tuple(table[name] for name in task.text), values)
 
     @override
+    def describe(self, task: Task, labels: np.ndarray) -> str:
+        """The range of the numbers."""
+        return f"{task.label}: numbers from {labels.min():g} to {labels.max():g}"
+
+    @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
         """Tokenize one or two texts."""
         return texts.tokenization(task, spec, tokenizer)

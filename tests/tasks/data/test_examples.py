@@ -146,6 +146,23 @@ def test_what_was_merged_is_said() -> None:
     assert to_examples(infer_task("mine", ("text",), numbers, "label"), numbers).notes == ()
 
 
+def test_labels_are_described_in_a_line() -> None:
+    def line(labels: list[object]) -> str:
+        table = Table({"text": [str(i) for i in range(len(labels))], "label": labels}, "x.csv")
+        task = infer_task("mine", ("text",), table, "label")
+        return task.kind.describe(task, to_examples(task, table).labels)
+
+    assert line(["neg"] * 8 + ["pos"] * 7 + ["neutral"] * 5) == "label: 3 classes: neg 40 %, neutral 25 %, pos 35 %"
+    assert line(["rare", *["usual"] * 999]) == "label: 2 classes: rare 0.10 %, usual 100 %"
+    assert line([20.5, 82, 30]) == "label: numbers from 20.5 to 82"
+    many = line([*range(20), 19])
+    assert many.startswith("label: 20 classes: '19' 10 %, '0' 5 %") and "and 12 more" in many
+    assert "--label-type number" in many
+    sst2 = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": [0, 1, 1, 0]}, "x.csv"))
+    described = GLUE["sst2"].kind.describe(GLUE["sst2"], sst2.labels)
+    assert described == "label: 2 classes: negative 50 %, positive 50 %"
+
+
 def test_no_rows() -> None:
     with pytest.raises(AutorankError, match="has no rows"):
         to_examples(GLUE["sst2"], Table({"sentence": [], "label": []}, "x.csv"))

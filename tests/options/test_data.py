@@ -1,0 +1,48 @@
+"""What `--data` names: paths become absolute, addresses and datasets on the Hub stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autorank.options.data import DataOptions
+from autorank.tasks.reading.location import on_hub
+
+
+@pytest.mark.parametrize(
+    ("data", "stored", "name"),
+    [
+        ("reviews.csv", "{here}/reviews.csv", "reviews"),
+        ("./a/b", "{here}/a/b", "b"),
+        ("a/reviews.csv.gz", "{here}/a/reviews.csv.gz", "reviews"),
+        ("a/*.csv", "{here}/a/*.csv", "a"),
+        ("~/x.jsonl", "{home}/x.jsonl", "x"),
+        ("owner/name", "owner/name", "name"),
+        ("owner/name:config", "owner/name:config", "name-config"),
+        ("present/folder", "{here}/present/folder", "folder"),  # a folder with the form of a name on the Hub
+        ("s3://bucket/reviews/train.parquet", "s3://bucket/reviews/train.parquet", "train"),
+        ("gs://bucket/reviews", "gs://bucket/reviews", "reviews"),
+    ],
+)
+def test_forms_of_data(data: str, stored: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "present" / "folder").mkdir(parents=True)
+    spec = DataOptions(data=data, text="text", label="label").task_spec()
+    assert spec.data == stored.format(here=tmp_path, home=tmp_path / "home")
+    assert spec.name == name
+
+
+@pytest.mark.parametrize("data", ["x.csv", "a/b.parquet", "a/b/c", "/a/b", "./a/b", "a/b.csv.gz", "name", "s3://a/b"])
+def test_paths_and_addresses_are_not_on_the_hub(data: str) -> None:
+    assert on_hub(data) is None
+
+
+def test_options_of_own_data_reach_the_spec() -> None:
+    options = DataOptions(
+        data="owner/name", text="a.b", label="c", label_type="number", train_split="train[:80%]", eval_split="test"
+    )
+    spec = options.task_spec()
+    assert (spec.label_type, spec.train_split, spec.eval_split) == ("number", "train[:80%]", "test")
+    assert spec.columns == ("a.b", "c")
