@@ -108,8 +108,8 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
         if spec.label is not None and spec.metric in (*CORRELATIONS, *CLASS_METRICS):
             found, other = ("numbers", "class") if task.metrics == CORRELATIONS else ("classes", "number")
             raise AutorankError(
-                f"--metric {spec.metric} is not a metric of {found}, which the labels in {spec.label!r} were understood "
-                f"as. Add --label-type {other}, or use one of {', '.join(task.metrics)}."
+                f"--metric {spec.metric} is not a metric of {found}, as which the labels in {spec.label!r} were "
+                f"understood. Add --label-type {other}, or use one of {', '.join(task.metrics)}."
             )
         raise unknown(f"metric of {task.name}", spec.metric, task.metrics)
     return replace(task, metrics=(spec.metric, *(name for name in task.metrics if name != spec.metric)))

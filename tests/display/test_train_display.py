@@ -28,8 +28,9 @@ def test_what_is_going_to_be_done_comes_first(tmp_path: Path, monkeypatch: pytes
     run = TrainingRun(spec)
     warned: list[str] = []
     _, evaluations = follow(Console(file=written, width=120), run, tmp_path / "best.safetensors", warned.append)
-    first, ahead, header, *rest = written.getvalue().splitlines()
+    first, labels, ahead, header, *rest = written.getvalue().splitlines()
     assert first == "lora on mine, base model tiny-bert: loading data and model"
+    assert labels == "label: 2 classes: '0' 50 %, '1' 50 %"
     trained = 2 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS + evaluations[0].head_params
     assert ahead == f"60 training and 20 validation examples; 8 steps; {trained:,} trainable parameters; cpu, fp32"
     assert evaluations[0].trainable_params == trained and evaluations[-1].step == 8

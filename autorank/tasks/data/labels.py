@@ -107,19 +107,21 @@ def describe_classes(task: Task, counts: np.ndarray) -> str:
         counts: Number of labels of each class, `classes`.
 
     Returns:
-        The line; of many classes, the most frequent ones. Classes that are numbers come with the option that makes
-        them numbers.
+        The line; of many classes, the most frequent ones. If there are more than two classes and all are numbers, the
+        line ends with the option that makes them numbers.
     """
     numbers = all(isinstance(meaning(name), Decimal) for name in task.label_names)
     order = range(len(counts)) if len(counts) <= DESCRIBED else np.argsort(-counts, kind="stable")[:DESCRIBED]
     names = [repr(name) if numbers else name for name in task.label_names]
-    shares = [
-        f"{names[i]} {100 * counts[i] / max(1, counts.sum()):.{0 if counts[i] * 200 >= counts.sum() else 2}f} %"
-        for i in order
-    ]
+    shares = ", ".join(f"{names[i]} {_percent(counts[i] / counts.sum())}" for i in order)
     more = f" and {len(counts) - DESCRIBED} more" if len(counts) > DESCRIBED else ""
-    hint = " (to predict numbers: --label-type number)" if numbers and task.source == OWN_DATA else ""
-    return f"{task.label}: {len(counts)} classes: {', '.join(shares)}{more}{hint}"
+    hint = " (to predict numbers: --label-type number)" if numbers and len(counts) > 2 and task.source == OWN_DATA else ""
+    return f"{task.label}: {len(counts)} classes: {shares}{more}{hint}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.005 else f"{100 * share:.2f} %"
+
 
 
 def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequence[int]) -> list[str]:

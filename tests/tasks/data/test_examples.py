@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.spec import TaskSpec
+from autorank.tasks import registry
 from autorank.tasks.columns import to_examples
 from autorank.tasks.examples import Examples
 from autorank.tasks.glue import GLUE
@@ -188,3 +191,14 @@ def test_digest_is_of_the_content() -> None:
         Examples((["ab", "c"], ["", ""]), labels),
     ]
     assert len({one.digest, *(other.digest for other in others)}) == 5
+
+
+def test_a_metric_of_the_other_kind_names_the_option(tmp_path: Path) -> None:
+    for labels, metric, option in ((["1", "2"], "pearson", "number"), (["1.5", "2"], "accuracy", "class")):
+        (tmp_path / "x.csv").write_text(
+            "text,label\n" + "".join(f"a{i},{label}\n" for i, label in enumerate(labels * 9))
+        )
+        spec = TaskSpec(name="x", data=tmp_path / "x.csv", text=("text",), label="label", metric=metric)
+        with pytest.raises(AutorankError, match=f"--metric {metric} is not a metric of .* Add --label-type {option}"):
+            registry.read(spec)
+        assert registry.read(spec.model_copy(update={"label_type": option}))[0].metrics[0] == metric
