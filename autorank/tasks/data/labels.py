@@ -115,7 +115,8 @@ def describe_classes(task: Task, counts: np.ndarray) -> str:
     names = [repr(name) if numbers else name for name in task.label_names]
     shares = ", ".join(f"{names[i]} {_percent(counts[i] / counts.sum())}" for i in order)
     more = f" and {len(counts) - DESCRIBED} more" if len(counts) > DESCRIBED else ""
-    hint = " (to predict numbers: --label-type number)" if numbers and len(counts) > 2 and task.source == OWN_DATA else ""
+    may_be_numbers = numbers and len(counts) > 2 and task.source == OWN_DATA
+    hint = " (to predict numbers: --label-type number)" if may_be_numbers else ""
     return f"{task.label}: {len(counts)} classes: {shares}{more}{hint}"
 
 
