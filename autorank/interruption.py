@@ -77,7 +77,10 @@ def ended_by_force(last_words: str) -> Iterator[None]:
         while received := os.read(reader, 64):  # empty when the writer is closed
             if set(received) & set(SIGNALS):
                 if not closed.wait(PATIENCE):
-                    _exit(last_words)
+                    cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
+                    with contextlib.suppress(OSError):  # the terminal may be closed
+                        os.write(2, f"{cursor}{last_words}\n".encode(errors="replace"))
+                    exit_now()
                 return
 
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
@@ -93,13 +96,13 @@ def ended_by_force(last_words: str) -> Iterator[None]:
         os.close(reader)
 
 
-def _exit(last_words: str) -> None:
-    """End this process and those below it at once."""
+def exit_now() -> None:
+    """End this process and those that it started at once, with `EXIT_CODE`; exit handlers do not run."""
     import psutil
 
-    with contextlib.suppress(OSError):  # the terminal may be closed
-        cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
-        os.write(2, f"{cursor}{last_words}\n".encode(errors="replace"))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
+            stream.flush()
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):

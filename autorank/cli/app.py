@@ -26,6 +26,7 @@ from autorank.cli import (
 )
 from autorank.cli.help import CommandLine
 from autorank.errors import DISK_FULL, AutorankError, require_posix
+from autorank.interruption import EXIT_CODE, as_ctrl_c, exit_now
 from autorank.redaction import hide
 
 app = CommandLine(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -89,7 +90,12 @@ def main() -> None:
     tokenization_log.show()
     try:
         require_posix()
-        app()
+        with as_ctrl_c():
+            app()
+    except SystemExit as ending:
+        if ending.code == EXIT_CODE:
+            exit_now()
+        raise
     except (AutorankError, OSError) as error:
         is_user_error = isinstance(error, AutorankError) or error.errno in REMEDIES
         if "--debug" in sys.argv or not is_user_error:

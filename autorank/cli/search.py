@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,12 @@ import typer
 from autorank.cli import tokenization_log
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
+from autorank.interruption import EXIT_CODE, ended_by_force
 from autorank.options.calls import ResumeCall, SearchCall
 from autorank.options.config_file import FileOptions
 from autorank.options.groups import with_options
 from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
-from autorank.options.shared import Name, read_search
+from autorank.options.shared import RUNS, Name, read_search
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
@@ -74,8 +76,12 @@ def resume(name: Name, call: ResumeCall) -> None:
 
 
 def _run(spec: SearchSpec, call: ResumeCall) -> None:
-    """Run and display a search. Exit code 130 after Ctrl-C."""
+    """Run and display a search. Exit code 130 after Ctrl-C or another signal."""
     from autorank.runner import run_search
 
-    if run_search(spec, call, commands=True).ending == "interrupted":
-        raise typer.Exit(130)
+    runs = f" --runs {shlex.quote(str(call.runs))}" if call.runs != RUNS else ""
+    last_words = f"autorank: Stopped. Finished trials are kept. Continue with: autorank resume {spec.name}{runs}"
+    with ended_by_force(last_words):
+        outcome = run_search(spec, call, commands=True)
+    if outcome.ending == "interrupted":
+        raise typer.Exit(EXIT_CODE)

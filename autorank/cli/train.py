@@ -7,6 +7,7 @@ import sys
 import typer
 
 from autorank.cli import tokenization_log
+from autorank.interruption import EXIT_CODE
 from autorank.options.calls import TrainCall
 from autorank.options.config_file import FileOptions
 from autorank.options.groups import with_options
@@ -26,4 +27,4 @@ def train(call: TrainCall, config_options: FileOptions) -> None:
         run_training(call)
     except KeyboardInterrupt as interrupt:
         print("\n".join(["autorank: interrupted.", *getattr(interrupt, "__notes__", [])]), file=sys.stderr)
-        raise typer.Exit(130) from None
+        raise typer.Exit(EXIT_CODE) from None

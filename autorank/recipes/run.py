@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import os
 import time
@@ -21,10 +22,13 @@ from autorank.recipes.scale import scaled
 from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
 from autorank.searching.ray import cluster, resources, shared_storage_check
+from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
 from autorank.searching.tune_session import fit
 from autorank.spec import TrainingSpec, TrainSpec, explain
+
+logger = logging.getLogger(__name__)
 
 Ending = Literal["complete", "time budget", "interrupted"]
 
@@ -145,13 +149,14 @@ def run(
             shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as mount_token,
         ):
             resources_per_trial = budget.share(resources.joined())
-            fit(
-                searcher,
-                TuneCallback(searcher, interrupt),
-                bind(WarmTrial, folder=folder, mount_token=mount_token),
-                resources_per_trial,
-                folder,
-            )
+            with RayWatch(resources_per_trial, logger.warning) as watch:
+                fit(
+                    searcher,
+                    TuneCallback(searcher, interrupt, watch),
+                    bind(WarmTrial, folder=folder, mount_token=mount_token),
+                    resources_per_trial,
+                    folder,
+                )
             if interrupt.requested:
                 return "interrupted"
     except KeyboardInterrupt:  # while Ray starts, or the second one

@@ -15,6 +15,7 @@ from autorank.searching.confirm import pending
 from autorank.searching.create import open_journal
 from autorank.searching.journal_searcher import ended
 from autorank.searching.ray import cluster, resources
+from autorank.searching.ray.ray_watch import RayLost, RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress
 from autorank.searching.sampling.trial_planner import fitting_settings
@@ -139,9 +140,7 @@ def conduct(
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
             places = {"storage": address, "tracking": tracking}
             journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
-            with cluster.running(budget.address, journal.folder / cluster.LOG), Interrupt() as interrupt:
-                each = budget.share(resources.joined())
-                ending = session.work(each, trials, confirm, interrupt)
+            ending = _with_ray(session, trials, confirm, warn)
     except KeyboardInterrupt:  # while Ray starts, or the second one
         ending = "interrupted"
     finally:
@@ -150,3 +149,20 @@ def conduct(
         session.look()
         tracked = tracker is None or tracker.close()
     return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))
+
+
+def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str], object]) -> Ending:
+    """Run a session within Ray; a local Ray that dies is started again, once."""
+    budget, log = session.budget, session.journal.folder / cluster.LOG
+    restarts = 1 if cluster.is_local(budget.address) else 0
+    while True:
+        try:
+            with cluster.running(budget.address, log), Interrupt() as interrupt:
+                each = budget.share(resources.joined())
+                with RayWatch(each, warn) as watch:
+                    return session.work(each, trials, confirm, interrupt, watch)
+        except RayLost as lost:
+            if not restarts:
+                raise
+            restarts -= 1
+            warn(f"{lost} Ray is started again.")

@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import LENGTH, JournalSearcher
 from autorank.searching.ray import shared_storage_check
 from autorank.searching.ray.base_searcher import BaseSearcher
+from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.trainable import WarmTrial, bind
@@ -55,13 +56,18 @@ class Session:
     listeners: Sequence[Progress]
     data: TaskData | None
     check_length: LengthCheck = any_length
+    started: float = field(default_factory=time.monotonic)
 
-    def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt) -> Ending:
-        """Run trials until so many have ended, then confirm the front with so many seeds; how that ended."""
+    def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
+        """Run trials until so many have ended, then confirm the front with so many seeds; how that ended.
+
+        Raises:
+            RayLost: Ray is gone; with a new Ray this can be called again.
+        """
         self.tidy()
         self.look()  # what there is already
         journal, budget = self.journal, self.budget
-        deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
+        deadline = math.inf if budget.seconds is None else self.started + budget.seconds
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
         main = JournalSearcher(
             journal, self.bounds, trials, deadline, budget.retries, length, self.tidy, self.check_length
@@ -73,7 +79,8 @@ class Session:
                 if searcher.wanted() and not interrupt.requested:
                     shared_data = share_data(journal.spec, searcher is again) if joined and self.data else None
                     trainable = bind(self.trainable, folder=place, shared_data=shared_data, mount_token=mount_token)
-                    fit(searcher, TuneCallback(searcher, interrupt, self.look), trainable, each, journal.folder)
+                    callback = TuneCallback(searcher, interrupt, watch, self.look)
+                    fit(searcher, callback, trainable, each, journal.folder)
         if interrupt.requested:
             return "interrupted"
         if main.out_of_time and (main.wanted() or main.cut_off or pending(journal, confirm)):
@@ -107,10 +114,9 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
 
 
 def fit(
-    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources,
-    folder: Path,
+    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources, folder: Path
 ) -> None:  # fmt: skip
-    """Tune's part. Raises AutorankError for a full disk, and whatever went wrong in the searcher."""
+    """Tune's part. Raises AutorankError for a full disk or a lost Ray, and whatever went wrong in the searcher."""
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if each.workers > 1:
         from autorank.searching.ray.multi_worker import trained_trial
@@ -135,9 +141,9 @@ def fit(
         )  # fmt: skip
         tuner.fit()
     except Exception as error:
-        problem = searcher.problem or (None if callback.stopped else error)
+        problem = searcher.problem or callback.watch.lost or (None if callback.stopped else error)
     else:
-        problem = searcher.problem
+        problem = searcher.problem or callback.watch.lost
     finally:
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if problem is not None:

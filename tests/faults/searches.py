@@ -28,7 +28,9 @@ def make_place(folder: Path) -> Path:
     return folder
 
 
-def start(place: Path, name: str, *more: str, trials: int = TRIALS) -> subprocess.Popen[str]:
+def start(
+    place: Path, name: str, *more: str, trials: int = TRIALS, start_new_session: bool = False
+) -> subprocess.Popen[str]:
     """`autorank search`: one trial after another, so that nothing depends on which of two is quicker; in the end each
     point of the front is trained again."""
     own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
@@ -39,8 +41,9 @@ def start(place: Path, name: str, *more: str, trials: int = TRIALS) -> subproces
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=start_new_session,
+    )  # fmt: skip
 
 
 def finish(place: Path, name: str, trials: int = TRIALS) -> str:

@@ -18,6 +18,7 @@ from autorank.redaction import hide
 from autorank.searching.ray.runtime_env import own_methods, travelling
 
 LOG = "ray.log"
+LOCAL = "local"
 ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths (SQLite!) would mean another file in each trial
     "RAY_USAGE_STATS_ENABLED": "0",  # no calls home, and no banner about them
@@ -62,13 +63,24 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         ours = not ray.is_initialized()
         try:
             if ours:
-                where = address or os.environ.get("RAY_ADDRESS") or "local"
-                within.enter_context(_loopback() if where == "local" else contextlib.nullcontext())
+                where = address or os.environ.get("RAY_ADDRESS") or LOCAL
+                within.enter_context(_loopback() if where == LOCAL else contextlib.nullcontext())
                 _connect(where)
             yield
         finally:
             if ours:
                 ray.shutdown()
+
+
+def is_local(address: str | None) -> bool:
+    """Return whether `running` starts a Ray of its own.
+
+    Args:
+        address: As for `running`.
+    """
+    import ray
+
+    return not ray.is_initialized() and (address or os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL
 
 
 @contextlib.contextmanager
@@ -135,15 +147,15 @@ def _connect(address: str) -> None:
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
     try:
-        if address == "local":
-            ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)
+        if address == LOCAL:
+            ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, **quiet)
         else:
             code: contextlib.AbstractContextManager[dict[str, Any]]
             code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
             with code as modules:
                 ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | own_methods()}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        if address == "local":
+        if address == LOCAL:
             raise
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise AutorankError(

@@ -14,7 +14,7 @@ from autorank.searching.ray.resources import Resources
 
 INTERVAL = 2.0  # seconds between checks
 FAILURES = 5  # checks in a row in which the head of a cluster does not answer, until it counts as gone
-GRACE = 15.0  # seconds that Tune's loop has to end by itself
+GRACE = 10.0  # seconds that Tune's loop has to end by itself
 WAITING = 45.0  # seconds without a running trial until the user is told why
 REMINDER = 600.0  # seconds until the user is told again
 

@@ -1,9 +1,7 @@
-"""What looks on while Tune's loop runs: lets others know, ends the loop on Ctrl-C or a problem."""
+"""Called in Tune's loop: reports progress, and ends the loop after a signal or a problem."""
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable
 from types import FrameType
@@ -12,8 +10,10 @@ from typing import Any
 import ray
 from ray import tune
 
+from autorank.interruption import Handlers
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.placement_groups import free
+from autorank.searching.ray.ray_watch import RayWatch
 from autorank.trials.snapshot import Snapshot
 
 REFRESH = 0.5  # seconds between looks
@@ -26,14 +26,29 @@ class Stopped(Exception):
 
 
 class TuneCallback(tune.Callback):
-    """Called in Tune's loop: ends it on Ctrl-C or a problem of the searcher; calls `look` twice a second."""
+    """Ends Tune's loop after a signal, a problem of the searcher or the loss of Ray.
 
-    def __init__(self, searcher: BaseSearcher, interrupt: Interrupt, look: Callable[[], object] = lambda: None) -> None:
+    Args:
+        searcher: The searcher.
+        interrupt: Whether a signal has come.
+        watch: Whether Ray is lost.
+        look: Called twice a second.
+    """
+
+    def __init__(
+        self, searcher: BaseSearcher, interrupt: Interrupt, watch: RayWatch, look: Callable[[], object] = lambda: None
+    ) -> None:
         self.stopped = False
+        self.watch = watch
         self._searcher, self._interrupt, self._look = searcher, interrupt, look
         self._looked = 0.0
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """End the loop if it must end, else report progress; called by Tune after each step of its loop."""
+        if self.watch.lost is not None:
+            self.stopped = True
+            raise Stopped
+        self.watch.on_step(any(trial.status == "RUNNING" for trial in trials))
         if self._interrupt.requested or self._searcher.problem:
             self.stopped = True
             for trial in trials:
@@ -50,23 +65,19 @@ class TuneCallback(tune.Callback):
 
 
 class Interrupt:
-    """Within it the first Ctrl-C (or SIGTERM) only sets `requested`; the next has its usual effect."""
+    """Within this context the first signal only sets `requested`; the next has its usual effect."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self._handlers = Handlers()
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                self._before[kind] = signal.signal(kind, self._request)
+        self._handlers.set(self._request)
         return self
 
     def __exit__(self, *error: object) -> None:
-        for kind, handler in self._before.items():
-            signal.signal(kind, handler)
+        self._handlers.restore()
 
-    def _request(self, kind: int, frame: FrameType | None) -> None:
+    def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        self._handlers.restore()

@@ -124,7 +124,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.005 else f"{100 * share:.2f} %"
 
 
-
 def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequence[int]) -> list[str]:
     """What to say about labels that are written otherwise than their class; numbers of a named task's are not."""
     if is_uniform([meaning(name) or "" for name in task.label_names]):

@@ -1,0 +1,94 @@
+"""Signals to a search and its process group, and a local Ray that dies: the search ends or goes on, and says which."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.searches import essence, finish, make_place, start
+
+pytestmark = pytest.mark.slow
+TRIALS = 6
+SECONDS = 60  # until a search must have ended; docs/reliability.md has the measured times
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = make_place(tmp_path_factory.mktemp("attacked") / "place")
+    finish(place, "whole", TRIALS)
+    return place
+
+
+@pytest.fixture
+def attacked(place: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], list[psutil.Process]]]]:
+    """Starts a search and waits for its second trial; then its process and those below it."""
+    started: list[psutil.Process] = []
+
+    def begin(name: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+        process = start(place, name, trials=TRIALS, start_new_session=True)
+        while len(list((place / "runs" / name / "trials").glob("*"))) < 2:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.1)
+        started.extend(psutil.Process(process.pid).children(recursive=True))
+        return process, started
+
+    yield begin
+    for process in started:
+        if process.is_running():
+            process.kill()
+
+
+def same_as_undisturbed(place: Path, name: str) -> bool:
+    finish(place, name, TRIALS)
+    return essence(place, name) == essence(place, "whole")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize("group", [False, True], ids=["driver", "group"])
+def test_a_signal_ends_the_search(place: Path, attacked, number: signal.Signals, group: bool) -> None:
+    name = f"signal-{number}-{group}"
+    process, below = attacked(name)
+    (os.killpg if group else os.kill)(process.pid, number)
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 130
+    assert f"autorank resume {name}" in printed and "Traceback" not in printed
+    _, alive = psutil.wait_procs(below, timeout=10)
+    assert not alive
+    assert same_as_undisturbed(place, name)
+
+
+def test_the_raylet_dies(place: Path, attacked) -> None:
+    process, below = attacked("raylet")
+    (raylet,) = (child for child in below if child.name() == "raylet")
+    raylet.kill()
+    printed, _ = process.communicate(timeout=3 * SECONDS)
+    assert process.returncode == 0, printed
+    assert "its process raylet died" in printed and "Ray is started again." in printed
+    assert same_as_undisturbed(place, "raylet")
+
+
+def test_ray_s_control_service_dies(place: Path, attacked) -> None:
+    process, below = attacked("gcs")
+    (service,) = (child for child in below if child.name().startswith("gcs_server"))
+    service.kill()
+    printed, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode in (2, 130), printed
+    assert "its process gcs_server died" in printed and "Traceback" not in printed
+    assert same_as_undisturbed(place, "gcs")
+
+
+def test_a_search_that_is_stopped_for_a_while_goes_on(place: Path, attacked) -> None:
+    process, _ = attacked("stopped")
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(20)
+    process.send_signal(signal.SIGCONT)
+    printed, _ = process.communicate(timeout=3 * SECONDS)
+    assert process.returncode == 0, printed
+    assert same_as_undisturbed(place, "stopped")

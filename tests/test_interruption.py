@@ -1,0 +1,112 @@
+"""Signals end a process as Ctrl-C does, and by force if it does not end by itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from autorank.interruption import EXIT_CODE, SIGNALS, Handlers, as_ctrl_c
+
+OTHERS = [number for number in SIGNALS if number != signal.SIGINT]
+CLEANING = """
+import sys, time
+from autorank.interruption import as_ctrl_c
+with as_ctrl_c():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(0.5)  # cleaning up, while the signal comes again
+        print("cleaned up", flush=True)
+        sys.exit(130)
+"""
+STUCK = """
+import subprocess, sys, time
+from autorank import interruption
+interruption.PATIENCE = 0.3
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+with interruption.as_ctrl_c(), interruption.ended_by_force("last words"):
+    print(child.pid, flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass  # as a library that retries for ever
+"""
+
+
+def start(script: str, **options: object) -> tuple[subprocess.Popen[str], str]:
+    """A process that has printed its first line."""
+    process: subprocess.Popen[str] = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options,
+    )  # type: ignore[call-overload]  # fmt: skip
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("number", OTHERS)
+def test_other_signals_are_ctrl_c_and_do_not_disturb_its_handling(number: signal.Signals) -> None:
+    process, ready = start(CLEANING)
+    assert ready == "ready"
+    process.send_signal(number)
+    time.sleep(0.2)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (130, "cleaned up\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_does_not_end_is_ended_with_its_children(number: signal.Signals) -> None:
+    process, child = start(STUCK)
+    process.send_signal(number)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (EXIT_CODE, "last words\n")
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.kill(int(child), 0)
+            time.sleep(0.05)
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with as_ctrl_c():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_handlers_are_restored() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    handlers = Handlers()
+    handlers.set(signal.default_int_handler)
+    handlers.set(lambda number, frame: None)
+    handlers.restore()
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.long
+def test_a_terminated_training_says_where_its_best_adapter_is(tmp_path: Path) -> None:
+    command = ["train", "--method", "lora", "--task", "demo", "--steps", "3000", "--eval-every", "20", "--to", "x"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autorank", *command, "--max-eval-examples", "20"], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.split()[1:2] == ["40"]:  # the step of the second evaluation
+            break
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == EXIT_CODE
+    assert "autorank: interrupted." in printed and "best adapter so far was saved to" in printed
+    assert [file.suffix for file in tmp_path.iterdir()] == [".safetensors"]
