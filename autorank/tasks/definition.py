@@ -143,7 +143,7 @@ class Task:
         batch_size: Default batch size.
         max_length: Default maximum length in tokens.
         eval_examples: Default number of examples of each split in an evaluation that is not final. None: all.
-        template: Template of prompts, see `tasks/data/completions.py`.
+        template: Template of prompts, see `tasks/completions.py`.
         unanswerable: For spans: whether there are questions without an answer.
         source: Where the task and its defaults come from.
     """

@@ -14,7 +14,7 @@ from autorank.options.calls import TrainCall
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, registry, resolve
 from autorank.tasks.chat.conversation import Conversation
-from autorank.tasks.data.completions import to_examples
+from autorank.tasks.completions import to_examples
 from autorank.tasks.data.stratified import whole_prompts
 from autorank.tasks.generation import GENERATION, OWN_MODEL, own_task
 from autorank.tasks.own_data import detect_columns

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
-from autorank.tasks.data import completions
+from autorank.tasks import completions
 from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.examples import Examples
