@@ -104,7 +104,7 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(gpus_per_trial=-0.5), "gpus_per_trial=-0.5: expected a number of at least 0"),
         (lambda: autorank.search(confirm_seeds=-1, max_retries=-2), "confirm_seeds=-1(.|\n)*max_retries=-2"),
         (lambda: autorank.search(method=3, model=5), "method=3: expected a string or a list of strings(.|\n)*model=5"),
-        (lambda: autorank.train(data=5, epochs=True), "data=5: expected a path or a string(.|\n)*epochs=True"),
+        (lambda: autorank.train(data=5, epochs=True), "data=5: expected a string or a path(.|\n)*epochs=True"),
         (lambda: autorank.search(space=5), "space=5: expected a path or a string or a dict"),
         (lambda: autorank.search(sampler="cma"), "sampler='cma': expected one of 'tpe', 'nsga2', 'gp', 'random'"),
         (lambda: autorank.train(precision="fp8"), "precision='fp8': expected one of 'auto', 'fp32', 'bf16', 'fp16'"),

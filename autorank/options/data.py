@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ import typer
 from autorank.defaults import LabelType
 from autorank.errors import AutorankError
 from autorank.options import completion
+from autorank.options.data_object import DataObject
 from autorank.options.parsing import build_spec, expand, split_names
 from autorank.options.shared import DATA
 
@@ -34,7 +36,7 @@ class DataOptions:
         ),
     ] = None
     data: Annotated[
-        str | Path | None,
+        str | Path | DataObject | None,
         typer.Option(
             help="Your data, or the splits of --task: a file, directory or 'pattern' (csv, tsv, json, jsonl, parquet, "
             "arrow), an address (s3://...), or a dataset on the Hub (owner/name or owner/name:config).",
@@ -149,10 +151,10 @@ class DataOptions:
         from autorank.tasks.reading.location import short_name
 
         labelled = (self.text is not None, self.label is not None)
-        if any(labelled) and not (all(labelled) and self.data):
+        if any(labelled) and not (all(labelled) and self.data is not None):
             raise AutorankError("Your own data need all of --data FILE, --text COL[,COL] and --label COL.")
         text_to_text = (self.prompt is not None, self.completion is not None)
-        if any(text_to_text) and (any(labelled) or not (all(text_to_text) and self.data)):
+        if any(text_to_text) and (any(labelled) or not (all(text_to_text) and self.data is not None)):
             raise AutorankError(
                 "Your own text-to-text data need all of --data FILE, --prompt COL and --completion COL, and neither "
                 "--text nor --label."
@@ -184,13 +186,26 @@ class DataOptions:
         )
 
     def data_path(self) -> str | None:
-        """Return the absolute path of the user's data, its address, or its name on the Hub."""
+        """Return the absolute path of the user's data, its address, or its name on the Hub.
+
+        Data of Python code is written to the cache directory.
+        """
         from autorank.tasks.reading.location import is_path
 
+        if isinstance(self.data, DataObject):
+            return self._stored
         if not self.data:
             return None
         data = os.path.expanduser(os.fspath(self.data))  # a Path would shorten the // of addresses
         return str(Path(data).absolute()) if is_path(data) else data
+
+    @cached_property
+    def _stored(self) -> str:
+        """The path to which data of Python code is written, with the columns that are named or all."""
+        from autorank.tasks.reading.python_objects import store
+
+        names = (*split_names(self.text), *split_names(self.prompt), self.label, self.completion, self.messages)
+        return store(self.data, [name for name in names if name is not None])
 
     def model_name(self) -> str | None:
         """Return the base model: the absolute path of a directory, or a name on the Hub."""

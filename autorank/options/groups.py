@@ -29,6 +29,7 @@ from typing import (
 )
 
 from autorank.errors import AutorankError, unknown
+from autorank.options.data_object import DataObject
 
 P = ParamSpec("P")
 G = TypeVar("G")
@@ -44,6 +45,7 @@ PYTHON: dict[Any, tuple[str, type]] = {  # type of an option -> the value expect
     Mapping: ("a dict", Mapping),
     list: ("a list of strings", Sequence),
     Sequence: ("a list of strings", Sequence),
+    DataObject: ("a pandas DataFrame or a datasets.Dataset", DataObject),
 }
 
 

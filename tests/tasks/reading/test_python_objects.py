@@ -1,0 +1,102 @@
+"""DataFrames and datasets of Python code, as the files that stand for them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.options.calls import TrainCall
+from autorank.options.data_object import DataObject
+from autorank.spec import TaskSpec
+from autorank.tasks import registry
+from autorank.tasks.reading.file_set import find_files
+from autorank.tasks.reading.python_objects import store
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def read(data: Any, *names: str) -> dict[str, list[Any]]:
+    table = find_files(store(data, names)).read("train", names)
+    return {name: list(values) for name, values in table.columns.items()}
+
+
+def test_values_of_a_frame() -> None:
+    frame = pd.DataFrame(
+        {
+            "text": pd.Series(["a", None, "ü"], index=[5, 6, 7]),
+            "short": np.array([0.1, np.nan, 2], np.float32),
+            "whole": pd.array([2**60, pd.NA, 3], dtype="Int64"),
+            "kind": pd.Categorical(["x", None, "y"]),
+            "mixed": [1, "1", True],
+            "exact": [Decimal("0.10"), Decimal("NaN"), None],
+            "nested": [{"en": "a", "list": [1, np.int64(2)]}, None, {}],
+            "when": pd.to_datetime(["2020-01-01", None, "2020-01-02"]),
+        }
+    )
+    names = ("text", "short", "whole", "kind", "mixed", "exact", "nested.en", "nested.list.1", "when")
+    assert read(frame, *names) == {
+        "text": ["a", None, "ü"],
+        "short": [0.1, None, 2.0],
+        "whole": [2**60, None, 3],
+        "kind": ["x", None, "y"],
+        "mixed": [1, "1", True],
+        "exact": ["0.10", None, None],
+        "nested.en": ["a", None, None],
+        "nested.list.1": [2, None, None],
+        "when": [{"unsupported": "datetime64"}, None, {"unsupported": "datetime64"}],
+    }
+
+
+def test_splits_and_class_names_of_datasets() -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    made = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    assert read(made, "text", "label") == {"text": ["a", "b"], "label": ["yes", "no"]}
+    both = store(datasets.DatasetDict({"train": made, "validation": made.select([1])}))
+    assert find_files(both).splits == ["train", "validation"]
+    assert find_files(both).read("validation", ("label",)).columns == {"label": ["no"]}
+
+
+def test_equal_data_have_one_path_and_others_another() -> None:
+    frame = pd.DataFrame({"text": ["a"], "label": [1], "unused": [object()]})
+    assert store(frame, ["text", "label"]) == store(frame.copy(), ["text", "label"])
+    assert store(frame, ["text", "label"]) != store(frame.assign(label=2), ["text", "label"])
+
+
+def test_duplicates_are_refused_if_they_are_read() -> None:
+    frame = pd.DataFrame([["a", 1, "b"]], columns=["text", "label", "text"])
+    with pytest.raises(AutorankError, match="several columns named 'text'"):
+        store(frame, ["text", "label"])
+    assert read(frame, "label") == {"label": [1]}
+
+
+def test_options_take_objects() -> None:
+    frame = pd.DataFrame({"text": [f"t{i}" for i in range(20)], "label": ["a", "b"] * 10})
+    assert isinstance(frame, DataObject) and not isinstance({}, DataObject)
+    spec = TrainCall(method="lora", data=frame, text="text", label="label").spec().task
+    assert (spec.name, Path(str(spec.data)).name) == ("dataframe", "dataframe.jsonl")
+    assert registry.read(spec)[0].label_names == ("a", "b")
+    with pytest.raises(AutorankError, match=r"Column 'text' of .* has no text in rows 2, 4"):
+        missing = TrainCall(method="lora", data=frame.assign(text=["t", None] * 10), text="text", label="label")
+        registry.read(missing.spec().task)
+    with pytest.raises(AutorankError, match="data=3: expected a string or a path or a pandas DataFrame"):
+        autorank.train(method="lora", data=3, text="text", label="label")
+
+
+def test_a_named_task_takes_objects() -> None:
+    rows = {"sentence": ["a", "b"], "label": [0, 1], "idx": [0, 1]}
+    made = datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name in ("train", "validation")})
+    task, train, validation = registry.read(TaskSpec(name="sst2", data=store(made)))
+    assert train.labels.tolist() == validation["validation"].labels.tolist() == [0, 1] and task.name == "sst2"
