@@ -65,15 +65,15 @@ class TaskKind(ABC):
             AutorankError: The columns are invalid.
         """
 
-    def describe(self, task: Task, labels: np.ndarray) -> str:
-        """Describe labels in a line, so that the user sees what they were understood as.
+    def describe(self, task: Task, train: Examples) -> str:
+        """Describe labels or references in a line, so that the user sees what they were understood as.
 
         Args:
             task: The task.
-            labels: Those of the training split, `examples`.
+            train: The training split.
 
         Returns:
-            The text; empty for kinds without classes or numbers.
+            The text; empty if there is nothing to say.
         """
         return ""
 
@@ -185,7 +185,7 @@ class TaskData:
         tokenizer: The tokenizer, if predictions are text.
         length: Number of tokens at which texts are cut.
         ends: Tokens that end a generated text.
-        labels: What the labels of the training split were understood as; empty for kinds without classes or numbers.
+        labels: What the labels or references of the training split were understood as; may be empty.
         notes: What the user should know about how the data were read.
     """
 

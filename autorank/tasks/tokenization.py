@@ -95,7 +95,7 @@ def load(spec: TaskSpec, model: str) -> TaskData:
     notes = dict.fromkeys(note for examples in (train, *validation.values()) for note in examples.notes)
     return TaskData(
         task, training, evaluated, digest.hexdigest(), pad_id, text_tokenizer, tokenization.length, tokenization.ends,
-        task.kind.describe(task, train.labels), tuple(notes),
+        task.kind.describe(task, train), tuple(notes),
     )  # fmt: skip
 
 

@@ -41,9 +41,9 @@ class Classification(TaskKind):
         return Examples(tuple(table[name] for name in task.text), numbers, notes=tuple(notes))
 
     @override
-    def describe(self, task: Task, labels: np.ndarray) -> str:
+    def describe(self, task: Task, train: Examples) -> str:
         """The classes with their shares, the most frequent first if there are many."""
-        return label_columns.describe_classes(task, np.bincount(labels, minlength=task.outputs))
+        return label_columns.describe_classes(task, np.bincount(train.labels, minlength=task.outputs))
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

@@ -13,6 +13,8 @@ from autorank.tasks import completions
 from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.examples import Examples
+from autorank.tasks.metrics import text
+from autorank.tasks.metrics.scripts import script_of
 from autorank.tasks.splits import Tokenization
 from autorank.tasks.table import Table
 
@@ -33,6 +35,13 @@ class Generation(TaskKind):
     def to_examples(self, task: Task, table: Table, train: bool) -> Examples:
         """Convert prompts and completions; see `completions.to_examples`."""
         return completions.to_examples(task, table)
+
+    @override
+    def describe(self, task: Task, train: Examples) -> str:
+        """How ROUGE and BLEU split the references into words, if not as English."""
+        if not set(task.metrics) & set(text.BY_WORDS):
+            return ""
+        return script_of(map(str, train.references or ())).description
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

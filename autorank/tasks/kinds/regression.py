@@ -41,9 +41,9 @@ class Regression(TaskKind):
         return Examples(tuple(table[name] for name in task.text), values)
 
     @override
-    def describe(self, task: Task, labels: np.ndarray) -> str:
+    def describe(self, task: Task, train: Examples) -> str:
         """The range of the numbers."""
-        return f"{task.label}: numbers from {labels.min():g} to {labels.max():g}"
+        return f"{task.label}: numbers from {train.labels.min():g} to {train.labels.max():g}"
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

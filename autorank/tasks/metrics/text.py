@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from autorank.errors import unknown
 from autorank.tasks.metrics.outcomes import Outcomes
+from autorank.tasks.metrics.scripts import Script, Words, script_of
 
 Texts = Sequence[str]
 References = Sequence[Sequence[str]]  # of each text
@@ -47,11 +49,11 @@ def chosen(metrics: Sequence[str], metric: str | None, final: bool) -> tuple[str
 def compute(names: Sequence[str], texts: Texts, references: References) -> dict[str, float]:
     """Compute metrics of texts against their references.
 
-    `bleu`: corpus BLEU with the defaults of sacrebleu (tokenizer 13a, case-sensitive). `rouge1`, `rouge2`, `rougeL`: F1
-    with stemming for the best reference, averaged over texts; `rouge`: the mean of the three. `exact_match`: equal to a
-    reference except for white space. `exact_answer`: the number after `####` is that of a reference.
-
-    Thoughts of reasoning models are not scored, see `answer`.
+    `bleu`: corpus BLEU with the defaults of sacrebleu (case-sensitive). `rouge1`, `rouge2`, `rougeL`: F1 for the best
+    reference, averaged over texts; `rouge`: the mean of the three. Words are English ones, with ROUGE's stemming, or
+    those of the references' script (`scripts.script_of`). `exact_match`: equal to a reference after `normalized`.
+    `exact_answer`: the number after `####` is that of a reference. Thoughts of reasoning models are not scored, see
+    `answer`.
 
     Args:
         names: Names of the metrics.
@@ -62,10 +64,11 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
         The metrics by name.
     """
     texts, references = list(map(answer, texts)), [list(map(answer, known)) for known in references]
+    script = script_of(reference for known in references for reference in known)
     metrics: dict[str, float] = {}
     for name in names:
         if name not in metrics:
-            metrics |= METRICS[name](texts, references)
+            metrics |= METRICS[name](texts, references, script)
     return {name: metrics[name] for name in names}
 
 
@@ -85,14 +88,17 @@ def outcomes(name: str, texts: Texts, references: References, splits: tuple[int,
         (answer(text), [answer(reference) for reference in known])
         for text, known in zip(texts, references, strict=True)
     ]
+    script = script_of(reference for _, known in pairs for reference in known)
     if name == "bleu":
         import sacrebleu
 
-        scorer = sacrebleu.BLEU(effective_order=True)  # the counts do not depend on it; without it there are warnings
+        scorer = sacrebleu.BLEU(
+            tokenize=script.bleu, effective_order=True
+        )  # the counts do not depend on it; without it there are warnings
         scores = [scorer.sentence_score(text, known) for text, known in pairs]
         counts = [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
         return Outcomes(name, np.array(counts), np.empty((len(counts), 0), int), splits)
-    values = np.array([[METRICS[name]([text], [known])[name]] for text, known in pairs])
+    values = np.array([[METRICS[name]([text], [known], script)[name]] for text, known in pairs])
     return Outcomes("mean", values, np.empty((len(values), 0), int), splits)
 
 
@@ -107,32 +113,35 @@ def final_answer(text: str) -> str | None:
     return re.sub(r"[$,\s+]", "", match[1]) if match else None
 
 
-def _bleu(texts: Texts, references: References) -> dict[str, float]:
+def normalized(text: str) -> str:
+    """Return a text with compatible Unicode forms and cases unified, single spaces, and no full stop at its end."""
+    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return text.rstrip(".。 ") or text
+
+
+def _bleu(texts: Texts, references: References, script: Script) -> dict[str, float]:
     import sacrebleu
 
     streams = [list(stream) for stream in zip_longest(*references)]  # None where a text has fewer references
-    return {"bleu": sacrebleu.corpus_bleu(texts, streams).score / 100}
+    return {"bleu": sacrebleu.corpus_bleu(texts, streams, tokenize=script.bleu).score / 100}
 
 
-def _rouge(texts: Texts, references: References) -> dict[str, float]:
+def _rouge(texts: Texts, references: References, script: Script) -> dict[str, float]:
     from rouge_score.rouge_scorer import RougeScorer
 
     kinds = ["rouge1", "rouge2", "rougeL"]
-    scorer = RougeScorer(kinds, use_stemmer=True)
+    scorer = RougeScorer(kinds, use_stemmer=True, tokenizer=Words() if script.any_letters else None)
     scores = [scorer.score_multi(known, text) for text, known in zip(texts, references, strict=True)]
     means = {kind: sum(score[kind].fmeasure for score in scores) / len(scores) for kind in kinds}
     return means | {"rouge": sum(means.values()) / len(means)}
 
 
-def _exact_match(texts: Texts, references: References) -> dict[str, float]:
-    hits = [
-        text.split() in [reference.split() for reference in known]
-        for text, known in zip(texts, references, strict=True)
-    ]
+def _exact_match(texts: Texts, references: References, script: Script) -> dict[str, float]:
+    hits = [normalized(text) in map(normalized, known) for text, known in zip(texts, references, strict=True)]
     return {"exact_match": sum(hits) / len(hits)}
 
 
-def _exact_answer(texts: Texts, references: References) -> dict[str, float]:
+def _exact_answer(texts: Texts, references: References, script: Script) -> dict[str, float]:
     answers = [final_answer(text) for text in texts]
     hits = [
         answer is not None and answer in map(final_answer, known)
@@ -141,7 +150,8 @@ def _exact_answer(texts: Texts, references: References) -> dict[str, float]:
     return {"exact_answer": sum(hits) / len(hits)}
 
 
-METRICS: dict[str, Callable[[Texts, References], dict[str, float]]] = {
+BY_WORDS = ("bleu", "rouge1", "rouge2", "rougeL", "rouge")
+METRICS: dict[str, Callable[[Texts, References, Script], dict[str, float]]] = {
     "bleu": _bleu,
     "rouge1": _rouge,
     "rouge2": _rouge,

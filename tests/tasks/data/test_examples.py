@@ -153,7 +153,7 @@ def test_labels_are_described_in_a_line() -> None:
     def line(labels: list[object]) -> str:
         table = Table({"text": [str(i) for i in range(len(labels))], "label": labels}, "x.csv")
         task = infer_task("mine", ("text",), table, "label")
-        return task.kind.describe(task, to_examples(task, table).labels)
+        return task.kind.describe(task, to_examples(task, table))
 
     assert line(["neg"] * 8 + ["pos"] * 7 + ["neutral"] * 5) == "label: 3 classes: neg 40 %, neutral 25 %, pos 35 %"
     assert line(["rare", *["usual"] * 999]) == "label: 2 classes: rare 0.10 %, usual 100 %"
@@ -162,7 +162,7 @@ def test_labels_are_described_in_a_line() -> None:
     assert many.startswith("label: 20 classes: '19' 10 %, '0' 5 %") and "and 12 more" in many
     assert "--label-type number" in many
     sst2 = to_examples(GLUE["sst2"], Table({"sentence": TEXT, "label": [0, 1, 1, 0]}, "x.csv"))
-    described = GLUE["sst2"].kind.describe(GLUE["sst2"], sst2.labels)
+    described = GLUE["sst2"].kind.describe(GLUE["sst2"], sst2)
     assert described == "label: 2 classes: negative 50 %, positive 50 %"
 
 

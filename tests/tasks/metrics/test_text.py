@@ -8,6 +8,7 @@ import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 
+from autorank.tasks.metrics.scripts import script_of, words
 from autorank.tasks.metrics.text import compute, final_answer
 
 TEXTS = ["The cat sat on the mat.", "a dog runs in the park today", ""]
@@ -58,8 +59,63 @@ def test_rouge_by_hand() -> None:
     assert found["rougeL"] == pytest.approx(2 * 2 / (4 + 3))
 
 
-def test_exact_match_cares_not_for_white_space() -> None:
-    assert compute(["exact_match"], ["a  b\n", "A b", "c"], [["x", "a b"], ["a b"], ["c"]]) == {"exact_match": 2 / 3}
+@pytest.mark.parametrize(
+    ("text", "reference", "equal"),
+    [
+        ("a  b\n", "a b", True), ("A b", "a b", True), ("Straße.", "STRASSE", True), ("ﬁn", "fin", True),
+        ("１２", "12", True), ("好。", "好", True), ("cafe\u0301", "caf\u00e9", True), ("...", "a", False),
+        ("ab", "a b", False), ("a, b", "a b", False), ("-1", "1", False), ("a!", "a", False),
+    ],
+)  # fmt: skip
+def test_exact_match_is_normalized(text: str, reference: str, equal: bool) -> None:
+    assert compute(["exact_match"], [text], [["x", reference]]) == {"exact_match": float(equal)}
+
+
+ALL = ("bleu", "rouge", "rouge1", "rouge2", "rougeL", "exact_match")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "tokenizer"),
+    [
+        ("今天天气很好", "明月几时有？", "zh"),
+        ("今日は天気がいいですね", "はじめましてよろしく", "char"),
+        ("วันนี้อากาศดีมาก", "ขอบคุณครับผม", "char"),
+        ("ថ្ងៃនេះអាកាសធាតុល្អ", "អរគុណច្រើន", "char"),
+        ("Сегодня очень хорошая погода", "Большое вам спасибо, друзья", "13a"),
+        ("आज मौसम बहुत अच्छा है", "धन्यवाद मेरे प्यारे दोस्त जी", "13a"),
+        ("오늘 날씨가 아주 좋습니다", "정말 감사합니다 여러분 모두", "13a"),
+        ("الطقس جميل جدا اليوم هنا", "شكرا جزيلا لكم يا أصدقاء", "13a"),
+    ],
+)
+def test_scores_of_any_script(right: str, wrong: str, tokenizer: str) -> None:
+    if tokenizer == "char" and script_of([right]).bleu == "ja-mecab":
+        tokenizer = "ja-mecab"
+    assert script_of([right]).bleu == tokenizer
+    assert list(compute(ALL, [right], [[right]]).values()) == pytest.approx([1.0] * len(ALL))
+    found = compute(ALL, [wrong], [[right]])
+    assert found["rougeL"] < 0.5 and found["bleu"] < 0.5 and found["exact_match"] == 0
+    expected = sacrebleu.corpus_bleu([wrong], [[right]], tokenize=tokenizer).score / 100
+    assert found["bleu"] == pytest.approx(expected)
+
+
+def test_rouge_of_chinese_by_hand() -> None:
+    """Six characters against five: four in common, three of them in order."""
+    found = compute(["rouge1", "rougeL"], ["今天天气很好"], [["很好的天气"]])
+    assert found["rouge1"] == pytest.approx(2 * 4 / (6 + 5)) and found["rougeL"] == pytest.approx(2 * 2 / (6 + 5))
+
+
+def test_words_of_any_script() -> None:
+    assert words("Don't touch 中文ABC, für 3.5 €!") == ["don", "t", "touch", "中", "文", "abc", "für", "3", "5"]
+    assert words("अच्छा है") == ["अच्छा", "है"] and words("ที่นี่") == ["ที่", "นี่"]
+    assert words("می‌خواهم") == ["می" + "خواهم"] and words("") == [] == words("?!")
+
+
+def test_what_is_said_of_scripts() -> None:
+    assert script_of(["The café is open.", *["It serves good food to all guests."] * 9]).description == ""
+    assert script_of([]).description == "" == script_of(["12"]).description
+    assert "sacrebleu's tokenizer zh, ROUGE counts each character" in script_of(["今天 is good"]).description
+    assert "words of any letters" in script_of(["Größe und Stärke"]).description
+    assert script_of(["A long English text with a single word: 好" + " more words" * 20]).bleu == "13a"
 
 
 @pytest.mark.parametrize(
