@@ -2,7 +2,7 @@
 
 `mlflow.transformers` loads an adapter's base model as it is: a head of another width would not fit, and the classes
 would have no names. So the directory holds a config with the head's width and the class names, and links to the
-weights.
+weights. If the base model's own head has another width, the weights are copied with a new head.
 """
 
 from __future__ import annotations
@@ -47,6 +47,9 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     set_head_metadata(config, origin)
     config.architectures = [base_model.auto_class(origin.head, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)
+    if origin.replaces_head:
+        base_model.load(origin.model, origin.outputs, head=origin.head).model.save_pretrained(folder)
+        weights = []
     config.save_pretrained(folder)
     if not origin.outputs:
         greedy(text_ends(load_tokenizer(origin, None)), origin.pad_id, None).save_pretrained(folder)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
+from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.remote_code import trusted
 from autorank.modeling.text_limits import text_limits
 
+# transformers' name of one of several classes
+SINGLE_LABEL: Literal["single_label_classification"] = "single_label_classification"
+
 
 def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
-    """Store class names, a regression's problem type and the padding token in a model's config.
+    """Store class names, the problem type and the padding token in a model's config.
 
     Args:
         config: changed in place.
@@ -22,8 +26,8 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
     if origin.label_names:
         config.id2label = dict(enumerate(origin.label_names))
         config.label2id = {name: i for i, name in enumerate(origin.label_names)}
-    if origin.problem_type:
-        config.problem_type = origin.problem_type
+    if origin.head == heads.SEQUENCE:
+        config.problem_type = origin.problem_type or SINGLE_LABEL
     config.pad_token_id = origin.pad_id
 
 

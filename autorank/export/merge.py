@@ -62,6 +62,9 @@ def merge(trained: BaseModel) -> None:
 
     Args:
         trained: the base model with its updates; changed in place.
+
+    Raises:
+        AutorankError: The weights of the base model are quantized.
     """
     layers = adapters.adapted(trained.model)
     deltas = {name: layer.delta_weight() for name, layer in layers.items()}
@@ -70,4 +73,6 @@ def merge(trained: BaseModel) -> None:
         layer = trained.model.get_submodule(name)
         weight = layer.weight
         assert isinstance(weight, Tensor)
+        if not weight.is_floating_point():
+            raise AutorankError(f"{name} is quantized, so its adapter cannot be added to it. Omit --merge.")
         weight.add_(delta if isinstance(layer, nn.Linear) else delta.T)  # transformers' Conv1D: in x out

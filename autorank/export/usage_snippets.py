@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from autorank.export.hf_metadata import SINGLE_LABEL
 from autorank.export.rendering import render
+from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import hub_access, public_name
 from autorank.modeling.remote_code import trusted
@@ -67,7 +69,8 @@ def base_code(origin: Origin, trust: bool = False) -> str:
     if origin.head.generates:
         return f"base = AutoModelForCausalLM.from_pretrained({name!r}, dtype=torch.float32)"
     labels = dict(enumerate(origin.label_names))
-    return render("base.py", origin=origin, name=name, labels=labels, trust=trust)
+    problem_type = origin.problem_type or SINGLE_LABEL if origin.head == heads.SEQUENCE else None
+    return render("base.py", origin=origin, name=name, labels=labels, trust=trust, problem_type=problem_type)
 
 
 def encoder_decoder(origin: Origin) -> bool:

@@ -12,7 +12,7 @@ docs/adapter-format.md describes the format for users.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,7 @@ class Origin:
         pad_id: Padding token; decoders use it to find the last token of a text.
         head: Form of the model.
         problem_type: Meaning of a sequence classifier's outputs; None: one of several classes.
+        replaces_head: Whether the base model's checkpoint has a head of another width; `save` sets it.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Origin:
     pad_id: int
     head: Head = heads.SEQUENCE
     problem_type: ProblemType | None = None
+    replaces_head: bool = False
 
 
 def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
@@ -73,6 +75,7 @@ def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
     from safetensors.torch import save_file
 
     values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
+    origin = replace(origin, replaces_head=trained.replaces_head)
     metadata = {"format": FORMAT, "origin": asdict(origin), "layout": adapters.layout(trained.model, counting=True)}
     try:
         with atomic_io.writing(path) as partial:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, dry_pass, heads
+from autorank.modeling import adapters, checkpoint, dry_pass, heads
 from autorank.modeling.heads import Head
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.quantization import four_bit
@@ -33,12 +33,14 @@ class BaseModel:
         new: Names of parameters that the checkpoint lacks (classifier, DeBERTa's pooler); initialized for each seed.
         head: Names of parameters that are always trained: the new ones and the classifier.
         std: Standard deviation of new weights, the architecture's `initializer_range`.
+        replaces_head: Whether the checkpoint has a head of another width, in place of which there is a new one.
     """
 
     model: PreTrainedModel
     new: frozenset[str]
     head: tuple[str, ...]
     std: float
+    replaces_head: bool = False
     _clean: dict[nn.Parameter, torch.Tensor] = field(default_factory=dict)  # loaded values of unfrozen parameters
 
     @property
@@ -74,7 +76,7 @@ class BaseModel:
             parameter = self.model.get_parameter(name)
             if not parameter.is_floating_point():
                 raise AutorankError(
-                    f"{name} is quantized and cannot be trained. Use another method, or omit --quantize."
+                    f"{name} is quantized and cannot be trained. Use another method or unquantized weights."
                 )
             module = self.model.get_submodule(name.rpartition(".")[0])
             # weight and bias of a normalization layer must have one data type, even if one of them is frozen
@@ -141,7 +143,9 @@ def load(
     # transformers initializes the head before `reset` does; this must not change the process's random state
     with hub_access("model", model), quiet(), torch.random.fork_rng(devices=[]):
         config = _config(model, outputs)
-        packed: dict[str, Any] = {}
+        packed = checkpoint.quantized_loading(model, config, device)
+        if quantize and checkpoint.stored_quantization(config):
+            raise AutorankError(f"The weights of model {model!r} are already quantized. Omit --quantize.")
         if quantize:
             packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
         loaded, info = auto_class(head, config).from_pretrained(
@@ -158,8 +162,9 @@ def load(
             f"Model {model!r} lacks weights that are needed to generate text ({min(new)}). Use a language model with "
             "its output layer, not a backbone."
         )
-    placed = loaded if quantize else loaded.to(device)
-    base = BaseModel(placed, frozenset(new), trained, getattr(loaded.config, "initializer_range", 0.02))
+    placed = loaded if "device_map" in packed else loaded.to(device)
+    std = getattr(loaded.config, "initializer_range", 0.02)
+    base = BaseModel(placed, frozenset(new), trained, std, replaces_head=bool(info["mismatched_keys"]))
     base.reset(seed=0)
     return base
 
@@ -212,8 +217,11 @@ def _config(model: str, outputs: int) -> PreTrainedConfig:
     """The model's config for a head of `outputs` outputs."""
     from transformers import AutoConfig
 
+    checkpoint.refuse_adapter(model)
     head = {"num_labels": outputs} if outputs else {}
-    config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
+    with quiet():  # the names of the classes of another head do not matter
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
+    checkpoint.quantized_loading(model, config, "cpu")  # raises if the weights cannot be loaded here
     return config
 
 

@@ -17,10 +17,17 @@ def check() -> None:
     Raises:
         AutorankError: There is no GPU, or bitsandbytes is not installed.
     """
+    if reason := problem():
+        raise AutorankError(f"--quantize 4bit needs {reason}. Omit it, or use a smaller --model.")
+
+
+def problem() -> str | None:
+    """What bitsandbytes needs and this machine lacks, for messages; None if nothing."""
     if not torch.cuda.is_available():
-        raise AutorankError("--quantize 4bit needs a GPU, but none was found. Omit it, or use a smaller --model.")
+        return "a GPU, but none was found"
     if importlib.util.find_spec("bitsandbytes") is None:
-        raise AutorankError("--quantize 4bit needs the package bitsandbytes: pip install bitsandbytes.")
+        return "the package bitsandbytes (pip install bitsandbytes)"
+    return None
 
 
 def four_bit(compute: torch.dtype, skipped: Collection[str]) -> Any:

@@ -133,7 +133,10 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
+    from autorank.modeling.checkpoint import refuse_adapter
+
     with hub_access("model", model):
+        refuse_adapter(model)
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trusted())
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # transformers creates an empty one if there is none
         raise AutorankError(
