@@ -57,6 +57,7 @@ class TaskSpec(Spec):
     eval_split: str | None = None  # of own data; None: `validation`, or a tenth of the training examples
     text: tuple[str, ...] = ()
     label: str | None = None
+    label_columns: tuple[str, ...] = ()  # several, of zeros and ones, one for each class; `label` names them together
     label_type: LabelType | None = None  # what labels are; None: what they look like
     prompt: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()  # of own text-to-text data; several are joined
     completion: str | None = None
@@ -73,7 +74,8 @@ class TaskSpec(Spec):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the user's own data: texts and label, prompt and completion, or conversations."""
-        names = (*self.text, *self.prompt, self.label, self.completion, self.messages)
+        labels = self.label_columns or (self.label,)
+        names = (*self.text, *self.prompt, *labels, self.completion, self.messages)
         return tuple(name for name in names if name is not None)
 
     @property

@@ -65,7 +65,12 @@ class DataOptions:
         ),
     ] = None
     label: Annotated[
-        str | None, typer.Option(help="Label column of your data.", metavar="COL", rich_help_panel=DATA)
+        str | Sequence[str] | None,
+        typer.Option(
+            help="Label column of your data; with several, COL,COL, each holds 0 or 1 for a class.",
+            metavar="COL",
+            rich_help_panel=DATA,
+        ),
     ] = None
     label_type: Annotated[
         LabelType | None,
@@ -163,8 +168,10 @@ class DataOptions:
         columns = {"prompt": tuple(split_names(self.prompt)), "completion": self.completion, "messages": self.messages}
         if self.task is None and not any((*labelled, *text_to_text, self.messages)):
             columns |= self._usual_columns(data)
+        labels = tuple(split_names(self.label))
         return build_spec(
-            TaskSpec, name=self.task or (short_name(data) if data else ""), data=data, label=self.label,
+            TaskSpec, name=self.task or (short_name(data) if data else ""), data=data, label=",".join(labels) or None,
+            label_columns=labels if len(labels) > 1 else (),
             train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
             text=tuple(split_names(self.text)),
             **columns, metric=self.metric, chat=self.chat,

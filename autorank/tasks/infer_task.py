@@ -7,6 +7,7 @@ from autorank.tasks.data.label_values import class_names, meanings
 from autorank.tasks.data.labels import are_fractions
 from autorank.tasks.definition import CORRELATIONS, Task
 from autorank.tasks.examples import OWN_DATA
+from autorank.tasks.kinds import multi_label
 from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
 from autorank.tasks.table import Table
@@ -15,11 +16,15 @@ from autorank.tasks.table import Table
 CLASS_METRICS = ("accuracy", "matthews")
 
 
-def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label_type: LabelType | None = None) -> Task:
+def infer_task(
+    name: str, text: tuple[str, ...], table: Table, label: str, label_type: LabelType | None = None,
+    classes: tuple[str, ...] = (),
+) -> Task:  # fmt: skip
     """Define a task for the user's own data from the labels of its training split.
 
     Labels that are all numbers, at least one with a fraction, mean regression. All others mean classification: each
-    distinct value is a class and keeps its name; classes are sorted by number, or else by name.
+    distinct value is a class and keeps its name; classes are sorted by number, or else by name. Lists mean multi-label
+    classification.
 
     Args:
         name: The task's name.
@@ -27,6 +32,7 @@ def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label
         table: The training split.
         label: Its label column.
         label_type: What labels are, in place of what they look like.
+        classes: The classes of multi-label classification, if they are known.
 
     Returns:
         The task.
@@ -34,6 +40,8 @@ def infer_task(name: str, text: tuple[str, ...], table: Table, label: str, label
     Raises:
         AutorankError: A label is missing, or is no text or number.
     """
+    if label_type is None and multi_label.are_lists(table, label):
+        return multi_label.own_task(name, text, table, label, classes)
     values = meanings(table, label)
     if label_type == "number" or (label_type is None and are_fractions(values)):
         return Task(name, REGRESSION, text, label, (), CORRELATIONS, source=OWN_DATA)

@@ -15,6 +15,7 @@ from autorank.tasks.columns import to_examples
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import Examples
 from autorank.tasks.infer_task import infer_task
+from autorank.tasks.kinds import multi_label
 from autorank.tasks.reading.file_set import find_files, split_of
 from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.reading.location import on_hub
@@ -94,18 +95,25 @@ def read_own(spec: TaskSpec) -> Splits:
     assert spec.data is not None
     dataset = open_dataset(spec.data)
     train_split, eval_split = _choose_splits(dataset, spec)
-    table = dataset.read(train_split, _columns(dataset, train_split, spec))
+    table = _read(dataset, train_split, spec)
     if not len(table):
         raise AutorankError(f"{table.source} has no rows. Use data with at least two labelled rows.")
     if spec.label is None:
         task = generation.own_task(spec.name, spec.prompt or spec.columns, spec.completion or "")
     else:
-        task = infer_task(spec.name, spec.text, table, spec.label, spec.label_type)
+        task = infer_task(spec.name, spec.text, table, spec.label, spec.label_type, spec.label_columns)
     train = to_examples(task, table, train=True)
     if eval_split is not None:
-        validation = dataset.read(eval_split, _columns(dataset, eval_split, spec))
-        return task, train, {"validation": to_examples(task, validation)}
+        return task, train, {"validation": to_examples(task, _read(dataset, eval_split, spec))}
     return with_validation(task, train, table.source)
+
+
+def _read(dataset: Dataset, split: str, spec: TaskSpec) -> Table:
+    """The user's columns of a split; several label columns also as one of lists."""
+    table = dataset.read(split, _columns(dataset, split, spec))
+    if spec.label is None or not spec.label_columns:
+        return table
+    return multi_label.combined(table, spec.label_columns, spec.label)
 
 
 def _columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:

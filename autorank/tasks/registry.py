@@ -142,8 +142,10 @@ def _check(spec: TaskSpec) -> None:
         raise AutorankError(
             f"--text takes one or two text columns, separated by a comma; got {','.join(spec.text) or 'none'}."
         )
-    if spec.label in spec.text:
-        raise AutorankError(f"Column {spec.label!r} cannot be both --text and --label.")
+    if both := set(spec.text) & {spec.label, *spec.label_columns}:
+        raise AutorankError(f"Column {min(both)!r} cannot be both --text and --label.")
+    if spec.label_columns and spec.label_type is not None:
+        raise AutorankError("--label-type applies to one label column; with several, each holds 0 or 1 for a class.")
 
 
 def _check_pairs(spec: TaskSpec) -> None:

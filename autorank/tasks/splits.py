@@ -21,7 +21,8 @@ class Split:
         ids: Token ids, int32, `tokens`.
         type_ids: Token type ids, int8, `tokens`; None if the model has none.
         offsets: Start of each example in `ids`, and the total: int64, `examples + 1`.
-        labels: int64 (classification) or float32 (regression), `examples`.
+        labels: int64 (classification) or float32 (regression), `examples`; of multi-label classification float32,
+            `examples x classes`.
         references: What a prediction is compared with if labels are not sufficient, one entry per example.
         cut: 1 for texts that were cut, int8, `examples`; None if unknown.
         RAGGED: Names of arrays with several values per example, and their offsets.
@@ -83,8 +84,10 @@ class Split:
 
     @property
     def strata(self) -> np.ndarray:
-        """Strata of stratified samples: the labels, `examples`."""
-        return self.labels
+        """Strata of stratified samples: the labels, or each combination of several labels, `examples`."""
+        if self.labels.ndim == 1:
+            return self.labels
+        return np.unique(self.labels, axis=0, return_inverse=True)[1].ravel()
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,25 @@ def _bleu(values: Array, reference: Array, weights: Array) -> Array:
     return np.where((total > 0).all(axis=-1) & (right > 0).any(axis=-1), brevity * geometric, 0.0)
 
 
+def _micro_f1(values: Array, reference: Array, weights: Array) -> Array:
+    """F1 over all pairs of example and class; columns are classes."""
+    predicted, actual = values == 1, reference[None] == 1
+    right, counts = (predicted & actual).sum(axis=-1), (predicted.sum(axis=-1), actual.sum(axis=-1))
+    return _over(2 * _sums(right, weights), _sums(counts[0], weights) + _sums(counts[1], weights))
+
+
+def _macro_f1(values: Array, reference: Array, weights: Array) -> Array:
+    """Mean F1 of the classes, which are the columns."""
+    classes = range(reference.shape[1])
+    mean: Array = np.mean([_f1(values[..., [i]], reference[:, [i]], weights) for i in classes], axis=0)
+    return mean
+
+
+def _subset_accuracy(values: Array, reference: Array, weights: Array) -> Array:
+    """Share of examples all of whose classes are right."""
+    return _mean((values == reference).all(axis=-1, keepdims=True), reference, weights)
+
+
 def _over(numerator: Array, denominator: Array) -> Array:
     """The quotient; 0 where the denominator is 0."""
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
@@ -181,10 +200,13 @@ FORMULAS: dict[str, Formula] = {
     "bleu": _bleu,
     "f1": _f1,
     "likelihood": _likelihood,
+    "macro_f1": _macro_f1,
     "matthews": _matthews,
     "mean": _mean,
+    "micro_f1": _micro_f1,
     "pearson": _pearson,
     "pearson_spearman": _pearson_spearman,
     "ratio": _ratio,
     "spearman": _spearman,
+    "subset_accuracy": _subset_accuracy,
 }

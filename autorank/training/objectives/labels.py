@@ -1,4 +1,4 @@
-"""Classification and regression: one label for each example."""
+"""Classification and regression, also with several labels for each example."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.metrics import labels as label_metrics
+from autorank.tasks.metrics import multi_label as multi_label_metrics
 from autorank.tasks.metrics.outcomes import Scores
 from autorank.tasks.splits import Split
 from autorank.training.objectives import eos_check
@@ -61,3 +62,25 @@ class Regression(Classification):
             A scalar in float32.
         """
         return F.mse_loss(outputs.logits.squeeze(-1).float(), labels)
+
+
+class MultiLabel(Classification):
+    """Binary cross-entropy of each class."""
+
+    def loss(self, outputs: Any, labels: Tensor) -> Tensor:
+        """Compute the mean binary cross-entropy.
+
+        Args:
+            outputs: What the model returned; logits: `batch x classes`.
+            labels: 1 where an example has a class, else 0, `batch x classes`.
+
+        Returns:
+            A scalar in float32.
+        """
+        return F.binary_cross_entropy_with_logits(outputs.logits.float(), labels)
+
+    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
+        """Compute the metrics as `metrics.multi_label.compute` does; see `Objective.evaluate`."""
+        logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
+        labels = np.concatenate([split.labels for split in splits.values()])
+        return multi_label_metrics.compute(self.task.metrics, np.concatenate(logits), labels)
