@@ -6,9 +6,10 @@ Options that only make sense on a command line are left out: `config`, `dry_run`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from autorank.display.formatting import varied
 from autorank.errors import AutorankError
@@ -19,6 +20,7 @@ from autorank.options.shared import RUNS, read_search
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import ShrinkResult, TrainResult, run_search, run_shrink, run_training
+from autorank.trials.confirmation_stats import gain_probabilities
 from autorank.trials.front import Point, candidates, hypervolume, ranks_at
 from autorank.trials.selection import pick
 
@@ -152,7 +154,7 @@ class Search:
 
     def pick(
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        trial: int | None = None, step: int | None = None,
+        min_gain_probability: float | None = None, trial: int | None = None, step: int | None = None,
     ) -> Point:  # fmt: skip
         """Choose a point of the front, by default its knee.
 
@@ -160,6 +162,7 @@ class Search:
             knee: Choose the knee.
             max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
             min_score: Choose the smallest point with at least this score.
+            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
             trial: Choose the best point of this trial, which may be one of the baseline's.
             step: With `trial`, choose its evaluation at this optimizer step.
 
@@ -169,11 +172,13 @@ class Search:
         Raises:
             AutorankError: No point matches.
         """
-        return pick(self._exportable(trial), **point_choice(knee, max_params, min_score, trial, step))
+        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
+        return self._pick(self._exportable(trial), choice)
 
     def export(
         self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
-        min_score: float | None = None, trial: int | None = None, step: int | None = None, merge: bool = False,
+        min_score: float | None = None, min_gain_probability: float | None = None, trial: int | None = None,
+        step: int | None = None, merge: bool = False,
         pad: bool = False, register: str | None = None, push_to_hub: str | None = None,
     ) -> Published:  # fmt: skip
         """Write a point of the front, by default its knee, as a PEFT adapter.
@@ -183,6 +188,7 @@ class Search:
             knee: Choose the knee.
             max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
             min_score: Choose the smallest point with at least this score.
+            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
             trial: Choose the best point of this trial, which may be one of the baseline's.
             step: With `trial`, choose its evaluation at this optimizer step.
             merge: Write a full transformers model rather than an adapter.
@@ -199,9 +205,9 @@ class Search:
         """
         from autorank.export.publish import publish_points
 
-        choice = point_choice(knee, max_params, min_score, trial, step)
+        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
         is_chosen = knee or any(value is not None for value in choice.values())
-        point = pick(self._exportable(trial), **choice) if is_chosen else None
+        point = self._pick(self._exportable(trial), choice) if is_chosen else None
         return publish_points(
             self._journal, self._snapshot, point, None if to is None else expand(to), merge=merge, pad=pad,
             register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
@@ -209,7 +215,8 @@ class Search:
 
     def ranks(
         self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        trial: int | None = None, step: int | None = None, to: Path | str | None = None,
+        min_gain_probability: float | None = None, trial: int | None = None, step: int | None = None,
+        to: Path | str | None = None,
     ) -> Ranks:  # fmt: skip
         """Return the rank of each layer at a point of the front, by default its knee.
 
@@ -217,6 +224,7 @@ class Search:
             knee: Choose the knee.
             max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
             min_score: Choose the smallest point with at least this score.
+            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
             trial: Choose the best evaluation of this trial, on the front or not.
             step: With `trial`, choose its evaluation at this optimizer step.
             to: File to which the ranks are written too: .json, or a picture as .png.
@@ -230,10 +238,11 @@ class Search:
         file = None if to is None else expand(to)
         if file is not None and file.suffix not in (".json", ".png"):
             raise AutorankError(f"--to {to} has no known format for ranks. Choose a name that ends in .json or .png.")
-        choice, points = point_choice(knee, max_params, min_score, trial, step), self._exportable(trial)
+        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
+        points = self._exportable(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # ranks, unlike adapters, are stored for every evaluation
-        point = pick(points, **choice)
+        point = self._pick(points, choice)
         ranks = Ranks(ranks_at(point, self.trials), point)
         if not ranks:
             raise AutorankError(
@@ -242,6 +251,10 @@ class Search:
         if file is not None:
             ranks.write(file, f"{self.name}: {point.label}")
         return ranks
+
+    def _pick(self, points: Sequence[Point], choice: dict[str, Any]) -> Point:
+        by_gain = choice["min_gain_probability"] is not None
+        return pick(points, **choice, better=gain_probabilities(self._snapshot) if by_gain else None)
 
     def _exportable(self, trial: int | None) -> list[Point]:
         """The points with an adapter on disk; those of the baseline only if a trial is chosen."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from autorank.cli.results import Knee, MaxParams, MinScore, Step
+from autorank.cli.results import Knee, MaxParams, MinGainProbability, MinScore, Step
 from autorank.display.console import terminal
 from autorank.options.shared import RUNS, Name, Runs, TrackingURI
 
@@ -19,6 +19,7 @@ def export(
     knee: Knee = False,
     max_params: MaxParams = None,
     min_score: MinScore = None,
+    min_gain_probability: MinGainProbability = None,
     trial: Annotated[int | None, typer.Option(help="Choose the best point of this trial on the front.")] = None,
     step: Step = None,
     to: Annotated[
@@ -64,8 +65,8 @@ def export(
     from autorank.reporting.tables import count
 
     published = open_search(name, runs, tracking_uri).export(
-        to, knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, merge=merge, pad=pad,
-        register=register, push_to_hub=push_to_hub,
+        to, knee=knee, max_params=max_params, min_score=min_score, min_gain_probability=min_gain_probability,
+        trial=trial, step=step, merge=merge, pad=pad, register=register, push_to_hub=push_to_hub,
     )  # fmt: skip
     point, form, console = published.point, published.form, terminal()
     label = f"{form[0].upper()}{form[1:]} of {point.label}"

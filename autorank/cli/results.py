@@ -23,6 +23,13 @@ MaxParams = Annotated[
     ),
 ]
 MinScore = Annotated[float | None, typer.Option(help="Choose the smallest point with at least this score.")]
+MinGainProbability = Annotated[
+    float | None,
+    typer.Option(
+        help="Choose the smallest point that is better than plain LoRA of the same size with this probability: 0.9.",
+        metavar="P",
+    ),
+]
 
 
 specs = CommandLine(no_args_is_help=True)
@@ -39,12 +46,14 @@ class Format(StrEnum):
 def front(
     name: Name,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.table,
+    min_gain_probability: MinGainProbability = None,
     runs: Runs = RUNS,
 ) -> None:
     """Print a search's front, its knee and its hypervolume.
 
     Example: autorank front lora-drop-demo --format csv
     """
+    from autorank.api import open_search
     from autorank.display.formatting import varied
     from autorank.reporting import front_values, tables
 
@@ -55,6 +64,16 @@ def front(
         print(front_values.front_csv(snapshot), end="")
     else:
         terminal().print(tables.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
+    if min_gain_probability is not None:
+        if format is not Format.table:
+            raise AutorankError(
+                "--min-gain-probability is for the table. JSON and CSV have the probability of each point: better."
+            )
+        point = open_search(name, runs).pick(min_gain_probability=min_gain_probability)
+        terminal().print(
+            f"Better than plain LoRA with probability {min_gain_probability:g} or more: {point.label}, "
+            f"{point.adapter_params:,} parameters, score {point.score:.4f}"
+        )
 
 
 def ranks(
@@ -62,6 +81,7 @@ def ranks(
     knee: Knee = False,
     max_params: MaxParams = None,
     min_score: MinScore = None,
+    min_gain_probability: MinGainProbability = None,
     trial: Annotated[
         int | None, typer.Option(help="Choose the best evaluation of this trial, on the front or not.")
     ] = None,
@@ -81,7 +101,10 @@ def ranks(
     from autorank.trials.retention import adapter_path
 
     search = open_search(name, runs)
-    layer_ranks = search.ranks(knee=knee, max_params=max_params, min_score=min_score, trial=trial, step=step, to=to)
+    layer_ranks = search.ranks(
+        knee=knee, max_params=max_params, min_score=min_score, min_gain_probability=min_gain_probability, trial=trial,
+        step=step, to=to,
+    )  # fmt: skip
     point = layer_ranks.point
     terminal().print(tables.rank_table(layer_ranks), soft_wrap=False)
     terminal().print(

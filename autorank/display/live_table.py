@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class Board:
         Args:
             snapshot: The search as it is now.
         """
+        snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         now = self._pace(snapshot)
         parts = [f"{now.ended}/{now.wanted} trials" if now.wanted else "starting", *now.pace]
         if snapshot.confirmed:

@@ -13,6 +13,7 @@ from autorank.export.rendering import render
 from autorank.export.usage_snippets import Form, usage_code
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.hub_access import public_name
+from autorank.reporting.certainty_texts import certainties, interval, share
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.spec import TrainSpec
@@ -63,11 +64,16 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
 def _scores(point: Point, search: SearchResults | None, confirmed: Confirmed | None) -> list[tuple[str, str]]:
     """Names and values of all that was measured."""
     scores = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
+    certain = None if search is None else certainties(search.snapshot).get(point.key)
+    if text := interval(certain):
+        scores.append(("90% interval of the score, over resampled validation examples", text))
     if confirmed is not None:
         scores.append((f"score on validation data, {confirmed.seeds} runs with new seeds", str(confirmed)))
     if search is not None and (gain := best_gain(point, search.snapshot, confirmed)) is not None:
         seeds = "" if confirmed is None else ", both with new seeds"
         scores.append((f"gain over plain LoRA with at most as many parameters{seeds}", f"{gain:+.4f}"))
+        if (doubt := confirmed or certain) is not None and doubt.better is not None:
+            scores.append(("probability that this gain is above 0", share(doubt.better)))
     return scores
 
 

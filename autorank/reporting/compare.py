@@ -15,6 +15,9 @@ from rich.table import Table
 from autorank.errors import AutorankError
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
+from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.trials import bootstrap, predictions
+from autorank.trials.certainty import RESAMPLES, sample_of
 from autorank.trials.front import Point, candidates, hypervolume, non_dominated
 
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
@@ -25,8 +28,8 @@ NOTE = (
     "ratio: hypervolume relative to the first search, with the 95% interval of a bootstrap over trials. It accounts "
     "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "
     "examples, or for samplers that learn from one trial to the next.\n"
-    "gain: score above the first search's best with at most as many parameters; the largest, and the mean over log "
-    "parameters."
+    "gain: score above the first search's best with at most as many parameters; the largest, with the share of "
+    "resamples of the validation examples in which it is above 0, and the mean over log parameters."
 )
 
 
@@ -47,6 +50,10 @@ class ComparisonRow:
         high: upper end of the ratio's interval.
         gain: the largest gain.
         gain_at: adapter parameters of the largest gain.
+        better: probability that the largest gain is above 0, over resamples of the validation examples; None without
+            predictions of both points on the same examples.
+        gain_low: lower end of the 90% interval of the largest gain.
+        gain_high: upper end of this interval.
         mean_gain: the mean gain over the logarithm of the parameters.
         lowest: lower end of the range of parameters of the gains.
         highest: upper end of the range of parameters of the gains.
@@ -64,6 +71,9 @@ class ComparisonRow:
     high: float | None = None
     gain: float | None = None
     gain_at: int | None = None
+    better: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
     mean_gain: float | None = None
     lowest: int | None = None
     highest: int | None = None
@@ -97,6 +107,7 @@ def compare(searches: Sequence[SearchResults]) -> list[ComparisonRow]:
         low, high = map(float, np.quantile(ratios, ends)) if len(ratios) else (None, None)
         ratio = row.hypervolume / rows[0].hypervolume if rows[0].hypervolume else None
         values = {"ratio": ratio, "low": low, "high": high} | gains(other.snapshot.points, first.snapshot.points)
+        values |= _certainty(other, first, values["gain_at"])
         rows.append(ComparisonRow(**asdict(row) | values))
     return rows
 
@@ -182,7 +193,7 @@ def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
     lowest = max(min(p.adapter_params for p in front) for front in (points, first))
     highest = max(p.adapter_params for p in (*points, *first))
     edges = sorted({p.adapter_params for p in (*points, *first) if p.adapter_params >= lowest})
-    steps = np.array([_best_score(points, edge) - _best_score(first, edge) for edge in edges])
+    steps = np.array([_best(points, edge).score - _best(first, edge).score for edge in edges])
     top = int(np.argmax(steps))
     widths = np.diff(np.log10(np.maximum(edges, 1)))
     mean = float(steps[:-1] @ widths / widths.sum()) if widths.sum() else float(steps[-1])
@@ -209,7 +220,8 @@ def cells(row: ComparisonRow) -> list[str]:
     texts = [str(row.trials), f"{row.hypervolume:.4f}", ratio]
     if row.gain is None or row.gain_at is None:
         return [*texts, "", ""]
-    return [*texts, f"{row.gain:+.3f} at {count(row.gain_at)}", f"{row.mean_gain:+.3f}"]
+    better = "" if row.better is None else f" ({row.better:.0%})"
+    return [*texts, f"{row.gain:+.3f} at {count(row.gain_at)}{better}", f"{row.mean_gain:+.3f}"]
 
 
 def as_json(rows: Sequence[ComparisonRow]) -> str:
@@ -236,5 +248,19 @@ def _row(search: SearchResults, reference: tuple[float, float]) -> ComparisonRow
     )  # fmt: skip
 
 
-def _best_score(points: Sequence[Point], max_params: int) -> float:
-    return max(p.score for p in points if p.adapter_params <= max_params)
+def _certainty(search: SearchResults, first: SearchResults, max_params: int) -> dict[str, float]:
+    """The certainty of the largest gain, among the fields of a row; empty without predictions on the same examples."""
+    models = []
+    for results in (search, first):
+        best = _best(results.snapshot.points, max_params)
+        models += [model for point, model in predictions.candidates(results.snapshot) if point.key == best.key]
+    if len(models) != 2 or sample_of(models[0]) != sample_of(models[1]):
+        return {}
+    scores = resampled(models, weights(models[0].splits, RESAMPLES, np.random.default_rng(SEED)))
+    difference = scores[:, 0] - scores[:, 1]
+    low, high = bootstrap.interval(difference)
+    return {"better": float((difference > 0).mean()), "gain_low": low, "gain_high": high}
+
+
+def _best(points: Sequence[Point], max_params: int) -> Point:
+    return max((p for p in points if p.adapter_params <= max_params), key=lambda p: p.score)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from autorank.reporting.certainty_texts import certainties
 from autorank.trials.confirmation_stats import best_gain, summarise
 from autorank.trials.snapshot import Snapshot
 
@@ -18,7 +19,7 @@ _COLUMNS = ("trial", "step", "method", "adapter_params", "cut_from", "nonzero_pa
 
 def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The front's points as plain values; numbers that are not finite become None."""
-    confirmed = summarise(snapshot.points, snapshot)
+    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
     return [
         {
             "trial": point.trial,
@@ -35,6 +36,7 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "config": plain(point.config),
         }
         | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.baseline else {})
+        | ({"certainty": asdict(certain[point.key])} if point.key in certain else {})
         | ({"confirmed": asdict(stats)} if stats else {})
         for point in snapshot.points
         for stats in [confirmed.get(point.key)]
@@ -50,7 +52,7 @@ def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
     """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
     flat = []
     for row in front_rows(snapshot):
-        for group in ("metrics", "config", "confirmed"):
+        for group in ("metrics", "config", "certainty", "confirmed"):
             row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
         flat.append(row)
     columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank import atomic_io
 from autorank.errors import AutorankError
+from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
 from autorank.reporting.html import search_figures, sections
 from autorank.reporting.html.document import Figure, render_page
 from autorank.reporting.html.figures import third_objective
@@ -56,6 +57,7 @@ def render_report(
         about=f"{methods} on {spec.task.name}" + (f", {spec.model}" if spec.model else ""),
         summary=sections.summary(snapshot, reference),
         front_table=sections.front_table(snapshot),
+        front_notes=front_notes(snapshot) if snapshot.points else [],
         box_params=count(reference[0]),
         box_score=reference[1],
         rank_options=ranks.options,
@@ -148,18 +150,24 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
     """The points between which the slider selects, by increasing parameters, and what the page shows of each."""
-    confirmed = summarise(snapshot.points, snapshot)
+    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}
         if snapshot.third:
             name, text = third_objective(snapshot.third, point)
             facts[name.capitalize()] = text
+        if text := interval(certain.get(point.key)):
+            facts["90% interval"] = text
         if stats := confirmed.get(point.key):
             facts["New seeds"] = str(stats)
+        if (doubt := stats or certain.get(point.key)) is not None and doubt.on_front is not None:
+            facts["On the front"] = f"{share(doubt.on_front)} of resamples"
         if snapshot.baseline:
             gain = best_gain(point, snapshot, stats)
             facts["Gain over plain LoRA"] = "no plain LoRA is as small" if gain is None else f"{gain:+.4f}"
+            if doubt is not None and doubt.better is not None:
+                facts["Better than plain LoRA"] = f"{share(doubt.better)} of resamples"
         if point.cut_from is not None:
             facts["Cut from"] = f"{point.cut_from:,} parameters"
         facts |= {"Method": point.method, "Trial": f"{point.trial}, step {point.step}"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
+from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.tables import count
 from autorank.trials.front import Point, candidates, size_curves
 from autorank.trials.history import Progress
@@ -64,6 +65,7 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
         _stair(axes, snapshot.baseline, right, BASELINE, f"plain LoRA ({len(snapshot.baseline)})", dashed=True)
     if points:
         _stair(axes, points, right, LINE, f"front ({len(points)})")
+        _band(axes, snapshot, right)
     if chosen is not None:
         _ring(axes, chosen, "exported")
     elif knee := next((point for point in points if point.knee), None):
@@ -111,6 +113,16 @@ def _stair(axes: Axes, points: Sequence[Point], right: float, color: str, label:
         [*params, right], [*best_scores, best_scores[-1]], where="post", color=color, linewidth=1.6, linestyle=style
     )
     axes.scatter(params, scores, s=18 if dashed else 34, color=color, zorder=3, label=label)
+
+
+def _band(axes: Axes, snapshot: Snapshot, right: float) -> None:
+    """The 90% intervals of the front's scores."""
+    certain = certainties(snapshot)
+    if known := [point for point in snapshot.points if point.key in certain]:
+        params = [*(log_params(point.adapter_params) for point in known), right]
+        ends = [[getattr(certain[point.key], end) for point in (*known, known[-1])] for end in ("low", "high")]
+        low, high = (list(accumulate(scores, max)) for scores in ends)
+        axes.fill_between(params, low, high, step="post", color=LINE, alpha=0.12, linewidth=0, label="90% interval")
 
 
 def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]) -> Figure:

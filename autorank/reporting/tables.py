@@ -12,7 +12,9 @@ from rich.text import Text
 
 from autorank.errors import counted
 from autorank.modeling import rank_map
+from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
 from autorank.training.evaluation import best
+from autorank.trials.certainty import Certainty, Key
 from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
 from autorank.trials.front import Point, hypervolume
 from autorank.trials.record import State, TrialRecord
@@ -60,7 +62,7 @@ def front_table(
 
     Args:
         points: the front.
-        snapshot: the search; adds gains if it has a baseline, and scores with new seeds.
+        snapshot: the search; adds gains if it has a baseline, scores with new seeds, and how certain they are.
         varied: the settings to show; None: those that differ between points.
         wrap: wrap long settings; else they are truncated.
 
@@ -68,7 +70,8 @@ def front_table(
         The table. It has no settings if a trial has several points; see `trial_settings`.
     """
     varied = _differing([point.config for point in points]) if varied is None else varied
-    confirmed = summarise(snapshot.points, snapshot)
+    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
     columns: dict[str, Callable[[Point], str]] = {
         "trial>": lambda p: str(p.trial),
         "step>": lambda p: str(p.step),
@@ -81,19 +84,24 @@ def front_table(
         columns[f"{THIRD[snapshot.third][0]}>"] = lambda p: THIRD[str(snapshot.third)][1](p)
     if confirmed:
         columns["confirmed>"] = lambda p: str(confirmed.get(p.key, ""))
-        columns["on front>"] = lambda p: _share(confirmed.get(p.key))
+    elif certain:
+        columns["90%>"] = lambda p: interval(certain.get(p.key))
+    if known:
+        columns["on\nfront>"] = lambda p: share(known[p.key].on_front) if p.key in known else ""
     if snapshot.baseline:
         columns["gain>"] = lambda p: _gain(best_gain(p, snapshot, confirmed.get(p.key)))
+    if any(stats.better is not None for stats in known.values()):
+        columns["better>"] = lambda p: share(known[p.key].better) if p.key in known else ""
     columns[""] = lambda p: "knee" if p.knee else ""
     several = len({point.method for point in points}) > 1
-    if several and not confirmed:
+    if several and not known:
         columns["method"] = lambda p: p.method
     if not _several_of_a_trial(points):
-        in_settings = several and bool(confirmed)  # 80 columns are too few for a column of methods
+        in_settings = several and bool(known)  # 80 columns are too few for a column of methods
         columns["method, settings" if in_settings else "settings"] = lambda p: (
             (f"{p.method}, " if in_settings else "") + _varied_settings(p.config, varied)
         )
-    table = _table(*columns, gap=1 if confirmed else 2)
+    table = _table(*columns, gap=1 if known else 2)
     for point in points:
         *cells, last = (cell(point) for cell in columns.values())
         fitting = Text(last, no_wrap=not wrap, overflow="fold" if wrap else "ellipsis")
@@ -187,6 +195,7 @@ def front_summary(
         again = ", with new seeds where confirmed" if snapshot.confirmed else ""
         rows.append(Text(f"gain: over plain LoRA with at most as many parameters{again}, tuned in {runs} further "
                          f"trial{'s' if runs > 1 else ''} (its hypervolume is {size:.4f})", style="dim"))  # fmt: skip
+    rows += [Text(note, style="dim") for note in front_notes(snapshot)]
     if failed := [trial for trial in trials if trial.state == "failed"]:
         rows += [Text(), trials_table(failed)]
     return Group(*rows)
@@ -208,10 +217,6 @@ def rank_table(ranks: Mapping[str, int]) -> Table:
     for label, row in reversed(list(zip(rows, cells, strict=True))):
         table.add_row(label, *(Text("" if rank is None else str(rank), "" if rank else "dim") for rank in row))
     return table
-
-
-def _share(confirmed: Confirmed | None) -> str:
-    return "" if confirmed is None or confirmed.on_front is None else f"{confirmed.on_front:.0%}"
 
 
 def _gain(gain: float | None) -> str:

@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +214,8 @@ class Projection:
         run.status = status
 
     def _push_front(self, client: MlflowClient, snapshot: Snapshot, final: bool) -> None:
+        if not final:
+            snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         text = front_json(snapshot)
         changed = text != self._front
         if changed:

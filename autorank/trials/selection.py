@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from autorank.errors import AutorankError, counted
 from autorank.trials.front import Point, mark_knee, non_dominated
@@ -15,11 +15,13 @@ def pick(
     step: int | None = None,
     max_params: int | None = None,
     min_score: float | None = None,
+    min_gain_probability: float | None = None,
+    better: Mapping[tuple[int, int, int], float] | None = None,
 ) -> Point:
     """Choose a point of a front, or of all `candidates`; without a condition its knee.
 
-    Of the points that meet all conditions: with `min_score` the one with the fewest parameters, else the one with the
-    best score; ties go to the other axis.
+    Of the points that meet all conditions: with `min_score` or `min_gain_probability` the one with the fewest
+    parameters, else the one with the best score; ties go to the other axis.
 
     Args:
         points: the points to choose from.
@@ -27,6 +29,8 @@ def pick(
         step: only points of this step.
         max_params: only points with at most this many adapter parameters.
         min_score: only points with at least this score.
+        min_gain_probability: only points that are better than the baseline with at least this probability.
+        better: key of a point -> that probability, for `min_gain_probability`.
 
     Returns:
         The point.
@@ -38,7 +42,7 @@ def pick(
         raise AutorankError(
             "There is no point to choose: no evaluation of any trial has a finite score within the limits yet."
         )
-    if trial is None and max_params is None and min_score is None:
+    if trial is None and max_params is None and min_score is None and min_gain_probability is None:
         marked = points if any(p.knee for p in points) else mark_knee(non_dominated(points))
         return next(p for p in marked if p.knee)
     chosen = list(points)
@@ -60,6 +64,8 @@ def pick(
             raise AutorankError(
                 f"No point has at most {counted(max_params, 'parameter')}; the smallest has {sizes[0]:,}.{others}"
             )
+    if min_gain_probability is not None:
+        chosen = _better_than_baseline(chosen, min_gain_probability, better or {})
     if min_score is not None:
         best = max(p.score for p in chosen)
         chosen = [p for p in chosen if p.score >= min_score]
@@ -68,5 +74,25 @@ def pick(
                 f" with at most {max_params:,} parameter{'s' * (max_params != 1)}" if max_params is not None else ""
             )
             raise AutorankError(f"No point{within} scores at least {min_score:g}; the best score is {best:.4f}.")
+    if min_score is not None or min_gain_probability is not None:
         return min(chosen, key=lambda p: (p.adapter_params, -p.score))
     return max(chosen, key=lambda p: (p.score, -p.adapter_params))
+
+
+def _better_than_baseline(
+    points: Sequence[Point], probability: float, better: Mapping[tuple[int, int, int], float]
+) -> list[Point]:
+    """The points that are better than the baseline with a probability."""
+    known = [better[point.key] for point in points if point.key in better]
+    if not known:
+        raise AutorankError(
+            "--min-gain-probability needs the predictions of a point and of plain LoRA with at most as many "
+            "parameters. No point here has both: search with --baseline, or choose with --max-params or --min-score."
+        )
+    chosen = [point for point in points if better.get(point.key, 0.0) >= probability]
+    if not chosen:
+        raise AutorankError(
+            f"No point is better than plain LoRA with a probability of at least {probability:g}; the highest is "
+            f"{max(known):.2f}. --confirm-seeds makes differences more certain."
+        )
+    return chosen

@@ -18,6 +18,7 @@ from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import search, snapshot, trial
+from tests.trials.predicted import made, model
 
 LOG = math.log10
 
@@ -138,3 +139,16 @@ def test_as_a_page(first, second):
     assert [(t["name"], t["x"], t["y"]) for t in stairs] == [
         ("first", [100, 400, 500], [0.6, 0.8, 0.8]), ("second", [200, 500, 500], [0.7, 0.75, 0.75]),
     ]  # fmt: skip
+
+
+def test_the_largest_gain_is_paired_over_examples(tmp_path):
+    """The second's best makes no mistake that the first's does not make, so it is better on nearly all resamples."""
+    first = made(tmp_path / "a", [trial(0, (100, 0.6))], {0: model(0.6)})
+    second = made(tmp_path / "b", [trial(0, (100, 0.62))], {0: model(0.62)})
+    searches = [SearchResults(search(name=n), seen, (1000.0, 0.0)) for n, seen in (("a", first), ("b", second))]
+    _, row = compare.compare(searches)
+    assert row.better == pytest.approx(1 - math.exp(-8), abs=0.005)  # 8 of 400 examples decide
+    assert 0.005 < row.gain_low < 0.02 < row.gain_high < 0.035
+    assert compare.cells(row)[3] == f"+0.020 at 100 ({row.better:.0%})"
+    searches[0] = SearchResults(search(name="a"), snapshot([trial(0, (100, 0.6))]), (1000.0, 0.0))
+    assert compare.compare(searches)[1].better is None

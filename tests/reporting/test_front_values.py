@@ -27,6 +27,8 @@ def test_what_confirmed_a_point():
     assert rows[0]["confirmed"] == {
         "seeds": 2, "failed": 0, "mean": pytest.approx(0.69), "sd": pytest.approx(math.sqrt(2) * 0.01), "on_front": 1.0,
         "adapter_params": 9216.0, "gain_over_baseline": None,
+        "low": pytest.approx(0.69 - 6.314 * 0.01, abs=6e-3), "high": pytest.approx(0.69 + 6.314 * 0.01, abs=6e-3),
+        "better": None,
     }  # fmt: skip
     assert rows[1]["confirmed"]["sd"] is None and "confirmed" not in rows[2]
     first, _, third = csv.DictReader(io.StringIO(front_csv(there)))

@@ -11,11 +11,13 @@ from autorank.errors import AutorankError
 from autorank.reporting.front_values import front_rows
 from autorank.reporting.html_report import render_report, write_figures, write_page
 from autorank.spec import ObjectivesSpec, TaskSpec
+from autorank.trials.certainty import assess
 from autorank.trials.front import front
 from autorank.trials.selection import pick
 from tests.reporting.html.read import Page
 from tests.reporting.html.test_document import HOSTILE
 from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial
+from tests.trials.predicted import small
 
 REFERENCE = (1_000_000.0, 0.0)
 
@@ -167,3 +169,18 @@ def test_pictures_for_papers(trials, tmp_path):
     first = [file.read_bytes() for file in files]
     assert all(content.startswith(b"\x89PNG" if i % 2 == 0 else b"<?xml") for i, content in enumerate(first))
     assert [file.read_bytes() for file in write_figures(there, SPEC, REFERENCE, tmp_path)] == first
+
+
+def test_a_report_says_how_certain_the_front_is(tmp_path):
+    there = small(tmp_path)
+    page = Page(render_report(there, search(baseline=True), REFERENCE))
+    certain = assess(there).points[0, 10, 100]
+    head, _, row = page.tables["front-table"]
+    assert row[head.index("90%")] == f"{certain.low:.3f}-{certain.high:.3f}"
+    assert row[head.index("on front")] == f"{certain.on_front:.0%}"
+    assert row[head.index("better")] == f"{certain.better:.0%}"
+    assert page.data["points"][1]["facts"]["Better than plain LoRA"] == f"{certain.better:.0%} of resamples"
+    traces = page.data["figures"]["front"]["data"]
+    low, high = [trace for trace in traces if trace.get("line", {}).get("width") == 0]
+    assert (low["y"][-1], high["y"][-1], high["fill"]) == (certain.low, certain.high, "tonexty")
+    assert write_figures(there, search(), REFERENCE, tmp_path / "figures")

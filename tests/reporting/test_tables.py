@@ -19,9 +19,11 @@ from autorank.reporting.tables import (
     trials_table,
 )
 from autorank.spec import ObjectivesSpec
+from autorank.trials.certainty import assess
 from autorank.trials.front import front
 from tests.reporting.confirmed import CONFIRMED, THREE
 from tests.trials.made_trials import sliced, snapshot, trial
+from tests.trials.predicted import small
 
 REFERENCE = (1_000_000.0, 0.5)
 
@@ -124,14 +126,35 @@ def test_front_table_names_methods_where_there_are_several():
 
 def test_front_table_gives_what_confirmed_a_point():
     there = replace(snapshot(THREE), confirmed=CONFIRMED)
-    header, first, second, third = shown(front_table(there.points, there))
-    assert header.split()[3:7] == ["score", "confirmed", "on", "front"]
+    above, header, first, second, third = shown(front_table(there.points, there))
+    assert header.split()[3:6] == ["score", "confirmed", "front"] and above.split() == ["on"]
     assert first.split()[3:8] == ["0.7000", "0.6900", "±", "0.0141", "100%"]
     assert second.split()[3:7] == ["0.8000", "0.7500", "(1", "failed)"] and second.split()[7].endswith("%")
-    (_, part) = shown(front_table(there.points[1:2], there))
+    (*_, part) = shown(front_table(there.points[1:2], there))
     assert second.startswith(part)  # chances are those on the whole front, however little of it is shown
     assert third.split()[3:] == ["0.9000", "knee", "lr", "0.003"]
     assert all(len(line) <= 80 for line in (header, first, second, third))
+
+
+def test_a_summary_says_how_certain_the_front_is(tmp_path):
+    there = small(tmp_path)
+    lines = shown(front_summary(there, REFERENCE))
+    assert lines[1].split() == ["trial", "step", "parameters", "score", "90%", "front", "gain", "better", "settings"]
+    certain = assess(there).points
+    smallest, largest = certain[1, 10, 40], certain[0, 10, 100]
+    assert f"0.6000 {smallest.low:.3f}-{smallest.high:.3f}" in lines[2]
+    assert lines[3].split()[5:8] == [f"{largest.on_front:.0%}", "+0.0100", f"{largest.better:.0%}"]
+    text = " ".join(" ".join(lines).split())
+    assert "over 1,000 resamples of the 400 validation examples" in text
+    assert f"The knee is this point in {largest.knee:.0%} of the resamples; in 90% it has 100" in text
+    assert f"expected to fall by {assess(there).optimism:.4f} on fresh examples" in text
+    (tmp_path / "predictions" / "1-10.npz").unlink()
+    assert "1 point of the front without predictions" in "\n".join(shown(front_summary(replace(there), REFERENCE)))
+
+
+def test_a_search_without_predictions_says_so():
+    text = " ".join(shown(front_summary(snapshot(THREE), REFERENCE)))
+    assert "No intervals: this search has no predictions on the validation examples." in text
 
 
 def test_a_summary_counts_the_trials_and_tells_of_the_baseline():

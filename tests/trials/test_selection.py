@@ -79,6 +79,18 @@ def test_pick_takes_the_knee_that_is_marked():
     assert pick(candidates([trial(0, slow), trial(1, fast), trial(2, large)])).adapter_params == 1000
 
 
+def test_pick_the_smallest_that_is_better_than_the_baseline_with_a_probability():
+    points = front([trial(0, (10, 0.5)), trial(1, (20, 0.6)), trial(2, (30, 0.7))])
+    better = {(1, 10, 20): 0.92, (2, 10, 30): 0.99}  # the smallest has no baseline as small
+    assert pick(points, min_gain_probability=0.9, better=better).trial == 1
+    assert pick(points, min_gain_probability=0.95, better=better).trial == 2
+    assert pick(points, min_gain_probability=0.9, min_score=0.65, better=better).trial == 2
+    with pytest.raises(AutorankError, match=r"probability of at least 0\.995; the highest is 0\.99"):
+        pick(points, min_gain_probability=0.995, better=better)
+    with pytest.raises(AutorankError, match="No point here has both: search with --baseline"):
+        pick(points, min_gain_probability=0.5, better={})
+
+
 def test_pick_of_nothing():
     with pytest.raises(AutorankError, match="no evaluation"):
         pick([], max_params=10)

@@ -5,7 +5,8 @@ They are plain values, so Plotly is not needed to make them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
@@ -13,6 +14,7 @@ from autorank.reporting.html.document import Figure
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.plots import log_params
 from autorank.reporting.tables import THIRD, count, settings
+from autorank.trials.certainty import Certainty, Key
 from autorank.trials.front import Point
 
 HOVER = "%{text}<extra></extra>"
@@ -79,6 +81,29 @@ def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: 
         "line": {"shape": "hv", "color": color, "width": 2, "dash": "dash" if dashed else "solid"}, "name": name,
         "hoverinfo": "skip",
     }  # fmt: skip
+
+
+def band(points: Sequence[Point], certain: Mapping[Key, Certainty], right: float, color: str) -> list[Figure]:
+    """The 90% intervals of the scores of a front, as an area between two step functions.
+
+    Args:
+        points: the front, by increasing parameters.
+        certain: key of a point -> its certainty.
+        right: the parameters at which the area ends.
+        color: a CSS color.
+
+    Returns:
+        Two traces, the lower ends first; none if no point has an interval.
+    """
+    known = [point for point in points if point.key in certain]
+    if not known:
+        return []
+    lows = stair([replace(p, score=certain[p.key].low) for p in known], right, color, "")
+    highs = stair([replace(p, score=certain[p.key].high) for p in known], right, color, "90% interval")
+    lows["line"] |= {"width": 0}
+    highs["line"] |= {"width": 0}
+    area = {"fill": "tonexty", "fillcolor": color, "opacity": 0.15}
+    return [lows | {"showlegend": False, "opacity": 0.15}, highs | area]
 
 
 def point_markers(

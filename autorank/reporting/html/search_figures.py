@@ -7,8 +7,9 @@ from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
+from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.html.document import Figure
-from autorank.reporting.html.figures import HOVER, hover_text, layout, point_markers, set_params_axis, stair
+from autorank.reporting.html.figures import HOVER, band, hover_text, layout, point_markers, set_params_axis, stair
 from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method_styles
 from autorank.reporting.plots import log_params
 from autorank.spec import ObjectivesSpec
@@ -43,6 +44,7 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
         traces.append(stair(snapshot.baseline, right, "var(--baseline)", "front of plain LoRA", dashed=True))
         traces.append(markers(snapshot.baseline, "", {"color": "var(--baseline)", "size": 7}, showlegend=False))
     if snapshot.points:
+        traces += band(snapshot.points, certainties(snapshot), right, "var(--line)")
         traces.append(stair(snapshot.points, right, "var(--line)", "front"))
         styles = method_styles(snapshot)
         for style in dict.fromkeys(styles.values()):

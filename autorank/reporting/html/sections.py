@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from autorank.reporting.certainty_texts import certainties, interval, share
 from autorank.reporting.html.document import Cell, Column, Figure, HtmlTable
 from autorank.reporting.html.figures import third_objective
 from autorank.reporting.html.rank_maps import rank_maps
@@ -18,7 +19,8 @@ from autorank.reporting.html.setting_figures import (
 from autorank.reporting.tables import THIRD, count, duration, origins, settings
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
-from autorank.trials.confirmation_stats import best_gain, summarise
+from autorank.trials.certainty import Certainty, Key
+from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
 from autorank.trials.front import Point, costs, hypervolume
 from autorank.trials.snapshot import Snapshot
 
@@ -63,14 +65,19 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
 
 def front_table(snapshot: Snapshot) -> HtmlTable:
     """The points of the front, with their scores with new seeds and their gains if there are any."""
-    confirmed = summarise(snapshot.points, snapshot)
+    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
     has_slices = any(point.cut_from is not None for point in snapshot.points)
     columns = [Column("parameters", number=True)]
     columns += [Column("cut from", number=True)] if has_slices else []
     columns += [Column("score", number=True)]
+    columns += [Column("90%")] if certain else []
     columns += [Column("new seeds")] if confirmed else []
+    columns += [Column("on front", number=True)] if known else []
     columns += [Column(THIRD[snapshot.third][0], number=True)] if snapshot.third else []
     columns += [Column("gain", number=True)] if snapshot.baseline else []
+    compared = any(stats.better is not None for stats in known.values())
+    columns += [Column("better", number=True)] if compared else []
     columns += [Column("trial", number=True), Column("step", number=True)]
     columns += [Column("method"), Column(""), Column("settings")]
     rows = []
@@ -80,16 +87,27 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
             row.append(Cell("", "") if p.cut_from is None else Cell(f"{p.cut_from:,}", p.cut_from))
         row.append(Cell(f"{p.score:.4f}", p.score))
         stats = confirmed.get(p.key)
+        doubt = known.get(p.key)
+        if certain:
+            row.append(Cell(interval(certain.get(p.key))))
         if confirmed:
             row.append(Cell("", "") if stats is None else Cell(str(stats), stats.mean))
+        if known:
+            row.append(_share(None if doubt is None else doubt.on_front))
         if snapshot.third:
             row.append(Cell(third_objective(snapshot.third, p)[1], costs(p, snapshot.third)[2]))
         if snapshot.baseline:
             gain = best_gain(p, snapshot, stats)
             row.append(Cell("", "") if gain is None else Cell(f"{gain:+.4f}", gain))
+        if compared:
+            row.append(_share(None if doubt is None else doubt.better))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
         rows.append([*row, Cell(settings(p.config))])
     return HtmlTable(columns, rows)
+
+
+def _share(probability: float | None) -> Cell:
+    return Cell(share(probability), "" if probability is None else probability)
 
 
 def trials_table(snapshot: Snapshot) -> HtmlTable:

@@ -18,7 +18,7 @@ Array = npt.NDArray[np.float64]  # of any number type
 ORDERS = 4  # BLEU's n-grams
 
 
-def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -> Array:
+def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -> np.ndarray:
     """Draw resamples of examples with replacement, within each split.
 
     Args:
@@ -31,12 +31,14 @@ def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -
     """
     parts = []
     for size in splits:
-        drawn = generator.integers(size, size=(draws, size)) + size * np.arange(draws)[:, None]
-        parts.append(np.bincount(drawn.ravel(), minlength=draws * size).reshape(draws, size))
-    return np.concatenate(parts, axis=1).astype(np.float32)
+        counts = np.empty((draws, size), np.float32)
+        for row in counts:
+            row[:] = np.bincount(generator.integers(size, size=size), minlength=size)
+        parts.append(counts)
+    return np.concatenate(parts, axis=1)
 
 
-def resampled(models: Sequence[Outcomes], weights: Array) -> Array:
+def resampled(models: Sequence[Outcomes], weights: np.ndarray) -> np.ndarray:
     """Compute the scores of models on resampled examples.
 
     Args:
@@ -111,30 +113,47 @@ def _pearson(values: Array, reference: Array, weights: Array) -> Array:
 
 def _spearman(values: Array, reference: Array, weights: Array) -> Array:
     """Spearman's correlation: Pearson's of the ranks within each resample, ties at their mean rank."""
-    total = weights.sum(axis=1, keepdims=True)
-    target = _ranks(reference[:, 0], weights)
-    scores = np.empty((len(weights), len(values)))
-    for index, predicted in enumerate(values[..., 0]):
-        ranks = _ranks(predicted, weights)
-        terms = ranks, target, ranks * ranks, target * target, ranks * target
-        x, y, xx, yy, xy = ((weights * term).sum(axis=1, keepdims=True, dtype=np.float64) for term in terms)
-        scores[:, index] = _correlation(x, y, xx, yy, xy, total)[:, 0]
-    return scores
+    drawn = np.ascontiguousarray(weights.T)  # examples x draws: rows are reordered faster than columns
+    actual = _Ranks(reference[:, 0], drawn)
+    target = actual.of_examples
+    covariances, spreads = [], []
+    for predicted in values[..., 0]:
+        ranks = _Ranks(predicted, drawn)
+        covariances.append((ranks.summed(drawn * target) * ranks.of_groups).sum(axis=0))
+        spreads.append(ranks.spread * actual.spread)
+    return _over(np.stack(covariances, axis=1), np.sqrt(np.stack(spreads, axis=1)))
+
+
+class _Ranks:
+    """Mean ranks within each resample, scaled and shifted to (-1, 1) around 0.
+
+    Args:
+        values: `examples`.
+        drawn: how often each example was drawn, `examples x draws`.
+    """
+
+    def __init__(self, values: Array, drawn: Array) -> None:
+        _, self._group = np.unique(values, return_inverse=True)
+        self._order = np.argsort(self._group, kind="stable")
+        self._starts = np.flatnonzero(np.diff(self._group[self._order], prepend=-1))
+        counts = self.summed(drawn)
+        self.of_groups = (2 * np.cumsum(counts, axis=0) - counts) / counts.sum(axis=0) - 1  # groups x draws
+        self.spread = (counts * self.of_groups**2).sum(axis=0)  # draws
+
+    def summed(self, terms: Array) -> Array:
+        """Sums over each group of equal values, `groups x draws`."""
+        sums: Array = np.add.reduceat(terms[self._order], self._starts, axis=0)
+        return sums
+
+    @property
+    def of_examples(self) -> Array:
+        """`examples x draws`."""
+        ranks: Array = self.of_groups[self._group]
+        return ranks
 
 
 def _pearson_spearman(values: Array, reference: Array, weights: Array) -> Array:
     return (_pearson(values, reference, weights) + _spearman(values, reference, weights)) / 2
-
-
-def _ranks(values: Array, weights: Array) -> Array:
-    """Mean ranks within each resample, in (-1, 1) around its middle, `draws x examples`."""
-    _, group = np.unique(values, return_inverse=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    counts = np.add.reduceat(weights[:, order], starts, axis=1)  # draws x groups
-    middle = np.cumsum(counts, axis=1) - counts / 2
-    ranks: Array = (2 * middle / counts.sum(axis=1, keepdims=True) - 1)[:, group]
-    return ranks
 
 
 def _standardized(values: Array) -> Array:

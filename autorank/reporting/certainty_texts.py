@@ -1,0 +1,65 @@
+"""Sentences about the certainty of a front, for tables, reports and model cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autorank.errors import counted
+from autorank.trials.certainty import RESAMPLES, Certainty, Key, assess
+from autorank.trials.confirmation_stats import Confirmed
+from autorank.trials.snapshot import Snapshot
+
+
+def certainties(snapshot: Snapshot) -> Mapping[Key, Certainty]:
+    """The certainty of each point of the front that has predictions.
+
+    Args:
+        snapshot: the search.
+
+    Returns:
+        Key of a point -> its certainty.
+    """
+    certainty = assess(snapshot)
+    return {} if certainty is None else certainty.points
+
+
+def interval(certainty: Certainty | Confirmed | None) -> str:
+    """The interval of a score, `0.841-0.902`; empty if it is unknown."""
+    if certainty is None or certainty.low is None or certainty.high is None:
+        return ""
+    return f"{certainty.low:.3f}-{certainty.high:.3f}"
+
+
+def share(probability: float | None) -> str:
+    """A probability in percent; empty if it is unknown."""
+    return "" if probability is None else f"{probability:.0%}"
+
+
+def front_notes(snapshot: Snapshot) -> list[str]:
+    """What is known about a front from the predictions of its points.
+
+    Args:
+        snapshot: the search; its front is not empty.
+
+    Returns:
+        Sentences; one alone if there are no predictions.
+    """
+    certainty = assess(snapshot)
+    if certainty is None:
+        return ["No intervals: this search has no predictions on the validation examples."]
+    knee = next(point for point in snapshot.points if point.knee)
+    notes = [
+        f"90%: interval of the score over {RESAMPLES:,} resamples of the {certainty.examples:,} validation examples; "
+        "on front, better: shares of the resamples in which a point is on the front, and better than plain LoRA with "
+        "at most as many parameters."
+    ]
+    if knee.key in certainty.points:
+        low, high = certainty.knee
+        probability = share(certainty.points[knee.key].knee)
+        sizes = f"{low:,} parameters" if low == high else f"{low:,} to {high:,} parameters"
+        notes.append(f"The knee is this point in {probability} of the resamples; in 90% it has {sizes}.")
+    if certainty.optimism >= 0.00005:
+        notes.append(f"Selection: the best score is expected to fall by {certainty.optimism:.4f} on fresh examples.")
+    if certainty.missing:
+        notes.append(f"{counted(certainty.missing, 'point')} of the front without predictions: no interval.")
+    return notes

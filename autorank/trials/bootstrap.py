@@ -1,0 +1,102 @@
+"""What resampled scores say about a front: intervals, membership, the knee, and the optimism of selection.
+
+Scores are `draws x points`: those of the points on each resample of the examples. Points are in the order of rising
+parameters, and of equal ones the first counts as the smaller.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+
+LEVEL = 0.9  # of all intervals
+CLOSE = 3.0  # deviations of a difference: points farther below the best do not compete with it (ours)
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """The interval between the 5 % and the 95 % quantile (percentile bootstrap, Efron 1979).
+
+    Args:
+        values: `draws`.
+
+    Returns:
+        Its ends.
+    """
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:
+    """Which points are on the front of each draw: no other point is at least as good in all, and better in one.
+
+    Args:
+        scores: `draws x points`.
+        costs: minimized objectives, `points x costs`.
+
+    Returns:
+        `draws x points`.
+    """
+    result = np.ones(scores.shape, bool)
+    for index, cost in enumerate(costs):
+        cheaper = (costs <= cost).all(axis=1) & (costs < cost).any(axis=1)
+        equal = (costs == cost).all(axis=1)
+        if cheaper.any():
+            result[:, index] &= scores[:, index] > scores[:, cheaper].max(axis=1)
+        result[:, index] &= scores[:, index] >= scores[:, equal].max(axis=1)
+    return result
+
+
+def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """The knee of the front of each draw, as `trials.front.knee` defines it.
+
+    Args:
+        scores: `draws x points`.
+        params: adapter parameters, rising, `points`.
+        front: which points are on the front, `draws x points`.
+
+    Returns:
+        Index of the knee, `draws`.
+    """
+    sizes = np.broadcast_to(np.log10(np.maximum(params, 1)), scores.shape)
+    height = np.where(front, np.round(_unit(scores, front) - _unit(sizes, front), 12), -np.inf)
+    last = front.shape[1] - 1 - front[:, ::-1].argmax(axis=1)
+    indices: npt.NDArray[np.intp] = np.where(height.max(axis=1) > 0, height.argmax(axis=1), last)
+    return indices
+
+
+def optimism(scores: Array, observed: Array) -> float:
+    """By how much the best score is expected to fall on fresh examples, because it was selected as the best (ours).
+
+    A bootstrap: the best point is selected on a resample, and loses there what it has more than its true score. As true
+    scores serve the observed ones, shrunk towards their mean (James and Stein 1961) by the share of their variance that
+    is no noise: the observed scores themselves differ more than the true ones, and would give too small a loss.
+
+    Args:
+        scores: `draws x points`.
+        observed: scores on all examples, `points`.
+
+    Returns:
+        The expected loss, at least 0.
+    """
+    deviation = (scores - scores[:, [observed.argmax()]]).std(axis=0)
+    close = observed >= observed.max() - CLOSE * deviation
+    scores, observed = scores[:, close], observed[close]
+    if len(observed) < 2:
+        return 0.0
+    noise = (scores - scores.mean(axis=1, keepdims=True)).var(axis=0).sum() / (len(observed) - 1)
+    variance = observed.var(ddof=1)
+    share = np.sqrt(max(0.0, 1 - noise / variance)) if variance > 0 else 0.0
+    true = observed.mean() + share * (observed - observed.mean())
+    drawn = scores - observed + true
+    selected = drawn.argmax(axis=1)
+    return max(0.0, float((drawn.max(axis=1) - true[selected]).mean()))
+
+
+def _unit(values: Array, front: npt.NDArray[np.bool_]) -> Array:
+    """Scaled to [0, 1] over the front of each draw; 0 where they do not differ."""
+    low = np.where(front, values, np.inf).min(axis=1, keepdims=True)
+    span = np.where(front, values, -np.inf).max(axis=1, keepdims=True) - low
+    scaled: Array = np.divide(values - low, span, out=np.zeros(values.shape), where=span > 0)
+    return scaled
