@@ -49,6 +49,10 @@ def hub(models: dict[str, Path]) -> Repositories:
             for part in splits:
                 files[part["path"]] = _jsonl(rows(task, TRAIN if part["split"] == "train" else VALIDATION))
             configurations.setdefault(repository, []).append({"config_name": name, "data_files": splits})
+    own = served.setdefault("datasets/acme/reviews", {})
+    own |= {f"english/{split}.jsonl": _jsonl(reviews()) for split in ("train", "test")}
+    parts = [{"split": split, "path": f"english/{split}.jsonl"} for split in ("train", "test")]
+    configurations["acme/reviews"] = [{"config_name": "english", "data_files": parts}]
     for repository, listed in configurations.items():
         card = yaml.safe_dump({"configs": listed})
         served[f"datasets/{repository}"]["README.md"] = f"---\n{card}---\n".encode()
@@ -67,6 +71,11 @@ def rows(task: Task, count: int) -> list[Row]:
     return _labelled(count, task.text, task.label, lambda i: i % classes if classes else i % 6 - 0.5)
 
 
+def reviews() -> list[Row]:
+    """Rows of the user's reviews."""
+    return _labelled(TRAIN, ("review",), "stars", lambda i: i % 5 + 1)
+
+
 def folder(place: Path, models: dict[str, Path], store: Path) -> None:
     """A user's folder: data of their own and of named tasks, an encoder (`my-model`), a decoder (`my-llm`). All such
     folders share an MLflow store, as making one takes seconds."""
@@ -79,8 +88,11 @@ def folder(place: Path, models: dict[str, Path], store: Path) -> None:
         (place / name).mkdir()
         for split, count in (("train", TRAIN), ("validation", VALIDATION)):
             (place / name / f"{split}.jsonl").write_bytes(_jsonl(rows(TASKS[name], count)))
-    stars = _labelled(TRAIN, ("review",), "stars", lambda i: i % 5 + 1)
+    stars = reviews()
     (place / "reviews.csv").write_bytes(_csv(stars))
+    (place / "shards").mkdir()
+    for i in range(2):
+        (place / "shards" / f"part-{i}.csv").write_bytes(_csv(stars[i::2]))
     (place / "pairs").mkdir()
     verdicts = _labelled(TRAIN, ("premise", "hypothesis"), "verdict", lambda i: ("true", "false", "open")[i % 3])
     (place / "pairs" / "train.csv").write_bytes(_csv(verdicts))
