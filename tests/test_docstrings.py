@@ -24,7 +24,6 @@ UNFINISHED = (
     "autorank/searching",
     "autorank/spec.py",
     "autorank/training",
-    "trainables",
 )
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,37 +1,38 @@
-"""AdaLoRA: triplets to which the loss is least sensitive are masked under a shrinking budget, then dropped.
+"""AdaLoRA: triplets with the lowest sensitivity of the loss are masked under a falling budget, then deleted.
 
-Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023), as
-its published code (QingruZhang/AdaLoRA) does it.
+Zhang et al. 2023, "Adaptive Budget Allocation for Parameter-Efficient Fine-Tuning" (arXiv 2303.10512, ICLR 2023),
+implemented as in its published code (QingruZhang/AdaLoRA).
 
-  1. Every layer has `start_ratio` times the mean rank of triplets (A row, e, B column), e = 0.
-  2. Sensitivity of every entry w of A, e and B: I = |w · dL/dw| after the weights have moved, of the clipped gradient,
-     penalty included. Its score is Ī · U, Ī smooths I (β1), U smooths |I - Ī| (β2). A triplet's score is that of its e
-     plus the means over its row of A and its column of B.
-  3. After the warm-up the budget falls from the start total to the target on a cubic curve; every `interval` steps all
-     triplets but the budget's best get e = 0. They go on training and may come back.
-  4. In the final phase the set is fixed.
-  5. A and B are kept orthogonal by a penalty; the scale stays alpha / start rank (the author: a scale that follows the
-     rank hurts).
+  1. Every layer starts with `start_ratio` times the mean rank of triplets (row of A, e, column of B), with e = 0.
+  2. The sensitivity of an entry w of A, e or B is I = |w · dL/dw|, computed after the optimizer step from the clipped
+     gradient, which includes the penalty. Its score is Ī · U, where Ī is the moving average of I (β1) and U that of
+     |I - Ī| (β2). The score of a triplet is that of its e plus the mean scores of its row of A and its column of B.
+  3. After the warm-up the budget falls from the initial total to the target on a cubic curve. Every `interval` steps
+     e is set to 0 for all triplets except the best ones within the budget. Masked triplets are still trained and can
+     return.
+  4. In the final phase the set of triplets is fixed.
+  5. A penalty keeps A and B orthogonal. The scale stays alpha / start rank (according to the author, a scale that
+     follows the rank hurts).
 
 Differs from the published code, unless `published` is set:
 
-  - DeBERTa passes the embeddings of relative positions through the query projection too. Here they have the update. The
-    published modeling file applies the base weight alone to them.
+  - DeBERTa also passes the embeddings of relative positions through the query projection. Here the update applies to
+    them. The published modeling file applies only the base weight to them.
   - The last masking is at the start of the final phase, as in PEFT. The code masks there only if `interval` divides the
-    step, else one step later.
-  - What is masked when the final phase begins is dropped with its optimizer state, all of a layer if need be. The code
-    masks it after every step: the same function, but its A and B stay in the penalty and in the norm by which gradients
-    are clipped.
+    step, and otherwise one step later.
+  - Triplets that are masked when the final phase begins are deleted with their optimizer state, all triplets of a layer
+    if necessary. The code masks them after every step. The function is the same, but in the code their A and B stay in
+    the penalty and in the norm for gradient clipping.
   - The scale is alpha / start rank; in the code it is alpha / (start rank + 1e-5).
-  - AdamW is torch's. The code's adds ε before the second moment's bias is corrected.
+  - AdamW is torch's. The code's AdamW adds ε before the bias of the second moment is corrected.
 
 Differs from the published code always:
 
-  - The number of triplets that are kept is exact, and of equal scores the earlier is kept. The code masks all that
-    equal the threshold.
-  - Masked triplets take no part in evaluations; in the code those whose e has moved again do.
-  - The phases are parts of the run; the scripts give them in steps.
-  - Weights decay before a step, as in torch; in the code after it.
+  - The number of remaining triplets is exact; of equal scores the earlier triplet stays. The code masks all triplets
+    whose score equals the threshold.
+  - Masked triplets take no part in evaluations. In the code those whose e has changed since the masking do.
+  - The phases are fractions of the run. The scripts give them in steps.
+  - Weight decay is applied before the step, as in torch; in the code after it.
 """
 
 from __future__ import annotations
@@ -57,32 +58,38 @@ from trainables.svd_updates import PUBLISHED_SCALE, Sensitivity, TripletConfig, 
 class AdaLoRAConfig(TripletConfig):
     """AdaLoRA's settings."""
 
-    start_ratio: float = Field(1.5, ge=1, description="start rank of every layer, in mean ranks; rounded up")
-    initial: float = Field(0.15, ge=0, lt=1, description="part of the run before the budget falls (0.09 to 0.17)")
-    final: float = Field(0.5, gt=0, lt=1, description="part of the run with fixed ranks (published: 0.52 to 0.58)")
+    start_ratio: float = Field(
+        1.5, ge=1, description="start rank of every layer as a multiple of mean_rank; rounded up"
+    )
+    initial: float = Field(
+        0.15, ge=0, lt=1, description="fraction of the run before the budget falls (published: 0.09 to 0.17)"
+    )
+    final: float = Field(0.5, gt=0, lt=1, description="fraction of the run with fixed ranks (published: 0.52 to 0.58)")
     interval: int = Field(10, ge=1, description="steps between maskings (published: 1 to 100)")
 
     published: bool = Field(
-        False, description="follow the published code where autorank deviates: see the list of differences"
+        False, description="reproduce the published code where autorank differs by default: see the list of differences"
     )
 
     @model_validator(mode="after")
     def _falls(self) -> AdaLoRAConfig:
         if self.initial + self.final >= 1:
-            raise ValueError(f"initial {self.initial:g} and final {self.final:g} leave nothing of the run between them")
+            raise ValueError(f"initial {self.initial:g} plus final {self.final:g} must be less than 1")
         return self
 
     @property
     def start_rank(self) -> int:
+        """Rank of every layer at the start."""
         return math.ceil(self.start_ratio * self.mean_rank - 1e-9)
 
 
 @dataclass(frozen=True)
 class Shrinking:
-    """The budget's way down: known before the first step.
+    """The schedule of the budget, fixed before the first step.
 
     Attributes:
-        start, target: total ranks.
+        start: total rank at the start.
+        target: total rank at the end.
         initial: the last step before the budget falls.
         fixed: the step after which the ranks are final.
     """
@@ -94,11 +101,23 @@ class Shrinking:
 
     @classmethod
     def plan(cls, config: AdaLoRAConfig, layers: int, total_steps: int) -> Shrinking:
-        """Raises AutorankError if the run is too short."""
+        """Plan the schedule of a run.
+
+        Args:
+            config: the method's settings.
+            layers: number of adapted layers.
+            total_steps: optimizer steps of the run.
+
+        Returns:
+            The schedule.
+
+        Raises:
+            AutorankError: the run is too short.
+        """
         initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
         if not initial < fixed < total_steps:
             raise AutorankError(
-                f"adalora has no step to lower its budget at: in a run of {total_steps} steps the initial phase "
+                f"adalora has no steps for lowering its budget: in a run of {total_steps} steps the initial phase "
                 f"({config.initial:g}) ends at step {initial} and the final phase ({config.final:g}) begins at step "
                 f"{fixed}. Train longer, or lower initial or final."
             )
@@ -110,7 +129,7 @@ class Shrinking:
         return cls(config.start_rank * layers, whole(config.mean_rank, layers), initial, fixed)
 
     def budget(self, step: int) -> int:
-        """Triplets that remain after this step (eq. 12)."""
+        """Return the number of triplets that remain after a step (eq. 12)."""
         if step <= self.initial:
             return self.start
         falling = max(0.0, 1 - (step - self.initial) / (self.fixed - self.initial))
@@ -118,13 +137,13 @@ class Shrinking:
 
 
 class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
-    """Triplets that shrink from a uniform start to the budget."""
+    """Triplets whose number falls from a uniform start to the budget."""
 
     name = "adalora"
-    summary = "Triplets to which the loss is least sensitive are masked, then dropped"
+    summary = "Masks the triplets with the lowest sensitivity of the loss, then deletes them"
     source = "Zhang et al. 2023, arXiv 2303.10512"
     Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
-    _sensitivity: Sensitivity | None  # none: the ranks are final
+    _sensitivity: Sensitivity | None  # None: the ranks are final
 
     def check_length(self, layers: int, total_steps: int) -> None:
         Shrinking.plan(self.config, layers, total_steps)
@@ -139,7 +158,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
 
     def _begin(self, run: RunContext) -> None:
-        """What the hooks work with; the model's updates are there already."""
+        """Set up what the hooks need, once the updates are attached."""
         if self.config.published:
             run.optimizer.add_epsilon_before_correction()
         self._updates = [layer.update for layer in adapted(run.model).values()]
@@ -160,7 +179,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         due = run.step // self.config.interval
         final = run.step > plan.fixed if self.config.published else run.step >= plan.fixed
         if final or (run.step > plan.initial and due > self._due):  # fp16 may have skipped the step
-            # added up, so that workers whose devices round otherwise mask the same
+            # summed, so that workers whose devices round differently mask the same triplets
             self._mask(run.sum(self._sensitivity.scores()), plan.budget(run.step))
         self._due = due
         if final and not self.config.published:
@@ -168,7 +187,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     @torch.no_grad()
     def _mask(self, scores: Tensor, budget: int) -> None:
-        """Put e of all but the best triplets to zero."""
+        """Set e of all triplets except the best to zero."""
         best = scores.sort(descending=True, stable=True).indices[:budget]
         kept = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, best, True)
         for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
@@ -177,7 +196,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
             update.e.mul_(active)
 
     def _drop(self, run: RunContext) -> None:
-        """The ranks are final: drop what is masked."""
+        """Delete the masked triplets, because the ranks are final."""
         for update in self._updates:
             assert update.active is not None
             run.keep(update, update.active.nonzero().flatten())
@@ -189,21 +208,21 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
 
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
-        if state.get("sensitivity"):  # final ranks: nothing, or in older checkpoints empty lists
+        if state:
             self._sensitivity = Sensitivity(self._updates, self.config.beta1, self.config.beta2)
             self._sensitivity.load_state_dict(state)
-            self._due = state.get("due", self._due)
+            self._due = state["due"]
 
     @classmethod
     def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ rank (in + out) if only triplets of the smallest layers are kept, and if only those of the largest are."""
+        """Σ rank (in + out) if only triplets of the smallest layers remain, and if only those of the largest remain."""
         sizes = sorted(sum(shape) for shape in shapes(model, config.targets).values())
         budget = whole(config.mean_rank, len(sizes))
         return _fill(sizes, config.start_rank, budget), _fill(sizes[::-1], config.start_rank, budget)
 
 
 def _fill(sizes: Sequence[int], rank: int, budget: int) -> int:
-    """Parameters of `budget` triplets, of the first layers as many as there are."""
+    """Parameters if the first layers keep all their triplets until the budget is used up."""
     total = 0
     for size in sizes:
         taken = min(rank, budget)

@@ -1,7 +1,8 @@
-"""BitFit: the model's biases are trained, and nothing else but the head.
+"""BitFit: only the model's biases and the head are trained.
 
 Ben Zaken et al. 2022, "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked Language-models"
-(arXiv 2106.10199). All biases: of linear layers and of normalisations. A model without any (LLaMA, T5) is refused.
+(arXiv 2106.10199). All biases are trained, those of linear layers and of normalization layers. Models without biases
+(LLaMA, T5) are refused.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from autorank.run_context import RunContext
 class BitFitConfig(MethodConfig):
     """BitFit's settings."""
 
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (published code's example)")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (example in the published code)")
 
 
 class BitFit(AllocationMethod[BitFitConfig]):
-    """All biases are trained."""
+    """Trains all biases."""
 
     name = "bitfit"
-    summary = "The biases alone, LayerNorm's too"
+    summary = "Trains only the biases, including those of LayerNorms"
     source = "Ben Zaken et al. 2022, arXiv 2106.10199"
     Config: ClassVar[type[BitFitConfig]] = BitFitConfig
     sliceable = False
@@ -38,18 +39,20 @@ class BitFit(AllocationMethod[BitFitConfig]):
 
     @classmethod
     def adapter_params(cls, config: BitFitConfig, model: nn.Module) -> tuple[int, int]:
-        """All biases but the head's; a pooler that the checkpoint lacks belongs to the head."""
+        """All biases except the head's; a pooler that the checkpoint lacks is part of the head."""
         fewest, most = (sum(p.numel() for p in biases(found).values()) for found in headless(model))
         return fewest, most
 
 
 def biases(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    """Those of the parameters that are biases.
+    """Return the parameters that are biases.
 
     Raises:
-        AutorankError: there is none.
+        AutorankError: the model has no biases.
     """
-    found = {name: p for name, p in parameters.items() if name.endswith("bias")}
-    if not found:
-        raise AutorankError("bitfit has nothing to train: this model has no biases. Use another method, such as lora.")
-    return found
+    selected = {name: p for name, p in parameters.items() if name.endswith("bias")}
+    if not selected:
+        raise AutorankError(
+            "bitfit has nothing to train, because this model has no biases. Use another method, such as lora."
+        )
+    return selected

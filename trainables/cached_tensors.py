@@ -1,4 +1,4 @@
-"""What a method computes before training, kept for other runs that would compute the same."""
+"""Caches tensors that a method computes before training, for other runs that need the same tensors."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from autorank import atomic_io
 from autorank.run_context import RunContext
 
 
-def kept(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """What `make` gives, on the run's device; from the run's cache where another run has left it.
+def cached(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the result of `make`, from the run's cache if another run has stored it there.
 
-    The first worker's, for all of them.
+    With several workers, the first one computes the result for all.
 
     Args:
-        name: of the method, for people who look into the cache.
-        key: plain values that, with `run.key`, name all that the result depends on.
-        make: as `RunContext.once` takes it.
+        run: the run.
+        name: the method's name, which is part of the file's name.
+        key: JSON values that, together with `run.key`, identify everything that the result depends on.
+        make: computes the tensors, as in `RunContext.once`.
+
+    Returns:
+        The tensors by name, on the run's device.
     """
     from safetensors.torch import load_file
 
     digest = hashlib.sha256(json.dumps([run.key, key], sort_keys=True).encode()).hexdigest()[:32]
     file = run.cache / f"{name}-{digest}.safetensors"
 
-    def found() -> dict[str, Tensor]:
+    def load_or_make() -> dict[str, Tensor]:
         if file.exists():
             return load_file(file, device=str(run.device))
-        # contiguous, for the products of another layout are rounded otherwise
+        # contiguous, because products of another layout are rounded differently
         values = {key: value.contiguous() for key, value in make().items()}
         save(values, file)
         return values
 
-    return run.once(found)
+    return run.once(load_or_make)
 
 
 def save(values: dict[str, Tensor], file: Path) -> None:
-    """Write a file whole."""
+    """Write tensors to a file atomically."""
     from safetensors.torch import save_file
 
     with atomic_io.writing(file) as partial:

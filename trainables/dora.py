@@ -1,7 +1,7 @@
-"""DoRA: the direction of every row of a weight is LoRA's, its norm is trained by itself.
+"""DoRA: the direction of each row of a weight is trained by LoRA, and its norm as a separate parameter.
 
 Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation" (arXiv 2402.09353); see
-autorank/modeling/layers/dora.py. Defaults are LoRA's: alpha is twice the rank, as in the authors' scripts.
+`autorank/modeling/layers/dora.py`. The defaults are LoRA's: alpha is twice the rank, as in the authors' scripts.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from trainables.lora import UniformConfig, new_update
 
 
 class DoRAConfig(UniformConfig):
-    """DoRA's settings: those of LoRA updates that all have one rank."""
+    """DoRA's settings: those of LoRA updates of equal rank."""
 
 
 class DoRA(AllocationMethod[DoRAConfig]):
-    """W' = m · (W0 + alpha / rank · B A) with rows brought to norm 1 first; m starts as the norms of W0's rows."""
+    """W' = m · (W0 + alpha / rank · B A) with normalized rows; m starts as the norms of W0's rows."""
 
     name = "dora"
-    summary = "LoRA for the rows' directions; their norms are trained by themselves"
+    summary = "LoRA for the directions of rows; their norms are separate parameters"
     source = "Liu et al. 2024, arXiv 2402.09353"
     Config: ClassVar[type[DoRAConfig]] = DoRAConfig
 

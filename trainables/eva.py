@@ -1,15 +1,17 @@
-"""EVA: the inputs of each layer say where its A starts and how many ranks it gets.
+"""EVA: the principal directions of each layer's inputs initialize A and determine the ranks.
 
 Paischer et al. 2024, "Parameter Efficient Fine-tuning via Explained Variance Adaptation" (arXiv 2410.07170):
 
-  1. The training set passes through the base, and each layer's inputs (padding left out) through an incremental
-     singular value decomposition, until its directions stay as they are: cosine similarity of τ or more.
-  2. Directions of all layers compete by the share of their layer's variance that they explain: the best rank · L of
-     them are taken, at most rho · rank of a layer. A layer of rank 0 has no update.
-  3. The directions taken are the rows of A; B is zero. alpha / rank scales all updates alike, whatever their rank.
+  1. The training set passes through the base model. An incremental singular value decomposition of each layer's inputs
+     (without padding) runs until its directions no longer change: cosine similarity of at least τ to the previous ones.
+  2. The directions of all layers are sorted by the share of their layer's variance that they explain. The best
+     rank · L are selected, at most rho · rank in a layer. A layer of rank 0 has no update.
+  3. The selected directions are the rows of A; B is zero. All updates are scaled by alpha / rank, whatever their own
+     rank.
 
-The decomposition is PEFT's; what is decomposed when is as in its `get_eva_state_dict`, but that an end is set to it
-(`svd_steps`, ours), and that it goes with any precision. Of several workers the first does it for all.
+The decomposition is PEFT's, and the order of operations is that of its `get_eva_state_dict`, except that the number of
+steps is limited (`svd_steps`, ours) and that all precisions are supported. With several workers the first one computes
+the directions for all.
 """
 
 from __future__ import annotations
@@ -31,32 +33,32 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
-from trainables.cached_tensors import kept
+from trainables.cached_tensors import cached
 
 
 class EVAConfig(TargetedConfig):
     """EVA's settings; alpha, rho and tau as in PEFT, which is the authors' implementation."""
 
     rank: int = Field(8, ge=1, description="rank, averaged over the layers")
-    rho: float = Field(2.0, ge=1, description="most that a layer gets, in ranks; 1: every layer the same")
-    alpha: float = Field(1.0, gt=0, description="every update is scaled by alpha / rank, whatever its own rank")
+    rho: float = Field(2.0, ge=1, description="maximum rank of a layer as a multiple of rank; 1: equal ranks")
+    alpha: float = Field(1.0, gt=0, description="every update is scaled by alpha / rank, whatever its own rank is")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
-    tau: float = Field(0.99, gt=0, le=1, description="cosine similarity at which a direction is settled")
-    svd_batch_size: int = Field(16, ge=1, le=64, description="examples in a step of the decomposition (ours)")
-    svd_steps: int = Field(256, ge=2, description="most steps of the decomposition (ours)")
+    tau: float = Field(0.99, gt=0, le=1, description="cosine similarity at which a direction has converged")
+    svd_batch_size: int = Field(16, ge=1, le=64, description="examples per step of the decomposition (ours)")
+    svd_steps: int = Field(256, ge=2, description="maximum number of steps of the decomposition (ours)")
 
 
 class EVA(AllocationMethod[EVAConfig]):
-    """LoRA that starts along the directions of its inputs, with ranks where these explain most."""
+    """LoRA initialized with the principal directions of its inputs, with ranks where these explain most variance."""
 
     name = "eva"
-    summary = "A starts along the inputs' principal directions; ranks go where these explain most"
+    summary = "A starts with the inputs' principal directions; ranks go where these explain most variance"
     source = "Paischer et al. 2024, arXiv 2410.07170"
     Config: ClassVar[type[EVAConfig]] = EVAConfig
 
     def prepare(self, run: RunContext) -> None:
         settings = self.config.model_dump(include={"rank", "rho", "tau", "svd_batch_size", "svd_steps"})
-        rows = kept(run, self.name, [list(run.layers), settings], lambda: directions(run, self.config))
+        rows = cached(run, self.name, [list(run.layers), settings], lambda: directions(run, self.config))
         for name, layer in run.layers.items():
             if len(rows[name]):
                 B = torch.zeros(features(layer)[1], len(rows[name]), device=run.device)
@@ -66,18 +68,18 @@ class EVA(AllocationMethod[EVAConfig]):
 
     @classmethod
     def adapter_params(cls, config: EVAConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ rank (in + out) if the smallest layers get all that they may have, and if the largest do."""
+        """Σ rank (in + out) if the smallest layers get their maximum rank, and if the largest do."""
         layers = sorted(shapes(model, config.targets).values(), key=sum)
         return _fill(layers, config), _fill(layers[::-1], config)
 
 
 def most(config: EVAConfig, inputs: int) -> int:
-    """Most directions that a layer with so many inputs can have."""
+    """Return the maximum number of directions of a layer with `inputs` input features."""
     return min(round(config.rank * config.rho), inputs)
 
 
 def _fill(layers: Sequence[tuple[int, int]], config: EVAConfig) -> int:
-    """Parameters of the budget's ranks, of the first layers as many as they may have. layers: (in, out) each."""
+    """Parameters if the first layers get their maximum rank until the budget is used up. layers: (in, out)."""
     budget, total = config.rank * len(layers), 0
     for inputs, outputs in layers:
         taken = min(most(config, inputs), budget)
@@ -86,10 +88,15 @@ def _fill(layers: Sequence[tuple[int, int]], config: EVAConfig) -> int:
 
 
 class Decomposition:
-    """The incremental decomposition of what passes into a layer, and into others that have the same input.
+    """The incremental decomposition of a layer's inputs, shared with layers that have the same input.
+
+    Args:
+        inputs: number of input features.
+        count: number of directions.
+        tau: cosine similarity at which a direction has converged.
 
     Attributes:
-        settled: count, bool: directions that the last step has left as they were.
+        settled: bool, count: directions that the last step did not change.
     """
 
     def __init__(self, inputs: int, count: int, tau: float) -> None:
@@ -102,22 +109,23 @@ class Decomposition:
 
     @property
     def begun(self) -> bool:
+        """Whether there are directions yet."""
         return hasattr(self._pca, "components_")
 
     @property
     def directions(self) -> Tensor:
-        """Orthonormal, float32: count x in."""
+        """The orthonormal directions, float32, count x in."""
         rows: Tensor = self._pca.components_
         return rows.float()
 
     @property
     def explained(self) -> Tensor:
-        """Share of the variance along each direction: count."""
+        """Share of the variance that each direction explains, count."""
         shares: Tensor = self._pca.explained_variance_ratio_
         return shares
 
     def add(self, x: Tensor) -> None:
-        """Go on with these inputs, tokens x in; too few of them are passed over, as in PEFT."""
+        """Continue with inputs x, tokens x in; too few tokens are ignored, as in PEFT."""
         if len(x) < self._count * (2 if self._lowrank else 1):
             return
         before = self.directions.clone() if self.begun else None
@@ -128,35 +136,42 @@ class Decomposition:
 
 
 def directions(run: RunContext, config: EVAConfig) -> dict[str, Tensor]:
-    """The rows of each layer's A, rank x in, by name; the ranks add up to config.rank a layer.
+    """Compute the rows of each layer's A.
+
+    Args:
+        run: the run.
+        config: the method's settings.
+
+    Returns:
+        Layer name -> rank x in; the mean rank is `config.rank`.
 
     Raises:
         AutorankError: the batches have too few tokens.
     """
     source = same_inputs(run, config)
-    found = {
+    decompositions = {
         name: Decomposition(features(run.layers[name])[0], most(config, features(run.layers[name])[0]), config.tau)
         for name in dict.fromkeys(source.values())
     }
     ranks = {name: most(config, features(layer)[0]) for name, layer in run.layers.items()}
     for examples in islice(batches(run, config), config.svd_steps):
-        open_ = {name for name in found if not found[name].settled[: ranks[name]].all()}
-        if not open_:
+        unfinished = {name for name in decompositions if not decompositions[name].settled[: ranks[name]].all()}
+        if not unfinished:
             break
-        pass_through(run, examples, {name: found[name].add for name in open_})
-        if all(decomposition.begun for decomposition in found.values()):
-            shares = {name: found[source[name]].explained for name in run.layers}
+        pass_through(run, examples, {name: decompositions[name].add for name in unfinished})
+        if all(decomposition.begun for decomposition in decompositions.values()):
+            shares = {name: decompositions[source[name]].explained for name in run.layers}
             ranks = distribute(shares, config.rank * len(run.layers))
-    if not all(decomposition.begun for decomposition in found.values()):
+    if not all(decomposition.begun for decomposition in decompositions.values()):
         raise AutorankError(
-            f"eva cannot find {round(config.rank * config.rho)} directions in batches of {config.svd_batch_size} "
-            "examples, for they have too few tokens. Raise svd_batch_size, or lower rank or rho."
+            f"eva cannot compute {round(config.rank * config.rho)} directions: batches of {config.svd_batch_size} "
+            "examples have too few tokens. Raise svd_batch_size, or lower rank or rho."
         )
-    return {name: found[source[name]].directions[:rank].clone() for name, rank in ranks.items()}
+    return {name: decompositions[source[name]].directions[:rank].clone() for name, rank in ranks.items()}
 
 
 def distribute(shares: dict[str, Tensor], budget: int) -> dict[str, int]:
-    """How many directions of each layer are among the `budget` best of all; a tie goes to the earlier layer."""
+    """Return how many of the `budget` best directions belong to each layer; ties go to the earlier layer."""
     owners = [name for name, values in shares.items() for _ in values]
     order = torch.cat(list(shares.values())).sort(descending=True, stable=True).indices
     ranks = dict.fromkeys(shares, 0)
@@ -166,7 +181,7 @@ def distribute(shares: dict[str, Tensor], budget: int) -> dict[str, int]:
 
 
 def batches(run: RunContext, config: EVAConfig) -> Iterator[np.ndarray]:
-    """The training set in random order, again and again: indices of examples."""
+    """Yield batches of example indices: the training set in random order, repeated without end."""
     order = np.random.default_rng(run.seed).permutation(len(run.labels))
     while True:
         for start in range(0, len(order), config.svd_batch_size):
@@ -174,7 +189,7 @@ def batches(run: RunContext, config: EVAConfig) -> Iterator[np.ndarray]:
 
 
 def same_inputs(run: RunContext, config: EVAConfig) -> dict[str, str]:
-    """Layer -> the first layer that has the same input (query, key and value have), for one decomposition does."""
+    """Return layer -> first layer with the same input (such as query, key and value), which share a decomposition."""
     seen: dict[str, Tensor] = {}
     source: dict[str, str] = {}
 
@@ -192,10 +207,16 @@ def _equal(ours: Tensor, theirs: Tensor) -> bool:
 
 
 def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callable[[Tensor], None]]) -> None:
-    """Run the base over these examples; `see` gets each layer's input, tokens x in, padding left out where it can be.
+    """Pass examples through the base model and collect each layer's input.
 
-    A layer's first input: DeBERTa's positions follow. Where the examples pass in parts, for memory's sake, `see` gets
-    the input of all of them.
+    Only the first input of a layer in a forward pass counts; DeBERTa's positions follow as a second one. If the
+    examples are split into several batches to save memory, the inputs of all batches are concatenated.
+
+    Args:
+        run: the run.
+        examples: indices of the examples.
+        see: layer name -> function that receives the layer's input, tokens x in, without padding where the layer's
+            input has a sequence dimension.
     """
     passing: dict[str, Tensor] = {}
     waiting: set[str] = set()

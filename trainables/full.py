@@ -1,8 +1,8 @@
-"""Full fine-tuning: every parameter of the model is trained. What all parameter-efficient methods are measured against.
+"""Full fine-tuning: every parameter of the model is trained. The reference for parameter-efficient methods.
 
 Devlin et al. 2018, "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding" (arXiv
-1810.04805). There is no adapter: all parameters train, embeddings included, as float32 copies of the weights as they
-were loaded, and all but the head count as the adapter's.
+1810.04805). There is no adapter: all parameters, including embeddings, are trained as float32 copies of the loaded
+weights, and all except the head count as the adapter's.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from autorank.run_context import RunContext
 class FullConfig(MethodConfig):
     """Full fine-tuning's settings."""
 
-    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (DeBERTaV3's model card)")
+    learning_rate: float = Field(2e-5, gt=0, description="peak learning rate (model card of DeBERTaV3)")
 
 
 class Full(AllocationMethod[FullConfig]):
-    """All parameters are trained."""
+    """Trains all parameters."""
 
     name = "full"
     summary = "Full fine-tuning: every parameter, embeddings included"
@@ -37,6 +37,6 @@ class Full(AllocationMethod[FullConfig]):
 
     @classmethod
     def adapter_params(cls, config: FullConfig, model: nn.Module) -> tuple[int, int]:
-        """All but the head; a pooler that the checkpoint lacks belongs to the head."""
+        """All parameters except the head's; a pooler that the checkpoint lacks is part of the head."""
         fewest, most = headless(model)
         return sum(p.numel() for p in fewest.values()), sum(p.numel() for p in most.values())

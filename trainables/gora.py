@@ -1,26 +1,28 @@
-"""GoRA: gradients before training give every layer its rank, and B its first values.
+"""GoRA: gradients before training determine the rank of each layer and initialize B.
 
-He et al. 2025, "GoRA: Gradient-driven Adaptive Low Rank Adaptation" (arXiv 2502.12171, NeurIPS 2025). The paper is
-known here from its abstract and summaries of its formulas, settings from its code (hhnqqq/MyTransformers, gora.py).
+He et al. 2025, "GoRA: Gradient-driven Adaptive Low Rank Adaptation" (arXiv 2502.12171, NeurIPS 2025). The full text of
+the paper was not available: formulas are known from its abstract and summaries, settings from its code
+(hhnqqq/MyTransformers, gora.py).
 
-  1. G = dL/dW of every adapted layer's frozen weight, the mean over so many training examples.
-  2. Importance I = mean |W ∘ G|, and a = I / Σ I. Rank r = ⌊[β a] / √(in + out)⌋, where β = Σ √(in + out) · reference
-     rank and [·] rounds, but no less than `min_rank` and no more than `max_rank`.
-  3. A is Kaiming-uniform, as LoRA's, and B = -ξ G A⁺ (A⁺: A's pseudo-inverse), so that BA is -G as far as A reaches.
-     ξ = γ √in / alpha: the update starts as a step of gradient descent, at a learning rate of γ √(in / rank).
-  4. It is scaled by alpha / √rank, and trained as LoRA.
+  1. G = dL/dW of each adapted layer's frozen weight, averaged over a number of training examples.
+  2. The importance of a layer is I = mean |W ∘ G|, and a = I / Σ I. Its rank is r = ⌊[β a] / √(in + out)⌋ with
+     β = Σ √(in + out) · reference rank, where [·] rounds, limited to `min_rank` ... `max_rank`.
+  3. A is Kaiming-uniform, as in LoRA, and B = -ξ G A⁺ with the pseudo-inverse A⁺ of A. So BA is the best approximation
+     of -ξ G that A allows. With ξ = γ √in / alpha the update starts as a step of gradient descent with a learning rate
+     of γ √(in / rank).
+  4. The update is scaled by alpha / √rank and trained as in LoRA.
 
-The total is therefore near the reference's, not equal to it.
+So the total rank is near that of the reference, but not equal to it.
 
 Differs from the published code:
 
-  - Its scripts take in + out in place of the root in item 2; the root is the paper's.
-  - The last version of the code has B = +ξ G A⁺, which goes uphill; the sign here is the paper's.
-  - The scripts train B at 16 times A's learning rate. That is another method (LoRA+) and is left out.
-  - `examples` counts examples, drawn at random; the code counts batches (64 of 32 for T5 on GLUE, 32 of 4 on each
+  - Its scripts use in + out instead of the square root in item 2; the square root is the paper's.
+  - The latest version of the code has B = +ξ G A⁺, which increases the loss; the sign here is the paper's.
+  - The scripts train B at 16 times the learning rate of A. That is another method (LoRA+) and is left out.
+  - `examples` counts examples, drawn at random. The code counts batches (64 batches of 32 for T5 on GLUE, 32 of 4 per
     device elsewhere).
-  - The gradients are measured in evaluation mode, with the head as drawn; the code has the model in training mode.
-  - No rank exceeds what the layer's shape allows.
+  - The gradients are computed in evaluation mode, with the untrained head. In the code the model is in training mode.
+  - No rank exceeds the smaller side of the layer's weight.
 """
 
 from __future__ import annotations
@@ -47,33 +49,35 @@ class GoRAConfig(TargetedConfig):
     """GoRA's settings."""
 
     targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
-    reference_rank: int = Field(8, ge=1, description="the budget is that of LoRA of this rank")
-    min_rank: int | None = Field(None, ge=1, description="least rank; none: half the reference rank (published: 4)")
-    max_rank: int | None = Field(None, ge=1, description="highest rank; none: 4 reference ranks (published: 32)")
+    reference_rank: int = Field(8, ge=1, description="the budget is that of LoRA with this rank")
+    min_rank: int | None = Field(None, ge=1, description="minimum rank; none: half the reference rank (published: 4)")
+    max_rank: int | None = Field(
+        None, ge=1, description="maximum rank; none: 4 times the reference rank (published: 32)"
+    )
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / √rank")
-    gamma: float = Field(0.05, ge=0, description="γ, size of the step that B starts with; 0: B is zero, as LoRA's")
-    examples: int = Field(2048, ge=1, description="examples that give the gradients; more than there are: all")
+    gamma: float = Field(0.05, ge=0, description="γ, size of the initial step of B; 0: B starts at zero, as in LoRA")
+    examples: int = Field(2048, ge=1, description="training examples for the gradients; at most all of them")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
     @model_validator(mode="after")
     def _ordered(self) -> GoRAConfig:
         least, most = self.limits
         if least > most:
-            raise ValueError(f"min_rank {least} is above max_rank {most}")
+            raise ValueError(f"min_rank {least} is greater than max_rank {most}")
         return self
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Least and highest rank."""
+        """Minimum and maximum rank."""
         least = max(1, self.reference_rank // 2) if self.min_rank is None else self.min_rank
         return least, 4 * self.reference_rank if self.max_rank is None else self.max_rank
 
 
 class GoRA(AllocationMethod[GoRAConfig]):
-    """LoRA whose ranks and first values come from gradients of the frozen weights."""
+    """LoRA whose ranks and initial values come from gradients of the frozen weights."""
 
     name = "gora"
-    summary = "Gradients before training give every layer its rank, and B its first values"
+    summary = "Gradients before training determine each layer's rank and initialize B"
     source = "He et al. 2025, arXiv 2502.12171"
     Config: ClassVar[type[GoRAConfig]] = GoRAConfig
 
@@ -93,9 +97,9 @@ class GoRA(AllocationMethod[GoRAConfig]):
 
     @classmethod
     def adapter_params(cls, config: GoRAConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ rank (in + out) if all ranks are least, and if the budget goes where it gives the most parameters.
+        """Σ rank (in + out) if all ranks are minimal, and if the budget goes where it yields the most parameters.
 
-        A rank r above the least takes a share of the budget of at least r √(in + out) - ½.
+        A rank r above the minimum takes at least r √(in + out) - ½ of the budget.
         """
         layers = [(sum(shape), *_limits(shape, config)) for shape in shapes(model, config.targets).values()]
         fewest = sum(size * least for size, least, _ in layers)
@@ -109,13 +113,22 @@ class GoRA(AllocationMethod[GoRAConfig]):
 
 
 def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
-    """Layer name -> mean of dL/dW over so many training examples, out x in, float32, on the CPU.
+    """Compute the mean gradient of each layer's frozen weight.
 
-    dL/dW is gᵀ x of a layer's input x and its output's gradient g: a quantised weight has none of its own, and the
-    device holds one such matrix at a time.
+    dL/dW is gᵀ x of a layer's input x and the gradient g of its output. This also works for quantized weights, and the
+    device holds only one such matrix at a time.
+
+    Args:
+        run: the run.
+        examples: number of training examples, drawn at random.
+
+    Returns:
+        Layer name -> dL/dW, out x in, float32, on the CPU.
     """
     totals = {name: torch.zeros(features(layer)[::-1]) for name, layer in run.layers.items()}
-    lift = torch.zeros((), device=run.device, requires_grad=True)  # lets gradients flow where all below is frozen
+    lift = torch.zeros(
+        (), device=run.device, requires_grad=True
+    )  # makes gradients flow although the layers below are frozen
 
     def add(name: str, x: Tensor, g: Tensor) -> None:
         totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).cpu()
@@ -136,14 +149,14 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
 
 
 def importances(layers: Mapping[str, nn.Module], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """mean |W ∘ G| of every layer, scalars on the CPU."""
+    """Return mean |W ∘ G| of every layer, scalars on the CPU."""
     return {name: (matrix(layer).cpu() * gradients[name]).abs().mean() for name, layer in layers.items()}
 
 
 class _Watched(torch.autograd.Function):
-    """A layer's output as it is; `add` gets the layer's input and the output's gradient.
+    """Passes a layer's output through unchanged, and the layer's input and the output's gradient to `add`.
 
-    The input is saved by autograd, which with gradient checkpointing computes it again.
+    Autograd saves the input, and recomputes it with gradient checkpointing.
     """
 
     @staticmethod
@@ -159,32 +172,40 @@ class _Watched(torch.autograd.Function):
 
 
 def _limits(shape: Sequence[int], config: GoRAConfig) -> tuple[int, int]:
-    """Least and highest rank of a layer of shape (in, out)."""
+    """Minimum and maximum rank of a layer of shape (in, out)."""
     least, most = config.limits
     return min(least, *shape), min(most, *shape)
 
 
 def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]], config: GoRAConfig) -> dict[str, int]:
-    """Rank of every layer. sizes: (in, out).
+    """Compute the rank of every layer (item 2 of the method).
+
+    Args:
+        importance: layer name -> I.
+        sizes: layer name -> (in, out).
+        config: the method's settings.
+
+    Returns:
+        Layer name -> rank.
 
     Raises:
-        AutorankError: the importance of the layers is zero or not finite.
+        AutorankError: the total importance of the layers is zero or not finite.
     """
-    whole = sum(importance.values())
-    if not 0 < whole < math.inf:
+    total = sum(importance.values())
+    if not 0 < total < math.inf:
         raise AutorankError(
-            f"gora's gradients are of no use: the layers' importance adds up to {whole}. Use --precision bf16 or fp32."
+            f"gora cannot compute ranks: the importance of the layers sums to {total}. Use --precision bf16 or fp32."
         )
     budget = config.reference_rank * sum(math.sqrt(sum(shape)) for shape in sizes.values())
-    given = {}
+    by_layer = {}
     for name, shape in sizes.items():
         least, most = _limits(shape, config)
-        rank = int(round(budget * importance[name] / whole) // math.sqrt(sum(shape)))
-        given[name] = min(max(rank, least), most)
-    return given
+        rank = int(round(budget * importance[name] / total) // math.sqrt(sum(shape)))
+        by_layer[name] = min(max(rank, least), most)
+    return by_layer
 
 
 def compressed(gradient: Tensor, A: Tensor) -> Tensor:
-    """B, out x rank, for which BA is nearest to the gradient, out x in: G A⁺, in float64 on the CPU."""
+    """Return G A⁺, out x rank: the B for which BA is nearest to the gradient G, out x in. In float64 on the CPU."""
     inverse: Tensor = torch.linalg.pinv(A.double().cpu())
     return gradient.double() @ inverse

@@ -1,4 +1,4 @@
-"""IncreLoRA's schedule: when ranks are given, how many, and to how many layers (Zhang et al. 2023, section 3.4)."""
+"""IncreLoRA's schedule: when ranks are allocated, how many, and to how many layers (Zhang et al. 2023, section 3.4)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ class GrowthConfig(TripletConfig):
     """Settings of the schedule."""
 
     mean_rank: float = Field(8.0, ge=1, description="final rank, averaged over layers: the budget")
-    top_h: int = Field(10, ge=1, description="layers that grow at an allocation; more than there are: all")
+    top_h: int = Field(10, ge=1, description="layers that grow at an allocation; at most all of them")
     components: int | None = Field(
-        None, ge=1, description="ranks that each of them gains; none: half the mean rank (published code)"
+        None, ge=1, description="ranks that each of these layers gains; none: half the mean rank (published code)"
     )
-    interval: int | None = Field(None, ge=1, description="steps between allocations; none: as `growth` says")
-    growth: float = Field(0.4, gt=0, lt=1, description="part of the run in which the budget is spent (ours)")
+    interval: int | None = Field(None, ge=1, description="steps between allocations; none: computed from `growth`")
+    growth: float = Field(0.4, gt=0, lt=1, description="fraction of the run in which the budget is allocated (ours)")
     first: Literal[1, 2] = Field(2, description="intervals before the first allocation (2: published code)")
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The allocations of a run: known before the first step.
+    """The schedule of the allocations, fixed before the first step.
 
     Attributes:
         budget: the total rank.
         top_h: layers that grow at an allocation.
-        components: ranks that each of them gains.
+        components: ranks that each of these layers gains.
         interval: steps between allocations.
         first: intervals before the first one.
-        rounds: allocations.
+        rounds: number of allocations.
     """
 
     budget: int
@@ -48,15 +48,18 @@ class Growth:
 
     @classmethod
     def plan(cls, config: GrowthConfig, layers: int, total_steps: int) -> Growth:
-        """The schedule of a run.
+        """Plan the allocations of a run.
 
         Args:
             config: the settings.
-            layers: adapted layers, each of which starts with rank 1.
+            layers: number of adapted layers, each of which starts with rank 1.
             total_steps: optimizer steps of the run.
 
+        Returns:
+            The schedule.
+
         Raises:
-            AutorankError: The run is too short to spend the budget.
+            AutorankError: The run is too short to allocate the budget.
         """
         budget, top_h = whole(config.mean_rank, layers), min(config.top_h, layers)
         components = config.components or max(1, int(config.mean_rank) // 2)
@@ -65,8 +68,8 @@ class Growth:
         interval = config.interval or int(config.growth * total_steps / max(1, intervals))
         if rounds and (interval < 1 or interval * intervals + 1 >= total_steps):
             raise AutorankError(
-                f"increlora cannot spend its budget in this run: {budget} ranks for {layers} layers take {rounds} "
-                f"allocations, the last after {intervals} intervals of {max(1, interval)} steps, and the run has "
+                f"increlora cannot allocate its budget in this run: {budget} ranks for {layers} layers need {rounds} "
+                f"allocations, the last one after {intervals} intervals of {max(1, interval)} steps, but the run has "
                 f"{total_steps} steps. Train longer, lower mean_rank (now {config.mean_rank:g})"
                 + (", lower interval" if config.interval else f", raise growth (now {config.growth:g})")
                 + f", or raise top_h (now {config.top_h}) or components (now {components})."
@@ -74,15 +77,15 @@ class Growth:
         return cls(budget, top_h, components, interval, config.first, rounds)
 
     def due(self, done: int) -> int:
-        """The step, counted from 0, after which the next allocation comes when `done` have come."""
+        """Return the step, counted from 0, after which the next allocation takes place if `done` have taken place."""
         return (self.first + done) * self.interval
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
-        """The ranks that an allocation gives: to the highest scores, of equal ones to the earlier layer.
+        """Return the ranks of an allocation, which go to the highest scores; of equal scores, to the earlier layer.
 
         Args:
             scores: score of each layer.
-            spent: the total rank before the allocation; after it the total is `budget` at most.
+            spent: total rank before the allocation; afterwards the total is at most `budget`.
 
         Returns:
             Index of a layer -> ranks that it gains.
@@ -95,11 +98,14 @@ class Growth:
         return gains
 
     def params(self, sizes: Sequence[int], sign: int) -> int:
-        """Parameters after the last allocation if the layers of largest `sign` · size always score highest.
+        """Count the parameters after the last allocation if the layers of largest `sign` · size always score highest.
 
         Args:
             sizes: in + out of each layer.
             sign: 1 or -1.
+
+        Returns:
+            The number of parameters.
         """
         ranks = [1] * len(sizes)
         for _ in range(self.rounds):

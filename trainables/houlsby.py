@@ -1,10 +1,10 @@
-"""Houlsby adapters: bottlenecks behind the attention and the feed-forward layer of every block.
+"""Houlsby adapters: bottlenecks after the attention and after the feed-forward layer of every block.
 
-Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP" (arXiv 1902.00751). Placement and forms are told in
-`autorank/modeling/layers/bottleneck.py`. swish between the projections and frozen LayerNorms as in AdapterHub and
-in AdaLoRA's
-code, whose sizes for DeBERTaV3-base these are (the paper trains the LayerNorms too). Weights start from a normal
-distribution of deviation 0.01 cut off at two deviations (the paper's), biases at zero: nearly the identity.
+Houlsby et al. 2019, "Parameter-Efficient Transfer Learning for NLP" (arXiv 1902.00751). For placement and variants see
+`autorank/modeling/layers/bottleneck.py`. The activation is swish and LayerNorms are frozen, as in AdapterHub and in
+AdaLoRA's code, from which the sizes for DeBERTaV3-base are (the paper also trains the LayerNorms). Weights are drawn
+from a normal distribution with standard deviation 0.01, truncated at two standard deviations (the paper's), and biases
+are zero, so the bottlenecks are nearly the identity at the start.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class HoulsbyConfig(MethodConfig):
 
 
 class Houlsby(AllocationMethod[HoulsbyConfig]):
-    """Two bottlenecks a block."""
+    """Two bottlenecks per block."""
 
     name = "houlsby"
-    summary = "Bottlenecks behind attention and feed-forward layers"
+    summary = "Bottlenecks after attention and feed-forward layers"
     source = "Houlsby et al. 2019, arXiv 1902.00751"
     Config: ClassVar[type[HoulsbyConfig]] = HoulsbyConfig
     sliceable = False
@@ -44,13 +44,24 @@ class Houlsby(AllocationMethod[HoulsbyConfig]):
 
     @classmethod
     def adapter_params(cls, config: HoulsbyConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ 2 · width · size + size + width, over both sub-layers of each block."""
+        """Σ (2 · width · size + size + width) over both sub-layers of each block."""
         total = parameters(places(model), config.size)
         return total, total
 
 
 def new_bottleneck(place: Place, size: int, activation: Activation, deviation: float, run: RunContext) -> Bottleneck:
-    """Create a bottleneck for a place, initialized from the run's generator."""
+    """Create a bottleneck.
+
+    Args:
+        place: where it will be attached.
+        size: width of the bottleneck.
+        activation: the activation function between the projections.
+        deviation: standard deviation of the initial weights.
+        run: the run, from whose generator the weights are drawn.
+
+    Returns:
+        The bottleneck, on the run's device.
+    """
     bottleneck = Bottleneck(place.width, size, activation, run.device)
     bottleneck.initialize(deviation, run.generator)
     return bottleneck

@@ -1,44 +1,45 @@
-"""IncreLoRA: ranks grow during training where the loss depends most on the update.
+"""IncreLoRA: ranks grow during training in the layers with the most important updates.
 
 Zhang et al. 2023, "IncreLoRA: Incremental Parameter Allocation Method for Parameter-Efficient Fine-tuning"
 (arXiv 2308.12043), in the order of operations of its published code (FeiyuZhang98/IncreLoRA).
 
-  1. Every layer starts with one triplet (A, e, B), e = 0. After the first step it gets reserve components: e = 1e-5
-     fixed, A and B trained ("advance learning"), so that they are in a good state when they are needed. Without advance
-     learning a reserve is frozen, e = 0, but takes part in the penalty.
-  2. Importance of a layer: I = Σ |ΔW ∘ dL/dΔW| / √(in·out) (the code; the paper's mean is `score_norm: mean`), of the
-     task's loss alone, unclipped. Score: S = Ī · U, Ī smooths I (β1), U smooths |I - Ī| (β2).
-  3. Every `interval` steps the `top_h` layers of highest S each activate `components` reserves and get new ones, until
-     the ranks add up to the budget. What begins to train has a learning-rate curve of its own, which starts at zero in
-     the next step; all curves end at zero together ("restart warm-up").
-  4. A and B are kept orthogonal by a penalty over all components, ‖AAᵀ - I‖_F not squared (the code).
+  1. Every layer starts with one triplet (A, e, B), with e = 0. After the first step it gets reserve components, whose e
+     is fixed at 1e-5 and whose A and B are trained ("advance learning"), so that they are useful when they are
+     activated. Without advance learning a reserve is frozen with e = 0, but takes part in the penalty.
+  2. The importance of a layer is I = Σ |ΔW ∘ dL/dΔW| / √(in·out) (the code; the paper's mean is `score_norm: mean`),
+     computed from the unclipped gradient of the task's loss without the penalty. Its score is S = Ī · U: Ī is the
+     moving average of I (β1), U that of |I - Ī| (β2).
+  3. Every `interval` steps the `top_h` layers with the highest S each activate `components` reserves and get new
+     reserves, until the total rank equals the budget. Each new component has its own learning-rate schedule, which
+     starts at zero in the next step; all schedules end at zero together ("restart warm-up").
+  4. A penalty keeps A and B of all components orthogonal: ‖AAᵀ - I‖_F, not squared (the code).
 
 Differs from the published code, unless `published` is set:
 
-  - DeBERTa passes the embeddings of relative positions through the query and key projections too. Here both have the
-    update. The published modeling file applies the base weight alone to position queries.
-  - The importance of DeBERTa's key projections is that of both calls in a forward pass. The published hook runs once
-    for each call and keeps the value of the call with the tokens.
-  - Importance is measured only in the steps before an allocation in which it still weighs (`score_window`): the rest
-    moves Ī by about 0.15 % and U by about 1 %. The code measures every step.
-  - Reserves are dropped once the budget is spent, which leaves the function as it is. The code keeps them in the
-    penalty and in the norm by which gradients are clipped (the loss moves by about 1e-3).
+  - DeBERTa also passes the embeddings of relative positions through the query and key projections. Here the updates
+    apply to them. In the published modeling file only the base weight applies to position queries.
+  - The importance of DeBERTa's key projections includes both calls in a forward pass. The published hook runs once for
+    each call and keeps the value of the call with the tokens.
+  - Importance is computed only in the steps before an allocation that still influence it (`score_window`). The other
+    steps change Ī by about 0.15 % and U by about 1 %. The code computes it in every step.
+  - Reserves are deleted once the budget is allocated, which does not change the function. In the code they stay in the
+    penalty and in the norm for gradient clipping (the loss changes by about 1e-3).
   - The scale is alpha / rank; in the code it is alpha / (rank + 1e-5).
-  - AdamW is torch's. The code's adds ε before the second moment's bias is corrected.
+  - AdamW is torch's. The code's AdamW adds ε before the bias of the second moment is corrected.
 
 Differs from the published code always:
 
-  - The total rank is met exactly. The code counts layers instead of ranks, may exceed the budget by up to top_h ·
-    (components - 1), and then keeps the reserves' e at 1e-5 to the end.
-  - Of equal scores the earlier layer grows; in the code every layer whose score equals the lowest chosen one grows.
-  - Importance is that of the sum of a step's micro-batches, averaged over workers, without fp16's loss scale. The code
-    takes the last micro-batch, each worker by itself, scaled.
-  - Reserves take no part in evaluations; in the code they do, with e = 1e-5.
-  - `schedule: original` is the paper's. Without its option `multi_lr` the code trains all later groups at the peak
-    learning rate to the end, which is `constant`.
-  - `components` defaults to half the mean rank, which the code has in a table for 2, 4, 6 and 8 alone, and `interval`
-    to a part of the run (`growth`); the scripts give it in steps.
-  - Weights decay before a step, as in torch; in the code after it.
+  - The total rank equals the budget. The code counts layers instead of ranks, can exceed the budget by up to top_h ·
+    (components - 1), and in that case keeps the e of reserves at 1e-5 until the end.
+  - Of equal scores the earlier layer grows. In the code all layers whose score equals the lowest selected one grow.
+  - Importance is computed from the sum over a step's micro-batches, averaged over workers, without the loss scale of
+    fp16. The code uses the last micro-batch, on each worker separately, with the loss scale.
+  - Reserves take no part in evaluations. In the code they do, with e = 1e-5.
+  - `schedule: original` is the paper's. Without the option `multi_lr` the code trains all later groups at the peak
+    learning rate until the end, which is `constant`.
+  - `components` defaults to half the mean rank (the code has a table for 2, 4, 6 and 8 only), and `interval` to a
+    fraction of the run (`growth`). The scripts give it in steps.
+  - Weight decay is applied before the step, as in torch; in the code after it.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ from autorank.run_context import CONSTANT, FROZEN, RunContext
 from trainables.growth_schedule import Growth, GrowthConfig
 from trainables.svd_updates import PUBLISHED_SCALE, draw, new_triplet
 
-RESERVE = 1e-5  # a reserve's e: too small to matter, large enough for a gradient
-NEGLIGIBLE = 0.0015  # the weight below which a score is not worth measuring: 40 steps at β = 0.85 (ours)
+RESERVE = 1e-5  # e of a reserve: too small to change the output, large enough for a gradient
+NEGLIGIBLE = 0.0015  # weight in a moving average below which a step is not scored: 40 steps at β = 0.85 (ours)
 
 
 class IncreLoRAConfig(GrowthConfig):
@@ -74,28 +75,29 @@ class IncreLoRAConfig(GrowthConfig):
         "sqrt", description="importance is divided by √(in·out) (published code), in·out (paper) or 1"
     )
     score_window: int | Literal["all"] | None = Field(
-        None, description="steps scored before an allocation; none: those that still weigh (ours); all: every step"
+        None,
+        description="scored steps before an allocation; none: those that still influence it (ours); all: every step",
     )
     scale: Literal["rank", "rank-preserving", "fixed"] = Field(
         "rank",
-        description="rank: alpha / rank, so that growing shrinks what is there (published code); rank-preserving: with "
-        "e raised to make up for it (ours); fixed: alpha throughout (ours)",
+        description="rank: alpha / rank, so growth scales existing components down (published code); rank-preserving: "
+        "the same, with e scaled up to compensate (ours); fixed: alpha at any rank (ours)",
     )
-    advance_learning: bool = Field(True, description="table 2: reserves are trained before they are needed")
+    advance_learning: bool = Field(True, description="table 2: train reserves before they are activated")
     schedule: Literal["restart", "original", "constant"] = Field(
-        "restart", description="table 2: new components' learning rate: a curve of its own, the run's, or a constant"
+        "restart", description="table 2: learning rate of new components: their own schedule, the run's, or constant"
     )
     published: bool = Field(
-        False, description="follow the published code where autorank deviates: see the list of differences"
+        False, description="reproduce the published code where autorank differs by default: see the list of differences"
     )
-    retrain: Path | None = Field(None, description="table 3: a rank map (JSON) to train with from the start")
+    retrain: Path | None = Field(None, description="table 3: a rank map (JSON file) to train with from the start")
 
 
 class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
-    """Triplets that start at rank 1 and grow to the budget, the important layers first."""
+    """Triplets that start at rank 1 and grow to the budget, in the most important layers first."""
 
     name = "increlora"
-    summary = "Ranks grow during training where the loss depends most on the update"
+    summary = "Ranks grow during training in the layers with the most important updates"
     source = "Zhang et al. 2023, arXiv 2308.12043"
     Config: ClassVar[type[IncreLoRAConfig]] = IncreLoRAConfig
 
@@ -109,7 +111,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
                 self._attach(run, name, rank)
             self._begin(run)
             return
-        Growth.plan(self.config, len(run.layers), run.total_steps)  # refuses before anything is done
+        Growth.plan(self.config, len(run.layers), run.total_steps)  # refuses a run that is too short
         for name in run.layers:
             run.train_components(name, self._attach(run, name, 1))
         self._begin(run)
@@ -123,7 +125,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         return self.config.alpha / (rank + PUBLISHED_SCALE * self.config.published)
 
     def _begin(self, run: RunContext, allocations: int = 0) -> None:
-        """What the hooks work with, after so many allocations; the model's updates are there already."""
+        """Set up what the hooks need, once the updates are attached and after `allocations` allocations."""
         if self.config.published:
             run.optimizer.add_epsilon_before_correction()
         self._updates = [layer.update for layer in adapted(run.model).values()]
@@ -132,7 +134,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._scored = False
         self._allocations = allocations
         self._orthogonality = Orthogonality()
-        self._importance: Importance | None = None  # none: nothing is left to give
+        self._importance: Importance | None = None  # None: the budget is allocated
         if self.config.retrain:
             return
         self._growth = Growth.plan(self.config, len(self._updates), run.total_steps)
@@ -153,7 +155,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             self._importance.watch(run.micro_batches)
 
     def _window(self) -> float:
-        """Steps before an allocation that are scored."""
+        """Number of scored steps before an allocation."""
         if self.config.published:
             return math.inf
         if self.config.score_window is not None:
@@ -162,12 +164,12 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         return max(1, round(math.log(NEGLIGIBLE) / math.log(beta))) if beta else 1
 
     def before_step(self, run: RunContext) -> None:
-        """Score (eq. 5 to 7), if this step is watched."""
+        """Update the scores (eq. 5 to 7) if this step is scored."""
         if self._importance is None or not self._importance.watching:
             return
         importance = run.sum(self._importance.take()) / run.loss_scale() / self._norms
         if not self._scored and run.step > 0:
-            self._smoothed.copy_(importance)  # from the middle of a run: the past, as far as it is known (ours)
+            self._smoothed.copy_(importance)  # the first scored step replaces the unknown past (ours)
         self._scored = True
         self._smoothed.lerp_(importance, 1 - self.config.beta1)
         self._uncertainty.lerp_((importance - self._smoothed).abs(), 1 - self.config.beta2)
@@ -192,11 +194,11 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             self._finish(run)
 
     def _schedule_start(self, run: RunContext) -> int:
-        """Where the learning rate of what begins to train now has its start: the next step (published code)."""
+        """Start of the learning-rate schedule of new components: the next step in the published code."""
         return {"restart": run.step + 1, "original": 0, "constant": CONSTANT}[self.config.schedule]
 
     def _reserve(self, run: RunContext, update: LowRankUpdate) -> None:
-        """New reserves, behind all other components; without advance learning they are not trained."""
+        """Add reserves after all other components; without advance learning they are not trained."""
         learning = self.config.advance_learning
         if update.active is None:
             update.active = torch.ones(update.held, dtype=torch.bool, device=run.device)
@@ -207,7 +209,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         run.optimizer.set_schedule_start(update.e, torch.arange(update.held - len(A), update.held), FROZEN)
 
     def _activate(self, run: RunContext, update: LowRankUpdate, gain: int) -> None:
-        """Let the oldest reserves count."""
+        """Activate the oldest `gain` reserves."""
         rank = update.rank
         chosen = torch.arange(rank, rank + gain, device=run.device)
         assert update.active is not None and update.e is not None
@@ -221,10 +223,10 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             update.e.data[:rank] *= (rank + gain) / rank
 
     def _finish(self, run: RunContext) -> None:
-        """The budget is spent: drop the reserves, and score no more."""
+        """Delete the reserves and stop scoring, because the budget is allocated."""
         for update in self._updates:
             assert update.active is not None and update.e is not None
-            if self.config.published:  # the penalty goes on with them
+            if self.config.published:  # the penalty still includes them
                 update.e.data.masked_fill_(~update.active, 0.0)
             else:
                 run.keep(update, update.active.nonzero().flatten())
@@ -248,7 +250,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
 
     @classmethod
     def adapter_params(cls, config: IncreLoRAConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ rank (in + out) when the smallest layers always grow, and when the largest do."""
+        """Σ rank (in + out) if the smallest layers always grow, and if the largest do."""
         sizes = {name: sum(shape) for name, shape in shapes(model, config.targets).items()}
         if config.retrain:
             total = sum(rank * sizes[name] for name, rank in rank_map.given(config.retrain, sizes).items())

@@ -1,7 +1,7 @@
-"""LoRA: one rank for every layer. The baseline that every allocation method is compared with.
+"""LoRA: one rank for every layer. The baseline with which every allocation method is compared.
 
-Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685). Defaults: microsoft/LoRA's
-RoBERTa-base scripts (rank 8, alpha 16, query and value).
+Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models" (arXiv 2106.09685). The defaults are those of
+microsoft/LoRA's scripts for RoBERTa-base (rank 8, alpha 16, query and value).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from autorank.run_context import RunContext
 
 
 class UniformConfig(TargetedConfig):
-    """Settings of LoRA updates that all have one rank."""
+    """Settings of LoRA updates of equal rank."""
 
     rank: int = Field(8, ge=1, description="rank of every update")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
@@ -32,7 +32,7 @@ class UniformConfig(TargetedConfig):
 class LoRAConfig(UniformConfig):
     """LoRA's settings."""
 
-    retrain: Path | None = Field(None, description="a rank map (JSON) of another run, in place of one rank for all")
+    retrain: Path | None = Field(None, description="a rank map (JSON file) of another run, used instead of `rank`")
 
 
 class LoRA(AllocationMethod[LoRAConfig]):
@@ -57,10 +57,20 @@ class LoRA(AllocationMethod[LoRAConfig]):
 
 
 def ranks(config: LoRAConfig, layers: Collection[str]) -> dict[str, int]:
-    """One for all, or as a rank map gives them."""
+    """Return the rank of each layer: `config.rank`, or that of the rank map `config.retrain`."""
     return rank_map.given(config.retrain, layers) if config.retrain else dict.fromkeys(layers, config.rank)
 
 
 def new_update(shape: tuple[int, int], rank: int, alpha: float, run: RunContext) -> LowRankUpdate:
-    """A fresh update for a layer of shape (in, out), drawn from the run's generator."""
+    """Create a LoRA update: A Kaiming-uniform, B zero.
+
+    Args:
+        shape: (in, out) of the layer.
+        rank: rank of the update.
+        alpha: the update is scaled by alpha / rank.
+        run: the run, from whose generator A is drawn.
+
+    Returns:
+        The update, on the run's device.
+    """
     return LowRankUpdate.lora(*shape, rank, alpha, run.generator, run.device)

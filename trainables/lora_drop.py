@@ -1,15 +1,17 @@
-"""LoRA-drop: layers whose LoRA output is large keep their own LoRA, the others of their kind share one.
+"""LoRA-drop: layers with a large LoRA output keep their own LoRA; the others of the same kind share one.
 
 Zhou et al. 2024, "LoRA-drop: Efficient LoRA Parameter Pruning based on Output Evaluation" (arXiv 2402.07721,
-COLING 2025). There is no published code; where the paper is silent, what is done here is ours and says so.
+COLING 2025). There is no published code. What the paper does not specify is marked "ours".
 
   1. Probe: LoRA on every layer is trained on a stratified tenth of the training set for three epochs.
-  2. Importance of layer i among the layers of its kind (query, value, ...): I_i = g_i / Σ_j g_j with
-     g_i = Σ ‖ΔW_i x‖² over the probe's examples (eq. 2 and 3), summed over all tokens but padding (ours), in
+  2. The importance of layer i among the layers of its kind (query, value, ...) is I_i = g_i / Σ_j g_j with
+     g_i = Σ ‖ΔW_i x‖² over the probe's examples (eq. 2 and 3), summed over all tokens except padding (ours), in
      evaluation mode after the last epoch (ours). Scale and batch size cancel in I.
-  3. Layers are kept from the most important down until their I sums to the threshold; the one that reaches it is kept.
-  4. The task is trained with all data: kept layers have their own LoRA, the others of a kind share one. Head and
-     updates start anew, from the run's seed (ours; `start: warm` goes on from the probe's values for kept layers).
+  3. Layers are selected in order of falling importance until their I sums to the threshold; the layer that reaches it
+     is included.
+  4. The model is trained with all data: selected layers have their own LoRA, the others of a kind share one. Head and
+     updates are initialized again from the run's seed (ours; with `start: warm`, selected layers continue with the
+     probe's values).
 """
 
 from __future__ import annotations
@@ -39,25 +41,29 @@ from trainables.lora import UniformConfig, new_update
 
 
 class LoRADropConfig(UniformConfig):
-    """LoRA-drop's settings; LoRA's are among them."""
+    """LoRA-drop's settings, including LoRA's."""
 
-    threshold: float = Field(0.9, gt=0, le=1, description="importance that the kept layers of a kind reach together")
-    probe_ratio: float = Field(0.1, gt=0, le=1, description="part of the training set that the probe sees")
+    threshold: float = Field(
+        0.9, gt=0, le=1, description="share of importance that the layers of a kind with their own LoRA reach together"
+    )
+    probe_ratio: float = Field(0.1, gt=0, le=1, description="fraction of the training set used by the probe")
     probe_epochs: int = Field(3, ge=1, description="epochs of the probe")
-    tokens: Literal["all", "first"] = Field("all", description="tokens whose output counts as importance (ours)")
-    start: Literal["fresh", "warm"] = Field("fresh", description="kept updates start anew, or from the probe (ours)")
+    tokens: Literal["all", "first"] = Field("all", description="tokens whose output determines the importance (ours)")
+    start: Literal["fresh", "warm"] = Field(
+        "fresh", description="initial values of the layers' own updates: new ones, or the probe's (ours)"
+    )
     ablation: Literal["none", "no-sharing", "inverse", "random", "top-k"] = Field(
         "none",
-        description="table 5: the others get no LoRA; as many of the least important, of any, or of the layers "
-        "nearest the output are kept",
+        description="table 5; no-sharing: the other layers get no LoRA; inverse, random, top-k: as many layers keep "
+        "their own LoRA, but the least important ones, random ones, or those nearest to the output",
     )
 
 
 class LoRADrop(AllocationMethod[LoRADropConfig]):
-    """LoRA for the layers whose output matters, one shared LoRA a kind for the rest."""
+    """LoRA for the layers with a large output, and one shared LoRA per kind for the others."""
 
     name = "lora-drop"
-    summary = "Layers with large LoRA output keep their own LoRA, the rest share one"
+    summary = "Layers with a large LoRA output keep their own LoRA; the others share one"
     source = "Zhou et al. 2024, arXiv 2402.07721"
     Config: ClassVar[type[LoRADropConfig]] = LoRADropConfig
 
@@ -80,7 +86,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
         return {members[i] for i in kept}
 
     def _attach(self, run: RunContext, members: list[str], kept: set[str], probed: dict[str, Tensor]) -> None:
-        """Own updates for `kept`, one for the other members, none for them in the ablation without sharing."""
+        """Attach an update to each layer in `kept` and one shared update to the others; none with `no-sharing`."""
         shared: LowRankUpdate | None = None
         for name in members:
             if name in kept:
@@ -98,14 +104,14 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
         return new_update(features(run.layers[name]), self.config.rank, self.config.alpha, run)
 
     def _probe(self, run: RunContext) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Importance by layer and the probe's factors; from the cache where a run with the same probe left them.
+        """The importance of each layer and the probe's factors, from the cache if it has the same probe.
 
-        The run goes on as if there had been no probe: same head, same random numbers, whether it was cached or not.
+        Head and random numbers are reset afterwards, so the run does not depend on whether the probe was cached.
         """
         from safetensors.torch import load_file
 
         file = run.cache / f"lora-drop-{self._probe_key(run)}.safetensors"
-        # what the first worker finds, or else what it has made of the probe that all of them train
+        # the first worker reads the cache for all; if it is empty, all workers train the probe
         values = run.once(lambda: load_file(file, device=str(run.device)) if file.exists() else {})
         if not values:
             trained = self._train_probe(run)
@@ -115,7 +121,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
         return dict(zip(run.layers, values.pop("importance").tolist(), strict=True)), values
 
     def _probe_key(self, run: RunContext) -> str:
-        """Names all that the probe depends on, and nothing else: not the threshold, not the ablation."""
+        """A digest of everything that the probe depends on; threshold and ablation are not part of it."""
         settings = self.config.model_dump(exclude={"threshold", "ablation"})
         return hashlib.sha256(json.dumps([run.key, run.seed, settings], sort_keys=True).encode()).hexdigest()[:32]
 
@@ -139,7 +145,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
 
     @classmethod
     def adapter_params(cls, config: LoRADropConfig, model: nn.Module) -> tuple[int, int]:
-        """Between one kept layer a kind and ⌈T·L⌉ of its L layers, which is needed when all matter alike."""
+        """From one selected layer per kind to ⌈T·L⌉ of its L layers, which is the case if all are equally important."""
         fewest = most = 0
         for (_, shape), members in groups(shapes(model, config.targets)).items():
             layers, size = len(members), config.rank * sum(shape)
@@ -152,17 +158,23 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
 
 
 def groups(layers: Mapping[str, tuple[int, int]]) -> dict[tuple[str, tuple[int, int]], list[str]]:
-    """Layers that can share an update: those of one kind and shape, in the model's order."""
-    found: dict[tuple[str, tuple[int, int]], list[str]] = defaultdict(list)
+    """Return the layers that can share an update: those of equal kind and shape, in the model's order."""
+    members: dict[tuple[str, tuple[int, int]], list[str]] = defaultdict(list)
     for name, shape in layers.items():
-        found[kind(name), shape].append(name)
-    return found
+        members[kind(name), shape].append(name)
+    return members
 
 
 def select(squares: Sequence[float], threshold: float, least: bool = False) -> list[int]:
-    """Indices of the layers kept: the most important until they reach `threshold` of the sum, that one included.
+    """Select layers in order of falling importance until they reach a share of the total (item 3 of the method).
 
-    A tie goes to the earlier layer. With `least`, as many of the least important (the paper's ablation "inv").
+    Args:
+        squares: g of each layer.
+        threshold: the share. Ties go to the earlier layer.
+        least: select as many of the least important layers instead (the paper's ablation "inv").
+
+    Returns:
+        The indices of the selected layers, rising.
     """
     order = sorted(range(len(squares)), key=lambda i: -squares[i])
     reached = np.cumsum([squares[i] for i in order])
@@ -175,7 +187,16 @@ def select(squares: Sequence[float], threshold: float, least: bool = False) -> l
 
 
 def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all", "first"]) -> dict[str, float]:
-    """g of eq. 2: layer name -> Σ ‖ΔW x‖² over the examples' tokens, padding left out."""
+    """Compute g of eq. 2.
+
+    Args:
+        run: the run, with an update on every layer.
+        examples: indices of the examples.
+        tokens: all tokens except padding, or only the first token of each example.
+
+    Returns:
+        Layer name -> Σ ‖ΔW x‖².
+    """
     sums = {name: torch.zeros((), dtype=torch.float64) for name in adapted(run.model)}
     seen: dict[str, Tensor] = {}
 

@@ -1,21 +1,21 @@
-"""LoRA-Squeeze: LoRA at a high rank, cut by SVD in stages during training until it has the parameters of a low one.
+"""LoRA-Squeeze: starts as LoRA of a high rank, and SVDs during training cut it in stages to the size of a low rank.
 
 Vulić et al. 2026, "LoRA-Squeeze: Simple and Effective Post-Tuning and In-Tuning Compression of LoRA Modules" (arXiv
-2602.10993), the form that lowers the rank during training. The paper is known here from its abstract and summaries:
-train at a high source rank, factorise ΔW by SVD, keep the largest components, go on training, lower and lower. All
-details below are ours.
+2602.10993), in the form that lowers the rank during training. The full text of the paper was not available. Its
+abstract and summaries say: train at a high source rank, factorize ΔW by SVD, keep the largest components, continue
+training, and repeat. All details below are ours.
 
-  1. Every layer starts as LoRA of `source_rank`, and no rank is lowered in the first part of the run (`initial`).
-  2. In `stages` cuts at equal intervals the parameters fall to those of LoRA at `mean_rank`, by the same factor at each
-     cut. The last one is where the final part of the run (`final`) begins.
-  3. At a cut each ΔW = s · B A is factorised into U S Vᵀ (exact, and of rank x rank matrices alone: see
-     `autorank.modeling.spectrum`). The components of all layers are pooled and sorted by S² / (in + out), their energy
-     per parameter, and the best are kept as long as they fit. (The paper gives all layers one rank.) Or they are sorted
-     by another score of slices (`score`, see `autorank.training.component_scores`).
-  4. What is kept becomes B' = U √S / √s and A' = √S Vᵀ / √s; the scale s = alpha / source rank never changes.
-  5. Adam goes on: its first moments are transformed as gradients are when A' = P A and B' = B Q, to Qᵀ · m of A and
-     m · Pᵀ of B; its second moments by the squares of P and Q.
-  6. A layer's rank is never above the smaller side of its weight.
+  1. Every layer starts as LoRA of rank `source_rank`. No rank is lowered in the first part of the run (`initial`).
+  2. In `stages` cuts at equal intervals the number of parameters falls to that of LoRA with rank `mean_rank`, by the
+     same factor at each cut. The last cut is at the beginning of the final part of the run (`final`).
+  3. At a cut each ΔW = s · B A is factorized into U S Vᵀ (exactly, and from rank x rank matrices only: see
+     `autorank.modeling.spectrum`). The components of all layers are sorted together by S² / (in + out), their energy
+     per parameter, and the best ones that fit are kept. (In the paper all layers have the same rank.) With `score` they
+     are sorted by another score of slices (see `autorank.training.component_scores`).
+  4. The kept components become B' = U √S / √s and A' = √S Vᵀ / √s. The scale s = alpha / source rank never changes.
+  5. Adam continues. With A' = P A and B' = B Q its first moments are transformed like gradients, to Qᵀ · m for A and
+     m · Pᵀ for B, and its second moments by the squares of the entries of P and Q.
+  6. The rank of a layer is at most the smaller side of its weight.
 """
 
 from __future__ import annotations
@@ -45,31 +45,33 @@ class LoRASqueezeConfig(TargetedConfig):
     """LoRA-Squeeze's settings; all defaults are ours."""
 
     targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
-    mean_rank: float = Field(8.0, gt=0, description="the budget: as many parameters as LoRA of this rank has")
+    mean_rank: float = Field(8.0, gt=0, description="the budget: the number of parameters of LoRA with this rank")
     source_rank: int = Field(32, ge=1, description="rank of every layer at the start")
-    stages: int = Field(3, ge=1, description="cuts from the source rank to the budget, each by the same factor")
-    initial: float = Field(0.1, ge=0, lt=1, description="part of the run before the descent")
-    final: float = Field(0.4, gt=0, lt=1, description="part of the run with final ranks")
-    score: SliceScore = Field("energy", description="what components are kept by: energy, input or gradient")
+    stages: int = Field(
+        3, ge=1, description="number of cuts from the source rank to the budget, each by the same factor"
+    )
+    initial: float = Field(0.1, ge=0, lt=1, description="fraction of the run before the ranks fall")
+    final: float = Field(0.4, gt=0, lt=1, description="fraction of the run with final ranks")
+    score: SliceScore = Field("energy", description="score by which components are kept: energy, input or gradient")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / source rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
     @model_validator(mode="after")
     def _descends(self) -> LoRASqueezeConfig:
         if self.mean_rank > self.source_rank:
-            raise ValueError(f"mean_rank {self.mean_rank:g} is above source_rank {self.source_rank}")
+            raise ValueError(f"mean_rank {self.mean_rank:g} is greater than source_rank {self.source_rank}")
         if self.initial + self.final >= 1:
-            raise ValueError(f"initial {self.initial:g} and final {self.final:g} leave nothing of the run between them")
+            raise ValueError(f"initial {self.initial:g} plus final {self.final:g} must be less than 1")
         return self
 
 
 @dataclass(frozen=True)
 class Descent:
-    """When parameters are cut, and to how many: known before the first step.
+    """The schedule of the cuts, fixed before the first step.
 
     Attributes:
-        steps: after which steps, rising.
-        budgets: most parameters after each of these cuts.
+        steps: steps after which parameters are cut, rising.
+        budgets: maximum number of parameters after each cut.
     """
 
     steps: list[int]
@@ -85,7 +87,7 @@ class Descent:
             total_steps: optimizer steps of the run.
 
         Returns:
-            The cuts, `stages` of them.
+            The schedule, with `stages` cuts.
         """
         stages = range(1, config.stages + 1)
         ratio = config.mean_rank / config.source_rank
@@ -97,7 +99,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
     """LoRA whose rank falls during training: the largest components of all layers are kept at each cut."""
 
     name = "lora-squeeze"
-    summary = "Starts as LoRA of a high rank; SVDs during training keep the largest components"
+    summary = "Starts as LoRA of a high rank; SVDs during training keep only the largest components"
     source = "Vulić et al. 2026, arXiv 2602.10993"
     Config: ClassVar[type[LoRASqueezeConfig]] = LoRASqueezeConfig
 
@@ -113,7 +115,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
         self._begin(run)
 
     def _begin(self, run: RunContext, cuts: int = 0) -> None:
-        """Set what the hooks work with, after so many cuts."""
+        """Set up what the hooks need, after `cuts` cuts."""
         sizes = [sum(features(layer)) for layer in run.layers.values()]
         self._descent = Descent.plan(self.config, sizes, run.total_steps)
         self._cuts = cuts
@@ -125,7 +127,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
             self._cuts = due
 
     def _cut(self, run: RunContext, budget: int) -> None:
-        """Keep the best components that `budget` parameters allow."""
+        """Keep the best components that fit in `budget` parameters."""
         updates = {name: layer.update for name, layer in adapted(run.model).items()}
         if sum(update.A.numel() + update.B.numel() for update in updates.values()) <= budget:
             return
@@ -153,9 +155,9 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
 
     @classmethod
     def adapter_params(cls, config: LoRASqueezeConfig, model: nn.Module) -> tuple[int, int]:
-        """Fewest and most parameters of the best components that fit the budget, in whatever order they come.
+        """Fewest and most parameters of the best components that fit in the budget, whatever their order.
 
-        Updates are taken to have their full rank, as trained ones do.
+        Updates are assumed to have full rank, as trained ones do.
         """
         layers = shapes(model, config.targets).values()
         components: Counter[int] = Counter()
@@ -168,12 +170,12 @@ def cut_steps(config: LoRASqueezeConfig, total_steps: int) -> list[int]:
     """Return the steps after which parameters are cut.
 
     Raises:
-        AutorankError: the run is too short for so many cuts.
+        AutorankError: the run is too short for the number of cuts.
     """
     initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
     if fixed - initial < config.stages or fixed == total_steps:
         raise AutorankError(
-            f"lora-squeeze has no room for its {config.stages} stages: in a run of {total_steps} steps the initial "
+            f"lora-squeeze has too few steps for {config.stages} stages: in a run of {total_steps} steps the initial "
             f"phase ({config.initial:g}) ends at step {initial} and the final phase ({config.final:g}) begins at step "
             f"{fixed}. Train longer, or lower stages, initial or final."
         )
@@ -181,15 +183,15 @@ def cut_steps(config: LoRASqueezeConfig, total_steps: int) -> list[int]:
 
 
 def start_rank(config: LoRASqueezeConfig, shape: tuple[int, int]) -> int:
-    """Return the rank that a layer of shape (in, out) starts with."""
+    """Return the initial rank of a layer of shape (in, out)."""
     return min(config.source_rank, *shape)
 
 
 def final_budget(config: LoRASqueezeConfig, sizes: Sequence[int]) -> int:
-    """Return the most parameters that a finished run may have.
+    """Return the maximum number of parameters of a finished run.
 
     Raises:
-        AutorankError: they are too few for a component of the largest layer.
+        AutorankError: the budget is smaller than a component of the largest layer.
     """
     budget = _budget(config.mean_rank, sizes)
     if budget < max(sizes, default=0):
@@ -205,11 +207,14 @@ def _budget(rank: float, sizes: Sequence[int]) -> int:
 
 
 def prefix_bounds(components: Mapping[int, int], budget: int) -> tuple[int, int]:
-    """Return the fewest and most parameters if components are taken in some order until one does not fit.
+    """Return the bounds of the total size if components are taken in some order until one does not fit.
 
     Args:
-        components: parameters of a component -> how many components have as many.
-        budget: the parameters that they must fit into.
+        components: number of parameters -> number of components of this size.
+        budget: maximum number of parameters.
+
+    Returns:
+        The fewest and the most parameters.
     """
     unit = math.gcd(*components)
     counts, limit = {size // unit: count for size, count in components.items()}, budget // unit
@@ -217,7 +222,7 @@ def prefix_bounds(components: Mapping[int, int], budget: int) -> tuple[int, int]
     if total <= limit:
         return total * unit, total * unit
     fewest = []
-    for size in counts:  # of the first that does not fit
+    for size in counts:  # size of the first component that does not fit
         above = max(limit - size + 1, 0)
         if beyond := _totals({**counts, size: counts[size] - 1}, limit) >> above:
             fewest.append(above + (beyond & -beyond).bit_length() - 1)
@@ -229,7 +234,7 @@ def _totals(counts: Mapping[int, int], limit: int) -> int:
     totals, within = 1, (1 << limit + 1) - 1
     for size, count in counts.items():
         batch = 1
-        while count:  # 1, 2, 4, ... and the rest: every number up to `count` is a sum of some of them
+        while count:  # 1, 2, 4, ... and the rest: sums of these are all numbers up to `count`
             batch = min(batch, count)
             totals |= totals << batch * size & within
             count, batch = count - batch, 2 * batch

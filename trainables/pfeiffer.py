@@ -1,13 +1,13 @@
-"""Pfeiffer adapters: one bottleneck a block, behind the feed-forward layer.
+"""Pfeiffer adapters: one bottleneck per block, after the feed-forward layer.
 
 Pfeiffer et al. 2021, "AdapterFusion: Non-Destructive Task Composition for Transfer Learning" (arXiv 2005.00247), in the
-form of AdapterHub's `SeqBnConfig` and of AdaLoRA's code: in post-norm encoders the feed-forward layer's own LayerNorm
-stands before the bottleneck as well, and the residual is what came before it; relu between the projections. In other
-architectures the bottleneck takes the feed-forward layer's output as it is (ours: their LayerNorms belong to other
+form of AdapterHub's `SeqBnConfig` and AdaLoRA's code. In post-norm encoders the feed-forward layer's LayerNorm is also
+applied before the bottleneck, and the residual is the value before it; the activation is relu. In other architectures
+the bottleneck receives the output of the feed-forward layer directly (ours: their LayerNorms belong to other
 sub-layers). See `autorank/modeling/layers/bottleneck.py`.
 
-Weights start from a normal distribution of deviation 0.02 (AdapterHub), cut off at two deviations (ours), biases at
-zero: nearly the identity.
+Weights are drawn from a normal distribution with standard deviation 0.02 (AdapterHub), truncated at two standard
+deviations (ours), and biases are zero, so the bottlenecks are nearly the identity at the start.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class PfeifferConfig(MethodConfig):
     """Settings of Pfeiffer adapters."""
 
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate (AdapterHub's published adapters)")
-    size: int = Field(48, ge=1, description="width of the bottleneck (AdapterHub: a 16th of the model's, 768 of BERT)")
+    size: int = Field(48, ge=1, description="width of the bottleneck (AdapterHub: a 16th of the model's width)")
 
 
 class Pfeiffer(AllocationMethod[PfeifferConfig]):
-    """One bottleneck a block."""
+    """One bottleneck per block."""
 
     name = "pfeiffer"
-    summary = "A bottleneck behind each feed-forward layer"
+    summary = "A bottleneck after each feed-forward layer"
     source = "Pfeiffer et al. 2021, arXiv 2005.00247"
     Config: ClassVar[type[PfeifferConfig]] = PfeifferConfig
     sliceable = False
@@ -49,6 +49,6 @@ class Pfeiffer(AllocationMethod[PfeifferConfig]):
 
     @classmethod
     def adapter_params(cls, config: PfeifferConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ 2 · width · size + size + width, over the blocks' feed-forward layers."""
+        """Σ (2 · width · size + size + width) over the feed-forward layers of all blocks."""
         total = parameters(places(model, attention=False), config.size)
         return total, total

@@ -1,10 +1,10 @@
-"""PiSSA: LoRA that starts as the part of the weight with the largest singular values, which the base then lacks.
+"""PiSSA: LoRA that starts as the principal part of the weight, which is removed from the frozen base.
 
 Meng et al. 2024, "PiSSA: Principal Singular Values and Singular Vectors Adaptation of Large Language Models"
-(arXiv 2404.02948), eq. 2 to 4: of W0 = U diag(S) Vᵀ the first `rank` directions give B = U √S and A = √S Vᵀ. The rest
-of W0 is the frozen base. Bases are shared between runs here and never written to, so that B A minus its own start is
-added instead, which is the same function. The scale is 1, as in the authors' scripts (alpha is the rank), and there is
-no dropout, as in them: it would drop what the base itself has most of.
+(arXiv 2404.02948), eq. 2 to 4: of W0 = U diag(S) Vᵀ the first `rank` directions give B = U √S and A = √S Vᵀ, and the
+rest of W0 is the frozen base. Here base models are shared between runs and never changed, so B A minus its initial
+value is added to W0 instead, which is the same function. The scale is 1, as in the authors' scripts (alpha equals the
+rank). There is no dropout, as in the scripts, because it would drop principal directions of the base.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from autorank.modeling.layers.frozen_weight import matrix
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
-from trainables.cached_tensors import kept
+from trainables.cached_tensors import cached
 
-STORED = 32  # directions that are kept for other runs go in steps of so many
+STORED = 32  # the number of directions in the cache is a multiple of this
 
 
 class PiSSAConfig(TargetedConfig):
@@ -34,10 +34,10 @@ class PiSSAConfig(TargetedConfig):
 
 
 class PiSSA(AllocationMethod[PiSSAConfig]):
-    """W' = W0 - B0 A0 + B A with B A from B0 A0 on, the best approximation of W0 of this rank."""
+    """W' = W0 - B0 A0 + B A, where B A starts at B0 A0, the best approximation of W0 of this rank."""
 
     name = "pissa"
-    summary = "LoRA that starts as the weight's own principal directions"
+    summary = "LoRA initialized with the principal directions of the weight"
     source = "Meng et al. 2024, arXiv 2404.02948"
     Config: ClassVar[type[PiSSAConfig]] = PiSSAConfig
 
@@ -46,10 +46,11 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
         for name, layer in run.layers.items():
             if rank > min(features(layer)):
                 raise AutorankError(
-                    f"pissa's rank {rank} is more than {name} has singular values, {min(features(layer))}; lower rank."
+                    f"pissa: rank {rank} is greater than the number of singular values of {name}, "
+                    f"{min(features(layer))}. Lower rank."
                 )
         stored = -(-rank // STORED) * STORED
-        starts = kept(run, self.name, [list(run.layers), stored], lambda: principal(run.layers, stored))
+        starts = cached(run, self.name, [list(run.layers), stored], lambda: principal(run.layers, stored))
         for name in run.layers:
             A, B = starts[f"{name}.A"][:rank], starts[f"{name}.B"][:, :rank].contiguous()
             frozen = nn.Parameter(A.clone(), requires_grad=False), nn.Parameter(B.clone(), requires_grad=False)
@@ -64,15 +65,22 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
 
 
 def principal(layers: dict[str, nn.Module], rank: int) -> dict[str, Tensor]:
-    """Of each layer √S Vᵀ (`name.A`, rank x in) and U √S (`name.B`, out x rank), as many directions as there are.
+    """Compute the principal directions of each layer's weight.
 
-    Of the two signs that a direction can have, the one with which its largest entry in A is positive.
+    The sign of a direction is the one that makes its largest entry in A positive.
+
+    Args:
+        layers: the layers by name.
+        rank: number of directions; at most the number of singular values.
+
+    Returns:
+        √S Vᵀ (`name.A`, rank x in) and U √S (`name.B`, out x rank) of each layer.
     """
-    found: dict[str, Tensor] = {}
+    factors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         U, S, Vh = torch.linalg.svd(matrix(layer), full_matrices=False)
         root, A, B = S[:rank].sqrt(), Vh[:rank], U[:, :rank]
         largest = A.gather(1, A.abs().argmax(dim=1, keepdim=True)).flatten()
         root_signed = root * largest.sign()
-        found |= {f"{name}.A": root_signed[:, None] * A, f"{name}.B": B * root_signed}
-    return found
+        factors |= {f"{name}.A": root_signed[:, None] * A, f"{name}.B": B * root_signed}
+    return factors

@@ -1,22 +1,22 @@
-"""PRILoRA: ranks that rise from layer to layer, and A pruned throughout training.
+"""PRILoRA: ranks that rise linearly from layer to layer, and an A that is pruned throughout training.
 
 Benedek and Wolf 2024, "PRILoRA: Pruned and Rank-Increasing Low-Rank Adaptation" (arXiv 2401.11316, Findings of
-EACL 2024). Its full text and its code (an attachment of the ACL Anthology) were not available. It is known here from
-its abstract and from a summary made from the full text, marked "summary" below. All else is ours, and every constant a
-setting. No result of the paper is quoted anywhere:
+EACL 2024). The full text and the code (an attachment in the ACL Anthology) were not available. The method is known from
+the abstract and from a summary of the full text, marked "summary" below. Everything else is ours, and every constant is
+a setting. No result of the paper is quoted anywhere.
 
-  1. Layer l of L has, in all its matrices, the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): from 4 to 12
-     (summary) is mean 8, slope 0.5. Rounded so that the total is exact. A layer of rank 0 has no update.
-  2. n_j: L2 norm (summary) of the input's feature j over the step's tokens, padding left out, before dropout, divided
-     by the root of their number (ours); n̄ ← ema · n̄ + (1 - ema) · n, the first n taken as it is.
-  3. Every `interval` steps the `pruning` share (0.5 for most tasks, 0.75 for STS-B: summary) of A's entries with the
-     lowest |A_ij| · n̄_j become zero: of each row, of each matrix, or of all. They may grow again until the next pruning
-     (`regrow`); what has grown again takes part in training alone: evaluations, counts and the exported adapter have
-     zeros there.
+  1. All matrices of layer l of L have the rank r_l = mean · (1 + slope · (2(l-1)/(L-1) - 1)): ranks from 4 to 12
+     (summary) are mean 8, slope 0.5. Ranks are rounded so that the total is exact. A layer of rank 0 has no update.
+  2. n_j is the L2 norm (summary) of input feature j over the tokens of a step, without padding, before dropout, divided
+     by the square root of the number of tokens (ours). n̄ ← ema · n̄ + (1 - ema) · n, starting with the first n.
+  3. Every `interval` steps the fraction `pruning` (0.5 for most tasks, 0.75 for STS-B: summary) of A's entries with the
+     lowest |A_ij| · n̄_j is set to zero: of each row, of each matrix, or of all matrices. Pruned entries can grow again
+     until the next pruning (`regrow`). Regrown entries exist only in training: they are zero in evaluations, counts and
+     the exported adapter.
 
-The paper's ablations (summary, without numbers): ranks that fall (`slope` -0.5) or are equal (0), the same total in few
-layers (`last_layers`), random pruning (`importance: random`), pruning B instead of A or both (`pruned`; the input of B
-is then A x). Each was worse than the method.
+Ablations of the paper (summary, without numbers): falling ranks (`slope` -0.5), equal ranks (0), the same total in few
+layers (`last_layers`), random pruning (`importance: random`), and pruning B instead of A, or both (`pruned`; the input
+of B is A x). All were worse than the method.
 """
 
 from __future__ import annotations
@@ -43,39 +43,44 @@ class PRILoRAConfig(TargetedConfig):
     """PRILoRA's settings."""
 
     targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
-    mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the model's layers")
+    mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the layers")
     slope: float = Field(
-        0.5, ge=-1, le=1, description="last layer's rank above the mean, and the first's below it, in means"
+        0.5,
+        ge=-1,
+        le=1,
+        description="distance of the last layer's rank above the mean, and of the first layer's below it, in means",
     )
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
-    pruning: float = Field(0.5, ge=0, lt=1, description="share of A that is pruned")
-    pruned: Literal["A", "B", "both"] = Field("A", description="ablation: B is pruned instead of A, or both are")
+    pruning: float = Field(0.5, ge=0, lt=1, description="fraction of A that is pruned")
+    pruned: Literal["A", "B", "both"] = Field("A", description="ablation: the factors that are pruned")
     importance: Literal["input", "random"] = Field(
-        "input", description="ablation: what is pruned is drawn at random, instead of by magnitude and input"
+        "input", description="ablation: prune at random instead of by magnitude and input norm"
     )
     last_layers: int | None = Field(
-        None, ge=1, description="ablation: the whole budget goes to so many last layers; none: to all"
+        None, ge=1, description="ablation: number of last layers that get the whole budget; none: all layers"
     )
     interval: int = Field(40, ge=1, description="steps between prunings")
-    ema: float = Field(0.9, ge=0, lt=1, description="memory of the input's norm")
-    scope: Literal["row", "matrix", "global"] = Field("row", description="within what the lowest share is pruned")
-    regrow: bool = Field(True, description="pruned entries may grow again until the next pruning")
+    ema: float = Field(0.9, ge=0, lt=1, description="decay of the moving average of input norms")
+    scope: Literal["row", "matrix", "global"] = Field(
+        "row", description="group of entries of which the lowest fraction is pruned; global: all matrices"
+    )
+    regrow: bool = Field(True, description="let pruned entries grow again until the next pruning")
 
 
 class PRILoRA(AllocationMethod[PRILoRAConfig]):
     """LoRA whose ranks rise with depth and whose A is sparse."""
 
     name = "prilora"
-    summary = "Ranks rise from layer to layer, and A is pruned throughout training"
+    summary = "Ranks rise linearly from layer to layer, and A is pruned throughout training"
     source = "Benedek and Wolf 2024, arXiv 2401.11316"
     Config: ClassVar[type[PRILoRAConfig]] = PRILoRAConfig
 
     def check_length(self, layers: int, total_steps: int) -> None:
         if self.config.pruning and self.config.interval >= total_steps:
             raise AutorankError(
-                f"prilora would never prune: interval is {self.config.interval} and the run has {total_steps} "
-                "steps. Train longer, or lower interval."
+                f"prilora would never prune: its interval of {self.config.interval} steps is not shorter than the run, "
+                f"{total_steps} steps. Train longer, or lower interval."
             )
 
     def prepare(self, run: RunContext) -> None:
@@ -86,17 +91,19 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         self._begin(run)
 
     def _begin(self, run: RunContext) -> None:
-        """What the hooks work with; the model's updates are there already."""
+        """Set up what the hooks need, once the updates are attached."""
         layers = adapted(run.model)
         pruned = ("A", "B") if self.config.pruned == "both" else (self.config.pruned,)
         self._updates = [layer.update for layer in layers.values()]
         self._factors = [(update, factor) for factor in pruned for update in self._updates]
         self._widths = [getattr(update, factor).shape[1] for update, factor in self._factors]
-        self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)  # of squares of all features, and of tokens
-        self._norms: Tensor | None = None  # n̄ of all features; none before the first step
+        self._sums = torch.zeros(
+            sum(self._widths) + 1, device=run.device
+        )  # sums of squares of all features, and number of tokens
+        self._norms: Tensor | None = None  # n̄ of all features; None before the first step
         self._prunings = 0
         self._seen: tuple[Tensor, Tensor] | None = None
-        self._waiting: set[nn.Module] = set()  # layers that this forward pass has not reached yet
+        self._waiting: set[nn.Module] = set()  # layers that the current forward pass has not reached yet
         self._watching = bool(self.config.pruning) and self.config.importance == "input"
         if self._watching:
             parts = self._sums[:-1].split(self._widths)
@@ -109,7 +116,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             return
         if run.micro_batch == 0:
             self._sums.zero_()
-        # an encoder-decoder's completions have a mask of their own; within a layer the number of tokens cancels
+        # completions of encoder-decoders have their own mask; within a layer the number of tokens cancels
         names = [name for name in ("attention_mask", "decoder_attention_mask") if name in run.batch]
         self._masks = [run.batch[name] * (run.micro_batches > 0) for name in names]
         self._sums[-1] += self._masks[0].sum()
@@ -117,7 +124,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
 
     @torch.no_grad()
     def _watch(self, squares: dict[str, Tensor], layer: AdaptedLinear, inputs: tuple[Tensor]) -> None:
-        """Add up squares of what A (the layer's input, batch x seq x in) and B get; positions may follow (DeBERTa)."""
+        """Add the squared inputs of A (batch x seq x in) and B; only a layer's first input counts (DeBERTa)."""
         x = inputs[0]
         mask = next((mask for mask in self._masks if mask.shape == x.shape[:-1]), None)
         if layer not in self._waiting or mask is None:
@@ -133,7 +140,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
                 squares["B"] += (x.flatten(0, -2).float() @ layer.update.A.t()).square().t() @ tokens
 
     def before_step(self, run: RunContext) -> None:
-        """The running norm of each input feature."""
+        """Update the moving average of each input feature's norm."""
         self._seen = None
         if not self._watching:
             return
@@ -154,7 +161,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
 
     @torch.no_grad()
     def _choose(self, run: RunContext) -> None:
-        """Which entries count from now on."""
+        """Choose the entries that are not pruned."""
         values = [getattr(update, factor) for update, factor in self._factors]
         if self._norms is None:
             importance = [torch.rand(value.shape, generator=run.generator).to(value) for value in values]
@@ -189,13 +196,12 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     def adapter_params(cls, config: PRILoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ r_l (in + out), pruned entries included."""
         sizes = shapes(model, config.targets)
-        given = ranks(sizes, config)
-        total = sum(rank * sum(sizes[name]) for name, rank in given.items())
+        total = sum(rank * sum(sizes[name]) for name, rank in ranks(sizes, config).items())
         return total, total
 
 
 def ranks(layers: Iterable[str], config: PRILoRAConfig) -> dict[str, int]:
-    """Rank of each matrix, equal within a layer of the model.
+    """Compute the rank of each matrix; all matrices of a layer have the same rank.
 
     Args:
         layers: names of the matrices, in the model's order.
@@ -205,24 +211,33 @@ def ranks(layers: Iterable[str], config: PRILoRAConfig) -> dict[str, int]:
         Name of a matrix -> its rank.
 
     Raises:
-        AutorankError: Every rank would be 0.
+        AutorankError: All ranks would be 0.
     """
     owners = {name: block(name) for name in layers}
     numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners.values()))}
     last = min(config.last_layers or len(numbers), len(numbers))
     rising = [0] * (len(numbers) - last) + linear(last, config.mean_rank * len(numbers) / last, config.slope)
     if not any(rising):
-        raise AutorankError(f"prilora's mean_rank {config.mean_rank:g} leaves every layer without a rank; raise it.")
+        raise AutorankError(f"prilora: with mean_rank {config.mean_rank:g} all ranks are 0. Raise mean_rank.")
     return {name: rising[numbers[owner]] for name, owner in owners.items()}
 
 
 def linear(layers: int, mean: float, slope: float) -> list[int]:
-    """Whole ranks nearest to the line, halves up, whose total is layers · mean (rounded, halves up)."""
+    """Round ranks on a line to integers with the exact total, layers · mean (rounded, halves up).
+
+    Args:
+        layers: number of layers.
+        mean: the mean rank.
+        slope: see `PRILoRAConfig.slope`.
+
+    Returns:
+        The rank of each layer.
+    """
     exact = [mean * (1 + slope * (2 * i / (layers - 1) - 1 if layers > 1 else 0)) for i in range(layers)]
     rounded = [math.floor(rank + 0.5) for rank in exact]
     missing = math.floor(layers * mean + 0.5) - sum(rounded)
     step = 1 if missing > 0 else -1
-    # largest remainder first; a rank of 0 cannot give
+    # largest remainder first; a rank of 0 cannot fall
     order = sorted(range(layers), key=lambda i: -step * (exact[i] - rounded[i]))
     for i in [i for i in order if rounded[i] + step >= 0][: abs(missing)]:
         rounded[i] += step
@@ -230,11 +245,14 @@ def linear(layers: int, mean: float, slope: float) -> list[int]:
 
 
 def masks(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
-    """Masks, True where an entry is not among the lowest share of its scope.
+    """Choose the entries that stay.
 
     Args:
-        importance: of each factor's entries, rank x in for A, out x rank for B.
+        importance: importance of each factor's entries, rank x in for A, out x rank for B.
         config: the settings.
+
+    Returns:
+        Bool masks of the same shapes: False for the lowest fraction of each group (`scope`).
     """
     if config.scope == "row":
         return [_highest(values, config.pruning) for values in importance]
@@ -246,6 +264,6 @@ def masks(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
 
 
 def _highest(values: Tensor, pruning: float) -> Tensor:
-    """True for all but the lowest share along the last dimension: ⌊pruning · n⌋ entries, exactly."""
+    """True except for the ⌊pruning · n⌋ lowest entries along the last dimension."""
     lowest = values.topk(int(pruning * values.shape[-1] + 1e-9), dim=-1, largest=False).indices
     return torch.ones_like(values, dtype=torch.bool).scatter_(-1, lowest, False)

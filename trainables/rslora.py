@@ -1,7 +1,7 @@
-"""rsLoRA: LoRA whose scale falls with the root of the rank, so that larger ranks learn as fast as small ones.
+"""rsLoRA: LoRA scaled by one over the square root of the rank, so that large ranks learn as fast as small ones.
 
-Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA" (arXiv 2312.03732). All else is
-LoRA's, its defaults included.
+Kalajdzievski 2023, "A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA" (arXiv 2312.03732). Everything else,
+including the defaults, is as in LoRA.
 """
 
 from __future__ import annotations

@@ -1,27 +1,28 @@
-"""SoRA: LoRA with a gate on every component; gates that a proximal step puts to zero drop their component.
+"""SoRA: LoRA with a gate for each component; a proximal step sets gates to zero, which removes their components.
 
 Ding et al. 2023, "Sparse Low-rank Adaptation of Pre-trained Language Models" (arXiv 2311.11696, EMNLP 2023), with its
 published code (TsinghuaC3I/SoRA).
 
-  1. ΔW = alpha / rank · B diag(g) A: A Kaiming-uniform, B zero, g ~ N(0, 1). The scale stays as gates vanish.
-  2. The loss gains sparse_lambda · mean |g| over all gates.
-  3. Gates have an AdamW group of their own, without weight decay. After each step all of them shrink towards zero by
-     the threshold ξ (not times the learning rate), and those within ξ of zero become zero (eq. 7).
-  4. With a `schedule` training goes on over further thresholds, from the weights that the one before has left
+  1. ΔW = alpha / rank · B diag(g) A with A Kaiming-uniform, B zero, g ~ N(0, 1). The scale does not change when gates
+     become zero.
+  2. sparse_lambda · mean |g| over all gates is added to the loss.
+  3. Gates are an AdamW group without weight decay. After each step all gates shrink towards zero by the threshold ξ
+     (not multiplied by the learning rate); gates within ξ of zero become zero (eq. 7).
+  4. With a `schedule` training continues with further thresholds, each from the weights of the previous one
      (algorithm 1).
 
-A zero gate may come back, for it has a gradient still, so its component is held until the end of training; but it is in
-no count, evaluation or exported adapter.
+A gate that is zero still has a gradient and can return, so its component is stored until the end of training. It takes
+no part in counts, evaluations and exported adapters.
 
 Differs from the published code:
 
-  - Gates within ξ of zero become zero, as in eq. 7. The code zeroes what is below ξ after shrinking, that is all within
-    2ξ of zero.
-  - The thresholds of a schedule share a run and its learning-rate curve. The code trains 50 epochs, then 15 for each
-    threshold, at a learning rate that has fallen to zero.
-  - Normalisation layers are trained only if `layer_norms` is set, so that what is counted is what the gates have left,
-    and fronts compare with those of methods that freeze them. The code trains them.
-  - Gradients are clipped as in every run here; the scripts clip at 0.1, with weight decay 0.1.
+  - Gates within ξ of zero become zero, as in eq. 7. The code sets gates to zero that are below ξ after shrinking, which
+    are all gates within 2ξ of zero.
+  - All thresholds of a schedule share one run and its learning-rate schedule. The code trains 50 epochs, then 15 per
+    threshold, with a learning rate that has fallen to zero.
+  - Normalization layers are trained only if `layer_norms` is set, so the parameter count depends on the gates alone and
+    fronts can be compared with those of methods that freeze these layers. The code trains them.
+  - Gradients are clipped as in all runs of autorank. The scripts clip at 0.1, with weight decay 0.1.
 """
 
 from __future__ import annotations
@@ -43,32 +44,35 @@ from trainables.lora import UniformConfig, new_update
 
 
 class SoRAConfig(UniformConfig):
-    """SoRA's settings; LoRA's are among them. Defaults are the published script's without a schedule."""
+    """SoRA's settings, including LoRA's; the defaults are those of the published script without a schedule."""
 
     targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
-    rank: int = Field(8, ge=1, description="rank of every update before any gate is zero (r_max)")
-    sparse_lambda: float = Field(10.0, ge=0, description="weight of the gates' mean magnitude in the loss")
-    threshold: float = Field(3e-4, ge=0, description="ξ: by how much gates shrink at a step")
-    schedule: tuple[float, ...] = Field((), description="thresholds that follow; published: 6, up to 7e-4, from 0")
+    rank: int = Field(8, ge=1, description="initial rank of every update (r_max)")
+    sparse_lambda: float = Field(10.0, ge=0, description="weight of the mean absolute gate in the loss")
+    threshold: float = Field(3e-4, ge=0, description="ξ, by which gates shrink in each step")
+    schedule: tuple[float, ...] = Field((), description="further thresholds (published: 6, from 0 to 7e-4)")
     first: float = Field(
-        0.35, gt=0, lt=1, description="part of the run with the first threshold if more follow (published: 50 of 140)"
+        0.35,
+        gt=0,
+        lt=1,
+        description="fraction of the run with the first threshold if there is a schedule (published: 50 of 140 epochs)",
     )
-    layer_norms: bool = Field(False, description="train normalisation layers too (published code)")
+    layer_norms: bool = Field(False, description="also train normalization layers (published code)")
 
 
 class SoRA(AllocationMethod[SoRAConfig]):
-    """LoRA whose components are gated, and dropped by a proximal step."""
+    """LoRA with gates on its components, which a proximal step sets to zero."""
 
     name = "sora"
-    summary = "Gates on LoRA's components, put to zero by a proximal step"
+    summary = "Gates on LoRA's components, set to zero by a proximal step"
     source = "Ding et al. 2023, arXiv 2311.11696"
     Config: ClassVar[type[SoRAConfig]] = SoRAConfig
 
     def check_length(self, layers: int, total_steps: int) -> None:
         if len(self.config.schedule) > total_steps - self._first_steps(total_steps):
             raise AutorankError(
-                f"sora's schedule has {len(self.config.schedule)} thresholds for what is left of {total_steps} "
-                f"steps after the first part ({self.config.first:g}). Train longer, or shorten schedule."
+                f"sora's schedule has {len(self.config.schedule)} thresholds, more than the steps after the first part "
+                f"({self.config.first:g}) of a run of {total_steps} steps. Train longer, or shorten schedule."
             )
 
     def prepare(self, run: RunContext) -> None:
@@ -84,7 +88,7 @@ class SoRA(AllocationMethod[SoRAConfig]):
         self._begin(run)
 
     def _begin(self, run: RunContext) -> None:
-        """What the hooks work with; the model's updates are there already."""
+        """Set up what the hooks need, once the updates are attached."""
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._gates: list[Tensor] = [update.e for update in self._updates if update.e is not None]
 
@@ -105,7 +109,7 @@ class SoRA(AllocationMethod[SoRAConfig]):
         return max(1, int(self.config.first * total_steps)) if self.config.schedule else total_steps
 
     def _threshold(self, run: RunContext) -> float:
-        """ξ of the step at hand."""
+        """ξ of the current step."""
         first, schedule = self._first_steps(run.total_steps), self.config.schedule
         done = run.step - first
         if done < 0:
@@ -117,13 +121,13 @@ class SoRA(AllocationMethod[SoRAConfig]):
 
     @classmethod
     def adapter_params(cls, config: SoRAConfig, model: nn.Module) -> tuple[int, int]:
-        """Nothing if all gates are zero, Σ rank (in + out) if none is; normalisation layers come on top."""
+        """0 if all gates are zero, Σ rank (in + out) if none is; trained normalization layers are added."""
         norms = sum(model.get_parameter(name).numel() for name in normalisations(model)) if config.layer_norms else 0
         return norms, norms + config.rank * sum(map(sum, shapes(model, config.targets).values()))
 
 
 def normalisations(model: nn.Module) -> Iterator[str]:
-    """Parameters of the normalisation layers (LayerNorm, RMSNorm, ...) inside a model's numbered blocks."""
+    """Yield the names of parameters of normalization layers (LayerNorm, RMSNorm, ...) in numbered blocks."""
     for name, module in model.named_modules():
         if "norm" in type(module).__name__.lower() and block(f"{name}."):
             yield from (f"{name}.{parameter}" for parameter, _ in module.named_parameters(recurse=False))

@@ -1,22 +1,23 @@
-"""SparseAdapter: LoRA whose A and B are masked once before training, by SNIP.
+"""SparseAdapter: LoRA whose A and B are masked once, before training, by SNIP scores.
 
 He et al. 2022, "SparseAdapter: An Easy Approach for Improving the Parameter-Efficiency of Adapters" (arXiv 2210.04284,
-Findings of EMNLP 2022), applied to LoRA as in its published code (Shwai-He/SparseAdapter); the default share is
-LoRA-drop's baseline's.
+Findings of EMNLP 2022), applied to LoRA as in its published code (Shwai-He/SparseAdapter). The default sparsity is that
+of LoRA-drop's baseline.
 
-  1. A and B are both drawn from N(0, 0.02²) ("bert" in the code): with LoRA's B = 0 every score would be zero.
-  2. The loss's gradient g of every entry w of A and B, in evaluation mode, over 10 training examples a class drawn at
-     random; score |w · g| (SNIP, Lee et al. 2019: how much the loss depends on w's mask).
-  3. The `sparsity` share of lowest scores, of all layers' A and B together, is zero from then on: in training,
-     evaluations and the exported adapter.
+  1. A and B are both drawn from N(0, 0.02²) ("bert" in the code), because with LoRA's B = 0 all scores would be zero.
+  2. The gradient g of the loss is computed for every entry w of A and B, in evaluation mode, over 10 random training
+     examples per class. The score of an entry is |w · g| (SNIP, Lee et al. 2019: how much the loss depends on the mask
+     of w).
+  3. The fraction `sparsity` of entries with the lowest scores, of A and B of all layers together, is zero from then on,
+     in training, evaluations and the exported adapter.
 
-The head is as drawn, untrained. The update is not zero at the start. `adapter_params` counts A and B whole, since they
-are stored so; `nonzero_params` counts what is not masked.
+The head is untrained when scores are computed. The update is not zero at the start. `adapter_params` counts all entries
+of A and B, since all are stored; `nonzero_params` counts those that are not masked.
 
 Differs from the published code:
 
-  - `sparsity` is the share that is zero; in the code it is the share that is kept.
-  - Ties are broken so that the share is exact.
+  - `sparsity` is the fraction that is zero. In the code it is the fraction that is kept.
+  - Ties are broken so that the fraction is exact.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ from trainables.svd_updates import draw
 
 
 class SparseAdapterConfig(UniformConfig):
-    """SparseAdapter's settings; LoRA's are among them."""
+    """SparseAdapter's settings, including LoRA's."""
 
-    sparsity: float = Field(0.5, ge=0, lt=1, description="share of A's and B's entries that are zero (LoRA-drop: 0.5)")
-    examples: int = Field(10, ge=1, description="examples that are scored, in classes (published code)")
+    sparsity: float = Field(
+        0.5, ge=0, lt=1, description="fraction of A's and B's entries that are zero (LoRA-drop's baseline: 0.5)"
+    )
+    examples: int = Field(10, ge=1, description="examples per class for the scores (published code)")
 
 
 class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
@@ -66,7 +69,7 @@ class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
 
     @torch.no_grad()
     def _apply(self, kept: dict[str, Tensor], run: RunContext) -> None:
-        """Zero the rest for good: without a gradient it has no moments either, and weight decay leaves zeros alone."""
+        """Set masked entries to zero permanently: they get no gradient, so no moments, and weight decay keeps zeros."""
         self._kept = kept
         for name, factor in _factors(run).items():
             factor.mul_(kept[name])
@@ -86,7 +89,7 @@ class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
 
 
 def _factors(run: RunContext) -> dict[str, nn.Parameter]:
-    """Parameter name -> A or B, of all layers."""
+    """Parameter name -> A or B of all layers."""
     return {
         f"{name}.update.{factor}": getattr(layer.update, factor)
         for name, layer in adapted(run.model).items()
@@ -95,14 +98,31 @@ def _factors(run: RunContext) -> dict[str, nn.Parameter]:
 
 
 def sample(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
-    """Sorted indices of `per_class` examples for each class there is (for a regression: in all), drawn at random."""
+    """Draw examples at random, `per_class` times the number of classes of them.
+
+    Args:
+        labels: labels of the training examples; floats for a regression, which counts as one class.
+        per_class: examples per class.
+        seed: random seed.
+
+    Returns:
+        Indices of the examples, rising.
+    """
     classes = 1 if np.issubdtype(labels.dtype, np.floating) else len(np.unique(labels))
     count = min(len(labels), per_class * classes)
     return np.sort(np.random.default_rng(seed).choice(len(labels), count, replace=False))
 
 
 def masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
-    """For each of `scores` where it is not among the ⌈sparsity · n⌉ lowest of all n; of equal ones later ones stay."""
+    """Choose the entries that stay.
+
+    Args:
+        scores: scores of the entries of each factor.
+        sparsity: fraction of entries to mask; of equal scores the earlier entry is masked first.
+
+    Returns:
+        Bool masks of the same shapes: False for the ⌈sparsity · n⌉ lowest of all n entries.
+    """
     together = torch.cat([values.flatten() for values in scores])
     lowest = together.sort(stable=True).indices[: math.ceil(sparsity * len(together) - 1e-9)]
     kept = torch.ones_like(together, dtype=torch.bool).index_fill_(0, lowest, False)

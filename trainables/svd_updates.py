@@ -1,4 +1,4 @@
-"""Updates in the form of a singular value decomposition, B · diag(e) · A: IncreLoRA, AdaLoRA and ElaLoRA share them."""
+"""Updates in the form of a singular value decomposition, B · diag(e) · A, for IncreLoRA, AdaLoRA and ElaLoRA."""
 
 from __future__ import annotations
 
@@ -14,57 +14,83 @@ from autorank.modeling.layers.batched_factors import BatchedFactors, gradient_ro
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.run_context import RunContext
 
-DEVIATION = 0.02  # of the normal distribution that A and B are drawn from; all three papers' code
+DEVIATION = 0.02  # standard deviation of the initial A and B in the code of all three papers
 
 
 class TripletConfig(TargetedConfig):
-    """Settings of all three; alpha, γ and both memories as in the first two papers' scripts for MRPC."""
+    """Settings of the three methods; alpha, γ and the decays are those of IncreLoRA's and AdaLoRA's MRPC scripts."""
 
     targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     mean_rank: float = Field(8.0, gt=0, description="final rank, averaged over layers: the budget")
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
     orthogonality: float = Field(0.1, ge=0, description="γ, weight of the penalty that keeps A and B orthogonal")
-    beta1: float = Field(0.85, ge=0, lt=1, description="memory of the smoothed importance")
-    beta2: float = Field(0.85, ge=0, lt=1, description="memory of its uncertainty")
+    beta1: float = Field(0.85, ge=0, lt=1, description="decay of the moving average of importance")
+    beta2: float = Field(0.85, ge=0, lt=1, description="decay of the moving average of its uncertainty")
 
 
 def whole(mean_rank: float, layers: int) -> int:
-    """The total rank of a budget: the nearest whole number, halves up.
+    """Return the total rank of a budget, rounded to the nearest integer, halves up.
 
     Raises:
-        AutorankError: that is none at all.
+        AutorankError: the total is 0.
     """
     total = int(mean_rank * layers + 0.5)
     if not total:
-        raise AutorankError(f"mean_rank {mean_rank:g} gives {layers} layers no rank at all; 1 would give each one.")
+        raise AutorankError(f"mean_rank {mean_rank:g} is a total rank of 0 for {layers} layers. Raise mean_rank.")
     return total
 
 
 def draw(shape: tuple[int, int], rank: int, run: RunContext) -> tuple[Tensor, Tensor]:
-    """A (rank x in) and B (out x rank), Gaussian, from the run's generator. shape: (in, out)."""
+    """Draw A and B from a normal distribution.
+
+    Args:
+        shape: (in, out) of the layer.
+        rank: number of components.
+        run: the run, whose generator is used.
+
+    Returns:
+        A (rank x in) and B (out x rank), on the run's device.
+    """
     A = torch.empty(rank, shape[0]).normal_(0, DEVIATION, generator=run.generator)
     B = torch.empty(shape[1], rank).normal_(0, DEVIATION, generator=run.generator)
     return A.to(run.device), B.to(run.device)
 
 
 def new_triplet(shape: tuple[int, int], rank: int, scale: float, run: RunContext) -> LowRankUpdate:
-    """A fresh update whose singular values are zero."""
+    """Create an update of triplets whose e are zero.
+
+    Args:
+        shape: (in, out) of the layer.
+        rank: number of triplets.
+        scale: factor of the update.
+        run: the run, whose generator is used.
+
+    Returns:
+        The update, on the run's device.
+    """
     A, B = draw(shape, rank, run)
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), scale, nn.Parameter(torch.zeros(rank, device=run.device)))
 
 
-PUBLISHED_SCALE = 1e-5  # added to the rank that alpha is divided by, in all three papers' code
+PUBLISHED_SCALE = 1e-5  # added to the rank in alpha / rank by the code of all three papers
 
 
 class Sensitivity:
-    """How much the loss depends on every triplet: AdaLoRA's score (Zhang et al. 2023, eq. 8 to 10), as its code has it.
+    """AdaLoRA's score of triplets (Zhang et al. 2023, eq. 8 to 10, as in its code).
 
-    I = |w · dL/dw| of every entry w of A, e and B; Ī smooths I (β1), U smooths |I - Ī| (β2). A triplet's score is Ī · U
-    of its e plus the means of Ī · U over its row of A and its column of B.
+    I = |w · dL/dw| for every entry w of A, e and B. Ī is the moving average of I (β1), U that of |I - Ī| (β2). The
+    score of a triplet is Ī · U of its e plus the means of Ī · U over its row of A and its column of B.
+
+    Args:
+        updates: the updates.
+        beta1: decay of Ī.
+        beta2: decay of U.
 
     Attributes:
-        smoothed, uncertainty: Ī and U of all entries, stacked as `stacks` says.
+        stacks: the layout in which entries of all updates are stacked.
+        smoothed: Ī of all entries.
+        uncertainty: U of all entries.
     """
 
     def __init__(self, updates: Sequence[LowRankUpdate], beta1: float, beta2: float) -> None:
@@ -81,7 +107,7 @@ class Sensitivity:
 
     @torch.no_grad()
     def observe(self) -> None:
-        """The weights have moved, the step's gradients are still there."""
+        """Update the averages after an optimizer step, while the gradients of the step still exist."""
         weights = self.stacks.stack(self._views())
         gradients = self.stacks.stack([view for update in self._updates for view in gradient_rows(update)])
         for w, g, smoothed, uncertainty in zip(weights, gradients, self.smoothed, self.uncertainty, strict=True):
@@ -90,13 +116,13 @@ class Sensitivity:
             uncertainty.lerp_(now.sub_(smoothed).abs_(), 1 - self._beta2)
 
     def scores(self) -> Tensor:
-        """The scores of all updates' triplets, one update after the other."""
+        """Return the scores of all triplets, concatenated over the updates."""
         entries = [(i * u).mean(1) for i, u in zip(self.smoothed, self.uncertainty, strict=True)]
         parts = self.stacks.split(entries)
         return torch.cat([a + b + e for a, b, e in zip(parts[::3], parts[1::3], parts[2::3], strict=True)])
 
     def follow(self, kept: Sequence[Tensor]) -> None:
-        """The updates have kept these triplets (indices), in this order, and what else they hold now is new."""
+        """Adapt the averages to changed updates, whose first triplets are now `kept` (indices) and all others new."""
         before, self.stacks = self.stacks, self._layout()
         for values in (self.smoothed, self.uncertainty):
             now = [torch.zeros_like(view) for view in self._views()]

@@ -1,18 +1,18 @@
-"""Tied-LoRA: A and B tied over the layers, with vectors of each layer's own between and after them.
+"""Tied-LoRA: A and B are tied over the layers, with separate vectors for each layer.
 
 Renduchintala et al. 2024, "Tied-LoRA: Enhancing Parameter Efficiency of LoRA with Weight Tying" (arXiv 2311.09578,
-NAACL 2024), in its variant that trains everything: ΔW = alpha / rank · diag(u) B diag(e) A. The layout is the one that
-gives the parameters which LoRA-drop tells for its baseline (0.15M at rank 56 on RoBERTa-base):
+NAACL 2024), in the variant that trains all factors: ΔW = alpha / rank · diag(u) B diag(e) A. The layout is the one that
+has the number of parameters that LoRA-drop reports for its baseline (0.15M at rank 56 on RoBERTa-base):
 
     A: rank x in     one for all kinds and layers
-    B: out x rank    one a kind (query, value, ...), tied over the layers
-    e: rank          one a layer, for all its kinds
-    u: out           one a layer and kind
+    B: out x rank    one per kind (query, value, ...), tied over the layers
+    e: rank          one per layer, for all its kinds
+    u: out           one per layer and kind
 
-Where targeted layers have several input widths (`all-linear`: the feed-forward output's is wider), one A cannot serve
-all: there is one A a width, and one e a layer and width.
+If targeted layers have several input widths (with `all-linear` the feed-forward output is wider), there is one A per
+width, and one e per layer and width.
 
-Ours: alpha, and the initial values (A Kaiming-uniform, B zero, e and u one: LoRA's, as long as nothing is trained).
+Ours: alpha and the initial values (A Kaiming-uniform, B zero, e and u one, so the initial function is that of LoRA).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from trainables.lora import UniformConfig, new_update
 
 
 class TiedLoRAConfig(UniformConfig):
-    """Tied-LoRA's settings; LoRA's are among them."""
+    """Tied-LoRA's settings, including LoRA's."""
 
     rank: int = Field(56, ge=1, description="rank of every update (LoRA-drop's baseline)")
 
 
 class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
-    """One A, one B a kind, and vectors that tell the layers apart."""
+    """One A, one B per kind, and separate vectors for each layer."""
 
     name = "tied-lora"
-    summary = "A and B tied over the layers, scaled by vectors of each layer's own"
+    summary = "A and B tied over the layers, scaled by separate vectors for each layer"
     source = "Renduchintala et al. 2024, arXiv 2311.09578"
     Config: ClassVar[type[TiedLoRAConfig]] = TiedLoRAConfig
     sliceable = False
@@ -66,23 +66,23 @@ class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
 
     @classmethod
     def adapter_params(cls, config: TiedLoRAConfig, model: nn.Module) -> tuple[int, int]:
-        """All distinct factors, but for e and u that fold into a B which one layer alone uses."""
+        """All distinct factors, except e and u that can be merged into a B used by a single layer."""
         sizes = shapes(model, config.targets)
         layers = owners(sizes)
         users = Counter(owned["B"] for owned in layers.values())
         folded = {name for name, owned in layers.items() if users[owned["B"]] == 1}
-        found: dict[Any, int] = {}
+        counts: dict[Any, int] = {}
         for name, owned in layers.items():
             inner, outer = sizes[name]
-            found |= {owned["A"]: config.rank * inner, owned["B"]: config.rank * outer}
+            counts |= {owned["A"]: config.rank * inner, owned["B"]: config.rank * outer}
             if name not in folded:
-                found |= {owned["e"]: config.rank, name: outer}
-        total = sum(found.values())
+                counts |= {owned["e"]: config.rank, name: outer}
+        total = sum(counts.values())
         return total, total
 
 
 def owners(sizes: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, tuple[Any, ...]]]:
-    """Layer name -> whose A, B and e it has: equal keys, same factor. sizes: layer name -> (in, out)."""
+    """Return layer name -> keys of its A, B and e; equal keys share a factor. sizes: layer name -> (in, out)."""
     return {
         name: {"A": ("A", inner), "B": ("B", kind(name), inner, outer), "e": ("e", block(name), inner)}
         for name, (inner, outer) in sizes.items()

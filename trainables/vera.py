@@ -1,16 +1,16 @@
-"""VeRA: frozen random A and B that all layers share; two vectors a layer are trained.
+"""VeRA: frozen random matrices A and B shared by all layers; two vectors per layer are trained.
 
 Kopiczko et al. 2024, "VeRA: Vector-based Random Matrix Adaptation" (arXiv 2310.11454, ICLR 2024).
 
-    ΔW = diag(u) B diag(e) A    A: rank x in, B: out x rank, Kaiming-uniform from a seed of their own; e (the paper's d)
-                                starts at 0.1, u (its b) at zero
+    ΔW = diag(u) B diag(e) A    A: rank x in, B: out x rank, Kaiming-uniform from their own seed; e (d in the paper)
+                                starts at 0.1, u (b in the paper) at zero
 
-The projections are those that PEFT's VeRA draws from the same seed; layers smaller than the largest use the first
-columns of A and the first rows of B, as there. Only e and u count, rank + out a layer; the adapter's file has the
-projections beside them, so that it needs no random numbers.
+The matrices are those that PEFT's VeRA draws from the same seed. Layers smaller than the largest use the first columns
+of A and the first rows of B, as in PEFT. Only e and u count as parameters, rank + out per layer. The adapter's file
+also contains A and B, so it does not depend on random numbers.
 
-Defaults: rank 512 is that of LoRA-drop's baseline on RoBERTa-base (the paper has 1024 there, 256 on RoBERTa-large); the
-learning rate is among the paper's for RoBERTa-base, ten times LoRA's.
+Defaults: rank 512 is that of LoRA-drop's baseline on RoBERTa-base (the paper has 1024 there, and 256 on RoBERTa-large).
+The learning rate is one of the paper's for RoBERTa-base, ten times LoRA's.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ class VeRAConfig(TargetedConfig):
 
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate (paper: 4e-3 to 1e-2 on RoBERTa-base)")
     rank: int = Field(512, ge=1, description="rank of every update")
-    d_initial: float = Field(0.1, description="e at the start (paper)")
-    projection_seed: int = Field(0, ge=0, description="what A and B are drawn from, whatever the run's seed (as PEFT)")
+    d_initial: float = Field(0.1, description="initial value of e (paper)")
+    projection_seed: int = Field(
+        0, ge=0, description="random seed of A and B, independent of the run's seed (as in PEFT)"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
 
 class VeRA(AllocationMethod[VeRAConfig]):
-    """Scaling vectors around one random pair of matrices."""
+    """Trained vectors that scale one shared pair of random matrices."""
 
     name = "vera"
-    summary = "Vectors that scale random matrices shared by all layers"
+    summary = "Trains vectors that scale random matrices shared by all layers"
     source = "Kopiczko et al. 2024, arXiv 2310.11454"
     Config: ClassVar[type[VeRAConfig]] = VeRAConfig
     sliceable = False
@@ -60,13 +62,23 @@ class VeRA(AllocationMethod[VeRAConfig]):
 
     @classmethod
     def adapter_params(cls, config: VeRAConfig, model: nn.Module) -> tuple[int, int]:
-        """Σ rank + out: neither e nor u folds into a frozen B."""
+        """Σ (rank + out), since neither e nor u can be merged into a shared B."""
         total = sum(config.rank + out for _, out in shapes(model, config.targets).values())
         return total, total
 
 
 def projections(in_features: int, out_features: int, rank: int, seed: int) -> tuple[Tensor, Tensor]:
-    """A (rank x in) and B (out x rank), drawn on the CPU in this order."""
+    """Draw A, then B, on the CPU.
+
+    Args:
+        in_features: columns of A.
+        out_features: rows of B.
+        rank: rows of A and columns of B.
+        seed: random seed.
+
+    Returns:
+        A (rank x in) and B (out x rank).
+    """
     generator = torch.Generator().manual_seed(seed)
     A, B = torch.empty(rank, in_features), torch.empty(out_features, rank)
     for matrix in (A, B):
