@@ -45,6 +45,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
@@ -145,9 +146,11 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
     Config: ClassVar[type[AdaLoRAConfig]] = AdaLoRAConfig
     _sensitivity: Sensitivity | None  # None: the ranks are final
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         Shrinking.plan(self.config, layers, total_steps)
 
+    @override
     def prepare(self, run: RunContext) -> None:
         rank = self.config.start_rank
         for name, layer in run.layers.items():
@@ -167,9 +170,11 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         self._orthogonality = Orthogonality()
         self._sensitivity = None
 
+    @override
     def penalty(self, run: RunContext) -> Tensor | None:
         return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
+    @override
     def after_step(self, run: RunContext) -> None:
         if self._sensitivity is None:
             return
@@ -203,9 +208,11 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
             update.active = None
         self._sensitivity = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {} if self._sensitivity is None else self._sensitivity.state_dict() | {"due": self._due}
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
         if state:
@@ -214,6 +221,7 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
             self._due = state["due"]
 
     @classmethod
+    @override
     def adapter_params(cls, config: AdaLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if only triplets of the smallest layers remain, and if only those of the largest remain."""
         sizes = sorted(sum(shape) for shape in shapes(model, config.targets).values())

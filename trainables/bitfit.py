@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, MethodConfig
@@ -34,10 +35,12 @@ class BitFit(AllocationMethod[BitFitConfig]):
     Config: ClassVar[type[BitFitConfig]] = BitFitConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         run.base.unfreeze(biases(dict(run.model.named_parameters())))
 
     @classmethod
+    @override
     def adapter_params(cls, config: BitFitConfig, model: nn.Module) -> tuple[int, int]:
         """All biases except the head's; a pooler that the checkpoint lacks is part of the head."""
         fewest, most = (sum(p.numel() for p in biases(found).values()) for found in headless(model))

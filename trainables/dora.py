@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
@@ -30,6 +31,7 @@ class DoRA(AllocationMethod[DoRAConfig]):
     source = "Liu et al. 2024, arXiv 2402.09353"
     Config: ClassVar[type[DoRAConfig]] = DoRAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for name, layer in run.layers.items():
             update = new_update(features(layer), self.config.rank, self.config.alpha, run)
@@ -37,6 +39,7 @@ class DoRA(AllocationMethod[DoRAConfig]):
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: DoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) + out."""
         sizes = shapes(model, config.targets).values()

@@ -41,6 +41,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
@@ -101,6 +102,9 @@ class Rounds:
             config: the method's settings.
             total_steps: optimizer steps of the run.
 
+        Returns:
+            The schedule.
+
         Raises:
             AutorankError: the run is too short.
         """
@@ -124,9 +128,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     Config: ClassVar[type[ElaLoRAConfig]] = ElaLoRAConfig
     _sensitivity: Sensitivity | None  # None: the ranks are final
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         Rounds.plan(self.config, total_steps)
 
+    @override
     def prepare(self, run: RunContext) -> None:
         given = start_ranks(self.config.mean_rank, len(run.layers))
         for (name, layer), rank in zip(run.layers.items(), given, strict=True):
@@ -147,9 +153,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     def _observer(self) -> Sensitivity:
         return Sensitivity(self._updates, self.config.beta1, self.config.beta2)
 
+    @override
     def penalty(self, run: RunContext) -> Tensor | None:
         return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
+    @override
     def after_step(self, run: RunContext) -> None:
         if self._sensitivity is None:
             return
@@ -176,9 +184,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
                 run.grow(update, *new_component(update, run), start=0)
         sensitivity.follow(kept)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {} if self._sensitivity is None else self._sensitivity.state_dict() | {"rounds": self._done}
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run, state.get("rounds", self.config.rounds))
         if state:
@@ -186,6 +196,7 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
             self._sensitivity.load_state_dict(state)
 
     @classmethod
+    @override
     def adapter_params(cls, config: ElaLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if all moved ranks go to the smallest layers, and if they go to the largest."""
         sizes = [sum(shape) for shape in shapes(model, config.targets).values()]

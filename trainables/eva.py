@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, TargetedConfig
@@ -56,6 +57,7 @@ class EVA(AllocationMethod[EVAConfig]):
     source = "Paischer et al. 2024, arXiv 2410.07170"
     Config: ClassVar[type[EVAConfig]] = EVAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         settings = self.config.model_dump(include={"rank", "rho", "tau", "svd_batch_size", "svd_steps"})
         rows = cached(run, self.name, [list(run.layers), settings], lambda: directions(run, self.config))
@@ -67,6 +69,7 @@ class EVA(AllocationMethod[EVAConfig]):
                 attach(run.model, name, update, self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: EVAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if the smallest layers get their maximum rank, and if the largest do."""
         layers = sorted(shapes(model, config.targets).values(), key=sum)

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.base_model import headless
@@ -32,10 +33,12 @@ class Full(AllocationMethod[FullConfig]):
     Config: ClassVar[type[FullConfig]] = FullConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         run.base.unfreeze([name for name, _ in run.model.named_parameters()])
 
     @classmethod
+    @override
     def adapter_params(cls, config: FullConfig, model: nn.Module) -> tuple[int, int]:
         """All parameters except the head's; a pooler that the checkpoint lacks is part of the head."""
         fewest, most = headless(model)

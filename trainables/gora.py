@@ -35,6 +35,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, TargetedConfig
@@ -81,6 +82,7 @@ class GoRA(AllocationMethod[GoRAConfig]):
     source = "He et al. 2025, arXiv 2502.12171"
     Config: ClassVar[type[GoRAConfig]] = GoRAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         gradients = weight_gradients(run, self.config.examples)
         sizes = {name: features(layer) for name, layer in run.layers.items()}
@@ -96,6 +98,7 @@ class GoRA(AllocationMethod[GoRAConfig]):
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: GoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if all ranks are minimal, and if the budget goes where it yields the most parameters.
 

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
@@ -38,11 +39,13 @@ class Houlsby(AllocationMethod[HoulsbyConfig]):
     Config: ClassVar[type[HoulsbyConfig]] = HoulsbyConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for place in places(run.model):
             attach_bottleneck(run.model, place.name, new_bottleneck(place, self.config.size, "silu", DEVIATION, run))
 
     @classmethod
+    @override
     def adapter_params(cls, config: HoulsbyConfig, model: nn.Module) -> tuple[int, int]:
         """Σ (2 · width · size + size + width) over both sub-layers of each block."""
         total = parameters(places(model), config.size)

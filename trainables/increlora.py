@@ -52,6 +52,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod
 from autorank.modeling import rank_map
@@ -101,10 +102,12 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
     source = "Zhang et al. 2023, arXiv 2308.12043"
     Config: ClassVar[type[IncreLoRAConfig]] = IncreLoRAConfig
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         if not self.config.retrain:
             Growth.plan(self.config, layers, total_steps)
 
+    @override
     def prepare(self, run: RunContext) -> None:
         if self.config.retrain:
             for name, rank in rank_map.given(self.config.retrain, run.layers).items():
@@ -145,9 +148,11 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         sizes = [float(update.A.shape[1] * update.B.shape[0]) for update in self._updates]
         self._norms = torch.tensor(sizes, device=run.device) ** power
 
+    @override
     def penalty(self, run: RunContext) -> Tensor | None:
         return self.config.orthogonality * self._orthogonality(self._updates) if self.config.orthogonality else None
 
+    @override
     def before_forward(self, run: RunContext) -> None:
         if self._importance is None or run.micro_batch > 0:
             return
@@ -163,6 +168,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         beta = max(self.config.beta1, self.config.beta2)
         return max(1, round(math.log(NEGLIGIBLE) / math.log(beta))) if beta else 1
 
+    @override
     def before_step(self, run: RunContext) -> None:
         """Update the scores (eq. 5 to 7) if this step is scored."""
         if self._importance is None or not self._importance.watching:
@@ -174,6 +180,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._smoothed.lerp_(importance, 1 - self.config.beta1)
         self._uncertainty.lerp_((importance - self._smoothed).abs(), 1 - self.config.beta2)
 
+    @override
     def after_step(self, run: RunContext) -> None:
         if self._importance is None:
             return
@@ -235,6 +242,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         self._importance.close()
         self._importance = None
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {
             "smoothed": self._smoothed.clone(),
@@ -243,12 +251,14 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             "allocations": self._allocations,
         }
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run, state["allocations"])
         self._smoothed, self._uncertainty = (state[key].to(run.device).clone() for key in ("smoothed", "uncertainty"))
         self._scored = state["scored"]
 
     @classmethod
+    @override
     def adapter_params(cls, config: IncreLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if the smallest layers always grow, and if the largest do."""
         sizes = {name: sum(shape) for name, shape in shapes(model, config.targets).items()}

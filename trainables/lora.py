@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling import rank_map
@@ -43,12 +44,14 @@ class LoRA(AllocationMethod[LoRAConfig]):
     source = "Hu et al. 2021, arXiv 2106.09685"
     Config: ClassVar[type[LoRAConfig]] = LoRAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for name, rank in ranks(self.config, run.layers).items():
             update = new_update(features(run.layers[name]), rank, self.config.alpha, run)
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: LoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out)."""
         sizes = shapes(model, config.targets)

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
@@ -67,6 +68,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
     source = "Zhou et al. 2024, arXiv 2402.07721"
     Config: ClassVar[type[LoRADropConfig]] = LoRADropConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         importance, probed = self._probe(run)
         generator = np.random.default_rng(run.seed)
@@ -144,6 +146,7 @@ class LoRADrop(AllocationMethod[LoRADropConfig]):
         return values
 
     @classmethod
+    @override
     def adapter_params(cls, config: LoRADropConfig, model: nn.Module) -> tuple[int, int]:
         """From one selected layer per kind to ⌈T·L⌉ of its L layers, which is the case if all are equally important."""
         fewest = most = 0

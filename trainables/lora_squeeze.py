@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.defaults import SliceScore
 from autorank.errors import AutorankError
@@ -103,9 +104,11 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
     source = "Vulić et al. 2026, arXiv 2602.10993"
     Config: ClassVar[type[LoRASqueezeConfig]] = LoRASqueezeConfig
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         cut_steps(self.config, total_steps)
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for name, layer in run.layers.items():
             shape = features(layer)
@@ -120,6 +123,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
         self._descent = Descent.plan(self.config, sizes, run.total_steps)
         self._cuts = cuts
 
+    @override
     def after_step(self, run: RunContext) -> None:
         due = bisect_right(self._descent.steps, run.step)
         if due > self._cuts:  # fp16 may have skipped the step itself
@@ -147,13 +151,16 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
                 factors |= {f"{name}.A": A.detach() / root, f"{name}.B": B.detach() / root}
         return factors
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"cuts": self._cuts}
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run, state["cuts"])
 
     @classmethod
+    @override
     def adapter_params(cls, config: LoRASqueezeConfig, model: nn.Module) -> tuple[int, int]:
         """Fewest and most parameters of the best components that fit in the budget, whatever their order.
 

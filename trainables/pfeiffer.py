@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
@@ -42,12 +43,14 @@ class Pfeiffer(AllocationMethod[PfeifferConfig]):
     Config: ClassVar[type[PfeifferConfig]] = PfeifferConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for place in places(run.model, attention=False):
             bottleneck = new_bottleneck(place, self.config.size, "relu", DEVIATION, run)
             attach_bottleneck(run.model, place.name, bottleneck, twice=place.post_norm)
 
     @classmethod
+    @override
     def adapter_params(cls, config: PfeifferConfig, model: nn.Module) -> tuple[int, int]:
         """Σ (2 · width · size + size + width) over the feed-forward layers of all blocks."""
         total = parameters(places(model, attention=False), config.size)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, TargetedConfig
@@ -41,6 +42,7 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
     source = "Meng et al. 2024, arXiv 2404.02948"
     Config: ClassVar[type[PiSSAConfig]] = PiSSAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         rank = self.config.rank
         for name, layer in run.layers.items():
@@ -58,6 +60,7 @@ class PiSSA(AllocationMethod[PiSSAConfig]):
             attach(run.model, name, update)
 
     @classmethod
+    @override
     def adapter_params(cls, config: PiSSAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out)."""
         total = config.rank * sum(sum(shape) for shape in shapes(model, config.targets).values())

@@ -29,6 +29,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod, TargetedConfig
@@ -76,6 +77,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
     source = "Benedek and Wolf 2024, arXiv 2401.11316"
     Config: ClassVar[type[PRILoRAConfig]] = PRILoRAConfig
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         if self.config.pruning and self.config.interval >= total_steps:
             raise AutorankError(
@@ -83,6 +85,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
                 f"{total_steps} steps. Train longer, or lower interval."
             )
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for name, rank in ranks(run.layers, self.config).items():
             if rank:
@@ -111,6 +114,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
                 squares = dict(zip(pruned, parts[i :: len(layers)], strict=True))
                 run.undo.append(layer.register_forward_pre_hook(partial(self._watch, squares)).remove)
 
+    @override
     def before_forward(self, run: RunContext) -> None:
         if not self._watching:
             return
@@ -139,6 +143,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             if "B" in squares:
                 squares["B"] += (x.flatten(0, -2).float() @ layer.update.A.t()).square().t() @ tokens
 
+    @override
     def before_step(self, run: RunContext) -> None:
         """Update the moving average of each input feature's norm."""
         self._seen = None
@@ -148,6 +153,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         norms = (sums[:-1] / sums[-1]).sqrt()
         self._norms = norms if self._norms is None else self._norms.lerp_(norms, 1 - self.config.ema)
 
+    @override
     def after_step(self, run: RunContext) -> None:
         if not self.config.pruning:
             return
@@ -177,6 +183,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         pruned = [pair for pair in pairs if pair[1] is not None]
         torch._foreach_mul_([value for value, _ in pruned], [mask for _, mask in pruned])
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         chosen = [getattr(update, f"mask_{factor}") for update, factor in self._factors]
         return {
@@ -185,6 +192,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             "masks": [None if mask is None else mask.clone() for mask in chosen],
         }
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
         self._norms = None if state["norms"] is None else state["norms"].to(run.device).clone()
@@ -193,6 +201,7 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
             setattr(update, f"mask_{factor}", None if mask is None else mask.to(run.device).clone())
 
     @classmethod
+    @override
     def adapter_params(cls, config: PRILoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ r_l (in + out), pruned entries included."""
         sizes = shapes(model, config.targets)

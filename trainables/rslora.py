@@ -10,6 +10,7 @@ import math
 from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import override
 
 from autorank.modeling.adapters import adapted
 from autorank.run_context import RunContext
@@ -30,6 +31,7 @@ class RsLoRA(LoRA):
     source = "Kalajdzievski 2023, arXiv 2312.03732"
     Config: ClassVar[type[RsLoRAConfig]] = RsLoRAConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         super().prepare(run)
         for layer in adapted(run.model).values():

@@ -33,6 +33,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
@@ -68,6 +69,7 @@ class SoRA(AllocationMethod[SoRAConfig]):
     source = "Ding et al. 2023, arXiv 2311.11696"
     Config: ClassVar[type[SoRAConfig]] = SoRAConfig
 
+    @override
     def check_length(self, layers: int, total_steps: int) -> None:
         if len(self.config.schedule) > total_steps - self._first_steps(total_steps):
             raise AutorankError(
@@ -75,6 +77,7 @@ class SoRA(AllocationMethod[SoRAConfig]):
                 f"({self.config.first:g}) of a run of {total_steps} steps. Train longer, or shorten schedule."
             )
 
+    @override
     def prepare(self, run: RunContext) -> None:
         gates = {}
         for name, layer in run.layers.items():
@@ -92,10 +95,12 @@ class SoRA(AllocationMethod[SoRAConfig]):
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._gates: list[Tensor] = [update.e for update in self._updates if update.e is not None]
 
+    @override
     def penalty(self, run: RunContext) -> Tensor | None:
         return self.config.sparse_lambda * torch.cat(self._gates).abs().mean() if self.config.sparse_lambda else None
 
     @torch.no_grad()
+    @override
     def after_step(self, run: RunContext) -> None:
         gates = torch.cat(self._gates)
         shrunk = gates.sign() * (gates.abs() - self._threshold(run)).clamp_min(0)
@@ -116,10 +121,12 @@ class SoRA(AllocationMethod[SoRAConfig]):
             return self.config.threshold
         return schedule[done * len(schedule) // (run.total_steps - first)]
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._begin(run)
 
     @classmethod
+    @override
     def adapter_params(cls, config: SoRAConfig, model: nn.Module) -> tuple[int, int]:
         """0 if all gates are zero, Σ rank (in + out) if none is; trained normalization layers are added."""
         norms = sum(model.get_parameter(name).numel() for name in normalisations(model)) if config.layer_norms else 0

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
@@ -57,6 +58,7 @@ class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
     source = "He et al. 2022, arXiv 2210.04284"
     Config: ClassVar[type[SparseAdapterConfig]] = SparseAdapterConfig
 
+    @override
     def prepare(self, run: RunContext) -> None:
         for name, layer in run.layers.items():
             A, B = draw(features(layer), self.config.rank, run)
@@ -75,13 +77,16 @@ class SparseAdapter(AllocationMethod[SparseAdapterConfig]):
             factor.mul_(kept[name])
             run.undo.append(factor.register_hook(lambda gradient, mask=kept[name]: gradient * mask).remove)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
         return {"kept": {name: mask.clone() for name, mask in self._kept.items()}}
 
+    @override
     def load_state_dict(self, state: dict[str, Any], run: RunContext) -> None:
         self._apply({name: mask.to(run.device) for name, mask in state["kept"].items()}, run)
 
     @classmethod
+    @override
     def adapter_params(cls, config: SparseAdapterConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out), zeros included."""
         total = config.rank * sum(map(sum, shapes(model, config.targets).values()))

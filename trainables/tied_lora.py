@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
@@ -48,6 +49,7 @@ class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
     Config: ClassVar[type[TiedLoRAConfig]] = TiedLoRAConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         def parameter(value: float, *shape: int) -> nn.Parameter:
             return nn.Parameter(torch.full(shape, value, device=run.device))
@@ -65,6 +67,7 @@ class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: TiedLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """All distinct factors, except e and u that can be merged into a B used by a single layer."""
         sizes = shapes(model, config.targets)

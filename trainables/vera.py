@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from typing_extensions import override
 
 from autorank.method import AllocationMethod, TargetedConfig
 from autorank.modeling.adapters import attach
@@ -49,6 +50,7 @@ class VeRA(AllocationMethod[VeRAConfig]):
     Config: ClassVar[type[VeRAConfig]] = VeRAConfig
     sliceable = False
 
+    @override
     def prepare(self, run: RunContext) -> None:
         sizes = {name: features(layer) for name, layer in run.layers.items()}
         inners, outers = ({size[side] for size in sizes.values()} for side in (0, 1))
@@ -61,6 +63,7 @@ class VeRA(AllocationMethod[VeRAConfig]):
             attach(run.model, name, LowRankUpdate(downs[inner], ups[outer], 1.0, e, u), self.config.dropout)
 
     @classmethod
+    @override
     def adapter_params(cls, config: VeRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ (rank + out), since neither e nor u can be merged into a shared B."""
         total = sum(config.rank + out for _, out in shapes(model, config.targets).values())

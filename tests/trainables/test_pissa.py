@@ -169,7 +169,7 @@ def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.M
 
 def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
     run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": tiny.HIDDEN + 1}, steps=3))
-    with pytest.raises(AutorankError, match=r"rank 17 .* 16; lower rank"):
+    with pytest.raises(AutorankError, match=r"rank 17 .* 16\. Lower rank"):
         next(run)
 
 

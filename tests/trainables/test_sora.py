@@ -134,7 +134,7 @@ def test_thresholds_follow_each_other(made: Path) -> None:
 
 
 def test_more_thresholds_than_steps_are_refused(made: Path) -> None:
-    with pytest.raises(AutorankError, match=r"^sora's schedule has 5 thresholds .* 6 steps .*Train longer"):
+    with pytest.raises(AutorankError, match=r"^sora's schedule has 5 thresholds.* 6 steps\. Train longer"):
         opened(made, {"schedule": (0.1,) * 5})
     opened(made, {"schedule": (0.1,) * 4})
 
