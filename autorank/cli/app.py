@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import sys
 import traceback
 from typing import Annotated
@@ -88,6 +89,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # characters that the console's encoding lacks; stderr escapes them
     tokenization_log.show()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns if the home directory cannot be written
     try:
         require_posix()
         with as_ctrl_c():

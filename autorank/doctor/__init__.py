@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from autorank.doctor import connections, installed, machine
+from autorank.doctor import connections, installed, machine, paths
 from autorank.doctor.finding import REINSTALL_AUTORANK, Finding, first_line
 
 __all__ = ["Finding", "findings"]
@@ -31,6 +31,9 @@ def findings(runs: Path, tracking_uri: str | None = None) -> Iterator[Finding]:
         "packages": installed.packages,
         "optional": installed.optional,
         "machine": machine.cores,
+        "user": paths.user,
+        "temporary": paths.temporary,
+        "other Ray": paths.other_ray,
         "runs": partial(machine.folder, "runs", runs, "Choose another directory with --runs DIR."),
         "cache": machine.cache,
         "Hub's cache": connections.models,

@@ -15,6 +15,7 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.redaction import hide
+from autorank.searching.ray import local_paths
 from autorank.searching.ray.runtime_env import own_methods, travelling
 
 LOG = "ray.log"
@@ -148,7 +149,9 @@ def _connect(address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
     try:
         if address == LOCAL:
-            ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, **quiet)
+            local_paths.ensure_token()
+            folder = str(local_paths.temp_dir())
+            ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **quiet)
         else:
             code: contextlib.AbstractContextManager[dict[str, Any]]
             code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
