@@ -38,7 +38,7 @@ def follow(
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
     outlook = run.begin()
     _print_summary(console, outlook)
-    for warning in outlook.data.warnings:
+    for warning in outlook.warnings:
         warn(warning)
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
     for evaluation in run:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from autorank.errors import AutorankError
 
@@ -40,6 +41,8 @@ SETS = {
     "ffn": ("ffn",),
 }
 ALL_LINEAR = "all-linear"
+NUMBERED = re.compile(r"\.\d+\.")  # in the names of modules inside blocks
+_PASSED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
 
 
 def kind(name: str) -> str:
@@ -84,8 +87,54 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and re.search(r"\.\d+\.", name)
+        if isinstance(module, nn.Linear | Conv1D) and NUMBERED.search(name)
     }
+
+
+def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers through which text passes, by name: without vision and audio towers, for example."""
+    passed = _passed(model)
+    layers = linear_layers(model)
+    return {name: layer for name, layer in layers.items() if name in passed} if passed else layers
+
+
+def _passed(model: nn.Module) -> set[str]:
+    """The modules through which text passes; empty if unknown. Found once for each model."""
+    from transformers import PreTrainedModel
+
+    from autorank.modeling import dry_pass
+
+    if not isinstance(model, PreTrainedModel):
+        return set()
+    if model not in _PASSED:
+        create = partial(type(model), model.config)  # without adapters, and not quantized
+        _PASSED[model] = dry_pass.reached(dry_pass.build(create)) or set()
+    return _PASSED[model]
+
+
+def fused_experts(model: nn.Module) -> list[str]:
+    """The kinds of parameters that hold the weights of all experts of a mixture: experts x in x out."""
+    from torch.nn.modules.conv import _ConvNd
+
+    names = (
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if NUMBERED.search(f"{name}.") and not isinstance(module, _ConvNd)
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.ndim == 3
+    )
+    return sorted({kind(name) for name in names})
+
+
+def unadapted(model: nn.Module, targets: str) -> str | None:
+    """A sentence about feed-forward weights that `targets` includes but that cannot be adapted; None if all can."""
+    experts = fused_experts(model)
+    if not experts or not {"ffn", ALL_LINEAR} & {part.strip() for part in targets.split(",")}:
+        return None
+    return (
+        f"Not adapted: the experts of this model ({', '.join(experts)}), whose weights are one tensor for all experts "
+        "and not linear layers."
+    )
 
 
 @cache  # a search needs the same layers for every proposal
@@ -112,7 +161,7 @@ def find(model: nn.Module, targets: str) -> dict[str, nn.Module]:
     Raises:
         AutorankError: A set or name matches no layer; the message lists the available kinds of layers.
     """
-    layers = linear_layers(model)
+    layers = adaptable_layers(model)
     parts = [part.strip() for part in targets.split(",") if part.strip()]
     if not parts:
         raise AutorankError(f"targets {targets!r} selects no layer. Use 'query,value' or {ALL_LINEAR!r}.")
@@ -121,9 +170,12 @@ def find(model: nn.Module, targets: str) -> dict[str, nn.Module]:
         matched = {name for name in layers if _matches(name, part)}
         if not matched:
             kinds = sorted({kind(name) for name in layers})
+            experts = unadapted(model, part)
             raise AutorankError(
-                f"Target {part!r} matches no linear layer of this model. Use a set ({', '.join(SETS)}, {ALL_LINEAR}) "
-                f"or the end of a layer's name. Available: {', '.join(kinds) or 'no linear layer in a numbered block'}."
+                f"Target {part!r} matches no linear layer of this model. "
+                + (f"{experts} " if experts else "")
+                + f"Use a set ({', '.join(SETS)}, {ALL_LINEAR}) or the end of a layer's name. "
+                f"Available: {', '.join(kinds) or 'no linear layer in a numbered block'}."
             )
         selected |= matched
     return {name: layer for name, layer in layers.items() if name in selected}

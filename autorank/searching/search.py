@@ -93,6 +93,8 @@ def search(
     check_length = bounds.length_check(run_length(spec, data)[0])
     for entry in spec.entries:
         fitting_settings(entry, bounds, check_length)
+    for sentence in sorted(set(filter(None, map(bounds.unadapted, spec.entries)))):
+        warn(sentence)
     if spec.objectives.max_memory or spec.objectives.third == "memory":
         warn("Memory is measured on GPUs; on a CPU it is 0.")
     with open_journal(spec, folder, lambda: (float(most), 0.0)) as journal:

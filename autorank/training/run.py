@@ -84,7 +84,12 @@ class TrainingRun:
             started = time.perf_counter()
             self._start()
             self._seconds += time.perf_counter() - started
-        return RunSummary(self._data, self.total_steps or 0, self._trained(), self._model_cache.device, self._precision)
+        config = self._method.config
+        targets = config.targets if isinstance(config, TargetedConfig) else ""
+        warnings = [*self._data.warnings, *filter(None, [target_modules.unadapted(self._base.model, targets)])]
+        return RunSummary(
+            self._data, self.total_steps or 0, self._trained(), self._model_cache.device, self._precision, warnings
+        )
 
     def __next__(self) -> Evaluation:
         """Train until the next evaluation is due, and evaluate."""

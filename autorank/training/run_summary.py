@@ -14,13 +14,23 @@ from autorank.tasks.definition import TaskData
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run is about to do. `trained`: parameters, of the head too, that train from the start."""
+    """What a run is about to do.
+
+    Attributes:
+        data: The task with its splits.
+        steps: Optimizer steps.
+        trained: Number of parameters, of the head too, that train from the start.
+        device: Device of the model.
+        precision: Data type of the frozen weights.
+        warnings: Sentences about the data and the adapted layers.
+    """
 
     data: TaskData
     steps: int
     trained: int
     device: torch.device
     precision: str
+    warnings: list[str]
 
 
 def title(spec: TrainSpec) -> str:

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.modeling.target_modules import features, kind, linear_layers
+from autorank.modeling.target_modules import adaptable_layers, features, kind
 
 Activation = Literal["relu", "silu"]
 
@@ -151,7 +151,7 @@ def places(model: nn.Module, attention: bool = True) -> list[Place]:
     Raises:
         AutorankError: The sub-layers of the architecture are unknown; the message lists its layers.
     """
-    layers = linear_layers(model)
+    layers = adaptable_layers(model)
     by_attention: dict[bool, list[Place]] = {True: [], False: []}
     for name, layer in layers.items():
         owner, _, last = name.rpartition(".")

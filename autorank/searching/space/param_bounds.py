@@ -57,6 +57,11 @@ class ParamBounds:
         found = find(method)
         return found.adapter_params(found.Config(**settings), self._model)
 
+    def unadapted(self, entry: MethodSpec) -> str | None:
+        """A sentence about weights that a method should adapt but cannot; None if it can. See `target_modules`."""
+        config = configure(entry.method, largest(entry, self)).config
+        return target_modules.unadapted(self._model, config.targets) if isinstance(config, TargetedConfig) else None
+
     def length_check(self, steps: int) -> LengthCheck:
         """Return the check for runs of so many optimizer steps."""
 
