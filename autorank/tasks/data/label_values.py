@@ -124,6 +124,11 @@ def is_uniform(values: Collection[Meaning]) -> bool:
     return all(isinstance(value, Decimal) for value in values) or set(values) <= {"true", "false"}
 
 
+def is_plain(label: str) -> bool:
+    """Whether a text is an ordinary form of a number, true or false, which every reader of csv takes for it."""
+    return label in TRUTH or label in TRUTH.values() or bool(NUMBER.fullmatch(label.strip(" ")))
+
+
 def respelled(labels: Sequence[Any], classes: Sequence[str]) -> list[str]:
     """List texts that are read as a class whose name is written otherwise.
 

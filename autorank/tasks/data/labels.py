@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.data.label_values import Meaning, is_uniform, meaning, meanings, respelled, shown
+from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, meaning, meanings, respelled, shown
 from autorank.tasks.definition import Task
 from autorank.tasks.examples import OWN_DATA
 from autorank.tasks.table import SHOWN, Table
@@ -126,9 +126,10 @@ def _percent(share: float) -> str:
 
 def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequence[int]) -> list[str]:
     """What to say about labels that are written otherwise than their class; numbers of a named task's are not."""
-    if is_uniform([meaning(name) or "" for name in task.label_names]):
-        return []
+    uniform = is_uniform([meaning(name) or "" for name in task.label_names])
     rows = [i for i, value in enumerate(values) if task.source == OWN_DATA or isinstance(value, str)]
+    if uniform and not table.typed:  # csv has no other form of numbers
+        rows = [i for i in rows if not is_plain(table[task.label][i])]
     labels = [table[task.label][i] for i in rows]
     different = respelled(labels, [task.label_names[classes[i]] for i in rows])
     if not different:

@@ -65,7 +65,7 @@ def test_a_fraction_makes_it_regression(labels: list[object]) -> None:
         (["a", "\ud800"], ["row 2", "not a valid label"]),
         (["a", "a"], ["only one value, a", "--label"]),
         ([2.5, 2.5], ["only one value, 2.5"]),
-        ([["a"], ["b"]], ["['a']", "not a valid label"]),
+        ([{"a": 1}, "b"], ["{'a': 1}", "not a valid label"]),
     ],
 )
 def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None:
@@ -145,8 +145,10 @@ def test_what_was_merged_is_said() -> None:
     table = Table({"text": TEXT, "label": ["yes ", "yes", "yes", "no"]}, "x.csv")
     (note,) = to_examples(infer_task("mine", ("text",), table, "label"), table).notes
     assert "'yes ' (1) as 'yes'" in note and "'no'" not in note
-    numbers = Table({"text": TEXT, "label": ["1", "1.0", "2", "2"]}, "x.csv")
+    numbers = Table({"text": TEXT, "label": ["1", "1.0", "2", "2"]}, "x.csv", typed=False)
     assert to_examples(infer_task("mine", ("text",), numbers, "label"), numbers).notes == ()
+    texts = Table({"text": TEXT, "label": ["1", "1.0", "2", "2"]}, "x.jsonl")
+    assert "Read '1.0' (1) as '1'." in to_examples(infer_task("mine", ("text",), texts, "label"), texts).notes[0]
 
 
 def test_labels_are_described_in_a_line() -> None:
