@@ -147,6 +147,16 @@ class ObjectivesSpec(Spec):
     max_memory: PositiveInt | None = None  # bytes, peak of GPU memory
 
 
+class EarlierTrial(Spec):
+    """A trial of an earlier search that a search starts from, see `autorank.searching.sampling.warm_start`."""
+
+    search: str
+    method: str
+    settings: dict[str, Any]
+    ranks: tuple[float, ...]  # of its values within its search, from 0 to 1
+    first: bool = False  # to be tried before all others
+
+
 class SearchSpec(Spec):
     """A search: the task and training options of all trials, the methods, and how they are searched.
 
@@ -162,6 +172,7 @@ class SearchSpec(Spec):
     sampler: Sampler = "tpe"
     halving: HalvingSpec | None = HalvingSpec()
     objectives: ObjectivesSpec = ObjectivesSpec()
+    warm_start: tuple[EarlierTrial, ...] = ()
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

@@ -49,6 +49,11 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
              + f"{trials} trials".ljust(20) + f"at most about {duration(cost.seconds)}"
              + (", plus Ray's start" if spec.halving is None else ", plus Ray's start; most are stopped early")),
     )  # fmt: skip
+    if spec.warm_start:
+        searches = ", ".join(dict.fromkeys(trial.search for trial in spec.warm_start))
+        first = sum(trial.first for trial in spec.warm_start)
+        rows.append(Text(f"warm start          {first} settings first, {len(spec.warm_start)} trials for the sampler, "
+                         f"of {searches}"))  # fmt: skip
     if budget.confirm:
         fronts = "both fronts" if spec.baseline else "the front"
         rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))

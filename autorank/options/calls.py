@@ -10,6 +10,7 @@ import typer
 
 from autorank.errors import AutorankError
 from autorank.options.budget import BudgetOptions
+from autorank.options.parsing import expand
 from autorank.options.run import RunOptions
 from autorank.options.search import SearchOptions
 
@@ -57,11 +58,16 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         from autorank.searching.space import space as spaces
 
         source = self.space_source()
-        return make_spec(
+        spec = make_spec(
             spaces.load_all(self.methods, source, self.overrides), self.task_spec(), self.model_name(),
             self.training_spec(), self.name, seed=self.seed,
             beside=spaces.by_method(self.methods, source).get(spaces.BASELINE), **self.values(),
         )  # fmt: skip
+        if self.warm_start is None:
+            return spec
+        from autorank.searching.sampling.warm_start import earlier_trials
+
+        return spec.model_copy(update={"warm_start": earlier_trials(self.warm_start, expand(self.runs), spec)})
 
 
 @dataclass(frozen=True, kw_only=True)

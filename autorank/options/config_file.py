@@ -147,6 +147,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
     values |= task.model_dump(exclude={"name", "data", "text", "prompt", "final"})
     values |= spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
+    values["warm_start"] = ",".join(dict.fromkeys(trial.search for trial in spec.warm_start)) or None
     values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}
     if halving is None:
         values["scheduler"] = "none"

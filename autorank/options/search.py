@@ -62,6 +62,15 @@ class SearchOptions:
     sampler: Annotated[
         Sampler, typer.Option(help="Optuna sampler that proposes settings.", rich_help_panel=STOPPING)
     ] = "tpe"
+    warm_start: Annotated[
+        str | None,
+        typer.Option(
+            help="Earlier searches to start from, or auto: all with the same base model and one of the methods. "
+            "Default: none.",
+            metavar="NAME[,NAME]",
+            rich_help_panel=STOPPING,
+        ),
+    ] = None
     scheduler: Annotated[
         Scheduler,
         typer.Option(

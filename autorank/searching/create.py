@@ -66,6 +66,7 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     if not (folder / JOURNAL).exists():
         return Journal.create(folder, spec, reference())
     journal = Journal.open(folder, write=True)
+    spec = spec.model_copy(update={"warm_start": journal.spec.warm_start})  # read once: earlier searches may go on
     if journal.spec == spec:
         return journal
     journal.close()

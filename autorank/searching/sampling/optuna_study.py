@@ -36,13 +36,16 @@ class OptunaStudy:
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
         self._spec, self._entry, self._first = spec, entry, first
-        minimize, maximize = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
-        third = [] if spec.objectives.third is None else [minimize]
-        with optuna_logging.quiet():
-            self._study = optuna.create_study(directions=[maximize, *third])
+        self._study = self._new_study()
         self._distributions = distributions(entry)
         self._running: dict[int, Trial] = {}  # by the record's number
         self._count = 0
+
+    def _new_study(self) -> optuna.Study:
+        minimize, maximize = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
+        third = [] if self._spec.objectives.third is None else [minimize]
+        with optuna_logging.quiet():
+            return optuna.create_study(directions=[maximize, *third])
 
     def propose(self, number: int, attempt: int = 0) -> Trial:
         """Return settings for trial `number`, as a trial of the study; from the second attempt on they are random."""

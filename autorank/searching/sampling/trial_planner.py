@@ -14,6 +14,7 @@ from autorank import methods
 from autorank.errors import AutorankError
 from autorank.searching.sampling.method_allocation import next_method
 from autorank.searching.sampling.optuna_study import OptunaStudy, first_settings
+from autorank.searching.sampling.warm_study import WarmStudy
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
 from autorank.spec import MethodSpec
@@ -38,17 +39,17 @@ class TrialPlanner:
 
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
         self._journal, self._spec, self._bounds, self._check_length = journal, journal.spec, bounds, check_length
-        self._studies = {
-            entry.method: OptunaStudy(
-                self._spec, entry, first_settings(entry, bounds, sliced(self._spec, entry.method))
-            )
-            for entry in self._spec.entries
-        }
+        self._studies = {entry.method: self._study(entry) for entry in self._spec.entries}
         self._untried = set(self._studies)  # methods with settings that were not tried
         self._seen: set[str] = set()
         for trial in journal.trials():
             self._seen.add(_key(trial.method, trial.config))
             self._studies[trial.method].restore(trial)
+
+    def _study(self, entry: MethodSpec) -> OptunaStudy:
+        first = first_settings(entry, self._bounds, sliced(self._spec, entry.method))
+        earlier = [trial for trial in self._spec.warm_start if trial.method == entry.method]
+        return WarmStudy(self._spec, entry, earlier, first) if earlier else OptunaStudy(self._spec, entry, first)
 
     def begin(self) -> TrialRecord | None:
         """Begin the next trial in the journal and return it; None if all methods are exhausted."""

@@ -1,0 +1,142 @@
+"""What a search learns from earlier ones: settings to try first, and trials that the sampler starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from autorank import tasks
+from autorank.errors import AutorankError
+from autorank.searching.space import ranges
+from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
+from autorank.trials.journal import Journal
+from autorank.trials.journal_file import runs as searches_in
+from autorank.trials.record import TrialRecord
+from autorank.trials.retention import run_folder
+
+AUTO = "auto"
+FIRST = 3  # settings of earlier fronts that each method tries first (ours)
+MOST = 30  # earlier trials of each method that its sampler starts from (ours)
+
+
+def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTrial, ...]:
+    """Read the trials that a search starts from.
+
+    Trials are ranked within their own search, because values of different tasks do not compare.
+
+    Args:
+        names: names of earlier searches, separated by commas; `auto`: all in `runs` with the same base model and at
+            least one of the methods.
+        runs: the directory of searches.
+        spec: the new search.
+
+    Returns:
+        Trials of the new search's methods, those to be tried first in front, the best first.
+
+    Raises:
+        AutorankError: a search does not exist or is damaged, or has another base model or none of the methods.
+    """
+    journals = _all(runs, spec) if names.strip() == AUTO else [_named(name, runs, spec) for name in _split(names)]
+    trials: list[EarlierTrial] = []
+    for entry in spec.entries:
+        ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
+        ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
+        firsts = _distinct([trial for trial in ranked if trial.first])[:FIRST]
+        rest = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
+        trials += [*firsts, *_spread(rest, MOST - len(firsts))]
+    return tuple(trials)
+
+
+def _split(names: str) -> list[str]:
+    listed = [name.strip() for name in names.split(",") if name.strip()]
+    if not listed:
+        raise AutorankError("--warm-start needs the names of earlier searches, or auto.")
+    return listed
+
+
+def _named(name: str, runs: Path, spec: SearchSpec) -> Journal:
+    """The journal of a search that was named."""
+    if name == spec.name:
+        raise AutorankError(f"--warm-start {name} is this search itself. Name earlier searches, or another --name.")
+    journal = Journal.open(run_folder(runs, name))
+    theirs, ours = _model(journal.spec), _model(spec)
+    if theirs != ours:
+        raise AutorankError(
+            f"--warm-start {name}: its base model is {theirs}, that of this search is {ours}. Settings of another base "
+            f"model do not transfer. Leave out {name}, or choose --model {theirs}."
+        )
+    if not _shared(journal.spec, spec):
+        theirs, ours = (", ".join(entry.method for entry in each.entries) for each in (journal.spec, spec))
+        raise AutorankError(
+            f"--warm-start {name}: it searched {theirs}, this search has {ours}. Name a search with one of the same "
+            "methods."
+        )
+    return journal
+
+
+def _all(runs: Path, spec: SearchSpec) -> list[Journal]:
+    """The journals of all searches that fit; those that cannot be read are left out."""
+    journals = []
+    for name in searches_in(runs):
+        try:
+            journal = Journal.open(run_folder(runs, name))
+        except AutorankError:
+            continue
+        if name != spec.name and _model(journal.spec) == _model(spec) and _shared(journal.spec, spec):
+            journals.append(journal)
+    return journals
+
+
+def _model(spec: SearchSpec) -> str:
+    return tasks.base_model(spec.task, spec.model)
+
+
+def _shared(theirs: SearchSpec, ours: SearchSpec) -> bool:
+    return bool({entry.method for entry in theirs.entries} & {entry.method for entry in ours.methods})
+
+
+def _ranked(journal: Journal, entry: MethodSpec) -> list[EarlierTrial]:
+    """The trials of a method with values, ranked within their search: from 0, the worst, to 1."""
+    snapshot = journal.snapshot()
+    scored = [trial for trial in snapshot.trials if trial.method == entry.method and trial.sampler_values is not None]
+    fronts = {point.trial for point in (*snapshot.points, *snapshot.baseline)}
+    values = [list(column) for column in zip(*(trial.sampler_values or () for trial in scored), strict=True)]
+    columns = [mid_ranks(column) for column in values]
+    return [
+        EarlierTrial(
+            search=journal.spec.name, method=entry.method, settings=settings, ranks=tuple(c[index] for c in columns),
+            first=trial.number in fronts,
+        )
+        for index, trial in enumerate(scored)
+        if (settings := _fitting(trial, entry))
+    ]  # fmt: skip
+
+
+def mid_ranks(values: Sequence[float]) -> list[float]:
+    """Rank values from 0 to 1.
+
+    Args:
+        values: any numbers.
+
+    Returns:
+        For each value the share of smaller ones, and half the share of equal ones.
+    """
+    return [(sum(v < value for v in values) + 0.5 * sum(v == value for v in values)) / len(values) for value in values]
+
+
+def _fitting(trial: TrialRecord, entry: MethodSpec) -> dict[str, object]:
+    """The settings of a trial that this search searches too; none if one of them is outside its range."""
+    settings = {name: trial.config[name] for name in entry.space if name in trial.config}
+    return settings if all(ranges.contains(entry.space[name], value) for name, value in settings.items()) else {}
+
+
+def _distinct(trials: Sequence[EarlierTrial]) -> list[EarlierTrial]:
+    return [trial for i, trial in enumerate(trials) if trial.settings not in [other.settings for other in trials[:i]]]
+
+
+def _spread(trials: Sequence[EarlierTrial], count: int) -> list[EarlierTrial]:
+    """At most so many trials, evenly over their ranks."""
+    if len(trials) <= count:
+        return list(trials)
+    trials = sorted(trials, key=lambda trial: trial.ranks, reverse=True)
+    return [trials[round(index * (len(trials) - 1) / (count - 1))] for index in range(count)]

@@ -1,0 +1,80 @@
+"""A sampler that starts from trials of earlier searches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import Trial, TrialState
+
+from autorank.searching.sampling.optuna_study import OptunaStudy
+from autorank.searching.sampling.warm_start import mid_ranks
+from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
+from autorank.trials.record import TrialRecord
+
+
+class WarmStudy(OptunaStudy):
+    """A study with the trials of earlier searches besides those of this one.
+
+    Values of different tasks do not compare, so the sampler sees ranks: of each trial among the trials of its own
+    search. Ranks change with each trial that ends, so the study is made again for each proposal. Earlier trials count
+    like own ones; they are at most `warm_start.MOST`, so the own ones soon are the majority.
+
+    Args:
+        spec: the search.
+        entry: the method and its space.
+        earlier: earlier trials of the method.
+        first: settings of the method's first trials, after those of earlier trials that are to be tried first.
+    """
+
+    def __init__(
+        self, spec: SearchSpec, entry: MethodSpec, earlier: Sequence[EarlierTrial], first: Sequence[dict[str, Any]]
+    ) -> None:
+        super().__init__(spec, entry, [*(trial.settings for trial in earlier if trial.first), *first])
+        self._earlier = earlier
+        self._open: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # number -> parameters, sampler's attributes
+        self._ended: list[TrialRecord] = []
+
+    def propose(self, number: int, attempt: int = 0) -> Trial:
+        """Return settings for trial `number`; see `OptunaStudy.propose`."""
+        self._study = self._new_study()
+        for trial in self._earlier:
+            if len(trial.ranks) == len(self._study.directions):
+                self._add(trial.settings, TrialState.COMPLETE, list(trial.ranks))
+        scored = [trial for trial in self._ended if trial.sampler_values is not None]
+        columns = [mid_ranks(column) for column in zip(*(trial.sampler_values or () for trial in scored), strict=True)]
+        for trial, *values in zip(scored, *columns, strict=True):
+            self._add(trial.sampled, TrialState.COMPLETE, values, trial.generation)
+        for params, generation in self._open.values():
+            self._add(params, TrialState.RUNNING, None, generation)
+        return super().propose(number, attempt)
+
+    def accept(self, number: int, proposal: Trial) -> None:
+        """Make a proposal trial `number`."""
+        self._open[number] = proposal.params, self.generation(proposal)
+        self._count += 1
+
+    def learn(self, trial: TrialRecord) -> None:
+        """Add an accepted trial that has ended."""
+        del self._open[trial.number]
+        self._ended.append(trial)
+
+    def restore(self, trial: TrialRecord) -> None:
+        """Add a trial of an earlier session."""
+        if trial.state == "running":
+            self._open[trial.number] = trial.sampled, trial.generation
+        else:
+            self._ended.append(trial)
+        self._count += 1
+
+    def _add(
+        self, params: dict[str, Any], state: TrialState, values: Sequence[float] | None,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        distributions = {name: self._distributions[name] for name in params}
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=state, values=values, params=params, distributions=distributions, system_attrs=attributes or {}
+            )
+        )
