@@ -1,4 +1,4 @@
-"""A run's checkpoint: all that it needs to go on, and the evaluations that it has made."""
+"""Checkpoints of a run: its state, with which it can be resumed, and its evaluations so far."""
 
 from __future__ import annotations
 
@@ -13,21 +13,34 @@ from autorank.training.run import TrainingRun
 
 
 def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> None:
-    """Write what `run` needs to go on, and all of its evaluations so far; a reader sees the old file or the new one."""
+    """Write a checkpoint atomically.
+
+    Args:
+        path: the file.
+        run: the run.
+        evaluations: all evaluations of the run so far.
+    """
     with atomic_io.writing(path) as partial:
         made = [evaluation.to_dict() | {"predictions": evaluation.predictions} for evaluation in evaluations]
         torch.save({"state": run.state_dict(), "evaluations": made}, partial)
 
 
 def load(path: Path, run: TrainingRun) -> list[Evaluation]:
-    """Let a fresh run go on from a checkpoint, and return its evaluations so far; none if there is no checkpoint.
+    """Resume a new run from a checkpoint.
+
+    Args:
+        path: the file, which may be missing.
+        run: the run, which has not started yet.
+
+    Returns:
+        The evaluations so far; empty if there is no checkpoint.
 
     Raises:
-        AutorankError: the checkpoint is another run's.
+        AutorankError: the checkpoint belongs to another run.
     """
     if not path.is_file():
         return []
     with path.open("rb") as file:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    run.load_state_dict(found["state"])
-    return [Evaluation.from_dict(values) for values in found["evaluations"]]
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    run.load_state_dict(checkpoint["state"])
+    return [Evaluation.from_dict(values) for values in checkpoint["evaluations"]]

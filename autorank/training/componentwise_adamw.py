@@ -1,4 +1,4 @@
-"""AdamW in which every component of a low-rank factor has its own schedule start: for ranks that grow in flight."""
+"""AdamW in which each component of a low-rank factor has its own schedule start, for ranks that grow in training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass
 class _Factor:
-    """A Parameter whose components lie along `dim`; its state has a row for each of them.
+    """A Parameter whose components are along dimension `dim`.
 
-    state: exp_avg and exp_avg_sq, rank x width; steps (updates done) and start (the schedule start), rank x 1.
+    Attributes:
+        state: exp_avg and exp_avg_sq, rank x width; steps (number of updates) and start (schedule start), rank x 1.
     """
 
     name: str
@@ -30,11 +31,11 @@ class _Factor:
     state: dict[str, Tensor]
 
     def rows(self, values: Tensor) -> Tensor:
-        """A view, rank x width."""
+        """Return a view, rank x width."""
         return values[:, None] if values.dim() == 1 else values.movedim(self.dim, 0)
 
     def extend(self, start: int) -> None:
-        """State for components that the parameter has gained."""
+        """Add state for components that the parameter has gained."""
         rank, width = self.rows(self.parameter.data).shape
         fresh = _fresh(rank - len(self.state["steps"]), width, start, self.parameter.device)
         self.state = {key: torch.cat([self.state[key], value]) for key, value in fresh.items()}
@@ -48,71 +49,86 @@ def _fresh(rank: int, width: int, start: int, device: torch.device) -> dict[str,
 
 
 class ComponentwiseAdamW:
-    """AdamW (torch's formulas) over factors whose components are trained from different steps on.
+    """AdamW (torch's formulas) for factors whose components start training in different steps.
 
-    A component's first update is Adam's first: bias is corrected by its own count. Its learning rate is
-    `rate(step, start)`. One that sleeps has neither gradient, moments nor decay.
+    Bias is corrected by each component's own number of updates. The learning rate of a component is
+    `rate(step, start)`. A frozen component has no gradient, no moments and no weight decay.
 
-    All components of equal width are moved by one set of kernels, however many layers there are.
+    All components of equal width are updated by one set of kernels, whatever the number of layers.
 
     Args:
-        rate: (step, starts as an integer tensor) -> learning rates of that shape.
+        rate: (step, starts as an integer tensor) -> learning rates of the same shape.
     """
 
     def __init__(self, rate: Callable[[int, Tensor], Tensor]) -> None:
         self._rate = rate
         self.epsilon_before_correction = False  # see `GroupedAdamW`
         self._factors: dict[nn.Parameter, _Factor] = {}
-        self._stacks: BatchedFactors | None = None  # None: to be made anew
+        self._stacks: BatchedFactors | None = None  # None: must be stacked again
         self._stacked: dict[str, list[Tensor]] = {}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """As torch's optimizers have them, for GradScaler."""
+        """Parameter groups as in torch's optimizers, for GradScaler."""
         return [{"params": list(self._factors)}]
 
     @property
     def parameters(self) -> Iterator[nn.Parameter]:
+        """The trained factors."""
         return iter(self._factors)
 
     def __contains__(self, parameter: nn.Parameter) -> bool:
         return parameter in self._factors
 
     def add(self, name: str, parameter: nn.Parameter, dim: int, weight_decay: float, start: int = 0) -> None:
-        """Train a factor whose components lie along `dim`."""
+        """Train a factor.
+
+        Args:
+            name: name of the parameter.
+            parameter: the factor.
+            dim: dimension of its components.
+            weight_decay: weight decay.
+            start: schedule start of all components, a step.
+        """
         factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {})
         rank, width = factor.rows(parameter.data).shape
         factor.state = _fresh(rank, width, start, parameter.device)
         self._stacks = None
 
     def grow(self, parameter: nn.Parameter, start: int) -> None:
-        """The parameter has gained components, whose schedules start at `start`."""
+        """Follow a parameter that has gained components; their schedules start at `start`."""
         self._factors[parameter].extend(start)
         self._stacks = None
 
     def keep(self, parameter: nn.Parameter, index: Tensor) -> None:
-        """The parameter was shrunk to these components."""
+        """Follow a parameter of which only the components `index` are left."""
         factor = self._factors[parameter]
         factor.state = {key: value[index.to(value.device)] for key, value in factor.state.items()}
         self._stacks = None
 
     def set_schedule_start(self, parameter: nn.Parameter, index: Tensor, start: int) -> None:
-        """Set the schedule start of these components; `FROZEN`: do not train them."""
+        """Set the schedule start of components.
+
+        Args:
+            parameter: a factor.
+            index: indices of the components.
+            start: a step, or `FROZEN`, which stops their training.
+        """
         factor = self._factors[parameter]
         factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)
         self._stacks = None
 
     @torch.no_grad()
-    def silence(self) -> None:
-        """Take away the gradients of components that sleep, before anyone adds up or scores gradients."""
+    def drop_frozen_gradients(self) -> None:
+        """Set the gradients of frozen components to zero, before gradients are clipped or scored."""
         self._restack()
-        sleepers = [(p.grad, awake) for p, awake in self._awake if p.grad is not None]
-        if sleepers:
-            torch._foreach_mul_([grad for grad, _ in sleepers], [awake for _, awake in sleepers])
+        pairs = [(p.grad, mask) for p, mask in self._masks if p.grad is not None]
+        if pairs:
+            torch._foreach_mul_([grad for grad, _ in pairs], [mask for _, mask in pairs])
 
     @torch.no_grad()
     def step(self, step: int) -> None:
-        """Move the weights; `step` is the number of steps done before."""
+        """Update the weights; `step` is the number of previous steps."""
         if not self._factors:
             return
         self._restack()
@@ -143,7 +159,7 @@ class ComponentwiseAdamW:
         return factor.rows(factor.parameter.grad)
 
     def _restack(self) -> None:
-        """State as stacks, of which the factors' own state are views from then on."""
+        """Stack the state of all factors; the state of each factor becomes a view of the stacks."""
         if self._stacks is not None:
             return
         factors = list(self._factors.values())
@@ -156,16 +172,16 @@ class ComponentwiseAdamW:
         self._stacked["decay"] = self._stacks.stack(
             [torch.full_like(f.state["start"], f.weight_decay, dtype=torch.float64) for f in factors]
         )
-        self._awake = []
+        self._masks = []
         for factor in factors:
-            awake = factor.state["start"].flatten() < FROZEN
-            if not awake.all():
+            trained = factor.state["start"].flatten() < FROZEN
+            if not trained.all():
                 shape = [1] * factor.parameter.dim()
                 shape[factor.dim] = -1
-                self._awake.append((factor.parameter, awake.float().view(shape)))
+                self._masks.append((factor.parameter, trained.float().view(shape)))
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Each factor's state, by name."""
+        """Return the state of each factor, with its name."""
         return [
             {"name": f.name, "dim": f.dim, "weight_decay": f.weight_decay}
             | {"state": {key: value.clone() for key, value in f.state.items()}}
@@ -173,7 +189,7 @@ class ComponentwiseAdamW:
         ]
 
     def load_state_dict(self, state: list[dict[str, Any]], parameters: Mapping[str, nn.Parameter]) -> None:
-        """Go on from `state` with these named parameters."""
+        """Restore `state` for parameters given by name."""
         self._factors, self._stacks = {}, None
         for saved in state:
             parameter = parameters[saved["name"]]

@@ -1,6 +1,6 @@
-"""Several workers on one run: what each of them computes of a step, added up. One worker needs none of it.
+"""Several workers in one run: sums and broadcasts, which do nothing with a single worker.
 
-The process group is torch.distributed's default one, made by whoever starts the workers (Ray Train, torchrun).
+The process group is the default one of torch.distributed, created by what starts the workers (Ray Train, torchrun).
 """
 
 from __future__ import annotations
@@ -15,66 +15,71 @@ from torch import Tensor, nn
 
 
 def count() -> int:
-    """Workers of this run."""
+    """Return the number of workers of this run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This worker's number, from 0."""
+    """Return the number of this worker, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def sum_(values: Tensor) -> Tensor:
-    """Add up the workers' values, in place."""
+    """Sum values over the workers, in place."""
     if count() > 1:
         dist.all_reduce(values)
     return values
 
 
 def once(make: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:
-    """What the first worker's `make` gives, to all of them: others' devices may round otherwise, and runs part.
+    """Compute tensors on the first worker and send them to all.
+
+    Other devices may round differently, and then the workers' models would diverge.
 
     Args:
-        make: called by the first worker alone, so it must not wait for the others.
-        device: where the tensors come for all, if there are several workers; one has them as they were made.
+        make: called on the first worker only, so it must not wait for the others.
+        device: device of the result if there are several workers; with one worker the result of `make` is returned.
+
+    Returns:
+        The tensors by name, equal on all workers.
 
     Raises:
-        Exception: whatever `make` raises, on every worker; as a RuntimeError if it cannot be sent.
+        Exception: an exception of `make`, on every worker; as a RuntimeError if it cannot be pickled.
     """
     if count() == 1:
         return make()
-    told: list[Any] = [None]
+    message: list[Any] = [None]
     values: dict[str, Tensor] = {}
     if rank() == 0:
         try:
             values = {name: value.detach().to(device).contiguous() for name, value in make().items()}
-            told = [{name: (tuple(value.shape), value.dtype) for name, value in values.items()}]
+            message = [{name: (tuple(value.shape), value.dtype) for name, value in values.items()}]
         except Exception as error:
-            told = [_sendable(error)]
-    dist.broadcast_object_list(told, src=0, device=device)
-    if isinstance(told[0], Exception):
-        raise told[0]
-    for name, (shape, dtype) in told[0].items():
+            message = [_sendable(error)]
+    dist.broadcast_object_list(message, src=0, device=device)
+    if isinstance(message[0], Exception):
+        raise message[0]
+    for name, (shape, dtype) in message[0].items():
         values.setdefault(name, torch.empty(shape, dtype=dtype, device=device))
         dist.broadcast(values[name], src=0)
     return values
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error if others can be told it; if not, one that says as much: they wait to be told something."""
+    """The error if it can be pickled, else a RuntimeError with the same text; the other workers wait for one."""
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:
-        told = RuntimeError(f"{type(error).__name__}: {error}")
-        told.__cause__ = error
-        return told
+        substitute = RuntimeError(f"{type(error).__name__}: {error}")
+        substitute.__cause__ = error
+        return substitute
     return error
 
 
 @torch.no_grad()
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Add up the workers' gradients, in one flat buffer: adapters are small, and their ranks may change in flight."""
-    if count() == 1 or not parameters:  # none: a language model with nothing attached yet, and no head to train
+    """Sum gradients over the workers, in one flat buffer, since adapters are small and their ranks can change."""
+    if count() == 1 or not parameters:  # none: a language model without updates and head
         return
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
     sum_(flat)

@@ -1,4 +1,4 @@
-"""How many examples pass through the model at once where no gradients are kept: found when memory runs out."""
+"""Batch size of passes without gradients, halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -12,22 +12,29 @@ T = TypeVar("T")
 
 
 class EvalBatchSize:
-    """Halves batches until they fit, and remembers what did.
+    """Halves batches that do not fit in memory, and remembers the size that fits.
 
     Attributes:
-        most: examples that fit, as far as is known.
+        most: number of examples that fit, as far as known.
     """
 
     def __init__(self) -> None:
         self.most = 1 << 40
 
-    def each(self, batches: Sequence[np.ndarray], call: Callable[[np.ndarray], T]) -> Iterator[tuple[np.ndarray, T]]:
-        """What `call` gives for each batch, or for each part of it where the whole is too much, in order.
+    def map(self, batches: Sequence[np.ndarray], call: Callable[[np.ndarray], T]) -> Iterator[tuple[np.ndarray, T]]:
+        """Call a function for each batch, or for parts of it if the batch does not fit in memory, in order.
 
-        Nothing of it is kept here; who goes through it should not keep it during the next pass either.
+        No result is kept here. The caller should not keep a result during the next call either.
+
+        Args:
+            batches: indices of examples.
+            call: the function.
+
+        Yields:
+            The indices that were passed to the function, and its result.
 
         Raises:
-            torch.OutOfMemoryError: a single example is too much.
+            torch.OutOfMemoryError: a single example does not fit.
         """
         waiting = list(reversed(batches))
         while waiting:
@@ -36,15 +43,15 @@ class EvalBatchSize:
                 waiting += [examples[self.most :], examples[: self.most]]
                 continue
             try:
-                found = call(examples)
+                result = call(examples)
             except torch.OutOfMemoryError:
                 if len(examples) == 1:
                     raise
                 self.most = len(examples) // 2
                 waiting.append(examples)
             else:
-                yield examples, found
-                del found  # before the next pass, which would have to fit beside it
+                yield examples, result
+                del result  # frees its memory before the next call
                 continue
             if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # only now: the error held what the pass had allocated
+                torch.cuda.empty_cache()  # only now, because the exception kept the memory of the pass

@@ -1,4 +1,4 @@
-"""What the training loop yields: an evaluation of the model, with the size of its adapter."""
+"""Evaluations, which the training loop yields: scores of the model and the size of its adapter."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Slice:
-    """A smaller adapter cut from the adapter of an evaluation, and what it scores.
+    """A smaller adapter cut from the adapter of an evaluation, with its score.
 
     Attributes:
-        adapter_params: its parameters, counted as those of an evaluation; all of them are nonzero.
-        score: the task's main metric, higher is better.
+        adapter_params: its parameters, counted as in an evaluation; all of them are nonzero.
+        score: the task's main metric; higher is better.
         metrics: all metrics of the task.
-        kept: layer name -> the components that it keeps, as a bit mask (see `modeling.spectrum`).
+        kept: layer name -> components of the layer, as a bit mask (see `modeling.spectrum`).
     """
 
     adapter_params: int
@@ -32,32 +32,44 @@ class Slice:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One look at a run. Every evaluation of every trial is a candidate for the front.
+    """Scores of a model during training. Every evaluation of every trial is a candidate for the front.
 
-    `adapter_params` is the front's axis: distinct numbers that the exported adapter stores, shared ones
-    counted once, without the classification head. `nonzero_params` leaves zeros out. `trainable_params` is
-    everything that had a gradient, head included, at its peak so far. `head_params` is the head alone.
-    `predictions` are the outcomes of each example for the adapter and then for its slices, as
-    `tasks.metrics.outcomes.pack` compresses them; empty if there are none. They are no part of `to_dict`.
+    Attributes:
+        step: number of optimizer steps before the evaluation.
+        epoch: number of epochs, with a fraction.
+        score: the task's main metric; higher is better.
+        metrics: all metrics of the task.
+        train_loss: mean training loss since the previous evaluation.
+        adapter_params: numbers in the exported adapter, shared ones counted once, without the head. The axis of the
+            front.
+        nonzero_params: the same without zeros.
+        trainable_params: peak number of trained parameters so far, including the head.
+        head_params: parameters of the head.
+        ranks: module name -> rank.
+        seconds: training and evaluation time so far, without start-up.
+        peak_memory: bytes on the GPU; 0 on a CPU.
+        slices: smaller adapters cut from this one, by rising parameters.
+        predictions: outcomes of each example for the adapter and its slices, compressed by
+            `tasks.metrics.outcomes.pack`; empty if there are none. Not part of `to_dict`.
     """
 
-    step: int  # optimizer steps done
+    step: int
     epoch: float
-    score: float  # the task's main metric, higher is better
+    score: float
     metrics: dict[str, float]
-    train_loss: float  # mean since the evaluation before
+    train_loss: float
     adapter_params: int
     nonzero_params: int
     trainable_params: int
     head_params: int
-    ranks: dict[str, int]  # module -> rank
-    seconds: float  # of training and evaluation so far, start-up not counted
-    peak_memory: int  # bytes on the GPU; 0 on a CPU
-    slices: tuple[Slice, ...] = ()  # smaller adapters cut from this one, by rising parameters
+    ranks: dict[str, int]
+    seconds: float
+    peak_memory: int
+    slices: tuple[Slice, ...] = ()
     predictions: bytes = field(default=b"", compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values, for JSON."""
         slices = tuple(asdict(replace(piece, kept=dict(piece.kept))) for piece in self.slices)
         values = asdict(replace(self, slices=())) | {"slices": slices}
         del values["predictions"]
@@ -70,6 +82,6 @@ class Evaluation:
 
 
 def best(evaluations: Sequence[Evaluation]) -> Evaluation | None:
-    """The evaluation with the highest finite score; ties go to fewer parameters, then to the earlier one."""
+    """Return the evaluation with the highest finite score; ties go to fewer parameters, then to the earlier one."""
     finite = [evaluation for evaluation in evaluations if math.isfinite(evaluation.score)]
     return max(finite, key=lambda e: (e.score, -e.adapter_params), default=None)

@@ -1,4 +1,4 @@
-"""Phases of optimisation over a run's data and model: the run's own, and those of its method's probes."""
+"""Training phases of a run: its own, and those of its method's probes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,17 @@ from autorank.training.rng import stream
 
 
 class MethodPhases:
-    """Of one run.
+    """Creates the phases of a run.
+
+    Args:
+        base: the base model.
+        data: the task's data.
+        objective: the task's objective.
+        model_cache: holds device and evaluation batch size.
+        plan: the plan of the run.
 
     Attributes:
-        own: the run's, by `plan` over all of the training set.
+        own: the phase of the run itself, with all training examples.
     """
 
     def __init__(
@@ -32,7 +39,7 @@ class MethodPhases:
         self.own = self._over(np.arange(len(data.train)), plan)
 
     def train_on(self, examples: np.ndarray, epochs: int) -> None:
-        """RunContext.train_on: a phase of its own, over random numbers of its own."""
+        """Train a separate phase with its own random numbers (`RunContext.train_on`)."""
         plan = replace(self.own.plan, epochs=epochs, steps=None)
         phase = self._over(examples, plan)
         phase.train_rest()
@@ -41,12 +48,12 @@ class MethodPhases:
                 phase.step(step, Hooks())
 
     def observe(self, examples: np.ndarray, before: Any) -> None:
-        """RunContext.observe."""
+        """Pass examples through the model (`RunContext.observe`)."""
         lengths = self._data.train.lengths[examples]
-        size = max(1, EVAL_BATCH // self.own.plan.accumulate)  # what a step is cut into for memory's sake, this is too
+        size = max(1, EVAL_BATCH // self.own.plan.accumulate)  # split like a step, which saves memory
         batches = [examples[i] for i in eval_batches(lengths, size)]
         for outputs in self.own.outputs(self._data.train, batches, before):
-            del outputs  # see `EvalBatchSize.each`
+            del outputs  # see `EvalBatchSize.map`
 
     def _over(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
         return OptimizationLoop(

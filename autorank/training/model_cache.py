@@ -1,4 +1,4 @@
-"""What stays warm between runs: the base model and the tokenised data."""
+"""Keeps the base model and the tokenized data between runs."""
 
 from __future__ import annotations
 
@@ -17,34 +17,44 @@ from autorank.spec import TaskSpec
 from autorank.tasks.definition import TaskData
 from autorank.training.eval_batch_size import EvalBatchSize
 
-SAMPLE = 64 * 2**10  # bytes that are read of a file at its start, middle and end to tell it from others
+SAMPLE = 64 * 2**10  # bytes read at a file's start, middle and end for its digest
 
 
 class ModelCache:
-    """Loads a base model and a task's data once and lends them to one run after another.
+    """Loads a base model and a task's data once for several successive runs.
 
-    One of each is kept: the runs of a search all ask for the same. `probes` is the folder where methods keep what other
-    runs can reuse, `eval_batch_size` what is known of how many examples the base model can evaluate at once.
+    Only the latest of each is kept, because the runs of a search share them.
+
+    Args:
+        device: device of the base model; by default the GPU if there is one.
+        probes: directory in which methods store results for other runs.
+
+    Attributes:
+        eval_batch_size: batch size with which the base model can be evaluated.
     """
 
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.eval_batch_size = EvalBatchSize()
-        self._moved: dict[str, str] = {}  # models that lie elsewhere here
+        self._moved: dict[str, str] = {}  # name or directory of a model -> its local copy
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
         self._base: tuple[tuple[str, Head, int, torch.dtype, str | None], base_model.BaseModel] | None = None
 
     def data(self, task: TaskSpec, model: str) -> TaskData:
-        """The task, tokenised for the model."""
+        """Return the task's data, tokenized for the model."""
         if self._data is None or self._data[0] != (task, model):
             self._data = (task, model), tasks.load(task, model)
         return self._data[1]
 
     def keep(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, bytes]) -> None:
-        """Lend these data for the task, which were tokenised elsewhere, and the base model of these files.
+        """Store data that were tokenized elsewhere, and a base model from its files.
 
-        files: name -> content, of a model that is a folder elsewhere; none if it can be had by its name.
+        Args:
+            task: the task.
+            model: name or directory of the base model.
+            data: the tokenized data.
+            files: file name -> content, of a model that is a directory on another machine; empty otherwise.
         """
         self._data = (task, model), data
         if files and not Path(model).is_dir():
@@ -54,10 +64,14 @@ class ModelCache:
             self._moved = {model: self._folder.name}
 
     def fingerprint(self, model: str) -> str:
-        """Return a name of a model's content: the Hub name, or for a folder a digest of its files.
+        """Return an identifier of a model's content: its Hub name, or a digest of a directory's files.
 
         Args:
-            model: Hub name, or the folder where the search was started; its copy is read where this node has one.
+            model: Hub name, or directory on the machine that started the search, of which a local copy is read if there
+                is one.
+
+        Returns:
+            The identifier.
         """
         folder = Path(self._moved.get(model, model))
         return _content_digest(folder) if folder.is_dir() else model
@@ -65,7 +79,18 @@ class ModelCache:
     def base(
         self, model: str, head: Head, outputs: int, dtype: torch.dtype, quantize: str | None = None
     ) -> base_model.BaseModel:
-        """The base model with this head, as the last run left it: `reset` it before use."""
+        """Return the base model in the state of the last run; call its `reset` before use.
+
+        Args:
+            model: name or directory.
+            head: kind of the head.
+            outputs: number of outputs of the head.
+            dtype: data type of the frozen weights.
+            quantize: quantization, or None.
+
+        Returns:
+            The base model, on the device.
+        """
         key = model, head, outputs, dtype, quantize
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
@@ -78,9 +103,9 @@ class ModelCache:
 
 
 def _content_digest(folder: Path) -> str:
-    """Digest of a model's files: their names, their sizes, and samples of their content, at most 192 KiB a file.
+    """A digest of the names, sizes and samples (at most 192 KiB per file) of a model's files.
 
-    Paths and times do not count, so that equal copies share a digest, and other weights at the same path do not.
+    Paths and times are left out, so that copies have equal digests, and other weights at the same path do not.
     """
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if file.is_file()):
@@ -93,14 +118,14 @@ def _content_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def resolve_precision(asked: str, device: torch.device) -> str:
-    """`auto` is bf16 on a GPU that has it, else fp32.
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """Replace `auto` by bf16 on a GPU that supports it, else by fp32.
 
     Raises:
         AutorankError: fp16 on a CPU.
     """
-    if asked == "fp16" and device.type == "cpu":
+    if precision == "fp16" and device.type == "cpu":
         raise AutorankError("Precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
-    if asked != "auto":
-        return asked
+    if precision != "auto":
+        return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -1,4 +1,4 @@
-"""A phase of training: so many steps over some of the examples. A run is one phase; LoRA-drop's probe is another."""
+"""A training phase: a number of steps over a set of examples. A run is one phase, LoRA-drop's probe another."""
 
 from __future__ import annotations
 
@@ -24,41 +24,70 @@ from autorank.training.hooks import Hooks
 from autorank.training.objectives.base import EVAL_BATCH, Objective
 from autorank.training.optimizer import GroupedAdamW
 
-CHECK_EVERY = 20  # steps between looks at the loss; each look waits for the GPU
+CHECK_EVERY = 20  # steps between checks of the loss; each check waits for the GPU
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a phase is trained, with every default filled in."""
+    """Settings of a phase, with all defaults filled in.
+
+    Attributes:
+        learning_rate: peak learning rate.
+        batch_size: examples per optimizer step.
+        accumulate: micro-batches per optimizer step.
+        epochs: epochs over the examples.
+        steps: optimizer steps; takes precedence over `epochs`.
+        warmup_ratio: fraction of the steps in which the learning rate rises.
+        weight_decay: weight decay.
+        max_grad_norm: norm to which gradients are clipped.
+        precision: fp32, bf16 or fp16.
+        seed: random seed.
+    """
 
     learning_rate: float
-    batch_size: int  # examples an optimizer step
-    accumulate: int  # micro-batches an optimizer step
+    batch_size: int
+    accumulate: int
     epochs: int
-    steps: int | None  # overrides epochs
+    steps: int | None
     warmup_ratio: float
     weight_decay: float
     max_grad_norm: float
-    precision: str  # fp32, bf16 or fp16
+    precision: str
     seed: int
 
     @classmethod
-    def of(cls, asked: TrainingSpec, task: Task, learning_rate: float, accumulate: int, precision: str) -> Plan:
-        """What was asked for, and the task's own values for the rest."""
+    def of(cls, spec: TrainingSpec, task: Task, learning_rate: float, accumulate: int, precision: str) -> Plan:
+        """Create a plan.
+
+        Args:
+            spec: the training settings of a run.
+            task: the task, which provides defaults.
+            learning_rate: peak learning rate.
+            accumulate: micro-batches per optimizer step.
+            precision: fp32, bf16 or fp16.
+
+        Returns:
+            The plan.
+        """
         return cls(
-            learning_rate=learning_rate, batch_size=asked.batch_size or task.batch_size, accumulate=accumulate,
-            epochs=asked.epochs or task.epochs, steps=asked.steps, warmup_ratio=asked.warmup_ratio,
-            weight_decay=asked.weight_decay, max_grad_norm=asked.max_grad_norm, precision=precision, seed=asked.seed,
+            learning_rate=learning_rate, batch_size=spec.batch_size or task.batch_size, accumulate=accumulate,
+            epochs=spec.epochs or task.epochs, steps=spec.steps, warmup_ratio=spec.warmup_ratio,
+            weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm, precision=precision, seed=spec.seed,
         )  # fmt: skip
 
 
 class OptimizationLoop:
-    """The optimisation of `model` over `examples` of `split` by `plan`.
+    """Trains a model on examples of a split.
 
     Args:
-        examples: indices into the split.
-        objective: what is minimised.
-        eval_batch_size: for passes without gradients.
+        model: the model.
+        split: the split.
+        examples: indices of the examples in the split.
+        pad_id: id of the padding token.
+        objective: the task's objective.
+        plan: settings of the phase.
+        device: device of the model.
+        eval_batch_size: batch size of passes without gradients; a new one by default.
     """
 
     def __init__(
@@ -77,13 +106,13 @@ class OptimizationLoop:
         self._epoch: tuple[int, list[np.ndarray]] | None = None
 
     def train_rest(self) -> None:
-        """Give a group to all that trains and has none yet."""
+        """Add all trained parameters without a group to the optimizer."""
         grouped = set(self.optimizer.parameters)
         rest = {n: p for n, p in self.model.named_parameters() if p.requires_grad and p not in grouped}
         self.optimizer.add_group(rest)
 
     def batch(self, step: int) -> np.ndarray:
-        """The examples of this step: known from the step alone, so a run can go on anywhere. indices: batch."""
+        """Return the indices of a step's examples; they depend only on its number, so a run can resume anywhere."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             lengths = self.split.lengths[self._examples]
@@ -92,14 +121,22 @@ class OptimizationLoop:
         return examples
 
     def step(self, step: int, hooks: Hooks) -> Tensor:
-        """One optimizer step; returns its mean training loss, penalty left out, as a scalar on the device."""
+        """Run one optimizer step and return its mean loss without the penalty, a scalar on the device.
+
+        Args:
+            step: number of the step, from 0.
+            hooks: hooks of the step.
+
+        Raises:
+            AutorankError: training diverged.
+        """
         self.model.train()
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
-        mine = np.array_split(batch, distributed.count())[distributed.rank()]
-        parts = np.array_split(mine, min(self.plan.accumulate, len(mine))) if len(mine) else []
+        shard = np.array_split(batch, distributed.count())[distributed.rank()]
+        parts = np.array_split(shard, min(self.plan.accumulate, len(shard))) if len(shard) else []
         weights = self.split.weights
-        # a worker without examples goes along with one that has no weight, for the others wait for it
+        # a worker without examples takes part with an example of weight 0, because the others wait for it
         for i, examples in enumerate(parts or [batch[:1]]):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
             hooks.before_forward(inputs, i, len(parts))
@@ -113,9 +150,9 @@ class OptimizationLoop:
         distributed.sum_gradients(trained)
         self.optimizer.unscale(self.scaler)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
-        # in fp16 a step whose gradients overflow is skipped: there is nothing for a method to see
-        sound = not self.scaler.is_enabled() or bool(norm.isfinite())
-        if sound:
+        # in fp16 a step whose gradients overflow is skipped, and the method's hooks with it
+        finite = not self.scaler.is_enabled() or bool(norm.isfinite())
+        if finite:
             hooks.before_step()
             self.optimizer.step(step)
             hooks.after_step()
@@ -126,31 +163,39 @@ class OptimizationLoop:
             raise self.diverged(f"the loss is {total.item()} at step {step + 1}")
         return total
 
-    def diverged(self, what: str) -> AutorankError:
-        """What to raise where a loss is not finite."""
-        return AutorankError(f"Training diverged: {what}. Use a lower learning_rate (now {self.plan.learning_rate:g}).")
+    def diverged(self, reason: str) -> AutorankError:
+        """Create the error for a loss that is not finite."""
+        return AutorankError(
+            f"Training diverged: {reason}. Use a lower learning_rate (now {self.plan.learning_rate:g})."
+        )
 
     def gradients(self, examples: np.ndarray) -> dict[str, Tensor]:
-        """Gradients of the sum of these examples' losses by their weights, in evaluation mode, summed over the workers.
+        """Compute gradients of the weighted sum of losses, in evaluation mode, summed over the workers.
 
-        examples: indices into the split -> name -> gradient, of all parameters that require one. No loss is scaled
-        (fp16): a sum over examples is large enough. As many pass at once as in a micro-batch of training.
+        Losses are not scaled for fp16, since a sum over examples is large enough. The batch size is that of a
+        micro-batch.
+
+        Args:
+            examples: indices of the examples in the split.
+
+        Returns:
+            Name -> gradient of each trained parameter.
         """
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
-        mine, weights = np.array_split(examples, distributed.count())[distributed.rank()], self.split.weights
+        shard, weights = np.array_split(examples, distributed.count())[distributed.rank()], self.split.weights
         size = math.ceil(math.ceil(self.plan.batch_size / distributed.count()) / self.plan.accumulate)
         with gradient_checkpointing.evaluating(self.model):
-            for part in eval_batches(self.split.lengths[mine], size):
-                batch = to_device(collate(self.split, mine[part], self.pad_id), self.device)
-                (self.loss(batch) * weights[mine[part]].sum()).backward()
+            for part in eval_batches(self.split.lengths[shard], size):
+                batch = to_device(collate(self.split, shard[part], self.pad_id), self.device)
+                (self.loss(batch) * weights[shard[part]].sum()).backward()
         distributed.sum_gradients(list(trained.values()))
-        found = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
+        gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
         for parameter in trained.values():
             parameter.grad = None
-        return found
+        return gradients
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Mean loss of a batch, in float32."""
+        """Return the mean loss of a batch, which includes labels, in float32."""
         labels = batch.pop("labels")
         with self.autocast():
             outputs = self.model(**batch)
@@ -158,7 +203,7 @@ class OptimizationLoop:
 
     @torch.no_grad()
     def mean_loss(self, splits: Mapping[str, Split]) -> float:
-        """Mean loss over all examples of some splits by their weights, in evaluation mode."""
+        """Return the weighted mean loss over all examples of some splits, in evaluation mode."""
         self.model.eval()
         total = weight = 0.0
         for split in splits.values():
@@ -166,28 +211,32 @@ class OptimizationLoop:
             def loss(examples: np.ndarray, split: Split = split) -> Tensor:
                 return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
 
-            for examples, mean in self.eval_batch_size.each(eval_batches(split.lengths, EVAL_BATCH), loss):
+            for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
                 total += mean.item() * split.weights[examples].sum()
                 weight += split.weights[examples].sum()
         return float(total / weight)
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision in which the model computes."""
+        """Return a context with the precision of the plan."""
         dtype = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device.type, dtype, enabled=self.plan.precision != "fp32")
 
     def outputs(
         self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
     ) -> Iterator[tuple[np.ndarray, Any]]:
-        """What the model returns in evaluation mode for each batch, with the batch's examples.
+        """Pass batches through the model in evaluation mode.
 
         Args:
-            batches: indices into the split; one that is too much for memory is halved, unless there is `before`.
-            before: sees each batch before its forward pass.
+            split: the split.
+            batches: indices in the split; a batch that does not fit in memory is halved, unless `before` is given.
+            before: called with each batch before its forward pass.
+
+        Yields:
+            The indices of a batch, and the model's output.
         """
         self.model.eval()
 
-        @torch.no_grad()  # around the generator it would keep what it gave last (see `EvalBatchSize.each`)
+        @torch.no_grad()  # around the generator it would keep the last output alive (see `EvalBatchSize.map`)
         def run(examples: np.ndarray) -> Any:
             batch = to_device(collate(split, examples, self.pad_id), self.device)
             batch.pop("labels")
@@ -196,15 +245,20 @@ class OptimizationLoop:
             with self.autocast():
                 return self.model(**batch)
 
-        # who looks into the layers would see again what had passed before memory ran out
+        # with `before`, hooks on layers would see examples twice if a batch was halved
         yield from (
-            ((examples, run(examples)) for examples in batches) if before else self.eval_batch_size.each(batches, run)
+            ((examples, run(examples)) for examples in batches) if before else self.eval_batch_size.map(batches, run)
         )
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
-        """Logits in evaluation mode, in the split's order.
+        """Compute logits in evaluation mode.
 
-        batches: indices into the split, covering what is wanted -> examples x outputs (rows not covered are NaN).
+        Args:
+            split: the split.
+            batches: indices in the split.
+
+        Returns:
+            examples x outputs, in the order of the split; rows of examples in no batch are NaN.
         """
         logits = None
         for examples, outputs in self.outputs(split, batches):
@@ -212,13 +266,13 @@ class OptimizationLoop:
             if logits is None:
                 logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
             logits[examples] = rows
-            del outputs  # see `EvalBatchSize.each`
+            del outputs  # see `EvalBatchSize.map`
         assert logits is not None, "no batches"
         return logits
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """The batch on the device; copies to a GPU do not wait."""
+    """Copy a batch to a device; copies to a GPU are asynchronous."""
     if device.type == "cpu":
         return batch
     return {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}

@@ -1,4 +1,4 @@
-"""A run's own random numbers, whatever else the process draws."""
+"""Random numbers of a run, independent of what else the process draws."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ import torch
 
 @contextmanager
 def stream(device: torch.device, *name: int | str) -> Iterator[None]:
-    """Inside, torch (dropout, that is) draws from the stream of this name; afterwards the process has its own back.
+    """Draw torch's random numbers, for dropout, from a named stream within this context.
 
-    The name is all that a stream depends on: who knows it need not save where a generator stood.
+    A stream depends only on its name, so no generator state has to be saved.
+
+    Args:
+        device: device whose generator is replaced, besides that of the CPU.
+        name: parts of the stream's name.
     """
     seed = int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

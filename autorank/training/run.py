@@ -1,4 +1,4 @@
-"""The one training loop. Whatever trains drives it: the command line, the warm Tune actor, a Ray Train worker."""
+"""The training loop, used by `autorank train`, by warm Tune actors and by Ray Train workers."""
 
 from __future__ import annotations
 
@@ -36,27 +36,33 @@ from autorank.training.slices import SliceScorer, with_slices
 
 
 class TrainingRun:
-    """One training, as an iterator of its evaluations.
+    """A training run, as an iterator of its evaluations.
 
         for evaluation in TrainingRun(spec):
             print(evaluation.step, evaluation.score)
 
-    Data and model load at the first evaluation asked for. `state_dict` after any of them and `load_state_dict` in a
-    new run give the same weights as a run never stopped, bit for bit on a CPU.
+    Data and model are loaded for the first evaluation. A new run that loads the `state_dict` of any evaluation ends
+    with the same weights as an uninterrupted run, bit for bit on a CPU.
 
     Args:
-        model_cache: lends the base model and the data; a run of its own by default. A model cache serves one run at
-            a time: `release` the old one before the next.
+        spec: the specification of the run.
+        model_cache: provides base model and data; a new one by default. Only one run at a time can use a model cache:
+            call `release` before the next run starts.
+
+    Attributes:
+        step: number of optimizer steps so far.
+        total_steps: optimizer steps of the run; None until the data are loaded.
+        evaluating: seconds of the last evaluation, without training.
 
     Raises:
-        AutorankError: from the constructor, if the spec cannot be run; while training, if it diverges.
+        AutorankError: the spec cannot be run, or training diverges.
     """
 
     def __init__(self, spec: TrainSpec, model_cache: ModelCache | None = None) -> None:
         self.spec = spec
         self.step = 0
-        self.total_steps: int | None = None  # known once the data are there
-        self.evaluating = 0.0  # seconds that the last evaluation took, training apart
+        self.total_steps: int | None = None
+        self.evaluating = 0.0
         self._model_cache = model_cache or ModelCache()
         self._method = methods.configure(spec.method, spec.settings)
         self._model_name = tasks.base_model(spec.task, spec.model)
@@ -64,21 +70,21 @@ class TrainingRun:
         if spec.training.quantize:
             quantization.check()
         self._context: RunContext | None = None
-        self._undo: list[Callable[[], object]] = []  # what gives the base model back clean
+        self._undo: list[Callable[[], object]] = []  # calls that restore the base model
         self._seconds = 0.0
         self._peak_trainable = 0
         self._losses: list[Tensor] = []
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All settings of the method, defaults included, as plain values."""
+        """All settings of the method, including defaults, as plain values."""
         return dict(self._method.config.model_dump(mode="json"))
 
     def __iter__(self) -> TrainingRun:
         return self
 
     def begin(self) -> RunSummary:
-        """Load data and model and attach the method's updates, which otherwise the first evaluation asked for does."""
+        """Load data and model and attach the method's updates, unless that was done before."""
         if self._context is None:
             self._open()
             started = time.perf_counter()
@@ -92,7 +98,7 @@ class TrainingRun:
         )
 
     def __next__(self) -> Evaluation:
-        """Train until the next evaluation is due, and evaluate."""
+        """Train until the next evaluation, and evaluate."""
         self.begin()
         started = time.perf_counter()
         assert self.total_steps is not None
@@ -112,7 +118,7 @@ class TrainingRun:
         return with_slices(self._describe(scores), scores.outcomes, pieces)
 
     def evaluate_slice(self, max_params: int) -> Slice:
-        """Score the largest slice of the adapter with at most so many parameters, as the model is now.
+        """Score the largest slice of the current adapter with at most `max_params` parameters.
 
         Args:
             max_params: adapter parameters.
@@ -136,7 +142,7 @@ class TrainingRun:
         return with_slices(evaluation, outcomes, [self._slices.at(size) for size in sizes])
 
     def _open(self) -> None:
-        """Data, model and a phase over all of the training set; nothing attached yet."""
+        """Load data and model and create the phase of the run, without updates."""
         seed, device = self.spec.training.seed, self._model_cache.device
         self._data = self._model_cache.data(self.spec.task, self._model_name)
         task = self._data.task
@@ -149,7 +155,7 @@ class TrainingRun:
         self._objective.check(self._base.model.config)
         self._undo.append(partial(self._base.reset, seed))
         self._base.reset(seed)
-        self._base.model.config.pad_token_id = self._data.pad_id  # decoders look for the last token before padding
+        self._base.model.config.pad_token_id = self._data.pad_id  # decoders use the last token before padding
         config = self._method.config
         layers = target_modules.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
         if self.spec.training.gradient_checkpointing:
@@ -161,26 +167,19 @@ class TrainingRun:
         if asked == "auto" and device.type == "cuda":
             phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
         self._phase = phases.own
-        training = self.spec.training
         self._slices = SliceScorer(
-            self._base,
-            self._phase,
-            self._objective,
-            self._data,
-            training.slices,
-            training.slice_score,
-            self.spec.max_slice_params,
-        )
+            self._base, self._phase, self._objective, self._data, self.spec.training.slices,
+            self.spec.training.slice_score, self.spec.max_slice_params,
+        )  # fmt: skip
         self.total_steps = self._phase.total_steps
         self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
-            warmup_steps=self._phase.warmup_steps,
-            cache=self._model_cache.probes, key=self._key(), train_on=phases.train_on, observe=phases.observe,
-            gradients=self._phase.gradients, optimizer=self._phase.optimizer,
-            loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_, undo=self._undo,
-            once=partial(distributed.once, device=device),
+            warmup_steps=self._phase.warmup_steps, cache=self._model_cache.probes, key=self._key(),
+            train_on=phases.train_on, observe=phases.observe, gradients=self._phase.gradients,
+            optimizer=self._phase.optimizer, loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_,
+            undo=self._undo, once=partial(distributed.once, device=device),
             component_scores=lambda kind, spectrum: component_scores(kind, spectrum, self._phase),
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
@@ -188,7 +187,7 @@ class TrainingRun:
             torch.cuda.reset_peak_memory_stats(device)
 
     def _start(self) -> None:
-        """A fresh run: the method attaches its updates, and what trains and has no group yet gets one."""
+        """Start a new run: attach the method's updates, and add all trained parameters to the optimizer."""
         assert self._context is not None
         self._method.check_length(len(self._context.layers), self._context.total_steps)
         self._method.prepare(self._context)
@@ -211,7 +210,7 @@ class TrainingRun:
         self.step += 1
 
     def _trained(self) -> int:
-        """Parameters that train now."""
+        """The number of parameters that are currently trained."""
         return sum(parameter.numel() for parameter in self._phase.optimizer.parameters)
 
     def _describe(self, scores: Scores) -> Evaluation:
@@ -237,18 +236,14 @@ class TrainingRun:
         )
 
     def _key(self) -> str:
-        """Names the data, the model and the training, but not the method's settings."""
+        """A digest of data, model and training settings, without those of the method."""
         training = self._phase.plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-        parts = [
-            self._data.digest,
-            self._model_cache.fingerprint(self._model_name),
-            training,
-            self.spec.training.quantize,
-        ]
+        model = self._model_cache.fingerprint(self._model_name)
+        parts = [self._data.digest, model, training, self.spec.training.quantize]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on, after any evaluation, for torch.save; the same on every worker."""
+        """Return the state after an evaluation, with which the run can be resumed; equal on all workers."""
         model = self._base.model
         return {
             "spec": self.spec.model_dump(mode="json"),
@@ -265,11 +260,13 @@ class TrainingRun:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken, in a fresh run. Its spec must be the one that it was taken from, but for
-        `accumulate` and `gradient_checkpointing`: a run that ran out of memory goes on with less.
+        """Resume from a state, in a run that has not started.
+
+        The specs must be equal, except for `accumulate` and `gradient_checkpointing`, so that a run that ran out of
+        memory can continue with less.
 
         Raises:
-            AutorankError: the state is another spec's.
+            AutorankError: the state belongs to a run with another spec.
         """
         if _identity(TrainSpec.model_validate(state["spec"])) != _identity(self.spec):
             raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")
@@ -288,7 +285,7 @@ class TrainingRun:
         self._slices.spent = state["spent_on_slices"]
 
     def save_adapter(self, path: Path) -> None:
-        """Write what was trained, with all that is needed to rebuild it on its base (see modeling/adapter_file.py)."""
+        """Write the trained tensors and the data needed to attach them to the base (see modeling/adapter_file.py)."""
         task = self._data.task
         origin = adapter_file.Origin(
             self._model_name, task.outputs, task.label_names, self._data.pad_id, task.kind.head, task.kind.problem_type
@@ -296,12 +293,12 @@ class TrainingRun:
         adapter_file.save(path, self._base, origin)
 
     def release(self) -> None:
-        """Give the base model back clean, however far the run came. The run is over."""
+        """End the run at any point and restore the base model."""
         while self._undo:
             self._undo.pop()()
 
 
 def _identity(spec: TrainSpec) -> dict[str, Any]:
-    """What of a spec a checkpoint is bound to; what a spec did not have yet when it was written, is as by default."""
+    """The parts of a spec that must be equal to resume a checkpoint."""
     free = {"accumulate", "gradient_checkpointing", "slices", "slice_score"}
     return spec.model_dump(mode="json", exclude={"training": free, "max_slice_params": True})

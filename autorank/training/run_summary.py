@@ -1,4 +1,4 @@
-"""What a run is about to do, for those who watch it."""
+"""Summary of a run before its first step, for displays."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from autorank.tasks.definition import TaskData
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run is about to do.
+    """Summary of a run before its first step.
 
     Attributes:
-        data: The task with its splits.
-        steps: Optimizer steps.
-        trained: Number of parameters, of the head too, that train from the start.
-        device: Device of the model.
-        precision: Data type of the frozen weights.
-        warnings: Sentences about the data and the adapted layers.
+        data: the task's data.
+        steps: optimizer steps of the run.
+        trained: parameters that are trained from the start, including the head.
+        device: device of the run.
+        precision: fp32, bf16 or fp16.
+        warnings: sentences about the data and the adapted layers.
     """
 
     data: TaskData
@@ -34,7 +34,7 @@ class RunSummary:
 
 
 def title(spec: TrainSpec) -> str:
-    """Method, task and base model; of a folder, the name."""
+    """Return a title with method, task and base model; of a directory, its name."""
     model = tasks.base_model(spec.task, spec.model)
     base = Path(model).name if Path(model).is_dir() else model
     return f"{spec.method} on {spec.task.name}, base model {base}"

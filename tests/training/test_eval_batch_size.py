@@ -33,12 +33,12 @@ def limited(most: int, sizes: list[int]) -> Any:
 def test_batches_are_halved_until_they_fit() -> None:
     batch_size, sizes = EvalBatchSize(), list[int]()
     batches = [np.arange(8), np.arange(8, 16), np.arange(16, 19)]
-    found = [pair for pair in batch_size.each(batches, limited(3, sizes))]
+    found = [pair for pair in batch_size.map(batches, limited(3, sizes))]
     assert [example for _, result in found for example in result] == list(range(19))
     assert all(list(examples) == result for examples, result in found)
     assert sizes == [8, 4] + 8 * [2] + [2, 1] and batch_size.most == 2
     sizes.clear()
-    list(batch_size.each(batches, limited(3, sizes)))
+    list(batch_size.map(batches, limited(3, sizes)))
     assert max(sizes) == 2  # it is remembered
 
 
@@ -55,7 +55,7 @@ def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
         made.append(weakref.ref(output))
         return output
 
-    for _, output in batch_size.each([np.arange(2)] * 3, run):
+    for _, output in batch_size.map([np.arange(2)] * 3, run):
         assert isinstance(output, Output)
         del output
     assert len(made) == 3
@@ -63,7 +63,7 @@ def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
 
 def test_a_single_example_that_is_too_much() -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        list(EvalBatchSize().each([np.arange(4)], limited(0, [])))
+        list(EvalBatchSize().map([np.arange(4)], limited(0, [])))
 
 
 @pytest.fixture(scope="module")

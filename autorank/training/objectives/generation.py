@@ -121,7 +121,7 @@ class Generation(Objective):
                 right = (logits.argmax(dim=-1) == targets).to(losses)
                 rows = torch.from_numpy(examples).to(predictor.device)[self._rows(labels)]
                 sums.index_add_(0, rows, torch.stack([losses, right, torch.ones_like(losses)], dim=1).double())
-                del outputs, logits  # see `EvalBatchSize.each`
+                del outputs, logits  # see `EvalBatchSize.map`
             _, prompts = np.unique(split.labels, return_inverse=True)
             columns = [np.bincount(prompts, weights=column) for column in sums.cpu().numpy().T]
             parts.append(np.stack(columns, axis=1))  # prompts x 3
@@ -197,7 +197,7 @@ class Generation(Objective):
 
         batches = eval_batches(split.prompt_lengths, batch_size)
         with generating(model, config), predictor.autocast():
-            for examples, completions in predictor.eval_batch_size.each(batches, generate):
+            for examples, completions in predictor.eval_batch_size.map(batches, generate):
                 for example, ids in zip(examples, completions, strict=True):
                     texts[example] = self._text(ids)
         return None if nan_detector.detected else texts
