@@ -121,11 +121,14 @@ class OptimizationLoop:
         return examples
 
     def step(self, step: int, hooks: Hooks) -> Tensor:
-        """Run one optimizer step and return its mean loss without the penalty, a scalar on the device.
+        """Run one optimizer step.
 
         Args:
             step: number of the step, from 0.
             hooks: hooks of the step.
+
+        Returns:
+            The mean loss without the penalty, a scalar on the device.
 
         Raises:
             AutorankError: training diverged.

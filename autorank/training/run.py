@@ -41,13 +41,12 @@ class TrainingRun:
         for evaluation in TrainingRun(spec):
             print(evaluation.step, evaluation.score)
 
-    Data and model are loaded for the first evaluation. A new run that loads the `state_dict` of any evaluation ends
-    with the same weights as an uninterrupted run, bit for bit on a CPU.
+    Data and model are loaded for the first evaluation. A run resumed from the `state_dict` of any evaluation ends with
+    the same weights as an uninterrupted run, bit for bit on a CPU.
 
     Args:
         spec: the specification of the run.
-        model_cache: provides base model and data; a new one by default. Only one run at a time can use a model cache:
-            call `release` before the next run starts.
+        model_cache: provides base model and data for one run at a time (see `release`); a new one by default.
 
     Attributes:
         step: number of optimizer steps so far.
@@ -118,14 +117,7 @@ class TrainingRun:
         return with_slices(self._describe(scores), scores.outcomes, pieces)
 
     def evaluate_slice(self, max_params: int) -> Slice:
-        """Score the largest slice of the current adapter with at most `max_params` parameters.
-
-        Args:
-            max_params: adapter parameters.
-
-        Returns:
-            The slice; one without components if all are larger.
-        """
+        """Score the largest slice of the current adapter with at most `max_params` parameters, perhaps none."""
         return self._slices.at(max_params)[0]
 
     def with_slices(self, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
@@ -143,14 +135,15 @@ class TrainingRun:
 
     def _open(self) -> None:
         """Load data and model and create the phase of the run, without updates."""
-        seed, device = self.spec.training.seed, self._model_cache.device
+        training, device = self.spec.training, self._model_cache.device
+        seed = training.seed
         self._data = self._model_cache.data(self.spec.task, self._model_name)
         task = self._data.task
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
         self._objective = objectives.create(self._data)
         with trusting(self.spec.task.trust_remote_code):
             self._base = self._model_cache.base(
-                self._model_name, task.kind.head, task.outputs, dtype, self.spec.training.quantize
+                self._model_name, task.kind.head, task.outputs, dtype, training.quantize
             )
         self._objective.check(self._base.model.config)
         self._undo.append(partial(self._base.reset, seed))
@@ -158,21 +151,21 @@ class TrainingRun:
         self._base.model.config.pad_token_id = self._data.pad_id  # decoders use the last token before padding
         config = self._method.config
         layers = target_modules.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
-        if self.spec.training.gradient_checkpointing:
+        if training.gradient_checkpointing:
             self._undo.append(gradient_checkpointing.enable(self._base.model))
-        asked = self.spec.training.accumulate
-        plan = Plan.of(self.spec.training, task, config.learning_rate, 1 if asked == "auto" else asked, self._precision)
+        accumulate = 1 if training.accumulate == "auto" else training.accumulate
+        plan = Plan.of(training, task, config.learning_rate, accumulate, self._precision)
         phases_of = partial(MethodPhases, self._base, self._data, self._objective, self._model_cache)
         phases = phases_of(plan)
-        if asked == "auto" and device.type == "cuda":
+        if training.accumulate == "auto" and device.type == "cuda":
             phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
         self._phase = phases.own
         self._slices = SliceScorer(
-            self._base, self._phase, self._objective, self._data, self.spec.training.slices,
-            self.spec.training.slice_score, self.spec.max_slice_params,
+            self._base, self._phase, self._objective, self._data, training.slices, training.slice_score,
+            self.spec.max_slice_params,
         )  # fmt: skip
         self.total_steps = self._phase.total_steps
-        self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
+        self._eval_every = training.eval_every or self._phase.steps_per_epoch
         self._context = RunContext(
             base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
             labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
@@ -195,11 +188,11 @@ class TrainingRun:
         self._phase.train_rest()
 
     def _micro_batches(self, phase: OptimizationLoop, layers: dict[str, nn.Module]) -> int:
-        """As few as fit, for all runs that need as much memory, whatever their seed, length or schedule."""
-        asked = self.spec.training
+        """The smallest number that fits; runs that need as much memory share it, whatever their seed or length."""
+        training = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
         data, model = self._data.digest, self._model_cache.fingerprint(self._model_name)
-        key = [data, model, self._precision, asked.quantize, asked.gradient_checkpointing]
+        key = [data, model, self._precision, training.quantize, training.gradient_checkpointing]
         return micro_batching.micro_batches(phase, layers, trained, self._model_cache.probes, key)
 
     def _train_step(self) -> None:
