@@ -1,11 +1,14 @@
-"""The points of a front trained again with fresh seeds, each to the step at which it was found."""
+"""The points of a front trained again with fresh seeds, each to the step at which it was found.
+
+Every training gets a few seeds; the others are spent where it is open which points are on the front.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +16,12 @@ from typing import Any, NamedTuple
 from ray.tune.search import Searcher
 
 from autorank.searching.journal_searcher import check_space
+from autorank.searching.racing import equal_seeds, next_training
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import pack, unpack
+from autorank.trials.confirmation_stats import contested
 from autorank.trials.front import Point, points_of
 from autorank.trials.journal import Journal
 from autorank.trials.retention import keep, remove
@@ -39,7 +44,8 @@ class Repeat(NamedTuple):
 
 
 class ConfirmSearcher(BaseSearcher):
-    """Tune's searcher over what is still to be confirmed: every point of the fronts, the baseline's too, `seeds` times.
+    """Tune's searcher over what is still to be confirmed: every point of the fronts, the baseline's too, with `seeds`
+    seeds on average.
 
     The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
     of each slice, or to the next smaller one that it has.
@@ -61,6 +67,7 @@ class ConfirmSearcher(BaseSearcher):
         self._reached: dict[Repeat, int] = {}  # the step of the last evaluation
         self._points: dict[Repeat, list[Point]] = {}
         self._left: deque[Repeat] | None = None  # known once the trials have ended
+        self._planned = -1  # number of results when it was last asked which training is next
 
     def wanted(self) -> bool:
         """Whether anything is left to confirm, and time to do it."""
@@ -70,6 +77,11 @@ class ConfirmSearcher(BaseSearcher):
             keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left more
             for repeat in self._left:
                 self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
+        if not self._left and self._planned != (known := len(self._journal.snapshot().confirmed) + len(self._points)):
+            self._planned = known
+            raced = trainings(self._journal, self._seeds, set(self._points))
+            self._points |= raced
+            self._left.extend(raced)
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -142,15 +154,47 @@ class ConfirmSearcher(BaseSearcher):
         remove(self._folder / "trials" / str(repeat))
 
 
-def trainings(journal: Journal, seeds: int) -> dict[Repeat, list[Point]]:
-    """The trainings that are to be repeated, and the points that each confirms: what failed before is tried again."""
+def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) -> dict[Repeat, list[Point]]:
+    """The trainings that are to be repeated now, and the points that each confirms.
+
+    First those with equal seeds, then one at a time where the front is open (see `racing`). What failed before is
+    tried again.
+
+    Args:
+        journal: the search.
+        seeds: mean number of seeds.
+        started: trainings of this session, which are not repeated.
+
+    Returns:
+        Training -> its points.
+    """
     snapshot = journal.snapshot()
     missing: dict[Repeat, list[Point]] = {}
-    for seed in islice(fresh(journal.spec.training.seed), seeds):
+    waiting = False
+    for seed in islice(fresh(journal.spec.training.seed), equal_seeds(seeds)):
         for point in (*snapshot.points, *snapshot.baseline):
-            if "score" not in snapshot.confirmed.get((*point.key, seed), {}):
-                missing.setdefault(Repeat(point.trial, point.step, seed), []).append(point)
-    return missing
+            result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(point.trial, point.step, seed)
+            waiting |= result is None
+            if "score" not in (result or {}) and repeat not in started:
+                missing.setdefault(repeat, []).append(point)
+    return missing if missing or waiting else _raced(journal, seeds, started)
+
+
+def _raced(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
+    """The next training where the front is open; none if none is, or all seeds are spent."""
+    snapshot = journal.snapshot()
+    points: dict[tuple[int, int], list[Point]] = {}
+    for point in (*snapshot.points, *snapshot.baseline):
+        points.setdefault((point.trial, point.step), []).append(point)
+    used = {(trial, step): {seed for *key, seed in snapshot.confirmed if key[:2] == [trial, step]}
+            | {repeat.seed for repeat in started if repeat[:2] == (trial, step)} for trial, step in points}  # fmt: skip
+    open_points = contested(snapshot.points, snapshot) | contested(snapshot.baseline, snapshot)
+    weights = {training: sum(open_points.get(point.key, 0.0) for point in points[training]) for training in points}
+    training = next_training({training: len(used[training]) for training in points}, weights, seeds)
+    if training is None:
+        return {}
+    seed = next(seed for seed in fresh(journal.spec.training.seed) if seed not in used[training])
+    return {Repeat(*training, seed): points[training]}
 
 
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:

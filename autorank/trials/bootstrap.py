@@ -48,6 +48,31 @@ def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:
     return result
 
 
+def contested(scores: Array, costs: Array) -> list[float]:
+    """How much depends on each point's mean for the membership of all points (ours).
+
+    A point whose membership has probability p has the weight p (1 - p): as much for itself as for its best rivals, the
+    points of no higher costs that have the highest score in a draw, by the share of these draws.
+
+    Args:
+        scores: `draws x points`.
+        costs: minimized objectives, `points x costs`.
+
+    Returns:
+        The weight of each point.
+    """
+    probabilities = on_front(scores, costs).mean(axis=0)
+    weights = np.zeros(len(costs))
+    for index, (cost, probability) in enumerate(zip(costs, probabilities, strict=True)):
+        weights[index] += probability * (1 - probability)
+        rivals = np.flatnonzero((costs <= cost).all(axis=1) & (np.arange(len(costs)) != index))
+        if len(rivals):
+            best = rivals[scores[:, rivals].argmax(axis=1)]
+            shares = np.bincount(best, minlength=len(costs)) / len(scores)
+            weights += probability * (1 - probability) * shares
+    return [float(weight) for weight in weights]
+
+
 def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
     """The knee of the front of each draw, as `trials.front.knee` defines it.
 

@@ -93,6 +93,25 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     return {point.key: _describe(index, samples, baseline, drawn, front) for index, (point, _) in enumerate(measured)}
 
 
+def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
+    """How much the front depends on the means of points that were retrained; see `bootstrap.contested`.
+
+    Args:
+        points: points of a front.
+        snapshot: the search, with the results of the new seeds.
+
+    Returns:
+        Key of each retrained point -> weight; empty if nothing is known about their deviations.
+    """
+    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
+    samples = [sample for _, sample in measured]
+    drawn = _draws(samples, [])
+    if drawn is None:
+        return {}
+    weights = bootstrap.contested(drawn, np.array([sample.costs for sample in samples]))
+    return {point.key: weight for (point, _), weight in zip(measured, weights, strict=True)}
+
+
 def _describe(
     index: int, samples: Sequence[Measured], baseline: Sequence[Measured], drawn: np.ndarray | None,
     front: np.ndarray | None,

@@ -16,7 +16,7 @@ from autorank.trials.retention import run_folder
 
 AUTO = "auto"
 FIRST = 3  # settings of earlier fronts that each method tries first (ours)
-MOST = 30  # earlier trials of each method that its sampler starts from (ours)
+MOST = 10  # earlier trials of each method that its sampler starts from (ours)
 
 
 def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTrial, ...]:

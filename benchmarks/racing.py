@@ -1,0 +1,86 @@
+"""Seeds spent where a front is open, against equal seeds: how well the true front is found with as many trainings.
+
+    python benchmarks/racing.py --seeds 4,6 --repetitions 300
+
+A front of 8 points is drawn with its true means, which rise with the parameters by `step` on average, and some of which
+do not: they are not on the true front. A training of a point has its mean and a deviation of 0.008. Both ways spend
+as many trainings; `racing` as `--confirm-seeds` does. The table has the share of points whose membership is judged
+wrongly (probability above or below one half), and the mean squared error of the probabilities (Brier score).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from autorank.searching.racing import equal_seeds, next_training
+from autorank.trials.confirmation_stats import contested, summarise
+from autorank.trials.front import Point
+from autorank.trials.snapshot import Snapshot
+
+POINTS, DEVIATION, NOISE = 8, 0.008, 0.003
+STEPS = {"flat": 0.004, "usual": 0.008, "steep": 0.02}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="4,6")
+    parser.add_argument("--repetitions", type=int, default=300)
+    parser.add_argument("--out", type=Path, help="a file for the table")
+    arguments = parser.parse_args()
+    lines = [
+        "| seeds | front | equal: wrong | racing: wrong | equal: Brier | racing: Brier | trainings |",
+        "|---" * 7 + "|",
+    ]
+    for seeds in map(int, arguments.seeds.split(",")):
+        for name, step in STEPS.items():
+            results = np.array([list(compared(seeds, step, repetition)) for repetition in range(arguments.repetitions)])
+            equal, racing = results.mean(axis=0)
+            lines.append(
+                f"| {seeds} | {name} | {equal[0]:.3f} | {racing[0]:.3f} | {equal[1]:.4f} | {racing[1]:.4f} "
+                f"| {equal[2]:.0f}, {racing[2]:.1f} |"
+            )
+            print(lines[-1], flush=True)
+    if arguments.out:
+        arguments.out.write_text("\n".join(lines) + "\n")
+
+
+def compared(seeds: int, step: float, repetition: int) -> Iterator[tuple[float, float, int]]:
+    """Share of wrong points, Brier score and number of trainings of both ways on one front: equal, then racing."""
+    draw = np.random.default_rng([seeds, round(1e4 * step), repetition])
+    means = 0.8 + np.cumsum(np.abs(draw.normal(size=POINTS)) * step + NOISE * draw.normal(size=POINTS))
+    noise = DEVIATION * draw.normal(size=(POINTS, 2 * seeds))
+    truth = means > np.maximum.accumulate(np.concatenate([[-np.inf], means[:-1]]))
+    for racing in (False, True):
+        counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if racing else seeds)
+        while racing and (chosen := _next(counts, means, noise, seeds)) is not None:
+            counts[chosen] += 1
+        points, snapshot = _front(counts, means, noise)
+        stats = summarise(points, snapshot)
+        probabilities = np.array([stats[point.key].on_front for point in points], dtype=float)
+        wrong = float(((probabilities > 0.5) != truth).mean())
+        yield wrong, float(((probabilities - truth) ** 2).mean()), sum(counts.values())
+
+
+def _next(counts: dict[int, int], means: np.ndarray, noise: np.ndarray, seeds: int) -> int | None:
+    points, snapshot = _front(counts, means, noise)
+    weights = contested(points, snapshot)
+    return next_training(counts, {point.trial: weights.get(point.key, 0.0) for point in points}, seeds)
+
+
+def _front(counts: dict[int, int], means: np.ndarray, noise: np.ndarray) -> tuple[list[Point], Snapshot]:
+    """The points with the results of their first seeds."""
+    points = [Point(trial, 1, 100 * (trial + 1), means[trial], {}, 0, {}) for trial in counts]
+    confirmed = {
+        (trial, 1, 100 * (trial + 1), seed): {"score": float(means[trial] + noise[trial, seed])}
+        for trial, count in counts.items()
+        for seed in range(count)
+    }
+    return points, Snapshot([], points, [], confirmed)
+
+
+if __name__ == "__main__":
+    main()
