@@ -62,7 +62,8 @@ class TaskSpec(Spec):
     prompt: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()  # of own text-to-text data; several are joined
     completion: str | None = None
     messages: str | None = None  # of the user's own conversations, in place of prompt and completion
-    metric: str | None = None  # which of the task's metrics is the score; None: its first
+    metric: str | None = None  # the score; None: the task's first metric
+    metric_source: str | None = None  # of a metric of the user's own, see `tasks.metrics.own`
     chat: bool | None = None  # prompts in the tokenizer's chat template; None: where it has one
     max_length: PositiveInt | None = None  # tokens; None: the task's own
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed

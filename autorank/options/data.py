@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,9 +109,10 @@ class DataOptions:
         ),
     ] = None
     metric: Annotated[
-        str | None,
+        str | Callable[..., float] | None,
         typer.Option(
-            help="The task's metric that is the score. Default: the first that `autorank tasks` lists.",
+            help="Metric that is the score: one of the task's kind, or a function of your own as FILE.py:FUNCTION "
+            "(docs/tasks.md). Default: the first that `autorank tasks` lists.",
             metavar="NAME",
             rich_help_panel=DATA,
         ),
@@ -153,6 +154,7 @@ class DataOptions:
             AutorankError: The options are incomplete or contradict each other.
         """
         from autorank.spec import TaskSpec
+        from autorank.tasks.metrics import own
         from autorank.tasks.reading.location import short_name
 
         labelled = (self.text is not None, self.label is not None)
@@ -174,7 +176,7 @@ class DataOptions:
             label_columns=labels if len(labels) > 1 else (),
             train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
             text=tuple(split_names(self.text)),
-            **columns, metric=self.metric, chat=self.chat,
+            **columns, **own.parse(self.metric), chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
             max_eval_examples=self.max_eval_examples, tune_split=tune_split,
             trust_remote_code=self.trust_remote_code,

@@ -36,7 +36,7 @@ G = TypeVar("G")
 G_co = TypeVar("G_co", covariant=True)
 R = TypeVar("R")
 S = TypeVar("S")
-PYTHON: dict[Any, tuple[str, type]] = {  # type of an option -> the value expected in Python, in words and as a class
+PYTHON: dict[Any, tuple[str, Any]] = {  # type of an option -> the value expected in Python, in words and as a class
     bool: ("True or False", bool),
     int: ("an integer", Integral),
     float: ("a number", Real),
@@ -45,6 +45,7 @@ PYTHON: dict[Any, tuple[str, type]] = {  # type of an option -> the value expect
     Mapping: ("a dict", Mapping),
     list: ("a list of strings", Sequence),
     Sequence: ("a list of strings", Sequence),
+    Callable: ("a function", Callable),
     DataObject: ("a pandas DataFrame or a datasets.Dataset", DataObject),
 }
 

@@ -23,7 +23,7 @@ from autorank.trials.front import Point, candidates, hypervolume, non_dominated
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
 COLUMN_OPTIONS = ("text", "label", "prompt", "completion", "messages")
-SAME = ("name", "data", *COLUMN_OPTIONS, "metric", "tune_split", "max_eval_examples")
+SAME = ("name", "data", *COLUMN_OPTIONS, "metric", "metric_source", "tune_split", "max_eval_examples")
 NOTE = (
     "ratio: hypervolume relative to the first search, with the 95% interval of a bootstrap over trials. It accounts "
     "for the settings that happened to be tried, but not for other training seeds, for the choice of the validation "

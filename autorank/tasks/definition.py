@@ -11,6 +11,7 @@ import numpy as np
 from autorank.modeling.heads import Head, ProblemType
 from autorank.spec import TaskSpec
 from autorank.tasks.examples import Examples
+from autorank.tasks.metrics.own import OwnMetric
 from autorank.tasks.splits import Split, Tokenization
 from autorank.tasks.table import Table
 
@@ -25,6 +26,7 @@ class TaskKind(ABC):
         name: Name in lists and messages.
         head: Form of the model.
         problem_type: Meaning of a sequence classifier's outputs; None: one of several classes.
+        metrics: Metrics that the user can choose as the score.
         column_type: MLflow's type of the labels of named tasks.
         objective: Module and class of loss and metrics, `autorank.training.objectives.labels:Regression`.
     """
@@ -32,6 +34,7 @@ class TaskKind(ABC):
     name: ClassVar[str]
     head: ClassVar[Head]
     problem_type: ClassVar[ProblemType | None] = None
+    metrics: ClassVar[tuple[str, ...]]
     column_type: ClassVar[str] = "string"
     objective: ClassVar[str]
 
@@ -146,6 +149,7 @@ class Task:
         template: Template of prompts, see `tasks/completions.py`.
         unanswerable: For spans: whether there are questions without an answer.
         source: Where the task and its defaults come from.
+        own_metric: The score, if it is a metric of the user's own.
     """
 
     name: str
@@ -164,6 +168,7 @@ class Task:
     template: str = "{}"
     unanswerable: bool = False
     source: str = ""
+    own_metric: OwnMetric | None = None
 
     @property
     def outputs(self) -> int:

@@ -13,7 +13,7 @@ from autorank.tasks.kinds.regression import REGRESSION
 from autorank.tasks.table import Table
 
 # Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
-CLASS_METRICS = ("accuracy", "matthews")
+OWN_METRICS = ("accuracy", "matthews")
 
 
 def infer_task(
@@ -46,4 +46,4 @@ def infer_task(
     if label_type == "number" or (label_type is None and are_fractions(values)):
         return Task(name, REGRESSION, text, label, (), CORRELATIONS, source=OWN_DATA)
     classes = class_names(table, label, values)
-    return Task(name, CLASSIFICATION, text, label, classes, CLASS_METRICS, source=OWN_DATA)
+    return Task(name, CLASSIFICATION, text, label, classes, OWN_METRICS, source=OWN_DATA)

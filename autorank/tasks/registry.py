@@ -8,11 +8,11 @@ from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
 from autorank.tasks import demo, own_data
 from autorank.tasks.columns import to_examples
-from autorank.tasks.definition import CORRELATIONS, Task
+from autorank.tasks.definition import Task
 from autorank.tasks.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL
 from autorank.tasks.glue import GLUE
-from autorank.tasks.infer_task import CLASS_METRICS
-from autorank.tasks.metrics import text
+from autorank.tasks.metrics.choice import with_metric
+from autorank.tasks.metrics.text import FORWARD
 from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.squad import SQUAD
 from autorank.tasks.table import Table
@@ -98,21 +98,10 @@ def _with_metric(task: Task, spec: TaskSpec) -> Task:
     """The task with the user's metric as its score; raises if it has no such metric or --chat does not apply."""
     if spec.chat is not None and not task.kind.head.generates:
         raise AutorankError(f"--chat and --no-chat apply to text-to-text tasks only; {task.name!r} is {task.kind}.")
-    if task.kind.head.generates:
-        metrics = text.chosen(task.metrics, spec.metric, spec.final)
-        examples = FORWARD_EXAMPLES if metrics[0] in text.FORWARD else EVAL_EXAMPLES
-        return replace(task, metrics=metrics, eval_examples=examples)
-    if spec.metric is None:
+    task = with_metric(task, spec)
+    if not task.kind.head.generates:
         return task
-    if spec.metric not in task.metrics:
-        if spec.label is not None and spec.metric in (*CORRELATIONS, *CLASS_METRICS):
-            found, other = ("numbers", "class") if task.metrics == CORRELATIONS else ("classes", "number")
-            raise AutorankError(
-                f"--metric {spec.metric} is not a metric of {found}, as which the labels in {spec.label!r} were "
-                f"understood. Add --label-type {other}, or use one of {', '.join(task.metrics)}."
-            )
-        raise unknown(f"metric of {task.name}", spec.metric, task.metrics)
-    return replace(task, metrics=(spec.metric, *(name for name in task.metrics if name != spec.metric)))
+    return replace(task, eval_examples=FORWARD_EXAMPLES if task.metrics[0] in FORWARD else EVAL_EXAMPLES)
 
 
 def _check(spec: TaskSpec) -> None:

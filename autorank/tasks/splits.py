@@ -126,5 +126,12 @@ def flat(lists: Sequence[Sequence[Any] | np.ndarray], dtype: type = np.int32) ->
 
 
 def offsets(lists: Sequence[Sequence[Any] | np.ndarray]) -> np.ndarray:
-    """Return the start of each of several sequences in their concatenation, and the total: int64, `sequences + 1`."""
+    """Compute where each sequence starts in their concatenation.
+
+    Args:
+        lists: The sequences.
+
+    Returns:
+        The starts and the total, int64, `sequences + 1`.
+    """
     return np.concatenate([[0], np.cumsum(list(map(len, lists)))]).astype(np.int64)

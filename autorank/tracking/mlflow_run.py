@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -191,7 +192,7 @@ def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metr
     """Create metrics of the finite values; MLflow would store infinity as 1.8e308.
 
     Args:
-        values: The values by name.
+        values: The values by name; characters that MLflow refuses in names (in `recall:C++`) become underscores.
         when: Unix time in seconds.
         step: Step of the metrics.
 
@@ -200,7 +201,10 @@ def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metr
     """
     from mlflow.entities import Metric
 
-    return [Metric(name, float(value), ms(when), step) for name, value in values.items() if math.isfinite(value)]
+    return [
+        Metric(re.sub(r"[^\w.\- :/]", "_", name), float(value), ms(when), step)
+        for name, value in values.items() if math.isfinite(value)
+    ]  # fmt: skip
 
 
 def ms(seconds: float) -> int:

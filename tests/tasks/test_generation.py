@@ -95,7 +95,7 @@ def test_a_metric_as_the_score(tmp_path: Path) -> None:
     assert resolve(forward).metrics == ("token_accuracy", "likelihood")
     final = forward.model_copy(update={"final": True})
     assert resolve(final).metrics == ("token_accuracy", "likelihood", "bleu", "rougeL")
-    with pytest.raises(AutorankError, match="Unknown metric of text to text 'rougeLsum'"):
+    with pytest.raises(AutorankError, match="Unknown metric of e2e 'rougeLsum'"):
         resolve(TaskSpec(name="e2e", metric="rougeLsum"))
     with pytest.raises(AutorankError) as caught:
         resolve(TaskSpec(name="mrpc", metric="bleu"))

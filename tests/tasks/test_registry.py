@@ -22,6 +22,21 @@ def test_what_there_is() -> None:
     assert resolve(TaskSpec(name="mrpc")) is TASKS["mrpc"]
 
 
+def test_metrics_of_a_kind_may_be_the_score() -> None:
+    assert resolve(TaskSpec(name="mrpc", metric="balanced_accuracy")).metrics == ("balanced_accuracy", "accuracy", "f1")
+    assert resolve(TaskSpec(name="mrpc", metric="recall:equivalent")).metrics[0] == "recall:equivalent"
+    assert resolve(TaskSpec(name="squad_v2", metric="exact_match")).metrics == ("exact_match", "f1")
+    for metric, words in (
+        ("recall:other", "Unknown class of mrpc 'other'.*Available: equivalent, not_equivalent"),
+        ("recall", "Unknown class"),
+        ("bleu", r"Unknown metric of mrpc 'bleu'.*recall:CLASS"),
+    ):
+        with pytest.raises(AutorankError, match=words):
+            resolve(TaskSpec(name="mrpc", metric=metric))
+    with pytest.raises(AutorankError, match="Unknown metric of mnli 'f1'"):  # of class 1, for two classes
+        resolve(TaskSpec(name="mnli", metric="f1"))
+
+
 def test_the_base_model_is_known_without_the_data() -> None:
     """They may lie on the machine that lends them to others."""
     own: dict[str, Any] = {"name": "mine", "data": Path("/nowhere/x.jsonl")}

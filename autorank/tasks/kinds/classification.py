@@ -25,6 +25,7 @@ class Classification(TaskKind):
     name = "classification"
     head = heads.SEQUENCE
     column_type = "long"
+    metrics = ("accuracy", "f1", "matthews", "macro_f1", "balanced_accuracy", "recall")
     objective = "autorank.training.objectives.labels:Classification"
 
     @override

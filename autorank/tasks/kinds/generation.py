@@ -24,6 +24,7 @@ class Generation(TaskKind):
 
     name = "generation"
     head = heads.TEXT
+    metrics = (*text.FORWARD, *text.METRICS)
     objective = "autorank.training.objectives.generation:Generation"
 
     @override

@@ -32,6 +32,7 @@ class MultiLabel(TaskKind):
     name = "multi-label classification"
     head = heads.SEQUENCE
     problem_type = "multi_label_classification"
+    metrics = METRICS
     objective = "autorank.training.objectives.labels:MultiLabel"
 
     @override

@@ -12,7 +12,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
 from autorank.tasks.data.stratified import hold_out, tune_part
-from autorank.tasks.definition import Task, TaskKind
+from autorank.tasks.definition import CORRELATIONS, Task, TaskKind
 from autorank.tasks.examples import Examples
 from autorank.tasks.splits import Tokenization
 from autorank.tasks.table import Table
@@ -25,6 +25,7 @@ class Regression(TaskKind):
     head = heads.SEQUENCE
     problem_type = "regression"
     column_type = "double"
+    metrics = CORRELATIONS
     objective = "autorank.training.objectives.labels:Regression"
 
     @override

@@ -23,6 +23,7 @@ class Span(TaskKind):
 
     name = "span"
     head = heads.SPAN
+    metrics = ("f1", "exact_match")
     objective = "autorank.training.objectives.spans:Spans"
 
     @override

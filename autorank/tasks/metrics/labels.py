@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from autorank.tasks.definition import Task
 from autorank.tasks.metrics.outcomes import Outcomes, Scores
+from autorank.tasks.metrics.resampling import FORMULAS
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +48,15 @@ def compute(task: Task, logits: np.ndarray, labels: np.ndarray, splits: Mapping[
 
 
 def _outcomes(task: Task, logits: np.ndarray, labels: np.ndarray, splits: tuple[int, ...]) -> Outcomes | None:
-    """Predicted and true classes or numbers; None if logits are not finite."""
+    """Predicted and true classes or numbers; None if logits are not finite, or the metric is the user's own."""
     if not np.isfinite(logits).all():
         return None
-    return Outcomes(task.metrics[0], _predicted(task, logits)[:, None], labels[:, None], splits)
+    formula, predicted, actual = task.metrics[0], _predicted(task, logits), labels
+    if task.own_metric is not None:
+        return None
+    if formula.startswith(f"{RECALL}:"):
+        formula, predicted, actual = _recall_of(task, formula, predicted, actual)
+    return Outcomes(OF_CLASSES.get(formula, formula), predicted[:, None], actual[:, None], splits)
 
 
 def _predicted(task: Task, logits: np.ndarray) -> np.ndarray:
@@ -65,7 +71,32 @@ def _scores(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
         return dict.fromkeys(task.metrics, math.nan)
     dtype = torch.int64 if task.label_names else torch.float64
     preds, target = torch.tensor(_predicted(task, logits), dtype=dtype), torch.tensor(labels, dtype=dtype)
-    return {name: _plain(METRICS[name](preds, target, task.outputs)) for name in task.metrics}
+    scores = {}
+    if task.own_metric is not None:
+        scores = task.own_metric.scores(_values(task, preds.tolist()), _values(task, target.tolist()))
+    for name in task.metrics:
+        if name.startswith(f"{RECALL}:"):
+            scores[name] = _by_formula(*_recall_of(task, name, preds.numpy(), target.numpy()))
+        elif name not in scores:
+            scores[name] = _plain(METRICS[name](preds, target, task.outputs))
+    return {name: scores[name] for name in task.metrics}
+
+
+def _values(task: Task, labels: Sequence[Any]) -> list[Any]:
+    """Labels as the user's own metric sees them: names of classes, or numbers."""
+    return [task.label_names[label] for label in labels] if task.label_names else list(labels)
+
+
+def _recall_of(task: Task, name: str, preds: np.ndarray, target: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
+    """The formula of `recall:CLASS`, and whether each example is predicted to have the class, and has it."""
+    label = task.label_names.index(name.removeprefix(f"{RECALL}:"))
+    return RECALL, preds == label, target == label
+
+
+def _by_formula(formula: str, preds: np.ndarray, target: np.ndarray) -> float:
+    """A score as it is computed for resampled examples, each example once."""
+    weights: Any = np.ones((1, len(target)), np.float32)
+    return round(float(FORMULAS[formula](preds[None, :, None], target[:, None], weights)[0, 0]), 7)
 
 
 def _plain(score: torch.Tensor | float) -> float:
@@ -120,9 +151,24 @@ def _pearson_spearman(preds: torch.Tensor, target: torch.Tensor, classes: int) -
     return (_pearson(preds, target, classes) + _spearman(preds, target, classes)) / 2
 
 
+def _macro_f1(preds: torch.Tensor, target: torch.Tensor, classes: int) -> float:
+    """Mean F1 of the classes that are predicted or present."""
+    return _by_formula(OF_CLASSES["macro_f1"], preds.numpy(), target.numpy())
+
+
+def _balanced_accuracy(preds: torch.Tensor, target: torch.Tensor, classes: int) -> float:
+    """Mean recall of the classes that are present."""
+    return _by_formula(OF_CLASSES["balanced_accuracy"], preds.numpy(), target.numpy())
+
+
+RECALL = "recall"  # recall:CLASS, the share of a class's examples that are predicted to have it
+OF_CLASSES = {"macro_f1": "macro_f1_of_classes", "balanced_accuracy": "balanced_accuracy"}  # -> formula
+CLASS_METRICS = ("accuracy", "f1", "matthews", *OF_CLASSES, RECALL)
 METRICS: dict[str, Metric] = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "balanced_accuracy": _balanced_accuracy,
+    "macro_f1": _macro_f1,
     "matthews": _matthews,
     "pearson": _pearson,
     "spearman": _spearman,

@@ -88,6 +88,31 @@ def _f1(values: Array, reference: Array, weights: Array) -> Array:
     return _over(2 * _sums(predicted & actual, weights), _sums(predicted, weights) + _sums(actual, weights))
 
 
+def _recall(values: Array, reference: Array, weights: Array) -> Array:
+    """Share of the examples of class 1 that are predicted to have it; 0 if there are none."""
+    predicted, actual = values[..., 0] == 1, reference[None, :, 0] == 1
+    return _over(_sums(predicted & actual, weights), _sums(actual, weights))
+
+
+def _balanced_accuracy(values: Array, reference: Array, weights: Array) -> Array:
+    """Mean recall of the classes that are present."""
+    classes = np.unique(reference)
+    recalls = [_recall(values == label, reference == label, weights) for label in classes]
+    present = [_sums((reference == label)[None, :, 0], weights) > 0 for label in classes]
+    return _over(np.sum(recalls, axis=0), np.sum(present, axis=0))
+
+
+def _macro_f1_of_classes(values: Array, reference: Array, weights: Array) -> Array:
+    """Mean F1 of the classes that are predicted or present."""
+    classes = np.unique([*np.unique(values), *np.unique(reference)])
+    scores = [_f1(values == label, reference == label, weights) for label in classes]
+    counted = [
+        _sums((values == label)[..., 0], weights) + _sums((reference == label)[None, :, 0], weights) > 0
+        for label in classes
+    ]
+    return _over(np.sum(scores, axis=0), np.sum(counted, axis=0))
+
+
 def _matthews(values: Array, reference: Array, weights: Array) -> Array:
     """Matthews' correlation of K classes (Gorodkin 2004); 0 where it is undefined."""
     predicted, actual = values[..., 0], reference[None, :, 0]
@@ -216,16 +241,19 @@ def _over(numerator: Array, denominator: Array) -> Array:
 Formula = Callable[[Array, Array, Array], Array]
 FORMULAS: dict[str, Formula] = {
     "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
     "bleu": _bleu,
     "f1": _f1,
     "likelihood": _likelihood,
     "macro_f1": _macro_f1,
+    "macro_f1_of_classes": _macro_f1_of_classes,
     "matthews": _matthews,
     "mean": _mean,
     "micro_f1": _micro_f1,
     "pearson": _pearson,
     "pearson_spearman": _pearson_spearman,
     "ratio": _ratio,
+    "recall": _recall,
     "spearman": _spearman,
     "subset_accuracy": _subset_accuracy,
 }

@@ -13,7 +13,6 @@ from itertools import zip_longest
 
 import numpy as np
 
-from autorank.errors import unknown
 from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.scripts import Script, Words, script_of
 
@@ -34,12 +33,7 @@ def chosen(metrics: Sequence[str], metric: str | None, final: bool) -> tuple[str
 
     Returns:
         The names of the metrics.
-
-    Raises:
-        AutorankError: There is no such metric.
     """
-    if metric is not None and metric not in METRICS and metric not in FORWARD:
-        raise unknown("metric of text to text", metric, [*METRICS, *FORWARD])
     score = metric or metrics[0]
     forward = score in FORWARD
     names = dict.fromkeys([score, *(FORWARD if forward else ()), *metrics])

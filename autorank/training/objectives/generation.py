@@ -148,6 +148,12 @@ class Generation(Objective):
                 return Scores(dict.fromkeys(self._written, math.nan))
             texts += completions
             references += split.references or ()
+        own = self.task.own_metric
+        if own is not None:
+            answers = [list(map(text_metrics.answer, known)) for known in references]
+            scores = own.scores_of_texts(list(map(text_metrics.answer, texts)), answers)
+            others = [name for name in self._written if name not in scores]
+            return Scores(scores | text_metrics.compute(others, texts, references))
         sizes = tuple(map(len, prompts.values()))
         return Scores(
             text_metrics.compute(self._written, texts, references),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -83,4 +84,15 @@ class MultiLabel(Classification):
         """Compute the metrics as `metrics.multi_label.compute` does; see `Objective.evaluate`."""
         logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
         labels = np.concatenate([split.labels for split in splits.values()])
-        return multi_label_metrics.compute(self.task.metrics, np.concatenate(logits), labels)
+        outputs, own = np.concatenate(logits), self.task.own_metric
+        names = [name for name in self.task.metrics if own is None or name not in own.names]
+        scores = multi_label_metrics.compute(names, outputs, labels)
+        if own is None:
+            return scores
+        if not np.isfinite(outputs).all():
+            return Scores(dict.fromkeys(self.task.metrics, math.nan))
+        return Scores(own.scores(self._named(outputs > 0), self._named(labels > 0)) | scores)
+
+    def _named(self, rows: np.ndarray) -> list[list[str]]:
+        """The names of each example's classes."""
+        return [[self.task.label_names[i] for i in np.flatnonzero(row)] for row in rows]

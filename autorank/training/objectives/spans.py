@@ -54,7 +54,14 @@ class Spans(Objective):
             return Scores(dict.fromkeys(self.task.metrics, math.nan))
         texts, null_margins = predictions
         answers = [reference.answers for reference in split.references]
-        return squad.compute(texts, answers, null_margins if self.task.unanswerable else None)
+        scores = squad.compute(texts, answers, null_margins if self.task.unanswerable else None)
+        own = self.task.own_metric
+        if own is None:
+            return scores
+        if self.task.unanswerable:
+            texts = ["" if margin > 0 else text for text, margin in zip(texts, null_margins, strict=True)]
+        first = own.scores_of_texts(texts, answers)
+        return Scores(first | {name: value for name, value in scores.items() if name not in first})
 
 
 def predict(predictor: Predictor, split: Windows) -> tuple[list[str], np.ndarray] | None:

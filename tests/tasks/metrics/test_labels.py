@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,23 @@ def test_accuracy_and_f1() -> None:
     assert list(found) == ["accuracy", "f1"]
     assert found["accuracy"] == pytest.approx(sk.accuracy_score(labels, logits.argmax(1)))
     assert found["f1"] == pytest.approx(sk.f1_score(labels, logits.argmax(1)))
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_metrics_of_classes_of_different_sizes(count: int) -> None:
+    """A class that is never predicted, and one that is predicted but not present."""
+    logits, labels = classes(count)
+    labels = np.where(labels == count - 1, 0, labels) if count > 2 else labels
+    logits[:, 1] = -9 if count > 2 else logits[:, 1]
+    names = tuple("abcd"[:count])
+    task = replace(GLUE["cola"], label_names=names, metrics=("macro_f1", "balanced_accuracy", "recall:b", "recall:a"))
+    found, predicted = compute(task, logits, labels), logits.argmax(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert found["macro_f1"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"), abs=1e-6)
+        assert found["balanced_accuracy"] == pytest.approx(sk.balanced_accuracy_score(labels, predicted), abs=1e-6)
+    for name, label in (("recall:a", 0), ("recall:b", 1)):
+        assert found[name] == pytest.approx(sk.recall_score(labels == label, predicted == label), abs=1e-6)
 
 
 def test_scores_have_no_digits_that_mean_nothing() -> None:

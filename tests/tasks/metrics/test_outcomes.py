@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,6 +58,25 @@ def test_labels(task: str, count: int, score: Callable[[np.ndarray, np.ndarray],
     weighted, indices = drawn(150)
     expected = [[score(labels[rows], logits[rows].argmax(1)) for logits, labels in models] for rows in indices]
     assert resampled(outcomes, weighted) == pytest.approx(np.array(expected), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"),
+    [
+        ("macro_f1", lambda labels, predicted: sk.f1_score(labels, predicted, average="macro")),
+        ("balanced_accuracy", sk.balanced_accuracy_score),
+        ("recall:b", lambda labels, predicted: sk.recall_score(labels == 1, predicted == 1)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+def test_classes_of_different_sizes(metric: str, score: Callable[[np.ndarray, np.ndarray], float]) -> None:
+    task = replace(GLUE["cola"], label_names=("a", "b", "c"), metrics=(metric,))
+    models = [classes(3, 60, seed) for seed in range(2)]
+    outcomes = [label_metrics.compute(task, logits, labels).outcomes for logits, labels in models]
+    packed = unpack(pack([found for found in outcomes if found]))
+    weighted, indices = drawn(60)
+    expected = [[score(labels[rows], logits[rows].argmax(1)) for logits, labels in models] for rows in indices]
+    assert resampled(packed, weighted) == pytest.approx(np.array(expected), abs=1e-6)
 
 
 @pytest.mark.parametrize(("formula", "score"), [("f1", sk.f1_score), ("matthews", sk.matthews_corrcoef)])

@@ -1,0 +1,57 @@
+"""Chooses the metrics of a task: its own, another one of its kind, or one of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autorank.errors import AutorankError, unknown
+from autorank.spec import TaskSpec
+from autorank.tasks.definition import CORRELATIONS, Task
+from autorank.tasks.metrics import text
+from autorank.tasks.metrics.labels import CLASS_METRICS, RECALL
+from autorank.tasks.metrics.own import OwnMetric, installed
+
+
+def with_metric(task: Task, spec: TaskSpec) -> Task:
+    """Return a task with the metrics that its evaluations compute, the score first.
+
+    Args:
+        task: The task.
+        spec: The user's options for the task.
+
+    Returns:
+        The task.
+
+    Raises:
+        AutorankError: There is no such metric of this kind of task.
+    """
+    others = text.chosen(task.metrics, spec.metric, spec.final) if task.kind.head.generates else task.metrics
+    if spec.metric is None:
+        return task if others == task.metrics else replace(task, metrics=others)
+    if spec.metric_source or (spec.metric not in task.kind.metrics and spec.metric in installed()):
+        own = OwnMetric(spec.metric, spec.metric_source or "")
+        rest = (name for name in others if name not in (*own.names, spec.metric))
+        return replace(task, metrics=(*own.names, *rest), own_metric=own)
+    _check(task, spec.metric, spec)
+    return replace(task, metrics=(spec.metric, *(name for name in others if name != spec.metric)))
+
+
+def _check(task: Task, metric: str, spec: TaskSpec) -> None:
+    """Raise if this kind of task has no such metric."""
+    kind, _, class_name = metric.partition(":")
+    if kind == RECALL and RECALL in task.kind.metrics:
+        if class_name not in task.label_names:
+            raise unknown(f"class of {task.name}", class_name, task.label_names)
+        return
+    available = [name for name in task.kind.metrics if name != "f1" or task.outputs == 2 or not task.label_names]
+    if metric in available:
+        return
+    by_label_type = task.kind.metrics == CORRELATIONS or RECALL in task.kind.metrics
+    if spec.label is not None and by_label_type and metric in (*CORRELATIONS, *CLASS_METRICS):
+        found, other = ("classes", "number") if task.label_names else ("numbers", "class")
+        raise AutorankError(
+            f"--metric {metric} is not a metric of {found}, as which the labels in {spec.label!r} were understood. Add "
+            f"--label-type {other}, or use one of {', '.join(available)}."
+        )
+    shown = [f"{RECALL}:CLASS" if name == RECALL else name for name in available]
+    raise unknown(f"metric of {task.name}", metric, [*shown, *installed(), "FILE.py:FUNCTION"])

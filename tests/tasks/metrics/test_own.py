@@ -1,0 +1,200 @@
+"""Metrics of one's own: from a file, a function, an entry point; what is refused; and what a training makes of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import autorank
+from autorank.errors import AutorankError
+from autorank.options.calls import TrainCall
+from autorank.spec import TaskSpec
+from autorank.tasks import resolve
+from autorank.tasks.metrics import own
+from autorank.tasks.metrics.own import OwnMetric, parse
+from tests import texts, tiny
+
+FILE = """
+from helper import count
+
+def share(predictions, references):
+    return count(predictions, references) / len(predictions)
+share.higher_is_better = True
+
+def errors(predictions, references):
+    return 3
+errors.higher_is_better = False
+
+def silent(predictions, references):
+    return 1.0
+
+def broken(predictions, references):
+    return predictions["x"]
+broken.higher_is_better = True
+
+def nothing(predictions, references):
+    pass
+nothing.higher_is_better = True
+
+def lonely(predictions):
+    return 1
+lonely.higher_is_better = True
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "helper.py").write_text("def count(a, b):\n    return sum(x == y for x, y in zip(a, b))\n")
+    path = tmp_path / "metrics.py"
+    path.write_text(FILE)
+    return path
+
+
+def made(metric: str | Callable[..., float]) -> OwnMetric:
+    fields = parse(metric)
+    return OwnMetric(str(fields["metric"]), fields["metric_source"] or "")
+
+
+def test_a_function_in_a_file(file: Path) -> None:
+    metric = made(f"{file}:share")
+    assert metric.names == ("share",) and metric.scores(["a", "b"], ["a", "c"]) == {"share": 0.5}
+    assert metric.scores_of_texts(["a", "b"], [["a", "x"], []]) == {"share": pytest.approx(1 / 3)}
+    assert pickle.loads(pickle.dumps(metric)) == metric
+
+
+def test_lower_is_better(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = made(f"{file}:errors")
+    assert metric.names == ("errors_score", "errors")
+    assert metric.scores(["a"], ["b"]) == {"errors_score": 0.25, "errors": 3.0}
+    values = [-2.0, -0.5, 0.0, 0.5, 8.0]
+    for value in values:
+        monkeypatch.setattr(metric._function, "__code__", (lambda predictions, references, value=value: value).__code__)
+        monkeypatch.setattr(metric._function, "__defaults__", (value,))
+        values[values.index(value)] = metric.scores([], [])["errors_score"]
+    assert values == sorted(values, reverse=True) and len(set(values)) == 5
+
+
+def test_a_function_of_python_goes_to_other_processes() -> None:
+    offset = 0.25
+
+    def shifted(predictions: list[str], references: list[str]) -> float:
+        return offset + len(predictions) / 100
+
+    shifted.higher_is_better = True  # type: ignore[attr-defined]
+    metric = made(shifted)
+    assert metric.name == "shifted" and metric.source.startswith("pickle:")
+    assert parse(shifted) == parse(shifted)
+    code = (
+        "import json, sys; from autorank.tasks.metrics.own import OwnMetric; "
+        "print(json.dumps(OwnMetric(*json.load(sys.stdin)).scores(['a'], ['b'])))"
+    )
+    root = str(Path(autorank.__file__).parents[1])
+    there = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps([metric.target, metric.source]), capture_output=True, text=True,
+        check=True, env={"PYTHONPATH": root}, cwd="/",
+    )  # fmt: skip
+    assert json.loads(there.stdout) == {"shifted": 0.26}
+
+
+def test_a_metric_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint("length", "tests.tasks.metrics.lengths:length", own.GROUP)
+    real = importlib.metadata.entry_points
+    monkeypatch.setattr(
+        importlib.metadata, "entry_points",
+        lambda **given: [point] if given.get("group") == own.GROUP and given.get("name", "length") == "length"
+        else real(**given),
+    )  # fmt: skip
+    task = resolve(TaskSpec(name="mrpc", metric="length"))
+    assert task.metrics == ("length", "accuracy", "f1") and task.own_metric == OwnMetric("length")
+    assert task.own_metric.scores(["ab", "c"], ["x", "y"]) == {"length": 1.5}
+    with pytest.raises(AutorankError, match=r"Did you mean 'length'\? Available: FILE.py:FUNCTION, accuracy, "):
+        resolve(TaskSpec(name="mrpc", metric="lengths"))
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [
+        ("{file}", "names no function. Write it as FILE.py:FUNCTION"),
+        ("{file}:shares", "Unknown function of .*'shares'. Did you mean 'share'"),
+        ("/nowhere/x.py:f", "/nowhere/x.py cannot be read"),
+        ("{file}:silent", r"silent.higher_is_better = True \(or False\)"),
+        ("{file}:lonely", "not a function of predictions and references"),
+        ("{file}:count", "higher_is_better"),
+    ],
+)
+def test_what_is_refused_at_once(metric: str, words: str, file: Path) -> None:
+    with pytest.raises(AutorankError, match=words):
+        parse(metric.format(file=file))
+
+
+def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(AutorankError, match=r"x.py cannot be imported: ModuleNotFoundError"):
+        parse(f"{tmp_path}/x.py:f")
+
+
+def test_a_changed_file_is_another_metric(file: Path) -> None:
+    before = made(f"{file}:share")
+    file.write_text(FILE + "\n# changed\n")
+    assert made(f"{file}:share") != before
+    own._load.cache_clear()
+    with pytest.raises(AutorankError, match="has changed since the search began"):
+        before.scores(["a"], ["a"])
+
+
+@pytest.mark.parametrize(("name", "words"), [("broken", "failed: TypeError.*line"), ("nothing", "returned None")])
+def test_a_failure_is_one_message(name: str, words: str, file: Path) -> None:
+    with pytest.raises(AutorankError, match=f"{file}:{name}' {words}"):
+        made(f"{file}:{name}").scores(["a"], ["a"])
+
+
+def seen(predictions: list[Any], references: list[Any]) -> float:
+    assert len(predictions) == len(references) > 0
+    assert {type(value) for value in [*predictions, *references]} == {type(references[0])}
+    assert set(predictions) <= {"yes", "no"} if references[0] in ("yes", "no") else isinstance(references[0], float)
+    return sum(a == b for a, b in zip(predictions, references, strict=True)) / len(references)
+
+
+seen.higher_is_better = True  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("labels", [["yes", "no"], [0.5, 1.25]])
+def test_training_with_it(labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes are seen by their names, numbers as floats; the task's own metrics are computed too."""
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]
+    found = autorank.train(
+        method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=seen, steps=2,
+        model=tiny.model("bert", tmp_path / "bert"), precision="fp32",
+    )  # fmt: skip
+    metrics = found.evaluations[-1].metrics
+    assert next(iter(metrics)) == "seen" and found.evaluations[-1].score == metrics["seen"]
+    assert set(metrics) == {"seen", "accuracy", "matthews"} if labels[0] == "yes" else len(metrics) == 4
+    if labels[0] == "yes":
+        assert metrics["seen"] == pytest.approx(metrics["accuracy"])
+
+
+def test_training_with_it_on_texts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    found = autorank.train(
+        method="lora", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", metric=f"{file}:share",
+        model=texts.model("llama", tmp_path / "llama"), precision="fp32", steps=40, set={"learning_rate": 1e-2},
+    )  # fmt: skip
+    metrics = found.evaluations[-1].metrics
+    assert list(metrics) == ["share", "rougeL", "exact_match", "bleu"]
+    assert metrics["share"] == pytest.approx(metrics["exact_match"])
+
+
+def test_the_spec_holds_what_identifies_it(file: Path) -> None:
+    call = TrainCall(method="lora", data="x.csv", text="a", label="b", metric=f"{file}:share")
+    spec = call.task_spec()
+    assert spec.metric == f"{file}:share" and str(spec.metric_source).startswith("sha256:")
+    assert TaskSpec(**json.loads(spec.model_dump_json())) == spec
