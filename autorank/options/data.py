@@ -213,7 +213,8 @@ class DataOptions:
         """The path to which data of Python code is written, with the columns that are named or all."""
         from autorank.tasks.reading.python_objects import store
 
-        names = (*split_names(self.text), *split_names(self.prompt), self.label, self.completion, self.messages)
+        columns = (self.text, self.prompt, self.label)
+        names = (*(name for option in columns for name in split_names(option)), self.completion, self.messages)
         return store(self.data, [name for name in names if name is not None])
 
     def model_name(self) -> str | None:

@@ -63,8 +63,9 @@ class MultiLabel(TaskKind):
         return Examples(tuple(table[name] for name in task.text), labels)
 
     @override
-    def describe(self, task: Task, labels: np.ndarray) -> str:
+    def describe(self, task: Task, train: Examples) -> str:
         """The classes with the share of examples that have them, the most frequent first if there are many."""
+        labels = train.labels
         shares = labels.mean(axis=0)
         order = range(len(shares)) if len(shares) <= DESCRIBED else np.argsort(-shares, kind="stable")[:DESCRIBED]
         listed = ", ".join(f"{task.label_names[i]} {100 * shares[i]:.2g} %" for i in order)
@@ -118,11 +119,14 @@ def own_task(name: str, text: tuple[str, ...], table: Table, label: str, classes
 
 
 def are_lists(table: Table, label: str) -> bool:
-    """Whether the labels of the first labelled row are a list, also one that csv holds as text.
+    """Whether labels are lists, by the first labelled row.
 
     Args:
         table: The training split.
         label: The label column.
+
+    Returns:
+        Whether its label is a list, also one that csv holds as text.
     """
     first = next((value for value in table[label] if value is not None and value != ""), None)
     return _as_list(first) is not None
