@@ -63,7 +63,7 @@ class TaskSpec(Spec):
     completion: str | None = None
     messages: str | None = None  # of the user's own conversations, in place of prompt and completion
     metric: str | None = None  # the score; None: the task's first metric
-    metric_source: str | None = None  # of a metric of the user's own, see `tasks.metrics.own`
+    metric_source: str | None = None  # of a metric of the user's own, see `tasks.own_metric`
     chat: bool | None = None  # prompts in the tokenizer's chat template; None: where it has one
     max_length: PositiveInt | None = None  # tokens; None: the task's own
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed

@@ -154,7 +154,7 @@ class DataOptions:
             AutorankError: The options are incomplete or contradict each other.
         """
         from autorank.spec import TaskSpec
-        from autorank.tasks.metrics import own
+        from autorank.tasks import own_metric
         from autorank.tasks.reading.location import short_name
 
         labelled = (self.text is not None, self.label is not None)
@@ -176,7 +176,7 @@ class DataOptions:
             label_columns=labels if len(labels) > 1 else (),
             train_split=self.train_split, eval_split=self.eval_split, label_type=self.label_type,
             text=tuple(split_names(self.text)),
-            **columns, **own.parse(self.metric), chat=self.chat,
+            **columns, **own_metric.parse(self.metric), chat=self.chat,
             max_length=self.max_length, max_train_examples=self.max_train_examples,
             max_eval_examples=self.max_eval_examples, tune_split=tune_split,
             trust_remote_code=self.trust_remote_code,

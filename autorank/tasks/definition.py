@@ -11,7 +11,7 @@ import numpy as np
 from autorank.modeling.heads import Head, ProblemType
 from autorank.spec import TaskSpec
 from autorank.tasks.examples import Examples
-from autorank.tasks.metrics.own import OwnMetric
+from autorank.tasks.own_metric import OwnMetric
 from autorank.tasks.splits import Split, Tokenization
 from autorank.tasks.table import Table
 

@@ -60,7 +60,7 @@ def test_every_form_gives_the_same_examples(form: str, tmp_path: Path) -> None:
     for text, row in zip(texts, labels, strict=True):
         expected = ROWS[SETS["text"].index(text)]
         assert [name for name, flag in zip(task.label_names, row, strict=True) if flag] == expected
-    description = task.kind.describe(task, train.labels)
+    description = task.kind.describe(task, train)
     assert description.startswith(f"{label}: any of 3 classes, 1.") and "news " in description
 
 

@@ -9,7 +9,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks.definition import CORRELATIONS, Task
 from autorank.tasks.metrics import text
 from autorank.tasks.metrics.labels import CLASS_METRICS, RECALL
-from autorank.tasks.metrics.own import OwnMetric, installed
+from autorank.tasks.own_metric import OwnMetric, installed
 
 
 def with_metric(task: Task, spec: TaskSpec) -> Task:

@@ -17,9 +17,8 @@ import autorank
 from autorank.errors import AutorankError
 from autorank.options.calls import TrainCall
 from autorank.spec import TaskSpec
-from autorank.tasks import resolve
-from autorank.tasks.metrics import own
-from autorank.tasks.metrics.own import OwnMetric, parse
+from autorank.tasks import own_metric, resolve
+from autorank.tasks.own_metric import OwnMetric, parse
 from tests import texts, tiny
 
 FILE = """
@@ -93,7 +92,7 @@ def test_a_function_of_python_goes_to_other_processes() -> None:
     assert metric.name == "shifted" and metric.source.startswith("pickle:")
     assert parse(shifted) == parse(shifted)
     code = (
-        "import json, sys; from autorank.tasks.metrics.own import OwnMetric; "
+        "import json, sys; from autorank.tasks.own_metric import OwnMetric; "
         "print(json.dumps(OwnMetric(*json.load(sys.stdin)).scores(['a'], ['b'])))"
     )
     root = str(Path(autorank.__file__).parents[1])
@@ -105,11 +104,11 @@ def test_a_function_of_python_goes_to_other_processes() -> None:
 
 
 def test_a_metric_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = importlib.metadata.EntryPoint("length", "tests.tasks.metrics.lengths:length", own.GROUP)
+    point = importlib.metadata.EntryPoint("length", "tests.tasks.lengths:length", own_metric.GROUP)
     real = importlib.metadata.entry_points
     monkeypatch.setattr(
         importlib.metadata, "entry_points",
-        lambda **given: [point] if given.get("group") == own.GROUP and given.get("name", "length") == "length"
+        lambda **given: [point] if given.get("group") == own_metric.GROUP and given.get("name", "length") == "length"
         else real(**given),
     )  # fmt: skip
     task = resolve(TaskSpec(name="mrpc", metric="length"))
@@ -145,7 +144,7 @@ def test_a_changed_file_is_another_metric(file: Path) -> None:
     before = made(f"{file}:share")
     file.write_text(FILE + "\n# changed\n")
     assert made(f"{file}:share") != before
-    own._load.cache_clear()
+    own_metric._load.cache_clear()
     with pytest.raises(AutorankError, match="has changed since the search began"):
         before.scores(["a"], ["a"])
 
