@@ -33,7 +33,10 @@ class BudgetOptions:
     time_budget: Annotated[
         str | float | None,
         typer.Option(
-            help="Stop after this time: 90s, 30m, 4h. Default: no limit.", metavar="TIME", rich_help_panel=MACHINES
+            help="Stop after this time: 90s, 30m, 4h; or auto, three minutes before the limit of the Slurm job. "
+            "Default: no limit.",
+            metavar="TIME|auto",
+            rich_help_panel=MACHINES,
         ),
     ] = None
     concurrency: Annotated[

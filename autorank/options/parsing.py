@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from autorank.spec import Spec
 
 S = TypeVar("S", bound="Spec")
+BEFORE_LIMIT = 180.0  # seconds between the end of a search with --time-budget auto and the limit of its Slurm job
 
 
 def expand(path: Path | str) -> Path:
@@ -67,15 +69,28 @@ def point_choice(
 
 
 def parse_seconds(duration: str | float) -> float:
-    """Return 90, 90s, 30m, 4h or 1d in seconds.
+    """Return 90, 90s, 30m, 4h or 1d in seconds; for auto, the time left to the Slurm job.
 
     Raises:
-        AutorankError: The text is not a positive duration.
+        AutorankError: The text is not a positive duration, or no Slurm job is running.
     """
+    if duration == "auto":
+        return _seconds_of_job()
     units, text = {"s": 1, "m": 60, "h": 3600, "d": 86400}, str(duration)
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    value = _positive(number, f"--time-budget {text!r} is not a duration. Write it as 90s, 30m or 4h.")
+    value = _positive(number, f"--time-budget {text!r} is not a duration. Write it as 90s, 30m, 4h or auto.")
     return float(value) * units[unit]
+
+
+def _seconds_of_job() -> float:
+    """Seconds until `BEFORE_LIMIT` before the end of the Slurm job in which this process runs."""
+    end = os.environ.get("SLURM_JOB_END_TIME", "")
+    if not end.isdecimal():
+        raise AutorankError(
+            "--time-budget auto needs SLURM_JOB_END_TIME, which Slurm sets in jobs. "
+            "Outside of a job, give a duration: 90s, 30m or 4h."
+        )
+    return max(1.0, int(end) - time.time() - BEFORE_LIMIT)
 
 
 def parse_count(count: str | float, option: str = "--max-params") -> int:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -133,14 +131,13 @@ def run(
     if not on_cluster:
         budget.share(resources.local())
     check(remaining)
-    deadline = math.inf if budget.seconds is None else time.monotonic() + budget.seconds
     ended: set[tuple[str, int]] = set()
 
     def tell(run: Run, outcome: dict[str, Any]) -> None:
         ended.add(run)
         on_result(run, outcome)
 
-    searcher = RecipeSearcher(remaining, results, deadline, budget.retries, tell)
+    searcher = RecipeSearcher(remaining, results, budget.deadline, budget.retries, tell)
     folder = results.folder
     try:
         with (

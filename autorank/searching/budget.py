@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from autorank.defaults import MAX_RETRIES
@@ -20,7 +22,7 @@ class Budget:
         trials: how many shall have ended in total, those of earlier sessions included; by default as many as were
             asked for at last, or TRIALS. With `more`, so many more than there are, unless what was asked for at
             last is not done yet.
-        seconds: from now; then no trial starts, and those running stop at their next evaluation.
+        seconds: from `created` on; then no trial starts, and those running stop at their next evaluation.
         concurrency: trials at once; by default as `resources.share` does.
         gpus_per_trial: may be a fraction; by default 1 for each worker where there are GPUs.
         workers: of each trial; with several, a trial is a Ray Train TorchTrainer.
@@ -29,6 +31,7 @@ class Budget:
             as asked for at last.
         address: of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
         storage: address of object storage for what trials write, where nodes share no folder; by default as at last.
+        created: time of this object's creation, as `time.monotonic` counts.
     """
 
     trials: int | None = None
@@ -41,6 +44,12 @@ class Budget:
     confirm: int | None = None
     address: str | None = None
     storage: str | None = None
+    created: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def deadline(self) -> float:
+        """When `seconds` are over, as `time.monotonic` counts; infinite without a limit."""
+        return math.inf if self.seconds is None else self.created + self.seconds
 
     def wanted(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
         """Trials in all, and seeds to confirm with.

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,7 +54,6 @@ class Session:
     listeners: Sequence[Progress]
     data: TaskData | None
     check_length: LengthCheck = any_length
-    started: float = field(default_factory=time.monotonic)
 
     def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
         """Run trials until so many have ended, then confirm the front with so many seeds; how that ended.
@@ -67,12 +64,11 @@ class Session:
         self.tidy()
         self.look()  # what there is already
         journal, budget = self.journal, self.budget
-        deadline = math.inf if budget.seconds is None else self.started + budget.seconds
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
         main = JournalSearcher(
-            journal, self.bounds, trials, deadline, budget.retries, length, self.tidy, self.check_length
+            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length
         )
-        again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, deadline, budget.retries)
+        again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
         joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
         with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
             for searcher, place in ((main, self.written), (again, self.written / CONFIRMING)):

@@ -126,7 +126,7 @@ def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
         asked("search", "--config", config)
     message = str(refused.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
-    assert "max_params: expected one value" in message and "Write it as 90s, 30m or 4h" in message
+    assert "max_params: expected one value" in message and "Write it as 90s, 30m, 4h or auto" in message
     for name in ("mehtod", "epochs", "grace", "trials", "set", "baseline", "batch_size", "max_memory"):
         assert f"\n  {name}: " in message
     with pytest.raises(AutorankError, match="cannot be read"):

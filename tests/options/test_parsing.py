@@ -43,3 +43,15 @@ def test_durations(text: str | float, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(AutorankError, match="is not a duration"):
         parse_seconds(text)
+
+
+def test_auto_ends_before_the_limit_of_a_slurm_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1700003600")
+    assert parse_seconds("auto") == 3600 - 180
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "1700000060")
+    assert parse_seconds("auto") == 1  # ends at once, in an orderly way
+    for value in (None, "", "unlimited"):
+        monkeypatch.delenv("SLURM_JOB_END_TIME") if value is None else monkeypatch.setenv("SLURM_JOB_END_TIME", value)
+        with pytest.raises(AutorankError, match="--time-budget auto needs SLURM_JOB_END_TIME"):
+            parse_seconds("auto")
