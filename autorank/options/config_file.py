@@ -144,7 +144,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
         "trials": wanted.get("trials"),
         "confirm_seeds": wanted.get("confirm"),
     }
-    values |= task.model_dump(exclude={"name", "data", "text", "prompt", "metric_source", "final"})
+    values |= task.model_dump(exclude={"name", "data", "text", "label_columns", "prompt", "metric_source", "final"})
     values |= spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
     values["warm_start"] = ",".join(dict.fromkeys(trial.search for trial in spec.warm_start)) or None

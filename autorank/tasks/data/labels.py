@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -14,6 +15,7 @@ from autorank.tasks.definition import Task
 from autorank.tasks.examples import OWN_DATA
 from autorank.tasks.table import SHOWN, Table
 
+DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 CLASSES = 20  # class names that a message lists
 DESCRIBED = 8  # classes that `describe_classes` lists
 
@@ -62,9 +64,11 @@ def targets(task: Task, table: Table) -> np.ndarray:
         numbers = np.array([float(x) if isinstance(x, Decimal) else np.nan for x in values], np.float32)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
+        first = table[task.label][wrong[0]]
+        hint = " Write decimals with a point." if isinstance(first, str) and DECIMAL_COMMA.fullmatch(first) else ""
         raise AutorankError(
             f"Column {task.label!r} of {table.source} must hold finite numbers, but it has "
-            f"{table[task.label][wrong[0]]!r} in {table.rows(wrong)}. Correct these labels or remove the rows."
+            f"{first!r} in {table.rows(wrong)}. Correct these labels or remove the rows.{hint}"
         )
     return numbers
 

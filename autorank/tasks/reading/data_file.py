@@ -45,13 +45,17 @@ class DataFile:
     filesystem: Any
 
     def __str__(self) -> str:
-        local = "file" in self.filesystem.protocol
-        return self.path if local else str(self.filesystem.unstrip_protocol(self.path))
+        return self.path if self._is_local else str(self.filesystem.unstrip_protocol(self.path))
+
+    @property
+    def _is_local(self) -> bool:
+        return "file" in self.filesystem.protocol
 
     @property
     def suffix(self) -> str:
         """The extension that names the format, in lower case, without that of a compression."""
-        suffixes = [suffix.lower() for suffix in PurePosixPath(self.path).suffixes]
+        path = self.path if self._is_local else self.path.partition("?")[0]  # without the query of an address
+        suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
         if suffixes and suffixes[-1] in COMPRESSED:
             suffixes.pop()
         return suffixes[-1] if suffixes else ""

@@ -39,7 +39,7 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     separator, header = _header(file, text[start : start + 2**20], names, declared[1] if declared else None)
     locations = locate(file, names, header)
     positions = [header.index(location.column) for location in locations.values()]
-    values: list[list[Any]] = [[] for _ in names]
+    values: list[list[Any]] = [[] for _ in positions]
     lines = csv.reader(io.StringIO(text[start:], newline=""), delimiter=separator, strict=True)
     first = 1 + bool(declared)  # line on which the row starts
     try:

@@ -204,3 +204,10 @@ def test_a_metric_of_the_other_kind_names_the_option(tmp_path: Path) -> None:
         with pytest.raises(AutorankError, match=f"--metric {metric} is not a metric of .* Add --label-type {option}"):
             registry.read(spec)
         assert registry.read(spec.model_copy(update={"label_type": option}))[0].metrics[0] == metric
+
+
+def test_decimal_commas_are_named() -> None:
+    table = Table({"text": TEXT, "label": ["1,5", "2", "3", "4"]}, "x.csv", typed=False)
+    task = infer_task("mine", ("text",), table, "label", "number")
+    with pytest.raises(AutorankError, match=r"'1,5' in row 1 .* Write decimals with a point"):
+        to_examples(task, table)

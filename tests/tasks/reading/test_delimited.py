@@ -84,3 +84,7 @@ def test_mistakes_name_the_line(content: str, words: list[str], tmp_path: Path) 
 
 def test_a_duplicate_that_nobody_reads_does_no_harm(tmp_path: Path) -> None:
     assert read(tmp_path / "x.csv", "text,x,x,label\na,1,2,b\n") == {"text": ["a"], "label": ["b"]}
+
+
+def test_a_column_may_be_read_twice(tmp_path: Path) -> None:
+    assert read(tmp_path / "x.csv", "text,label\na,1\n", "text", "text", "label") == {"text": ["a"], "label": ["1"]}

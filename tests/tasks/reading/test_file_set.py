@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from autorank.errors import AutorankError
+from autorank.tasks.reading.data_file import DataFile
 from autorank.tasks.reading.file_set import find_files, split_of
 
 ROWS = {"text": ["ünï", "", "c d"], "label": [1, 2, 1]}
@@ -156,6 +157,7 @@ def test_addresses(tmp_path: Path) -> None:
     assert len(find_files("memory://bucket/*.csv").files) == 1
     with pytest.raises(AutorankError, match=r"'memory://bucket/gone\.csv' does not exist"):
         find_files("memory://bucket/gone.csv")
+    assert DataFile("host/x.csv.gz?download=1", memory).suffix == ".csv"
     with pytest.raises(AutorankError, match=r"nope:// is not a known kind of address"):
         find_files("nope://bucket/x.csv")
 
