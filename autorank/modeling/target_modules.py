@@ -15,29 +15,35 @@ if TYPE_CHECKING:
 # Ends of layers' names, by the role of the layer in its block. If several match, the longest one decides: BERT's
 # `attention.output.dense` is an output projection, not feed-forward.
 ROLES = {
-    "query": ("query", "query_proj", "q_proj", "q_lin", "q"),
-    "key": ("key", "key_proj", "k_proj", "k_lin", "k"),
-    "value": ("value", "value_proj", "v_proj", "v_lin", "v"),
+    "query": ("query", "query_proj", "q_proj", "q_lin", "q", "q_b_proj", "q_head", "q_proj.linear", "project_q", "Wq"),
+    "key": ("key", "key_proj", "k_proj", "k_lin", "k", "k_head", "k_proj.linear", "project_k", "Wk"),
+    "value": ("value", "value_proj", "v_proj", "v_lin", "v", "v_head", "v_proj.linear", "project_v", "Wv"),
+    # key and value in one matrix: the latent attention of DeepSeek
+    "key_value": ("kv_b_proj",),
     # query, key and value in one matrix: GPT-2; ModernBERT; Phi-3; GPT-NeoX, Falcon and BLOOM; DeBERTa (v1)
     "fused": ("c_attn", "Wqkv", "qkv_proj", "query_key_value", "self.in_proj"),
     "output": (
-        "attention.output.dense", "attention.out_lin", "o_proj", "attn.out_proj", "self_attn.out_proj",
+        "attention.output.dense", "out_lin", "o_proj", "attn.out_proj", "self_attn.out_proj",
         "encoder_attn.out_proj", "attention.out_proj", "o", "attn.Wo", "attn.c_proj", "attention.dense",
-        "self_attention.dense", "self_attn.dense",
+        "self_attention.dense", "self_attn.dense", "post_proj", "o_proj.linear", "cross_attn.out_proj",
+        "multi_head_attention.dense", "self_attention.attention_out",
     ),
     "ffn": (
-        "intermediate.dense", "output.dense", "ffn.lin1", "ffn.lin2", "gate_proj", "up_proj", "down_proj",
+        "intermediate.dense", "output.dense", "lin1", "lin2", "gate_proj", "up_proj", "down_proj",
         "gate_up_proj", "fc1", "fc2", "wi", "wi_0", "wi_1", "wo", "mlp.Wi", "mlp.Wo", "mlp.c_fc", "mlp.c_proj",
-        "dense_h_to_4h", "dense_4h_to_h", "ffn", "ffn_output",
+        "dense_h_to_4h", "dense_4h_to_h", "ffn", "ffn_output", "fc_in", "fc_out", "feed_forward.w1",
+        "feed_forward.w2", "feed_forward.w3", "feed_forward.intermediate", "feed_forward.output", "ffn.linear_1",
+        "ffn.linear_2", "ff.layer_1", "ff.layer_2", "ffn.0", "ffn.2", "ffn.proj_up", "ffn.proj_up_gate",
+        "ffn.proj_down", "shared_mlp.input_linear", "shared_mlp.output_linear", "w_in.w_0", "w_in.w_1", "ffn.w_out",
     ),
 }  # fmt: skip
 # Sets of layers and their roles. A set that needs a part of a fused layer contains the whole layer.
 SETS = {
     "query": ("query", "fused"),
-    "key": ("key", "fused"),
-    "value": ("value", "fused"),
-    "attention-qv": ("query", "value", "fused"),
-    "attention": ("query", "key", "value", "fused", "output"),
+    "key": ("key", "key_value", "fused"),
+    "value": ("value", "key_value", "fused"),
+    "attention-qv": ("query", "value", "key_value", "fused"),
+    "attention": ("query", "key", "value", "key_value", "fused", "output"),
     "ffn": ("ffn",),
 }
 ALL_LINEAR = "all-linear"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from autorank.modeling import dry_pass, heads
 from autorank.modeling.base_model import meta_model
 from autorank.modeling.heads import Head
@@ -17,10 +19,12 @@ class TextLimits:
     Attributes:
         length: Number of tokens of a text at most.
         vocabulary: Number of entries of the embedding table; None if the architecture has no such table.
+        padding: Padding token after which positions are counted (RoBERTa); None if positions do not depend on one.
     """
 
     length: int
     vocabulary: int | None
+    padding: int | None
 
 
 def text_limits(model: str, outputs: int, head: Head, limit: int) -> TextLimits:
@@ -49,4 +53,10 @@ def text_limits(model: str, outputs: int, head: Head, limit: int) -> TextLimits:
     extra = 1 if heads.of_model(head, built.config) == heads.TEXT_TO_TEXT else 0
     accepted = dry_pass.accepted_length(built, length + extra)
     length = length if accepted is None else min(length, accepted - extra)
-    return TextLimits(length, dry_pass.vocabulary(built))
+    return TextLimits(length, dry_pass.vocabulary(built), _position_padding(built))
+
+
+def _position_padding(model: nn.Module) -> int | None:
+    """The padding token of a table of positions, which the model's config determines, whatever the tokenizer has."""
+    paddings = (getattr(module, "padding_idx", None) for name, module in model.named_modules() if "position" in name)
+    return next((padding for padding in paddings if isinstance(padding, int)), None)

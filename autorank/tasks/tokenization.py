@@ -66,6 +66,7 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         limit = min(spec.max_length or task.max_length, tokenizer.model_max_length)
         limits = text_limits(model, task.outputs, task.kind.head, limit)
         tokenizer.model_max_length = limits.length
+        pad_id = pad_id if limits.padding is None else limits.padding
         tokenization = task.kind.tokenization(task, spec, model, tokenizer)
     settings = f"{FORMAT} {tokenizer_digest(tokenizer)} {tokenization.tag}"
     digest = hashlib.sha256(f"{task.kind} {task.label_names} {settings}".encode())
