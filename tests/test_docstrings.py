@@ -21,7 +21,6 @@ UNFINISHED = (
     "autorank/options",
     "autorank/recipes",
     "autorank/runner.py",
-    "autorank/searching",
     "autorank/spec.py",
     "autorank/training/micro_batching.py",
 )

@@ -98,7 +98,7 @@ class RecipeSearcher(BaseSearcher):
         try:
             self.on_progress(death)
             step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
-            if self._retry.again(training.run, step, training.train, death, memory):
+            if self._retry.retry(training.run, step, training.train, death, memory):
                 self._left.append(training)
             elif death or "failed" in result:
                 self._fail(training, death.reason if death else result["failed"])

@@ -1,4 +1,4 @@
-"""What a search may use: trials, time, and what of the machines."""
+"""The budget of a search: trials, time and resources."""
 
 from __future__ import annotations
 
@@ -11,27 +11,29 @@ from typing import Any
 from autorank.defaults import MAX_RETRIES
 from autorank.searching.ray import resources
 
-TRIALS = 20  # of a search that was never told how many
+TRIALS = 20  # default number of trials
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a search may use.
+    """The budget of a search.
 
     Attributes:
-        trials: how many shall have ended in total, those of earlier sessions included; by default as many as were
-            asked for at last, or TRIALS. With `more`, so many more than there are, unless what was asked for at
-            last is not done yet.
-        seconds: from `created` on; then no trial starts, and those running stop at their next evaluation.
-        concurrency: trials at once; by default as `resources.share` does.
-        gpus_per_trial: may be a fraction; by default 1 for each worker where there are GPUs.
-        workers: of each trial; with several, a trial is a Ray Train TorchTrainer.
-        retries: of a trial whose process died.
-        confirm: fresh seeds with which the front's points are trained again when the trials have ended; by default
-            as asked for at last.
-        address: of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
-        storage: address of object storage for what trials write, where nodes share no folder; by default as at last.
-        created: time of this object's creation, as `time.monotonic` counts.
+        trials: total number of trials, including those of earlier sessions; by default the number of the last session,
+            or TRIALS.
+        more: add `trials` to the number of ended trials, unless trials or confirmations of the last session are
+            missing.
+        seconds: time limit from `created` on. Then no trial starts, and running trials stop at their next evaluation.
+        concurrency: number of concurrent trials; by default chosen by `resources.share`.
+        gpus_per_trial: GPUs per trial, possibly a fraction; by default 1 per worker if there are GPUs.
+        workers: workers per trial; with several, a trial is a Ray Train TorchTrainer.
+        retries: how often a trial whose process died is retried.
+        confirm: number of new seeds with which the points of the front are retrained after the last trial; by default
+            that of the last session.
+        address: address of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
+        storage: address of object storage for checkpoints and adapters if nodes share no directory; by default that of
+            the last session.
+        created: `time.monotonic()` of the creation of this object.
     """
 
     trials: int | None = None
@@ -52,12 +54,15 @@ class Budget:
         return math.inf if self.seconds is None else self.created + self.seconds
 
     def wanted(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
-        """Trials in all, and seeds to confirm with.
+        """Resolve the numbers of trials and of confirmation seeds.
 
         Args:
-            before: what was asked for at last.
-            ended: trials so far.
-            unconfirmed: whether something that was to be confirmed at last was not tried yet.
+            before: the values of the last session.
+            ended: number of ended trials.
+            unconfirmed: whether confirmations of the last session were not tried yet.
+
+        Returns:
+            The total number of trials and the number of seeds.
         """
         trials = before.get("trials", 0)
         if self.trials is None:
@@ -69,5 +74,9 @@ class Budget:
         return trials, before.get("confirm", 0) if self.confirm is None else self.confirm
 
     def share(self, nodes: Sequence[Mapping[str, float]]) -> resources.Resources:
-        """What each trial gets of what the nodes have. Raises AutorankError if that does not suffice."""
+        """Return the resources of each trial on nodes with these resources.
+
+        Raises:
+            AutorankError: the resources do not suffice.
+        """
         return resources.share(nodes, self.concurrency, self.gpus_per_trial, self.workers)

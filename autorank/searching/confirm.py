@@ -1,6 +1,6 @@
-"""The points of a front trained again with fresh seeds, each to the step at which it was found.
+"""Retrains the points of a front with new seeds, each up to the step of its evaluation.
 
-Every training gets a few seeds; the others are spent where it is open which points are on the front.
+Every run gets a few seeds; the others are spent where it is open which points are on the front.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.tune.search import Searcher
+from typing_extensions import override
 
 from autorank.searching.journal_searcher import check_space
 from autorank.searching.racing import equal_seeds, next_training
@@ -28,12 +29,12 @@ from autorank.trials.retention import keep, remove
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "confirm"  # of their checkpoints, in the search's folder
-FIRST_SEED = 1_000  # ours: far from the seeds that people give searches
+FOLDER = "confirm"  # directory of the checkpoints, in the search's directory
+FIRST_SEED = 1_000  # ours: far from the seeds that users choose
 
 
 class Repeat(NamedTuple):
-    """A training behind points of a front, to be repeated with another seed."""
+    """The run of one or more points of a front, repeated with another seed."""
 
     trial: int
     step: int
@@ -44,18 +45,22 @@ class Repeat(NamedTuple):
 
 
 class ConfirmSearcher(BaseSearcher):
-    """Tune's searcher over what is still to be confirmed: every point of the fronts, the baseline's too, with `seeds`
-    seeds on average.
+    """Tune's searcher for missing confirmations: every point of the fronts, including the baseline's.
 
-    The points of one evaluation, itself and its slices, share a training for each seed: the adapter is cut to the size
-    of each slice, or to the next smaller one that it has.
+    The number of seeds of a run is `seeds` on average.
 
-    They train on the search's data and are scored on the task's own validation split. `RetryPolicy` decides which are
-    tried again.
+    All points of an evaluation, the adapter and its slices, share a run for each seed: the adapter is cut to the size
+    of each slice, or to the next smaller size.
+
+    Runs train on the search's data and are scored on the task's own validation split. `RetryPolicy` decides which are
+    retried.
 
     Args:
-        folder: of their checkpoints, which go when they have ended.
-        deadline: `time.monotonic()` after which none starts and none goes on; such a one is cut off, not stored.
+        journal: the journal of the search, open for writing.
+        seeds: number of seeds.
+        folder: directory of the checkpoints, which are deleted when a run ends.
+        deadline: `time.monotonic()` after which no run starts or continues; the results of stopped runs are not stored.
+        retries: how often a run whose process died is retried.
     """
 
     def __init__(
@@ -64,17 +69,17 @@ class ConfirmSearcher(BaseSearcher):
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder
         self._running: dict[str, Repeat] = {}
-        self._reached: dict[Repeat, int] = {}  # the step of the last evaluation
+        self._reached: dict[Repeat, int] = {}  # step of the last evaluation
         self._points: dict[Repeat, list[Point]] = {}
-        self._left: deque[Repeat] | None = None  # known once the trials have ended
+        self._left: deque[Repeat] | None = None  # None: not yet computed, because trials are running
         self._planned = -1  # number of results when it was last asked which training is next
 
     def wanted(self) -> bool:
-        """Whether anything is left to confirm, and time to do it."""
+        """Return whether confirmations are missing and there is time left."""
         if self._left is None:
             self._points = trainings(self._journal, self._seeds)
             self._left = deque(self._points)
-            keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left more
+            keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left others
             for repeat in self._left:
                 self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
         if not self._left and self._planned != (known := len(self._journal.snapshot().confirmed) + len(self._points)):
@@ -85,7 +90,7 @@ class ConfirmSearcher(BaseSearcher):
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
+        """Return the next run as `WarmTrial` expects it, FINISHED, or None: ask again later."""
         if self._must_wait():
             return None
         if not self.wanted() or self.problem:
@@ -103,13 +108,14 @@ class ConfirmSearcher(BaseSearcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Only the last evaluation counts; of the others, how far they are."""
+        """Store how far the run is; only its last evaluation is a result."""
         if "evaluation" in result and trial_id in self._running:
             self._reached[self._running[trial_id]] = result["evaluation"].step
         self.on_progress()
 
+    @override
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Stores the last evaluation, or why there is none; what lost its process is tried again."""
+        """Store the last evaluation, or the reason why there is none, or retry the run."""
         repeat, result = self._running.pop(trial_id, None), result or {}
         if repeat is None or self.problem:
             return
@@ -118,7 +124,7 @@ class ConfirmSearcher(BaseSearcher):
             self.on_progress(death)
             assert self._left is not None
             memory = bool(result.get("out_of_memory"))
-            if self._retry.again(repeat, self._reached.get(repeat, 0), self._train(repeat), death, memory):
+            if self._retry.retry(repeat, self._reached.get(repeat, 0), self._train(repeat), death, memory):
                 self._left.append(repeat)
             elif death or "failed" in result or result.get("finished"):
                 self._store(repeat, result, death)
@@ -198,16 +204,16 @@ def _raced(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Re
 
 
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
-    """The confirmations that are missing: trial, step, parameters, seed."""
+    """Return the missing confirmations: trial, step, parameters, seed."""
     return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
 
 
 def fresh(used: int) -> Iterator[int]:
-    """Seeds other than the one that a search has trained with."""
+    """Return an iterator of seeds other than the search's own."""
     return (seed for seed in count(FIRST_SEED) if seed != used)
 
 
 def _outcome(point: Point) -> dict[str, Any]:
-    """What the journal stores of a point that was trained again."""
+    """The values of a retrained point that the journal stores."""
     names = ("score", "metrics", "adapter_params", "nonzero_params", "seconds", "memory")
     return {name: getattr(point, name) for name in names}

@@ -1,4 +1,4 @@
-"""What a search will cost, before it is run: its parameter range exactly, its time from a few timed steps."""
+"""Estimates the cost of a search: its exact range of parameters, and its time from a few timed steps."""
 
 from __future__ import annotations
 
@@ -19,34 +19,53 @@ from autorank.tasks.definition import TaskData
 if TYPE_CHECKING:
     from autorank.training.run import TrainingRun
 
-TIMED = 512  # training examples of the timed run: enough for a method's own preparation to show
-SCORED = 32  # examples of its evaluations: a full batch where texts are written, which takes no longer than one text
-CHUNK = 4  # steps between them
+TIMED = 512  # training examples of the timed run: enough to measure a method's preparation
+SCORED = 32  # examples of its evaluations: a full batch of generated texts takes as long as a single text
+CHUNK = 4  # steps between its evaluations
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a search. Seconds are of this machine; on another they do not hold."""
+    """The estimated cost of a search. Times are those of the current machine.
 
-    params: tuple[int, int]  # fewest and most adapter parameters in the space
+    Attributes:
+        params: fewest and most adapter parameters in the space.
+        seconds_per_step: seconds of an optimizer step.
+        seconds_per_evaluation: seconds of an evaluation.
+        seconds_per_trial: seconds of a complete trial.
+        seconds: seconds of all trials, without the start of Ray.
+        steps: optimizer steps of a trial.
+        labels: description of the labels.
+    """
+
+    params: tuple[int, int]
     seconds_per_step: float
     seconds_per_evaluation: float
     seconds_per_trial: float
-    seconds: float  # of all trials, without Ray's start
-    steps: int  # optimizer steps a trial
-    labels: str  # what they were understood as
+    seconds: float
+    steps: int
+    labels: str
 
 
 def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: ParamBounds) -> Estimate:
-    """Time a few steps of real training at each method's largest corner; rough, and on this machine as it is now.
+    """Estimate the cost of a search from a few training steps of each method with its largest adapter.
 
-    Every trial is taken to run to its end, and methods to have equal shares. What the first steps take longer than
-    the others is the method's preparation (a probe), which is taken to grow with the training set. An evaluation grows
-    with its examples, and where texts are written also with the longest reference: up to there untrained models write.
-    Slices are taken to cost as much as they may.
+    The estimate is rough. It assumes that all trials are complete, that methods have equal shares, and that slices cost
+    the maximum allowed. The additional time of the first steps is that of the method's preparation (a probe) and
+    proportional to the training set. The time of an evaluation is proportional to its examples, and if texts are
+    generated to the longest reference, since untrained models generate up to the limit.
+
+    Args:
+        spec: the search.
+        trials: number of trials.
+        each: resources of each trial.
+        bounds: bounds of adapter parameters.
+
+    Returns:
+        The estimate.
 
     Raises:
-        AutorankError: data or model cannot be had, or a method needs longer runs.
+        AutorankError: data or model cannot be loaded, or a method needs longer runs.
     """
     from autorank.training.slices import SHARE
 
@@ -64,7 +83,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
 
 
 def _work(data: TaskData) -> int:
-    """The work of an evaluation: examples, or if texts are generated tokens, one after another in each batch."""
+    """The work of an evaluation: its examples, or the number of sequential tokens if texts are generated."""
     from autorank.tasks.data.pairs import Pairs
     from autorank.tasks.metrics.text import FORWARD
     from autorank.training.objectives.generation import EVAL_BATCH
@@ -79,7 +98,7 @@ def _work(data: TaskData) -> int:
 def _timed(
     spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds
 ) -> tuple[float, float, float]:
-    """Seconds of a step, of an evaluation and of preparing, on what `_cut` leaves."""
+    """Seconds of a step, of an evaluation and of the preparation, with the examples of `_cut`."""
     import torch
 
     from autorank.training.model_cache import ModelCache
@@ -91,7 +110,7 @@ def _timed(
         with tempfile.TemporaryDirectory() as probes:
             model_cache = ModelCache()
             for name, count in (("warm", 1), ("timed", 3)):  # the first run loads and warms up
-                model_cache.probes = Path(probes) / name  # a probe found in the cache would cost nothing
+                model_cache.probes = Path(probes) / name  # so that no probe is cached
                 run = TrainingRun(_small(spec, entry, steps, bounds), model_cache)
                 laps = [_lap(run) for _ in range(count)]
                 run.release()
@@ -102,9 +121,9 @@ def _timed(
 
 
 def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:
-    """A run with the method's largest adapter, if trials are long enough for it, on few examples."""
+    """A run with the largest adapter for which trials are long enough, on few examples."""
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
-    # as many steps as a trial has, though few are made: schedules depend on them
+    # as many steps as a trial, because schedules depend on them, although few are run
     training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK, "slices": "off"}
     return TrainSpec(
         task=_cut(spec.task), model=spec.model, method=entry.method, settings=settings,
@@ -113,17 +132,17 @@ def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds)
 
 
 def _cut(task: TaskSpec) -> TaskSpec:
-    """Few of the task's examples."""
+    """The task with few examples."""
     cut: dict[str, Any] = {
         "max_train_examples": min(task.max_train_examples or TIMED, TIMED),
         "max_eval_examples": min(task.max_eval_examples or SCORED, SCORED),
-        "tune_split": 0.0,  # so few may hold no example of some class
+        "tune_split": 0.0,  # a part of so few examples may lack a class
     }
     return task.model_copy(update=cut)
 
 
 def _lap(run: TrainingRun) -> tuple[float, float]:
-    """Seconds of `CHUNK` steps, with what comes before the first, and of the evaluation after them."""
+    """Seconds of `CHUNK` steps, including the preparation before the first, and of the evaluation after them."""
     started = time.perf_counter()
     next(run)
     return time.perf_counter() - started - run.evaluating, run.evaluating

@@ -1,4 +1,4 @@
-"""A search's beginning: its spec put together, its journal made, or opened again if it is the same search."""
+"""Creates the spec of a search, and its journal, or opens the journal if the search exists."""
 
 from __future__ import annotations
 
@@ -21,15 +21,23 @@ def make_spec(
     spaces: Mapping[str, Space], task: TaskSpec, model: str | None = None, training: TrainingSpec | None = None,
     name: str | None = None, baseline: bool = True, beside: Source = None, **values: Any,
 ) -> SearchSpec:  # fmt: skip
-    """The search of `spaces` (method -> its space) on `task`.
+    """Create the spec of a search.
 
     Args:
-        baseline: add plain LoRA, tuned in its own space, where it is not among the methods.
-        beside: the baseline's space, in place of its own.
+        spaces: method -> its search space.
+        task: the task.
+        model: base model; None: that of the task.
+        training: training settings; None: the defaults.
+        name: name of the search; by default made from methods and task.
+        baseline: add plain LoRA as a baseline, unless it is one of the methods.
+        beside: search space of the baseline; None: its built-in space.
         values: other fields of `SearchSpec`.
 
+    Returns:
+        The spec.
+
     Raises:
-        AutorankError: a value that is refused.
+        AutorankError: a value is not valid.
     """
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
     entries = [_entry(method, space) for method, space in spaces.items()]
@@ -50,7 +58,7 @@ def _entry(method: str, space: Space) -> MethodSpec:
 
 
 def _common(spaces: Mapping[str, Space]) -> list[str]:
-    """What the baseline shares with the methods: the layers that are adapted, if all that name any name the same."""
+    """The adapted layers as a setting for the baseline, if all methods with this setting fix the same value."""
     aiming = [space for method, space in spaces.items() if "targets" in find(method).Config.model_fields]
     named = {space.fixed.get("targets") for space in aiming}
     (only,) = named if len(named) == 1 else (None,)
@@ -58,30 +66,40 @@ def _common(spaces: Mapping[str, Space]) -> list[str]:
 
 
 def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[float, float]]) -> Journal:
-    """The journal of `spec` in `folder`, new or gone on with, open for writing.
+    """Create or open the journal of a search, for writing.
+
+    Args:
+        spec: the search.
+        folder: its directory.
+        reference: called for a new journal; returns the reference point of the hypervolume, parameters and score.
+
+    Returns:
+        The journal.
 
     Raises:
-        AutorankError: the folder holds another search; the message says where they differ.
+        AutorankError: the directory contains another search; the message lists the differences.
     """
     if not (folder / JOURNAL).exists():
         return Journal.create(folder, spec, reference())
     journal = Journal.open(folder, write=True)
-    spec = spec.model_copy(update={"warm_start": journal.spec.warm_start})  # read once: earlier searches may go on
+    spec = spec.model_copy(
+        update={"warm_start": journal.spec.warm_start}
+    )  # read once, because earlier searches may continue
     if journal.spec == spec:
         return journal
     journal.close()
     raise AutorankError(
-        f"There is another search {spec.name!r} in {folder.parent}. It differs:\n"
+        f"{folder.parent} already contains a search {spec.name!r} with other settings:\n"
         + "\n".join(f"  {line}" for line in differences(journal.spec, spec))
-        + "\nGive the same settings to go on with it, or another --name."
+        + "\nUse the same settings to continue it, or another --name."
     )
 
 
-def differences(there: SearchSpec, here: SearchSpec) -> list[str]:
-    """Where two specs differ, a line each: `train.training.epochs: 3 there, 5 now`."""
-    old, new = _flat(there.model_dump(mode="json")), _flat(here.model_dump(mode="json"))
+def differences(stored: SearchSpec, given: SearchSpec) -> list[str]:
+    """Return the differences of two specs, one line for each: `training.epochs: was 3, now 5`."""
+    old, new = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
-    return [f"{name}: {old.get(name, 'nothing')} there, {new.get(name, 'nothing')} now" for name in names]
+    return [f"{name}: was {old.get(name, 'not set')}, now {new.get(name, 'not set')}" for name in names]
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

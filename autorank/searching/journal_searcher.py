@@ -1,4 +1,4 @@
-"""Between Tune and the journal: hands out trials, records evaluations, tells how each trial ended."""
+"""Connects Tune and the journal: starts trials, records evaluations and ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ray.tune.search import Searcher
+from typing_extensions import override
 
 from autorank.errors import AutorankError, disk_full
 from autorank.searching.early_stopping.policy import StoppingPolicy
@@ -25,24 +26,29 @@ from autorank.trials.record import TrialRecord
 logger = logging.getLogger(__name__)
 
 OUT_OF_TIME = "time budget"
-LENGTH = 3  # evaluations of a run, where nothing else is known
-HOPELESS = 3  # trials that fail for one and the same reason, and no other, before a search gives up
+LENGTH = 3  # evaluations of a run if its length is not known
+HOPELESS = 3  # trials that all fail for the same reason before a search ends with an error
 
 
 class JournalSearcher(BaseSearcher):
-    """Tune's searcher over a journal.
+    """Tune's searcher, which reads and writes the journal.
 
-    Trials that an earlier session left running go on first, from their last evaluation. So does one whose process
-    died or that ran out of memory, as `RetryPolicy` decides.
+    Trials that an earlier session left running continue first, from their last evaluation. Trials whose process died or
+    that ran out of memory are retried as `RetryPolicy` decides.
 
     Args:
-        journal: of the search, open for writing.
-        bounds: of adapter parameters.
-        check_length: of the search's runs.
-        trials: how many shall have ended in total; those of earlier sessions count.
-        deadline: `time.monotonic()` after which no trial starts and none goes on.
-        evaluations: of a whole run.
-        on_evaluation: called after each evaluation is in the journal, and after each trial's end.
+        journal: the journal of the search, open for writing.
+        bounds: bounds of adapter parameters.
+        trials: total number of trials, including those of earlier sessions.
+        deadline: `time.monotonic()` after which no trial starts or continues.
+        retries: how often a trial whose process died is retried.
+        evaluations: evaluations of a complete run.
+        on_evaluation: called after each evaluation is in the journal, and after the end of each trial.
+        check_length: check of the length of runs.
+
+    Attributes:
+        exhausted: whether all settings of the space were tried.
+        cut_off: whether a trial was stopped because the time was over.
     """
 
     def __init__(
@@ -57,27 +63,29 @@ class JournalSearcher(BaseSearcher):
         check_length: LengthCheck = any_length,
     ) -> None:
         super().__init__(deadline, retries)
-        self.exhausted = False  # nothing new was found in the space
-        self.cut_off = False  # a trial was pruned because the time was up
+        self.exhausted = False
+        self.cut_off = False
         self._journal = journal
         self._planner = TrialPlanner(journal, bounds, check_length)
         self._stopping = StoppingPolicy(journal.spec, bounds, evaluations)
         self._on_evaluation = on_evaluation
-        self._running: dict[str, int] = {}  # Tune's id -> the journal's number
-        there = journal.trials()
-        self._waiting = deque(trial.number for trial in there if trial.state == "running")
-        self._left = trials - len(there)
-        for trial in there:
+        self._running: dict[str, int] = {}  # Tune's id -> number in the journal
+        earlier = journal.trials()
+        self._waiting = deque(trial.number for trial in earlier if trial.state == "running")
+        self._left = trials - len(earlier)
+        for trial in earlier:
             self._stopping.replay(trial)
             self._retry.restore(trial.number, trial.retries, trial.reduced_micro_batch)
 
     def wanted(self) -> bool:
-        """Whether trials wait, or new ones may begin."""
+        """Return whether trials are waiting or new ones can start."""
         return bool(self._waiting) or (self._left > 0 and not self.exhausted)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next trial (`number`, `train`: its TrainSpec, `recorded`: the last step in the journal), FINISHED, or
-        None: ask again."""
+        """Return the next trial, FINISHED, or None: ask again later.
+
+        A trial is a dict of `number`, `train` (its TrainSpec) and `recorded` (the last step in the journal).
+        """
         try:
             return self._next(trial_id)
         except Exception as error:
@@ -108,7 +116,7 @@ class JournalSearcher(BaseSearcher):
             if new.state == "running":
                 return self._hand_out(trial_id, new)
             self._check_hopeless(str(new.reason))
-        # a trial at work may yet have to be tried again
+        # a running trial may have to be retried
         return None if self._running and not self.out_of_time and not self.problem else Searcher.FINISHED
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
@@ -122,8 +130,10 @@ class JournalSearcher(BaseSearcher):
         return number is not None and self._journal.trial(number).stop_reason is not None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Records the evaluation that a result carries, and with it whether it stops the trial: a search that is cut
-        off here goes on with the same decision. Tune hands on some results twice."""
+        """Record the evaluation of a result together with the decision to stop the trial.
+
+        So an interrupted search resumes with the same decision. Tune passes some results twice.
+        """
         if "evaluation" not in result or trial_id not in self._running:
             return
         number, evaluation, last = self._running[trial_id], result["evaluation"], result["finished"]
@@ -139,13 +149,14 @@ class JournalSearcher(BaseSearcher):
             self.problem = self.problem or error
 
     def _reason(self, trial: TrialRecord) -> str | None:
-        """Why a trial stops after its last evaluation."""
+        """The reason why a trial stops after its last evaluation, or None."""
         if self.out_of_time:
             return OUT_OF_TIME
         return self._stopping.reason(trial, self._journal.snapshot().points)
 
+    @override
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tells how a trial ended: failed, pruned or complete; or puts it back, to be tried again."""
+        """Record how a trial ended (failed, pruned or complete), or retry it."""
         if result:
             self.on_trial_result(trial_id, result)
         number = self._running.pop(trial_id, None)
@@ -153,7 +164,7 @@ class JournalSearcher(BaseSearcher):
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
-            self.on_progress(death)  # if it raises, the trial goes on when the search does
+            self.on_progress(death)  # if it raises, the trial continues when the search is resumed
             self._ended(number, result or {}, death)
             self._on_evaluation()
         except Exception as problem:
@@ -162,9 +173,9 @@ class JournalSearcher(BaseSearcher):
     def _ended(self, number: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(number)
         train = self._journal.spec.train(trial.method, trial.config)
-        if trial.finished:  # whatever happened on the way out
+        if trial.finished:  # also if its process died afterwards
             self._end(number, "complete")
-        elif self._retry.again(number, trial.step, train, death, bool(result.get("out_of_memory"))):
+        elif self._retry.retry(number, trial.step, train, death, bool(result.get("out_of_memory"))):
             self._again(number, death.reason if death else result["failed"])
         elif death:
             self._fail(number, death.reason)
@@ -175,7 +186,7 @@ class JournalSearcher(BaseSearcher):
             self._end(number, "pruned", trial.stop_reason or (OUT_OF_TIME if self.out_of_time else "stopped"))
 
     def _again(self, number: int, reason: str) -> None:
-        """A trial is to go on from its last evaluation, if there is time."""
+        """Continue a trial from its last evaluation if there is time left."""
         counts = {"retries": self._retry.deaths(number), "reduced_micro_batch": self._retry.halvings(number)}
         trial = self._journal.trial(number)
         self._journal.note(number, **{name: n for name, n in counts.items() if n != getattr(trial, name)})
@@ -194,7 +205,7 @@ class JournalSearcher(BaseSearcher):
         self._planner.learn(self._journal.finish(number, state, reason, sampler_values))
 
     def _fail(self, number: int, reason: str) -> None:
-        """A trial fails alone, unless the disk is full or nothing but this failure was ever seen."""
+        """Record a failure; it ends the search if the disk is full or all trials have failed in this way."""
         self._end(number, "failed", reason)
         check_space(reason)
         self._check_hopeless(reason)
@@ -202,15 +213,15 @@ class JournalSearcher(BaseSearcher):
     def _check_hopeless(self, reason: str) -> None:
         trials = ended(self._journal.trials())
         if len(trials) >= HOPELESS and {(trial.state, trial.reason) for trial in trials} == {("failed", reason)}:
-            raise AutorankError(f"All {len(trials)} trials failed, for the same reason: {reason}")
+            raise AutorankError(f"All {len(trials)} trials failed for the same reason: {reason}")
 
 
 def check_space(reason: str) -> None:
-    """Raises OSError where the reason that something failed for is a full disk: everything else would fail too."""
+    """Raise OSError if the reason of a failure is a full disk, because everything else would fail too."""
     if disk_full(Exception(reason)):
         raise OSError(errno.ENOSPC, reason)
 
 
 def ended(trials: list[TrialRecord]) -> list[TrialRecord]:
-    """The trials that are done with."""
+    """Return the trials that have ended."""
     return [trial for trial in trials if trial.state != "running"]

@@ -1,4 +1,4 @@
-"""When a run is tried again after its process died or it ran out of memory: for trials, confirmations and recipes."""
+"""Retries of runs whose process died or that ran out of memory: trials, confirmations and recipes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from autorank.spec import TrainSpec
 
-HALVINGS = 3  # times that a run's micro-batches are halved before it fails (ours)
-ONE_BY_ONE = 2**20  # more micro-batches than a step has examples: where even the number found by trial was too few
+HALVINGS = 3  # how often the micro-batch of a run is halved before it fails (ours)
+ONE_BY_ONE = 2**20  # more micro-batches than examples; used if the number found by trial was too small
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,13 @@ class RetryPolicy:
         self._step_at_death: dict[Hashable, int] = {}
 
     def restore(self, run: Hashable, deaths: int, halvings: int) -> None:
-        """Take over what an earlier session counted."""
+        """Restore the counts of an earlier session.
+
+        Args:
+            run: the run.
+            deaths: number of deaths that count.
+            halvings: how often its micro-batch was halved.
+        """
         self._deaths[run], self._halvings[run] = deaths, halvings
 
     def deaths(self, run: Hashable) -> int:
@@ -61,17 +67,20 @@ class RetryPolicy:
         """Return whether the run must have the machine to itself."""
         return self._halvings[run] > 0
 
-    def again(
+    def retry(
         self, run: Hashable, step: int, train: TrainSpec, death: Death | None, out_of_memory: bool = False
     ) -> bool:  # fmt: skip
-        """Return whether a run that ended early is tried again, and count it.
+        """Count a run that ended early, and decide whether it is retried.
 
         Args:
             run: the run.
-            step: of its last evaluation.
-            train: its specification, not reduced.
-            death: why its process died, if it did.
-            out_of_memory: whether the run raised for lack of memory.
+            step: step of its last evaluation.
+            train: its original specification.
+            death: why its process died; None if it did not.
+            out_of_memory: whether the run ran out of memory.
+
+        Returns:
+            Whether the run is retried.
         """
         if death is None:
             return out_of_memory and self._halve(run, train)
@@ -87,14 +96,16 @@ class RetryPolicy:
         return True
 
     def reduced(self, run: Hashable, train: TrainSpec) -> TrainSpec:
-        """Return the specification with the run's micro-batches halved as often as it was decided."""
+        """Return the specification with the micro-batch that was decided for the run."""
         accumulate = _micro_batches(train, self._halvings[run])
         return train.model_copy(update={"training": train.training.model_copy(update={"accumulate": accumulate})})
 
 
 def _micro_batches(train: TrainSpec, halvings: int) -> int | str:
-    """Micro-batches of a step after some halvings: equal ones, each half as large or less; as before if there are no
-    smaller ones."""
+    """Micro-batches of a step after some halvings.
+
+    All have the same size, at most half of the previous one; if there is no smaller size, nothing changes.
+    """
     batch, accumulate = train.training.batch_size, train.training.accumulate
     for _ in range(halvings):
         if accumulate == "auto":

@@ -1,4 +1,4 @@
-"""A search from its first check to its outcome; run again, it goes on."""
+"""Runs a search, or resumes it."""
 
 from __future__ import annotations
 
@@ -43,8 +43,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a search ended. `tracked`: MLflow has all of it; if not, `autorank sync` catches up. `unconfirmed`: how many
-    of the runs that confirm the front are missing."""
+    """How a search ended.
+
+    Attributes:
+        snapshot: the trials and the front.
+        ending: why it ended.
+        tracked: whether MLflow has everything; otherwise `autorank sync` sends the rest.
+        unconfirmed: number of missing confirmations.
+    """
 
     snapshot: Snapshot
     ending: Ending
@@ -61,28 +67,33 @@ def search(
     warn: Callable[[str], None] = logger.warning,
     inform: Callable[[str], None] = logger.info,
 ) -> Outcome:
-    """Run or go on with the search in `folder` (see `files.run_folder`).
+    """Run a search, or resume it.
 
-    Ctrl-C ends it with the journal whole: the same call goes on, and with the trials that it cut off from their last
-    evaluation.
+    After Ctrl-C the same call resumes the search, and its interrupted trials from their last evaluations.
 
     Args:
-        tracking_uri: of MLflow; None tracks nothing.
-        progress: called twice a second.
-        warn: called with what the user should know, but that stops nothing.
-        inform: called with what the labels were understood as.
+        spec: the search.
+        folder: its directory (see `retention.run_folder`).
+        budget: trials, time and resources.
+        tracking_uri: address of the MLflow store; None: no tracking.
+        progress: called twice a second with a snapshot.
+        warn: called with warnings.
+        inform: called with a description of the labels.
+
+    Returns:
+        How the search ended.
 
     Raises:
-        AutorankError: the folder holds another search, data or model cannot be had, the resources do not
+        AutorankError: the directory contains another search, data or model cannot be loaded, the resources do not
             suffice, a method needs longer runs, the disk is full, or the first trials all fail for the same reason.
     """
     if tracking_uri is not None:
         checked(tracking_uri)
     if budget.storage is not None:
-        stored(budget.storage, spec.name)  # whether it can be used at all
+        stored(budget.storage, spec.name)  # checks that it can be used
     if budget.address is None and "RAY_ADDRESS" not in os.environ:
         budget.share(resources.local())
-    # trials find them in the cache, and mistakes show before anything starts
+    # trials read them from the cache, and errors appear before anything starts
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     if data.labels:
         inform(data.labels)
@@ -113,17 +124,27 @@ def conduct(
     data: TaskData | None = None,
     check_length: LengthCheck = any_length,
 ) -> Outcome:
-    """Run trials of `trainable` until the journal has enough. Other arguments and errors as in `search`.
+    """Run the missing trials and confirmations of a journal. Errors as in `search`.
 
     Args:
-        data: of the search's task, tokenised: the nodes of a cluster get them from here.
-        check_length: of the search's runs.
+        journal: the journal, open for writing.
+        trainable: the class of Tune's actors.
+        bounds: bounds of adapter parameters.
+        budget: see `search`.
+        tracking_uri: see `search`.
+        progress: see `search`.
+        warn: see `search`.
+        data: the task's tokenized data, which the nodes of a cluster receive.
+        check_length: check of the length of runs.
+
+    Returns:
+        How the search ended.
     """
     address = budget.storage or journal.wanted.get("storage")
     if journal.cut:
         warn(f"The journal is truncated; ignoring the incomplete last line ({journal.cut} bytes).")
     if data is not None and not journal.describe(described(data)):
-        warn("The data, or what makes tokens of them, have changed since this search began: its scores do not compare.")
+        warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
     done, before = len(ended(journal.trials())), journal.wanted
     untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.wanted(before, done, unconfirmed=bool(untried))
@@ -132,8 +153,8 @@ def conduct(
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)
-        there = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
-        tracker = Tracker(there, warn)
+        projection = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+        tracker = Tracker(projection, warn)
         listeners.append(tracker.update)
     written = stored(address, journal.search_id) if address else journal.folder
     session = Session(journal, trainable, bounds, budget, written, listeners, data, check_length)
@@ -143,18 +164,18 @@ def conduct(
             places = {"storage": address, "tracking": tracking}
             journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
             ending = _with_ray(session, trials, confirm, warn)
-    except KeyboardInterrupt:  # while Ray starts, or the second one
+    except KeyboardInterrupt:  # while Ray starts, or a second Ctrl-C
         ending = "interrupted"
     finally:
         with contextlib.suppress(OSError):  # a full disk
             session.tidy()
-        session.look()
+        session.notify()
         tracked = tracker is None or tracker.close()
     return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))
 
 
 def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str], object]) -> Ending:
-    """Run a session within Ray; a local Ray that dies is started again, once."""
+    """Run a session within Ray; a local Ray that dies is restarted once."""
     budget, log = session.budget, session.journal.folder / cluster.LOG
     restarts = 1 if cluster.is_local(budget.address) else 0
     while True:
@@ -167,4 +188,4 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
             if not restarts:
                 raise
             restarts -= 1
-            warn(f"{lost} Ray is started again.")
+            warn(f"{lost} Restarting Ray.")

@@ -1,4 +1,4 @@
-"""A search at work: Tune runs its trials, and then what confirms its front."""
+"""Runs the trials of a search and the confirmations of its front with Tune."""
 
 from __future__ import annotations
 
@@ -33,17 +33,24 @@ from autorank.trials import predictions
 from autorank.trials.journal import Journal
 from autorank.trials.retention import collect, sweep
 
-SCRATCH = ".tune"  # Tune's own files, in the search's folder; gone at the end
+SCRATCH = ".tune"  # directory of Tune's own files, in the search's directory; deleted at the end
 Ending = Literal["trials", "exhausted", "time budget", "interrupted"]
 
 
 @dataclass
 class Session:
-    """What a search works with, from its start or its going on until it ends.
+    """A session of a search, from its start or resumption to its end.
 
     Attributes:
-        written: where trials write: the journal's folder, or object storage.
-        listeners: told of the search as it stands.
+        journal: the journal, open for writing.
+        trainable: the class of Tune's actors.
+        bounds: bounds of adapter parameters.
+        budget: trials, time and resources.
+        written: directory to which trials write: that of the journal, or object storage.
+        listeners: called with snapshots.
+        data: the task's tokenized data, or None.
+        check_length: check of the length of runs.
+        started: `time.monotonic()` of the start.
     """
 
     journal: Journal
@@ -56,13 +63,23 @@ class Session:
     check_length: LengthCheck = any_length
 
     def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
-        """Run trials until so many have ended, then confirm the front with so many seeds; how that ended.
+        """Run the missing trials, then the missing confirmations.
+
+        Args:
+            each: resources of each trial.
+            trials: total number of trials.
+            confirm: number of seeds for confirmations.
+            interrupt: whether Ctrl-C was pressed.
+            watch: watches Ray.
+
+        Returns:
+            Why the session ended.
 
         Raises:
-            RayLost: Ray is gone; with a new Ray this can be called again.
+            RayLost: Ray has died; the method can be called again with a new Ray.
         """
         self.tidy()
-        self.look()  # what there is already
+        self.notify()
         journal, budget = self.journal, self.budget
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
         main = JournalSearcher(
@@ -75,7 +92,7 @@ class Session:
                 if searcher.wanted() and not interrupt.requested:
                     shared_data = share_data(journal.spec, searcher is again) if joined and self.data else None
                     trainable = bind(self.trainable, folder=place, shared_data=shared_data, mount_token=mount_token)
-                    callback = TuneCallback(searcher, interrupt, watch, self.look)
+                    callback = TuneCallback(searcher, interrupt, watch, self.notify)
                     fit(searcher, callback, trainable, each, journal.folder)
         if interrupt.requested:
             return "interrupted"
@@ -84,7 +101,7 @@ class Session:
         return "exhausted" if main.exhausted else "trials"
 
     def tidy(self) -> None:
-        """Delete what no front and no trial at work needs; bring what the front needs."""
+        """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""
         snapshot, folder = self.journal.snapshot(), self.journal.folder
         if self.written is not folder:
             collect(folder, self.written, snapshot)
@@ -92,16 +109,23 @@ class Session:
         sweep(folder, snapshot)
         predictions.sweep(folder, snapshot)
 
-    def look(self) -> None:
-        """Tell the listeners."""
+    def notify(self) -> None:
+        """Call the listeners with a snapshot."""
         snapshot = self.journal.snapshot()
         for listener in self.listeners:
             listener(snapshot)
 
 
 def share_data(spec: SearchSpec, final: bool) -> Any:
-    """A task's data in the cluster's object store, and a base model that is a folder, for nodes that do not have them:
-    what `WarmTrial.shared_data` takes."""
+    """Put a task's data, and a base model that is a directory, into the cluster's object store.
+
+    Args:
+        spec: the search.
+        final: use the task's own validation split, as confirmations do.
+
+    Returns:
+        The reference for `WarmTrial.shared_data`.
+    """
     task = spec.task.model_copy(update={"final": final})
     name = tasks.base_model(task, spec.model)
     folder = Path(name)
@@ -112,7 +136,19 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
 def fit(
     searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources, folder: Path
 ) -> None:  # fmt: skip
-    """Tune's part. Raises AutorankError for a full disk or a lost Ray, and whatever went wrong in the searcher."""
+    """Run trials with Tune until the searcher has no more.
+
+    Args:
+        searcher: starts trials and receives their results.
+        callback: called by Tune twice a second.
+        trainable: the class of the actors.
+        each: resources of each trial.
+        folder: the search's directory.
+
+    Raises:
+        AutorankError: the disk is full, or Ray is lost.
+        Exception: an error of the searcher.
+    """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if each.workers > 1:
         from autorank.searching.ray.multi_worker import trained_trial
@@ -144,5 +180,7 @@ def fit(
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if problem is not None:
         if disk_full(problem):
-            raise AutorankError(f"No space left on the disk of {folder}. Free some, then go on.") from problem
+            raise AutorankError(
+                f"No space left on the disk of {folder}. Free some space, then resume the search."
+            ) from problem
         raise problem

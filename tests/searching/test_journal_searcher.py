@@ -164,7 +164,7 @@ def test_a_search_gives_up_when_nothing_but_one_failure_is_seen(journal):
         searcher.suggest(name)
         searcher.on_trial_complete(name, {"failed": "OSError: no weights", "traceback": "", "done": True})
     assert isinstance(searcher.problem, AutorankError)
-    assert "All 3 trials failed, for the same reason: OSError: no weights" in str(searcher.problem)
+    assert "All 3 trials failed for the same reason: OSError: no weights" in str(searcher.problem)
 
 
 def test_different_failures_are_no_reason_to_give_up(journal):
@@ -206,9 +206,9 @@ def test_another_search_of_the_same_name_is_refused_with_what_differs(tmp_path):
     method = MethodSpec(method="lora", settings={"alpha": 8}, space=SPACE)
     other = search_spec(task=TaskSpec(name="demo", max_length=64), methods=(method,), seed=3)
     assert differences(spec, other) == [
-        "task.max_length: None there, 64 now",
-        "methods.lora.settings.alpha: nothing there, 8 now",
-        "seed: 0 there, 3 now",
+        "task.max_length: was None, now 64",
+        "methods.lora.settings.alpha: was not set, now 8",
+        "seed: was 0, now 3",
     ]
-    with pytest.raises(AutorankError, match=r"seed: 0 there, 3 now\n.*--name"):
+    with pytest.raises(AutorankError, match=r"seed: was 0, now 3\n.*--name"):
         open_journal(other, tmp_path / "s", lambda: REFERENCE)

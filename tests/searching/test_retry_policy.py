@@ -28,7 +28,7 @@ def run(batch_size: int | None, accumulate: int | str) -> TrainSpec:
 def test_micro_batches_are_halved_up_to_three_times(batch_size, before, after):
     policy, train = RetryPolicy(retries=0), run(batch_size, before)
     seen = []
-    while policy.again("run", 0, train, None, out_of_memory=True):
+    while policy.retry("run", 0, train, None, out_of_memory=True):
         seen.append(policy.reduced("run", train).training.accumulate)
     assert seen == after and policy.alone("run") == bool(after)
     assert policy.reduced("another", train) == train and not policy.alone("another")
@@ -38,16 +38,16 @@ def test_deaths_count_but_for_those_that_are_the_machines():
     policy, train = RetryPolicy(retries=1), run(8, 1)
     crashed, preempted = Death("crashed"), Death("its node went away", preempted=True)
     storage_missing = Death("its node does not see the folder", storage_missing=True)
-    assert policy.again("run", 3, train, preempted) and policy.again("run", 4, train, preempted)
-    assert all(policy.again("run", 4, train, storage_missing) for _ in range(5)) and policy.deaths("run") == 0
-    assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 0
-    assert policy.again("run", 5, train, preempted) and policy.deaths("run") == 1  # no progress in between
-    assert not policy.again("run", 9, train, crashed)
-    assert not policy.again("new", 9, train, None)
+    assert policy.retry("run", 3, train, preempted) and policy.retry("run", 4, train, preempted)
+    assert all(policy.retry("run", 4, train, storage_missing) for _ in range(5)) and policy.deaths("run") == 0
+    assert policy.retry("run", 5, train, preempted) and policy.deaths("run") == 0
+    assert policy.retry("run", 5, train, preempted) and policy.deaths("run") == 1  # no progress in between
+    assert not policy.retry("run", 9, train, crashed)
+    assert not policy.retry("new", 9, train, None)
 
 
 def test_an_earlier_sessions_counts_go_on():
     policy, train = RetryPolicy(retries=2), run(16, 1)
     policy.restore("run", deaths=2, halvings=2)
     assert policy.reduced("run", train).training.accumulate == 4
-    assert not policy.again("run", 1, train, Death("crashed"))
+    assert not policy.retry("run", 1, train, Death("crashed"))

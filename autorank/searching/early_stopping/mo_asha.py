@@ -1,16 +1,14 @@
-"""Asynchronous successive halving for two objectives: which trials go on after a rung.
+"""Asynchronous successive halving for two objectives: decides which trials continue after a rung.
 
 MO-ASHA (Schmucker et al. 2021, arXiv 2106.12639): trials that reach a rung are ranked by non-dominated sorting, ties
-within a layer broken by an ε-net, and the best 1/η go on. Two things differ (ours), because one objective is known:
+within a layer broken by an ε-net, and the best 1/η continue. Here (ours):
 
-- Parameters follow from the settings, so whole adapters are compared at the parameters that they will end with, and
-  only the score is of the moment. A point is beaten by one that has no more parameters and a strictly higher score:
-  more parameters never beat fewer, and scores that do not differ yet beat nobody.
-- A trial is a curve: its adapter and the slices of it that were scored. It is as good as the best of these points, so
-  it is beaten when its whole curve is.
-- A trial that nothing beats goes on, however many there are of them: it may be a point of the front.
+- Parameters follow from the settings, so whole adapters are compared with their final parameters and current scores. A
+  point is beaten by a point with at most as many parameters and a strictly higher score.
+- A trial is a curve: its adapter and the slices that were scored. It is beaten if all these points are beaten.
+- All trials that are not beaten continue, because each may become a point of the front.
 
-Trials of different methods are not compared: they do not learn at the same pace, and the front is drawn at the end.
+Trials of different methods are not compared, because methods learn at different speeds.
 """
 
 from __future__ import annotations
@@ -25,14 +23,11 @@ import numpy as np
 
 from autorank.spec import HalvingSpec
 
-REMEMBERED = 1_000  # of the trials that reached a rung, the latest: deciding takes no longer however many there were
+REMEMBERED = 1_000  # latest trials of a rung that are compared, which limits the time of a decision
 
 
 class Reached(NamedTuple):
-    """A point that a trial has reached at a rung: parameters, and the best score so far.
-
-    The parameters of a whole adapter are those that the trial will end with.
-    """
+    """A point of a trial at a rung: parameters, for a whole adapter the final ones, and the best score so far."""
 
     params: float
     score: float
@@ -42,13 +37,14 @@ Curve = Sequence[Reached]
 
 
 class Halving:
-    """The rungs of a search, and who has reached them.
+    """The rungs of a search, with the trials that have reached them.
 
-    The first rung is after a third of a run (with the default factor): before that the scores of runs that learn are
-    those of runs that do not (measured: on SST-2 a first rung after a ninth stopped the wrong ones).
+    With the default factor the first rung is after a third of a run. Earlier, runs that learn and runs that do not have
+    similar scores (on SST-2 a first rung after a ninth stopped the wrong trials).
 
     Args:
-        evaluations: of a whole run.
+        spec: settings of successive halving.
+        evaluations: evaluations of a complete run.
     """
 
     def __init__(self, spec: HalvingSpec, evaluations: int) -> None:
@@ -57,8 +53,18 @@ class Halving:
         self._rungs: dict[tuple[str, int], dict[int, Curve]] = defaultdict(dict)
 
     def goes_on(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
-        """Whether trial `number` of `method` goes on after so many evaluations. Asked again, it says the same or less:
-        later trials may have beaten it."""
+        """Record a trial's curve at a rung, and decide whether the trial continues.
+
+        Args:
+            method: method of the trial.
+            number: number of the trial.
+            evaluations: number of its evaluations.
+            curve: its points.
+
+        Returns:
+            Whether it continues; always True between rungs. A later call may return False, since other trials may have
+            beaten it.
+        """
         if not self.is_rung(evaluations):
             return True
         rung = self._rungs[method, evaluations]
@@ -68,7 +74,7 @@ class Halving:
         return promoted(list(rung.values()), list(rung).index(number), self._spec.factor)
 
     def is_rung(self, evaluations: int) -> bool:
-        """Return whether there is a rung after so many evaluations: at grace · η^k."""
+        """Return whether there is a rung after this number of evaluations, grace · η^k for an integer k."""
         at = self._grace
         while at < evaluations:
             at *= self._spec.factor
@@ -76,7 +82,16 @@ class Halving:
 
 
 def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:
-    """Whether the trial at `index` of a rung is among the best 1/`factor` of it, or beaten by none."""
+    """Decide whether a trial continues.
+
+    Args:
+        rung: curves of the trials at a rung.
+        index: index of the trial.
+        factor: η.
+
+    Returns:
+        Whether it is among the best 1/η of the rung, or not beaten at all.
+    """
     if len(rung) < factor:
         return True
     layer, tops = best_points(rung)
@@ -106,7 +121,7 @@ def _unbeaten(curve: Curve) -> list[Reached]:
 
 
 def layers(points: Sequence[Reached]) -> list[int]:
-    """The non-dominated layer of each point, from 0: one more than the highest layer of those that beat it.
+    """Return the non-dominated layer of each point, from 0: one more than the highest layer of those that beat it.
 
     In order of parameters, best scores first, a point's layer is the first whose best score is not above its own;
     these best scores fall from layer to layer, so it is found by bisection.
@@ -124,7 +139,7 @@ def layers(points: Sequence[Reached]) -> list[int]:
 
 
 def spread(points: Sequence[Reached]) -> list[int]:
-    """Indices in the order of an ε-net: the highest score first, then always the point farthest from those before.
+    """Return indices in the order of an ε-net: the highest score, then always the point farthest from the previous.
 
     Distances are Euclidean, with log(parameters) and score scaled to [0, 1]; ties go to the earlier point.
     """

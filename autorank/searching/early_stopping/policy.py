@@ -1,4 +1,4 @@
-"""Which trials are stopped early, and why: over a limit for good, or beaten at a rung."""
+"""Decides which trials stop early: those over a limit that they cannot meet, and those beaten at a rung."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ class StoppingPolicy:
     """The early stopping of a search.
 
     Args:
-        bounds: of adapter parameters.
-        evaluations: of a whole run.
+        spec: the search.
+        bounds: bounds of adapter parameters.
+        evaluations: evaluations of a complete run.
     """
 
     def __init__(self, spec: SearchSpec, bounds: Bounds, evaluations: int) -> None:
@@ -29,10 +30,10 @@ class StoppingPolicy:
         self._halving = Halving(spec.halving, evaluations) if spec.halving else None
 
     def reason(self, trial: TrialRecord, front: Sequence[Point]) -> str | None:
-        """Why a trial stops after its last evaluation; None: it goes on.
+        """Return the reason why a trial stops after its last evaluation; None: it continues.
 
-        Rungs know parameters and score alone. So with a third objective a trial that comes on the front as it stands
-        goes on whatever the rung says; one that was on it with an earlier evaluation does not.
+        Rungs compare only parameters and score. So with a third objective, a trial whose last evaluation is on the
+        current front continues even if it is beaten at a rung.
         """
         if self._halving is None:
             return None
@@ -41,15 +42,17 @@ class StoppingPolicy:
         return None if self._promoted(trial) or self._joins(trial, front) else BEATEN
 
     def replay(self, trial: TrialRecord) -> None:
-        """Take a trial of an earlier session to the rungs that it reached."""
+        """Add a trial of an earlier session to the rungs that it reached."""
         for count in range(1, len(trial.evaluations) + 1):
             sofar = replace(trial, evaluations=trial.evaluations[:count])
             if self._halving is not None and self._over(sofar) is None:
                 self._promoted(sofar)
 
     def target(self, trial: TrialRecord) -> float:
-        """The parameters that a trial will end with: exact where the settings tell; else those of the moment, which
-        are final in methods that allocate before they train."""
+        """Return the final parameters of a trial: exact if the settings determine them, otherwise the current ones.
+
+        The current ones are final in methods that allocate before training.
+        """
         fewest, most = self._bounds(trial.method, trial.config)
         return float(min(max(trial.evaluations[-1].adapter_params, fewest), most)) if trial.evaluations else float(most)
 
@@ -61,7 +64,7 @@ class StoppingPolicy:
         return self._halving.goes_on(trial.method, trial.number, count, self._curve(trial, top.score))
 
     def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
-        """The adapter as it will end and the slices so far, those within `max_params` if there are any."""
+        """The final adapter and the slices so far; only those within `max_params` if there are any."""
         slices = [part for evaluation in trial.evaluations for part in evaluation.slices if isfinite(part.score)]
         curve = [Reached(self.target(trial), score), *(Reached(part.adapter_params, part.score) for part in slices)]
         most = self._objectives.max_params
@@ -75,9 +78,9 @@ class StoppingPolicy:
         return any(point in now for point in non_dominated([*front, *now], third))
 
     def _over(self, trial: TrialRecord) -> str | None:
-        """The limit that a trial breaks now and in the end: what is too large for it will not become small.
+        """The limit that a trial exceeds now and at its end, or None.
 
-        Slices of an adapter that is too large may be small enough.
+        Slices of a too large adapter may be small enough.
         """
         now, limits = trial.evaluations[-1], self._objectives
         if limits.max_memory is not None and now.peak_memory > limits.max_memory:

@@ -74,11 +74,7 @@ def running(address: str | None, log: Path) -> Iterator[None]:
 
 
 def is_local(address: str | None) -> bool:
-    """Return whether `running` starts a Ray of its own.
-
-    Args:
-        address: As for `running`.
-    """
+    """Return whether `running` starts a local Ray for this address."""
     import ray
 
     return not ray.is_initialized() and (address or os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL

@@ -64,13 +64,21 @@ def resolve(address: str | None) -> str:
 
 
 def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Job:
-    """Run the shell command `entrypoint` as a job of the cluster whose dashboard is at `address`.
+    """Run a shell command as a job of a cluster.
 
-    This process's autorank, with its methods, goes before any that the cluster has; `working_dir` is copied too, and
-    the job starts in the copy. The token of a cluster that asks for one is found where Ray looks for it.
+    The job uses this process's autorank with its methods, not one installed on the cluster. The token of a cluster with
+    authentication is read from where Ray reads it.
+
+    Args:
+        address: address of the cluster's dashboard.
+        entrypoint: the shell command.
+        working_dir: directory that is copied to the cluster, in whose copy the job starts.
+
+    Returns:
+        The job.
 
     Raises:
-        AutorankError: nothing answers, or no Ray dashboard; the token is missing or refused; the job is refused.
+        AutorankError: there is no Ray dashboard at the address, the token is missing or refused, or the job is refused.
     """
     check_install()
     import requests

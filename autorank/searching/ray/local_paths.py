@@ -22,11 +22,7 @@ def default_temp_dir() -> Path:
 
 
 def problem(folder: Path) -> str | None:
-    """Why Ray cannot write its sessions in a directory; None if it can.
-
-    Args:
-        folder: The directory, which need not exist.
-    """
+    """Return why Ray cannot write its sessions in a directory, which need not exist; None if it can."""
     length = len(os.fsencode(folder)) + len(SOCKET)
     if length > LONGEST:
         return f"paths of sockets in {folder} would be {length} bytes long, {length - LONGEST} too many"

@@ -32,23 +32,31 @@ def share(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None = None, gpus_per_trial: float | None = None,
     workers: int = 1,
 ) -> Resources:  # fmt: skip
-    """Share what there is (`CPU`, `GPU` of each node, as Ray counts them) between trials, and each trial's between its
-    workers, which may be on different nodes, while each is on one.
+    """Divide resources among trials, and those of a trial among its workers, which may be on different nodes.
 
-    Where there are GPUs a worker gets one, or its part of `gpus_per_trial`. Else trials share the CPUs, four at once or
-    more: two small runs of one thread are far quicker than one after the other with two threads, while more trials at
-    once would leave the sampler less to learn from.
+    If there are GPUs, a worker gets one, or its part of `gpus_per_trial`. Otherwise trials share the CPUs, with at
+    least four trials at once if there are enough CPUs: two small runs with one thread each are much faster than two
+    consecutive runs with two threads. More concurrent trials would leave the sampler with less to learn from.
+
+    Args:
+        nodes: resources of each node, `CPU` and `GPU` as Ray counts them.
+        concurrency: number of concurrent trials; None: chosen here.
+        gpus_per_trial: GPUs per trial, possibly a fraction; None: one per worker.
+        workers: workers per trial.
+
+    Returns:
+        The resources of each trial.
 
     Raises:
-        AutorankError: more is asked for than there is, or than any node has.
+        AutorankError: there are fewer resources than requested, in total or on every node.
     """
     cpus, gpus = sum(_cpus(node) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
     each = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
     if each * workers > gpus:
         asked = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
-        raise AutorankError(f"{asked} {each * workers:g} is more than the {gpus:g} GPUs that there are.")
+        raise AutorankError(f"{asked} {each * workers:g} is more than the available {gpus:g} GPUs.")
     if each > 1 and each != int(each):
-        raise AutorankError(f"--gpus-per-trial {each:g}: Ray shares out parts of one GPU, or whole GPUs.")
+        raise AutorankError(f"--gpus-per-trial {each:g}: use a fraction of one GPU, or a whole number of GPUs.")
 
     def rooms(size: int) -> int:
         return sum(_rooms(node, size, each) for node in nodes)
@@ -57,7 +65,7 @@ def share(
         raise AutorankError(_no_room(nodes, each))
     most = rooms(1) // workers
     if not most:
-        raise AutorankError(f"--workers-per-trial {workers} is too many: there is room for {rooms(1)} workers.")
+        raise AutorankError(f"--workers-per-trial {workers} is too many: the nodes can run at most {rooms(1)} workers.")
     concurrency = concurrency or max(1, most if each else min(most, max(FEW, cpus // FEW)))
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"

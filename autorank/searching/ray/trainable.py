@@ -179,17 +179,22 @@ def bind(base: type[T], **attributes: Any) -> type[T]:
 
 
 def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[MethodTrainable]:
-    """A `tune.Trainable` that trains `method` on `task`; a trial's config are the method's settings.
+    """Create a `tune.Trainable` that trains a method on a task; the config of a trial are the method's settings.
 
-    It goes into any `Tuner`: results are flat numbers (`score`, `adapter_params`, ...), checkpoints resume,
-    and with `reuse_actors=True` base model and data stay loaded from trial to trial.
+    It works with any `Tuner`: results are flat numbers (`score`, `adapter_params`, ...), checkpoints can be resumed,
+    and with `reuse_actors=True` base model and data stay loaded between trials.
 
     Args:
-        options: `model`, anything of `TaskSpec` (`data`, `max_train_examples`, ...) or of `TrainingSpec`
-            (`epochs`, `seed`, ...), and settings of the method that every trial shares (`alpha`, ...).
+        method: the method.
+        task: the task.
+        options: `model`, fields of `TaskSpec` (`data`, `max_train_examples`, ...) and of `TrainingSpec` (`epochs`,
+            `seed`, ...), and settings of the method shared by all trials (`alpha`, ...).
+
+    Returns:
+        The class.
 
     Raises:
-        AutorankError: an unknown method or option, or a value that is refused.
+        AutorankError: a method or option is unknown, or a value is not valid.
     """
     return bind(MethodTrainable, spec=train_spec(method, task, **options))
 

@@ -17,7 +17,7 @@ from autorank.training.evaluation import best
 from autorank.trials.front import admitted, excesses, hypervolume, points_of, third_of
 from autorank.trials.record import TrialRecord
 
-RECENT = 200  # trials from which it is learnt what a stopped one was to gain
+RECENT = 200  # number of latest trials from which the value of stopped trials is predicted
 
 
 def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple[float, float], count: int) -> float:

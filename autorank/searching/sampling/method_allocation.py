@@ -33,6 +33,9 @@ def next_method(
         trials: all trials so far.
         front: numbers of the trials on the front.
         untried: methods with settings that were not tried yet; at least one of them is not the baseline.
+
+    Returns:
+        The method and its space.
     """
     number = len(trials)
     if spec.baseline and spec.baseline.method in untried and number % BASELINE_EVERY == BASELINE_EVERY - 1:

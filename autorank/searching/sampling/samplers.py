@@ -17,7 +17,10 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
     Args:
         name: tpe, nsga2, gp or random.
-        seed: of the sampler's random numbers.
+        seed: random seed of the sampler.
+
+    Returns:
+        The sampler.
     """
     from optuna import samplers
 

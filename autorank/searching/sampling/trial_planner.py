@@ -1,4 +1,4 @@
-"""Which trial comes next, of which method and with which settings: a function of the journal and the search's seed."""
+"""Chooses method and settings of the next trial, which depend only on the journal and the search's seed."""
 
 from __future__ import annotations
 
@@ -123,7 +123,16 @@ def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthChec
 
 
 def refusal_of(method: str, settings: dict[str, Any], check_length: LengthCheck) -> str | None:
-    """Return why runs are too short for these settings; None if they are long enough."""
+    """Check whether runs are long enough for some settings.
+
+    Args:
+        method: the method.
+        settings: its settings.
+        check_length: check of the length of runs.
+
+    Returns:
+        Why runs are too short; None if they are long enough.
+    """
     try:
         check_length(method, settings)
     except AutorankError as error:

@@ -1,4 +1,4 @@
-"""What is known of trials before any training: their length, and adapter parameters from the shapes of the layers."""
+"""Length and range of adapter parameters of trials, computed before any training."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ class Bounds(Protocol):
 
 
 class LengthCheck(Protocol):
-    """Raises AutorankError if a search's runs are too short for a method with these settings."""
+    """Raises AutorankError if the runs of a search are too short for a method with these settings."""
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> None: ...
 
 
 def any_length(method: str, settings: Mapping[str, Any]) -> None:
-    """The `LengthCheck` of runs that are long enough for everything."""
+    """Accept all settings (`LengthCheck` of runs whose length is not known)."""
 
 
 class ParamBounds:
-    """`Bounds` for one base model, which is loaded as a structure without weights when it is first needed.
+    """`Bounds` for a base model, which is loaded without weights on the first call.
+
+    Args:
+        task: the task.
+        model: the base model; None: that of the task.
 
     Raises:
-        AutorankError: from any call, if the model cannot be had, or a target names none of its layers.
+        AutorankError: from any call, if the model cannot be loaded or `targets` match none of its layers.
     """
 
     def __init__(self, task: TaskSpec, model: str | None) -> None:
@@ -63,7 +67,7 @@ class ParamBounds:
         return target_modules.unadapted(self._model, config.targets) if isinstance(config, TargetedConfig) else None
 
     def length_check(self, steps: int) -> LengthCheck:
-        """Return the check for runs of so many optimizer steps."""
+        """Return the check for runs of `steps` optimizer steps."""
 
         def check(method: str, settings: Mapping[str, Any]) -> None:
             configured = configure(method, settings)
@@ -75,20 +79,23 @@ class ParamBounds:
 
 
 def run_length(spec: SearchSpec, data: TaskData) -> tuple[int, int]:
-    """Optimizer steps of a whole run, and its evaluations."""
+    """Return the optimizer steps and the evaluations of a complete run."""
     per_epoch = math.ceil(len(data.train) / (spec.training.batch_size or data.task.batch_size))
     steps = spec.training.steps or (spec.training.epochs or data.task.epochs) * per_epoch
     return steps, math.ceil(steps / (spec.training.eval_every or per_epoch))
 
 
 def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
-    """Return the fewest and most adapter parameters of any trial but the baseline's, slices left out.
+    """Return the fewest and most adapter parameters of trials, without the baseline's and without slices.
 
-    Neither is more than `max_params`.
+    Both are limited to `max_params`.
 
     Args:
         spec: the search.
-        bounds: of adapter parameters.
+        bounds: bounds of adapter parameters.
+
+    Returns:
+        The fewest and the most.
 
     Raises:
         AutorankError: the smallest adapter is larger than `max_params`, and no method's adapters are sliced.

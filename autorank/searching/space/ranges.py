@@ -63,7 +63,16 @@ def contains(entry: Range, value: Any) -> bool:
 
 
 def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
-    """Return the setting's value in a trial, from the sampler."""
+    """Sample the value of a setting.
+
+    Args:
+        name: name of the setting.
+        entry: its range.
+        trial: the trial, whose sampler is used.
+
+    Returns:
+        The value.
+    """
     if "choices" in entry:
         return trial.suggest_categorical(name, entry["choices"])
     log, low, high = entry.get("log", False), *(ends(entry)[i] for i in (0, -1))

@@ -54,6 +54,9 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
         file: the space; None: the built-in one.
         overrides: settings to fix, as `key=value` with the value in YAML.
 
+    Returns:
+        The space.
+
     Raises:
         AutorankError: the method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
     """
@@ -86,6 +89,9 @@ def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[st
         file: spaces; None: the built-in ones.
         overrides: settings to fix, as `key=value`.
 
+    Returns:
+        Method -> space.
+
     Raises:
         AutorankError: as `load` and `by_method`; or no method has the setting of an override.
     """
@@ -113,6 +119,9 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
     Args:
         methods: the methods of the search.
         source: one space, or spaces by method.
+
+    Returns:
+        Method -> its part.
 
     Raises:
         AutorankError: `source` is one space but there are several methods, or it names a method that is not searched.

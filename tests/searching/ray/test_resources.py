@@ -37,7 +37,7 @@ def test_share(available, asked, expected):
         ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the 1 GPUs"),
         ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial have room for 2 trials"),
         ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the 1 GPUs"),
-        ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: there is room for 8 workers"),
+        ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: the nodes can run at most 8 workers"),
         ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs have room for 8 trials"),
     ],
 )
@@ -83,7 +83,7 @@ def test_nodes_of_a_cluster(nodes, asked, expected):
         ([{"memory": 1.0}], {}, "No node of the cluster has the 1 CPU that .* 0 CPUs, 0 GPUs. Wait until"),
         ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {"concurrency": 3}, "5 GPUs at 1 a trial have room for 2"),
         ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 3}, "2 GPUs at 1 a trial have room for 2 trials"),
-        ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: there is room for 6 workers"),
+        ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: the nodes can run at most 6 workers"),
     ],
 )
 def test_more_than_the_nodes_have(nodes, asked, problem):
