@@ -54,7 +54,7 @@ def share(
     each = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
     if each * workers > gpus:
         asked = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
-        raise AutorankError(f"{asked} {each * workers:g} is more than the available {gpus:g} GPUs.")
+        raise AutorankError(f"{asked} {each * workers:g} is more than the available GPUs ({gpus:g}).")
     if each > 1 and each != int(each):
         raise AutorankError(f"--gpus-per-trial {each:g}: use a fraction of one GPU, or a whole number of GPUs.")
 
