@@ -40,6 +40,9 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
         what: What the name is of: `method`, `task`.
         name: The unknown name.
         known: All known names.
+
+    Returns:
+        The error.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -48,7 +51,11 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
 
 
 def require_posix() -> None:
-    """Raise AutorankError on Windows, which has neither `flock` nor atomic renames of open files."""
+    """Refuse Windows, which has neither `flock` nor atomic renames of open files.
+
+    Raises:
+        AutorankError: autorank runs on Windows.
+    """
     if sys.platform == "win32":
         raise AutorankError("autorank runs on Linux and macOS. On Windows, install it in WSL 2.")
 

@@ -45,6 +45,9 @@ def run_training(call: TrainCall) -> TrainResult:
     Args:
         call: The options of `train`.
 
+    Returns:
+        The result, with all evaluations.
+
     Raises:
         AutorankError: An option is invalid, or no evaluation had a finite score.
     """
@@ -91,6 +94,9 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
     Args:
         adapter: A PEFT adapter: its directory, or its name on the Hub.
         call: The options of `shrink`.
+
+    Returns:
+        The result, with all sizes.
 
     Raises:
         AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.

@@ -205,6 +205,9 @@ class SearchSpec(Spec):
         Args:
             method: The method.
             settings: Its settings.
+
+        Returns:
+            The specification of the run.
         """
         return TrainSpec(
             task=self.task, model=self.model, method=method, settings=settings, training=self.training,
@@ -219,6 +222,9 @@ def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> Auto
         error: pydantic's error.
         what: What is not valid.
         keys: All valid keys, to suggest the most similar one.
+
+    Returns:
+        The error.
     """
     lines = []
     for detail in error.errors():

@@ -13,6 +13,9 @@ def terminal(quiet: bool = False) -> Console:
 
     Args:
         quiet: Print nothing.
+
+    Returns:
+        The console.
     """
     from rich.console import Console
 

@@ -27,6 +27,9 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     Args:
         spec: The search.
         budget: Its budget.
+
+    Returns:
+        What rich prints.
     """
     on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
     resources_per_trial = (Budget() if on_cluster else budget).share(resources.local())

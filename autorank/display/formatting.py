@@ -22,6 +22,9 @@ def title(spec: SearchSpec, note: str = "") -> Text:
     Args:
         spec: The search.
         note: Text to append.
+
+    Returns:
+        The line.
     """
     rest = spec.title.removeprefix(f"{spec.name}: ")
     return Text.assemble((spec.name, "bold"), f"  {rest}{note}", overflow="ellipsis", no_wrap=True)
@@ -55,5 +58,8 @@ def new_confirmations(
     Args:
         before: The earlier confirmations.
         now: The present ones.
+
+    Returns:
+        The pairs, in the order of `now`.
     """
     return sorted((key, result) for key, result in now.items() if before.get(key) is not result)

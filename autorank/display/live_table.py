@@ -85,6 +85,9 @@ class Board:
 
         Args:
             snapshot: The search as it is now.
+
+        Returns:
+            What rich prints.
         """
         snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         now = self._pace(snapshot)

@@ -54,6 +54,9 @@ def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
     Args:
         sizes: by rising parameters.
         chosen: the size that gets `"chosen": true`.
+
+    Returns:
+        The text.
     """
     params = None if chosen is None else chosen.adapter_params
     return json.dumps([as_dict(size) | {"chosen": size.adapter_params == params} for size in sizes], indent=2)

@@ -44,6 +44,9 @@ def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
         name: The search's name.
         outcome: How the search ended.
         locations: Where it is stored.
+
+    Returns:
+        The notes.
     """
     options = f"{locations.runs}{locations.store}"
     resume = f"To continue: autorank resume {name}{options}"
@@ -67,6 +70,9 @@ def next_commands(name: str, outcome: Outcome, locations: Locations) -> list[str
         name: The search's name.
         outcome: How the search ended; its front is not empty.
         locations: Where it is stored.
+
+    Returns:
+        The commands, some with a comment.
     """
     knee = next(point for point in outcome.snapshot.points if point.knee)
     journal = locations.folder / JOURNAL

@@ -51,6 +51,9 @@ def store(runs: Path, tracking_uri: str | None) -> Iterator[Finding]:
     Args:
         runs: The directory of all searches.
         tracking_uri: Address of the store. None: the default store of `runs`.
+
+    Yields:
+        The result of the check.
     """
     from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
 

@@ -95,6 +95,9 @@ def load(subject: str, module: str, package: str) -> Iterator[Finding]:
         subject: The name in the report.
         module: The module.
         package: The requirement with which pip installs it.
+
+    Yields:
+        The result of the check.
     """
     try:
         with warnings.catch_warnings():

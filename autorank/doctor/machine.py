@@ -82,6 +82,9 @@ def folder(subject: str, folder: Path, remedy: str) -> Iterator[Finding]:
         subject: The name in the report.
         folder: The directory.
         remedy: How to choose another directory.
+
+    Yields:
+        The result of the check.
     """
     folder = folder.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())

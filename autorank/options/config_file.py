@@ -94,6 +94,9 @@ def merge_settings(ctx: typer.Context, settings: list[str] | None) -> list[str] 
     Args:
         ctx: The command's context.
         settings: `KEY=VALUE` texts of the command line, or the file's if the command line has none.
+
+    Returns:
+        The texts of the file, then those of the command line.
     """
     from_file = (ctx.default_map or {}).get("set") or []
     source = ctx.get_parameter_source("set")
@@ -111,6 +114,9 @@ def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
     Args:
         spec: The search.
         wanted: Number of `trials` and of `confirm` seeds, as in the journal.
+
+    Returns:
+        The file's content.
 
     Raises:
         AutorankError: The search was made in Python and no options make an equal one.

@@ -150,6 +150,9 @@ class DataOptions:
         Args:
             tune_split: Fraction of the training data that is held out to select on.
 
+        Returns:
+            The task.
+
         Raises:
             AutorankError: The options are incomplete or contradict each other.
         """

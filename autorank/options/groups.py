@@ -99,6 +99,9 @@ def keywords(group: Callable[P, G], but: Collection[str] = ()) -> Decorator[P, G
     Args:
         group: The dataclass of options that is the function's last parameter.
         but: Fields that keep their default.
+
+    Returns:
+        The decorator.
     """
     options = [option for option in _parameters(group) if option.name not in but]
 
@@ -128,6 +131,9 @@ def grouped(group: Callable[..., G], function: str, values: Mapping[str, Any], b
         function: The function's name, for error messages.
         values: The keyword arguments.
         but: Fields that the function does not take.
+
+    Returns:
+        The options.
 
     Raises:
         AutorankError: An unknown argument, or lists all values of a wrong type or out of bounds.

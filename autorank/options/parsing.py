@@ -49,6 +49,9 @@ def point_choice(
         step: With `trial`, the evaluation at this optimizer step.
         min_gain_probability: Choose the smallest point that is better than the baseline with this probability.
 
+    Returns:
+        The arguments.
+
     Raises:
         AutorankError: --knee together with another choice, --step without --trial, or no probability.
     """
@@ -100,6 +103,9 @@ def parse_count(count: str | float, option: str = "--max-params") -> int:
         count: The count, with or without a unit.
         option: The option's name, for the error message.
 
+    Returns:
+        The integer.
+
     Raises:
         AutorankError: The text is not a positive count, or not a whole number: 1.0001k.
     """
@@ -149,6 +155,9 @@ def build_spec(spec_class: type[S], **values: Any) -> S:
     Args:
         spec_class: The class of the spec.
         values: Its fields.
+
+    Returns:
+        The spec.
 
     Raises:
         AutorankError: Lists all invalid values.

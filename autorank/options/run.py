@@ -130,7 +130,11 @@ class RunOptions(DataOptions):
 
     @property
     def methods(self) -> list[str]:
-        """The names of the methods. Raises AutorankError if --method is missing."""
+        """Return the names of the methods.
+
+        Raises:
+            AutorankError: --method is missing.
+        """
         if self.method is None:
             raise AutorankError("--method is missing. Give --method NAME; `autorank methods` lists the names.")
         return split_names(self.method)
@@ -147,6 +151,9 @@ class RunOptions(DataOptions):
 
         Args:
             tune_split: Fraction of the training data that is held out to select on; None: the option's.
+
+        Returns:
+            The task.
         """
         return super().task_spec(self.tune_split if tune_split is None else tune_split)
 

@@ -38,6 +38,9 @@ def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
         name: The search's name.
         runs: The directory of all searches.
 
+    Returns:
+        The journal and the snapshot.
+
     Raises:
         AutorankError: There is no such search, or its journal cannot be read.
     """

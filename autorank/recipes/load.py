@@ -23,6 +23,9 @@ def read(file: Path) -> Recipe:
     Args:
         file: A YAML file, or the name of a recipe that comes with autorank.
 
+    Returns:
+        The recipe.
+
     Raises:
         AutorankError: The file cannot be read, or lists all mistakes in it.
     """
@@ -42,6 +45,9 @@ def parse(file: Path) -> Recipe:
 
     Args:
         file: The YAML file.
+
+    Returns:
+        The recipe.
 
     Raises:
         AutorankError: The file cannot be read, or does not have the form of a recipe.

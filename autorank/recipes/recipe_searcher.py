@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
+from typing_extensions import override
 
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
@@ -86,8 +87,9 @@ class RecipeSearcher(BaseSearcher):
             self._at_work[trial_id][1][evaluation.step] = evaluation
             self.on_progress()
 
+    @override
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Stores what it came to; or puts it back, to be tried again."""
+        """Store the result of a row, or retry it."""
         result = result or {}
         self.on_trial_result(trial_id, result)
         self._running.pop(trial_id, None)

@@ -49,6 +49,9 @@ class Results:
             runs: The directory of all searches and runs.
             name: The run's name.
 
+        Returns:
+            The results.
+
         Raises:
             AutorankError: There is no such run of a recipe, or its file is damaged.
         """
@@ -79,6 +82,9 @@ class Results:
             runs: The directory of all searches and runs.
             name: The run's name.
             about: The first line, see `autorank.recipes.run.about`.
+
+        Returns:
+            The results, which can be extended.
 
         Raises:
             AutorankError: The name belongs to a different run, or another process is running it.

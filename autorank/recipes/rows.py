@@ -55,6 +55,9 @@ def rows(recipe: Recipe, model: str | None = None, data: Path | None = None) -> 
         model: Base model in place of the recipe's.
         data: Directory with one directory per task. None: the Hub.
 
+    Returns:
+        The rows.
+
     Raises:
         AutorankError: A row is not valid.
     """
@@ -75,6 +78,9 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
         task: The task.
         model: Base model in place of the recipe's.
         data: Directory with one directory per task. None: the Hub.
+
+    Returns:
+        The row.
 
     Raises:
         AutorankError: Its settings are not valid.
@@ -125,6 +131,9 @@ def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
     Args:
         rows: Names of rows, `LINE/TASK`.
         pattern: `increlora/*`, or several: `lora/rte,*/mrpc`. None: all rows.
+
+    Returns:
+        The names, in the order of `rows`.
 
     Raises:
         AutorankError: A part of the pattern matches no row; a similar one is suggested.

@@ -46,6 +46,9 @@ def plan(
         data: Directory with one directory per task. None: the Hub.
         training: Fields of `TrainingSpec` in place of the recipe's.
 
+    Returns:
+        The trainings.
+
     Raises:
         AutorankError: No row is to be run, or the data are not available.
     """
@@ -75,6 +78,9 @@ def about(
         model: Base model in place of the recipe's.
         data: Directory of the data. None: the Hub.
         precision: In place of the recipe's.
+
+    Returns:
+        The values of the line.
     """
     is_recipes = precision == recipe.training.get("precision", "auto")
     return {

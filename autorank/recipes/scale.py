@@ -19,6 +19,9 @@ def scaled(train: TrainSpec, scale: float) -> TrainSpec:
         train: The training.
         scale: A fraction; 1 leaves the training unchanged.
 
+    Returns:
+        The scaled training.
+
     Raises:
         AutorankError: The data are not available.
     """

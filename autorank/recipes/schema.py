@@ -112,6 +112,9 @@ class Recipe(Spec):
 
         Args:
             count: Number of seeds; if the recipe has fewer, the next integers are added. None: the recipe's.
+
+        Returns:
+            The seeds.
         """
         seeds = self.assumed["seeds"].value if "seeds" in self.assumed else self.seeds
         listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)

@@ -28,17 +28,20 @@ STEP = 2**28  # bytes to which what training takes is rounded up, so that settin
 def micro_batches(
     phase: OptimizationLoop, layers: Mapping[str, nn.Module], trained: int, kept: Path, key: list[Any]
 ) -> int:
-    """The fewest micro-batches, a power of two, with which a step over the longest examples fits.
+    """Find the smallest number of micro-batches, a power of two, with which a step of the longest examples fits.
 
     Args:
-        phase: over the model as loaded, nothing attached.
-        layers: that will be adapted; none: what trains is no updates, and every layer's activations are kept for it.
-        trained: parameters that will train, at most.
-        kept: folder where the number is kept by what it depends on: `key`, which names data, model and precision, all
-            of the above, and the device's name and size.
+        phase: phase of the run, without updates.
+        layers: layers that will be adapted; empty: the activations of all layers are needed.
+        trained: maximum number of trained parameters.
+        kept: directory in which the number is stored.
+        key: JSON values that identify data, model and precision.
+
+    Returns:
+        The number of micro-batches.
 
     Raises:
-        AutorankError: not even one example at a time fits.
+        AutorankError: a single example does not fit.
     """
     properties = torch.cuda.get_device_properties(phase.device)
     device = [properties.name, properties.total_memory, distributed.count()]
@@ -59,7 +62,19 @@ def reserve(trained: int) -> int:
 
 
 def fewest(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int) -> int:
-    """As `micro_batches`, by trying, with so many bytes taken already."""
+    """Find the number of micro-batches by trial.
+
+    Args:
+        phase: phase of the run, without updates.
+        layers: see `micro_batches`.
+        taken: bytes that are reserved for parameters.
+
+    Returns:
+        The number of micro-batches.
+
+    Raises:
+        AutorankError: a single example does not fit.
+    """
     share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
     parts = 1
     while not _fits(phase, layers, taken, -(-share // parts)):

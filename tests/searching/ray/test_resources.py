@@ -34,9 +34,9 @@ def test_share(available, asked, expected):
 @pytest.mark.parametrize(
     ("asked", "problem"),
     [
-        ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the available GPUs (1)"),
+        ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the available GPUs \\(1\\)"),
         ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial have room for 2 trials"),
-        ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the available GPUs (1)"),
+        ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the available GPUs \\(1\\)"),
         ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: the nodes can run at most 8 workers"),
         ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs have room for 8 trials"),
     ],
