@@ -213,12 +213,11 @@ class DataOptions:
 
     @cached_property
     def _stored(self) -> str:
-        """The path to which data of Python code is written, with the columns that are named or all."""
+        """The path to which data of Python code is written: the named columns, or all if conversations are read."""
         from autorank.tasks.reading.python_objects import store
 
-        columns = (self.text, self.prompt, self.label)
-        names = (*(name for option in columns for name in split_names(option)), self.completion, self.messages)
-        return store(self.data, [name for name in names if name is not None])
+        columns = (self.text, self.label, self.prompt, self.completion) if self.messages is None else ()
+        return store(self.data, [name for option in columns for name in split_names(option)])
 
     def model_name(self) -> str | None:
         """Return the base model: the absolute path of a directory, or a name on the Hub."""

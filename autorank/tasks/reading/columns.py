@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from autorank.errors import AutorankError, unknown
 
+SHOWN = 30  # columns that a message lists
+LONGEST = 50  # characters of their names
 EXAMPLES = 100  # rows in which names of nested columns are looked for, for messages
 
 
@@ -46,9 +49,10 @@ def locate(source: object, names: Sequence[str], available: Sequence[str]) -> di
     if not available:
         raise AutorankError(f"{source} is empty. Use a file with a header and at least two labelled rows.")
     locations = {name: location for name in names if (location := find(name, available))}
-    missing = [str(unknown("column", name, available)) for name in names if name not in locations]
+    missing = [_unknown(name, available) for name in names if name not in locations]
     if missing:
-        raise AutorankError(f"{source}: " + " ".join(missing))
+        no_header = "" if locations else " The first row of csv and tsv files must have the names of the columns."
+        raise AutorankError(f"{source}: " + " ".join(missing) + no_header)
     for column, _ in locations.values():
         positions = [str(i) for i, other in enumerate(available, 1) if other == column]
         if len(positions) > 1:
@@ -90,7 +94,18 @@ def check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: M
             if isinstance(value, dict)
             for key in value
         }
-        raise AutorankError(f"{source}: {unknown('column', name, {*values, *nested})}")
+        raise AutorankError(f"{source}: {_unknown(name, [*values, *sorted(nested)])}")
+
+
+def _unknown(name: str, available: Sequence[str]) -> str:
+    """A sentence about a column that is not available, with the first and the most similar ones that are."""
+    similar = difflib.get_close_matches(name, available, n=3)
+    listed = dict.fromkeys([*similar, *available[:SHOWN]])
+    more = len(set(available)) - len(listed)
+    message = str(
+        unknown("column", name, [other if len(other) <= LONGEST else f"{other[:LONGEST]}..." for other in listed])
+    )
+    return message.removesuffix(".") + (f" and {more} more." if more else ".")
 
 
 def _item(value: Any, key: str) -> Any:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, counted
 from autorank.tasks.reading.columns import find, locate
 from autorank.tasks.reading.data_file import DataFile
 
@@ -48,9 +48,10 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
             if not number or _is_blank(row, header):
                 continue
             if len(row) != len(header):
+                separated = SEPARATORS.get(separator, separator)
                 raise AutorankError(
-                    f"{file}, line {line}: {len(row)} fields, but the header has {len(header)} (separated by "
-                    f"{SEPARATORS.get(separator, separator)}). Quote fields that hold the separator or line breaks."
+                    f"{file}, line {line}: {counted(len(row), 'field')}, but the header has {len(header)}, separated "
+                    f"by {separated}. Quote fields that hold the separator or line breaks."
                 )
             for column, position in zip(values, positions, strict=True):
                 column.append(row[position])

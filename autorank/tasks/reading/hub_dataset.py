@@ -78,7 +78,7 @@ class HubDataset:
             with _without_progress_bars(datasets), hub_access("dataset", self.repository):
                 return datasets.load_dataset(self.repository, self.configuration, split=split)
         except failures as error:  # no such configuration or split, not in the cache, or no data files
-            message = " ".join(str(error).split())
+            message = " ".join(str(error).split()).partition(" Example of usage:")[0]
             raise AutorankError(
                 f"Dataset {str(self)!r} cannot be loaded{f' with split {split!r}' if split else ''}: {message} Choose "
                 "a configuration with --data owner/name:configuration, or use files with --data DIR."

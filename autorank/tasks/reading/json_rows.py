@@ -18,8 +18,8 @@ Row = dict[str, Any]
 def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     """Read columns of a JSON file.
 
-    A document is an array of objects, an object with such an array, or an object with an array (or an object) for each
-    column, as pandas writes it.
+    A document is an array of objects, an object with such an array, or one of the forms that pandas writes: an object
+    with an array or an object for each column, or with an object for each row, or with `columns` and `data`.
 
     Args:
         file: The file.
@@ -59,28 +59,34 @@ def _rows(file: DataFile, names: Sequence[str]) -> list[Row]:
 def _of_document(file: DataFile, document: Any, names: Sequence[str]) -> list[Row]:
     """The rows of a document."""
     if isinstance(document, dict):
-        arrays = [value for value in document.values() if _is_table(value)]
         is_row = all(find(name, document) for name in names)
-        if not is_row and len(arrays) == 1:
-            document = arrays[0]
-        elif is_row and (columns := _of_equal_length(document)):
-            document = [dict(zip(document, values, strict=True)) for values in zip(*columns, strict=True)]
-        else:
-            document = [document]
+        document = _of_columns(document) if is_row else _of_parts(document)
     if not isinstance(document, list):
         raise AutorankError(f"{file} holds {type(document).__name__}, expected rows. {EXPECTED}")
     return [_checked(f"{file}, row {number}", row) for number, row in enumerate(document, 1)]
 
 
+def _of_parts(document: Row) -> list[Any]:
+    """The rows of an object whose keys are not the columns: its only table, `columns` and `data`, or its values."""
+    arrays: list[list[Any]] = [value for value in document.values() if _is_table(value)]
+    if len(arrays) == 1:
+        return arrays[0]
+    columns, data = document.get("columns"), document.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return [dict(zip(map(str, columns), row, strict=False)) for row in data]
+    return list(document.values()) if all(isinstance(value, dict) for value in document.values()) else [document]
+
+
+def _of_columns(document: Row) -> list[Row]:
+    """The rows of an object whose keys are the columns: one row, unless each has an array or object of equal length."""
+    columns = [list(value.values()) if isinstance(value, dict) else value for value in document.values()]
+    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
+        return [document]
+    return [dict(zip(document, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
 def _is_table(value: Any) -> bool:
     return isinstance(value, list) and len(value) > 0 and isinstance(value[0], dict)
-
-
-def _of_equal_length(document: Row) -> list[list[Any]] | None:
-    """The columns of a document, if it has an array or an object of the same length for each."""
-    columns = [list(value.values()) if isinstance(value, dict) else value for value in document.values()]
-    lists = all(isinstance(column, list) for column in columns)
-    return columns if lists and len({len(column) for column in columns}) == 1 else None
 
 
 def _document(

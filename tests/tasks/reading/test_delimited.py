@@ -72,7 +72,7 @@ def test_blanks_and_line_ends(tmp_path: Path) -> None:
         ("text,label,text\na,1,b\n", ["2 columns named 'text' (columns 1, 3)"]),
         ('text,label\na,1\n"b,2\nc,3\n', ["line 3", "not valid csv", "Close the quotes"]),
         ('text,label\n"x\ny",1\nb,2,3\n', ["line 4: 3 fields", "header has 2", "comma"]),
-        ("text,label\nb\n", ["line 2: 1 fields"]),
+        ("text,label\nb\n", ["line 2: 1 field,"]),
         ("\n", ["is empty"]),
     ],
 )
@@ -84,6 +84,21 @@ def test_mistakes_name_the_line(content: str, words: list[str], tmp_path: Path) 
 
 def test_a_duplicate_that_nobody_reads_does_no_harm(tmp_path: Path) -> None:
     assert read(tmp_path / "x.csv", "text,x,x,label\na,1,2,b\n") == {"text": ["a"], "label": ["b"]}
+
+
+def test_a_missing_header_is_named_and_long_names_are_cut(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError) as caught:
+        read(tmp_path / "x.csv", "good " * 100 + ",pos\nbad,neg\n")
+    message = str(caught.value)
+    assert "must have the names of the columns" in message and "good ..., pos" in message and len(message) < 500
+
+
+def test_of_many_columns_the_similar_ones_are_listed(tmp_path: Path) -> None:
+    header = ",".join([*(f"c{i}" for i in range(500)), "text", "lable"])
+    with pytest.raises(AutorankError) as caught:
+        read(tmp_path / "x.csv", header + "\n")
+    message = str(caught.value)
+    assert "Did you mean 'lable'?" in message and "more." in message and len(message) < 500
 
 
 def test_a_column_may_be_read_twice(tmp_path: Path) -> None:

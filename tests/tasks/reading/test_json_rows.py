@@ -27,6 +27,8 @@ def read(path: Path, content: str, *names: str) -> dict[str, list[object]]:
         FRAME.to_json(orient="records", lines=True),
         FRAME.to_json(),  # {"text": {"0": "a", ...}, ...}
         FRAME.to_json(orient="table"),
+        FRAME.to_json(orient="index"),
+        FRAME.to_json(orient="split"),
         json.dumps(FRAME.to_dict(orient="list")),
         json.dumps({"version": 1, "data": FRAME.to_dict(orient="records")}, indent=1),
         json.dumps(FRAME.to_dict(orient="records"), indent=2),
