@@ -40,6 +40,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
     confirmed = None
     if search is not None:
         confirmed = summarise(search.snapshot.points, search.snapshot).get(point.key)
+    code = usage_code(origin, form, train)
     card = render(
         "model_card.md",
         front_matter=front_matter(point, train, origin, form, license),
@@ -55,7 +56,8 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
         confirmed=confirmed,
         search=search,
         figure=FIGURE,
-        code=usage_code(origin, form, train),
+        code=code,
+        chat="apply_chat_template" in code,
         command=train_command(train, point.config),
     )
     return f"{card}\n"

@@ -132,12 +132,19 @@ def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
 
 
 def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
+    from autorank.tasks.own_metric import PICKLE
+
     task, objectives, halving = spec.task, spec.objectives, spec.halving
     rates = {json.dumps(entry.settings.get("learning_rate")) for entry in spec.methods}
     if spec.seed != spec.training.seed or len(rates) > 1:
         raise AutorankError(
             f"The search {spec.name!r} was made in Python with several seeds or learning rates, which options cannot "
             "express. Use its spec in Python: autorank.open_search(NAME).spec."
+        )
+    if (task.metric_source or "").startswith(PICKLE):
+        raise AutorankError(
+            f"The score of {spec.name!r} is a Python function, {task.metric}, which options cannot express. Write it "
+            "to a file and use metric=\"FILE.py:FUNCTION\"."
         )
     values: dict[str, Any] = {
         "method": ",".join(entry.method for entry in spec.methods),

@@ -112,7 +112,7 @@ def test_the_cards_code_runs(
     card = model_card(point, train, origin, form)
     assert "--prompt q --completion a" in card and ("--chat" in card) == chat
     assert f"pipeline_tag: {'text2text-generation' if family == 't5' else 'text-generation'}" in card
-    assert ("apply_chat_template" in card) == chat
+    assert ("apply_chat_template" in card) == chat == ("trained with the chat template" in card)
     monkeypatch.chdir(tmp_path)
     (write_peft if form == "PEFT adapter" else write_merged)(file, tmp_path / "this folder")
     code = card.split("```python\n")[1].split("```")[0].replace("'...'", "'w1 w2 k0'").replace("=256", "=5")
