@@ -144,7 +144,7 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
     if (task.metric_source or "").startswith(PICKLE):
         raise AutorankError(
             f"The score of {spec.name!r} is a Python function, {task.metric}, which options cannot express. Write it "
-            "to a file and use metric=\"FILE.py:FUNCTION\"."
+            'to a file and use metric="FILE.py:FUNCTION".'
         )
     values: dict[str, Any] = {
         "method": ",".join(entry.method for entry in spec.methods),

@@ -14,15 +14,16 @@ import yaml
 
 from autorank.tasks import TASKS
 from autorank.tasks.definition import Task
+from autorank.tasks.generation import OWN_MODEL
 from tests import texts, tiny
 from tests.docs.blocks import ROOT
 from tests.tasks.loopback_hub import Repositories
 
 Row = dict[str, Any]
 ENCODERS = ("FacebookAI/roberta-base", "microsoft/deberta-v3-base")
-DECODERS = ("openai-community/gpt2-medium", "meta-llama/Llama-2-7b-hf")
+DECODERS = ("openai-community/gpt2-medium", "meta-llama/Llama-2-7b-hf", OWN_MODEL)
 KINDS = {"FacebookAI/roberta-base": "roberta", "microsoft/deberta-v3-base": "deberta-v2"}
-FAMILIES = {"openai-community/gpt2-medium": "gpt2", "meta-llama/Llama-2-7b-hf": "llama"}
+FAMILIES = {"openai-community/gpt2-medium": "gpt2", "meta-llama/Llama-2-7b-hf": "llama", OWN_MODEL: "llama"}
 TRAIN, VALIDATION = 64, 16
 
 
@@ -31,7 +32,7 @@ def models(folder: Path) -> dict[str, Path]:
     made = {name: folder / name for name in (*ENCODERS, *DECODERS)}
     for name, place in made.items():
         place.mkdir(parents=True)
-        tiny.model(KINDS[name], place) if name in KINDS else texts.model(FAMILIES[name], place)
+        tiny.model(KINDS[name], place) if name in KINDS else texts.model(FAMILIES[name], place, chat=name == OWN_MODEL)
     return made
 
 
@@ -98,6 +99,16 @@ def folder(place: Path, models: dict[str, Path], store: Path) -> None:
     (place / "pairs" / "train.csv").write_bytes(_csv(verdicts))
     answers = [{"question": row["asked"], "answer": row["told"]} for row in texts.rows(TRAIN)]
     (place / "qa.jsonl").write_bytes(_jsonl(answers))
+    (place / "chats.jsonl").write_bytes(_jsonl([{"messages": _chat(row)} for row in answers]))
+    alpaca = [{"instruction": row["question"], "input": "", "output": row["answer"]} for row in answers]
+    (place / "alpaca.json").write_text(json.dumps(alpaca))
+
+
+def _chat(row: Row) -> list[Row]:
+    question, answer = (
+        {"role": role, "content": row[name]} for role, name in (("user", "question"), ("assistant", "answer"))
+    )
+    return [question, answer, question, answer]
 
 
 def _labelled(count: int, columns: tuple[str, ...], label: str, value: Callable[[int], object]) -> list[Row]:
