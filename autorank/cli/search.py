@@ -57,8 +57,10 @@ def search(
     spec = call.spec()
     if dry_run:
         from autorank.display.dry_run import dry_run as dry_run_report
+        from autorank.trials.retention import run_folder
 
-        terminal().print(dry_run_report(spec, call.budget()), soft_wrap=False)
+        folder = run_folder(Path(call.runs), spec.name)
+        terminal().print(dry_run_report(spec, call.budget(), folder), soft_wrap=False)
         return
     _run(spec, call)
 

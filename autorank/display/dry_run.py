@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -17,9 +18,12 @@ from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
 from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, SearchSpec
+from autorank.trials.forecast import Forecast, forecast
+from autorank.trials.journal import Journal
+from autorank.trials.journal_file import JOURNAL
 
 
-def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
+def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> RenderableType:
     """Return the output of `--dry-run`: spaces, exact range of adapter parameters, resources, estimated time.
 
     No cluster is joined: resources and time are always those of this machine.
@@ -27,6 +31,7 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
     Args:
         spec: The search.
         budget: Its budget.
+        folder: Its directory, from which a search that goes on is forecast.
 
     Returns:
         What rich prints.
@@ -57,10 +62,23 @@ def dry_run(spec: SearchSpec, budget: Budget) -> RenderableType:
         first = sum(trial.first for trial in spec.warm_start)
         rows.append(Text(f"warm start          {first} settings first, {len(spec.warm_start)} trials for the sampler, "
                          f"of {searches}"))  # fmt: skip
+    if folder is not None and (outlook := _outlook(folder, budget)) is not None:
+        rows.append(Text(f"hypervolume         {outlook.hypervolume:.4f} now, {outlook}"))
     if budget.confirm:
         fronts = "both fronts" if spec.baseline else "the front"
         rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))
     return Group(*rows)
+
+
+def _outlook(folder: Path, budget: Budget) -> Forecast | None:
+    """What the further trials of a search that has begun are expected to add; None if it is new."""
+    if not (folder / JOURNAL).exists():
+        return None
+    journal = Journal.open(folder)
+    trials = journal.trials()
+    done = sum(trial.state != "running" for trial in trials)
+    more = budget.wanted(journal.wanted, done)[0] - done
+    return forecast(trials, journal.reference, more, journal.spec.objectives)
 
 
 def _space_table(entry: MethodSpec) -> Table:

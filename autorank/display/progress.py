@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autorank.reporting.tables import duration, origins
+from autorank.trials.forecast import Forecast, forecast
 from autorank.trials.front import hypervolume
 from autorank.trials.snapshot import Snapshot
 
@@ -23,6 +24,7 @@ class Progress:
         front: Number of points on the front, and of the trials that they come from, in words.
         best: Best score.
         hypervolume: Hypervolume of the front.
+        forecast: What the trials that are left are expected to add.
         steps_per_second: Optimizer steps per second of all trials together, in this session.
         passed: Seconds since the session began.
         left: Estimated remaining seconds.
@@ -34,6 +36,7 @@ class Progress:
     front: str
     best: float | None
     hypervolume: float | None
+    forecast: Forecast | None
     steps_per_second: float | None
     passed: float
     left: float | None
@@ -43,7 +46,8 @@ class Progress:
         """The results, in words."""
         words = [f"{self.front} on the front"]
         words += [] if self.best is None else [f"best {self.best:.4f}"]
-        return words + ([] if self.hypervolume is None else [f"hypervolume {self.hypervolume:.4f}"])
+        words += [] if self.hypervolume is None else [f"hypervolume {self.hypervolume:.4f}"]
+        return words + ([] if self.forecast is None else [str(self.forecast)])
 
     @property
     def pace(self) -> list[str]:
@@ -64,6 +68,7 @@ class Pace:
     def __init__(self, budget: float | None = None, clock: Callable[[], float] = time.time) -> None:
         self._budget, self._clock = budget, clock
         self._began = clock()
+        self._forecast: tuple[int, Forecast | None] = (0, None)  # number of ended trials, and the forecast then
         self._first: tuple[float, int] | None = None  # time at which the first trial ran, and its number of steps
         self._last: tuple[float, int] | None = None  # time of the latest evaluation, and the number of steps
 
@@ -77,8 +82,15 @@ class Pace:
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
             origins(points), max((point.score for point in points), default=None),
             hypervolume(points, snapshot.reference) if points and snapshot.reference else None,
+            self._outlook(snapshot, len(done)),
             self._rate(snapshot), self._clock() - self._began, self._left(snapshot),
         )  # fmt: skip
+
+    def _outlook(self, snapshot: Snapshot, ended: int) -> Forecast | None:
+        if ended != self._forecast[0] and snapshot.reference is not None:
+            left = snapshot.wanted - ended
+            self._forecast = ended, forecast(snapshot.trials, snapshot.reference, left, snapshot.objectives)
+        return self._forecast[1]
 
     def _rate(self, snapshot: Snapshot) -> float | None:
         """Steps per second up to the last evaluation; between evaluations the number of steps is unknown."""

@@ -54,6 +54,7 @@ def notes(name: str, outcome: Outcome, locations: Locations) -> list[str]:
         "interrupted": f"Interrupted; all results are kept. {resume}",
         "time budget": f"The time budget is used up. {resume}",
         "exhausted": "The space is exhausted: all its settings have been tried.",
+        "flat": f"Stopped: more trials are not expected to add to the front. {resume}",
     }
     texts = [endings[outcome.ending]] if outcome.ending in endings else []
     if outcome.unconfirmed:

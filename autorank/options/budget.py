@@ -39,6 +39,14 @@ class BudgetOptions:
             rich_help_panel=MACHINES,
         ),
     ] = None
+    stop_when_flat: Annotated[
+        bool,
+        typer.Option(
+            "--stop-when-flat",
+            help="Stop when the next ten trials are not expected to add 0.2 % to the hypervolume of the front.",
+            rich_help_panel=MACHINES,
+        ),
+    ] = False
     concurrency: Annotated[
         int | None,
         typer.Option(
@@ -110,4 +118,5 @@ class BudgetOptions:
             seconds=None if self.time_budget is None else parse_seconds(self.time_budget),
             concurrency=self.concurrency, gpus_per_trial=self.gpus_per_trial, workers=self.workers_per_trial,
             retries=self.max_retries, confirm=self.confirm_seeds, address=self.address, storage=self.storage,
+            stop_when_flat=self.stop_when_flat,
         )  # fmt: skip

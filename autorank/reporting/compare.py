@@ -18,7 +18,8 @@ from autorank.reporting.tables import count
 from autorank.tasks.metrics.resampling import resampled, weights
 from autorank.trials import bootstrap, predictions
 from autorank.trials.certainty import RESAMPLES, sample_of
-from autorank.trials.front import Point, candidates, hypervolume, non_dominated
+from autorank.trials.forecast import subset_hypervolumes
+from autorank.trials.front import Point, hypervolume
 
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")
@@ -158,23 +159,12 @@ def bootstrap_hypervolumes(
     Returns:
         The hypervolumes, of shape `draws`.
     """
-    trials, objectives = [trial for trial in search.snapshot.trials if not trial.baseline], search.spec.objectives
-    positions = {trial.number: index for index, trial in enumerate(trials)}
-    # only points that their own trial does not dominate can be on a front
-    points = [p for trial in trials for p in non_dominated(candidates([trial], objectives))]
-    points = sorted((p for p in points if p.adapter_params < reference[0]), key=lambda p: p.adapter_params)
-    if not points:
-        return np.zeros(draws)
-    heights = np.array([max(p.score - reference[1], 0.0) for p in points])
-    widths = np.diff([*(float(p.adapter_params) for p in points), reference[0]])
-    trial_of = np.array([positions[p.trial] for p in points])
+    trials = [trial for trial in search.snapshot.trials if not trial.baseline]
     generator = np.random.default_rng([SEED, stream])
-    areas = np.empty(draws)
-    for draw in range(draws):
-        drawn = np.zeros(len(trials), bool)
-        drawn[generator.integers(len(trials), size=len(trials))] = True
-        areas[draw] = np.maximum.accumulate(np.where(drawn[trial_of], heights, 0.0)) @ widths
-    return areas / (reference[0] * (1 - reference[1]))
+    chosen = np.zeros((draws, len(trials)), bool)
+    for row in chosen:
+        row[generator.integers(len(trials), size=len(trials))] = True
+    return subset_hypervolumes(trials, chosen, reference, search.spec.objectives)
 
 
 def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:

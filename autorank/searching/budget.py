@@ -33,6 +33,7 @@ class Budget:
         address: address of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
         storage: address of object storage for checkpoints and adapters if nodes share no directory; by default that of
             the last session.
+        stop_when_flat: start no trial if more trials are not expected to add to the front.
         created: `time.monotonic()` of the creation of this object.
     """
 
@@ -46,6 +47,7 @@ class Budget:
     confirm: int | None = None
     address: str | None = None
     storage: str | None = None
+    stop_when_flat: bool = False
     created: float = field(default_factory=time.monotonic, compare=False)
 
     @property

@@ -20,6 +20,7 @@ from autorank.searching.retry_policy import Death
 from autorank.searching.sampling.curve_value import learnt
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
+from autorank.trials.forecast import HORIZON, forecast
 from autorank.trials.journal import Journal
 from autorank.trials.record import TrialRecord
 
@@ -45,9 +46,11 @@ class JournalSearcher(BaseSearcher):
         evaluations: evaluations of a complete run.
         on_evaluation: called after each evaluation is in the journal, and after the end of each trial.
         check_length: check of the length of runs.
+        stop_when_flat: start no trial if more trials are not expected to add to the front.
 
     Attributes:
         exhausted: whether all settings of the space were tried.
+        flat: whether the search stopped because more trials were not expected to add to the front.
         cut_off: whether a trial was stopped because the time was over.
     """
 
@@ -61,14 +64,16 @@ class JournalSearcher(BaseSearcher):
         evaluations: int = LENGTH,
         on_evaluation: Callable[[], object] = lambda: None,
         check_length: LengthCheck = any_length,
+        stop_when_flat: bool = False,
     ) -> None:
         super().__init__(deadline, retries)
-        self.exhausted = False
+        self.exhausted = self.flat = False
         self.cut_off = False
         self._journal = journal
         self._planner = TrialPlanner(journal, bounds, check_length)
         self._stopping = StoppingPolicy(journal.spec, bounds, evaluations)
         self._on_evaluation = on_evaluation
+        self._stop_when_flat, self._forecast_at = stop_when_flat, 0
         self._running: dict[str, int] = {}  # Tune's id -> number in the journal
         earlier = journal.trials()
         self._waiting = deque(trial.number for trial in earlier if trial.state == "running")
@@ -79,7 +84,7 @@ class JournalSearcher(BaseSearcher):
 
     def wanted(self) -> bool:
         """Return whether trials are waiting or new ones can start."""
-        return bool(self._waiting) or (self._left > 0 and not self.exhausted)
+        return bool(self._waiting) or (self._left > 0 and not self.exhausted and not self.flat)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next trial, FINISHED, or None: ask again later.
@@ -107,7 +112,7 @@ class JournalSearcher(BaseSearcher):
                 self._end(trial.number, "pruned", reason)
                 continue
             return self._hand_out(trial_id, trial)
-        while self._left > 0 and not self.out_of_time and not self.problem:
+        while self._left > 0 and not self.out_of_time and not self.problem and not self._is_flat():
             new = self._planner.begin()
             if new is None:
                 self.exhausted = True
@@ -118,6 +123,16 @@ class JournalSearcher(BaseSearcher):
             self._check_hopeless(str(new.reason))
         # a running trial may have to be retried
         return None if self._running and not self.out_of_time and not self.problem else Searcher.FINISHED
+
+    def _is_flat(self) -> bool:
+        """Whether the search stops because it is flat; looked at whenever a trial has ended."""
+        trials = self._journal.trials()
+        if self._stop_when_flat and not self.flat and (count := len(ended(trials))) != self._forecast_at:
+            self._forecast_at = count
+            spec, reference = self._journal.spec, self._journal.reference
+            outlook = forecast(trials, reference, min(HORIZON, self._left), spec.objectives)
+            self.flat = outlook is not None and outlook.flat
+        return self.flat
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._running[trial_id] = trial.number

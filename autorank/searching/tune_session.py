@@ -34,7 +34,7 @@ from autorank.trials.journal import Journal
 from autorank.trials.retention import collect, sweep
 
 SCRATCH = ".tune"  # directory of Tune's own files, in the search's directory; deleted at the end
-Ending = Literal["trials", "exhausted", "time budget", "interrupted"]
+Ending = Literal["trials", "exhausted", "flat", "time budget", "interrupted"]
 
 
 @dataclass
@@ -83,8 +83,9 @@ class Session:
         journal, budget = self.journal, self.budget
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
         main = JournalSearcher(
-            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length
-        )
+            journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length,
+            budget.stop_when_flat,
+        )  # fmt: skip
         again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
         joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
         with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
@@ -98,6 +99,8 @@ class Session:
             return "interrupted"
         if main.out_of_time and (main.wanted() or main.cut_off or pending(journal, confirm)):
             return "time budget"
+        if main.flat:
+            return "flat"
         return "exhausted" if main.exhausted else "trials"
 
     def tidy(self) -> None:

@@ -6,10 +6,13 @@ import time
 from dataclasses import replace
 
 import pytest
+from ray.tune.search import Searcher
 
 from autorank.searching.create import open_journal
 from autorank.searching.early_stopping.policy import StoppingPolicy
+from autorank.searching.journal_searcher import JournalSearcher
 from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
+from autorank.trials.forecast import MIN_TRIALS
 from autorank.trials.record import TrialRecord
 from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
 from tests.searching.standin import bounds, search_spec
@@ -138,3 +141,16 @@ def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
         searcher.suggest("d")
         assert goes_on(searcher, "d", {"evaluation": evaluation(1, 1, 0.5, seconds=1.0), "finished": False})
         assert not goes_on(searcher, "d", {"evaluation": evaluation(2, 1, 0.5, seconds=9.0), "finished": False})
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_flat_search_starts_no_trial_if_that_is_asked_for(tmp_path, asked):
+    with open_journal(search_spec(), tmp_path / "flat", lambda: REFERENCE) as journal:
+        searcher = JournalSearcher(journal, bounds, 30, stop_when_flat=asked)
+        for number in range(9):
+            if not isinstance(searcher.suggest(str(number)), dict):
+                break
+            searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
+        assert searcher.flat == asked and searcher.wanted() != asked and searcher.problem is None
+        assert len(journal.trials()) == (MIN_TRIALS if asked else 9)
+        assert (searcher.suggest("more") == Searcher.FINISHED) == asked

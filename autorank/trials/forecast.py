@@ -1,0 +1,108 @@
+"""How much hypervolume more trials are expected to add, from the trials so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autorank.spec import ObjectivesSpec
+from autorank.trials.front import EVERYTHING, candidates, non_dominated
+from autorank.trials.record import TrialRecord
+
+MIN_TRIALS = 6  # with fewer there is no forecast (ours)
+SPLITS = 200
+FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)
+HORIZON = 10  # trials that are looked ahead, at most, to see whether a search is flat (ours)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What more trials are expected to add.
+
+    Attributes:
+        trials: number of further trials.
+        hypervolume: hypervolume now.
+        expected: median of the gain in hypervolume.
+        low, high: interval that contains the gain with 90 %.
+        mean: mean of the gain, which large gains that are unlikely raise above the median.
+    """
+
+    trials: int
+    hypervolume: float
+    expected: float
+    low: float
+    high: float
+    mean: float
+
+    @property
+    def flat(self) -> bool:
+        """Whether the trials are expected to add next to nothing."""
+        return self.mean < FLAT * self.hypervolume
+
+    def __str__(self) -> str:
+        return f"+{self.expected:.4f} expected from {self.trials} more trials (90%: {self.low:.4f} to {self.high:.4f})"
+
+
+def forecast(
+    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = EVERYTHING
+) -> Forecast | None:
+    """Forecast the gain in hypervolume of more trials (ours).
+
+    Growth is alike at equal ratios of the number of trials, as it is for the maximum of independent draws: from n to
+    n + N trials a front is expected to grow as from m = n² / (n + N) to n. So m of the trials so far are drawn at
+    random, many times. The differences between their hypervolumes and that of all are the distribution of the gain.
+
+    Args:
+        trials: all trials; those of the baseline and those that run are left out.
+        reference: reference point of the hypervolume (parameters, score).
+        more: number of further trials.
+        objectives: limits and third objective.
+
+    Returns:
+        The forecast; None with fewer than `MIN_TRIALS` ended trials, or without further ones.
+    """
+    ended = [trial for trial in trials if not trial.baseline and trial.state != "running"]
+    if len(ended) < MIN_TRIALS or more < 1:
+        return None
+    count = len(ended)
+    kept = max(1, round(count**2 / (count + more)))
+    draw = np.random.default_rng(count)
+    chosen = np.zeros((SPLITS + 1, count), bool)
+    chosen[0] = True
+    for row in chosen[1:]:
+        row[draw.choice(count, kept, replace=False)] = True
+    volumes = subset_hypervolumes(ended, chosen, reference, objectives)
+    gains = volumes[0] - volumes[1:]
+    low, middle, high = map(float, np.quantile(gains, [0.05, 0.5, 0.95]))
+    return Forecast(more, float(volumes[0]), middle, low, high, float(gains.mean()))
+
+
+def subset_hypervolumes(
+    trials: Sequence[TrialRecord], chosen: np.ndarray, reference: tuple[float, float], objectives: ObjectivesSpec
+) -> np.ndarray:
+    """Compute the hypervolumes of the fronts of subsets of trials.
+
+    Args:
+        trials: the trials.
+        chosen: which trials a subset has, `subsets x trials`.
+        reference: reference point of the hypervolume (parameters, score).
+        objectives: limits of the points.
+
+    Returns:
+        The hypervolumes, `subsets`.
+    """
+    # only points that their own trial does not dominate can be on a front
+    points = [
+        (float(point.adapter_params), point.score, index)
+        for index, trial in enumerate(trials)
+        for point in non_dominated(candidates([trial], objectives))
+        if point.adapter_params < reference[0]
+    ]
+    if not points:
+        return np.zeros(len(chosen))
+    params, scores, owners = map(np.array, zip(*sorted(points), strict=True))
+    heights, widths = np.maximum(scores - reference[1], 0.0), np.diff([*params, reference[0]])
+    areas = [np.maximum.accumulate(np.where(subset[owners], heights, 0.0)) @ widths for subset in chosen]
+    return np.array(areas) / (reference[0] * (1 - reference[1]))

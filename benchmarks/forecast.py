@@ -1,0 +1,91 @@
+"""Forecasts of hypervolume on simulated searches: what their intervals cover, and what stopping flat searches costs.
+
+    python benchmarks/forecast.py --curves benchmarks/curves/sst2.jsonl,benchmarks/curves/sst2_slices.jsonl --seeds 10
+
+Searches of 60 trials replay recorded curves (see `benchmarks.simulation.simulator`). After 6, 8, 12, 16, 24 and 32
+trials the gain of 4, 8 and 16 more is forecast. The first line has the share of gains within their 90 % interval, and
+the mean forecast and gain. The second has the number of trials after which `--stop-when-flat` stops, and the share of
+the final hypervolume that is then missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from pathlib import Path
+
+import numpy as np
+import optuna
+
+from autorank.searching.journal_searcher import JournalSearcher
+from autorank.searching.ray.scheduler import Scheduler
+from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
+from autorank.trials.forecast import HORIZON, forecast, subset_hypervolumes
+from autorank.trials.front import EVERYTHING
+from autorank.trials.record import TrialRecord
+from benchmarks.simulation.curves import Curves
+from benchmarks.simulation.simulator import journal, simulate
+
+TRIALS = 60
+NOW, MORE = (6, 8, 12, 16, 24, 32), (4, 8, 16)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--curves", required=True)
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")  # Optuna's, of what is experimental
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    forecasts, stops = [], []
+    for curves in (Curves.read(Path(file)) for file in arguments.curves.split(",")):
+        for seed in range(arguments.seeds):
+            trials = search(curves, seed)
+            growth = subset_hypervolumes(trials, np.tri(len(trials), dtype=bool), curves.reference, EVERYTHING)
+            forecasts += compared(trials, curves.reference, growth)
+            stops.append(stopped(trials, curves.reference, growth))
+    rows = np.array(forecasts)
+    print(f"{len(rows)} forecasts: {rows[:, 0].mean():.1%} covered; forecast {rows[:, 1].mean():.4f}, "
+          f"gain {rows[:, 2].mean():.4f} on average")  # fmt: skip
+    at, missing = np.array(stops).T
+    print(f"{len(stops)} searches stop after {np.median(at):.0f} trials (median), {missing.mean():.2%} missing on "
+          f"average, {missing.max():.2%} at most")  # fmt: skip
+
+
+def search(curves: Curves, seed: int) -> list[TrialRecord]:
+    """The trials of a simulated search."""
+    spec = SearchSpec(
+        name="simulated", task=TaskSpec(name="recorded"), training=TrainingSpec(slices="auto"), seed=seed,
+        methods=(curves.entry,),
+    )  # fmt: skip
+    there = journal(spec, curves.reference)
+    searcher = JournalSearcher(there, curves.bounds, trials=TRIALS, evaluations=max(map(len, curves.curves)))
+    simulate(searcher, Scheduler(searcher), curves, 2, 1e9)
+    return there.trials()
+
+
+def compared(
+    trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray
+) -> list[tuple[bool, float, float]]:
+    """Whether each gain is covered, its forecast and the gain."""
+    rows = []
+    for now in NOW:
+        for more in MORE:
+            seen = forecast(trials[:now], reference, more)
+            if seen is not None and now + more <= len(trials):
+                gain = float(growth[now + more - 1] - growth[now - 1])
+                rows.append((seen.low - 1e-12 <= gain <= seen.high + 1e-12, seen.expected, gain))
+    return rows
+
+
+def stopped(trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray) -> tuple[int, float]:
+    """After how many trials a search stops, and the share of its final hypervolume that is then missing."""
+    for now in range(1, len(trials) + 1):
+        seen = forecast(trials[:now], reference, min(HORIZON, len(trials) - now))
+        if seen is not None and seen.flat:
+            break
+    return now, float(1 - growth[now - 1] / growth[-1])
+
+
+if __name__ == "__main__":
+    main()
