@@ -37,7 +37,7 @@ if Path(__file__).with_name("autorank.py").exists():  # of PyPI's statistics pac
 
     warnings.warn(
         "The statistics package autorank of PyPI is installed in the same folder as autorank-lora; one of the two is "
-        "broken. `autorank doctor` tells how to repair it.",
+        "broken. `autorank doctor` shows how to repair it.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -32,7 +32,7 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: amid the published ones)")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate (ours: between published values)")
 
 
 class TargetedConfig(MethodConfig):

@@ -94,7 +94,7 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(method="lorra", task="demo"), "Did you mean 'lora'"),
         (lambda: autorank.search(method="lora", task="demo", trials=0), "'0' is not a number of trials"),
         (lambda: autorank.train(method=["lora", "vera"], task="demo"), "`train` takes one method"),
-        (lambda: autorank.open_search("nothing"), "There is no run 'nothing'"),
+        (lambda: autorank.open_search("nothing"), "Search 'nothing' does not exist"),
         (
             lambda: autorank.search(method="lora", task="demo", workers_per_trial=0),
             "workers_per_trial=0: expected an integer of at least 1",

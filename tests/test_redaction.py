@@ -217,7 +217,7 @@ def test_a_storage_s_password_is_refused():
 
     address = f"ftp://me:{MARK}@host/runs"
     assert held(address) and not held("s3://bucket/runs") and not held("s3://me@bucket/runs")
-    with pytest.raises(AutorankError, match="holds a password, which the journal would keep") as error:
+    with pytest.raises(AutorankError, match="contains a password, which would be stored in the journal") as error:
         stored(address, "s")
     assert MARK not in str(error.value)
 

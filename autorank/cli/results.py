@@ -67,7 +67,7 @@ def front(
     if min_gain_probability is not None:
         if format is not Format.table:
             raise AutorankError(
-                "--min-gain-probability is for the table. JSON and CSV have the probability of each point: better."
+                "--min-gain-probability is for the table. JSON and CSV contain the probabilities, as `better`."
             )
         point = open_search(name, runs).pick(min_gain_probability=min_gain_probability)
         terminal().print(
@@ -163,7 +163,9 @@ def ui(
     last = None if name is None else read_search(name, runs)[0].wanted.get("tracking")
     uri = checked(tracking_uri or default_uri(runs, last))
     if (file := sqlite_file(uri)) is not None and not file.exists():
-        raise AutorankError(f"No search in {runs} is tracked yet. Run `autorank search`, or give another --runs DIR.")
+        raise AutorankError(
+            f"No search in {runs} is tracked yet. Run `autorank search`, or choose another directory with --runs."
+        )
     console = terminal()
     if uri.startswith("http"):  # runs already
         console.print(hide(uri).rstrip("/") + page(uri, name), soft_wrap=True)

@@ -208,7 +208,7 @@ class JournalSearcher(BaseSearcher):
         if self.out_of_time:
             self._end(number, "pruned", OUT_OF_TIME)
         else:
-            logger.warning("trial %d goes on from step %d: %s", number, trial.step, reason)
+            logger.warning("trial %d continues from step %d: %s", number, trial.step, reason)
             self._waiting.append(number)
 
     def _end(self, number: int, state: Any, reason: str | None = None) -> None:

@@ -90,7 +90,7 @@ class Projection:
             except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
                 self._forget()
                 raise AutorankError(
-                    f"MLflow at {self.uri} cannot be reached or refuses: {root_cause(error)}. Nothing is lost: run "
+                    f"MLflow at {self.uri} cannot be reached or refuses: {root_cause(error)}. No results are lost: run "
                     f"`autorank sync {self.spec.name}` when it is available again."
                 ) from error
 

@@ -93,8 +93,8 @@ class Journal:
         try:
             if (folder / JOURNAL).exists():
                 raise AutorankError(
-                    f"There is a run {folder.name!r} in {folder.parent} already. "
-                    f"Go on with `autorank resume {folder.name}`, or choose another --name."
+                    f"{folder.parent} already contains a search {folder.name!r}. "
+                    f"Continue it with `autorank resume {folder.name}`, or choose another --name."
                 )
             # write to a draft and rename it, so that readers never see a journal without its spec
             draft = folder / f"{JOURNAL}.new"

@@ -88,15 +88,15 @@ class JournalFile(BaseJournalBackend):
 
 
 def runs(folder: Path) -> list[str]:
-    """The names of the searches in a folder of runs."""
+    """Return the names of the searches in a directory."""
     return sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}"))
 
 
 def no_run(folder: Path) -> AutorankError:
-    """The error for a folder without a journal."""
+    """Return the error for a directory without a journal."""
     if names := runs(folder.parent):
         return unknown("run", folder.name, names)
     return AutorankError(
-        f"There is no run {folder.name!r}: {folder.parent} holds none. `autorank search` makes one; "
-        "--runs DIR names another folder."
+        f"Search {folder.name!r} does not exist: {folder.parent} contains no searches. Start one with "
+        "`autorank search`, or choose another directory with --runs DIR."
     )

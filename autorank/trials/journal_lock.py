@@ -44,8 +44,9 @@ class DriverLock(JournalFileOpenLock):
             except OSError as error:
                 file.close()
                 raise AutorankError(
-                    f"The file system of {self._journal.parent} has no locks ({error.strerror}), so two drivers could "
-                    "spoil the journal. Give --runs DIR on another one, or mount it with locks."
+                    f"The file system of {self._journal.parent} does not support file locks ({error.strerror}). "
+                    "Without locks two processes could damage the journal. Use --runs DIR on another file system, or "
+                    "mount this one with locks."
                 ) from error
         else:
             pid, host = _holder(file)
@@ -53,8 +54,8 @@ class DriverLock(JournalFileOpenLock):
             where = f" on {host}" if host and host != socket.gethostname() else ""
             who = f"Process {pid}{where}" if pid else "Another process"
             raise AutorankError(
-                f"{who} is at work on the run {self._journal.parent.name!r}. Wait until it ends, or stop it "
-                "(Ctrl-C there) and then go on."
+                f"{who} is already running {self._journal.parent.name!r}. Wait until it ends, or stop it with Ctrl-C "
+                "and then continue."
             )
         file.truncate(0)
         file.write(f"{os.getpid()} {socket.gethostname()}\n")

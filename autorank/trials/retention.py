@@ -28,14 +28,14 @@ def run_folder(runs: Path, name: str) -> Path:
     """
     if re.match(r"[a-z0-9]+:/", str(runs)):
         raise AutorankError(
-            f"--runs {runs} is not a directory. Object storage cannot append to a journal. Pass a local directory to "
-            f"--runs, and the address, where trials write, as --storage {runs}."
+            f"--runs {runs} is not a directory, and object storage cannot store the journal. Use a local directory for "
+            f"--runs, and pass the address as --storage {runs}."
         )
     folder = (Path(runs) / name).resolve()
     if folder.parent != Path(runs).resolve() or not name.strip("."):
         raise AutorankError(
-            f"The name {name!r} leads out of the folder of runs, {runs}. "
-            "Use letters, digits, dots, dashes and underscores; --runs DIR chooses another folder."
+            f"The directory of a search named {name!r} would not be in {runs}. "
+            "Use letters, digits, dots, dashes and underscores, or choose another directory with --runs DIR."
         )
     return folder
 
@@ -75,11 +75,13 @@ def stored(address: str, search_id: str) -> Path:
     from upath import UPath
 
     if not re.match(r"[a-z0-9]+:/", address):
-        raise AutorankError(f"--storage {address!r} is no address; write s3://BUCKET/PATH, gs://... or another.")
+        raise AutorankError(
+            f"--storage {address!r} is not an address. Expected s3://BUCKET/PATH, gs://BUCKET/PATH or similar."
+        )
     if held(address):
         raise AutorankError(
-            f"--storage {hide(address)} holds a password, which the journal would keep. Give it in the environment, "
-            "as the storage's own tools take it (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ...)."
+            f"--storage {hide(address)} contains a password, which would be stored in the journal. Pass it in the "
+            "environment variables of the storage's own tools (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ...)."
         )
     try:
         path = UPath(address) / search_id
@@ -121,7 +123,7 @@ def _retried_later(folder: Path) -> Iterator[None]:
         if isinstance(folder, Path):
             raise
         said = hide(" ".join(str(error).split()))
-        logger.warning("%s: %s: %s; tried again at the next evaluation", folder, type(error).__name__, said)
+        logger.warning("%s: %s: %s; retrying at the next evaluation", folder, type(error).__name__, said)
 
 
 def remove(folder: Path) -> None:

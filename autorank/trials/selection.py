@@ -40,7 +40,7 @@ def pick(
     """
     if not points:
         raise AutorankError(
-            "There is no point to choose: no evaluation of any trial has a finite score within the limits yet."
+            "No point can be chosen: no evaluation of any trial has a finite score within the limits yet."
         )
     if trial is None and max_params is None and min_score is None and min_gain_probability is None:
         marked = points if any(p.knee for p in points) else mark_knee(non_dominated(points))
@@ -50,7 +50,7 @@ def pick(
         chosen = [p for p in chosen if p.trial == trial]
         if not chosen:
             trials = ", ".join(str(number) for number in sorted({p.trial for p in points}))
-            raise AutorankError(f"Trial {trial} has no point here. The trials that have one: {trials}.")
+            raise AutorankError(f"Trial {trial} has no point that can be chosen. Trials with points: {trials}.")
     if step is not None:
         steps = ", ".join(str(number) for number in sorted({p.step for p in chosen}))
         chosen = [p for p in chosen if p.step == step]

@@ -301,7 +301,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
             "less than the smallest adapter",
         ),
         (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
-        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is no address"),
+        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is not an address"),
         (("ui", "--runs", "empty"), "is tracked yet"),
     ],
 )

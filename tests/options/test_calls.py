@@ -38,5 +38,5 @@ def test_the_home_is_meant_behind_an_equals_sign(monkeypatch: pytest.MonkeyPatch
     (first, use), (second, _) = got
     assert use.runs == tmp_path / "mine" and use.trials == "5"
     assert first == second and first.methods[0].space["rank"] == {"type": "int", "low": 2, "high": 3}
-    with pytest.raises(AutorankError, match=f"{tmp_path}/mine holds none"):
+    with pytest.raises(AutorankError, match=f"{tmp_path}/mine contains no searches"):
         app.app(["front", "one", "--runs=~/mine"], standalone_mode=False)

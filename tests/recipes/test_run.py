@@ -81,7 +81,7 @@ def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
     told: list[Any] = []
     header = about(recipe, 0.02, str(place_of / "model"), place_of / "data")
     with Results.open(tmp_path, "tried", header) as results:
-        with pytest.raises(AutorankError, match="at work on the run"):
+        with pytest.raises(AutorankError, match="is already running"):
             Results.open(tmp_path, "tried", header)
         searcher = RecipeSearcher(trainings, results, told=lambda run, outcome: told.append(run))
         assert drive(searcher, results.folder, trials=1) == 1

@@ -265,7 +265,7 @@ def test_an_unknown_run_names_those_there_are(journal, folder):
     assert runs(folder.parent) == ["first"]
     with pytest.raises(AutorankError, match=r"Unknown run 'frist'\. Did you mean 'first'"):
         Journal.open(folder.parent / "frist")
-    with pytest.raises(AutorankError, match="holds none"):
+    with pytest.raises(AutorankError, match="contains no searches"):
         Journal.open(folder.parent / "nowhere" / "first", write=True)
     assert not (folder.parent / "nowhere").exists()
 

@@ -124,7 +124,7 @@ def test_one_driver_at_a_time(journal, folder, spec):
         lambda: Journal.open(folder, write=True),
         lambda: Journal.create(folder, spec, REFERENCE),
     ):
-        with pytest.raises(AutorankError, match=f"Process {os.getpid()} is at work on the run 'first'"):
+        with pytest.raises(AutorankError, match=f"Process {os.getpid()} is already running 'first'"):
             second()
     journal.close()
     assert driver(folder) is None
@@ -172,7 +172,7 @@ sys.stdin.read()
 def test_a_draft_that_was_left_is_in_nobody_s_way(folder, spec):
     folder.mkdir()
     (folder / f"{JOURNAL}.new").write_text('{"torn')
-    with pytest.raises(AutorankError, match="no run 'first'"):
+    with pytest.raises(AutorankError, match="Search 'first' does not exist"):
         Journal.open(folder)
     with Journal.create(folder, spec, REFERENCE) as journal:
         assert journal.trials() == []

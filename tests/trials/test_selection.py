@@ -52,7 +52,7 @@ def test_pick_from_all_candidates_takes_a_trial_s_best():
             {"min_score": 0.85, "max_params": 500},
             "at most 500 parameters scores at least 0.85; the best score is 0.80",
         ),
-        ({"trial": 3}, "Trial 3 has no point here. The trials that have one: 0, 1, 2, 7"),
+        ({"trial": 3}, "Trial 3 has no point that can be chosen. Trials with points: 0, 1, 2, 7"),
     ],
 )
 def test_pick_says_what_there_is(points, asked, says):

@@ -138,9 +138,9 @@ def _connect(address: str) -> None:
     if address.startswith("ray://"):
         head = address.removeprefix("ray://").rpartition(":")[0] or "HEAD"
         raise AutorankError(
-            f"A search cannot run over Ray Client ({address}): its journal lies on this machine. "
-            f"Send it to the cluster: autorank submit --address http://{head}:8265 -- search ... "
-            "Or run it on a node of the cluster, with --address auto."
+            f"A search cannot use Ray Client ({address}), because its journal is on this machine. "
+            f"Submit it to the cluster: autorank submit --address http://{head}:8265 -- search ... "
+            "Or run it on a node of the cluster with --address auto."
         )
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
     try:
@@ -165,8 +165,8 @@ def _connect(address: str) -> None:
         if SLOW not in str(error):
             raise
         raise AutorankError(
-            "Ray did not start on this machine within its time: something else may have the processors or the memory. "
-            "Nothing is lost; give the same command again. `autorank doctor` says what the machine has."
+            "Ray did not start on this machine in time. Other processes may be using the CPUs or the memory. No "
+            "results are lost: run the same command again. `autorank doctor` shows the free resources."
         ) from error
 
 
@@ -178,7 +178,9 @@ def check_install() -> None:
     """
     missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
     if missing:
-        raise AutorankError(f"Ray lacks {', '.join(missing)}. Install it whole: pip install 'ray[default,train,tune]'.")
+        raise AutorankError(
+            f"Ray lacks {', '.join(missing)}. Install all of it: pip install 'ray[default,train,tune]'."
+        )
 
 
 def _check_private() -> None:
@@ -198,7 +200,7 @@ def _check_private() -> None:
             lacking.append(f"{module}.{name}, by which {purpose}")
     if lacking:
         raise AutorankError(
-            f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install one that has: "
+            f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install a version that has: "
             f"pip install 'ray[default,train,tune]=={TRIED}'."
         )
 

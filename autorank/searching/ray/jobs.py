@@ -57,8 +57,8 @@ def resolve(address: str | None) -> str:
     if not found.startswith(("http://", "https://")):
         where = "--address" if address else " or ".join(VARIABLES)
         raise AutorankError(
-            f"{where} {found!r} is not a dashboard's address, which jobs are submitted to. "
-            "Give --address http://HEAD:8265, where HEAD is the cluster's head node."
+            f"{where} {found!r} is not the address of a dashboard. "
+            "Use --address http://HEAD:8265, where HEAD is the cluster's head node."
         )
     return found.rstrip("/")
 
@@ -98,8 +98,8 @@ def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Jo
             submitted = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
     except (requests.RequestException, RayError, RuntimeError, ValueError, ConnectionError) as error:
         line = str(error).strip(" .\n").splitlines()[-1:] or [type(error).__name__]
-        hint = " Data of that size belong on storage that all nodes share." if "413" in str(error) else ""
-        raise AutorankError(f"{address} did not take the job: {line[0]}.{hint}") from error
+        hint = " Put large data on storage that all nodes share." if "413" in str(error) else ""
+        raise AutorankError(f"{address} rejected the job: {line[0]}.{hint}") from error
     return Job(submitted, address, client, token=bool(headers))
 
 
@@ -140,8 +140,8 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
             details = job.client.get_job_info(job.id)
         except (requests.RequestException, RayError, RuntimeError) as error:
             raise AutorankError(
-                f"{job.address} does not answer any more ({type(error).__name__}); the job may well run on. "
-                f"Follow it again: {job.command('logs --follow')}"
+                f"{job.address} no longer answers ({type(error).__name__}). The job may still be running. "
+                f"To follow it again: {job.command('logs --follow')}"
             ) from error
         if details.status.is_terminal():
             return _exit_code(details, write)
@@ -156,15 +156,15 @@ def _identify(address: str) -> dict[str, str]:
     token, source = _token()
     if not token:
         raise AutorankError(
-            f"{'RAY_AUTH_MODE' if asked else address} asks for a token, and there is none here. Set "
-            "RAY_AUTH_MODE=token, and put the cluster's token into ~/.ray/auth_token, a file that RAY_AUTH_TOKEN_PATH "
-            "names, or RAY_AUTH_TOKEN."
+            f"{'RAY_AUTH_MODE' if asked else address} requires a token, but none was found. Set RAY_AUTH_MODE=token, "
+            "and store the cluster's token in ~/.ray/auth_token, in a file named by RAY_AUTH_TOKEN_PATH, or in the "
+            "variable RAY_AUTH_TOKEN."
         )
     headers = {"Authorization": f"Bearer {token}"}
     if not _welcome(address, headers):
         raise AutorankError(
-            f"{address} refuses the token of {source}. Put the cluster's own (its head node has it in "
-            "~/.ray/auth_token) there, or into RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token."
+            f"{address} rejects the token from {source}. Replace it by the token in ~/.ray/auth_token on the cluster's "
+            "head node, or store that token in RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
         )
     return headers
 
@@ -191,8 +191,8 @@ def _welcome(address: str, headers: dict[str, str]) -> bool:
         answer.json()["ray_version"]
     except (requests.RequestException, KeyError, TypeError) as error:
         raise AutorankError(
-            f"{address} answers, but takes no Ray jobs (status {answer.status_code}). Give the dashboard's address; "
-            "its head node needs Ray with the default extra: pip install 'ray[default]'."
+            f"{address} answers, but does not accept Ray jobs (status {answer.status_code}). Use the dashboard's "
+            "address. The head node needs Ray with the extra `default`: pip install 'ray[default]'."
         ) from error
     return True
 
@@ -204,7 +204,7 @@ def _token() -> tuple[str, str]:
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     file = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
     if named and not file.is_file():
-        raise AutorankError(f"RAY_AUTH_TOKEN_PATH names {named}, where there is no file with the cluster's token.")
+        raise AutorankError(f"RAY_AUTH_TOKEN_PATH is {named}, which is not a file. Store the cluster's token there.")
     token = file.read_text().strip() if file.is_file() else ""
     return (token, str(file)) if token else ("", "")
 

@@ -70,7 +70,7 @@ def share(
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"
         each_with = f" of {workers} workers" if workers > 1 else ""
-        raise AutorankError(f"--concurrency {concurrency} is too many: {what} have room for {most} trials{each_with}.")
+        raise AutorankError(f"--concurrency {concurrency} is too many: {what} are enough for {most} trials{each_with}.")
     while rooms(cpus) < concurrency * workers:
         cpus -= 1
     return Resources(concurrency, cpus, each, workers)
@@ -91,10 +91,10 @@ def _rooms(node: Mapping[str, float], cpus: int, gpus: float) -> int:
 
 def _no_room(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
     have = "; ".join(sorted({f"{_cpus(node)} CPUs, {node.get('GPU', 0.0):g} GPUs" for node in nodes}))
-    what, remedy = "1 CPU", "Wait until one that has it has joined"
+    what, remedy = "1 CPU", "Wait until such a node has joined"
     if gpus:
-        what, remedy = f"1 CPU and {gpus:g} GPU", "--gpus-per-trial asks for less, 0 trains on CPUs"
-    return f"No node of the cluster has the {what} that a trial needs. They have: {have}. {remedy}."
+        what, remedy = f"1 CPU and {gpus:g} GPU", "Use a lower --gpus-per-trial; 0 trains on CPUs"
+    return f"No node of the cluster has the {what} that a trial needs. Available: {have}. {remedy}."
 
 
 def cpu_count() -> int:

@@ -24,8 +24,8 @@ LAG = 10.0  # seconds in which a file has to show up on another node
 QUESTION = "question"
 MOUNT_TOKEN = ".shared"  # file in the folder while a search writes there
 REMEDY = (
-    "Trials write their adapters there. Give --runs DIR, a folder on storage that all nodes share, or --storage "
-    "s3://..., object storage that they all reach."
+    "Trials write their adapters there. Use --runs DIR with a directory on storage that all nodes share, or "
+    "--storage s3://... with object storage that all nodes can access."
 )
 
 MountToken = tuple[Path, str]  # a file, and what is in it if it is the search's own

@@ -136,8 +136,8 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
     if len(methods) > 1:
         what = f"--space {source}" if isinstance(source, Path) else "The space"
         raise AutorankError(
-            f"{what} is of one method, but the search has {len(methods)}: {', '.join(methods)}. Give spaces by method, "
-            "as `space:` in a file of options."
+            f"{what} is for one method, but the search has {len(methods)}: {', '.join(methods)}. List the spaces by "
+            "method, as `space:` in a file of options."
         )
     return {method: source for method in methods}
 
@@ -253,7 +253,7 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise AutorankError(
             f"The space {file} cannot be read: {getattr(error, 'strerror', None) or error}. "
-            "`autorank spaces METHOD` prints one to start from."
+            "`autorank spaces METHOD` prints a space that you can edit."
         ) from error
 
 

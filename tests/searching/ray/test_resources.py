@@ -35,10 +35,10 @@ def test_share(available, asked, expected):
     ("asked", "problem"),
     [
         ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the available GPUs \\(1\\)"),
-        ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial have room for 2 trials"),
+        ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial are enough for 2 trials"),
         ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the available GPUs \\(1\\)"),
         ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: the nodes can run at most 8 workers"),
-        ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs have room for 8 trials"),
+        ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs are enough for 8 trials"),
     ],
 )
 def test_more_than_there_is(asked, problem):
@@ -78,11 +78,11 @@ def test_nodes_of_a_cluster(nodes, asked, expected):
 @pytest.mark.parametrize(
     ("nodes", "asked", "problem"),
     [
-        ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "has the 1 CPU and 2 GPU that .* have: 4 CPUs, 1 GPUs. --gpus-"),
-        ([HEAD, {"GPU": 2}], {}, "has the 1 CPU and 1 GPU that .* have: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. --gpus"),
+        ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "has the 1 CPU and 2 GPU that .* Available: 4 CPUs, 1 GPUs. Use a lower --gpus-"),
+        ([HEAD, {"GPU": 2}], {}, "has the 1 CPU and 1 GPU that .* Available: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. Use a lower --gpus"),
         ([{"memory": 1.0}], {}, "No node of the cluster has the 1 CPU that .* 0 CPUs, 0 GPUs. Wait until"),
-        ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {"concurrency": 3}, "5 GPUs at 1 a trial have room for 2"),
-        ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 3}, "2 GPUs at 1 a trial have room for 2 trials"),
+        ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {"concurrency": 3}, "5 GPUs at 1 a trial are enough for 2"),
+        ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 3}, "2 GPUs at 1 a trial are enough for 2 trials"),
         ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: the nodes can run at most 6 workers"),
     ],
 )
