@@ -78,8 +78,8 @@ def test_nodes_of_a_cluster(nodes, asked, expected):
 @pytest.mark.parametrize(
     ("nodes", "asked", "problem"),
     [
-        ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "has the 1 CPU and 2 GPU that .* Available: 4 CPUs, 1 GPUs. Use a lower --gpus-"),
-        ([HEAD, {"GPU": 2}], {}, "has the 1 CPU and 1 GPU that .* Available: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. Use a lower --gpus"),
+        ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "1 CPU and 2 GPU that .* Available: 4 CPUs, 1 GPUs. Use a lower"),
+        ([HEAD, {"GPU": 2}], {}, "1 CPU and 1 GPU that .* Available: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. Use"),
         ([{"memory": 1.0}], {}, "No node of the cluster has the 1 CPU that .* 0 CPUs, 0 GPUs. Wait until"),
         ([{"CPU": 1, "GPU": 4}, {"CPU": 8, "GPU": 1}], {"concurrency": 3}, "5 GPUs at 1 a trial are enough for 2"),
         ([HEAD, GPU_NODE, GPU_NODE], {"concurrency": 3}, "2 GPUs at 1 a trial are enough for 2 trials"),
