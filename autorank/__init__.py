@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from autorank.searching.ray.multi_worker import train_loop
     from autorank.searching.ray.trainable import tune_trainable
 
+if sys.platform == "darwin":  # torch reads it when it is imported: operations that MPS lacks run on the CPU
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
 __version__ = "0.1.0"
 __all__ = [
     "Search", "ShrinkResult", "TrainResult", "load_adapter", "open_search", "search", "shrink", "train", "train_loop",

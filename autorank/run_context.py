@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autorank.defaults import SliceScore
 from autorank.modeling.base_model import BaseModel
+from autorank.modeling.devices import double
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.spectrum import ROUNDING, Spectrum
 
@@ -184,8 +185,8 @@ class RunContext:
             A: A', new rank x in; its rows are combinations of those of A.
             B: B', out x new rank; its columns are combinations of those of B.
         """
-        P = A.double() @ torch.linalg.pinv(update.A.double(), rtol=ROUNDING)
-        Q = torch.linalg.pinv(update.B.double(), rtol=ROUNDING) @ B.double()
+        P = double(A) @ torch.linalg.pinv(double(update.A), rtol=ROUNDING)
+        Q = torch.linalg.pinv(double(update.B), rtol=ROUNDING) @ double(B)
         update.replace(A, B)
         self.optimizer.combine(update.A, Q.T, dim=0)
         self.optimizer.combine(update.B, P, dim=1)

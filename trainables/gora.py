@@ -210,5 +210,5 @@ def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]],
 
 def compressed(gradient: Tensor, A: Tensor) -> Tensor:
     """Return G A⁺, out x rank: the B for which BA is nearest to the gradient G, out x in. In float64 on the CPU."""
-    inverse: Tensor = torch.linalg.pinv(A.double().cpu())
-    return gradient.double() @ inverse
+    inverse: Tensor = torch.linalg.pinv(A.cpu().double())
+    return gradient.cpu().double() @ inverse

@@ -32,6 +32,7 @@ from typing_extensions import override
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach, detach_all
+from autorank.modeling.devices import double
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, kind, shapes
 from autorank.run_context import RunContext
@@ -213,7 +214,7 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
             mask = token_mask(seen, squares)
             if tokens == "first":
                 mask = torch.zeros_like(mask).scatter_(1, mask.argmax(dim=1, keepdim=True), 1)
-            sums[name] += (squares * mask).sum(dtype=torch.float64).cpu()
+            sums[name] += double(squares * mask).sum().cpu()
 
         return hook
 

@@ -59,7 +59,7 @@ def torch_and_gpu() -> Iterator[Finding]:
         remedy = "Install the build of torch for the CUDA version that `nvidia-smi` shows; pytorch.org lists them."
         yield Finding("GPU", "problem", f"an NVIDIA driver is installed, but {reason}", remedy)
     elif torch.backends.mps.is_available():
-        yield Finding("GPU", "note", "Apple MPS is not supported; autorank trains on the CPU")
+        yield Finding("GPU", "ok", "Apple MPS, fp32")
     else:
         yield Finding("GPU", "note", "none; the CPU suffices for the demo, small models and few examples")
 

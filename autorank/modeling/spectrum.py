@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.modeling import adapters
+from autorank.modeling.devices import double
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 ROUNDING = 1e-6  # singular values below this share of an update's largest are rounding errors
@@ -182,7 +183,7 @@ def _factorise(update: LowRankUpdate) -> tuple[LowRankUpdate, Tensor]:
 
     In float64, so that a seed means the same on every device. Components that are rounding errors are left out.
     """
-    down, up = (factor.double() for factor in update.folded())
+    down, up = (double(factor) for factor in update.folded())
     left, R_up = torch.linalg.qr(up * update.scale)
     right, R_down = torch.linalg.qr(down.T)
     U, values, Vt = torch.linalg.svd(R_up @ R_down.T)
@@ -190,7 +191,6 @@ def _factorise(update: LowRankUpdate) -> tuple[LowRankUpdate, Tensor]:
     root = values[:count].sqrt()
     A = root[:, None] * (Vt[:count] @ right.T)
     B = (left @ U[:, :count]) * root
-    dtype = update.A.dtype
-    factors = nn.Parameter(A.to(dtype).contiguous()), nn.Parameter(B.to(dtype).contiguous())
+    factors = nn.Parameter(A.to(update.A).contiguous()), nn.Parameter(B.to(update.A).contiguous())
     # a module is made in training mode, in which inactive components act
     return LowRankUpdate(*factors, scale=1.0, m=update.m).eval(), values[:count]

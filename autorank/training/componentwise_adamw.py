@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from autorank.modeling.devices import exact_dtype
 from autorank.modeling.layers.batched_factors import BatchedFactors
 from autorank.run_context import FROZEN
 
@@ -141,7 +142,7 @@ class ComponentwiseAdamW:
             m, v, steps, start, decay = (self._stacked[key][i] for key in (*MOMENTS, "steps", "start", "decay"))
             rate = self._rate(step, start)
             steps += start < FROZEN
-            count = steps.clamp_min(1).double()
+            count = steps.clamp_min(1).to(decay)
             m.lerp_(g, 1 - BETA1)
             v.mul_(BETA2).addcmul_(g, g, value=1 - BETA2)
             correction = (1 - BETA2**count).sqrt().float()
@@ -170,7 +171,7 @@ class ComponentwiseAdamW:
             for factor, part in zip(factors, self._stacks.split(self._stacked[key]), strict=True):
                 factor.state[key] = part
         self._stacked["decay"] = self._stacks.stack(
-            [torch.full_like(f.state["start"], f.weight_decay, dtype=torch.float64) for f in factors]
+            [torch.full_like(f.state["start"], f.weight_decay, dtype=exact_dtype(f.parameter.device)) for f in factors]
         )
         self._masks = []
         for factor in factors:

@@ -11,7 +11,7 @@ import torch
 
 from autorank import cache, tasks
 from autorank.errors import AutorankError
-from autorank.modeling import base_model
+from autorank.modeling import base_model, devices
 from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec
 from autorank.tasks.definition import TaskData
@@ -26,7 +26,7 @@ class ModelCache:
     Only the latest of each is kept, because the runs of a search share them.
 
     Args:
-        device: device of the base model; by default the GPU if there is one.
+        device: device of the base model; by default `devices.default_device()`.
         probes: directory in which methods store results for other runs.
 
     Attributes:
@@ -35,7 +35,7 @@ class ModelCache:
 
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
         self.probes = probes or cache.folder() / "probes"
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or devices.default_device())
         self.eval_batch_size = EvalBatchSize()
         self._moved: dict[str, str] = {}  # name or directory of a model -> its local copy
         self._data: tuple[tuple[TaskSpec, str], TaskData] | None = None
@@ -122,10 +122,10 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     """Replace `auto` by bf16 on a GPU that supports it, else by fp32.
 
     Raises:
-        AutorankError: fp16 on a CPU.
+        AutorankError: fp16 without a CUDA GPU.
     """
-    if precision == "fp16" and device.type == "cpu":
-        raise AutorankError("Precision 'fp16' needs a GPU; on a CPU use 'fp32' or 'bf16'.")
+    if precision == "fp16" and device.type != "cuda":
+        raise AutorankError("Precision 'fp16' needs a CUDA GPU; elsewhere use 'fp32' or 'bf16'.")
     if precision != "auto":
         return precision
     return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -275,7 +275,7 @@ class OptimizationLoop:
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch to a device; copies to a GPU are asynchronous."""
-    if device.type == "cpu":
-        return batch
+    """Copy a batch to a device; copies to a CUDA GPU are asynchronous."""
+    if device.type != "cuda":
+        return {name: values.to(device) for name, values in batch.items()}
     return {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}

@@ -107,7 +107,7 @@ def test_divergence_says_what_to_do(folder: Path) -> None:
 def test_fp16_needs_a_gpu(folder: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(AutorankError, match="'fp16' needs a GPU"):
+    with pytest.raises(AutorankError, match="'fp16' needs a CUDA GPU"):
         TrainingRun(spec(folder, precision="fp16"))
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from autorank.modeling.devices import double
 from autorank.modeling.greedy_decoding import generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
@@ -112,7 +113,7 @@ class Generation(Objective):
         """`likelihood`: exp(-mean loss); `token_accuracy`: the share of the most likely tokens; of all completions."""
         parts = []
         for split in splits.values():
-            sums = torch.zeros(len(split), 3, dtype=torch.float64, device=predictor.device)  # loss, right, tokens
+            sums = double(torch.zeros(len(split), 3, device=predictor.device))  # loss, right, tokens
             size = max(1, min(EVAL_BATCH, FORWARD_TOKENS // int(split.lengths.max())))
             for examples, outputs in predictor.outputs(split, eval_batches(split.lengths, size)):
                 labels = collate(split, examples, self.pad_id)["labels"].to(predictor.device)
@@ -120,7 +121,8 @@ class Generation(Objective):
                 losses = F.cross_entropy(logits, targets, reduction="none")
                 right = (logits.argmax(dim=-1) == targets).to(losses)
                 rows = torch.from_numpy(examples).to(predictor.device)[self._rows(labels)]
-                sums.index_add_(0, rows, torch.stack([losses, right, torch.ones_like(losses)], dim=1).double())
+                per_token = torch.stack([losses, right, torch.ones_like(losses)], dim=1)
+                sums.index_add_(0, rows.to(sums.device), double(per_token))
                 del outputs, logits  # see `EvalBatchSize.map`
             _, prompts = np.unique(split.labels, return_inverse=True)
             columns = [np.bincount(prompts, weights=column) for column in sums.cpu().numpy().T]
