@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.export.merge import check_mergeable, write_merged
 from autorank.export.model_card import FIGURE, model_card, train_command
 from autorank.export.output_dir import complete_dir
-from autorank.export.peft_export import check_low_rank, write_peft
+from autorank.export.peft_export import check_low_rank, peft_adapts, write_peft
 from autorank.export.slices import write_slice
 from autorank.export.usage_snippets import Form
 from autorank.modeling import adapter_file
@@ -104,6 +104,8 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
             f"  {train_command(train, point.config)} --to DIR"
         )
     has_updates = adapter_file.low_rank(adapter) and (point.kept is None or any(point.kept.values()))
+    with trusting(train.task.trust_remote_code):
+        for_peft = has_updates and not merge and peft_adapts(adapter)
     form: Form
     if merge:
         check_mergeable(adapter)
@@ -114,9 +116,14 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
             raise AutorankError(
                 f"{point.label.capitalize()} has no low-rank updates, so there is nothing to pad. Omit --pad."
             )
+        if not for_peft:
+            raise AutorankError(
+                "PEFT takes names of adapted layers for the experts of this model, so it cannot hold the adapter. "
+                "Omit --pad to export it in autorank's own format, or use --merge."
+            )
         form = "padded PEFT adapter"
     else:
-        form = "PEFT adapter" if has_updates else "autorank adapter"
+        form = "PEFT adapter" if for_peft else "autorank adapter"
     return PointExport(adapter, point, train, form, adapter_file.origin(adapter))
 
 

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -97,27 +98,29 @@ def accepted_length(model: nn.Module, limit: int) -> int | None:
     return low
 
 
-def reached(model: nn.Module) -> set[str] | None:
-    """The modules through which text passes.
+def reached(model: nn.Module) -> dict[str, tuple[int, int]] | None:
+    """The modules through which text passes, if they map one tensor to one tensor.
 
     Args:
         model: A result of `build`.
 
     Returns:
-        Names of the modules whose `forward` is called; None if the model cannot run without weights.
+        Name of the module -> last dimensions of its input and its output; None if the model cannot run without weights.
     """
-    called: set[str] = set()
-    with _recording(model, called):
-        return called if _accepts(model, SHORT) else None
+    widths: dict[str, tuple[int, int]] = {}
+    with _recording(model, widths):
+        return widths if _accepts(model, SHORT) else None
 
 
 @contextmanager
-def _recording(model: nn.Module, called: set[str]) -> Iterator[None]:
-    """Within this context, the names of modules that are called are added to `called`."""
-    handles = [
-        module.register_forward_pre_hook(lambda _module, _args, name=name: called.add(name))
-        for name, module in model.named_modules()
-    ]
+def _recording(model: nn.Module, widths: dict[str, tuple[int, int]]) -> Iterator[None]:
+    """Within this context, modules that are called are added to `widths`; see `reached`."""
+
+    def record(name: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) and args[0].ndim and output.ndim:
+            widths[name] = args[0].shape[-1], output.shape[-1]
+
+    handles = [module.register_forward_hook(partial(record, name)) for name, module in model.named_modules()]
     try:
         yield
     finally:

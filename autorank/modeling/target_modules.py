@@ -48,7 +48,7 @@ SETS = {
 }
 ALL_LINEAR = "all-linear"
 NUMBERED = re.compile(r"\.\d+\.")  # in the names of modules inside blocks
-_PASSED: WeakKeyDictionary[nn.Module, set[str]] = WeakKeyDictionary()
+_PASSED: WeakKeyDictionary[nn.Module, dict[str, tuple[int, int]]] = WeakKeyDictionary()
 
 
 def kind(name: str) -> str:
@@ -98,23 +98,28 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def adaptable_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers through which text passes, by name: without vision and audio towers, for example."""
+    """The linear layers through which text passes, by name: without vision and audio towers, for example.
+
+    A linear layer of a class of its own may do more than its weight says (routers return two tensors): not adaptable.
+    """
     passed = _passed(model)
     layers = linear_layers(model)
-    return {name: layer for name, layer in layers.items() if name in passed} if passed else layers
+    if not passed:
+        return layers
+    return {name: layer for name, layer in layers.items() if passed.get(name) == features(layer)}
 
 
-def _passed(model: nn.Module) -> set[str]:
-    """The modules through which text passes; empty if unknown. Found once for each model."""
+def _passed(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """The modules through which text passes, see `dry_pass.reached`; empty if unknown. Found once for each model."""
     from transformers import PreTrainedModel
 
     from autorank.modeling import dry_pass
 
     if not isinstance(model, PreTrainedModel):
-        return set()
+        return {}
     if model not in _PASSED:
         create = partial(type(model), model.config)  # without adapters, and not quantized
-        _PASSED[model] = dry_pass.reached(dry_pass.build(create)) or set()
+        _PASSED[model] = dry_pass.reached(dry_pass.build(create)) or {}
     return _PASSED[model]
 
 

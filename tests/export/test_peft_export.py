@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers as t
 from torch import nn
 
 from autorank.errors import AutorankError
@@ -16,7 +17,7 @@ from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.front import Point
-from tests import tiny
+from tests import families, tiny
 
 ORIGIN_LABELS = ("no", "yes")
 
@@ -128,3 +129,29 @@ def test_not_an_adapter(tmp_path: Path) -> None:
         adapter_file.load(tmp_path / "x.safetensors")
     with pytest.raises(AutorankError, match="Cannot read an adapter"):
         adapter_file.load(tmp_path / "absent.safetensors")
+
+
+def test_names_that_peft_takes_for_experts_are_exported_in_our_format(tmp_path: Path) -> None:
+    """PEFT converts `gate_proj` of models whose experts were such layers in older versions of transformers."""
+    latent = {"q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16}
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+    config = t.DeepseekV2Config(**families.TOKENS, **families.SIZES, **latent, **experts, num_labels=2)
+    torch.manual_seed(0)
+    t.DeepseekV2ForSequenceClassification(config).save_pretrained(tmp_path / "model")
+    tiny.tokenizer(tmp_path / "model")
+    train = TrainSpec(task=TaskSpec(name="demo"), method="lora")
+    point = Point(0, 1, 10, 0.5, {}, 10, {}, "lora")
+    for targets, form in (("all-linear", "autorank adapter"), ("attention", "PEFT adapter")):
+        loaded = base_model.load(str(tmp_path / "model"), 2)
+        draw = torch.Generator().manual_seed(0)
+        for name, layer in target_modules.find(loaded.model, targets).items():
+            update = LowRankUpdate.lora(*target_modules.features(layer), rank=1, alpha=1, generator=draw)
+            update.B.data += torch.randn(update.B.shape, generator=draw)
+            adapters.attach(loaded.model, name, update)
+        file = tmp_path / f"{targets}.safetensors"
+        adapter_file.save(file, loaded, adapter_file.Origin(str(tmp_path / "model"), 2, ("no", "yes"), 0))
+        assert plan_export(file, point, train).form == form
+        plan_export(file, point, train).write(tmp_path / targets)
+        assert plan_export(file, point, train, merge=True).form == "merged model"
+    with pytest.raises(AutorankError, match=r"for the experts of this model.*Omit --pad"):
+        plan_export(tmp_path / "all-linear.safetensors", point, train, pad=True)

@@ -107,8 +107,9 @@ def test_text_reaches_the_modules_that_run() -> None:
     model = built("roberta")
     reached = dry_pass.reached(model)
     assert reached is not None
-    assert {"roberta.encoder.layer.0.attention.self.query", "classifier.out_proj"} <= reached
-    assert not any(hooks for module in model.modules() for hooks in [module._forward_pre_hooks])
+    assert reached["roberta.encoder.layer.0.attention.self.query"] == (32, 32)
+    assert reached["classifier.out_proj"] == (32, 2)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_every_expert_has_tokens() -> None:

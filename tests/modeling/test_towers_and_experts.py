@@ -104,6 +104,14 @@ def test_fused_experts_are_named(tmp_path: Path) -> None:
     assert not target_modules.fused_experts(families.meta_model("llama"))
 
 
+def test_routers_that_return_two_tensors_are_not_adapted() -> None:
+    config = t.Llama4TextConfig(**families.DECODER, intermediate_size_mlp=48, num_local_experts=4)
+    with torch.device("meta"):
+        model = t.Llama4ForCausalLM(config)
+    assert any(name.endswith("router") for name in target_modules.linear_layers(model))
+    assert not any(name.endswith("router") for name in target_modules.find(model, "all-linear"))
+
+
 def test_convolutions_are_no_experts() -> None:
     layers = nn.ModuleList([nn.Conv1d(2, 2, 3)])
     assert target_modules.fused_experts(nn.ModuleDict({"layers": layers})) == []
