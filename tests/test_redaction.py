@@ -193,7 +193,7 @@ def test_the_log_of_a_search(monkeypatch, tmp_path):
 def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
     from ray.tune.execution import class_cache
 
-    from autorank.searching.ray import cluster
+    from autorank.searching.ray import _compat
 
     def told():
         asked = []
@@ -207,7 +207,7 @@ def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
     for name in names:
         monkeypatch.setenv(name, MARK)
     assert told()["AWS_SECRET_ACCESS_KEY"] == MARK  # else there is nothing to hold back any more
-    with cluster._discreet():
+    with _compat.without_secrets():
         assert not [name for name in told() if name.startswith("AWS_")] and "RAY_CHDIR_TO_TRIAL_DIR" in told()
     assert told()["AWS_SECRET_ACCESS_KEY"] == MARK
 

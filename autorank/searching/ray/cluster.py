@@ -15,7 +15,7 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.redaction import hide
-from autorank.searching.ray import local_paths
+from autorank.searching.ray import _compat, local_paths
 from autorank.searching.ray.runtime_env import own_methods, travelling
 
 LOG = "ray.log"
@@ -32,14 +32,6 @@ ENVIRONMENT = {
 }
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
-# names that are not of Ray's public interface, which is why its version has an upper bound too -> what for
-PRIVATE = {
-    "ray._private.ray_constants:ENABLE_RAY_CLUSTER": "a local Ray listens on the loopback address alone",
-    "ray._private.utils:get_entrypoint_name": "passwords stay out of Ray's logs",
-    "ray.tune.execution.class_cache:ENV_VARS_TO_PROPAGATE": "keys stay out of Ray's logs",
-    "ray.experimental.internal_kv:_internal_kv_put": "the workers of a dead trial are freed",
-}
-TRIED = "2.60.0"  # the version that all tests are run with
 SLOW = "timed out during startup"  # what Ray says, in a plain Exception
 STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
 
@@ -58,9 +50,9 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         within.enter_context(_environment(ENVIRONMENT))
         import ray
 
-        _check_private()
+        _compat.check_private()
         within.enter_context(_quiet(log))
-        within.enter_context(_discreet())
+        within.enter_context(_compat.without_secrets())
         ours = not ray.is_initialized()
         try:
             if ours:
@@ -101,35 +93,9 @@ def _environment(variables: Mapping[str, str], override: bool = False) -> Iterat
 
 @contextlib.contextmanager
 def _loopback() -> Iterator[None]:
-    """Within it a Ray that is started is for this machine alone: all its servers listen on the loopback address."""
-    from ray._private import ray_constants
-
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False  # of this process, which has read the variable when it imported Ray
-    try:
-        with _environment({ALONE: "0"}, override=True):
-            yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def _discreet() -> Iterator[None]:
-    """Within it Ray is told nothing secret: what it is told is in its logs, and its dashboard shows it to all.
-
-    That is the command line, and Tune's habit of naming AWS keys in the runtime environment of each trial. Processes of
-    a local Ray have them from the start, nodes of a cluster have their own.
-    """
-    from ray._private import utils
-    from ray.tune.execution import class_cache
-
-    entrypoint, handed_on = utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE
-    utils.get_entrypoint_name = lambda: hide(entrypoint())
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
-    try:
+    """Let all servers of a local Ray listen on the loopback address only, within this context."""
+    with _compat.loopback_only(), _environment({ALONE: "0"}, override=True):
         yield
-    finally:
-        utils.get_entrypoint_name, class_cache.ENV_VARS_TO_PROPAGATE = entrypoint, handed_on
 
 
 def _connect(address: str) -> None:
@@ -183,28 +149,6 @@ def check_install() -> None:
         )
 
 
-def _check_private() -> None:
-    """Refuse a Ray that cannot be kept to this machine, or secrets out of its logs.
-
-    Raises:
-        AutorankError: names what it lacks.
-    """
-    lacking = []
-    for place, purpose in PRIVATE.items():
-        module, _, name = place.partition(":")
-        try:
-            found = hasattr(importlib.import_module(module), name)
-        except ImportError:
-            found = False
-        if not found:
-            lacking.append(f"{module}.{name}, by which {purpose}")
-    if lacking:
-        raise AutorankError(
-            f"Ray {importlib.metadata.version('ray')} has no {'; no '.join(lacking)}. Install a version that has: "
-            f"pip install 'ray[default,train,tune]=={TRIED}'."
-        )
-
-
 class _Formatter(logging.Formatter):
     """Leaves passwords out, of messages and tracebacks."""
 
@@ -215,8 +159,6 @@ class _Formatter(logging.Formatter):
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
     """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
-    from ray._private import worker
-
     loggers = [logging.getLogger(name) for name in ("ray", "autorank.searching")]
     before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     handler = logging.FileHandler(log, delay=True)
@@ -224,15 +166,11 @@ def _quiet(log: Path) -> Iterator[None]:
     for logger in loggers:
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(logging.INFO)
-    # Ray prints the deaths of processes whatever its options say; without this function it just prints again
-    printer: Any = getattr(worker, "print_to_stdstream", None)
-    worker.print_to_stdstream = _log_lines
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _compat.printing_with(_log_lines):
             warnings.simplefilter("ignore")
             yield
     finally:
-        worker.print_to_stdstream = printer
         handler.close()
         for logger, handlers, propagate, level in before:
             logger.handlers, logger.propagate = handlers, propagate
@@ -240,5 +178,5 @@ def _quiet(log: Path) -> Iterator[None]:
 
 
 def _log_lines(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    """In place of Ray's function that prints lines of its processes."""
+    """Log lines of Ray's processes instead of printing them."""
     logging.getLogger("ray").warning("%s: %s", data.get("pid"), "\n".join(data["lines"]))

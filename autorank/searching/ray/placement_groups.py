@@ -1,25 +1,26 @@
-"""What trials of several workers have reserved, noted in the cluster itself.
+"""The resources reserved by trials with several workers, stored in the cluster itself.
 
-There the driver finds it when a trial's process has died: no node need be there for it, and no storage.
+There the driver finds them when a trial's process has died, without access to its node or to storage.
 """
 
 from __future__ import annotations
 
 from ray import PlacementGroupID
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-PLACE = "autorank"  # namespace of the notes
+from autorank.searching.ray import _compat
+
+NAMESPACE = "autorank"  # in the cluster's store
 
 
 def note(trial: str, group: PlacementGroup) -> None:
-    """That a trial's workers have this group. `trial`: Tune's id."""
-    _internal_kv_put(trial, group.id.binary(), namespace=PLACE)
+    """Store the placement group of a trial, given by Tune's id."""
+    _compat.kv_put(trial, group.id.binary(), NAMESPACE)
 
 
 def free(trial: str) -> None:
-    """Give back what a trial has reserved, and with it end its workers at once; nothing, if it has nothing."""
-    group = _internal_kv_get(trial, namespace=PLACE)
+    """Release the placement group of a trial, if it has one, which ends its workers at once."""
+    group = _compat.kv_get(trial, NAMESPACE)
     if group is not None:
         remove_placement_group(PlacementGroup(PlacementGroupID(group)))  # which may be gone
-        _internal_kv_del(trial, namespace=PLACE)
+        _compat.kv_delete(trial, NAMESPACE)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from autorank.errors import AutorankError
+from autorank.searching.ray import _compat
 from autorank.searching.ray.resources import Resources
 
 INTERVAL = 2.0  # seconds between checks
@@ -74,12 +75,8 @@ class RayWatch:
                 self._warn(self._why_waiting())
 
     def _local_problem(self) -> str | None:
-        """Which process of a Ray started here is dead."""
-        from ray._private import worker
-
-        node = worker._global_node
-        dead: list[tuple[str, object]] = [] if node is None or not node.head else node.dead_processes()
-        names = sorted(name for name, _ in dead if name in ("raylet", "gcs_server"))
+        """Which process of a local Ray has died, as a text."""
+        names = sorted(name for name in _compat.dead_processes() if name in ("raylet", "gcs_server"))
         return f"its process {names[0]} died" if names else None
 
     def _head_problem(self) -> str | None:

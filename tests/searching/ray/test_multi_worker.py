@@ -135,9 +135,9 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
 def test_what_a_dead_trial_had_reserved_is_free_before_the_next_is_handed_out(tmp_path, monkeypatch):
     notes, did = {}, []
     group = placement_groups.PlacementGroup(placement_groups.PlacementGroupID.from_random())
-    monkeypatch.setattr(placement_groups, "_internal_kv_put", lambda key, value, namespace: notes.update({key: value}))
-    monkeypatch.setattr(placement_groups, "_internal_kv_get", lambda key, namespace: notes.get(key))
-    monkeypatch.setattr(placement_groups, "_internal_kv_del", lambda key, namespace: notes.pop(key))
+    monkeypatch.setattr(placement_groups._compat, "kv_put", lambda key, value, namespace: notes.update({key: value}))
+    monkeypatch.setattr(placement_groups._compat, "kv_get", lambda key, namespace: notes.get(key))
+    monkeypatch.setattr(placement_groups._compat, "kv_delete", lambda key, namespace: notes.pop(key))
     monkeypatch.setattr(placement_groups, "remove_placement_group", did.append)
     (tmp_path / "error.txt").write_text("ActorDiedError")
     searcher = SimpleNamespace(deaths={})
