@@ -112,6 +112,7 @@ def task_data(train: Split, validation: Split) -> TaskData:
         digest="random",
         pad_id=0,
         tokenizer=tokenizer,
+        ends=(END,),
     )
 
 

@@ -23,6 +23,7 @@ import torch
 
 from autorank.tasks.definition import Task
 from autorank.tasks.kinds.regression import Regression
+from autorank.tasks.metrics.outcomes import Scores
 from autorank.training.objectives.base import EVAL_BATCH
 from autorank.training.objectives.labels import Classification
 from autorank.tasks.data.batches import eval_batches
@@ -41,7 +42,7 @@ class Poisson(Classification):
     def evaluate(self, predictor, splits):
         (split,) = splits.values()
         rates = np.exp(predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)).ravel())
-        return {"closeness": 1 / (1 + float(np.abs(rates - split.labels).mean()))}
+        return Scores({"closeness": 1 / (1 + float(np.abs(rates - split.labels).mean()))})
 
 
 TASK = Task("counts", Count(), ("text",), "count", (), ("closeness",), epochs=1, batch_size=8, max_length=16)
