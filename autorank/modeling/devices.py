@@ -19,9 +19,12 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 def double(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64: on its device, or on the CPU if the device has no float64 (MPS).
+    """Convert a tensor to float64.
 
     Args:
         tensor: a tensor of any shape and floating-point type.
+
+    Returns:
+        The tensor in float64: on its device, or on the CPU if the device has no float64 (MPS).
     """
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

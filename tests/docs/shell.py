@@ -59,6 +59,7 @@ FOREIGN = {
     "make": "runs the tools that test and check",
     "pytest": "is what runs this",
     "ray": "needs machines to start a cluster on; tests/examples/test_cluster.py reads the files",
+    "sbatch": "needs Slurm; tests/examples/test_slurm.py runs the script with stand-ins",
     "kubectl": "needs Kubernetes; tests/examples/test_cluster.py reads the file",
     "optuna-dashboard": "serves until Ctrl-C; tests/trials/test_dashboard.py asks it without a server",
     "export": "names servers and secrets of the user's own",
