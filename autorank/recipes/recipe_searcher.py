@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ray.tune.search import Searcher
 from typing_extensions import override
 
 from autorank.modeling import rank_map
@@ -74,7 +73,7 @@ class RecipeSearcher(BaseSearcher):
         if ready is not None and self._must_wait(ready.run):
             return None
         if ready is None or self.problem or self.out_of_time:
-            return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
+            return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
         self._left.remove(ready)
         self._running[trial_id] = ready.run
         self._at_work[trial_id] = ready, {}

@@ -23,7 +23,7 @@ from autorank.searching.ray import cluster, resources, shared_storage_check
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
-from autorank.searching.tune_session import fit
+from autorank.searching.ray.tune_run import fit
 from autorank.spec import TrainingSpec, TrainSpec, explain
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ray.tune.search import Searcher
 from typing_extensions import override
 
 from autorank.searching.journal_searcher import check_space
@@ -94,7 +93,7 @@ class ConfirmSearcher(BaseSearcher):
         if self._must_wait():
             return None
         if not self.wanted() or self.problem:
-            return None if self._running and not self.problem and not self.out_of_time else Searcher.FINISHED
+            return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
         assert self._left
         if self._must_wait(self._left[0]):
             return None

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ray.tune.search import Searcher
 from typing_extensions import override
 
 from autorank.errors import AutorankError, disk_full
@@ -95,7 +94,7 @@ class JournalSearcher(BaseSearcher):
             return self._next(trial_id)
         except Exception as error:
             self.problem = error
-            return Searcher.FINISHED
+            return self.FINISHED
 
     def _next(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._must_wait():
@@ -122,7 +121,7 @@ class JournalSearcher(BaseSearcher):
                 return self._hand_out(trial_id, new)
             self._check_hopeless(str(new.reason))
         # a running trial may have to be retried
-        return None if self._running and not self.out_of_time and not self.problem else Searcher.FINISHED
+        return None if self._running and not self.out_of_time and not self.problem else self.FINISHED
 
     def _is_flat(self) -> bool:
         """Whether the search stops because it is flat; looked at whenever a trial has ended."""

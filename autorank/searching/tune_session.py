@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import ray
-from ray import tune
-
-from autorank import tasks
-from autorank.errors import AutorankError, disk_full
 from autorank.searching.budget import Budget
 from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import LENGTH, JournalSearcher
 from autorank.searching.ray import shared_storage_check
-from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
-from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallback
+from autorank.searching.ray.tune_run import fit, share_data
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
-from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
 from autorank.trials import predictions
 from autorank.trials.journal import Journal
 from autorank.trials.retention import collect, sweep
 
-SCRATCH = ".tune"  # directory of Tune's own files, in the search's directory; deleted at the end
 Ending = Literal["trials", "exhausted", "flat", "time budget", "interrupted"]
 
 
@@ -117,73 +108,3 @@ class Session:
         snapshot = self.journal.snapshot()
         for listener in self.listeners:
             listener(snapshot)
-
-
-def share_data(spec: SearchSpec, final: bool) -> Any:
-    """Put a task's data, and a base model that is a directory, into the cluster's object store.
-
-    Args:
-        spec: the search.
-        final: use the task's own validation split, as confirmations do.
-
-    Returns:
-        The reference for `WarmTrial.shared_data`.
-    """
-    task = spec.task.model_copy(update={"final": final})
-    name = tasks.base_model(task, spec.model)
-    folder = Path(name)
-    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
-    return ray.put((task, name, tasks.load(task, name), files))
-
-
-def fit(
-    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources, folder: Path
-) -> None:  # fmt: skip
-    """Run trials with Tune until the searcher has no more.
-
-    Args:
-        searcher: starts trials and receives their results.
-        callback: called by Tune twice a second.
-        trainable: the class of the actors.
-        each: resources of each trial.
-        folder: the search's directory.
-
-    Raises:
-        AutorankError: the disk is full, or Ray is lost.
-        Exception: an error of the searcher.
-    """
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    if each.workers > 1:
-        from autorank.searching.ray.multi_worker import trained_trial
-
-        trials: Any = trained_trial(trainable, each)
-    else:
-        trials = tune.with_resources(trainable, {"cpu": each.cpus, "gpu": each.gpus})
-    try:
-        tuner = tune.Tuner(
-            trials,
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=Scheduler(searcher),
-                num_samples=-1,
-                max_concurrent_trials=each.concurrency,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="trials", storage_path=str(folder / SCRATCH), callbacks=[callback], verbose=0,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            ),
-        )  # fmt: skip
-        tuner.fit()
-    except Exception as error:
-        problem = searcher.problem or callback.watch.lost or (None if callback.stopped else error)
-    else:
-        problem = searcher.problem or callback.watch.lost
-    finally:
-        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    if problem is not None:
-        if disk_full(problem):
-            raise AutorankError(
-                f"No space left on the disk of {folder}. Free some space, then resume the search."
-            ) from problem
-        raise problem

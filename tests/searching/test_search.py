@@ -10,8 +10,8 @@ from autorank.errors import AutorankError
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.ray.trainable import bind
+from autorank.searching.ray.tune_run import SCRATCH
 from autorank.searching.search import conduct
-from autorank.searching.tune_session import SCRATCH
 from autorank.spec import HalvingSpec
 from autorank.trials.front import front
 from autorank.trials.retention import adapter_path, checkpoint_path

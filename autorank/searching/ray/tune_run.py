@@ -1,0 +1,91 @@
+"""Runs the trials of a searcher with Tune, and shares data with the nodes of a cluster."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from autorank import tasks
+from autorank.errors import AutorankError, disk_full
+from autorank.searching.ray.base_searcher import BaseSearcher
+from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.scheduler import Scheduler
+from autorank.searching.ray.trainable import WarmTrial
+from autorank.searching.ray.tune_callback import TuneCallback
+from autorank.spec import SearchSpec
+
+SCRATCH = ".tune"  # directory of Tune's own files, in the search's directory; deleted at the end
+
+
+def share_data(spec: SearchSpec, final: bool) -> Any:
+    """Put a task's data, and a base model that is a directory, into the cluster's object store.
+
+    Args:
+        spec: the search.
+        final: use the task's own validation split, as confirmations do.
+
+    Returns:
+        The reference for `WarmTrial.shared_data`.
+    """
+    task = spec.task.model_copy(update={"final": final})
+    name = tasks.base_model(task, spec.model)
+    folder = Path(name)
+    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    return ray.put((task, name, tasks.load(task, name), files))
+
+
+def fit(
+    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources, folder: Path
+) -> None:  # fmt: skip
+    """Run trials with Tune until the searcher has no more.
+
+    Args:
+        searcher: starts trials and receives their results.
+        callback: called by Tune twice a second.
+        trainable: the class of the actors.
+        each: resources of each trial.
+        folder: the search's directory.
+
+    Raises:
+        AutorankError: the disk is full, or Ray is lost.
+        Exception: an error of the searcher.
+    """
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if each.workers > 1:
+        from autorank.searching.ray.multi_worker import trained_trial
+
+        trials: Any = trained_trial(trainable, each)
+    else:
+        trials = tune.with_resources(trainable, {"cpu": each.cpus, "gpu": each.gpus})
+    try:
+        tuner = tune.Tuner(
+            trials,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=Scheduler(searcher),
+                num_samples=-1,
+                max_concurrent_trials=each.concurrency,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="trials", storage_path=str(folder / SCRATCH), callbacks=[callback], verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )  # fmt: skip
+        tuner.fit()
+    except Exception as error:
+        problem = searcher.problem or callback.watch.lost or (None if callback.stopped else error)
+    else:
+        problem = searcher.problem or callback.watch.lost
+    finally:
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if problem is not None:
+        if disk_full(problem):
+            raise AutorankError(
+                f"No space left on the disk of {folder}. Free some space, then resume the search."
+            ) from problem
+        raise problem
