@@ -99,7 +99,13 @@ def dead_processes() -> list[str]:
 
 
 def kv_put(key: str, value: bytes, namespace: str) -> None:
-    """Store a value in the cluster."""
+    """Store a value in the cluster.
+
+    Args:
+        key: The key.
+        value: The value.
+        namespace: Namespace of the key.
+    """
     from ray.experimental.internal_kv import _internal_kv_put
 
     _internal_kv_put(key, value, namespace=namespace)
