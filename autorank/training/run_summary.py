@@ -10,6 +10,7 @@ import torch
 from autorank import tasks
 from autorank.spec import TrainSpec
 from autorank.tasks.definition import TaskData
+from autorank.tasks.generation import OWN_MODEL, OWN_MODEL_LICENSE
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class RunSummary:
 
 
 def title(spec: TrainSpec) -> str:
-    """Return a title with method, task and base model; of a directory, its name."""
+    """Return a title with method, task and base model: of a directory its name, of the default one its license too."""
     model = tasks.base_model(spec.task, spec.model)
     base = Path(model).name if Path(model).is_dir() else model
+    if model == OWN_MODEL:
+        base += f" ({OWN_MODEL_LICENSE})"
     return f"{spec.method} on {spec.task.name}, base model {base}"
