@@ -25,7 +25,7 @@ def interval(values: Array) -> tuple[float, float]:
         Its ends.
     """
     low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+    return round(float(low), 7), round(float(high), 7)  # scores are computed in single precision
 
 
 def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:

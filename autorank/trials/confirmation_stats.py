@@ -194,13 +194,14 @@ def _draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndar
     """Draws of the expected scores, `draws x (samples + baseline)`; None if nothing is known about their deviations."""
     every = [*samples, *baseline]
     freedom = sum(len(sample.scores) - 1 for sample in samples)
-    examples = _example_deviations(every)
+    examples, shared = _example_deviations(every)
     if freedom < 1 and examples is None:
         return None
     drawn = np.tile([sample.mean for sample in every], (DRAWS, 1))
     if freedom >= 1:
         squares = sum(float(((sample.scores - sample.mean) ** 2).sum()) for sample in samples)
-        scale = math.sqrt(squares / freedom) / np.sqrt([len(sample.scores) for sample in every])
+        variance = max(0.0, squares / freedom - shared)
+        scale = math.sqrt(variance) / np.sqrt([len(sample.scores) for sample in every])
         draw = np.random.default_rng(0)
         normal = draw.standard_normal((DRAWS, len(every)))
         drawn += scale * normal / np.sqrt(draw.chisquare(freedom, (DRAWS, 1)) / freedom)
@@ -209,17 +210,21 @@ def _draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndar
     return drawn
 
 
-def _example_deviations(samples: Sequence[Measured]) -> np.ndarray | None:
+def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None, float]:
     """By how much the mean over each sample's seeds differs on resampled examples, `resamples x samples`.
 
-    None if predictions are missing, or not all are on the same examples.
+    None if predictions are missing, or not all are on the same examples. The second value is the variance of a seed's
+    score that is due to its examples alone: the seeds' variance has it too, so it is to be counted once.
     """
     models = [model for sample in samples for model in sample.models]
     if not models or not all(sample.models for sample in samples) or len({sample_of(m) for m in models}) > 1:
-        return None
+        return None, 0.0
     drawn = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
     whole = np.ones((1, len(models[0])), np.float32)
     scores = resampled(models, drawn) - resampled(models, whole)
     ends = np.cumsum([0, *(len(sample.models) for sample in samples)])
-    parts = [scores[:, start:end].mean(axis=1) for start, end in pairwise(ends)]
-    return np.stack(parts, axis=1)
+    parts = [scores[:, start:end] for start, end in pairwise(ends)]
+    means = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    squares = sum(float((part - part.mean(axis=1, keepdims=True)).var(axis=0).sum()) for part in parts)
+    freedom = sum(part.shape[1] - 1 for part in parts)
+    return means, squares / freedom if freedom else 0.0

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from autorank.spec import ObjectivesSpec
-from autorank.tasks.metrics.outcomes import pack
-from autorank.trials import predictions
+from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.trials import bootstrap, confirmation_stats, predictions
 from autorank.trials.certainty import assess
 from autorank.trials.confirmation_stats import gain_probabilities, summarise
 from autorank.trials.snapshot import Snapshot
@@ -98,3 +99,33 @@ def test_seeds_and_examples_vary_together(tmp_path: Path) -> None:
 def _confirmed(seen: Snapshot, confirmed: dict) -> tuple:
     seen = replace(seen, confirmed=confirmed)
     return seen.points, seen
+
+
+@pytest.mark.parametrize("deviation", [0.03, 0.15])
+def test_intervals_over_seeds_and_examples_cover_what_they_say(
+    deviation: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trainings with three seeds: their skill varies, and each also makes mistakes of its own."""
+    monkeypatch.setattr(confirmation_stats, "DRAWS", 4000)
+    draw, skill, hits = np.random.default_rng(5), 0.9 + 0.05 * np.arange(6), []
+    true = norm.cdf(skill / np.sqrt(1 + deviation**2))
+    for _ in range(100):
+        difficulty, samples = np.sqrt(0.7) * draw.normal(size=EXAMPLES), []
+        for level in skill:
+            models = []
+            for _ in range(3):
+                noise = difficulty + np.sqrt(0.3) * draw.normal(size=EXAMPLES)
+                wrong = noise > level + deviation * draw.normal()
+                models.append(Outcomes("accuracy", wrong.astype(int)[:, None], 0 * LABELS[:, None], (EXAMPLES,)))
+            scores = np.array([1 - model.values.mean() for model in models])
+            samples.append(confirmation_stats.Measured(scores, (100.0,), 0, tuple(models)))
+        drawn = confirmation_stats._draws(samples[:-1], samples[-1:])
+        assert drawn is not None
+        for index in range(5):
+            for values, value in (
+                (drawn[:, index], true[index]),
+                (drawn[:, index] - drawn[:, 5], true[index] - true[5]),
+            ):
+                low, high = bootstrap.interval(values)
+                hits.append(low <= value <= high)
+    assert 0.85 <= np.mean(hits) <= 0.95
