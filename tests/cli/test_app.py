@@ -276,7 +276,7 @@ def test_dry_run_runs_nothing(place: Path) -> None:
         (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
         (("search", "--method", "lora", "--task", "demo", "--set", "rnk=2"), "rank"),
         (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
-        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m or 4h"),
+        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m, 4h or auto"),
         (("search", "--method", "lora"), "--task NAME"),
         (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "Write 30, or +20"),
         (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),

@@ -139,7 +139,7 @@ def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="Did you mean 'increlora'"):
         spaces = {"increlor": {}, "lora": SPACE}
         asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=spaces))
-    with pytest.raises(AutorankError, match="of one method"):
+    with pytest.raises(AutorankError, match="for one method"):
         asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=SPACE))
 
 
