@@ -15,6 +15,8 @@ only through its `RunContext`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -100,6 +102,18 @@ class AllocationMethod(ABC, Generic[C]):
         Args:
             run: The run.
         """
+
+    @contextmanager
+    def most_memory(self, run: RunContext) -> Iterator[None]:
+        """A context for one pass over the longest examples that measures memory; its gradients are not used.
+
+        The pass must need as much memory as in any step. A method whose steps differ overrides it.
+
+        Args:
+            run: The run, with the micro-batch and their number.
+        """
+        self.before_forward(run)
+        yield
 
     def penalty(self, run: RunContext) -> Tensor | None:
         """Compute an additional loss that depends on the weights only; it is not part of evaluations.

@@ -91,12 +91,14 @@ class TrainingSpec(Spec):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None  # optimizer steps; overrides epochs
     batch_size: PositiveInt | None = None  # examples an optimizer step
-    accumulate: PositiveInt | Literal["auto"] = 1  # micro-batches an optimizer step; auto: as few as fit on the GPU
+    accumulate: PositiveInt | Literal["auto"] = (
+        "auto"  # micro-batches an optimizer step; auto: as few as fit on the GPU
+    )
     eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
     warmup_ratio: float = Field(WARMUP_RATIO, ge=0, lt=1)
     weight_decay: float = Field(WEIGHT_DECAY, ge=0)
     max_grad_norm: float = Field(MAX_GRAD_NORM, gt=0)
-    precision: Precision = "auto"  # auto: bf16 on a GPU that has it, else fp32
+    precision: Precision = "auto"  # auto: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on a CPU
     quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
     slice_score: SliceScore = "energy"  # by which slices keep components, see `autorank.training.component_scores`

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.methods import configure
-from autorank.modeling import target_modules
-from autorank.modeling.base_model import BaseModel
+from autorank.modeling import adapters, target_modules
+from autorank.modeling.attention_masks import Form
+from autorank.modeling.base_model import BaseModel, widen_norms
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.run_context import RunContext
 from autorank.tasks import TASKS
@@ -51,6 +52,7 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
     base.reset(seed=0)
     if name in (BASELINE, PEFT_DORA, PEFT_ADALORA):
         return peft_step(name, base, arguments, plan, split, device)
+    widen_norms(base.model)
     return our_step(name, base, arguments, plan, split, device)
 
 
@@ -65,10 +67,20 @@ def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     return common
 
 
+def growth(arguments: argparse.Namespace) -> Growth:
+    """IncreLoRA's schedule, with its defaults."""
+    layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
+    return Growth.plan(GrowthConfig(mean_rank=arguments.rank), layers, arguments.steps)
+
+
 def allocations(arguments: argparse.Namespace) -> int:
     """IncreLoRA's, with its defaults."""
-    layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
-    return Growth.plan(GrowthConfig(mean_rank=arguments.rank), layers, arguments.steps).rounds
+    return growth(arguments).rounds
+
+
+def first_allocation(arguments: argparse.Namespace) -> int:
+    """The step of IncreLoRA's first allocation."""
+    return growth(arguments).due(0)
 
 
 def scored(arguments: argparse.Namespace) -> float:
@@ -81,8 +93,9 @@ def our_step(
     name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
 ) -> Step:
     """The method as it is, in our training loop."""
+    form: Form = "tokens" if arguments.shape.startswith("deberta") else "keys"
     objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
-    phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device)
+    phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device, mask_form=form)
     run = RunContext(
         base=base,
         layers=target_modules.find(base.model, arguments.targets),
@@ -103,6 +116,8 @@ def our_step(
     method = configure(name, settings(name, arguments))
     method.prepare(run)
     phase.train_rest()
+    if device.type == "cuda" and plan.precision != "fp32":
+        adapters.share_conversions(base.model)
     hooks = MethodHooks(method, run)
 
     def step(number: int) -> Tensor:

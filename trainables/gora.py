@@ -118,23 +118,25 @@ class GoRA(AllocationMethod[GoRAConfig]):
 def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
     """Compute the mean gradient of each layer's frozen weight.
 
-    dL/dW is gᵀ x of a layer's input x and the gradient g of its output. This also works for quantized weights, and the
-    device holds only one such matrix at a time.
+    dL/dW is gᵀ x of a layer's input x and the gradient g of its output. This also works for quantized weights. The sums
+    are on the run's device if half of its free memory holds them, otherwise on the CPU.
 
     Args:
         run: the run.
         examples: number of training examples, drawn at random.
 
     Returns:
-        Layer name -> dL/dW, out x in, float32, on the CPU.
+        Layer name -> dL/dW, out x in, float32.
     """
-    totals = {name: torch.zeros(features(layer)[::-1]) for name, layer in run.layers.items()}
+    sizes = {name: features(layer)[::-1] for name, layer in run.layers.items()}
+    place = room_for(4 * sum(out * inner for out, inner in sizes.values()), run.device)
+    totals = {name: torch.zeros(size, device=place) for name, size in sizes.items()}
     lift = torch.zeros(
         (), device=run.device, requires_grad=True
     )  # makes gradients flow although the layers below are frozen
 
     def add(name: str, x: Tensor, g: Tensor) -> None:
-        totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).cpu()
+        totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).to(place)
 
     def watch(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         watched: Tensor = _Watched.apply(output, inputs[0].detach(), lift, partial(add, name))
@@ -148,12 +150,22 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
         for handle in handles:
             handle.remove()
     weight = float(run.weights[chosen].sum())
-    return {name: run.sum(total.to(run.device)).cpu() / weight for name, total in totals.items()}
+    return {name: run.sum(total.to(run.device)).to(place).div_(weight) for name, total in totals.items()}
+
+
+def room_for(size: int, device: torch.device) -> torch.device:
+    """The device if half of its free memory holds so many bytes, else the CPU."""
+    if device.type == "cuda" and 2 * size > torch.cuda.mem_get_info(device)[0]:
+        return torch.device("cpu")
+    return device
 
 
 def importances(layers: Mapping[str, nn.Module], gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return mean |W ∘ G| of every layer, scalars on the CPU."""
-    return {name: (matrix(layer).cpu() * gradients[name]).abs().mean() for name, layer in layers.items()}
+    """Return mean |W ∘ G| of every layer, scalars."""
+    return {
+        name: (matrix(layer).to(gradients[name].device) * gradients[name]).abs().mean()
+        for name, layer in layers.items()
+    }
 
 
 class _Watched(torch.autograd.Function):

@@ -46,6 +46,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -158,6 +160,15 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
             return
         if self._growth.due(self._allocations) - run.step < self._window():
             self._importance.watch(run.micro_batches)
+
+    @contextmanager
+    def most_memory(self, run: RunContext) -> Iterator[None]:
+        """A scored step."""
+        if self._importance is not None:
+            self._importance.watch(run.micro_batches)
+        yield
+        if self._importance is not None:
+            self._importance.cancel()
 
     def _window(self) -> float:
         """Number of scored steps before an allocation."""

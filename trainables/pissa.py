@@ -5,6 +5,9 @@ Meng et al. 2024, "PiSSA: Principal Singular Values and Singular Vectors Adaptat
 rest of W0 is the frozen base. Here base models are shared between runs and never changed, so B A minus its initial
 value is added to W0 instead, which is the same function. The scale is 1, as in the authors' scripts (alpha equals the
 rank). There is no dropout, as in the scripts, because it would drop principal directions of the base.
+
+The directions of layers with more than 1024 features on both sides come from a randomised SVD (Halko et al. 2011, arXiv
+0909.4061) with a fixed seed, as the paper proposes ("fast SVD"). Those of smaller layers come from an exact SVD.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from trainables.cached_tensors import cached
 
+EXACT = 1024  # features on the smaller side of a layer up to which the SVD is exact
+OVERSAMPLED, ITERATIONS = 32, 8  # of the randomised SVD; 8 iterations: between the paper's 4 and 16
 STORED = 32  # the number of directions in the cache is a multiple of this
 
 
@@ -81,9 +86,21 @@ def principal(layers: dict[str, nn.Module], rank: int) -> dict[str, Tensor]:
     """
     factors: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        U, S, Vh = torch.linalg.svd(matrix(layer), full_matrices=False)
+        U, S, Vh = decomposed(matrix(layer), rank)
         root, A, B = S[:rank].sqrt(), Vh[:rank], U[:, :rank]
         largest = A.gather(1, A.abs().argmax(dim=1, keepdim=True)).flatten()
         root_signed = root * largest.sign()
         factors |= {f"{name}.A": root_signed[:, None] * A, f"{name}.B": B * root_signed}
     return factors
+
+
+def decomposed(weight: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S and Vᵀ of a weight, out x in, with at least `rank` directions, which are the first ones."""
+    smaller = min(weight.shape)
+    if smaller <= max(EXACT, 2 * (rank + OVERSAMPLED)):
+        exact: tuple[Tensor, Tensor, Tensor] = torch.linalg.svd(weight, full_matrices=False)
+        return exact
+    with torch.random.fork_rng(devices=[weight.device] if weight.device.type == "cuda" else []):
+        torch.manual_seed(0)
+        U, S, V = torch.svd_lowrank(weight, q=rank + OVERSAMPLED, niter=ITERATIONS)
+    return U, S, V.mT

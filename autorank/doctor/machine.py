@@ -49,10 +49,12 @@ def torch_and_gpu() -> Iterator[Finding]:
         warnings.simplefilter("always")
         is_available = torch.cuda.is_available()
     if is_available:
+        from autorank.training.gpu import native_bf16
+
         for index in range(torch.cuda.device_count()):
             gpu = torch.cuda.get_device_properties(index)
-            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16, so fp32 is used unless --precision fp16"
-            yield Finding("GPU", "ok", f"{gpu.name}, {size(gpu.total_memory)}, CUDA {torch.version.cuda}, {bf16}")
+            precision = "bf16" if native_bf16(index) else "fp16, because bf16 is emulated"
+            yield Finding("GPU", "ok", f"{gpu.name}, {size(gpu.total_memory)}, CUDA {torch.version.cuda}, {precision}")
     elif shutil.which("nvidia-smi"):
         reason = str(messages[0].message).partition("\n")[0] if messages else "torch finds no GPU"
         reason = "this torch is built for the CPU" if torch.version.cuda is None else reason

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
-from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear, converted
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -52,6 +53,22 @@ def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
     setattr(owner, child, Bottlenecked(getattr(owner, child), bottleneck, twice))
+
+
+def share_conversions(model: nn.Module) -> list[RemovableHandle]:
+    """Let frozen layers beside adapted ones (keys beside queries) use the same conversion of their common input.
+
+    Args:
+        model: The model with its adapters, on a GPU, computing in 16 bits.
+
+    Returns:
+        The handles of the hooks.
+    """
+    parents = {name.rpartition(".")[0] for name in adapted(model)}
+    siblings = [child for name in parents for child in model.get_submodule(name).children() if type(child) is nn.Linear]
+    return [
+        layer.register_forward_pre_hook(lambda _, inputs: (converted(inputs[0]), *inputs[1:])) for layer in siblings
+    ]
 
 
 def detach_all(model: nn.Module) -> None:

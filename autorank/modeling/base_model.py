@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, checkpoint, dry_pass, heads
+from autorank.modeling.attention_masks import Form
 from autorank.modeling.heads import Head
 from autorank.modeling.hub_access import hub_access
 from autorank.modeling.quantization import four_bit
@@ -34,6 +35,7 @@ class BaseModel:
         head: Names of parameters that are always trained: the new ones and the classifier.
         std: Standard deviation of new weights, the architecture's `initializer_range`.
         replaces_head: Whether the checkpoint has a head of another width, in place of which there is a new one.
+        mask_form: Form in which the model takes attention masks, see `attention_masks`; None: not known yet.
     """
 
     model: PreTrainedModel
@@ -41,6 +43,7 @@ class BaseModel:
     head: tuple[str, ...]
     std: float
     replaces_head: bool = False
+    mask_form: Form | None = None
     _clean: dict[nn.Parameter, torch.Tensor] = field(default_factory=dict)  # loaded values of unfrozen parameters
 
     @property
@@ -187,6 +190,13 @@ def meta_model(model: str, outputs: int = 2, head: Head = heads.SEQUENCE) -> nn.
         config = _config(model, outputs)
         create = auto_class(head, config).from_config
         return dry_pass.build(lambda: create(config, trust_remote_code=trusted()))
+
+
+def widen_norms(model: nn.Module) -> None:
+    """Convert frozen LayerNorms to float32, in which autocast computes them; it would convert them in every pass."""
+    for module in model.modules():
+        if isinstance(module, nn.LayerNorm):
+            module.float()
 
 
 def owner(name: str) -> str:

@@ -68,12 +68,12 @@ class RunOptions(DataOptions):
     accumulate: Annotated[
         int | str,
         typer.Option(
-            help="Micro-batches per optimizer step. auto: as few as the GPU's memory allows, measured once.",
+            help="Micro-batches per optimizer step. auto: as few as fit on the GPU, measured once; 1 on a CPU.",
             parser=int_or_auto,
             metavar="N|auto",
             rich_help_panel=TRAINING,
         ),
-    ] = 1
+    ] = "auto"
     eval_every: Annotated[
         int | None,
         typer.Option(help="Optimizer steps between evaluations. Default: one epoch.", rich_help_panel=TRAINING),
@@ -89,7 +89,7 @@ class RunOptions(DataOptions):
     precision: Annotated[
         Precision,
         typer.Option(
-            help="Floating-point precision of training. auto: bf16 on GPUs that support it, else fp32.",
+            help="Precision of training. auto: bf16 on GPUs that compute in it, fp16 on older ones, fp32 on CPUs.",
             rich_help_panel=TRAINING,
         ),
     ] = "auto"

@@ -86,7 +86,8 @@ class ShrinkCall(DataOptions):
     precision: Annotated[
         Precision,
         typer.Option(
-            help="Floating-point precision. auto: bf16 on GPUs that support it, else fp32.", rich_help_panel=TRAINING
+            help="Floating-point precision. auto: bf16 on GPUs that compute in it, fp16 on older ones, fp32 on CPUs.",
+            rich_help_panel=TRAINING,
         ),
     ] = "auto"
     seed: Annotated[int, typer.Option(help="Random seed of --polish.", rich_help_panel=POLISH)] = 0

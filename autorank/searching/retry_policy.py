@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from autorank.spec import TrainSpec
 
 HALVINGS = 3  # how often the micro-batch of a run is halved before it fails (ours)
-ONE_BY_ONE = 2**20  # more micro-batches than examples; used if the number found by trial was too small
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ class RetryPolicy:
 
     def _halve(self, run: Hashable, train: TrainSpec) -> bool:
         more = self._halvings[run] + 1
-        if more > HALVINGS or _micro_batches(train, more) == _micro_batches(train, more - 1):
+        automatic = train.training.accumulate == "auto"  # then the run itself halves what it has measured
+        if more > HALVINGS or (not automatic and _micro_batches(train, more) == _micro_batches(train, more - 1)):
             return False
         self._halvings[run] = more
         return True
@@ -109,8 +109,8 @@ def _micro_batches(train: TrainSpec, halvings: int) -> int | str:
     batch, accumulate = train.training.batch_size, train.training.accumulate
     for _ in range(halvings):
         if accumulate == "auto":
-            accumulate = batch or ONE_BY_ONE
-        elif batch is None:
+            return accumulate
+        if batch is None:
             accumulate *= 2
         else:
             divisors = (parts for parts in range(2 * accumulate, batch + 1) if batch % parts == 0)

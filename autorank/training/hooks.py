@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,10 @@ class Hooks:
             micro_batch: number of the micro-batch in the step, from 0.
             micro_batches: micro-batches of the step on this worker; 0: the worker has no examples in this step.
         """
+
+    def most_memory(self, batch: dict[str, Tensor], micro_batches: int) -> AbstractContextManager[None]:
+        """A context for a pass that needs as much memory as in any step, of which nothing else remains."""
+        return nullcontext()
 
     def penalty(self) -> Tensor | None:
         """Return a term that is added to the loss, or None."""
@@ -49,6 +54,11 @@ class MethodHooks(Hooks):
     def before_forward(self, batch: dict[str, Tensor], micro_batch: int, micro_batches: int) -> None:
         self.run.batch, self.run.micro_batch, self.run.micro_batches = batch, micro_batch, micro_batches
         self.method.before_forward(self.run)
+
+    @override
+    def most_memory(self, batch: dict[str, Tensor], micro_batches: int) -> AbstractContextManager[None]:
+        self.run.batch, self.run.micro_batch, self.run.micro_batches = batch, 0, micro_batches
+        return self.method.most_memory(self.run)
 
     @override
     def penalty(self) -> Tensor | None:

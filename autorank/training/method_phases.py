@@ -58,5 +58,5 @@ class MethodPhases:
     def _over(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
         return OptimizationLoop(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
-            self._model_cache.device, self._model_cache.eval_batch_size,
+            self._model_cache.device, self._model_cache.eval_batch_size, self._base.mask_form or "tokens",
         )  # fmt: skip

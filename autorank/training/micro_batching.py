@@ -1,10 +1,15 @@
-"""How many micro-batches a step is cut into so that it fits: found by trial once, and kept for the runs to come."""
+"""How many micro-batches a step is cut into so that it fits: found by trial, and kept for runs of equal needs.
+
+Two trials: of plain LoRA before the method prepares, because some methods train or pass examples then; and of the
+prepared model, with the most expensive step of the method.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +22,80 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.tasks.data.batches import collate
-from autorank.training import distributed
+from autorank.training import distributed, gpu
+from autorank.training.hooks import Hooks
 from autorank.training.optimization_loop import OptimizationLoop, to_device
 
 RANK = 8  # of the updates that are tried; what takes the memory is activations
 BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
-STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little ask once
+STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little are tried once
 
 
-def micro_batches(
-    phase: OptimizationLoop, layers: Mapping[str, nn.Module], trained: int, kept: Path, key: list[Any]
-) -> int:
-    """Find the smallest number of micro-batches, a power of two, with which a step of the longest examples fits.
+class MicroBatching:
+    """The number of micro-batches of a run on a GPU.
 
     Args:
-        phase: phase of the run, without updates.
-        layers: layers that will be adapted; empty: the activations of all layers are needed.
-        trained: maximum number of trained parameters.
-        kept: directory in which the number is stored.
-        key: JSON values that identify data, model and precision.
-
-    Returns:
-        The number of micro-batches.
-
-    Raises:
-        AutorankError: a single example does not fit.
+        phase: the run's, over all of the training set.
+        trained: parameters that will train, at most.
+        kept: directory where numbers are kept by what they depend on: `key`, the device's name, the memory that this
+            process may use, the workers, and the arguments of the trial.
+        key: names data, model, precision and all else that the activations depend on.
     """
-    properties = torch.cuda.get_device_properties(phase.device)
-    device = [properties.name, properties.total_memory, distributed.count()]
-    taken = reserve(trained)
-    name = json.dumps([key, sorted(layers), phase.plan.batch_size, taken, *device])
-    file = kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
-    if not distributed.sum_(torch.tensor(float(not file.exists()), device=phase.device)):  # every worker has it
+
+    def __init__(self, phase: OptimizationLoop, trained: int, kept: Path, key: list[Any]) -> None:
+        self._phase, self._kept, self._taken = phase, kept, reserve(trained)
+        device = [torch.cuda.get_device_properties(phase.device).name, gpu.memory_limit(phase.device)]
+        self._key = [*key, *device, distributed.count(), phase.plan.batch_size, self._taken]
+        self._file: Path | None = None
+
+    def estimate(self, layers: Mapping[str, nn.Module]) -> int:
+        """Try plain LoRA.
+
+        Args:
+            layers: that will be adapted; none: every layer, since other methods need all activations.
+
+        Returns:
+            The fewest micro-batches with which a step over the longest examples fits, a power of two.
+
+        Raises:
+            AutorankError: not even one example at a time fits.
+        """
+
+        def find() -> int:
+            with plain_lora(self._phase, layers):
+                return fewest(self._phase, self._taken, Hooks())
+
+        return self._known(sorted(layers), find)
+
+    def measure(self, hooks: Hooks, method: list[Any], parts: int) -> int:
+        """Try the prepared model; as `estimate`.
+
+        Args:
+            hooks: the method's.
+            method: its name, and the settings that memory depends on.
+            parts: micro-batches to begin with.
+        """
+        layers = sorted(adapters.adapted(self._phase.model))
+        return self._known([method, layers], lambda: fewest(self._phase, self._taken, hooks, parts))
+
+    def double(self) -> None:
+        """Memory ran out nevertheless: the next run has twice as many micro-batches."""
+        if self._file is not None and self._file.exists():
+            _write(self._file, 2 * int(self._file.read_text()))
+
+    def _known(self, key: list[Any], find: Callable[[], int]) -> int:
+        name = json.dumps([self._key, key])
+        file = self._kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        missing = torch.tensor(float(not file.exists()), device=self._phase.device)
+        if distributed.sum_(missing):  # a worker lacks it
+            _write(file, find())
+        self._file = file
         return int(file.read_text())
-    found = fewest(phase, layers, taken)
+
+
+def _write(file: Path, number: int) -> None:
     with atomic_io.writing(file) as partial:
-        partial.write_text(str(found))
-    return found
+        partial.write_text(str(number))
 
 
 def reserve(trained: int) -> int:
@@ -61,23 +103,33 @@ def reserve(trained: int) -> int:
     return -(-trained * BYTES // STEP) * STEP
 
 
-def fewest(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int) -> int:
-    """Find the number of micro-batches by trial.
+@contextmanager
+def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """A context in which these layers, or all, have LoRA."""
+    draw = torch.Generator().manual_seed(0)
+    for name, layer in (layers or target_modules.linear_layers(phase.model)).items():
+        update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, phase.device)
+        adapters.attach(phase.model, name, update)
+    try:
+        yield
+    finally:
+        adapters.detach_all(phase.model)
+
+
+def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) -> int:
+    """The fewest micro-batches that fit, by trying `parts`, twice as many, and so on.
 
     Args:
-        phase: phase of the run, without updates.
-        layers: see `micro_batches`.
-        taken: bytes that are reserved for parameters.
-
-    Returns:
-        The number of micro-batches.
+        phase: over the model as it trains.
+        taken: bytes that are set aside.
+        hooks: of the method.
+        parts: micro-batches to begin with.
 
     Raises:
-        AutorankError: a single example does not fit.
+        AutorankError: not even one example at a time fits.
     """
     share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
-    parts = 1
-    while not _fits(phase, layers, taken, -(-share // parts)):
+    while not _fits(phase, taken, hooks, -(-share // parts), parts):
         if parts >= share:
             longest = int(phase.split.lengths.max())
             raise AutorankError(
@@ -88,23 +140,20 @@ def fewest(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int)
     return parts
 
 
-def _fits(phase: OptimizationLoop, layers: Mapping[str, nn.Module], taken: int, examples: int) -> bool:
+def _fits(phase: OptimizationLoop, taken: int, hooks: Hooks, examples: int, parts: int) -> bool:
     """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
-    draw = torch.Generator().manual_seed(0)
-    for name, layer in (layers or target_modules.linear_layers(phase.model)).items():
-        update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, phase.device)
-        adapters.attach(phase.model, name, update)
     phase.model.train()
     longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
     too_much = 0.0
     held = None
     try:
         held = torch.empty(taken, dtype=torch.uint8, device=phase.device)
-        phase.loss(to_device(collate(phase.split, longest, phase.pad_id), phase.device)).backward()
+        batch = to_device(collate(phase.split, longest, phase.pad_id), phase.device)
+        with hooks.most_memory(batch, parts):
+            phase.loss(batch).backward()
     except torch.OutOfMemoryError:
         too_much = 1.0
     del held
-    adapters.detach_all(phase.model)
     phase.model.zero_grad(set_to_none=True)
     if phase.device.type == "cuda":
         torch.cuda.empty_cache()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from autorank import cache, tasks
+from autorank import atomic_io, cache, tasks
 from autorank.errors import AutorankError
 from autorank.modeling import base_model, devices
 from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec
 from autorank.tasks.definition import TaskData
+from autorank.training import gpu
 from autorank.training.eval_batch_size import EvalBatchSize
 
 SAMPLE = 64 * 2**10  # bytes read at a file's start, middle and end for its digest
@@ -47,21 +48,27 @@ class ModelCache:
             self._data = (task, model), tasks.load(task, model)
         return self._data[1]
 
-    def keep(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, bytes]) -> None:
+    def keep(self, task: TaskSpec, model: str, data: TaskData, files: Mapping[str, Any]) -> None:
         """Store data that were tokenized elsewhere, and a base model from its files.
 
         Args:
             task: the task.
             model: name or directory of the base model.
             data: the tokenized data.
-            files: file name -> content, of a model that is a directory on another machine; empty otherwise.
+            files: file name -> content (bytes or an array of them), of a model that is a directory on another machine;
+                empty otherwise. They are written once on each node, to a directory named by their content.
         """
         self._data = (task, model), data
         if files and not Path(model).is_dir():
-            self._folder = tempfile.TemporaryDirectory()
+            digest = hashlib.sha256()
+            for name, content in sorted(files.items()):
+                _add(digest, name, len(content), lambda start, content=content: content[start : start + SAMPLE])
+            folder = cache.folder() / "models" / digest.hexdigest()[:32]
             for name, content in files.items():
-                (Path(self._folder.name) / name).write_bytes(content)
-            self._moved = {model: self._folder.name}
+                if not (folder / name).exists():  # another process of this node may have written it
+                    with atomic_io.writing(folder / name) as partial:
+                        partial.write_bytes(content)
+            self._moved = {model: str(folder)}
 
     def fingerprint(self, model: str) -> str:
         """Return an identifier of a model's content: its Hub name, or a digest of a directory's files.
@@ -95,10 +102,9 @@ class ModelCache:
         if self._base is None or self._base[0] != key:
             self._base = None  # free the old one first
             self.eval_batch_size = EvalBatchSize()
-            self._base = (
-                key,
-                base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), head, quantize),
-            )
+            loaded = base_model.load(self._moved.get(model, model), outputs, dtype, str(self.device), head, quantize)
+            base_model.widen_norms(loaded.model)
+            self._base = key, loaded
         return self._base[1]
 
 
@@ -109,17 +115,26 @@ def _content_digest(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     for file in sorted(file for file in folder.iterdir() if file.is_file()):
-        size = file.stat().st_size
-        digest.update(repr((file.name, size)).encode())
         with file.open("rb") as content:
-            for start in sorted({0, max(0, size // 2 - SAMPLE // 2), max(0, size - SAMPLE)}):
+
+            def sample(start: int, content: Any = content) -> bytes:
                 content.seek(start)
-                digest.update(content.read(SAMPLE))
+                data: bytes = content.read(SAMPLE)
+                return data
+
+            _add(digest, file.name, file.stat().st_size, sample)
     return digest.hexdigest()
 
 
+def _add(digest: Any, name: str, size: int, sample: Callable[[int], Any]) -> None:
+    """Add a file's name, its size and samples of its content; `sample` returns what begins at a position."""
+    digest.update(repr((name, size)).encode())
+    for start in sorted({0, max(0, size // 2 - SAMPLE // 2), max(0, size - SAMPLE)}):
+        digest.update(sample(start))
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Replace `auto` by bf16 on a GPU that supports it, else by fp32.
+    """Replace `auto`: bf16 on a GPU that computes in it, fp16 on an older GPU, fp32 on a CPU.
 
     Raises:
         AutorankError: fp16 without a CUDA GPU.
@@ -128,4 +143,6 @@ def resolve_precision(precision: str, device: torch.device) -> str:
         raise AutorankError("Precision 'fp16' needs a CUDA GPU; elsewhere use 'fp32' or 'bf16'.")
     if precision != "auto":
         return precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if gpu.native_bf16(device) else "fp16"

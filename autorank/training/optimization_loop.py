@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.modeling import gradient_checkpointing
+from autorank.modeling import adapters, gradient_checkpointing
+from autorank.modeling.attention_masks import MASK, Form, additive, find_form
+from autorank.modeling.layers.prepared_factors import prepared
 from autorank.spec import TrainingSpec
 from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
 from autorank.tasks.definition import Task
@@ -24,6 +26,7 @@ from autorank.training.hooks import Hooks
 from autorank.training.objectives.base import EVAL_BATCH, Objective
 from autorank.training.optimizer import GroupedAdamW
 
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
 CHECK_EVERY = 20  # steps between checks of the loss; each check waits for the GPU
 
 
@@ -88,13 +91,15 @@ class OptimizationLoop:
         plan: settings of the phase.
         device: device of the model.
         eval_batch_size: batch size of passes without gradients; a new one by default.
+        mask_form: form in which the model takes attention masks.
     """
 
     def __init__(
         self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
-        device: torch.device, eval_batch_size: EvalBatchSize | None = None,
+        device: torch.device, eval_batch_size: EvalBatchSize | None = None, mask_form: Form = "tokens",
     ) -> None:  # fmt: skip
         self.eval_batch_size = eval_batch_size or EvalBatchSize()
+        self._mask_form = mask_form
         self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
         self._examples = examples
         self.objective = objective
@@ -133,7 +138,8 @@ class OptimizationLoop:
         Raises:
             AutorankError: training diverged.
         """
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         batch = self.batch(step)
         total = torch.zeros((), device=self.device)
         shard = np.array_split(batch, distributed.count())[distributed.rank()]
@@ -143,13 +149,14 @@ class OptimizationLoop:
         for i, examples in enumerate(parts or [batch[:1]]):
             inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
             hooks.before_forward(inputs, i, len(parts))
-            loss = self.loss(inputs) * (weights[examples].sum() / weights[batch].sum() if parts else 0.0)
-            total += loss.detach()
-            self.scaler.scale(loss).backward()
+            with self.prepared():
+                loss = self.loss(inputs) * (weights[examples].sum() / weights[batch].sum() if parts else 0.0)
+                total += loss.detach()
+                self.scaler.scale(loss).backward()
+        trained = list(self.optimizer.parameters)
         penalty = hooks.penalty()
         if penalty is not None:
-            self.scaler.scale(penalty / distributed.count()).backward()
-        trained = list(self.optimizer.parameters)
+            add_gradients(self.scaler.scale(penalty / distributed.count()), trained)
         distributed.sum_gradients(trained)
         self.optimizer.unscale(self.scaler)
         norm = torch.nn.utils.clip_grad_norm_(trained, self.plan.max_grad_norm)
@@ -200,9 +207,27 @@ class OptimizationLoop:
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the mean loss of a batch, which includes labels, in float32."""
         labels = batch.pop("labels")
+        return self.objective.loss(self._forward(batch), labels)
+
+    @torch.no_grad()
+    def find_mask_form(self) -> Form:
+        """The form in which the model takes attention masks, found with the two shortest examples that differ."""
+        lengths, shortest = np.unique(self.split.lengths, return_index=True)
+        if len(lengths) < 2:
+            return "tokens"
+        batch = to_device(collate(self.split, shortest[:2], self.pad_id), self.device)
+        batch.pop("labels")
+        self.model.eval()
         with self.autocast():
-            outputs = self.model(**batch)
-        return self.objective.loss(outputs, labels)
+            return find_form(self.model, batch, DTYPES[self.plan.precision] or torch.float32)
+
+    def _forward(self, batch: dict[str, Tensor]) -> Any:
+        """What the model returns for a batch without labels."""
+        if self._mask_form != "tokens":
+            dtype = DTYPES[self.plan.precision] or torch.float32
+            batch = batch | {MASK: additive(batch[MASK], self._mask_form, dtype)}
+        with self.autocast():
+            return self.model(**batch)
 
     @torch.no_grad()
     def mean_loss(self, splits: Mapping[str, Split]) -> float:
@@ -214,15 +239,20 @@ class OptimizationLoop:
             def loss(examples: np.ndarray, split: Split = split) -> Tensor:
                 return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
 
-            for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
-                total += mean.item() * split.weights[examples].sum()
-                weight += split.weights[examples].sum()
+            with self.prepared():
+                for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
+                    total += mean.item() * split.weights[examples].sum()
+                    weight += split.weights[examples].sum()
         return float(total / weight)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
+        return prepared((layer.update for layer in adapters.adapted(self.model).values()), DTYPES[self.plan.precision])
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context with the precision of the plan."""
-        dtype = torch.float16 if self.plan.precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=self.plan.precision != "fp32")
+        dtype = DTYPES[self.plan.precision]
+        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
     def outputs(
         self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
@@ -245,13 +275,15 @@ class OptimizationLoop:
             batch.pop("labels")
             if before:
                 before(batch)
-            with self.autocast():
-                return self.model(**batch)
+            return self._forward(batch)
 
-        # with `before`, hooks on layers would see examples twice if a batch was halved
-        yield from (
-            ((examples, run(examples)) for examples in batches) if before else self.eval_batch_size.map(batches, run)
-        )
+        with self.prepared():
+            # with `before`, hooks on layers would see examples twice if a batch was halved
+            yield from (
+                ((examples, run(examples)) for examples in batches)
+                if before
+                else self.eval_batch_size.map(batches, run)
+            )
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Compute logits in evaluation mode.
@@ -272,6 +304,18 @@ class OptimizationLoop:
             del outputs  # see `EvalBatchSize.map`
         assert logits is not None, "no batches"
         return logits
+
+
+def add_gradients(value: Tensor, parameters: Sequence[nn.Parameter]) -> None:
+    """Add the gradients of a scalar to those of parameters, in one call for all."""
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+    pairs = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    summed = [(p.grad, g) for p, g in pairs if p.grad is not None]
+    if summed:
+        torch._foreach_add_([before for before, _ in summed], [g for _, g in summed])
+    for parameter, gradient in pairs:
+        if parameter.grad is None:
+            parameter.grad = gradient
 
 
 def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:

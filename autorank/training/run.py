@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from autorank import methods, tasks
 from autorank.errors import AutorankError
@@ -23,11 +23,12 @@ from autorank.modeling.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import Scores, unpack
-from autorank.training import distributed, micro_batching, objectives
+from autorank.training import distributed, gpu, objectives
 from autorank.training.component_scores import component_scores
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import MethodPhases
+from autorank.training.micro_batching import MicroBatching
 from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization_loop import OptimizationLoop, Plan
 from autorank.training.rng import stream
@@ -107,8 +108,10 @@ class TrainingRun:
             due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
             while self.step < due:
                 self._train_step()
+            gpu.wait(self._model_cache.device)
             trained = time.perf_counter()
             scores = self._objective.evaluate(self._phase, self._data.validation)
+            gpu.wait(self._model_cache.device)
             self.evaluating = time.perf_counter() - trained
             params = adapters.adapter_params(self._base.model, self._base.head)
             score = scores[self._data.task.metrics[0]]
@@ -157,8 +160,14 @@ class TrainingRun:
         plan = Plan.of(training, task, config.learning_rate, accumulate, self._precision)
         phases_of = partial(MethodPhases, self._base, self._data, self._objective, self._model_cache)
         phases = phases_of(plan)
-        if training.accumulate == "auto" and device.type == "cuda":
-            phases = phases_of(replace(plan, accumulate=self._micro_batches(phases.own, layers)))
+        if self._base.mask_form is None and device.type == "cuda":  # a CPU gains nothing
+            self._base.mask_form = phases.own.find_mask_form()
+            phases = phases_of(plan)
+        self._micro_batching = (
+            self._memory_trial(phases.own) if training.accumulate == "auto" and device.type == "cuda" else None
+        )
+        if self._micro_batching is not None:
+            phases.own.plan = replace(plan, accumulate=self._micro_batching.estimate(layers))
         self._phase = phases.own
         self._slices = SliceScorer(
             self._base, self._phase, self._objective, self._data, training.slices, training.slice_score,
@@ -176,8 +185,6 @@ class TrainingRun:
             component_scores=lambda kind, spectrum: component_scores(kind, spectrum, self._phase),
         )  # fmt: skip
         self._hooks = MethodHooks(self._method, self._context)
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
 
     def _start(self) -> None:
         """Start a new run: attach the method's updates, and add all trained parameters to the optimizer."""
@@ -186,20 +193,39 @@ class TrainingRun:
         self._method.prepare(self._context)
         self._base.check_unfrozen()
         self._phase.train_rest()
+        self._settle()
 
-    def _micro_batches(self, phase: OptimizationLoop, layers: dict[str, nn.Module]) -> int:
-        """The smallest number that fits; runs that need as much memory share it, whatever their seed or length."""
+    def _memory_trial(self, phase: OptimizationLoop) -> MicroBatching:
+        """Finds micro-batches for all runs that need as much memory, whatever their seed, length or schedule."""
         training = self.spec.training
         trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
         data, model = self._data.digest, self._model_cache.fingerprint(self._model_name)
         key = [data, model, self._precision, training.quantize, training.gradient_checkpointing]
-        return micro_batching.micro_batches(phase, layers, trained, self._model_cache.probes, key)
+        return MicroBatching(phase, trained, self._model_cache.probes, key)
+
+    def _settle(self) -> None:
+        """The method is prepared: fit steps into memory, whose peak counts from here on."""
+        phase, device = self._phase, self._model_cache.device
+        if self._micro_batching is not None:
+            method = [self._method.name, bool(getattr(self._method.config, "dropout", 0.0))]
+            parts = self._micro_batching.measure(self._hooks, method, phase.plan.accumulate)
+            phase.plan = replace(phase.plan, accumulate=parts)
+        if device.type == "cuda" and self._precision != "fp32":
+            self._undo += [handle.remove for handle in adapters.share_conversions(self._base.model)]
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # what other runs leave in the cache must not count
 
     def _train_step(self) -> None:
         assert self._context is not None
         self._context.step = self.step
         self._peak_trainable = max(self._peak_trainable, self._trained())
-        self._losses.append(self._phase.step(self.step, self._hooks))
+        try:
+            loss = self._phase.step(self.step, self._hooks)
+        except torch.OutOfMemoryError:
+            if self._micro_batching is not None:
+                self._micro_batching.double()
+            raise
+        self._losses.append(loss)
         self.step += 1
 
     def _trained(self) -> int:
@@ -276,6 +302,7 @@ class TrainingRun:
         context.generator.set_state(state["generator"])
         self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
         self._slices.spent = state["spent_on_slices"]
+        self._settle()
 
     def save_adapter(self, path: Path) -> None:
         """Write the trained tensors and the data needed to attach them to the base (see modeling/adapter_file.py)."""

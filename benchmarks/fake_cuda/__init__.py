@@ -3,18 +3,25 @@
 torch's FakeTensorMode tracks shapes, data types and devices of tensors without computing them. On a CPU build of
 torch, `device.cpp` supplies the device that autograd expects; it is compiled in a second or two. So an operation with
 tensors on different devices, autocast's conversions and transfers to the host show up without a GPU.
+
+Fake tensors whose data are exchanged (`parameter.data = ...`) can crash torch 2.13: see `apart`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import multiprocessing
 import subprocess
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SOURCE = Path(__file__).with_name("device.cpp")
+ATTEMPTS = 3
 
 
 def load() -> None:
@@ -43,3 +50,40 @@ def load() -> None:
         for name in ("libc10.so", "libtorch_cpu.so"):
             ctypes.CDLL(str(torch / "lib" / name), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own, again if it crashes: fake tensors whose data are exchanged may do so.
+
+    Args:
+        function: the function.
+        arguments: its arguments.
+
+    Returns:
+        Its result.
+
+    Raises:
+        RuntimeError: the function raised (the message is its traceback), or crashed each time.
+    """
+    for _ in range(ATTEMPTS):
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        process = multiprocessing.get_context("fork").Process(target=_send, args=(sender, function, arguments))
+        process.start()
+        sender.close()
+        try:
+            succeeded, result = receiver.recv()
+        except EOFError:
+            continue
+        finally:
+            process.join()
+        if not succeeded:
+            raise RuntimeError(result)
+        return result
+    raise RuntimeError(f"{function.__name__}{arguments} crashed {ATTEMPTS} times")
+
+
+def _send(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        sender.send((True, function(*arguments)))
+    except Exception:
+        sender.send((False, traceback.format_exc()))

@@ -71,6 +71,11 @@ class Recorder(TorchDispatchMode):
             frames = [f for f in traceback.extract_stack() if "/torch/" not in f.filename and f.filename != __file__]
             self.waits[f"{frames[-1].filename}:{frames[-1].lineno}"] += 1
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.kernels.clear()
+        self.waits.clear()
+
     @property
     def launches(self) -> int:
         """Number of kernels."""

@@ -13,7 +13,7 @@ import torch
 
 from autorank import methods
 from autorank.method import TargetedConfig
-from autorank.modeling.base_model import BaseModel
+from autorank.modeling.base_model import BaseModel, widen_norms
 from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
@@ -144,6 +144,7 @@ class RandomCache(ModelCache):
         if self._random is None or self._random[0] != dtype:
             self._random = None  # free the old one first
             self._random = dtype, random_base(self._shape, head, dtype, self.device)
+            widen_norms(self._random[1].model)
         return self._random[1]
 
 

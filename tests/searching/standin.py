@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from autorank.searching.ray.trainable import WarmTrial
-from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
+from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.evaluation import Evaluation
 from tests.trials.made_trials import evaluation
 
@@ -28,7 +28,10 @@ SPACE = {
 def search_spec(name: str = "standin", *methods: str, **values: Any) -> SearchSpec:
     """A search of LoRA's rank and learning rate (or of `methods` in the same space) without a baseline."""
     entries = tuple(MethodSpec(method=method, space=SPACE) for method in methods or ("lora",))
-    return SearchSpec(**{"name": name, "task": TaskSpec(name="demo"), "methods": entries} | values)
+    training = TrainingSpec(accumulate=1)  # a whole step, which trials that run out of memory halve
+    return SearchSpec(
+        **{"name": name, "task": TaskSpec(name="demo"), "methods": entries, "training": training} | values
+    )
 
 
 def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:

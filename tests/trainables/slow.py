@@ -240,7 +240,7 @@ def lockstep(run: TrainingRun, reference: Steps, rtol: float = 1e-4) -> Iterator
     """Train both, a step at a time, on the same examples; their losses agree to `rtol`."""
     for evaluation in run:
         batch = run._phase.batch(evaluation.step - 1)
-        parts = np.array_split(batch, run.spec.training.accumulate)
+        parts = np.array_split(batch, run._phase.plan.accumulate)
         batches = [collate(run._data.train, part, run._data.pad_id) for part in parts]
         loss = reference.step(evaluation.step - 1, batches)
         np.testing.assert_allclose(evaluation.train_loss, loss, rtol=rtol)

@@ -178,3 +178,19 @@ def test_parameters_in_closed_form(tmp_path: Path) -> None:
     config = configure("pissa", {"rank": 3, "targets": "all-linear"}).config
     total = 3 * sum(map(sum, target_modules.shapes(model, "all-linear").values()))
     assert find("pissa").adapter_params(config, model) == (total, total)
+
+
+def test_large_layers_have_a_randomised_svd_that_is_as_good() -> None:
+    """On a weight with a decaying spectrum; the seed is fixed, and the process's random numbers go on as before."""
+    draw = torch.Generator().manual_seed(3)
+    left, right = (torch.linalg.qr(torch.randn(size, 1100, generator=draw))[0] for size in (1300, 1100))
+    values = 1 / torch.arange(1, 1101) ** 0.5
+    layer = nn.Linear(1100, 1300)
+    layer.weight.data = left @ (values[:, None] * right.T)
+    state = torch.get_rng_state()
+    starts, again = (pissa.principal({"layer": layer}, 8) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), state) and torch.equal(starts["layer.A"], again["layer.A"])
+    assert starts["layer.A"].shape == (8, 1100)
+    exact = left[:, :8] @ (values[:8, None] * right.T[:8])
+    torch.testing.assert_close(starts["layer.B"] @ starts["layer.A"], exact, rtol=0, atol=2e-4)
+    torch.testing.assert_close(starts["layer.A"].norm(dim=1).square(), values[:8], rtol=1e-3, atol=0)

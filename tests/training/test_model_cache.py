@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autorank.training.model_cache import ModelCache
@@ -36,8 +37,21 @@ def test_other_weights_at_the_same_place_have_another_name(folder: Path, monkeyp
     assert cache.fingerprint(str(folder)) != before
 
 
-def test_on_a_node_that_was_sent_the_model_its_copy_is_read(folder: Path) -> None:
-    sent, there = ModelCache(), str(folder / "absent")
-    files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    sent.keep(None, there, None, files)  # type: ignore[arg-type]
-    assert sent.fingerprint(there) == ModelCache().fingerprint(str(folder))
+def test_on_a_node_that_was_sent_the_model_its_copy_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written once, however many processes the node has; another model has another copy."""
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+    there = str(folder / "absent")
+    files = {file.name: np.fromfile(file, np.uint8) for file in folder.iterdir()}
+    caches = [ModelCache(), ModelCache()]
+    times = []
+    for cache in caches:
+        cache.keep(None, there, None, files)  # type: ignore[arg-type]
+        assert cache.fingerprint(there) == ModelCache().fingerprint(str(folder))
+        times.append({path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.safetensors")})
+    assert times[0] == times[1] and len(times[0]) == 1
+    other = ModelCache()
+    other.keep(None, there, None, files | {"config.json": b"{}"})  # type: ignore[arg-type]
+    assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == 2
+    assert other.fingerprint(there) != caches[0].fingerprint(there)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -32,9 +36,28 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its update to `x`: batch x seq x in, to batch x seq x out."""
+        x = converted(x)
+        if self._fuses(x):
+            dropped = self._dropped(x)
+            A, B, scale = self.update.product()
+            if A.dtype == x.dtype:
+                fused: Tensor = _Fused.apply(
+                    x, None if dropped is x else dropped, self.base.weight, self.base.bias, A, B, scale
+                )
+                return fused
         y: Tensor = self.base(x)
         out: Tensor = self.update(self._dropped(x), y)
         return out
+
+    def _fuses(self, x: Tensor) -> bool:
+        """Whether base and update are computed in one function: plain layers whose parts nobody observes."""
+        base, update = self.base, self.update
+        return (
+            type(base) is nn.Linear and type(base.weight) is nn.Parameter and base.weight.dtype == x.dtype
+            and not base.weight.requires_grad and (base.bias is None or not base.bias.requires_grad)
+            and update.held > 0 and update.u is None and x.numel() > 0
+            and not (base._forward_hooks or base._forward_pre_hooks or update._forward_hooks)
+        )  # fmt: skip
 
     def delta_weight(self) -> Tensor:
         """Return ΔW, out x in: the difference between the adapted layer's weight and the base's."""
@@ -53,3 +76,58 @@ class AdaptedLinear(nn.Module):
     def bias(self) -> Tensor | None:
         """The base's bias."""
         return self.base.bias  # type: ignore[return-value]
+
+
+_last: tuple[Any, Any] | None = None  # weak references to what `converted` got last, and to what it gave
+
+
+def converted(x: Tensor) -> Tensor:
+    """`x` in autocast's type, converted once for layers in a row with the same input (query, key, value)."""
+    global _last
+    device = x.device.type
+    if x.dtype != torch.float32 or not torch.is_autocast_enabled(device):
+        return x
+    dtype = torch.get_autocast_dtype(device)
+    if _last is not None and _last[0]() is x:
+        known: Tensor | None = _last[1]()
+        if known is not None and known.dtype == dtype and known.requires_grad == x.requires_grad:
+            return known
+    fresh = x.to(dtype)
+    _last = weakref.ref(x), weakref.ref(fresh)
+    return fresh
+
+
+class _Fused(torch.autograd.Function):
+    """W0 x + b + s · B A d with d the update's input, and its gradients, without tensors in between."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, dropped: Tensor | None, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor,
+        scale: float,
+    ) -> Tensor:  # fmt: skip
+        tokens = x.reshape(-1, x.shape[-1])
+        inputs = tokens if dropped is None else dropped.reshape(tokens.shape)
+        y = tokens @ weight.t() if bias is None else torch.addmm(bias, tokens, weight.t())
+        down = inputs @ A.t()
+        y.addmm_(down, B.t(), alpha=scale)
+        ctx.save_for_backward(inputs, down, weight, A, B)
+        ctx.shape, ctx.apart, ctx.scale = x.shape, dropped is not None, scale
+        return y.view(*x.shape[:-1], y.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, down, weight, A, B = ctx.saved_tensors
+        g = gradient.reshape(-1, gradient.shape[-1])
+        g_down = g @ B
+        g_B = g.t() @ down
+        if ctx.scale != 1.0:
+            g_down, g_B = g_down.mul_(ctx.scale), g_B.mul_(ctx.scale)
+        g_x = g_dropped = None
+        if ctx.needs_input_grad[0]:
+            g_x = g @ weight
+            if not ctx.apart:
+                g_x.addmm_(g_down, A)
+            g_x = g_x.view(ctx.shape)
+        if ctx.needs_input_grad[1]:
+            g_dropped = (g_down @ A).view(ctx.shape)
+        return g_x, g_dropped, None, None, g_down.t() @ inputs, g_B, None

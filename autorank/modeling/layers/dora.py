@@ -12,10 +12,12 @@ where the first term is constant, and W0 Aᵀ is the output of the base layer fo
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear, converted
 from autorank.modeling.layers.frozen_weight import matrix, product
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
@@ -44,12 +46,16 @@ class DoraLinear(AdaptedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """Return W0 x + (W' - W0) dropout(x) for `x`: batch x seq x in, as batch x seq x out."""
         assert self.update.m is not None
-        y: Tensor = self.base(x)
+        x = converted(x)
         dropped = self._dropped(x)
+        norms = self._row_norms(x.dtype)
+        A, B, scale = self.update.product()
+        if dropped is x and self._fuses(x) and A.dtype == x.dtype:
+            fused: Tensor = _FusedDora.apply(x, self.base.weight, self.base.bias, A, B, scale, self.update.m, norms)
+            return fused
+        y: Tensor = self.base(x)
         plain: Tensor = y if dropped is x else self.base(dropped)
-        gain = self.update.m / self._row_norms(
-            x.dtype
-        )  # in float32, because steps of m are smaller than 16-bit rounding
+        gain = self.update.m / norms  # in float32, because steps of m are smaller than 16-bit rounding
         moved = self.update(dropped, plain)
         bias = self.bias
         out = moved * gain if bias is None else torch.addcmul(bias * (1 - gain), moved, gain)
@@ -71,8 +77,45 @@ class DoraLinear(AdaptedLinear):
     def _row_norms(self, dtype: torch.dtype) -> Tensor:
         """Norm of each row of W0 + ΔW: out. `dtype` is the data type of the base layer's input."""
         A, B = self.update.used()
-        base_output = product(self.base, A.to(dtype))  # rank x out
+        scale = self.update.scale
+        base_output = product(self.base, A.to(dtype)).t().to(B.dtype)  # W0 Aᵀ, out x rank
         with torch.autocast(A.device.type, enabled=False):
-            U = self.update.scale * (B if self.update.u is None else B * self.update.u[:, None])
-            rest = 2 * base_output.t().to(U.dtype) + U @ (A @ A.t())
-            return (self.squares + (rest * U).sum(dim=1)).clamp_min(torch.finfo(U.dtype).tiny).sqrt()
+            up = B if self.update.u is None else B * self.update.u[:, None]
+            rest = torch.addmm(base_output, up, A @ A.t(), beta=2 * scale, alpha=scale**2)
+            squares = self.squares + (rest * up).sum(dim=1)
+            return squares.clamp_min_(torch.finfo(up.dtype).tiny).sqrt_()
+
+
+class _FusedDora(torch.autograd.Function):
+    """b + m / norms ∘ (W0 x + s · B A x), the norms taken as constants."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor, scale: float, m: Tensor,
+        norms: Tensor,
+    ) -> Tensor:  # fmt: skip
+        tokens = x.reshape(-1, x.shape[-1])
+        down = tokens @ A.t()
+        with torch.autocast(x.device.type, enabled=False):  # which would convert to float32 first
+            moved = (tokens @ weight.t()).addmm_(down, B.t(), alpha=scale)
+            gain = m / norms  # in float32, because steps of m are smaller than 16-bit rounding
+            out = torch.empty_like(moved)
+            if bias is None:
+                torch.mul(moved, gain, out=out)
+            else:
+                torch.addcmul(bias, moved, gain, out=out)
+        ctx.save_for_backward(tokens, down, weight, A, B, moved, gain, norms)
+        ctx.shape, ctx.scale = x.shape, scale
+        return out.view(*x.shape[:-1], out.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, down, weight, A, B, moved, gain, norms = ctx.saved_tensors
+        outer = gradient.reshape(-1, gradient.shape[-1])
+        g_m = (outer.to(norms.dtype) * moved).sum(dim=0) / norms
+        g = torch.mul(outer, gain, out=torch.empty_like(outer))
+        g_down, g_B = g @ B, g.t() @ down
+        if ctx.scale != 1.0:
+            g_down, g_B = g_down.mul_(ctx.scale), g_B.mul_(ctx.scale)
+        g_x = (g @ weight).addmm_(g_down, A).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return g_x, None, None, g_down.t() @ tokens, g_B, None, g_m, None

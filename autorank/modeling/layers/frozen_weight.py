@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -25,7 +26,13 @@ def matrix(layer: nn.Module) -> Tensor:
 
 @torch.no_grad()
 def product(layer: nn.Module, x: Tensor) -> Tensor:
-    """W0 x without the bias, by a call of the layer, in at least float32. x: n x in -> n x out."""
+    """W0 x without the bias, by a call of the layer unless its weight is plain. x: n x in -> n x out.
+
+    The type is at least float32 if the layer is called, else that of the product.
+    """
+    weight = layer.weight
+    if type(layer) is nn.Linear and type(weight) is nn.Parameter and weight.dtype == x.dtype:
+        return F.linear(x, weight)
     y: Tensor = layer(x * RAISED)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     bias = layer.bias

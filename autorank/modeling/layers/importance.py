@@ -12,6 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from autorank.modeling import gradient_checkpointing
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -36,11 +37,13 @@ class Importance:
     def __init__(self, updates: Sequence[LowRankUpdate], first_call: bool = False) -> None:
         self._updates, self._first_call = updates, first_call
         self._whole = False
-        self._handles = [update.register_forward_hook(partial(self._forward, i)) for i, update in enumerate(updates)]
+        self._handles: list[RemovableHandle] = []  # only while watching, for a layer is faster unobserved
         self.watching = False
 
     def watch(self, micro_batches: int) -> None:
         """Measure the step that begins now; `micro_batches` is its number of micro-batches."""
+        self.close()
+        self._handles = [u.register_forward_hook(partial(self._forward, i)) for i, u in enumerate(self._updates)]
         self.watching, self._whole = True, micro_batches > 1
         self._open = [0] * len(self._updates)
         self._passed: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._updates]
@@ -54,15 +57,21 @@ class Importance:
             for i, gradient in enumerate(self._gradients):
                 if gradient is not None:
                     self._sums[i] = tiled(self._updates[i], lambda part, whole=gradient: whole[part])  # type: ignore[misc]
-        self.watching = False
         sums = torch.stack(self._sums)
-        del self._sums, self._gradients, self._passed
+        self.cancel()
         return sums
+
+    def cancel(self) -> None:
+        """End the measurement without a result."""
+        self.watching = False
+        self.close()
+        del self._sums, self._gradients, self._passed
 
     def close(self) -> None:
         """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
+        self._handles = []
 
     def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         if self.watching and output.requires_grad and not gradient_checkpointing.again():

@@ -49,6 +49,7 @@ class LowRankUpdate(nn.Module):
     Attributes:
         mask_A: Which entries of A count, 1 or 0, rank x in. None: all.
         mask_B: Which entries of B count, 1 or 0, out x rank. None: all.
+        prepared: s · diag(e) · A and B as forward passes use them, within `prepared_factors.prepared`. None outside.
 
     Raises:
         ValueError: There is a start together with e, u or active.
@@ -76,6 +77,7 @@ class LowRankUpdate(nn.Module):
         self.A, self.B, self.e, self.u, self.m = A, B, e, u, m
         self.A0, self.B0 = start or (None, None)
         self.scale = scale
+        self.prepared: tuple[Tensor, Tensor] | None = None
         self.register_buffer("active", active, persistent=False)
         self.register_buffer("mask_A", None, persistent=False)
         self.register_buffer("mask_B", None, persistent=False)
@@ -122,13 +124,17 @@ class LowRankUpdate(nn.Module):
         return self._add(x, y)
 
     def _add(self, x: Tensor, y: Tensor) -> Tensor:
-        A, B = self.used()
+        A, B, scale = self.product()
         down = F.linear(x, A)
         if self.u is not None:
-            return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=self.scale)
+            return torch.addcmul(y, F.linear(down, B), self.u.to(y.dtype), value=scale)
         # One call scales and adds in the matrix product, without a second tokens x out tensor.
-        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=self.scale)
+        flat = torch.addmm(y.flatten(0, -2), down.flatten(0, -2), B.t(), alpha=scale)
         return flat.view(y.shape)
+
+    def product(self) -> tuple[Tensor, Tensor, float]:
+        """A, rank x in, B, out x rank, and a scale of their product, as used in a forward pass."""
+        return (*self.used(), self.scale) if self.prepared is None else (*self.prepared, 1.0)
 
     def used(self) -> tuple[Tensor, Tensor]:
         """diag(e) · A, rank x in, and B, out x rank, as used in a forward pass; in evaluation mode only what counts."""

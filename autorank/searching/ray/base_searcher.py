@@ -22,12 +22,14 @@ class BaseSearcher(Searcher):
     Attributes:
         problem: what went wrong in here; it ends the session.
         deaths: Tune's id -> why a trial's process died; the scheduler leaves them here.
+        shares_gpus: whether several trials train on one GPU, so that one may run out of memory because of others.
     """
 
     def __init__(self, deadline: float, retries: int) -> None:
         super().__init__()
         self.problem: Exception | None = None
         self.deaths: dict[str, Death] = {}
+        self.shares_gpus = True
         self._deadline, self._retry = deadline, RetryPolicy(retries)
         self._running: dict[str, Any] = {}  # Tune's id -> the run at work under it
         self._storage_missing = 0  # deaths of that kind since anything else was heard of
@@ -55,8 +57,10 @@ class BaseSearcher(Searcher):
     def _must_wait(self, run: Hashable | None = None) -> bool:
         """Whether nothing may start now; with `run`: whether it may not.
 
-        A run that ran out of memory has the machine to itself.
+        A run that ran out of memory has the machine to itself if trials share GPUs.
         """
+        if not self.shares_gpus:
+            return self.paused
         if self.paused or any(self._retry.alone(other) for other in self._running.values()):
             return True
         return run is not None and self._retry.alone(run) and bool(self._running)

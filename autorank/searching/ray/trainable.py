@@ -20,7 +20,7 @@ from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
-from autorank.training import checkpoint
+from autorank.training import checkpoint, gpu
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
@@ -39,8 +39,9 @@ class MethodTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         if self.trial_resources is not None:
-            cpus = self.trial_resources.required_resources.get("CPU", 1)
-            torch.set_num_threads(max(1, int(cpus)))
+            resources = self.trial_resources.required_resources
+            torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
+            gpu.limit_memory(min(1.0, resources.get("GPU", 0) or 1.0))
         self.model_cache = ModelCache()
         self.run: TrainingRun | None = None
         self.reset_config(config)

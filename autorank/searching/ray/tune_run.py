@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray import tune
 
@@ -34,7 +35,8 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
     task = spec.task.model_copy(update={"final": final})
     name = tasks.base_model(task, spec.model)
     folder = Path(name)
-    files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} if folder.is_dir() else {}
+    paths = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    files = {path.name: np.fromfile(path, np.uint8) for path in paths}  # arrays are shared by the processes of a node
     return ray.put((task, name, tasks.load(task, name), files))
 
 
@@ -55,6 +57,7 @@ def fit(
         Exception: an error of the searcher.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    searcher.shares_gpus = 0 < each.gpus < 1
     if each.workers > 1:
         from autorank.searching.ray.multi_worker import trained_trial
 

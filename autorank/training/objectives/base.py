@@ -32,6 +32,9 @@ class Predictor(Protocol):
     def autocast(self) -> AbstractContextManager[None]:
         """The precision in which the model computes."""
 
+    def prepared(self) -> AbstractContextManager[None]:
+        """A context of passes between which the weights do not change."""
+
     def outputs(self, split: Split, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
         """Run the model on batches of a split.
 

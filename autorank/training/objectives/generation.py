@@ -204,7 +204,7 @@ class Generation(Objective):
             return ids
 
         batches = eval_batches(split.prompt_lengths, batch_size)
-        with generating(model, config), predictor.autocast():
+        with generating(model, config), predictor.autocast(), predictor.prepared():
             for examples, completions in predictor.eval_batch_size.map(batches, generate):
                 for example, ids in zip(examples, completions, strict=True):
                     texts[example] = self._text(ids)

@@ -1,0 +1,62 @@
+"""Attention masks in the form that the attention kernel takes, made once for all layers.
+
+From a mask of tokens, batch x seq, transformers makes the kernel's mask in every forward pass, for which it asks the
+GPU whether any token is padding, and torch converts it in every layer. Models whose mask is only for attention take
+the kernel's mask instead.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+MASK = "attention_mask"
+Form = Literal["tokens", "keys", "causal"]
+
+
+def additive(tokens: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
+    """Return what is added to the scores: 0, or -inf where a query must not attend to a key.
+
+    Args:
+        tokens: 1 for tokens, 0 for padding on the right: batch x seq.
+        form: `keys`: batch x 1 x seq x seq, the same for all queries; `causal`: also -inf for later keys.
+        dtype: data type in which the model computes.
+    """
+    allowed = tokens.bool()[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
+    if form == "causal":
+        allowed = allowed.tril()
+    return torch.zeros(allowed.shape, dtype=dtype, device=tokens.device).masked_fill_(~allowed, float("-inf"))
+
+
+@torch.no_grad()
+def find_form(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype) -> Form:
+    """Find the form with which a model computes the same, bit for bit, as with a mask of tokens.
+
+    Args:
+        model: The model in evaluation mode.
+        batch: Inputs in which at least one example has padding.
+        dtype: data type in which the model computes.
+
+    Returns:
+        The form; `tokens` if there is no other.
+    """
+    if MASK not in batch or "decoder_input_ids" in batch or batch[MASK].ndim != 2:
+        return "tokens"
+    expected = first(model(**batch))
+    forms: tuple[Form, ...] = ("keys", "causal")
+    for form in forms:
+        try:
+            outputs = first(model(**batch | {MASK: additive(batch[MASK], form, dtype)}))
+        except (RuntimeError, ValueError, IndexError):
+            continue  # another shape was expected
+        rows = batch[MASK].bool() if outputs.shape[:2] == batch[MASK].shape else slice(None)
+        if torch.equal(outputs[rows], expected[rows]):
+            return form
+    return "tokens"
+
+
+def first(outputs: object) -> Tensor:
+    """The first tensor of a model's outputs: the logits."""
+    return next(iter(outputs.values()))  # type: ignore[attr-defined]

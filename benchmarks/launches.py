@@ -1,0 +1,102 @@
+"""Kernel launches of a training step and of a decoded token, ours and PEFT's, counted without a GPU.
+
+    python -m benchmarks.launches                # base models with 12 layers, Llama with 16
+    python -m benchmarks.launches --layers 2     # what the limits in CI are set for
+
+Counted on the fake CUDA device (benchmarks/fake_cuda) in bf16: operators that launch a kernel, conversions of data
+types among them, and waits of the host for the device. A `_foreach` or fused operator counts as one launch. Attention
+is one kernel, as on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks import fake_cuda
+
+STEPS = 200  # of the schedule
+# shape, targets, contenders
+CASES = (
+    ("roberta-base", "attention-qv", ("lora", "peft lora")),
+    ("roberta-base", "all-linear", ("lora", "peft lora", "adalora", "prilora", "dora", "peft dora")),
+    ("deberta-v3-base", "all-linear", ("increlora", "increlora scored", "peft lora")),
+)
+WRITTEN = (4, 8)  # tokens of two completions, whose difference is counted
+Counts = tuple[Counter[str], Counter[str]]  # kernels by operator, waits by line of code
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--operators", action="store_true", help="list the operators, too")
+    arguments = parser.parse_args()
+    fake_cuda.load()
+    print(f"{'':58}{'launches':>9}{'casts':>7}{'waits':>7}")
+    for name, (kernels, waits) in measured(arguments.layers):
+        launches, casts = sum(kernels.values()), kernels["_to_copy.default"]
+        print(f"{name:58}{launches:9.0f}{casts:7.0f}{sum(waits.values()):7.0f}", flush=True)
+        if arguments.operators:
+            print("".join(f"    {count:7.1f} {operator}\n" for operator, count in kernels.most_common()))
+
+
+def measured(layers: int) -> Iterator[tuple[str, Counts]]:
+    """Name and counts of each case."""
+    for shape, targets, names in CASES:
+        for name in names:
+            yield f"{shape}, {targets}, {name}", fake_cuda.apart(training, shape, targets, name, layers)
+    yield "llama-1b decoding, LoRA on all-linear, a token", fake_cuda.apart(decoding)
+
+
+def training(shape: str, targets: str, name: str, layers: int) -> Counts:
+    """Record a step after the first ones."""
+    from benchmarks import contenders
+    from benchmarks.fake_cuda.recorder import DEVICE, recording
+
+    hidden, _, heads, intermediate = contenders.SHAPES[shape]
+    contenders.SHAPES[shape] = hidden, layers, heads, intermediate
+    given = Namespace(shape=shape, targets=targets, rank=8, batch=4, length=16, steps=STEPS, precision="bf16")
+    scored = name.endswith("scored")
+    with recording() as recorder:
+        step = contenders.make(name.removesuffix(" scored"), given, DEVICE)
+        counted = contenders.first_allocation(given) - 1 if scored else 3
+        step(0)  # IncreLoRA gets its reserves
+        step(1)
+        step(2)
+        recorder.clear()
+        step(counted)
+    return recorder.kernels, recorder.waits
+
+
+def decoding() -> Counts:
+    """Record the tokens by which two completions differ."""
+    from autorank.training.run import TrainingRun
+    from benchmarks.fake_cuda.recorder import DEVICE, recording
+    from benchmarks.gpu.workload import RandomCache, pairs, task_data, train_spec
+
+    data = task_data(pairs(4, 8, 8), pairs(4, 8, 8, seed=1))
+    spec = train_spec("lora", {"rank": 16}, "e2e", steps=8, batch_size=4, eval_every=8, accumulate=1, precision="bf16")
+    with tempfile.TemporaryDirectory() as folder, recording() as recorder:
+        run = TrainingRun(spec, RandomCache("llama-1b", data, DEVICE, Path(folder)))
+        run._open()
+        run._start()
+        objective: Any = run._objective
+        (prompts,) = data.validation.values()
+        objective.write(run._phase, prompts, WRITTEN[0])
+        shorter = recorder.kernels.copy(), recorder.waits.copy()
+        recorder.clear()
+        objective.write(run._phase, prompts, WRITTEN[1])
+    counts = recorder.kernels, recorder.waits
+    for counter, fewer in zip(counts, shorter, strict=True):
+        for name in counter:
+            counter[name] = (counter[name] - fewer[name]) / (WRITTEN[1] - WRITTEN[0])  # type: ignore[assignment]
+    return counts
+
+
+if __name__ == "__main__":
+    main()
