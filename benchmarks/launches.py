@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import fake_cuda
 
 STEPS = 200  # of the schedule
+DECODING = "llama-1b decoding, LoRA on all-linear, a token"
 # shape, targets, contenders
 CASES = (
     ("roberta-base", "attention-qv", ("lora", "peft lora")),
@@ -34,23 +35,28 @@ Counts = tuple[Counter[str], Counter[str]]  # kernels by operator, waits by line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--ours", action="store_true", help="leave PEFT out")
     parser.add_argument("--operators", action="store_true", help="list the operators, too")
     arguments = parser.parse_args()
     fake_cuda.load()
     print(f"{'':58}{'launches':>9}{'casts':>7}{'waits':>7}")
-    for name, (kernels, waits) in measured(arguments.layers):
+    for name, (kernels, waits) in measured(arguments.layers, arguments.only, arguments.ours):
         launches, casts = sum(kernels.values()), kernels["_to_copy.default"]
         print(f"{name:58}{launches:9.0f}{casts:7.0f}{sum(waits.values()):7.0f}", flush=True)
         if arguments.operators:
             print("".join(f"    {count:7.1f} {operator}\n" for operator, count in kernels.most_common()))
 
 
-def measured(layers: int) -> Iterator[tuple[str, Counts]]:
-    """Name and counts of each case."""
+def measured(layers: int, only: str = "", ours: bool = False) -> Iterator[tuple[str, Counts]]:
+    """Name and counts of each case, or of a part of them."""
     for shape, targets, names in CASES:
         for name in names:
-            yield f"{shape}, {targets}, {name}", fake_cuda.apart(training, shape, targets, name, layers)
-    yield "llama-1b decoding, LoRA on all-linear, a token", fake_cuda.apart(decoding)
+            case = f"{shape}, {targets}, {name}"
+            if only in case and not (ours and name.startswith("peft")):
+                yield case, fake_cuda.apart(training, shape, targets, name, layers)
+    if only in DECODING:
+        yield DECODING, fake_cuda.apart(decoding)
 
 
 def training(shape: str, targets: str, name: str, layers: int) -> Counts:
