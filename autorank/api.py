@@ -253,8 +253,7 @@ class Search:
         return ranks
 
     def _pick(self, points: Sequence[Point], choice: dict[str, Any]) -> Point:
-        by_gain = choice["min_gain_probability"] is not None
-        return pick(points, **choice, better=gain_probabilities(self._snapshot) if by_gain else None)
+        return pick(points, **choice, better=choice["min_gain_probability"] and gain_probabilities(self._snapshot))
 
     def _exportable(self, trial: int | None) -> list[Point]:
         """The points with an adapter on disk; those of the baseline only if a trial is chosen."""
