@@ -219,9 +219,12 @@ class JournalSearcher(BaseSearcher):
         self._planner.learn(self._journal.finish(number, state, reason, sampler_values))
 
     def _fail(self, number: int, reason: str) -> None:
-        """Record a failure; it ends the search if the disk is full or all trials have failed in this way."""
-        self._end(number, "failed", reason)
+        """Record a failure; it ends the search if all trials have failed in this way.
+
+        A full disk ends the search too, but is no failure of the trial, which continues when the search is resumed.
+        """
         check_space(reason)
+        self._end(number, "failed", reason)
         self._check_hopeless(reason)
 
     def _check_hopeless(self, reason: str) -> None:

@@ -155,6 +155,9 @@ def test_a_full_disk_in_a_trial_ends_the_search(journal):
     failed = {"failed": "OSError: [Errno 28] No space left on device", "traceback": "", "done": True}
     searcher.on_trial_complete("a", failed)
     assert searcher.problem.errno == 28
+    (trial,) = journal.trials()
+    assert trial.state == "running"
+    assert searching(journal).suggest("b")["number"] == trial.number  # when there is space again
 
 
 def test_a_search_gives_up_when_nothing_but_one_failure_is_seen(journal):
