@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from autorank.redaction import hide
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}  # disk full, quota exceeded
-_FULL = ("No space left", os.strerror(errno.EDQUOT))  # part of every message about it, of the system and of autorank
+_FULL = (  # part of every message about it: of the system, of autorank, of torch.save, which says nothing else
+    "No space left", os.strerror(errno.EDQUOT), "unexpected pos",
+)  # fmt: skip
 
 
 class AutorankError(Exception):

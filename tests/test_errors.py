@@ -7,6 +7,7 @@ import os
 import pickle
 
 import pytest
+import torch
 
 from autorank.errors import AutorankError, disk_full
 
@@ -24,3 +25,10 @@ def test_full_disks(number: int) -> None:
     assert disk_full(RuntimeError(f"I/O error: {os.strerror(number)} (os error {number})"))
     assert disk_full(AutorankError("No space left on the disk of runs; free some, then go on."))  # as adapters say
     assert not disk_full(OSError(errno.EACCES, "no")) and not disk_full(RuntimeError("no"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_checkpoint_on_a_full_disk() -> None:
+    with pytest.raises(RuntimeError) as error:
+        torch.save({"weights": torch.zeros(200_000)}, "/dev/full")
+    assert disk_full(error.value)
