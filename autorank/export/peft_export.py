@@ -104,7 +104,22 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
             if dora:
                 layer.lora_magnitude_vector["default"].weight.copy_(updates[name].m)
     wrapped.save_pretrained(folder, save_embedding_layers=False)  # True would make PEFT ask the Hub about them
+    _check_restored(wrapped, folder, factors)
     load_tokenizer(origin, max_length).save_pretrained(folder)
+
+
+def _check_restored(wrapped: Any, folder: Path, factors: padding.Factors) -> None:
+    """Check that PEFT reads what was written: for some architectures it renames layers when it loads an adapter."""
+    with warnings.catch_warnings(action="ignore"):
+        wrapped.load_adapter(folder, "restored")
+    for name, (down, up) in factors.items():
+        layer = wrapped.base_model.model.get_submodule(name)
+        stored = layer.lora_A["restored"].weight, layer.lora_B["restored"].weight
+        if not all(torch.equal(values, factor) for values, factor in zip(stored, (down, up), strict=True)):
+            raise AutorankError(
+                f"The installed version of PEFT does not load the adapter of {name} again. Use --merge, or targets "
+                "without this layer."
+            )
 
 
 def _uses_dora(trained: BaseModel) -> bool:
