@@ -21,8 +21,11 @@ def additive(tokens: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
 
     Args:
         tokens: 1 for tokens, 0 for padding on the right: batch x seq.
-        form: `keys`: batch x 1 x seq x seq, the same for all queries; `causal`: also -inf for later keys.
+        form: `keys`: the same for all queries; `causal`: also -inf for later keys.
         dtype: data type in which the model computes.
+
+    Returns:
+        batch x 1 x seq x seq.
     """
     allowed = tokens.bool()[:, None, None, :].expand(-1, 1, tokens.shape[1], -1)
     if form == "causal":

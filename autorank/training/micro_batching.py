@@ -74,6 +74,9 @@ class MicroBatching:
             hooks: the method's.
             method: its name, and the settings that memory depends on.
             parts: micro-batches to begin with.
+
+        Returns:
+            The number, as `estimate`.
         """
         layers = sorted(adapters.adapted(self._phase.model))
         return self._known([method, layers], lambda: fewest(self._phase, self._taken, hooks, parts))
@@ -124,6 +127,9 @@ def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) ->
         taken: bytes that are set aside.
         hooks: of the method.
         parts: micro-batches to begin with.
+
+    Returns:
+        The number of micro-batches.
 
     Raises:
         AutorankError: not even one example at a time fits.

@@ -1,0 +1,34 @@
+"""Kernel launches of a training step stay within limits, and no step waits for the GPU."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# launches of models with two layers; a step of before had 208, 317, 445, 369 and 725
+LIMITS = {
+    "roberta-base, attention-qv, lora": 160,
+    "roberta-base, all-linear, lora": 226,
+    "roberta-base, all-linear, adalora": 281,
+    "roberta-base, all-linear, prilora": 266,
+    "roberta-base, all-linear, dora": 598,
+}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("c++") is None, reason="the device is compiled with c++, on Linux"
+)
+def test_launches_are_within_their_limits() -> None:
+    command = [sys.executable, "-m", "benchmarks.launches", "--layers", "2", "--ours", "--only", "roberta"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:]]
+    counts = {name.strip(): (int(launches), int(waits)) for name, launches, _, waits in rows}
+    assert counts.keys() == LIMITS.keys()
+    for name, (launches, waits) in counts.items():
+        assert 0 < launches <= LIMITS[name] and waits == 0, name
