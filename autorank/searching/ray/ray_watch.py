@@ -37,10 +37,15 @@ class RayWatch:
         self._each, self._warn = each, warn
         self._closed = threading.Event()
         self._last_running = time.monotonic()
+        self._head: str | None = None
         self._head_failures = 0
         self._thread = threading.Thread(target=self._work, name="autorank-ray-watch", daemon=True)
 
     def __enter__(self) -> RayWatch:
+        import ray
+
+        if ray.is_initialized():  # in the thread these calls would start Ray if it has ended
+            self._head = ray.get_runtime_context().gcs_address
         self._thread.start()
         return self
 
@@ -48,6 +53,7 @@ class RayWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
+        self._thread.join(INTERVAL)
 
     def on_step(self, running: bool) -> None:
         """Record a step of Tune's loop.
@@ -70,7 +76,7 @@ class RayWatch:
                     self._warn(str(self.lost))
                     _thread.interrupt_main()
                 return
-            if time.monotonic() - self._last_running > WAITING:
+            if self._head is not None and time.monotonic() - self._last_running > WAITING:
                 self._last_running += REMINDER
                 self._warn(self._why_waiting())
 
@@ -81,10 +87,10 @@ class RayWatch:
 
     def _head_problem(self) -> str | None:
         """Whether the head of the cluster answers."""
-        import ray
-
+        if self._head is None:
+            return None
+        host, _, port = self._head.rpartition(":")
         try:
-            host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
             with socket.create_connection((host.strip("[]"), int(port)), timeout=INTERVAL):
                 self._head_failures = 0
         except OSError as error:

@@ -23,6 +23,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A head that listens, and quick checks."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setattr(ray, "is_initialized", lambda: True)
         monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address=address))
         monkeypatch.setattr(worker, "_global_node", None)
         for name, seconds in {"INTERVAL": 0.02, "GRACE": 5.0}.items():
