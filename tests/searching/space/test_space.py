@@ -249,7 +249,7 @@ def test_several_methods_spaces_and_who_gets_an_override():
     assert spaces["lora-drop"].fixed["threshold"] == 0.8 and "threshold" not in spaces["lora"].fixed
     with pytest.raises(AutorankError, match=r"none of lora-drop, lora has a setting 'rnk'"):
         load_all(["lora-drop", "lora"], overrides=["rnk=4"])
-    with pytest.raises(AutorankError, match="of one method, but the search has 2"):
+    with pytest.raises(AutorankError, match="for one method, but the search has 2"):
         load_all(["lora-drop", "lora"], file=Path("mine.yaml"))
     with pytest.raises(AutorankError, match="names no method"):
         load_all([])
