@@ -62,4 +62,5 @@ def find_form(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype) ->
 
 def first(outputs: object) -> Tensor:
     """The first tensor of a model's outputs: the logits."""
-    return next(iter(outputs.values()))  # type: ignore[attr-defined]
+    logits: Tensor = next(iter(outputs.values()))  # type: ignore[attr-defined]
+    return logits

@@ -53,7 +53,7 @@ class AdaptedLinear(nn.Module):
         """Whether base and update are computed in one function: plain layers whose parts nobody observes."""
         base, update = self.base, self.update
         return (
-            type(base) is nn.Linear and type(base.weight) is nn.Parameter and base.weight.dtype == x.dtype
+            type(base) is nn.Linear and base.weight.dtype == x.dtype  # quantized weights have another type
             and not base.weight.requires_grad and (base.bias is None or not base.bias.requires_grad)
             and update.held > 0 and update.u is None and x.numel() > 0
             and not (base._forward_hooks or base._forward_pre_hooks or update._forward_hooks)

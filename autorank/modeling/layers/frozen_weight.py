@@ -30,9 +30,8 @@ def product(layer: nn.Module, x: Tensor) -> Tensor:
 
     The type is at least float32 if the layer is called, else that of the product.
     """
-    weight = layer.weight
-    if type(layer) is nn.Linear and type(weight) is nn.Parameter and weight.dtype == x.dtype:
-        return F.linear(x, weight)
+    if type(layer) is nn.Linear and layer.weight.dtype == x.dtype:
+        return F.linear(x, layer.weight)
     y: Tensor = layer(x * RAISED)
     y = y.to(torch.promote_types(y.dtype, torch.float32))
     bias = layer.bias
