@@ -34,7 +34,8 @@ from autorank.tasks.definition import TaskData
 from autorank.tasks.splits import Split
 from autorank.training.hooks import MethodHooks
 from autorank.training.objectives.labels import Classification
-from autorank.training.optimization_loop import OptimizationLoop, Plan
+from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.plan import Plan
 from trainables.gora import GoRAConfig, ranks
 from trainables.svd_updates import draw
 

@@ -21,7 +21,8 @@ from autorank.training import objectives
 from autorank.training.hooks import Hooks
 from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.objectives.base import Objective
-from autorank.training.optimization_loop import OptimizationLoop, Plan
+from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.plan import Plan
 from autorank.training.rng import stream
 from autorank.training.slices import SliceScorer
 

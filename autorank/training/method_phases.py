@@ -14,7 +14,8 @@ from autorank.training import distributed
 from autorank.training.hooks import Hooks
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.base import EVAL_BATCH, Objective
-from autorank.training.optimization_loop import OptimizationLoop, Plan
+from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.plan import Plan
 from autorank.training.rng import stream
 
 

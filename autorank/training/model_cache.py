@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,7 +63,7 @@ class ModelCache:
         if files and not Path(model).is_dir():
             digest = hashlib.sha256()
             for name, content in sorted(files.items()):
-                _add(digest, name, len(content), lambda start, content=content: content[start : start + SAMPLE])
+                _add(digest, name, len(content), functools.partial(_slice, content))
             folder = cache.folder() / "models" / digest.hexdigest()[:32]
             for name, content in files.items():
                 if not (folder / name).exists():  # another process of this node may have written it
@@ -124,6 +125,10 @@ def _content_digest(folder: Path) -> str:
 
             _add(digest, file.name, file.stat().st_size, sample)
     return digest.hexdigest()
+
+
+def _slice(content: Any, start: int) -> Any:
+    return content[start : start + SAMPLE]
 
 
 def _add(digest: Any, name: str, size: int, sample: Callable[[int], Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,67 +15,17 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters, gradient_checkpointing
 from autorank.modeling.attention_masks import MASK, Form, additive, find_form
 from autorank.modeling.layers.prepared_factors import prepared
-from autorank.spec import TrainingSpec
 from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
-from autorank.tasks.definition import Task
 from autorank.tasks.splits import Split
 from autorank.training import distributed
 from autorank.training.eval_batch_size import EvalBatchSize
 from autorank.training.hooks import Hooks
 from autorank.training.objectives.base import EVAL_BATCH, Objective
 from autorank.training.optimizer import GroupedAdamW
+from autorank.training.plan import Plan
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
 CHECK_EVERY = 20  # steps between checks of the loss; each check waits for the GPU
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Settings of a phase, with all defaults filled in.
-
-    Attributes:
-        learning_rate: peak learning rate.
-        batch_size: examples per optimizer step.
-        accumulate: micro-batches per optimizer step.
-        epochs: epochs over the examples.
-        steps: optimizer steps; takes precedence over `epochs`.
-        warmup_ratio: fraction of the steps in which the learning rate rises.
-        weight_decay: weight decay.
-        max_grad_norm: norm to which gradients are clipped.
-        precision: fp32, bf16 or fp16.
-        seed: random seed.
-    """
-
-    learning_rate: float
-    batch_size: int
-    accumulate: int
-    epochs: int
-    steps: int | None
-    warmup_ratio: float
-    weight_decay: float
-    max_grad_norm: float
-    precision: str
-    seed: int
-
-    @classmethod
-    def of(cls, spec: TrainingSpec, task: Task, learning_rate: float, accumulate: int, precision: str) -> Plan:
-        """Create a plan.
-
-        Args:
-            spec: the training settings of a run.
-            task: the task, which provides defaults.
-            learning_rate: peak learning rate.
-            accumulate: micro-batches per optimizer step.
-            precision: fp32, bf16 or fp16.
-
-        Returns:
-            The plan.
-        """
-        return cls(
-            learning_rate=learning_rate, batch_size=spec.batch_size or task.batch_size, accumulate=accumulate,
-            epochs=spec.epochs or task.epochs, steps=spec.steps, warmup_ratio=spec.warmup_ratio,
-            weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm, precision=precision, seed=spec.seed,
-        )  # fmt: skip
 
 
 class OptimizationLoop:

@@ -30,7 +30,8 @@ from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import MethodPhases
 from autorank.training.micro_batching import MicroBatching
 from autorank.training.model_cache import ModelCache, resolve_precision
-from autorank.training.optimization_loop import OptimizationLoop, Plan
+from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.plan import Plan
 from autorank.training.rng import stream
 from autorank.training.run_summary import RunSummary
 from autorank.training.slices import SliceScorer, with_slices

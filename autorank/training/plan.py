@@ -1,0 +1,57 @@
+"""Settings of a training phase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from autorank.spec import TrainingSpec
+from autorank.tasks.definition import Task
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings of a phase, with all defaults filled in.
+
+    Attributes:
+        learning_rate: peak learning rate.
+        batch_size: examples per optimizer step.
+        accumulate: micro-batches per optimizer step.
+        epochs: epochs over the examples.
+        steps: optimizer steps; takes precedence over `epochs`.
+        warmup_ratio: fraction of the steps in which the learning rate rises.
+        weight_decay: weight decay.
+        max_grad_norm: norm to which gradients are clipped.
+        precision: fp32, bf16 or fp16.
+        seed: random seed.
+    """
+
+    learning_rate: float
+    batch_size: int
+    accumulate: int
+    epochs: int
+    steps: int | None
+    warmup_ratio: float
+    weight_decay: float
+    max_grad_norm: float
+    precision: str
+    seed: int
+
+    @classmethod
+    def of(cls, spec: TrainingSpec, task: Task, learning_rate: float, accumulate: int, precision: str) -> Plan:
+        """Create a plan.
+
+        Args:
+            spec: the training settings of a run.
+            task: the task, which provides defaults.
+            learning_rate: peak learning rate.
+            accumulate: micro-batches per optimizer step.
+            precision: fp32, bf16 or fp16.
+
+        Returns:
+            The plan.
+        """
+        return cls(
+            learning_rate=learning_rate, batch_size=spec.batch_size or task.batch_size, accumulate=accumulate,
+            epochs=spec.epochs or task.epochs, steps=spec.steps, warmup_ratio=spec.warmup_ratio,
+            weight_decay=spec.weight_decay, max_grad_norm=spec.max_grad_norm, precision=precision, seed=spec.seed,
+        )  # fmt: skip
