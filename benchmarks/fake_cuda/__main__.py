@@ -49,7 +49,7 @@ def trained(model: str, method: str, settings: dict[str, Any]) -> str:
     from benchmarks.gpu.workload import RandomCache, examples, task_data, train_spec
 
     data = task_data(examples(40, 12, 24), examples(20, 12, 24, seed=1))
-    spec = train_spec(method, settings, steps=24, batch_size=8, eval_every=24, precision=PRECISION)
+    spec = train_spec(method, settings, steps=24, batch_size=8, eval_every=24, precision=PRECISION, accumulate=1)
     with tempfile.TemporaryDirectory() as folder, recording() as recorder:
         run = TrainingRun(spec, RandomCache(model, data, DEVICE, Path(folder)))
         run._open()

@@ -173,6 +173,7 @@ def recording() -> Iterator[Recorder]:
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,  # autocast is off without a GPU
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,
         "torch.cuda.get_device_capability": lambda *_: (9, 0),
+        "torch.cuda.mem_get_info": lambda *_: (2**36, 2**36),
         "torch.cuda.reset_peak_memory_stats": nothing,
         "torch.cuda.empty_cache": nothing,
         "torch.cuda.synchronize": nothing,

@@ -161,6 +161,7 @@ def test_a_layers_rank_is_at_most_its_width(bert: Path) -> None:
         assert first.ranks[name] == min(100, *layer.weight.shape)
         assert layer.update.scale == pytest.approx(16 / 100)
     last = list(run)[-1]
+    run.release()
     fewest, most = find("lora-squeeze").adapter_params(configure("lora-squeeze", settings).config, run._base.model)
     assert fewest <= last.adapter_params <= most < first.adapter_params
 

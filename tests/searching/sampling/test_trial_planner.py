@@ -48,7 +48,9 @@ def test_the_settings_that_fit_are_the_largest_that_runs_are_long_enough_for() -
 def test_where_nothing_fits_the_search_says_so_before_it_starts(tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     spec = spec_of("prilora", 4, ("interval=40", "pruning=0.5"))
-    with pytest.raises(AutorankError, match=r"prilora fits.* interval is 40 and the run has 4 steps"):
+    with pytest.raises(
+        AutorankError, match=r"prilora fits.* interval of 40 steps is not shorter than the run, 4 steps"
+    ):
         search(spec, tmp_path / "short", Budget())
     assert not (tmp_path / "short").exists()
 
