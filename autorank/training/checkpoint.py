@@ -21,7 +21,7 @@ def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> Non
         evaluations: all evaluations of the run so far.
     """
     with atomic_io.writing(path) as partial:
-        made = [evaluation.to_dict() | {"predictions": evaluation.predictions} for evaluation in evaluations]
+        made = [evaluation.to_dict() | _predictions(evaluation) for evaluation in evaluations]
         torch.save({"state": run.state_dict(), "evaluations": made}, partial)
 
 
@@ -44,3 +44,8 @@ def load(path: Path, run: TrainingRun) -> list[Evaluation]:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     run.load_state_dict(checkpoint["state"])
     return [Evaluation.from_dict(values) for values in checkpoint["evaluations"]]
+
+
+def _predictions(evaluation: Evaluation) -> dict[str, bytes]:
+    """Predictions as they are stored: left out if there are none, since torch's safe loader refuses empty bytes."""
+    return {"predictions": evaluation.predictions} if evaluation.predictions else {}

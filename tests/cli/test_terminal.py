@@ -97,8 +97,8 @@ def test_a_search_in_terminals_in_a_pipe_and_for_a_program(tmp_path: Path) -> No
     assert not re.search(COLOUR, narrow) and re.search(COLOUR, wide)
 
     assert "\x1b" not in piped and "\r" not in piped
-    first, second, *_ = piped.splitlines()
-    assert first.startswith("first  lora on demo")
+    first, labels, second, *_ = piped.splitlines()
+    assert first.startswith("first  lora on demo") and labels.startswith("label: 2 classes: different 50 %")
     assert re.match(r"\[3/3\] trial 2 complete: [\d.k]+ parameters, score [\d.]+  ", second)
 
     told = [json.loads(line) for line in events.splitlines()]

@@ -44,7 +44,7 @@ class AdaptedLinear(nn.Module):
                 fused: Tensor = _Fused.apply(
                     x, None if dropped is x else dropped, self.base.weight, self.base.bias, A, B, scale
                 )
-                return fused
+                return fused.view(*x.shape[:-1], fused.shape[1])  # not within: some models change such views in place
         y: Tensor = self.base(x)
         out: Tensor = self.update(self._dropped(x), y)
         return out
@@ -98,7 +98,7 @@ def converted(x: Tensor) -> Tensor:
 
 
 class _Fused(torch.autograd.Function):
-    """W0 x + b + s · B A d with d the update's input, and its gradients, without tensors in between."""
+    """W0 x + b + s · B A d with d the update's input, `tokens x out`, and its gradients, without tensors in between."""
 
     @staticmethod
     def forward(
@@ -112,7 +112,7 @@ class _Fused(torch.autograd.Function):
         y.addmm_(down, B.t(), alpha=scale)
         ctx.save_for_backward(inputs, down, weight, A, B)
         ctx.shape, ctx.apart, ctx.scale = x.shape, dropped is not None, scale
-        return y.view(*x.shape[:-1], y.shape[1])
+        return y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

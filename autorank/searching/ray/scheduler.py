@@ -62,5 +62,5 @@ def _death(text: str) -> Death:
     if "running low on memory" in text:
         return Death("its process was killed because the machine ran out of memory")
     if "ActorDiedError" in text or "died unexpectedly" in text:
-        return Death("its process crashed or was killed, perhaps because of too little memory; see ray.log")
+        return Death("its process died: it crashed or was killed, perhaps because of too little memory; see ray.log")
     return Death(next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "its process died"))
