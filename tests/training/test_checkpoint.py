@@ -19,6 +19,8 @@ EVALUATION = Evaluation(
 
 
 class Run:
+    """Stands in for a training run."""
+
     state: Any = None
 
     def state_dict(self) -> dict[str, Any]:
