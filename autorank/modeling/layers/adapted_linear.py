@@ -78,7 +78,9 @@ class AdaptedLinear(nn.Module):
         return self.base.bias  # type: ignore[return-value]
 
 
-_last: tuple[Any, Any] | None = None  # weak references to what `converted` got last, and to what it gave
+_last: tuple[Any, int, Any] | None = (
+    None  # of `converted`: weak reference to its last input, its version, and the result
+)
 
 
 def converted(x: Tensor) -> Tensor:
@@ -88,12 +90,14 @@ def converted(x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or not torch.is_autocast_enabled(device):
         return x
     dtype = torch.get_autocast_dtype(device)
-    if _last is not None and _last[0]() is x:
-        known: Tensor | None = _last[1]()
+    if x.is_inference():  # has no version, by which a change in place is noticed
+        return x.to(dtype)
+    if _last is not None and _last[0]() is x and _last[1] == x._version:
+        known: Tensor | None = _last[2]()
         if known is not None and known.dtype == dtype and known.requires_grad == x.requires_grad:
             return known
     fresh = x.to(dtype)
-    _last = weakref.ref(x), weakref.ref(fresh)
+    _last = weakref.ref(x), x._version, weakref.ref(fresh)
     return fresh
 
 
