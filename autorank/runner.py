@@ -170,8 +170,8 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     from autorank import tasks
     from autorank.display.factory import choose
     from autorank.tracking.tracking_uri import default_uri
-    from autorank.trials.journal import Journal
-    from autorank.trials.journal_file import JOURNAL
+    from autorank.trials.journal.journal import Journal
+    from autorank.trials.journal.journal_file import JOURNAL
     from autorank.trials.retention import run_folder
 
     require_posix()

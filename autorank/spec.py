@@ -101,7 +101,7 @@ class TrainingSpec(Spec):
     precision: Precision = "auto"  # auto: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on a CPU
     quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
-    slice_score: SliceScore = "energy"  # by which slices keep components, see `autorank.training.component_scores`
+    slice_score: SliceScore = "energy"  # by which slices keep components, see `training.slicing.component_scores`
     slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
     seed: int = Field(0, ge=0)
 

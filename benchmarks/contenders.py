@@ -15,18 +15,18 @@ from torch import Tensor
 
 from autorank.methods import configure
 from autorank.modeling import adapters, target_modules
-from autorank.modeling.attention_masks import Form
 from autorank.modeling.base_model import BaseModel, widen_norms
+from autorank.modeling.forward.attention_masks import Form
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.run_context import RunContext
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
 from autorank.tasks.definition import TaskData
-from autorank.tasks.splits import Split
-from autorank.training.hooks import MethodHooks
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.objectives.labels import Classification
-from autorank.training.optimization_loop import OptimizationLoop
-from autorank.training.plan import Plan
+from autorank.training.optimization.hooks import MethodHooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.plan import Plan
 from trainables.growth_schedule import Growth, GrowthConfig
 
 SHAPES = {  # hidden, layers, heads, intermediate

@@ -31,11 +31,11 @@ from autorank.run_context import RunContext
 from autorank.tasks import TASKS
 from autorank.tasks.data.batches import collate
 from autorank.tasks.definition import TaskData
-from autorank.tasks.splits import Split
-from autorank.training.hooks import MethodHooks
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.objectives.labels import Classification
-from autorank.training.optimization_loop import OptimizationLoop
-from autorank.training.plan import Plan
+from autorank.training.optimization.hooks import MethodHooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.plan import Plan
 from trainables.gora import GoRAConfig, ranks
 from trainables.svd_updates import draw
 

@@ -20,9 +20,9 @@ import optuna
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
-from autorank.trials.forecast import HORIZON, forecast, subset_hypervolumes
 from autorank.trials.front import EVERYTHING
 from autorank.trials.record import TrialRecord
+from autorank.trials.statistics.forecast import HORIZON, forecast, subset_hypervolumes
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import journal, simulate
 

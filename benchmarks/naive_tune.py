@@ -26,7 +26,7 @@ from typing import Any
 import autorank
 from autorank.searching.budget import Budget
 from autorank.searching.create import make_spec
-from autorank.searching.ray import cluster
+from autorank.searching.ray.cluster import connection
 from autorank.searching.sampling.optuna_study import distributions
 from autorank.searching.search import search as autorank_search
 from autorank.searching.space import space as spaces
@@ -136,7 +136,7 @@ def warm(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
     """Stock search, warm actors."""
     from ray import tune
 
-    with cluster.running(None, folder / cluster.LOG):
+    with connection.running(None, folder / connection.LOG):
         trainable = tune.with_resources(autorank.tune_trainable(**options(spec)), {"cpu": 1})
         fit(trainable, spec, trials, folder, tell, warm=True)
 
@@ -158,7 +158,7 @@ def naive(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
         scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.9})
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()
 
-    with cluster.running(None, folder / cluster.LOG):
+    with connection.running(None, folder / connection.LOG):
         fit(tune.with_resources(driver, {"cpu": 0.1}), spec, trials, folder, tell, warm=False)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.journal_searcher import JournalSearcher
-from autorank.searching.ray import cluster
+from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import REFRESH
 from autorank.searching.search import conduct
@@ -30,7 +30,7 @@ from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tracking.background_logger import Tracker
 from autorank.tracking.mlflow_projection import Projection
 from autorank.training.evaluation import Evaluation
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import adapter_path, sweep
 from autorank.trials.snapshot import Snapshot
 
@@ -183,7 +183,7 @@ def nested(trials: int) -> tuple[float, float]:
         scaling = train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1})
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()
 
-    with tempfile.TemporaryDirectory() as folder, cluster.running(None, Path(folder) / cluster.LOG):
+    with tempfile.TemporaryDirectory() as folder, connection.running(None, Path(folder) / connection.LOG):
         started = time.time()
         tune.Tuner(
             tune.with_resources(driver, {"cpu": 0.5}),

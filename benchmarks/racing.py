@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from autorank.searching.racing import equal_seeds, next_training
-from autorank.trials.confirmation_stats import contested, summarise
 from autorank.trials.front import Point
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.confirmation_stats import contested, summarise
 
 POINTS, DEVIATION, NOISE = 8, 0.008, 0.003
 STEPS = {"flat": 0.004, "usual": 0.008, "steep": 0.02}

@@ -27,9 +27,9 @@ from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.sampling.warm_start import earlier_trials
 from autorank.spec import EarlierTrial, SearchSpec, TaskSpec, TrainingSpec
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import JOURNAL
-from autorank.trials.study_metadata import write_study
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
+from autorank.trials.journal.study_metadata import write_study
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import Progress, simulate
 

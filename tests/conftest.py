@@ -21,7 +21,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A local Ray, started once."""
-    from autorank.searching.ray import cluster
+    from autorank.searching.ray.cluster import connection
 
-    with cluster.running("local", tmp_path_factory.mktemp("ray") / cluster.LOG):
+    with connection.running("local", tmp_path_factory.mktemp("ray") / connection.LOG):
         yield

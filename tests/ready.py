@@ -12,7 +12,7 @@ from autorank.modeling import adapter_file, adapters, base_model, spectrum, targ
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.training.evaluation import Slice
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import adapter_path
 from tests import tiny
 from tests.trials.made_trials import evaluation

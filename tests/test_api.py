@@ -18,7 +18,7 @@ from autorank.cli import app
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import grouped
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.trials.made_trials import evaluation, search
 
 ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"}  # files, plans and papers' tables

@@ -178,10 +178,10 @@ def test_why_a_trial_failed(monkeypatch):
 
 
 def test_the_log_of_a_search(monkeypatch, tmp_path):
-    from autorank.searching.ray import cluster
+    from autorank.searching.ray.cluster import connection
 
     monkeypatch.setenv("HF_TOKEN", f"hf_{MARK}")
-    with cluster._quiet(tmp_path / "ray.log"):
+    with connection._quiet(tmp_path / "ray.log"):
         try:
             raise ValueError(f"hf_{MARK} was refused")
         except ValueError:

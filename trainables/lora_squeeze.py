@@ -11,7 +11,7 @@ training, and repeat. All details below are ours.
   3. At a cut each ΔW = s · B A is factorized into U S Vᵀ (exactly, and from rank x rank matrices only: see
      `autorank.modeling.spectrum`). The components of all layers are sorted together by S² / (in + out), their energy
      per parameter, and the best ones that fit are kept. (In the paper all layers have the same rank.) With `score` they
-     are sorted by another score of slices (see `autorank.training.component_scores`).
+     are sorted by another score of slices (see `autorank.training.slicing.component_scores`).
   4. The kept components become B' = U √S / √s and A' = √S Vᵀ / √s. The scale s = alpha / source rank never changes.
   5. Adam continues. With A' = P A and B' = B Q its first moments are transformed like gradients, to Qᵀ · m for A and
      m · Pᵀ for B, and its second moments by the squares of the entries of P and Q.

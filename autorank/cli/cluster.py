@@ -57,7 +57,7 @@ def submit(
 
     Example: autorank submit --address http://HEAD:8265 -- search --method lora --task mrpc --runs /shared/runs
     """
-    from autorank.searching.ray import jobs
+    from autorank.searching.ray.cluster import jobs
 
     command = command or []
     _refuse_passwords(command)

@@ -39,7 +39,7 @@ def tasks() -> None:
     from rich.table import Column, Table
 
     from autorank.tasks import TASKS
-    from autorank.tasks.demo import DEMO
+    from autorank.tasks.named.demo import DEMO
 
     table = Table("task", "kind", Column("score, other metrics", overflow="fold"), "epochs", "batch", box=None)
     sources: dict[str, list[str]] = {}

@@ -129,7 +129,7 @@ def sync(
     from autorank.redaction import hide
     from autorank.tracking.mlflow_projection import Projection
     from autorank.tracking.tracking_uri import default_uri
-    from autorank.trials.journal_lock import driver
+    from autorank.trials.journal.journal_lock import driver
 
     journal, snapshot = read_search(name, runs)
     if (pid := driver(journal.folder)) is not None:

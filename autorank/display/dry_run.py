@@ -18,9 +18,9 @@ from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
 from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, SearchSpec
-from autorank.trials.forecast import Forecast, forecast
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
+from autorank.trials.statistics.forecast import Forecast, forecast
 
 
 def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> RenderableType:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autorank.reporting.tables import duration, origins
-from autorank.trials.forecast import Forecast, forecast
 from autorank.trials.front import hypervolume
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.forecast import Forecast, forecast
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from autorank.display.base import Locations
 from autorank.display.formatting import varied
 from autorank.reporting.tables import count, front_summary
 from autorank.spec import SearchSpec
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal_file import JOURNAL
 
 if TYPE_CHECKING:
     from autorank.searching.search import Outcome

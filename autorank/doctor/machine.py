@@ -17,7 +17,7 @@ from autorank.searching.ray.resources import cpu_count
 
 MIN_FREE, LOW_FREE = 1 * GB, 5 * GB  # bytes of free disk space: a problem below the first, a note below the second
 MEMORY = 4 * GB  # bytes: two trials of RoBERTa-base and the driver
-SHARED = 128 * 2**20  # bytes of /dev/shm that Ray's object store uses, see searching/ray/cluster.py
+SHARED = 128 * 2**20  # bytes of /dev/shm that Ray's object store uses, see searching/ray/cluster/connection.py
 
 
 def cores() -> Iterator[Finding]:

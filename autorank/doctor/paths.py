@@ -10,7 +10,7 @@ from pathlib import Path
 
 from autorank.doctor.finding import Finding
 from autorank.errors import AutorankError
-from autorank.searching.ray import local_paths
+from autorank.searching.ray.cluster import local_paths
 
 RAY_PROCESSES = ("gcs_server", "raylet")
 

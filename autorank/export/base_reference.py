@@ -14,8 +14,8 @@ from autorank.errors import AutorankError
 from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.greedy_decoding import greedy
-from autorank.tasks.chat.encoding import text_ends
+from autorank.modeling.forward.greedy_decoding import greedy
+from autorank.tasks.prompts.chat_encoding import text_ends
 
 _WEIGHTS = (".safetensors", ".bin")
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autorank.errors import AutorankError
+from autorank.export.cards.model_card import FIGURE, model_card, train_command
+from autorank.export.cards.usage_snippets import Form
 from autorank.export.merge import check_mergeable, write_merged
-from autorank.export.model_card import FIGURE, model_card, train_command
 from autorank.export.output_dir import complete_dir
 from autorank.export.peft_export import check_low_rank, peft_adapts, write_peft
 from autorank.export.slices import write_slice
-from autorank.export.usage_snippets import Form
 from autorank.modeling import adapter_file
-from autorank.modeling.remote_code import trusting
+from autorank.modeling.loading.remote_code import trusting
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TrainSpec
 from autorank.trials.front import Point

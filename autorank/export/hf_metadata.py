@@ -8,8 +8,8 @@ from transformers import PreTrainedConfig
 
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.hub_access import hub_access
-from autorank.modeling.remote_code import trusted
+from autorank.modeling.loading.hub_access import hub_access
+from autorank.modeling.loading.remote_code import trusted
 from autorank.modeling.text_limits import text_limits
 
 # transformers' name of one of several classes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from autorank.errors import AutorankError
 from autorank.modeling.adapter_file import FILE, Origin, rename_base
-from autorank.modeling.hub_access import UNREACHABLE, public_name
+from autorank.modeling.loading.hub_access import UNREACHABLE, public_name
 from autorank.spec import TrainSpec
 
 # Files of the several forms: left over from an earlier push in another form, they would still be loaded.

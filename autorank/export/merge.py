@@ -11,8 +11,8 @@ from autorank.errors import AutorankError
 from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters, base_model
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.greedy_decoding import greedy
-from autorank.tasks.chat.encoding import text_ends
+from autorank.modeling.forward.greedy_decoding import greedy
+from autorank.tasks.prompts.chat_encoding import text_ends
 
 
 def check_mergeable(adapter: Path) -> None:

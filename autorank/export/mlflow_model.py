@@ -8,12 +8,12 @@ from typing import Any
 
 from autorank.errors import AutorankError
 from autorank.export.base_reference import write_base_reference
+from autorank.export.cards.model_card import FIGURE
+from autorank.export.cards.usage_snippets import Form, encoder_decoder
 from autorank.export.export_point import PointExport
-from autorank.export.model_card import FIGURE
-from autorank.export.usage_snippets import Form, encoder_decoder
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.hub_access import hub_access, public_name
+from autorank.modeling.loading.hub_access import hub_access, public_name
 
 
 def check_registrable(export: PointExport) -> None:

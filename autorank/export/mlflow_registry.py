@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
+from autorank.export.cards.rendering import render
+from autorank.export.cards.usage_snippets import base_code
 from autorank.export.export_point import PointExport
 from autorank.export.mlflow_model import save_model
-from autorank.export.rendering import render
-from autorank.export.usage_snippets import base_code
-from autorank.modeling.hub_access import public_name
+from autorank.modeling.loading.hub_access import public_name
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly
 from autorank.tracking.mlflow_projection import SEARCH, TRIAL

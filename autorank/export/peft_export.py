@@ -15,8 +15,8 @@ from autorank.export import padding
 from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters, base_model, heads
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.hub_access import public_name
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.loading.hub_access import public_name
 
 T = TypeVar("T")
 

@@ -9,15 +9,15 @@ from pathlib import Path
 
 from autorank.errors import AutorankError
 from autorank.export import hub_upload
+from autorank.export.cards.usage_snippets import Form
 from autorank.export.export_point import PointExport, plan_export
 from autorank.export.mlflow_model import check_registrable
 from autorank.export.mlflow_registry import Registry, aliased_points
 from autorank.export.output_dir import check_available, move_into_place, work_dir
-from autorank.export.usage_snippets import Form
 from autorank.reporting.search_results import SearchResults
 from autorank.tracking.tracking_uri import default_uri
 from autorank.trials.front import Point
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import adapter_path
 from autorank.trials.selection import pick
 from autorank.trials.snapshot import Snapshot

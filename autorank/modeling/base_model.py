@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters, checkpoint, dry_pass, heads
-from autorank.modeling.attention_masks import Form
+from autorank.modeling import adapters, heads
+from autorank.modeling.forward import dry_pass
+from autorank.modeling.forward.attention_masks import Form
 from autorank.modeling.heads import Head
-from autorank.modeling.hub_access import hub_access
-from autorank.modeling.quantization import four_bit
-from autorank.modeling.remote_code import trusted
+from autorank.modeling.loading import checkpoint
+from autorank.modeling.loading.hub_access import hub_access
+from autorank.modeling.loading.quantization import four_bit
+from autorank.modeling.loading.remote_code import trusted
 
 # Names of heads in transformers: of sequence classifiers (DistilBERT has two) and of question answering.
 HEADS = ("classifier", "score", "pre_classifier", "classification_head", "qa_outputs")

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from autorank.errors import AutorankError
 from autorank.modeling import adapters
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.hub_access import hub_access
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.modeling.loading.hub_access import hub_access
 from autorank.modeling.target_modules import features
 
 PREFIX = "base_model.model."  # of all names in PEFT's files

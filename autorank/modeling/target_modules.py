@@ -113,7 +113,7 @@ def _passed(model: nn.Module) -> dict[str, tuple[int, int]]:
     """The modules through which text passes, see `dry_pass.reached`; empty if unknown. Found once for each model."""
     from transformers import PreTrainedModel
 
-    from autorank.modeling import dry_pass
+    from autorank.modeling.forward import dry_pass
 
     if not isinstance(model, PreTrainedModel):
         return {}

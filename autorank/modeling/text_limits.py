@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from autorank.modeling import dry_pass, heads
+from autorank.modeling import heads
 from autorank.modeling.base_model import meta_model
+from autorank.modeling.forward import dry_pass
 from autorank.modeling.heads import Head
 
 

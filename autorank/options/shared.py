@@ -11,7 +11,7 @@ from autorank.options import completion
 from autorank.options.parsing import expand
 
 if TYPE_CHECKING:
-    from autorank.trials.journal import Journal
+    from autorank.trials.journal.journal import Journal
     from autorank.trials.snapshot import Snapshot
 
 DATA, TRAINING, FRONT, STOPPING, MACHINES = (
@@ -44,7 +44,7 @@ def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:
     Raises:
         AutorankError: There is no such search, or its journal cannot be read.
     """
-    from autorank.trials.journal import Journal
+    from autorank.trials.journal.journal import Journal
     from autorank.trials.retention import run_folder
 
     journal = Journal.open(run_folder(runs, name))

@@ -11,7 +11,7 @@ from typing import Any
 from autorank import atomic_io
 from autorank.errors import AutorankError, unknown
 from autorank.recipes.schema import Recipe
-from autorank.trials.journal_lock import DriverLock
+from autorank.trials.journal.journal_lock import DriverLock
 from autorank.trials.retention import run_folder
 
 FILE = "recipe.jsonl"

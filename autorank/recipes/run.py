@@ -19,7 +19,8 @@ from autorank.recipes.rows import Row, chosen, rows
 from autorank.recipes.scale import scaled
 from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
-from autorank.searching.ray import cluster, resources, shared_storage_check
+from autorank.searching.ray import resources, shared_storage_check
+from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
@@ -147,7 +148,7 @@ def run(
     folder = results.folder
     try:
         with (
-            cluster.running(budget.address, folder / cluster.LOG),
+            connection.running(budget.address, folder / connection.LOG),
             Interrupt() as interrupt,
             shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as mount_token,
         ):

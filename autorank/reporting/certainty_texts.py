@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autorank.errors import counted
-from autorank.trials.certainty import RESAMPLES, Certainty, Key, assess
-from autorank.trials.confirmation_stats import Confirmed
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.certainty import RESAMPLES, Certainty, Key, assess
+from autorank.trials.statistics.confirmation_stats import Confirmed
 
 
 def certainties(snapshot: Snapshot) -> Mapping[Key, Certainty]:

@@ -16,10 +16,10 @@ from autorank.errors import AutorankError
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.tasks.metrics.resampling import resampled, weights
-from autorank.trials import bootstrap, predictions
-from autorank.trials.certainty import RESAMPLES, sample_of
-from autorank.trials.forecast import subset_hypervolumes
 from autorank.trials.front import Point, hypervolume
+from autorank.trials.statistics import bootstrap, predictions
+from autorank.trials.statistics.certainty import RESAMPLES, sample_of
+from autorank.trials.statistics.forecast import subset_hypervolumes
 
 DRAWS, SEED, CONFIDENCE = 2000, 0, 0.95
 COLUMNS = ("trials", "hypervolume", "ratio", "largest gain", "mean")

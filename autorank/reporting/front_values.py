@@ -11,8 +11,8 @@ from dataclasses import asdict
 from typing import Any
 
 from autorank.reporting.certainty_texts import certainties
-from autorank.trials.confirmation_stats import best_gain, summarise
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.confirmation_stats import best_gain, summarise
 
 _COLUMNS = ("trial", "step", "method", "adapter_params", "cut_from", "nonzero_params", "score", "knee")
 

@@ -14,11 +14,11 @@ from autorank.errors import counted
 from autorank.modeling import rank_map
 from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
 from autorank.training.evaluation import best
-from autorank.trials.certainty import Certainty, Key
-from autorank.trials.confirmation_stats import Confirmed, best_gain, summarise
 from autorank.trials.front import Point, hypervolume
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.certainty import Certainty, Key
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
 
 NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}

@@ -13,8 +13,8 @@ from autorank.errors import AutorankError
 from autorank.methods import absolute_paths, find
 from autorank.searching.space.space import BASELINE, Source, Space, load
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
 
 
 def make_spec(

@@ -19,9 +19,9 @@ from autorank.searching.retry_policy import Death
 from autorank.searching.sampling.curve_value import learnt
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
-from autorank.trials.forecast import HORIZON, forecast
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
+from autorank.trials.statistics.forecast import HORIZON, forecast
 
 logger = logging.getLogger(__name__)
 

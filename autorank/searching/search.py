@@ -14,7 +14,8 @@ from autorank.searching.budget import Budget
 from autorank.searching.confirm import pending
 from autorank.searching.create import open_journal
 from autorank.searching.journal_searcher import ended
-from autorank.searching.ray import cluster, resources
+from autorank.searching.ray import resources
+from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayLost, RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress
@@ -33,7 +34,7 @@ from autorank.tasks.definition import TaskData
 from autorank.tracking.background_logger import Tracker
 from autorank.tracking.mlflow_projection import Projection
 from autorank.tracking.tracking_uri import checked, remembered
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.provenance import described
 from autorank.trials.retention import stored
 from autorank.trials.snapshot import Snapshot
@@ -176,11 +177,11 @@ def conduct(
 
 def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str], object]) -> Ending:
     """Run a session within Ray; a local Ray that dies is restarted once."""
-    budget, log = session.budget, session.journal.folder / cluster.LOG
-    restarts = 1 if cluster.is_local(budget.address) else 0
+    budget, log = session.budget, session.journal.folder / connection.LOG
+    restarts = 1 if connection.is_local(budget.address) else 0
     while True:
         try:
-            with cluster.running(budget.address, log), Interrupt() as interrupt:
+            with connection.running(budget.address, log), Interrupt() as interrupt:
                 each = budget.share(resources.joined())
                 with RayWatch(each, warn) as watch:
                     return session.work(each, trials, confirm, interrupt, watch)

@@ -21,9 +21,9 @@ from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallba
 from autorank.searching.ray.tune_run import fit, share_data
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.tasks.definition import TaskData
-from autorank.trials import predictions
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import collect, sweep
+from autorank.trials.statistics import predictions
 
 Ending = Literal["trials", "exhausted", "flat", "time budget", "interrupted"]
 

@@ -13,18 +13,18 @@ from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, heads, peft_adapter, spectrum
 from autorank.modeling.base_model import BaseModel
-from autorank.modeling.remote_code import trusting
+from autorank.modeling.loading.remote_code import trusting
 from autorank.shrinking.cutting import Shrinking, Size
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
-from autorank.training.hooks import Hooks
 from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.objectives.base import Objective
-from autorank.training.optimization_loop import OptimizationLoop
-from autorank.training.plan import Plan
-from autorank.training.rng import stream
-from autorank.training.slices import SliceScorer
+from autorank.training.optimization.hooks import Hooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.plan import Plan
+from autorank.training.optimization.rng import stream
+from autorank.training.slicing.slices import SliceScorer
 
 KNOWN = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from autorank.modeling.heads import Head, ProblemType
 from autorank.spec import TaskSpec
-from autorank.tasks.examples import Examples
 from autorank.tasks.own_metric import OwnMetric
-from autorank.tasks.splits import Split, Tokenization
-from autorank.tasks.table import Table
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
+from autorank.tasks.splits.tokenized import Split, Tokenization
 
 CORRELATIONS = ("pearson_spearman", "pearson", "spearman")  # metrics of regression; their mean first
 
@@ -146,7 +146,7 @@ class Task:
         batch_size: Default batch size.
         max_length: Default maximum length in tokens.
         eval_examples: Default number of examples of each split in an evaluation that is not final. None: all.
-        template: Template of prompts, see `tasks/completions.py`.
+        template: Template of prompts, see `tasks/prompts/completions.py`.
         unanswerable: For spans: whether there are questions without an answer.
         source: Where the task and its defaults come from.
         own_metric: The score, if it is a metric of the user's own.

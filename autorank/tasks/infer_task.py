@@ -6,11 +6,11 @@ from autorank.defaults import LabelType
 from autorank.tasks.data.label_values import class_names, meanings
 from autorank.tasks.data.labels import are_fractions
 from autorank.tasks.definition import CORRELATIONS, Task
-from autorank.tasks.examples import OWN_DATA
 from autorank.tasks.kinds import multi_label
 from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
-from autorank.tasks.table import Table
+from autorank.tasks.splits.examples import OWN_DATA
+from autorank.tasks.splits.table import Table
 
 # Matthews besides accuracy: it depends neither on the order of the classes nor on their shares.
 OWN_METRICS = ("accuracy", "matthews")

@@ -9,17 +9,17 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks import generation
-from autorank.tasks.chat import conversation
-from autorank.tasks.columns import to_examples
+from autorank.tasks.data.columns import to_examples
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Examples
 from autorank.tasks.infer_task import infer_task
 from autorank.tasks.kinds import multi_label
+from autorank.tasks.named import generation
+from autorank.tasks.prompts import conversation
 from autorank.tasks.reading.file_set import find_files, split_of
 from autorank.tasks.reading.hub_dataset import HubDataset
 from autorank.tasks.reading.location import on_hub
-from autorank.tasks.table import Table
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
 
 USUAL: tuple[dict[str, Any], ...] = (  # columns of widespread forms of text-to-text data
     {"messages": "messages"},

@@ -6,16 +6,17 @@ from dataclasses import replace
 
 from autorank.errors import AutorankError, unknown
 from autorank.spec import TaskSpec
-from autorank.tasks import demo, own_data
-from autorank.tasks.columns import to_examples
+from autorank.tasks import own_data
+from autorank.tasks.data.columns import to_examples
 from autorank.tasks.definition import Task
-from autorank.tasks.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL
-from autorank.tasks.glue import GLUE
 from autorank.tasks.metrics.choice import with_metric
 from autorank.tasks.metrics.text import FORWARD
+from autorank.tasks.named import demo
+from autorank.tasks.named.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL
+from autorank.tasks.named.glue import GLUE
+from autorank.tasks.named.squad import SQUAD
 from autorank.tasks.reading.hub_dataset import HubDataset
-from autorank.tasks.squad import SQUAD
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 TASKS: dict[str, Task] = {**GLUE, **SQUAD, **GENERATION, demo.DEMO.name: demo.DEMO}
 

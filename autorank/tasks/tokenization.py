@@ -14,16 +14,16 @@ import numpy as np
 
 from autorank import cache
 from autorank.errors import AutorankError
-from autorank.modeling.hub_access import hub_access
-from autorank.modeling.remote_code import trusted, trusting
+from autorank.modeling.loading.hub_access import hub_access
+from autorank.modeling.loading.remote_code import trusted, trusting
 from autorank.spec import TaskSpec
 from autorank.tasks import registry
 from autorank.tasks.data import arrow
 from autorank.tasks.data.pairs import Pairs
 from autorank.tasks.data.texts import CHUNK
 from autorank.tasks.definition import TaskData
-from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Split, Tokenization
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.tokenized import Split, Tokenization
 
 logger = logging.getLogger(__name__)
 FORMAT = 3  # version of the cached files; increase it to invalidate them
@@ -134,7 +134,7 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from autorank.modeling.checkpoint import refuse_adapter
+    from autorank.modeling.loading.checkpoint import refuse_adapter
 
     with hub_access("model", model):
         refuse_adapter(model)

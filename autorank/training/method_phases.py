@@ -10,13 +10,13 @@ import numpy as np
 from autorank.modeling.base_model import BaseModel
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.definition import TaskData
-from autorank.training import distributed
-from autorank.training.hooks import Hooks
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.base import EVAL_BATCH, Objective
-from autorank.training.optimization_loop import OptimizationLoop
-from autorank.training.plan import Plan
-from autorank.training.rng import stream
+from autorank.training.optimization import distributed
+from autorank.training.optimization.hooks import Hooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.plan import Plan
+from autorank.training.optimization.rng import stream
 
 
 class MethodPhases:

@@ -18,23 +18,26 @@ from torch import Tensor
 from autorank import methods, tasks
 from autorank.errors import AutorankError
 from autorank.method import TargetedConfig
-from autorank.modeling import adapter_file, adapters, gradient_checkpointing, quantization, target_modules
-from autorank.modeling.remote_code import trusting
+from autorank.modeling import adapter_file, adapters, target_modules
+from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.loading import quantization
+from autorank.modeling.loading.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import Scores, unpack
-from autorank.training import distributed, gpu, objectives
-from autorank.training.component_scores import component_scores
+from autorank.training import gpu, objectives
 from autorank.training.evaluation import Evaluation, Slice
-from autorank.training.hooks import MethodHooks
 from autorank.training.method_phases import MethodPhases
-from autorank.training.micro_batching import MicroBatching
 from autorank.training.model_cache import ModelCache, resolve_precision
-from autorank.training.optimization_loop import OptimizationLoop
-from autorank.training.plan import Plan
-from autorank.training.rng import stream
+from autorank.training.optimization import distributed
+from autorank.training.optimization.hooks import MethodHooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.micro_batching import MicroBatching
+from autorank.training.optimization.plan import Plan
+from autorank.training.optimization.rng import stream
 from autorank.training.run_summary import RunSummary
-from autorank.training.slices import SliceScorer, with_slices
+from autorank.training.slicing.component_scores import component_scores
+from autorank.training.slicing.slices import SliceScorer, with_slices
 
 
 class TrainingRun:

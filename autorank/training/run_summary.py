@@ -10,7 +10,7 @@ import torch
 from autorank import tasks
 from autorank.spec import TrainSpec
 from autorank.tasks.definition import TaskData
-from autorank.tasks.generation import OWN_MODEL, OWN_MODEL_LICENSE
+from autorank.tasks.named.generation import OWN_MODEL, OWN_MODEL_LICENSE
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from autorank.tasks import TASKS
 from autorank.tasks.data.pairs import Pairs
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.labels import METRICS
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 

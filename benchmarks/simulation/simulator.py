@@ -19,9 +19,9 @@ from autorank.errors import AutorankError
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
 from autorank.trials.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, points_of
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.study_metadata import write_study
 from autorank.trials.record import TrialRecord
-from autorank.trials.study_metadata import write_study
 from benchmarks.simulation.curves import Curves, Replay
 
 

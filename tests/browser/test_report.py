@@ -13,7 +13,7 @@ import pytest
 
 from autorank.reporting.html_report import write_page
 from autorank.training.evaluation import best
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.browser.made import many
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from autorank.cli import app, tokenization_log
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from autorank.cli.app import app
 from autorank.errors import AutorankError
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import evaluation, search
 

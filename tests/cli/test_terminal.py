@@ -24,7 +24,7 @@ SEVERAL = """
 import json, os, sys
 from pathlib import Path
 from autorank.cli.app import app
-from autorank.searching.ray.cluster import running
+from autorank.searching.ray.cluster.connection import running
 
 with running("local", Path("ray.log")):
     for out, environment, commands in json.loads(sys.argv[1]):

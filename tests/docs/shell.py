@@ -42,12 +42,12 @@ SHORT: dict[str, dict[str, object]] = {
 
 # Part of an autorank command -> why it is only parsed.
 NOT_RUN = {
-    "--address": "needs a Ray cluster; tests/searching/ray/test_cluster.py has one",
+    "--address": "needs a Ray cluster; tests/searching/ray/cluster/test_connection.py has one",
     "--storage": "needs object storage; tests/searching/ray/test_shared_storage_check.py has a stand-in",
     "--workers-per-trial": "starts several processes a trial in Ray; tests/searching/ray/test_multi_worker.py",
     "--gpus-per-trial": "needs a GPU",
-    "--push-to-hub": "would write to the Hub; tests/export/test_model_card.py and its neighbours have a stand-in",
-    "submit": "needs a Ray cluster; tests/searching/ray/test_jobs_real.py has one",
+    "--push-to-hub": "would write to the Hub; tests/export/cards/test_model_card.py and its neighbours have a stand-in",
+    "submit": "needs a Ray cluster; tests/searching/ray/cluster/test_jobs_real.py has one",
     "ui": "serves until Ctrl-C; tests/tracking/test_mlflow_server.py",
 }
 # First words of other programs' commands -> why they are not run.
@@ -182,9 +182,9 @@ def prepare() -> None:
     from autorank.recipes import run as recipes
     from autorank.recipes import scale
     from autorank.searching import tune_session
-    from autorank.searching.ray import cluster
+    from autorank.searching.ray.cluster import connection
 
-    vars(cluster)["running"] = lambda address, log: contextlib.nullcontext()
+    vars(connection)["running"] = lambda address, log: contextlib.nullcontext()
     vars(ray)["nodes"] = lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}]
     vars(tune_session)["fit"] = vars(recipes)["fit"] = fit
     vars(scale).update(EXAMPLES=16, STEPS=48)

@@ -14,7 +14,7 @@ import yaml
 
 from autorank.tasks import TASKS
 from autorank.tasks.definition import Task
-from autorank.tasks.generation import OWN_MODEL
+from autorank.tasks.named.generation import OWN_MODEL
 from tests import texts, tiny
 from tests.docs.blocks import ROOT
 from tests.tasks.loopback_hub import Repositories

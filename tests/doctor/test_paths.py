@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from autorank.doctor import Finding, paths
-from autorank.searching.ray import local_paths
+from autorank.searching.ray.cluster import local_paths
 
 
 def by_subject(findings: Iterator[Finding]) -> dict[str, Finding]:

@@ -20,16 +20,16 @@ from typer.testing import CliRunner
 from autorank.cli.app import app
 from autorank.errors import AutorankError
 from autorank.export.base_reference import write_base_reference
+from autorank.export.cards.usage_snippets import Form
 from autorank.export.export_point import PointExport
 from autorank.export.mlflow_model import check_registrable
 from autorank.export.mlflow_registry import _default_tracking_uri, aliased_points
-from autorank.export.usage_snippets import Form
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.tracking.mlflow_projection import Projection
 from autorank.trials.front import Point
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests import ready, texts, tiny
 
 IDS = torch.arange(4, 20).view(2, 8)

@@ -10,9 +10,9 @@ import torch
 import transformers as t
 
 from autorank.export.base_reference import write_base_reference
+from autorank.export.cards.usage_snippets import base_code
 from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
-from autorank.export.usage_snippets import base_code
 from autorank.modeling import adapter_file, base_model
 from tests import ready, tiny
 

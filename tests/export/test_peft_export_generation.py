@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from autorank.errors import AutorankError
+from autorank.export.cards.model_card import model_card
 from autorank.export.merge import write_merged
-from autorank.export.model_card import model_card
 from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, heads, target_modules
-from autorank.modeling.greedy_decoding import generating, greedy
+from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.front import Point

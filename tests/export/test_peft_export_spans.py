@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from autorank.export import model_card
+from autorank.export.cards import model_card
 from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file

@@ -16,7 +16,7 @@ from autorank.errors import AutorankError
 from autorank.export.hub_upload import remove_local_paths
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests import ready
 from tests.tasks import loopback_hub
 

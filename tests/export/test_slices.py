@@ -15,7 +15,7 @@ from autorank.modeling import adapter_file, adapters, base_model, spectrum, targ
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.trials.front import Point
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests import ready, tiny
 
 IDS = torch.arange(4, 20).view(2, 8)

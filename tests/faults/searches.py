@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests import tiny
 
 SPACE = """

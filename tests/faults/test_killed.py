@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal_file import JOURNAL
 from tests.faults.searches import TRIALS, essence, finish, make_place, start
 
 pytestmark = pytest.mark.long

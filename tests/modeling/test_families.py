@@ -16,11 +16,12 @@ from torch import Tensor
 from autorank.errors import AutorankError
 from autorank.export.merge import write_merged
 from autorank.export.peft_export import write_peft
-from autorank.modeling import adapter_file, adapters, base_model, gradient_checkpointing, target_modules
+from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.run import TrainingRun
 from tests import families, tiny
 

@@ -14,7 +14,7 @@ from autorank.cli import app, search
 from autorank.errors import AutorankError
 from autorank.options.config_file import as_yaml
 from autorank.spec import SearchSpec
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 
 SPACE = {"rank": {"type": "int", "low": 1, "high": 8, "log": True}, "learning_rate": {"choices": [1e-3, 5e-5]}}
 

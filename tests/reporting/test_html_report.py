@@ -11,9 +11,9 @@ from autorank.errors import AutorankError
 from autorank.reporting.front_values import front_rows
 from autorank.reporting.html_report import render_report, write_figures, write_page
 from autorank.spec import ObjectivesSpec, TaskSpec
-from autorank.trials.certainty import assess
 from autorank.trials.front import front
 from autorank.trials.selection import pick
+from autorank.trials.statistics.certainty import assess
 from tests.reporting.html.read import Page
 from tests.reporting.html.test_document import HOSTILE
 from tests.trials.made_trials import base_ranks, evaluation, search, sliced, snapshot, trial

@@ -19,8 +19,8 @@ from autorank.reporting.tables import (
     trials_table,
 )
 from autorank.spec import ObjectivesSpec
-from autorank.trials.certainty import assess
 from autorank.trials.front import front
+from autorank.trials.statistics.certainty import assess
 from tests.reporting.confirmed import CONFIRMED, THREE
 from tests.trials.made_trials import sliced, snapshot, trial
 from tests.trials.predicted import small

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autorank.searching.journal_searcher import JournalSearcher
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.searching.standin import bounds
 from tests.trials.made_trials import evaluation
 

@@ -14,7 +14,7 @@ from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
 from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
-from autorank.trials import predictions
+from autorank.trials.statistics import predictions
 from tests.searching.driven import goes_on
 from tests.searching.standin import SPACE, search_spec
 from tests.trials.made_trials import evaluation, sliced

@@ -21,7 +21,7 @@ from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation
-from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
 from trainables import eva

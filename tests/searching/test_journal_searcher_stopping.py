@@ -12,8 +12,8 @@ from autorank.searching.create import open_journal
 from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
-from autorank.trials.forecast import MIN_TRIALS
 from autorank.trials.record import TrialRecord
+from autorank.trials.statistics.forecast import MIN_TRIALS
 from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
 from tests.searching.standin import bounds, search_spec
 from tests.trials.made_trials import evaluation, sliced

@@ -11,10 +11,10 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
-from autorank.searching.ray import cluster
+from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.trainable import WarmTrial
 from autorank.searching.search import conduct
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.searching.standin import bounds, search_spec
 
 
@@ -24,7 +24,7 @@ def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytes
         raise AutorankError("Ray did not start")
         yield
 
-    monkeypatch.setattr(cluster, "running", fails)
+    monkeypatch.setattr(connection, "running", fails)
     folder, tracking = tmp_path / "runs" / "standin", f"sqlite:///{tmp_path / 'mine.db'}"
 
     def attempt(budget: Budget) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, base_model, peft_adapter
 from autorank.shrinking.scoring import ScoredShrinking
 from autorank.spec import TaskSpec, TrainingSpec
-from autorank.tasks import demo
+from autorank.tasks.named import demo
 
 
 @pytest.fixture(scope="module")

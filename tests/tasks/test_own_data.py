@@ -17,12 +17,12 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
-from autorank.tasks.glue import GLUE
 from autorank.tasks.kinds.classification import CLASSIFICATION
 from autorank.tasks.kinds.regression import REGRESSION
+from autorank.tasks.named.glue import GLUE
 from autorank.tasks.own_data import Splits, open_dataset, read_named, read_own
 from autorank.tasks.reading.file_set import find_files
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 AWKWARD = ['comma, "quote"', "line\nbreak", "", "ünïcode – 漢字", " space "]
 ROWS = {"premise": AWKWARD, "hypothesis": list("abcde"), "verdict": ["yes", "no", "yes", "no", "no"]}

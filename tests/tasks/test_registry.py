@@ -12,7 +12,7 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, base_model, registry, resolve
-from autorank.tasks.generation import GENERATION
+from autorank.tasks.named.generation import GENERATION
 from tests import tiny
 
 

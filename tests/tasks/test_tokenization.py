@@ -20,7 +20,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks import load, tokenization
 from autorank.tasks.data import arrow, texts
 from autorank.tasks.definition import TaskData
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from tests import tiny
 
 
@@ -226,7 +226,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from autorank.tasks.data import texts
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.tasks.data.arrow import write
 
 for size in range(1, 200):

@@ -19,7 +19,7 @@ from autorank.spec import TaskSpec, TrainSpec
 from autorank.tasks import load
 from autorank.tasks.data import texts
 from autorank.tasks.definition import TaskData
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from tests import tiny
 
 Load = Callable[..., TaskData]

@@ -13,7 +13,7 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.reporting.html_report import render_report
-from autorank.tasks.demo import DEMO
+from autorank.tasks.named.demo import DEMO
 from autorank.tracking.mlflow_projection import Projection, user_name
 from autorank.tracking.mlflow_run import Run, as_text, metrics_at
 from tests.tracking.projected import history, text

@@ -22,7 +22,7 @@ from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.spec import TrainSpec
 from autorank.tasks.data.batches import collate
 from autorank.training.evaluation import Evaluation
-from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (

@@ -17,7 +17,7 @@ from autorank.methods import configure
 from autorank.modeling import base_model, target_modules
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training import distributed
+from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import texts
 from tests.trainables import slow

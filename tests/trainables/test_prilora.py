@@ -19,9 +19,9 @@ from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training import distributed
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
+from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
 from trainables.prilora import PRILoRAConfig, linear, masks, ranks

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.batches import collate
-from autorank.training import distributed
 from autorank.training.model_cache import ModelCache
+from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
 

@@ -14,8 +14,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from autorank.errors import AutorankError
-from autorank.training import distributed
 from autorank.training.model_cache import ModelCache
+from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests.trainables.trained import WORKERS, cached_in, on_workers, results, spec, write_model, write_pairs
 

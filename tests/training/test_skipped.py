@@ -65,7 +65,7 @@ def finite(step: Any) -> Any:
 
 @pytest.fixture(autouse=True)
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("autorank.training.optimization_loop.CHECK_EVERY", 10**9)
+    monkeypatch.setattr("autorank.training.optimization.loop.CHECK_EVERY", 10**9)
 
 
 @pytest.mark.parametrize("method", ACTS)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from autorank.spec import SearchSpec
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from tests.trials.journals import REFERENCE
 from tests.trials.made_trials import search, trial
 

@@ -7,7 +7,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal_file import JOURNAL
 
 REFERENCE = (1000.0, 0.5)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes, pack
-from autorank.trials import predictions
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics import predictions
 from tests.trials.made_trials import snapshot, trial
 
 EXAMPLES = 400

@@ -10,8 +10,8 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
 from tests.trials.made_trials import evaluation
 
 DRAWN = {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from autorank.modeling import gradient_checkpointing
+from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 TILE = 1 << 18  # entries of ΔW at a time on a CPU, to fit into its cache

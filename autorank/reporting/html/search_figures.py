@@ -13,11 +13,11 @@ from autorank.reporting.html.figures import HOVER, band, hover_text, layout, poi
 from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method_styles
 from autorank.reporting.plots import log_params
 from autorank.spec import ObjectivesSpec
-from autorank.trials.confirmation_stats import summarise
 from autorank.trials.front import Point, candidates, size_curves
 from autorank.trials.history import History
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.confirmation_stats import summarise
 
 UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 

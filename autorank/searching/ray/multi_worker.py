@@ -24,9 +24,9 @@ from autorank.searching.ray.shared_storage_check import MountToken, Unreachable,
 from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec
 from autorank.spec import TrainSpec
 from autorank.training import checkpoint
-from autorank.training.distributed import rank
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
+from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 

@@ -17,8 +17,8 @@ from autorank.searching.space import ranges, space
 from autorank.searching.space.param_bounds import Bounds, largest, resizing, smallest
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials import optuna_logging
+from autorank.trials.journal.serialization import GENERATION
 from autorank.trials.record import TrialRecord
-from autorank.trials.serialization import GENERATION
 
 
 class OptunaStudy:

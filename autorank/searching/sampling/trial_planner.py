@@ -19,7 +19,7 @@ from autorank.searching.space import space
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, largest, sliced, smallest
 from autorank.spec import MethodSpec
 from autorank.trials import optuna_logging
-from autorank.trials.journal import Journal
+from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 
 ATTEMPTS = 200  # draws before a method's space counts as exhausted

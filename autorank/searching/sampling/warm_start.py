@@ -9,8 +9,8 @@ from autorank import tasks
 from autorank.errors import AutorankError
 from autorank.searching.space import ranges
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import runs as searches_in
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import runs as searches_in
 from autorank.trials.record import TrialRecord
 from autorank.trials.retention import run_folder
 

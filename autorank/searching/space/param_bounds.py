@@ -15,7 +15,7 @@ from autorank.method import TargetedConfig
 from autorank.methods import configure, find
 from autorank.modeling import target_modules
 from autorank.modeling.base_model import meta_model
-from autorank.modeling.remote_code import trusting
+from autorank.modeling.loading.remote_code import trusting
 from autorank.searching.space import ranges
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
 from autorank.tasks.definition import TaskData

@@ -10,7 +10,7 @@ import numpy as np
 
 from autorank import atomic_io
 from autorank.errors import AutorankError
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 
 S = TypeVar("S", bound=Split)
 

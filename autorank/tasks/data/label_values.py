@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.table import Table, is_unicode
+from autorank.tasks.splits.table import Table, is_unicode
 
 Meaning = Decimal | str  # equal for equal labels; numbers are exact
 

@@ -12,8 +12,8 @@ import numpy as np
 from autorank.errors import AutorankError
 from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, meaning, meanings, respelled, shown
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import OWN_DATA
-from autorank.tasks.table import SHOWN, Table
+from autorank.tasks.splits.examples import OWN_DATA
+from autorank.tasks.splits.table import SHOWN, Table
 
 DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 CLASSES = 20  # class names that a message lists

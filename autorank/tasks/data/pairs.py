@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 
 if TYPE_CHECKING:
     import torch

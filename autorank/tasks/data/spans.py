@@ -8,8 +8,8 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Examples
-from autorank.tasks.table import Table
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
 
 
 class Reference(NamedTuple):

@@ -8,8 +8,8 @@ import numpy as np
 
 from autorank.spec import TaskSpec
 from autorank.tasks.definition import Task
-from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Split, Tokenization
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.tokenized import Split, Tokenization
 
 CHUNK = 10_000  # examples tokenized at a time
 

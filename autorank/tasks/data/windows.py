@@ -10,8 +10,8 @@ import numpy as np
 
 from autorank.errors import AutorankError
 from autorank.tasks.data.spans import Reference
-from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.tokenized import Split
 
 STRIDE = 128  # tokens that two windows of a context share (BERT's SQuAD); a third of the window at most
 MIN_LENGTH = 24  # tokens of a window: a question, the overlap, and some more of the context

@@ -14,9 +14,9 @@ from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
 from autorank.tasks.data.stratified import TUNE_SEED, hold_out, stratified
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Tokenization
-from autorank.tasks.table import SHOWN, Table
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import SHOWN, Table
+from autorank.tasks.splits.tokenized import Tokenization
 
 
 class Classification(TaskKind):

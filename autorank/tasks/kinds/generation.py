@@ -9,14 +9,14 @@ from typing_extensions import override
 
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
-from autorank.tasks import completions
 from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import Examples
 from autorank.tasks.metrics import text
 from autorank.tasks.metrics.scripts import script_of
-from autorank.tasks.splits import Tokenization
-from autorank.tasks.table import Table
+from autorank.tasks.prompts import completions
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
+from autorank.tasks.splits.tokenized import Tokenization
 
 
 class Generation(TaskKind):
@@ -47,7 +47,7 @@ class Generation(TaskKind):
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
         """Tokenize prompts and completions; see `prompting.prompting`."""
-        from autorank.tasks.prompting import prompting
+        from autorank.tasks.prompts.prompting import prompting
 
         return prompting(task, spec, model, tokenizer).tokenization
 

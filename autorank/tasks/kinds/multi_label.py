@@ -18,10 +18,10 @@ from autorank.spec import TaskSpec
 from autorank.tasks.data import label_values, texts
 from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.definition import Task, TaskKind
-from autorank.tasks.examples import OWN_DATA, Examples
 from autorank.tasks.metrics.multi_label import METRICS
-from autorank.tasks.splits import Tokenization
-from autorank.tasks.table import SHOWN, Table
+from autorank.tasks.splits.examples import OWN_DATA, Examples
+from autorank.tasks.splits.table import SHOWN, Table
+from autorank.tasks.splits.tokenized import Tokenization
 
 DESCRIBED = 8  # classes that `describe` lists
 

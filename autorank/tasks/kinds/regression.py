@@ -13,9 +13,9 @@ from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
 from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.definition import CORRELATIONS, Task, TaskKind
-from autorank.tasks.examples import Examples
-from autorank.tasks.splits import Tokenization
-from autorank.tasks.table import Table
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
+from autorank.tasks.splits.tokenized import Tokenization
 
 
 class Regression(TaskKind):

@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.tasks.reading.data_file import DataFile
 from autorank.tasks.reading.location import is_address
 from autorank.tasks.reading.tables import READERS, formats, read
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 SPLIT_WORDS = {  # words in names of files and folders -> the split
     **dict.fromkeys(("train", "training"), "train"),

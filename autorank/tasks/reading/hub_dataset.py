@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.modeling.hub_access import hub_access
+from autorank.modeling.loading.hub_access import hub_access
 from autorank.tasks.reading import arrow_tables
 from autorank.tasks.reading.columns import locate
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 
 @dataclass(frozen=True)

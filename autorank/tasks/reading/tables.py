@@ -9,7 +9,7 @@ from typing import Any
 from autorank.errors import AutorankError
 from autorank.tasks.reading import arrow_tables, delimited, json_rows
 from autorank.tasks.reading.data_file import COMPRESSED, DataFile
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 READERS: dict[str, Callable[[DataFile, Sequence[str]], dict[str, list[Any]]]] = {
     ".csv": delimited.read,

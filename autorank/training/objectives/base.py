@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.outcomes import Scores
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.eval_batch_size import EvalBatchSize
 
 if TYPE_CHECKING:

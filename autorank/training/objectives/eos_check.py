@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from autorank.errors import AutorankError
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig

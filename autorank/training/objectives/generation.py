@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from autorank.modeling.devices import double
-from autorank.modeling.greedy_decoding import generating, greedy
+from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics import text as text_metrics
 from autorank.tasks.metrics.outcomes import Outcomes, Scores
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.tasks.tokenization import shuffled
 from autorank.training.objectives.base import Objective, Predictor
 

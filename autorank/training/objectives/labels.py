@@ -14,7 +14,7 @@ from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.metrics import labels as label_metrics
 from autorank.tasks.metrics import multi_label as multi_label_metrics
 from autorank.tasks.metrics.outcomes import Scores
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.objectives import eos_check
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 

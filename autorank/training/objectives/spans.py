@@ -15,7 +15,7 @@ from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.data.windows import Windows
 from autorank.tasks.metrics import squad
 from autorank.tasks.metrics.outcomes import Scores
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.objectives.base import EVAL_BATCH, Objective, Predictor
 
 LONGEST_ANSWER = 30  # tokens, as in BERT's SQuAD script

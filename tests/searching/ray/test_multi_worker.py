@@ -18,8 +18,8 @@ from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.shared_storage_check import NotShared
 from autorank.searching.ray.trainable import WarmTrial, bind, train_spec
 from autorank.training import checkpoint
-from autorank.training.distributed import rank
 from autorank.training.model_cache import ModelCache
+from autorank.training.optimization.distributed import rank
 from autorank.training.run import TrainingRun
 from autorank.trials.retention import adapter_path, checkpoint_path
 from tests import tiny

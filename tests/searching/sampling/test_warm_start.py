@@ -13,8 +13,8 @@ from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.sampling.warm_start import earlier_trials
 from autorank.searching.sampling.warm_study import WarmStudy
 from autorank.spec import MethodSpec, SearchSpec
-from autorank.trials.journal import Journal
-from autorank.trials.journal_file import JOURNAL
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
 from tests.searching.standin import SPACE, bounds, search_spec
 from tests.trials.made_trials import evaluation
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
-from autorank.tasks.splits import Split
+from autorank.tasks.splits.tokenized import Split
 
 LENGTHS = np.random.default_rng(0).integers(3, 100, 2_037)
 

@@ -11,11 +11,11 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import registry
-from autorank.tasks.columns import to_examples
-from autorank.tasks.examples import Examples
-from autorank.tasks.glue import GLUE
+from autorank.tasks.data.columns import to_examples
 from autorank.tasks.infer_task import infer_task
-from autorank.tasks.table import Table, rows
+from autorank.tasks.named.glue import GLUE
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table, rows
 
 TEXT = ["a", "b", "c", "d"]
 

@@ -12,13 +12,13 @@ import torch
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
-from autorank.tasks.chat.encoding import ChatEncoding
 from autorank.tasks.data.batches import collate, token_mask
 from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
-from autorank.tasks.examples import Examples
-from autorank.tasks.generation import own_task
 from autorank.tasks.kinds.generation import GENERATION
-from autorank.tasks.prompting import Prompting
+from autorank.tasks.named.generation import own_task
+from autorank.tasks.prompts.chat_encoding import ChatEncoding
+from autorank.tasks.prompts.prompting import Prompting
+from autorank.tasks.splits.examples import Examples
 from autorank.tasks.tokenization import load_tokenizer
 from tests import texts, tiny
 

@@ -13,13 +13,13 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
-from autorank.tasks.columns import to_examples
 from autorank.tasks.data import windows
+from autorank.tasks.data.columns import to_examples
 from autorank.tasks.data.spans import Reference
 from autorank.tasks.data.windows import Windows
-from autorank.tasks.examples import Examples
-from autorank.tasks.squad import SQUAD
-from autorank.tasks.table import Table
+from autorank.tasks.named.squad import SQUAD
+from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.table import Table
 from autorank.tasks.tokenization import load_tokenizer
 from tests import tiny
 

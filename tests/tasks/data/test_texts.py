@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from autorank.tasks.data.texts import tokenise
-from autorank.tasks.examples import Examples
+from autorank.tasks.splits.examples import Examples
 from tests import texts
 
 

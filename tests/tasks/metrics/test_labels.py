@@ -11,8 +11,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from autorank.tasks.glue import GLUE
 from autorank.tasks.metrics.labels import compute
+from autorank.tasks.named.glue import GLUE
 
 draw = np.random.default_rng(0)
 

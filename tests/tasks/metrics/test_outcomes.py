@@ -11,11 +11,11 @@ import sacrebleu
 from scipy import stats
 from sklearn import metrics as sk
 
-from autorank.tasks.glue import GLUE
 from autorank.tasks.metrics import labels as label_metrics
 from autorank.tasks.metrics import squad, text
 from autorank.tasks.metrics.outcomes import Outcomes, pack, unpack
 from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.tasks.named.glue import GLUE
 
 DRAWS = 40
 

@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autorank.errors import AutorankError
-from autorank.tasks.columns import to_examples
+from autorank.tasks.data.columns import to_examples
 from autorank.tasks.infer_task import infer_task
 from autorank.tasks.reading.file_set import find_files
-from autorank.tasks.table import Table
+from autorank.tasks.splits.table import Table
 
 QUICK = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r"), max_size=12)

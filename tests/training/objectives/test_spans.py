@@ -16,9 +16,9 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.tasks.data.spans import Reference
 from autorank.tasks.data.windows import Windows
 from autorank.tasks.definition import TaskData
-from autorank.tasks.squad import SQUAD
+from autorank.tasks.named.squad import SQUAD
 from autorank.training.objectives import spans
-from autorank.training.optimization_loop import OptimizationLoop
+from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import tiny
 

@@ -1,0 +1,1 @@
+"""Model cards, their metadata and their usage examples."""

@@ -1,0 +1,118 @@
+"""Model cards: what an export is, its scores, and how to load and to reproduce it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from autorank.export.cards.card_metadata import base_license, front_matter
+from autorank.export.cards.rendering import render
+from autorank.export.cards.usage_snippets import Form, usage_code
+from autorank.modeling.adapter_file import Origin
+from autorank.modeling.loading.hub_access import public_name
+from autorank.reporting.certainty_texts import certainties, interval, share
+from autorank.reporting.search_results import SearchResults
+from autorank.reporting.tables import count
+from autorank.spec import TrainSpec
+from autorank.trials.front import Point
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
+
+FIGURE = "front.png"  # beside the card
+
+
+def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, search: SearchResults | None = None) -> str:
+    """The model card of an exported point.
+
+    Args:
+        point: the point of the front.
+        train: how its adapter was trained.
+        origin: the base model and the head of the adapter.
+        form: the form of the export.
+        search: the search of the point, if it has one: adds the front's figure and the scores with new seeds.
+
+    Returns:
+        Markdown with the Hub's metadata.
+    """
+    license = base_license(origin.model)
+    confirmed = None
+    if search is not None:
+        confirmed = summarise(search.snapshot.points, search.snapshot).get(point.key)
+    code = usage_code(origin, form, train)
+    card = render(
+        "model_card.md",
+        front_matter=front_matter(point, train, origin, form, license),
+        point=point,
+        train=train,
+        origin=origin,
+        form=form,
+        base=public_name(origin.model) or origin.model,
+        base_license=license,
+        short_count=count(point.adapter_params),
+        data="a held-out part of the training data" if train.task.tune_split else "validation data",
+        scores=_scores(point, search, confirmed),
+        confirmed=confirmed,
+        search=search,
+        figure=FIGURE,
+        code=code,
+        chat="apply_chat_template" in code,
+        command=train_command(train, point.config),
+    )
+    return f"{card}\n"
+
+
+def _scores(point: Point, search: SearchResults | None, confirmed: Confirmed | None) -> list[tuple[str, str]]:
+    """Names and values of all that was measured."""
+    scores = [(name, f"{value:.4f}") for name, value in point.metrics.items()]
+    certain = None if search is None else certainties(search.snapshot).get(point.key)
+    if text := interval(certain):
+        scores.append(("90% interval of the score, over resampled validation examples", text))
+    if confirmed is not None:
+        scores.append((f"score on validation data, {confirmed.seeds} runs with new seeds", str(confirmed)))
+    if search is not None and (gain := best_gain(point, search.snapshot, confirmed)) is not None:
+        seeds = "" if confirmed is None else ", both with new seeds"
+        scores.append((f"gain over plain LoRA with at most as many parameters{seeds}", f"{gain:+.4f}"))
+        if (doubt := confirmed or certain) is not None and doubt.better is not None:
+            scores.append(("probability that this gain is above 0", share(doubt.better)))
+    return scores
+
+
+def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
+    """The `autorank train` command that repeats a training.
+
+    Args:
+        train: the task, the model and the training options.
+        settings: the method's settings.
+
+    Returns:
+        A shell command, quoted where needed.
+    """
+    task, training = train.task, train.training
+    options: dict[str, Any] = {
+        "method": train.method, "task": None if task.own_data else task.name, "data": task.data,
+        "train_split": task.train_split, "eval_split": task.eval_split,
+        "text": ",".join(task.text) or None, "label": task.label, "label_type": task.label_type,
+        "prompt": ",".join(task.prompt) or None, "completion": task.completion, "messages": task.messages,
+        "metric": task.metric, "chat": task.chat, "model": train.model,
+        "max_length": task.max_length, "max_train_examples": task.max_train_examples,
+        "max_eval_examples": task.max_eval_examples, "tune_split": task.tune_split or None,
+        "trust_remote_code": task.trust_remote_code or None,
+        **training.model_dump(exclude_defaults=True), "seed": training.seed,
+    }  # fmt: skip
+    words = ["autorank", "train"]
+    for name, value in options.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={_yaml(value)}"]
+    return shlex.join(words)
+
+
+def _yaml(value: Any) -> str:
+    """A setting's value as --set reads it."""
+    return yaml.safe_dump(value, default_flow_style=True).strip().removesuffix("...").strip()

@@ -1,0 +1,1 @@
+"""Loading models: from the Hub, with remote code, quantized; errors of checkpoints."""

@@ -1,0 +1,183 @@
+"""Ray, started or joined quietly: what it has to say goes to a file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from autorank.errors import AutorankError
+from autorank.redaction import hide
+from autorank.searching.ray import _compat
+from autorank.searching.ray.cluster import local_paths
+from autorank.searching.ray.cluster.runtime_env import own_methods, travelling
+
+LOG = "ray.log"
+LOCAL = "local"
+ENVIRONMENT = {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths (SQLite!) would mean another file in each trial
+    "RAY_USAGE_STATS_ENABLED": "0",  # no calls home, and no banner about them
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none; unset, Ray warns
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files: the journal has it all
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables even with verbose=0
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not relied on
+    "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
+}
+ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
+SLOW = "timed out during startup"  # what Ray says, in a plain Exception
+STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
+
+
+@contextlib.contextmanager
+def running(address: str | None, log: Path) -> Iterator[None]:
+    """Within it Ray is up: this process's own, the cluster at `address` (or RAY_ADDRESS), or a local one.
+
+    A local one, and a connection made here, end with it. Ray's log goes to the file `log`.
+
+    Raises:
+        AutorankError: nothing answers at the address, or Ray is not wholly installed.
+    """
+    check_install()
+    with contextlib.ExitStack() as within:
+        within.enter_context(_environment(ENVIRONMENT))
+        import ray
+
+        _compat.check_private()
+        within.enter_context(_quiet(log))
+        within.enter_context(_compat.without_secrets())
+        ours = not ray.is_initialized()
+        try:
+            if ours:
+                where = address or os.environ.get("RAY_ADDRESS") or LOCAL
+                within.enter_context(_loopback() if where == LOCAL else contextlib.nullcontext())
+                _connect(where)
+            yield
+        finally:
+            if ours:
+                ray.shutdown()
+
+
+def is_local(address: str | None) -> bool:
+    """Return whether `running` starts a local Ray for this address."""
+    import ray
+
+    return not ray.is_initialized() and (address or os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str], override: bool = False) -> Iterator[None]:
+    """Set environment variables of this process, and restore them.
+
+    Args:
+        variables: name -> value.
+        override: replace a value that is set already.
+    """
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update({name: value for name, value in variables.items() if override or before[name] is None})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let all servers of a local Ray listen on the loopback address only, within this context."""
+    with _compat.loopback_only(), _environment({ALONE: "0"}, override=True):
+        yield
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    if address.startswith("ray://"):
+        head = address.removeprefix("ray://").rpartition(":")[0] or "HEAD"
+        raise AutorankError(
+            f"A search cannot use Ray Client ({address}), because its journal is on this machine. "
+            f"Submit it to the cluster: autorank submit --address http://{head}:8265 -- search ... "
+            "Or run it on a node of the cluster with --address auto."
+        )
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.INFO}
+    try:
+        if address == LOCAL:
+            local_paths.ensure_token()
+            folder = str(local_paths.temp_dir())
+            ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **quiet)
+        else:
+            code: contextlib.AbstractContextManager[dict[str, Any]]
+            code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
+            with code as modules:
+                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | own_methods()}, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if address == LOCAL:
+            raise
+        text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise AutorankError(
+            f"No Ray cluster answers at {address!r}: {text} Check the address; a cluster with token "
+            "authentication also needs RAY_AUTH_MODE=token, and its token in ~/.ray/auth_token."
+        ) from error
+    except Exception as error:
+        if SLOW not in str(error):
+            raise
+        raise AutorankError(
+            "Ray did not start on this machine in time. Other processes may be using the CPUs or the memory. No "
+            "results are lost: run the same command again. `autorank doctor` shows the free resources."
+        ) from error
+
+
+def check_install() -> None:
+    """Refuse a Ray without its `default` extra: no jobs, and no resources freed after an early stop.
+
+    Raises:
+        AutorankError: names what is missing.
+    """
+    missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise AutorankError(
+            f"Ray lacks {', '.join(missing)}. Install all of it: pip install 'ray[default,train,tune]'."
+        )
+
+
+class _Formatter(logging.Formatter):
+    """Leaves passwords out, of messages and tracebacks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+@contextlib.contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
+    loggers = [logging.getLogger(name) for name in ("ray", "autorank.searching")]
+    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    handler = logging.FileHandler(log, delay=True)
+    handler.setFormatter(_Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    for logger in loggers:
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings(), _compat.printing_with(_log_lines):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        handler.close()
+        for logger, handlers, propagate, level in before:
+            logger.handlers, logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
+def _log_lines(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    """Log lines of Ray's processes instead of printing them."""
+    logging.getLogger("ray").warning("%s: %s", data.get("pid"), "\n".join(data["lines"]))

@@ -1,0 +1,1 @@
+"""The steps of a training: batches and micro-batches, optimizer, workers, and the calls of a method's hooks."""

@@ -1,0 +1,167 @@
+"""How many micro-batches a step is cut into so that it fits: found by trial, and kept for runs of equal needs.
+
+Two trials: of plain LoRA before the method prepares, because some methods train or pass examples then; and of the
+prepared model, with the most expensive step of the method.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from autorank import atomic_io
+from autorank.errors import AutorankError
+from autorank.modeling import adapters, target_modules
+from autorank.modeling.layers.lora_layer import LowRankUpdate
+from autorank.tasks.data.batches import collate
+from autorank.training import gpu
+from autorank.training.optimization import distributed
+from autorank.training.optimization.hooks import Hooks
+from autorank.training.optimization.loop import OptimizationLoop, to_device
+
+RANK = 8  # of the updates that are tried; what takes the memory is activations
+BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
+STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little are tried once
+
+
+class MicroBatching:
+    """The number of micro-batches of a run on a GPU.
+
+    Args:
+        phase: the run's, over all of the training set.
+        trained: parameters that will train, at most.
+        kept: directory where numbers are kept by what they depend on: `key`, the device's name, the memory that this
+            process may use, the workers, and the arguments of the trial.
+        key: names data, model, precision and all else that the activations depend on.
+    """
+
+    def __init__(self, phase: OptimizationLoop, trained: int, kept: Path, key: list[Any]) -> None:
+        self._phase, self._kept, self._taken = phase, kept, reserve(trained)
+        device = [torch.cuda.get_device_properties(phase.device).name, gpu.memory_limit(phase.device)]
+        self._key = [*key, *device, distributed.count(), phase.plan.batch_size, self._taken]
+        self._file: Path | None = None
+
+    def estimate(self, layers: Mapping[str, nn.Module]) -> int:
+        """Try plain LoRA.
+
+        Args:
+            layers: that will be adapted; none: every layer, since other methods need all activations.
+
+        Returns:
+            The fewest micro-batches with which a step over the longest examples fits, a power of two.
+
+        Raises:
+            AutorankError: not even one example at a time fits.
+        """
+
+        def find() -> int:
+            with plain_lora(self._phase, layers):
+                return fewest(self._phase, self._taken, Hooks())
+
+        return self._known(sorted(layers), find)
+
+    def measure(self, hooks: Hooks, method: list[Any], parts: int) -> int:
+        """Try the prepared model; as `estimate`.
+
+        Args:
+            hooks: the method's.
+            method: its name, and the settings that memory depends on.
+            parts: micro-batches to begin with.
+
+        Returns:
+            The number, as `estimate`.
+        """
+        layers = sorted(adapters.adapted(self._phase.model))
+        return self._known([method, layers], lambda: fewest(self._phase, self._taken, hooks, parts))
+
+    def double(self) -> None:
+        """Memory ran out nevertheless: the next run has twice as many micro-batches."""
+        if self._file is not None and self._file.exists():
+            _write(self._file, 2 * int(self._file.read_text()))
+
+    def _known(self, key: list[Any], find: Callable[[], int]) -> int:
+        name = json.dumps([self._key, key])
+        file = self._kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        missing = torch.tensor(float(not file.exists()), device=self._phase.device)
+        if distributed.sum_(missing):  # a worker lacks it
+            _write(file, find())
+        self._file = file
+        return int(file.read_text())
+
+
+def _write(file: Path, number: int) -> None:
+    with atomic_io.writing(file) as partial:
+        partial.write_text(str(number))
+
+
+def reserve(trained: int) -> int:
+    """Bytes that so many trained parameters take, activations apart."""
+    return -(-trained * BYTES // STEP) * STEP
+
+
+@contextmanager
+def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iterator[None]:
+    """A context in which these layers, or all, have LoRA."""
+    draw = torch.Generator().manual_seed(0)
+    for name, layer in (layers or target_modules.linear_layers(phase.model)).items():
+        update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, phase.device)
+        adapters.attach(phase.model, name, update)
+    try:
+        yield
+    finally:
+        adapters.detach_all(phase.model)
+
+
+def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) -> int:
+    """The fewest micro-batches that fit, by trying `parts`, twice as many, and so on.
+
+    Args:
+        phase: over the model as it trains.
+        taken: bytes that are set aside.
+        hooks: of the method.
+        parts: micro-batches to begin with.
+
+    Returns:
+        The number of micro-batches.
+
+    Raises:
+        AutorankError: not even one example at a time fits.
+    """
+    share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
+    while not _fits(phase, taken, hooks, -(-share // parts), parts):
+        if parts >= share:
+            longest = int(phase.split.lengths.max())
+            raise AutorankError(
+                f"Not even one example of {longest} tokens fits into the memory of {phase.device}. Use a lower "
+                "--max-length, --gradient-checkpointing, --quantize 4bit or a smaller --model."
+            )
+        parts *= 2
+    return parts
+
+
+def _fits(phase: OptimizationLoop, taken: int, hooks: Hooks, examples: int, parts: int) -> bool:
+    """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
+    phase.model.train()
+    longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
+    too_much = 0.0
+    held = None
+    try:
+        held = torch.empty(taken, dtype=torch.uint8, device=phase.device)
+        batch = to_device(collate(phase.split, longest, phase.pad_id), phase.device)
+        with hooks.most_memory(batch, parts):
+            phase.loss(batch).backward()
+    except torch.OutOfMemoryError:
+        too_much = 1.0
+    del held
+    phase.model.zero_grad(set_to_none=True)
+    if phase.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return not distributed.sum_(torch.tensor(too_much, device=phase.device))

@@ -1,0 +1,1 @@
+"""Scores of an adapter cut to smaller sizes, and of its components."""

@@ -1,0 +1,101 @@
+"""Scores by which the components of an adapter are ranked when smaller adapters are cut from it.
+
+With S the singular values of an update, v_i and u_i their right and left vectors, x the inputs of the layer and G the
+gradient of the loss for ΔW; all per parameter of the component, and summed over the layers that share an update:
+
+    energy      S_i²                                  PARA (arXiv 2604.27796) pools S_i; per parameter: ours
+    input       S_i² · mean over tokens of (v_i · x)²     the mean squared length of the component's output (ours)
+    gradient    mean of (S_i u_iᵀ G v_i)²                 empirical Fisher information of a gate on the component (ours)
+
+The last two read a small calibration part of the training data.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from autorank.defaults import SliceScore
+from autorank.modeling import adapters
+from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.spectrum import Spectrum
+from autorank.tasks.data.batches import collate, eval_batches, token_mask
+from autorank.training.optimization.loop import OptimizationLoop, to_device
+
+CALIBRATION = 64  # training examples
+BATCH = 8  # of them in a forward pass; `gradient` averages over batches
+PASSES: dict[SliceScore, int] = {"energy": 0, "input": CALIBRATION, "gradient": 2 * CALIBRATION}
+"""Passes of one training example that a score costs, forward and backward."""
+
+
+def component_scores(kind: SliceScore, spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
+    """Score the components of a factorised adapter.
+
+    Args:
+        kind: which score.
+        spectrum: of the model of `loop`, in the context `factorised`, nothing cut yet.
+        loop: with the model and the training examples.
+
+    Returns:
+        For each update a tensor of shape rank, as `Spectrum.order_by` takes them.
+    """
+    if kind == "energy":
+        return spectrum.energies()
+    totals = _output_energies(spectrum, loop) if kind == "input" else _sensitivities(spectrum, loop)
+    return [total / size for total, size in zip(totals, spectrum.sizes, strict=True)]
+
+
+def _calibration(loop: OptimizationLoop) -> list[np.ndarray]:
+    """Batches of examples that lie evenly spread in the training split; the same for every run."""
+    examples = np.unique(np.linspace(0, len(loop.split) - 1, CALIBRATION).round().astype(int))
+    return [examples[part] for part in eval_batches(loop.split.lengths[examples], BATCH)]
+
+
+def _output_energies(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
+    """Σ over an update's layers of mean (A' x)² ∘ ‖B'‖², rank each: S v·x is √S times A' x, and ‖B' column‖² is S."""
+    layers = adapters.adapted(loop.model)
+    sums = {name: torch.zeros(spectrum.updates[index].held) for name, index in spectrum.layers.items()}
+    tokens = dict.fromkeys(sums, 0.0)
+    batch: dict[str, Tensor] = {}
+
+    def observe(name: str, layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        squares = F.linear(inputs[0].to(layer.update.A.dtype), layer.update.A).square()
+        if squares.ndim == 3:
+            squares = squares[token_mask(batch, squares).bool()]
+        sums[name] += squares.sum(dim=0).float().cpu()
+        tokens[name] += len(squares)
+
+    handles = [layer.register_forward_pre_hook(partial(observe, name)) for name, layer in layers.items()]
+    try:
+        for _ in loop.outputs(loop.split, _calibration(loop), batch.update):
+            pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    totals = [torch.zeros(update.held) for update in spectrum.updates]
+    for name, index in spectrum.layers.items():
+        totals[index] += sums[name] / max(tokens[name], 1) * spectrum.updates[index].B.square().sum(dim=0).cpu()
+    return totals
+
+
+def _sensitivities(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
+    """Mean over batches of (S u_iᵀ G v_i)², rank each; no gradient is left behind.
+
+    The parenthesis is the derivative by a gate on the component: the column of B' times its gradient.
+    """
+    totals = [torch.zeros(update.held) for update in spectrum.updates]
+    factors = [update.B for update in spectrum.updates]
+    batches = _calibration(loop)
+    with gradient_checkpointing.evaluating(loop.model):
+        for examples in batches:
+            loss = loop.loss(to_device(collate(loop.split, examples, loop.pad_id), loop.device))
+            gradients = torch.autograd.grad(loss, factors, allow_unused=True)
+            for total, factor, gradient in zip(totals, factors, gradients, strict=True):
+                if gradient is not None:
+                    total += (factor.detach() * gradient).sum(dim=0).float().square().cpu() / len(batches)
+    return totals

@@ -1,0 +1,253 @@
+"""Scores smaller adapters cut from the adapter of a run (slices; see `modeling.spectrum`) after its evaluations.
+
+Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth, and so on; then between neighbours,
+where the score differs most over the logarithm of the size. A size that could not add to the front is not scored: one
+between two sizes of equal score, or above the limit of the search. The choice depends on counts of tokens and on
+scores, never on the clock, so that a run that goes on from a checkpoint scores the same slices.
+
+Where an evaluation generates text, which is expensive, sizes are chosen by the loss on the validation examples first,
+for up to a quarter of the budget; text is generated for those that no smaller size beats in loss.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import pairwise
+from typing import Literal
+
+from autorank.defaults import SliceScore
+from autorank.modeling import adapters, spectrum
+from autorank.modeling.base_model import BaseModel
+from autorank.modeling.spectrum import Spectrum
+from autorank.tasks.definition import TaskData
+from autorank.tasks.metrics.outcomes import Outcomes, Scores, pack
+from autorank.training.evaluation import Evaluation, Slice
+from autorank.training.objectives.base import Objective
+from autorank.training.optimization import distributed
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.slicing.component_scores import PASSES, component_scores
+
+SHARE = 0.2  # of the cost of training that `auto` spends on slices (ours)
+EARLY = 0.5  # of what has accrued, that evaluations before the last may spend: the finished run's slices matter most
+MOST = 16  # slices that `auto` scores after an evaluation
+LADDER = 4  # factor between the sizes that are scored first
+TRAINING_PASSES = 2  # a training step costs at least as much as two forward passes; the base is frozen
+LOSS_SHARE = 0.25  # of the budget of an evaluation that generates text, for choosing sizes by loss
+LOSSES = 4  # sizes whose loss is computed for each slice, at most
+
+SliceOption = int | Literal["auto", "off"]
+
+
+class SliceScorer:
+    """Scores slices of a run's adapter.
+
+    Args:
+        base: the model with its adapter.
+        loop: evaluates the model.
+        objective: scores it.
+        data: the task.
+        option: `auto` spends up to a fifth of the cost of training, N scores up to N slices after each evaluation.
+        order: the score by which slices keep components.
+        max_params: parameters of the largest slice to score; None: any.
+    """
+
+    def __init__(
+        self, base: BaseModel, loop: OptimizationLoop, objective: Objective, data: TaskData, option: SliceOption,
+        order: SliceScore, max_params: int | None = None,
+    ) -> None:  # fmt: skip
+        self.spent = 0.0  # tokens of forward passes
+        self._base, self._loop, self._objective, self._data = base, loop, objective, data
+        self._option, self._order, self._most = option, order, math.inf if max_params is None else max_params
+
+    def score(self, step: int, last: bool, params: int, score: float) -> list[tuple[Slice, Scores]]:
+        """Score slices after an evaluation.
+
+        Args:
+            step: optimizer steps done.
+            last: whether it is the run's last evaluation.
+            params: parameters of the whole adapter.
+            score: score of the whole adapter.
+
+        Returns:
+            The slices and their scores, by rising parameters; none if the adapter has no smaller ones, or none can be
+            afforded.
+        """
+        if self._option == "off" or not math.isfinite(score) or not spectrum.sliceable(self._base.model):
+            return []
+        budget, limit = self._budget(step, last)
+        cost = self._objective.evaluation_cost(self._data.validation)
+        if budget < cost + self._order_cost:
+            return []
+        slices: dict[int, tuple[Slice, Scores]] = {}
+        with self._factorised() as parts:
+            self.spent += self._order_cost
+            budget -= self._order_cost
+            fixed = self._fixed(parts)
+            sizes = {count: parts.params[count] + fixed for count in range(parts.fewest, len(parts.params))}
+            sizes = {count: size for count, size in sizes.items() if size <= self._most}
+            before = self.spent
+            candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
+            affordable = min(limit, (budget - (self.spent - before)) / cost)
+
+            def evaluate(count: int) -> float:
+                slices[count] = self._evaluate(parts, count)
+                return slices[count][0].score
+
+            explore(candidates, (params, score), evaluate, affordable)
+            self.spent += cost * len(slices)
+        return [slices[count] for count in sorted(slices)]
+
+    def at(self, max_params: int) -> tuple[Slice, Scores]:
+        """Score the largest slice with at most so many parameters.
+
+        Args:
+            max_params: adapter parameters.
+
+        Returns:
+            The slice and its scores; one without components if all are larger.
+        """
+        with self._factorised() as parts:
+            count = bisect_right(parts.params, max_params - self._fixed(parts)) - 1
+            return self._evaluate(parts, count if count >= parts.fewest else 0)
+
+    @contextmanager
+    def _factorised(self) -> Iterator[Spectrum]:
+        with spectrum.factorised(self._base.model) as parts:
+            parts.order_by(component_scores(self._order, parts, self._loop))
+            yield parts
+
+    def _fixed(self, parts: Spectrum) -> int:
+        """Parameters of the adapter that no cut removes: the magnitudes of DoRA, biases."""
+        parts.cut(parts.keep(0))
+        return adapters.adapter_params(self._base.model, self._base.head)
+
+    def _evaluate(self, parts: Spectrum, count: int) -> tuple[Slice, Scores]:
+        kept = parts.keep(count)
+        parts.cut(kept)
+        scores = self._objective.evaluate(self._loop, self._data.validation)
+        params = adapters.adapter_params(self._base.model, self._base.head)
+        return Slice(params, scores[self._data.task.metrics[0]], dict(scores), kept), scores
+
+    def _by_loss(
+        self, parts: Spectrum, sizes: Mapping[int, int], whole: int, budget: float, limit: int
+    ) -> Mapping[int, int]:
+        """The sizes that no smaller one beats in loss, of those whose loss the budget allows to compute.
+
+        All sizes where no text is generated: there the score costs no more than the loss.
+        """
+        validation = self._data.validation
+        cost = self._objective.forward_cost(validation)
+        passes = min(1 + LOSSES * limit, budget / cost)
+        if self._objective.evaluation_cost(validation) == cost or passes < 2:
+            return sizes
+
+        def score(count: int) -> float:
+            parts.cut(parts.keep(count))
+            return -self._loop.mean_loss(validation)
+
+        losses = explore(sizes, (whole, score(len(parts.params) - 1)), score, passes - 1)
+        self.spent += cost * (1 + len(losses))
+        return {
+            count: sizes[count]
+            for count in sorted(losses)
+            if all(losses[other] < losses[count] for other in losses if other < count)
+        }
+
+    def _budget(self, step: int, last: bool) -> tuple[float, int]:
+        """Tokens of forward passes that slices may cost now, and how many slices there may be.
+
+        Workers share the training, but each evaluates all slices.
+        """
+        if not isinstance(self._option, str):
+            return math.inf, self._option
+        per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
+        accrued = SHARE * per_step * step / distributed.count()
+        return accrued * (1 if last else EARLY) - self.spent, MOST
+
+    @property
+    def _order_cost(self) -> float:
+        """Tokens that the scores of the components cost."""
+        return PASSES[self._order] * float(self._data.train.lengths.mean())
+
+
+def with_slices(
+    evaluation: Evaluation, outcomes: Outcomes | None, pieces: Sequence[tuple[Slice, Scores]]
+) -> Evaluation:
+    """Add slices, and the predictions of the adapter and of the slices.
+
+    Args:
+        evaluation: the evaluation of the adapter.
+        outcomes: its outcomes; None if there are none.
+        pieces: the slices and their scores, by rising parameters.
+
+    Returns:
+        The evaluation with these slices; without predictions if some are missing.
+    """
+    models = [outcomes, *(scores.outcomes for _, scores in pieces)]
+    known = [model for model in models if model is not None]
+    predictions = pack(known) if len(known) == len(models) else b""
+    return replace(evaluation, slices=tuple(piece for piece, _ in pieces), predictions=predictions)
+
+
+def explore(
+    sizes: Mapping[int, int], whole: tuple[int, float], score: Callable[[int], float], limit: float
+) -> dict[int, float]:
+    """Score slices, each chosen by `next_count`, until no other can add to the front.
+
+    Args:
+        sizes: number of components -> parameters, of all slices, rising.
+        whole: parameters and score of the whole adapter.
+        score: the score of the slice with so many components.
+        limit: most slices to score; a fraction of one is none.
+
+    Returns:
+        Number of components -> score.
+    """
+    scores: dict[int, float] = {}
+    while len(scores) + 1 <= limit and (count := next_count(sizes, whole, scores)) is not None:
+        scores[count] = score(count)
+    return scores
+
+
+def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mapping[int, float]) -> int | None:
+    """Choose the next slice to score.
+
+    Args:
+        sizes: number of components -> parameters, of all slices, rising.
+        whole: parameters and score of the whole adapter.
+        scores: number of components -> score, of the slices scored so far.
+
+    Returns:
+        A number of components; None if no other size can add to the front.
+    """
+    counts = [count for count, size in sizes.items() if size < whole[0]]
+    for count in _ladder(counts, sizes, whole[0]):
+        if count not in scores:
+            return count
+    known = [(count, sizes[count], scores[count]) for count in sorted(scores)]
+    known.append((max(counts, default=0) + 1, *whole))
+    best, choice, attained = 0.0, None, -math.inf
+    for (low, small, low_score), (high, large, high_score) in pairwise(known):
+        attained = max(attained, low_score)
+        between = [count for count in counts if low < count < high]
+        middle = min(between, key=lambda count: abs(math.log(sizes[count] ** 2 / (small * large))), default=None)
+        value = (high_score - attained) * math.log(large / small)
+        if middle is not None and value > best:
+            best, choice = value, middle
+    return choice
+
+
+def _ladder(counts: Sequence[int], sizes: Mapping[int, int], whole: int) -> list[int]:
+    """The largest slices of at most a quarter, a sixteenth, ... of the whole."""
+    rungs: list[int] = []
+    limit = whole / LADDER
+    while counts and limit >= sizes[counts[0]]:
+        count = max(count for count in counts if sizes[count] <= limit)
+        if count not in rungs:
+            rungs.append(count)
+        limit = limit / LADDER
+    return rungs or list(counts[:1])

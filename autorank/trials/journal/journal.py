@@ -1,0 +1,295 @@
+"""The journal of a search: an append-only Optuna journal in its folder, from which all other results are derived.
+
+One process, the driver of the search, writes; any number of processes may read, such as `optuna-dashboard`. An
+interrupted trial stays RUNNING under its number until a driver resumes and finishes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import TrialState
+from pydantic import ValidationError
+
+from autorank.errors import AutorankError
+from autorank.spec import SearchSpec, explain
+from autorank.training.evaluation import Evaluation, best
+from autorank.trials.journal.journal_file import JOURNAL, JournalFile, no_run
+from autorank.trials.journal.journal_lock import DriverLock
+from autorank.trials.journal.serialization import CONFIRMED, EVALUATION, STATES, Rows, confirmations
+from autorank.trials.journal.study_metadata import write_study
+from autorank.trials.record import State, TrialRecord
+from autorank.trials.snapshot import Archive, Snapshot
+from autorank.trials.statistics import predictions
+
+ABOUT = ("versions", "revision", "data")  # a study's user attributes
+
+
+class Journal:
+    """Trials of a search: settings, states and evaluations. Use `create` or `open`; a context manager.
+
+    Attributes:
+        spec: the search.
+        reference: (params, score), the reference point of the hypervolume.
+        cut: bytes of an incomplete last line, which is ignored; 0 if there is none.
+    """
+
+    def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:
+        self.folder, self.cut = folder, cut
+        self._lock = lock
+        try:
+            self._storage = JournalStorage(backend)
+            if not (studies := self._storage.get_all_studies()):
+                raise ValueError("it is empty")
+            self._study = studies[0]._study_id
+            # read the trials first: a running driver stores layer names before a trial refers to them
+            trials = self._storage.get_all_trials(self._study, deepcopy=False)
+            attributes: dict[str, Any] = self._storage.get_study_user_attrs(self._study)
+            self.spec = SearchSpec.model_validate(attributes["spec"])
+            self.reference: tuple[float, float] = tuple(attributes["reference"])
+            self._confirmed = confirmations(attributes)
+            self._wanted: dict[str, int] = attributes.get("wanted", {})
+            self._about = {name: attributes[name] for name in ABOUT if name in attributes}
+            self._rows = Rows(attributes.get("layers", []))
+            self._ids = [trial._trial_id for trial in trials]
+            self._records = [self._rows.read(trial) for trial in trials]
+        except ValidationError as error:
+            raise explain(error, f"the search in {folder} (made by another version of autorank?)") from error
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            reason = f"it has no {error}" if isinstance(error, KeyError) else error
+            raise AutorankError(
+                f"The journal {folder / JOURNAL} cannot be read: {reason}. Restore the file from a backup, or remove "
+                f"{folder} and start the search again."
+            ) from error
+        self._archive = Archive(self.spec.objectives, self._records)
+
+    @classmethod
+    def create(cls, folder: Path, spec: SearchSpec, reference: tuple[float, float]) -> Journal:
+        """Create a search in `folder` and open it for writing.
+
+        Args:
+            folder: directory of the search; created if missing.
+            spec: the search.
+            reference: reference point of the hypervolume (parameters, score).
+
+        Returns:
+            The open journal.
+
+        Raises:
+            AutorankError: `folder` already contains a search, or another driver is running it.
+        """
+        folder = Path(folder).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = DriverLock(folder / JOURNAL)
+        lock.take()
+        try:
+            if (folder / JOURNAL).exists():
+                raise AutorankError(
+                    f"{folder.parent} already contains a search {folder.name!r}. "
+                    f"Continue it with `autorank resume {folder.name}`, or choose another --name."
+                )
+            # write to a draft and rename it, so that readers never see a journal without its spec
+            draft = folder / f"{JOURNAL}.new"
+            draft.unlink(missing_ok=True)
+            write_study(JournalFile(draft, lock), spec, reference)
+            draft.rename(folder / JOURNAL)
+            return cls(JournalFile(folder / JOURNAL, lock), folder, lock)
+        except BaseException:
+            lock.drop()
+            raise
+
+    @classmethod
+    def open(cls, folder: Path, write: bool = False) -> Journal:
+        """Open the search in the directory `folder`: with `write` as its only driver, otherwise for reading.
+
+        Raises:
+            AutorankError: `folder` contains no search, the journal cannot be read, or another driver is running it.
+        """
+        folder = Path(folder).resolve()
+        if not (folder / JOURNAL).is_file():
+            raise no_run(folder)
+        lock = DriverLock(folder / JOURNAL)
+        if write:
+            lock.take()
+        try:
+            cut = lock.mend() if write else 0
+            return cls(JournalFile(folder / JOURNAL, lock), folder, lock, cut)
+        except BaseException:
+            lock.drop()
+            raise
+
+    def close(self) -> None:
+        """Release the lock, so that another driver can open the journal for writing."""
+        if self._lock is not None:
+            self._lock.drop()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def search_id(self) -> str:
+        """Unique identifier of the search, also among searches of the same name."""
+        return self._storage.get_study_name_from_id(self._study)
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """Options of the last run, reused on resume: `trials`, `confirm`, optionally `storage` and `tracking`."""
+        return self._wanted
+
+    def want(self, **wanted: Any) -> None:
+        """Store the options of this run."""
+        if wanted != self._wanted:
+            self._storage.set_study_user_attr(self._study, "wanted", wanted)
+            self._wanted = wanted
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Provenance of the search: package `versions`, and git `revision` and `data` if known."""
+        return self._about
+
+    def describe(self, data: Mapping[str, Any]) -> bool:
+        """Store the description of the data if none is stored; return whether `data` equals the stored description."""
+        if "data" not in self._about:
+            self._storage.set_study_user_attr(self._study, "data", dict(data))
+            self._about["data"] = dict(data)
+        return bool(self._about["data"] == data)
+
+    def trials(self) -> list[TrialRecord]:
+        """Every trial that was started, by number."""
+        return list(self._records)
+
+    def trial(self, number: int) -> TrialRecord:
+        """The trial `number`."""
+        return self._records[number]
+
+    def snapshot(self) -> Snapshot:
+        """All trials and their fronts."""
+        return Snapshot(
+            self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
+            self._wanted.get("trials", 0), self.spec.objectives, self.reference, self.folder,
+        )  # fmt: skip
+
+    def begin(
+        self, method: str, config: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
+        baseline: bool = False, generation: Mapping[str, Any] | None = None,
+    ) -> TrialRecord:  # fmt: skip
+        """Start a trial. It is written atomically, in one line.
+
+        Args:
+            method: name of the method.
+            config: all settings: sampled, fixed and default ones.
+            sampled: setting -> its sampled value and distribution.
+            baseline: whether it is a trial of the baseline.
+            generation: attributes of a genetic sampler.
+
+        Returns:
+            The running trial.
+        """
+        template = optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            params={name: value for name, (value, _) in sampled.items()},
+            distributions={name: distribution for name, (_, distribution) in sampled.items()},
+            system_attrs=dict(generation or {}),
+            user_attrs={"method": method, "config": config} | ({"baseline": True} if baseline else {}),
+        )
+        self._ids.append(self._storage.create_new_trial(self._study, template))
+        self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))
+        return self._records[-1]
+
+    def record(self, number: int, evaluation: Evaluation, last: bool = False, stop_reason: str | None = None) -> bool:
+        """Store an evaluation of a running trial, and its predictions in a file.
+
+        Args:
+            number: number of the trial.
+            evaluation: the evaluation.
+            last: whether it is the last evaluation of the run.
+            stop_reason: why the trial stops after it; None if it continues.
+
+        Returns:
+            False if the evaluation is already stored.
+        """
+        trial = self._records[number]
+        if evaluation.step <= trial.step:
+            return False
+        row, layers = self._rows.write(evaluation)
+        if layers is not None:
+            self._storage.set_study_user_attr(self._study, "layers", layers)
+        predictions.write(evaluation.predictions, self.folder, number, evaluation.step)
+        notes = {name: value for name, value in (("last", last), ("stop_reason", stop_reason)) if value}
+        self._set(number, f"{EVALUATION}{evaluation.step}", row | notes)
+        evaluation = self._rows.shared(evaluation)
+        evaluations = (*trial.evaluations, evaluation)
+        self._change(
+            number, evaluations=evaluations, seconds=evaluation.seconds, finished=last, stop_reason=stop_reason
+        )
+        self._archive.add(trial, evaluation)
+        return True
+
+    def note(self, number: int, **values: Any) -> TrialRecord:
+        """Store `retries` or `reduced_micro_batch` of a running trial and return the trial."""
+        for name, value in values.items():
+            self._set(number, name, value)
+        return self._change(number, **values)
+
+    def finish(
+        self, number: int, state: State, reason: str | None = None, sampler_values: tuple[float, ...] | None = None
+    ) -> TrialRecord:
+        """Finish a running trial. No evaluation can be stored for it afterwards.
+
+        Args:
+            number: number of the trial.
+            state: final state; a complete trial without a finite score becomes failed (samplers cannot use NaN).
+            reason: why it failed or was pruned.
+            sampler_values: objective values for samplers (see `searching.sampling.curve_value`).
+
+        Returns:
+            The finished trial.
+        """
+        values = None
+        if state == "complete":
+            if (top := best(self._records[number].evaluations)) is not None:
+                values = (float(top.adapter_params), float(top.score))
+            else:
+                state, reason, sampler_values = "failed", "no evaluation with a finite score", None
+        for name, value in {"reason": reason, "sampler_values": sampler_values}.items():
+            if value is not None:
+                self._set(number, name, value)
+        code = next(theirs for theirs, ours in STATES.items() if ours == state)
+        self._storage.set_trial_state_values(self._ids[number], code, values)
+        self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
+        return self._records[number]
+
+    def confirm(
+        self, trial: int, step: int, params: int, seed: int, result: Mapping[str, Any], outcomes: bytes = b""
+    ) -> None:
+        """Store the result of retraining a point of the front with another seed.
+
+        Args:
+            trial, step, params: the `key` of the point.
+            seed: random seed of the new training.
+            result: score and size, or the reason of the failure.
+            outcomes: packed predictions on the validation examples; empty if there are none.
+        """
+        predictions.write(outcomes, self.folder, trial, step, params, seed)
+        self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{params}:{seed}", dict(result))
+        self._confirmed = {**self._confirmed, (trial, step, params, seed): dict(result)}
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        self._storage.set_trial_user_attr(self._ids[number], key, value)
+
+    def _change(self, number: int, **values: Any) -> TrialRecord:
+        self._records[number] = replace(self._records[number], **values)
+        return self._records[number]

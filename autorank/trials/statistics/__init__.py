@@ -1,0 +1,1 @@
+"""Certainty of scores and fronts: predictions, bootstrap, confirmations, and forecasts."""

@@ -1,0 +1,180 @@
+"""How certain the points of a front are, from the predictions of their models: a paired bootstrap over examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autorank.tasks.metrics.outcomes import Outcomes
+from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.trials.front import Point, sizes
+from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics import bootstrap, predictions
+
+RESAMPLES = 1000
+SEED = 0
+NEAR = 64  # points off the front that take part: those with the smallest deficit (ours)
+
+Key = tuple[int, int, int]
+Model = tuple[Point, Outcomes]
+
+
+@dataclass(frozen=True)
+class Certainty:
+    """Certainty of one point. Intervals contain 90 % of the resamples.
+
+    Attributes:
+        low, high: interval of the score.
+        on_front: probability of being on the front, among the points on it and near it.
+        knee: probability of being the knee.
+        gain_low, gain_high: interval of the gain over the best point of the baseline with no more parameters; None
+            without one.
+        better: probability that this gain is above 0.
+    """
+
+    low: float
+    high: float
+    on_front: float
+    knee: float
+    gain_low: float | None = None
+    gain_high: float | None = None
+    better: float | None = None
+
+
+@dataclass(frozen=True)
+class FrontCertainty:
+    """Certainty of a front.
+
+    Attributes:
+        points: key of a point -> its certainty; of all points of the front with predictions.
+        examples: number of validation examples, the units that are resampled.
+        missing: points of the front without predictions.
+        optimism: by how much the best score is expected to fall on fresh examples.
+        knee: interval of the knee's adapter parameters.
+    """
+
+    points: Mapping[Key, Certainty]
+    examples: int
+    missing: int
+    optimism: float
+    knee: tuple[int, int]
+
+    def better(self) -> dict[Key, float]:
+        """Key of a point -> probability that it is better than the baseline at equal parameters."""
+        return {key: point.better for key, point in self.points.items() if point.better is not None}
+
+
+def assess(snapshot: Snapshot) -> FrontCertainty | None:
+    """Assess the front of a search.
+
+    Args:
+        snapshot: the search.
+
+    Returns:
+        The certainty; None if no point of the front has predictions.
+    """
+    if not _CACHE or _CACHE[0][0] is not snapshot:
+        _CACHE[:] = [(snapshot, _assess(snapshot))]
+    return _CACHE[0][1]
+
+
+_CACHE: list[tuple[Snapshot, FrontCertainty | None]] = []  # of the last snapshot: tables and figures ask several times
+
+
+def _assess(snapshot: Snapshot) -> FrontCertainty | None:
+    keys = {point.key for point in snapshot.points}
+    models = comparable(predictions.candidates(snapshot), keys)
+    fronts = [model for model in models if model[0].key in keys]
+    if not fronts:
+        return None
+    others = [model for model in models if model[0].key not in keys]
+    others.sort(key=lambda model: (predictions.deficit(model[0], snapshot.points), model[0].precedence))
+    models = sorted([*fronts, *others[:NEAR]], key=lambda m: (m[0].adapter_params, m[0].precedence))
+    reference = sample_of(models[0][1])
+    baseline = [model for model in _baseline(snapshot) if sample_of(model[1]) == reference]
+    drawn = weights(models[0][1].splits, RESAMPLES, np.random.default_rng(SEED))
+    scores = resampled([outcomes for _, outcomes in [*models, *baseline]], drawn).astype(np.float64)
+    return _describe(snapshot, [p for p, _ in models], [p for p, _ in baseline], scores, len(keys) - len(fronts),
+                     len(models[0][1]))  # fmt: skip
+
+
+def _describe(
+    snapshot: Snapshot, points: Sequence[Point], baseline: Sequence[Point], scores: bootstrap.Array, missing: int,
+    examples: int,
+) -> FrontCertainty:  # fmt: skip
+    ours, theirs = scores[:, : len(points)], scores[:, len(points) :]
+    params = np.array([float(point.adapter_params) for point in points])
+    front = bootstrap.on_front(ours, np.array([sizes(point, snapshot.third) for point in points]))
+    knees = bootstrap.knees(ours, params, front)
+    keys = {point.key for point in snapshot.points}
+    certainties = {}
+    for index, point in enumerate(points):
+        if point.key in keys:
+            gains = gain_draws(point, ours[:, index], snapshot.baseline, baseline, theirs)
+            certainties[point.key] = Certainty(
+                *bootstrap.interval(ours[:, index]), float(front[:, index].mean()), float((knees == index).mean()),
+                *(() if gains is None else (*bootstrap.interval(gains), float((gains > 0).mean()))),
+            )  # fmt: skip
+    low, high = np.quantile(params[knees], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2], method="nearest")
+    observed = np.array([point.score for point in points])
+    return FrontCertainty(
+        certainties, examples, missing, bootstrap.optimism(ours, observed), (int(low), int(high))
+    )  # fmt: skip
+
+
+def gain_draws(
+    point: Point, scores: bootstrap.Array, front: Sequence[Point], known: Sequence[Point], baseline: bootstrap.Array
+) -> bootstrap.Array | None:
+    """Gains over the best point of the baseline with no more parameters.
+
+    Args:
+        point: the point.
+        scores: its scores, `draws`.
+        front: the baseline's front.
+        known: the points of the baseline with predictions.
+        baseline: their scores, `draws x known`.
+
+    Returns:
+        `draws`; None if there is no such point, or it has no predictions.
+    """
+    smaller = [other for other in front if other.adapter_params <= point.adapter_params]
+    best = max(smaller, key=lambda other: other.score, default=None)
+    index = next((i for i, other in enumerate(known) if best is not None and other.key == best.key), None)
+    return None if index is None else scores - baseline[:, index]
+
+
+def comparable(models: Sequence[Model], preferred: set[Key]) -> list[Model]:
+    """The models that were scored on the same examples: the largest such group among the preferred ones.
+
+    Args:
+        models: points and their outcomes.
+        preferred: keys of points that are counted.
+
+    Returns:
+        The models of the group.
+    """
+    counts = Counter(sample_of(outcomes) for point, outcomes in models if point.key in preferred)
+    if not counts:
+        return []
+    largest = counts.most_common(1)[0][0]
+    return [model for model in models if sample_of(model[1]) == largest]
+
+
+def sample_of(outcomes: Outcomes) -> tuple[str, tuple[int, ...], bytes]:
+    """Return what models have in common that were scored on the same examples, for comparisons.
+
+    Args:
+        outcomes: outcomes of a model.
+
+    Returns:
+        Formula, sizes of the splits, and what all models share.
+    """
+    return outcomes.formula, outcomes.splits, np.ascontiguousarray(outcomes.reference).tobytes()
+
+
+def _baseline(snapshot: Snapshot) -> list[Model]:
+    keys = {point.key for point in snapshot.baseline}
+    return [model for model in predictions.candidates(snapshot, baseline=True) if model[0].key in keys]

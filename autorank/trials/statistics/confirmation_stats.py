@@ -1,0 +1,230 @@
+"""Statistics of front points that were retrained with new seeds: mean scores, and how certain they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from autorank.tasks.metrics.outcomes import Outcomes
+from autorank.tasks.metrics.resampling import resampled, weights
+from autorank.trials.front import Point, gain
+from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics import bootstrap, predictions
+from autorank.trials.statistics.certainty import RESAMPLES, Key, assess, sample_of
+
+DRAWS = 20 * RESAMPLES
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """Statistics of one retrained point.
+
+    Attributes:
+        seeds: number of seeds with a finite score; the other statistics use these seeds.
+        failed: number of seeds without a finite score.
+        mean: mean score.
+        sd: sample standard deviation of the scores; None with one seed.
+        on_front: probability of being on the front; None if every point has one seed, and predictions are missing.
+        adapter_params: mean number of adapter parameters; differs from the point's if the size depends on the seed.
+        gain_over_baseline: mean score minus the best mean of plain LoRA with no more parameters; None without one.
+        low, high: interval that contains the expected score with 90 %; None where `on_front` is.
+        better: probability that the gain over the baseline is above 0; None without a gain or interval.
+    """
+
+    seeds: int
+    failed: int
+    mean: float
+    sd: float | None
+    on_front: float | None
+    adapter_params: float
+    gain_over_baseline: float | None
+    low: float | None = None
+    high: float | None = None
+    better: float | None = None
+
+    def __str__(self) -> str:
+        spread = "" if self.sd is None else f" ± {self.sd:.4f}"
+        return f"{self.mean:.4f}{spread}" + (f" ({self.failed} failed)" if self.failed else "")
+
+
+class Measured(NamedTuple):
+    """Results of the new seeds: scores, mean of each minimized objective (parameters first), number of failures.
+
+    `models` are the predictions of each seed; empty if some are missing.
+    """
+
+    scores: np.ndarray
+    costs: tuple[float, ...]
+    failed: int
+    models: tuple[Outcomes, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        return float(self.scores.mean())
+
+
+def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
+    """Summarise the points that were retrained.
+
+    Seeds and examples vary together (ours). Over seeds, the true means follow a multivariate Student's t distribution
+    around the sample means, with the pooled variance and its degrees of freedom. Over examples, the mean over a point's
+    seeds varies as in a paired bootstrap: all points and seeds are scored on the same resample. In each draw both
+    deviations are added. Without predictions only seeds vary.
+
+    Args:
+        points: points of a front.
+        snapshot: the search, with the results of the new seeds.
+
+    Returns:
+        Key of each retrained point -> its statistics.
+    """
+    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
+    baseline = [sample for point in snapshot.baseline if (sample := _measured(point, snapshot))]
+    samples = [sample for _, sample in measured]
+    drawn = _draws(samples, baseline)
+    front = None
+    if drawn is not None:
+        front = bootstrap.on_front(drawn[:, : len(samples)], np.array([sample.costs for sample in samples]))
+    return {point.key: _describe(index, samples, baseline, drawn, front) for index, (point, _) in enumerate(measured)}
+
+
+def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
+    """How much the front depends on the means of points that were retrained; see `bootstrap.contested`.
+
+    Args:
+        points: points of a front.
+        snapshot: the search, with the results of the new seeds.
+
+    Returns:
+        Key of each retrained point -> weight; empty if nothing is known about their deviations.
+    """
+    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
+    samples = [sample for _, sample in measured]
+    drawn = _draws(samples, [])
+    if drawn is None:
+        return {}
+    weights = bootstrap.contested(drawn, np.array([sample.costs for sample in samples]))
+    return {point.key: weight for (point, _), weight in zip(measured, weights, strict=True)}
+
+
+def _describe(
+    index: int, samples: Sequence[Measured], baseline: Sequence[Measured], drawn: np.ndarray | None,
+    front: np.ndarray | None,
+) -> Confirmed:  # fmt: skip
+    """The statistics of one point."""
+    sample = samples[index]
+    smaller = [i for i, other in enumerate(baseline) if other.costs[0] <= sample.costs[0]]
+    best = max(smaller, key=lambda i: baseline[i].mean, default=None)
+    stats = Confirmed(
+        len(sample.scores),
+        sample.failed,
+        sample.mean,
+        float(sample.scores.std(ddof=1)) if len(sample.scores) > 1 else None,
+        None,
+        sample.costs[0],
+        None if best is None else sample.mean - baseline[best].mean,
+    )
+    if drawn is None or front is None:
+        return stats
+    low, high = bootstrap.interval(drawn[:, index])
+    better = None if best is None else float((drawn[:, index] > drawn[:, len(samples) + best]).mean())
+    return replace(stats, on_front=float(front[:, index].mean()), low=low, high=high, better=better)
+
+
+def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:
+    """Score gain over plain LoRA with no more parameters.
+
+    The scores of the new seeds are preferred: scores of a search are biased upwards by selection.
+
+    Args:
+        point: a point of the front.
+        snapshot: the search.
+        confirmed: statistics of the point; None if it was not retrained.
+
+    Returns:
+        The gain in score; None if plain LoRA has no point that small.
+    """
+    return gain(point, snapshot.baseline) if confirmed is None else confirmed.gain_over_baseline
+
+
+def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
+    """Probability that each point of the front is better than plain LoRA with no more parameters.
+
+    Args:
+        snapshot: the search.
+
+    Returns:
+        Key of a point -> probability; from new seeds if it was retrained, otherwise from the predictions of the search.
+    """
+    certainty = assess(snapshot)
+    found = {} if certainty is None else certainty.better()
+    retrained = {key: stats.better for key, stats in summarise(snapshot.points, snapshot).items()}
+    return found | {key: better for key, better in retrained.items() if better is not None}
+
+
+def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
+    """Results of the seeds with a finite score; None if every seed failed."""
+    everything = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
+    results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
+    if not results:
+        return None
+    costs = ("adapter_params", *([snapshot.third] if snapshot.third else []))
+    means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
+    return Measured(
+        np.array([result["score"] for result in results]), means, len(everything) - len(results),
+        _models(point, snapshot),
+    )  # fmt: skip
+
+
+def _models(point: Point, snapshot: Snapshot) -> tuple[Outcomes, ...]:
+    """The predictions of the seeds with a finite score; none if some are missing."""
+    models = []
+    for (*key, seed), result in snapshot.confirmed.items():
+        if tuple(key) == point.key and math.isfinite(result.get("score", math.nan)) and snapshot.folder is not None:
+            models.append(predictions.read(predictions.predictions_path(snapshot.folder, *point.key, seed)))
+    return tuple(model[0] for model in models) if all(models) else ()
+
+
+def _draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndarray | None:
+    """Draws of the expected scores, `draws x (samples + baseline)`; None if nothing is known about their deviations."""
+    every = [*samples, *baseline]
+    freedom = sum(len(sample.scores) - 1 for sample in samples)
+    examples, shared = _example_deviations(every)
+    if freedom < 1 and examples is None:
+        return None
+    drawn = np.tile([sample.mean for sample in every], (DRAWS, 1))
+    if freedom >= 1:
+        squares = sum(float(((sample.scores - sample.mean) ** 2).sum()) for sample in samples)
+        variance = max(0.0, squares / freedom - shared)
+        scale = math.sqrt(variance) / np.sqrt([len(sample.scores) for sample in every])
+        draw = np.random.default_rng(0)
+        normal = draw.standard_normal((DRAWS, len(every)))
+        drawn += scale * normal / np.sqrt(draw.chisquare(freedom, (DRAWS, 1)) / freedom)
+    if examples is not None:
+        drawn += np.tile(examples, (DRAWS // len(examples), 1))
+    return drawn
+
+
+def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None, float]:
+    """By how much the mean over each sample's seeds differs on resampled examples, `resamples x samples`.
+
+    None if predictions are missing, or not all are on the same examples. The second value is the variance of a seed's
+    score that is due to its examples alone: the seeds' variance has it too, so it is to be counted once.
+    """
+    models = [model for sample in samples for model in sample.models]
+    if not models or not all(sample.models for sample in samples) or len({sample_of(m) for m in models}) > 1:
+        return None, 0.0
+    drawn = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
+    whole = np.ones((1, len(models[0])), np.float32)
+    scores = resampled(models, drawn) - resampled(models, whole)
+    ends = np.cumsum([0, *(len(sample.models) for sample in samples)])
+    parts = [scores[:, start:end] for start, end in pairwise(ends)]
+    means = np.stack([part.mean(axis=1) for part in parts], axis=1)
+    squares = sum(float((part - part.mean(axis=1, keepdims=True)).var(axis=0).sum()) for part in parts)
+    freedom = sum(part.shape[1] - 1 for part in parts)
+    return means, squares / freedom if freedom else 0.0

@@ -1,0 +1,121 @@
+"""Passes without weights, compared with passes of the same models with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import transformers as t
+from torch import nn
+
+from autorank.modeling.forward import dry_pass
+from tests import families
+
+SMALL = families.TOKENS | families.SIZES
+OFFSET = SMALL | {"max_position_embeddings": 40, "pad_token_id": 1, "bos_token_id": 0}
+BART = families.TOKENS | families.BART | {"max_position_embeddings": 40}
+# how each architecture numbers positions: (class, config, tokens that it accepts; None: any number)
+RULES: dict[str, tuple[Any, Any, int | None]] = {
+    "bert": (t.BertForSequenceClassification, t.BertConfig(**SMALL, max_position_embeddings=40), 40),
+    "roberta": (t.RobertaForSequenceClassification, t.RobertaConfig(**OFFSET), 38),
+    "xlm-roberta-xl": (t.XLMRobertaXLForSequenceClassification, t.XLMRobertaXLConfig(**OFFSET), 38),
+    "mpnet": (t.MPNetForSequenceClassification, t.MPNetConfig(**OFFSET), 38),
+    "camembert": (t.CamembertForSequenceClassification, t.CamembertConfig(**OFFSET), 38),
+    "albert": (t.AlbertForSequenceClassification, t.AlbertConfig(**OFFSET, embedding_size=16), 40),
+    "gpt2": (t.GPT2LMHeadModel, t.GPT2Config(**families.TOKENS | families.GPT2 | {"n_positions": 40}), 40),
+    "gptj": (
+        t.GPTJForCausalLM,
+        t.GPTJConfig(**families.TOKENS | {"n_embd": 32, "n_layer": 1, "n_head": 2, "rotary_dim": 8, "n_positions": 40}),
+        40,
+    ),
+    "opt": (
+        t.OPTForCausalLM,
+        t.OPTConfig(**SMALL | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embeddings": 40}),
+        40,
+    ),
+    "bart": (t.BartForSequenceClassification, t.BartConfig(**BART), 40),
+    "bart-text": (t.BartForConditionalGeneration, t.BartConfig(**BART), 40),
+    "deberta": (t.DebertaV2ForSequenceClassification, families.config("deberta-v2"), 70),
+    "deberta-relative": (
+        t.DebertaV2ForSequenceClassification,
+        t.DebertaV2Config(
+            **SMALL, max_position_embeddings=40, position_biased_input=False, relative_attention=True,
+            pos_att_type=["p2c", "c2p"],
+        ),
+        None,
+    ),
+    "t5": (t.T5ForConditionalGeneration, families.config("t5"), None),
+    "llama": (t.LlamaForCausalLM, t.LlamaConfig(**families.DECODER, max_position_embeddings=40), None),
+    "bloom": (t.BloomForCausalLM, families.config("bloom"), None),
+}  # fmt: skip
+
+
+def built(name: str) -> nn.Module:
+    cls, config, _ = RULES[name]
+    return dry_pass.build(lambda: cls(config))
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_longest_text_is_that_of_the_model_with_weights(name: str) -> None:
+    cls, config, longest = RULES[name]
+    expected = longest or 90
+    assert dry_pass.accepted_length(built(name), 90) == expected
+    torch.manual_seed(0)
+    real = cls(config).eval()
+    with torch.no_grad():
+        real(**dry_pass._text(real, expected))
+        if longest:
+            with pytest.raises((RuntimeError, IndexError)):
+                real(**dry_pass._text(real, longest + 1))
+
+
+@pytest.mark.parametrize("name", ["roberta", "bart", "llama"])
+def test_a_text_that_fits_is_tried_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+    accepts: Callable[[nn.Module, int], bool] = dry_pass._accepts
+    monkeypatch.setattr(dry_pass, "_accepts", lambda model, length: tried.append(length) or accepts(model, length))
+    assert dry_pass.accepted_length(built(name), 30) == 30
+    assert tried == [30]
+
+
+def test_a_large_model_costs_no_memory() -> None:
+    config = t.LlamaConfig(num_hidden_layers=3, hidden_size=16_384, intermediate_size=53_248, num_attention_heads=128)
+    model = dry_pass.build(lambda: t.LlamaForCausalLM(config))
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert dry_pass.accepted_length(model, 100_000) == 100_000
+
+
+def test_a_model_that_needs_values_has_no_known_length() -> None:
+    class Opaque(t.LlamaForCausalLM):
+        def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> Any:
+            return self.model.embed_tokens(input_ids).tolist()
+
+    model = dry_pass.build(lambda: Opaque(t.LlamaConfig(**families.DECODER)))
+    assert dry_pass.accepted_length(model, 30) is None
+    assert dry_pass.reached(model) is None
+
+
+def test_a_pass_with_too_many_operations_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = built("bert")
+    monkeypatch.setattr(dry_pass, "MAX_OPERATIONS", 1)
+    assert dry_pass.accepted_length(model, 90) == 90  # nothing is known
+
+
+def test_text_reaches_the_modules_that_run() -> None:
+    model = built("roberta")
+    reached = dry_pass.reached(model)
+    assert reached is not None
+    assert reached["roberta.encoder.layer.0.attention.self.query"] == (32, 32)
+    assert reached["classifier.out_proj"] == (32, 2)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_every_expert_has_tokens() -> None:
+    config = t.Qwen3MoeConfig(
+        **families.DECODER, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16, decoder_sparse_step=1
+    )
+    for implementation in ("eager", "grouped_mm"):
+        config._experts_implementation = implementation
+        assert dry_pass.accepted_length(dry_pass.build(lambda: t.Qwen3MoeForCausalLM(config)), 30) == 30

@@ -1,0 +1,105 @@
+"""Errors of the Hub's clients, made clear. The clients themselves are in tests/tasks/test_hub.py."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+try:
+    import httpx2
+except ImportError:
+    import httpx as httpx2
+import pytest
+from huggingface_hub import errors
+
+from autorank.errors import AutorankError
+from autorank.modeling.loading.hub_access import hub_access, hub_error
+
+RESPONSE = httpx2.Response(401, request=httpx2.Request("GET", "http://hub"))
+
+
+def wrapped(cause: BaseException) -> OSError:
+    """As transformers wraps what the Hub's client raises."""
+    error = OSError("something went wrong\nwith a long explanation")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (wrapped(errors.GatedRepoError("no", response=RESPONSE)), ["gated", "HF_TOKEN"]),
+        (wrapped(errors.RepositoryNotFoundError("no", response=RESPONSE)), ["There is no model 'x'", "HF_TOKEN"]),
+        (wrapped(errors.HfHubHTTPError("503 Server Error", response=RESPONSE)), ["refused model 'x'", "later"]),
+        (wrapped(errors.LocalEntryNotFoundError("no")), ["out of reach", "--data", "--model", "--task demo"]),
+        (errors.OfflineModeIsEnabled("no"), ["out of reach", "--task demo"]),
+        (httpx2.ConnectError("no"), ["out of reach"]),
+        (httpx2.ReadTimeout("no"), ["out of reach"]),
+        (ConnectionError("Couldn't reach 'x' on the Hub"), ["out of reach"]),
+        (ValueError("Couldn't find cache for x for config 'y'"), ["out of reach"]),
+        (errors.HFValidationError("Repo id must be ..."), ["There is no model 'x'"]),
+        (OSError(errno.ENOSPC, "No space left on device"), ["No space left", "HF_HOME"]),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ["No space left", "HF_HOME"]),
+        (ValueError("Couldn't instantiate the backend tokenizer from one of: ..."), ["sentencepiece"]),
+        (OSError("x does not appear to have a file named config.json."), ["config.json. Expected a directory"]),
+    ],
+)
+def test_each_failure_has_its_message(error: Exception, words: list[str]) -> None:
+    clear = hub_error(error, "model 'x'")
+    assert clear is not None
+    assert all(word in str(clear) for word in words), str(clear)
+
+
+@pytest.mark.parametrize("error", [ValueError("shapes differ"), OSError(errno.EACCES, "denied"), KeyError("a")])
+def test_other_errors_are_left_alone(error: Exception) -> None:
+    assert hub_error(error, "model 'x'") is None
+    with pytest.raises(type(error)), hub_access("model", str(Path(__file__).parent)):
+        raise error
+
+
+def test_a_clear_error_passes() -> None:
+    error = AutorankError("clear already")
+    assert hub_error(error, "model 'x'") is error
+
+
+def test_missing_folder_names_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "my-model").mkdir()
+    with (
+        pytest.raises(AutorankError, match=r"Did you mean '.*my-model'\?"),
+        hub_access("model", f"{tmp_path}/my-modle"),
+    ):
+        raise AssertionError("not reached")
+
+
+def test_offline_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(AutorankError, match="Did you mean 'FacebookAI/roberta-base'"):  # noqa: SIM117
+        with hub_access("model", "FacebookAI/robrta-base"):
+            assert constants.is_offline_mode()
+            raise errors.OfflineModeIsEnabled("no")
+    assert not constants.is_offline_mode()
+
+
+def test_a_hub_that_gives_no_answer_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    asked, now = [], [1000.0]
+
+    class Session:
+        def head(self, address: str, **_: object) -> None:
+            asked.append(address)
+            raise ConnectionError
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Session)
+    monkeypatch.setattr("autorank.modeling.loading.hub_access.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for address, later in (("http://dark", 0), ("http://dark", 30), ("http://other", 0), ("http://dark", 31)):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        now[0] += later
+        with hub_access("model", "a/b"):
+            assert constants.is_offline_mode()
+    assert asked == ["http://dark", "http://other", "http://dark"]

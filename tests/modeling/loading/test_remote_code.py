@@ -1,0 +1,183 @@
+"""A model's own code is run only where the user says so, and a pickle never."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from autorank import api, tasks
+from autorank.errors import AutorankError
+from autorank.modeling import base_model
+from autorank.modeling.loading.remote_code import trusting
+from autorank.options.run import RunOptions
+from autorank.searching.space.param_bounds import ParamBounds
+from autorank.spec import SearchSpec, TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.tokenization import load_tokenizer
+from autorank.training.run import TrainingRun
+from autorank.trials.journal.journal import Journal
+from autorank.trials.retention import adapter_path
+from tests import tiny
+from tests.trials.made_trials import search
+
+CODE = """
+import os, pathlib
+from transformers import BertConfig, BertForSequenceClassification
+
+pathlib.Path(os.environ["RAN"]).touch()
+
+class OwnConfig(BertConfig):
+    model_type = "own"
+
+class OwnModel(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def ran(tmp_path, monkeypatch):
+    """The file that the model's code makes when it is run; modules that come with models go to a folder of the test."""
+    monkeypatch.setenv("RAN", str(tmp_path / "ran"))
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    return tmp_path / "ran"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A model with code of its own."""
+    folder = Path(tiny.model("bert", tmp_path / "own"))
+    config = json.loads((folder / "config.json").read_text())
+    classes = {"AutoConfig": "code.OwnConfig", "AutoModelForSequenceClassification": "code.OwnModel"}
+    classes = {name: f"own_{place}" for name, place in classes.items()}
+    (folder / "own_code.py").write_text(CODE)
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "own", "auto_map": classes}))
+    return str(folder)
+
+
+REFUSED = r"comes with Python code \(auto_map.*--trust-remote-code"
+
+
+def test_a_model_s_own_code_is_not_run_unasked(own, ran):
+    task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8)
+    for load in (
+        lambda: base_model.load(own, 2),
+        lambda: base_model.meta_model(own),
+        lambda: ParamBounds(task, own)("lora", {}),
+        lambda: next(TrainingRun(TrainSpec(task=task, model=own, method="lora"))),
+        lambda: tasks.load(task, own),  # texts are cut at the length that the model's code accepts
+    ):
+        with pytest.raises(AutorankError, match=REFUSED):
+            load()
+    load_tokenizer(own)  # has no code
+    assert not ran.exists()
+
+
+def test_trusted_it_trains(own, ran):
+    task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8, trust_remote_code=True)
+    run = TrainingRun(TrainSpec(task=task, model=own, method="lora", settings={"rank": 2}, training={"steps": 1}))
+    (evaluation,) = run
+    assert ran.exists() and type(run._base.model).__name__ == "OwnModel"
+    fewest, most = ParamBounds(task, own)("lora", {"rank": 2})
+    assert fewest == most == evaluation.adapter_params
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_what_was_trusted_is_exported(own, ran, tmp_path, monkeypatch, merge):
+    """By `train --to` and from a search; its card's own lines load it, and say that code is run. MLflow is refused."""
+    monkeypatch.chdir(tmp_path)
+    demo = {"max_train_examples": 8, "max_eval_examples": 8, "trust_remote_code": True}
+    settings = {"method": "lora", "set": {"rank": 2}, "steps": 1, "precision": "fp32", "quiet": True}
+    trained = api.train(task="demo", model=own, to=tmp_path / "trained", **demo, **settings)
+    cards = [tmp_path / "trained" / "README.md"]
+
+    space = {"rank": {"type": "int", "low": 1, "high": 8}}
+    task, methods = TaskSpec(name="demo", **demo), ({"method": "lora", "space": space},)
+    spec = SearchSpec(name="own", task=task, model=own, methods=methods)
+    with Journal.create(tmp_path / "runs" / "own", spec, (10_000.0, 0.3)) as journal:
+        place = adapter_path(journal.folder, 0, trained.best.step)
+        place.parent.mkdir(parents=True)
+        run = TrainingRun(spec.train("lora", {"rank": 2}).model_copy(update={"training": TrainingSpec(steps=1)}))
+        list(run)
+        run.save_adapter(place)
+        number = journal.begin("lora", {"rank": 2}, {}).number
+        journal.record(number, trained.evaluations[-1], last=True)
+        journal.finish(number, "complete")
+    searched = api.open_search("own")
+    with pytest.raises(
+        AutorankError, match=r"--register cannot be used: this search ran code that comes with its model"
+    ):
+        searched.export(tmp_path / "out", merge=merge, register="own")
+    assert not (tmp_path / "out").exists()
+    searched.export(tmp_path / "out", merge=merge)
+    cards.append(tmp_path / "out" / "README.md")
+    for card in cards:
+        code = card.read_text().split("```python\n")[1].split("```")[0]
+        assert "trust_remote_code=True" in code
+        names = {}
+        exec(code.replace("this folder", str(card.parent)), names)
+        inner = names["model"].get_base_model() if hasattr(names["model"], "get_base_model") else names["model"]
+        assert type(inner).__name__ == "OwnModel"
+
+
+def test_trust_ends(own, ran):
+    with pytest.raises(ZeroDivisionError), trusting(True):
+        raise ZeroDivisionError
+    with pytest.raises(AutorankError, match=REFUSED):
+        base_model.load(own, 2)
+    assert not ran.exists()
+
+
+def test_a_known_architecture_is_transformers_own(tmp_path, ran):
+    folder = Path(tiny.model("bert", tmp_path / "known"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "own_code.py").write_text(CODE)
+    classes = {"AutoModelForSequenceClassification": "own_code.OwnModel"}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": classes}))
+    assert type(base_model.load(str(folder), 2).model).__name__ == "BertForSequenceClassification"
+    assert not ran.exists()
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle"])
+def test_a_pickle_is_not_run(tmp_path, ran, form):
+    folder = Path(tiny.model("bert", tmp_path / "pickled"))
+    (folder / "model.safetensors").unlink()
+    content = {"bert.pooler.dense.bias": torch.zeros(2), "and": Touch(ran)}
+    if form == "torch":
+        torch.save(content, folder / "pytorch_model.bin")
+    else:
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps(content))
+    with pytest.raises(AutorankError, match=r"pickle file that contains more than tensors.*model\.safetensors"):
+        base_model.load(str(folder), 2)
+    with trusting(True), pytest.raises(AutorankError, match="pickle"):
+        base_model.load(str(folder), 2)
+    assert not ran.exists()
+
+
+def test_tensors_in_a_pickle_load(tmp_path):
+    from safetensors.torch import load_file
+
+    folder = Path(tiny.model("bert", tmp_path / "binary"))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    os.unlink(folder / "model.safetensors")
+    assert base_model.load(str(folder), 2).model.config.model_type == "bert"
+
+
+def test_the_option_is_in_the_spec_and_older_journals_lack_it():
+    assert RunOptions(task="demo", trust_remote_code=True).task_spec().trust_remote_code
+    old = search().model_dump(mode="json")
+    del old["task"]["trust_remote_code"]
+    assert SearchSpec.model_validate(old).task.trust_remote_code is False

@@ -1,0 +1,112 @@
+"""Joining a cluster that is not there, and the quiet."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+import psutil
+import pytest
+
+from autorank.errors import AutorankError
+from autorank.searching.ray.cluster import connection
+from tests.sockets import listening
+
+
+@pytest.fixture
+def no_ray(monkeypatch):
+    """As if no Ray ran in this process; the session's is left alone."""
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+
+
+def test_ray_client_is_refused(no_ray, tmp_path):
+    way = "autorank submit --address http://head:8265 -- search"
+    with pytest.raises(AutorankError, match=way), connection.running("ray://head:10001", tmp_path / "log"):
+        pass
+
+
+def test_nothing_answers_at_the_address(no_ray, tmp_path, monkeypatch):
+    def init(*args, **kwargs):
+        raise ConnectionError("Could not find any running Ray instance.\nmore")
+
+    monkeypatch.setattr("ray.init", init)
+    problem = "No Ray cluster answers at 'auto': Could not find any"
+    with pytest.raises(AutorankError, match=problem), connection.running("auto", tmp_path / "log"):
+        pass
+
+
+def test_a_machine_that_is_too_busy_to_start_ray(no_ray, tmp_path, monkeypatch):
+    def init(*args, **kwargs):
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(AutorankError, match="Ray did not start"), connection.running("local", tmp_path / "log"):
+        pass
+
+
+def test_a_ray_without_its_extras_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "opencensus" else logging.root)
+    with pytest.raises(AutorankError, match="Ray lacks opencensus"), connection.running(None, tmp_path):
+        pass
+
+
+def test_a_ray_without_the_private_names_is_refused(no_ray, tmp_path, monkeypatch):
+    monkeypatch.delattr("ray._private.utils.get_entrypoint_name")
+    problem = "has no ray._private.utils.get_entrypoint_name, by which passwords stay out .* pip install 'ray"
+    with pytest.raises(AutorankError, match=problem), connection.running(None, tmp_path / "log"):
+        pass
+
+
+def test_the_names_of_own_methods_go_to_the_nodes(no_ray, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr("ray.init", lambda address, runtime_env, **rest: told.append(runtime_env["env_vars"]))
+    for given in ({}, {"AUTORANK_METHODS": "mine=place:Mine"}):
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        with connection.running("auto", tmp_path / "log"):
+            pass
+        assert told.pop() == connection.ENVIRONMENT | given
+
+
+def test_a_local_ray_is_for_this_machine_alone(ray):
+    import ray as started
+
+    assert started.get(started.remote(lambda: 1).remote()) == 1  # a worker is there
+    assert listening(psutil.Process()) == {"127.0.0.1"}
+    assert connection.ALONE in os.environ  # for the workers to come
+
+
+def test_what_is_for_a_local_ray_ends_with_it(monkeypatch):
+    from ray._private import ray_constants
+
+    for before in (None, "1"):
+        monkeypatch.setenv(connection.ALONE, before) if before else monkeypatch.delenv(connection.ALONE, raising=False)
+        was = ray_constants.ENABLE_RAY_CLUSTER
+        with connection._loopback():
+            assert os.environ[connection.ALONE] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
+        assert os.environ.get(connection.ALONE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
+
+
+def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr("ray.init", lambda *args, **rest: None)
+    monkeypatch.setenv("RAY_AIR_NEW_OUTPUT", "1")
+    before = dict(os.environ)
+    with connection.running("auto", tmp_path / "log"):
+        assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+        assert os.environ["RAY_AIR_NEW_OUTPUT"] == "1"  # the user's own
+    assert dict(os.environ) == before
+
+
+def test_rays_words_go_to_the_file(ray, tmp_path, capfd):
+    before = logging.getLogger("ray").handlers[:]
+    with connection.running(None, tmp_path / "ray.log"):
+        logging.getLogger("ray.tune").warning("chatter")
+        logging.getLogger("autorank.searching.journal_searcher").error("trial 3 failed")
+        from ray._private import worker
+
+        worker.print_to_stdstream({"lines": ["A worker died"], "pid": "raylet", "is_err": False}, False)
+    text = (tmp_path / "ray.log").read_text()
+    assert [part for part in ("chatter", "trial 3 failed", "raylet: A worker died") if part not in text] == []
+    assert "".join(capfd.readouterr()) == ""
+    assert logging.getLogger("ray").handlers == before

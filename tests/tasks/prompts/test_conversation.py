@@ -1,0 +1,89 @@
+"""Forms of conversations, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from autorank.tasks.prompts.conversation import Conversation, InvalidConversation, read
+
+PLAIN = [
+    {"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
+]  # fmt: skip
+SHARED = [{"from": "system", "value": "s"}, {"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+FORMS: dict[str, Any] = {
+    "OpenAI": PLAIN,
+    "ShareGPT": SHARED,
+    "other names": [{"role": "developer", "text": "s"}, {"role": "User", "text": "q"}, {"role": "model", "text": "a"}],
+    "a list of parts": [*PLAIN[:1], {"role": "user", "content": [{"type": "text", "text": "q"}]}, PLAIN[2]],
+    "nulls, as in Parquet": [message | {"tool_calls": None, "name": None} for message in PLAIN],
+    "JSON text": json.dumps(PLAIN),
+    "an object": {"messages": PLAIN},
+    "an object with a system text": {"system": "s", "conversations": SHARED[1:]},
+    "one list for each key": {"role": ["system", "user", "assistant"], "content": ["s", "q", "a"]},
+    "an array": np.array(PLAIN, dtype=object),
+    "a question at the end": [*PLAIN, {"role": "user", "content": "more?"}],
+    "a turn without weight at the end": [*PLAIN, {"role": "assistant", "content": "b", "weight": 0}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms(form: str) -> None:
+    found = read(FORMS[form])
+    assert found == Conversation(PLAIN, [False, False, True])
+    assert Conversation.loads(found.dumps()) == found
+    assert found.reference == "a" and json.loads(found.context) == [PLAIN[:2], None]
+
+
+def test_calls_of_tools() -> None:
+    call = {"name": "add", "arguments": {"a": 1, "b": "x"}}
+    calls: dict[str, Any] = {
+        "OpenAI": {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "add", "arguments": json.dumps(call["arguments"])}}]},
+        "ShareGPT": {"from": "function_call", "value": json.dumps(call)},
+    }  # fmt: skip
+    for form, message in calls.items():
+        result = {"role": "tool", "content": "2"} if form == "OpenAI" else {"from": "observation", "value": "2"}
+        found = read([PLAIN[1], message, result, PLAIN[2]])
+        assert found.trained == [False, True, False, True]
+        assert found.messages[1]["content"] == "" and found.messages[2] == {"role": "tool", "content": "2"}
+        assert [made["function"] for made in found.messages[1]["tool_calls"]] == [call]
+        assert "add" in read([PLAIN[1], message]).reference
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    assert (
+        read({"messages": PLAIN, "tools": json.dumps(tools)}).tools
+        == tools
+        == read({"messages": PLAIN, "tools": tools}).tools
+    )
+
+
+def test_thoughts_stay() -> None:
+    thought = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
+    assert read([PLAIN[1], thought]).messages[-1] == thought
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "not a list of messages"),
+        ("hello", "not a list of messages"),
+        ([], "not a list of messages"),
+        ({"a": 1}, "not a list of messages"),
+        (["hello"], "not a list of messages"),
+        (3, "not a list of messages"),
+        ([{"content": "q"}], "unknown role 'None'"),
+        ([{"role": "critic", "content": "q"}], "unknown role 'critic'"),
+        ([PLAIN[1]], "no message of the assistant"),
+        ([PLAIN[1], PLAIN[2] | {"weight": 0}], "no message of the assistant"),
+        ([PLAIN[1], {"role": "assistant", "content": " "}], "empty message of the assistant"),
+        ([PLAIN[1], {"role": "assistant", "content": 3}], "not text"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}, PLAIN[2]], "not text"),
+        ([{"role": "user", "content": "\ud83d"}, PLAIN[2]], "half of a character"),
+    ],
+)
+def test_what_is_refused(value: Any, reason: str) -> None:
+    with pytest.raises(InvalidConversation, match=reason):
+        read(value)

@@ -1,0 +1,97 @@
+"""Scores of components, against torch's SVD of ΔW and the whole matrices of moments and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from autorank.modeling import adapters, spectrum
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.tasks.data.batches import collate, token_mask
+from autorank.training.run import TrainingRun
+from autorank.training.slicing.component_scores import component_scores
+
+EXAMPLES = 8  # one batch of calibration
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[TrainingRun]:
+    training = TrainingRun(
+        TrainSpec(
+            task=TaskSpec(name="demo", max_train_examples=EXAMPLES, max_eval_examples=10),
+            method="lora",
+            settings={"rank": 3, "learning_rate": 1e-2},
+            training=TrainingSpec(steps=12, batch_size=4, eval_every=12, precision="fp32"),
+        )
+    )
+    next(training)
+    yield training
+    training.release()
+
+
+def batch(run: TrainingRun) -> dict[str, Tensor]:
+    return collate(run._data.train, torch.arange(EXAMPLES).numpy(), run._data.pad_id)
+
+
+def passed(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Tensor, Tensor]]:
+    """Layer -> its inputs and the gradients of its outputs over the training examples: tokens x in, tokens x out."""
+    seen: dict[str, list[Tensor]] = {}
+
+    def keep(name: str) -> Any:
+        def hook(module: AdaptedLinear, inputs: tuple[Tensor], output: Tensor) -> None:
+            output.retain_grad()
+            seen[name] = [inputs[0].detach(), output]
+
+        return hook
+
+    layers = adapters.adapted(run._base.model)
+    handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    run._base.model.eval()
+    examples = batch(run)
+    run._phase.loss(dict(examples)).backward()
+    for handle in handles:
+        handle.remove()
+    for parameter in run._base.model.parameters():
+        parameter.grad = None
+    mask = {name: token_mask(examples, x).bool() for name, (x, _) in seen.items()}
+    return {name: (layers[name], x[mask[name]], y.grad[mask[name]]) for name, (x, y) in seen.items()}  # type: ignore[index]
+
+
+def scored(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
+    with spectrum.factorised(run._base.model) as parts:
+        scores = component_scores(kind, parts, run._phase)
+        return {name: scores[index] for name, index in parts.layers.items()}
+
+
+def test_input_is_the_energy_of_the_components_outputs(run: TrainingRun) -> None:
+    scores = scored(run, "input")
+    for name, (layer, x, _) in passed(run).items():
+        _, S, Vt = torch.linalg.svd(layer.delta_weight().detach())
+        moments = x.T @ x / len(x)
+        expected = S[:3].square() * torch.einsum("ri,ij,rj->r", Vt[:3], moments, Vt[:3]) / sum(layer.weight.shape)
+        torch.testing.assert_close(scores[name], expected, rtol=1e-3, atol=1e-9)
+
+
+def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
+    scores = scored(run, "gradient")
+    assert all(parameter.grad is None for parameter in run._base.model.parameters())
+    for name, (layer, x, g) in passed(run).items():
+        U, S, Vt = torch.linalg.svd(layer.delta_weight().detach())
+        effect = S[:3] * torch.einsum("or,oi,ri->r", U[:, :3], g.T @ x, Vt[:3])
+        expected = effect.square() / sum(layer.weight.shape)
+        torch.testing.assert_close(scores[name], expected, rtol=2e-3, atol=1e-12)
+
+
+def test_energy_reads_no_data(run: TrainingRun) -> None:
+    with spectrum.factorised(run._base.model) as parts:
+        expected = parts.energies()
+        run._phase.model, model = None, run._phase.model  # type: ignore[assignment]
+        try:
+            assert all(map(torch.equal, component_scores("energy", parts, run._phase), expected))
+        finally:
+            run._phase.model = model

@@ -1,0 +1,68 @@
+"""Predictions in the folder of a search: written with each evaluation, kept near the fronts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autorank.spec import ObjectivesSpec
+from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.trials.statistics import predictions
+from tests.trials.journals import begun
+from tests.trials.made_trials import evaluation, sliced
+
+
+def outcomes(*right: int) -> bytes:
+    """Models with so many right answers to 10 questions."""
+    labels = np.zeros((10, 1), int)
+    return pack([Outcomes("accuracy", (np.arange(10) >= count)[:, None].astype(int), labels, (10,)) for count in right])
+
+
+def names(journal) -> list[str]:
+    return sorted(file.name for file in (journal.folder / predictions.FOLDER).glob("*"))
+
+
+def test_an_evaluation_s_predictions_are_written_and_read_with_its_slices(journal) -> None:
+    begun(journal)
+    journal.record(0, replace(sliced(10, 100, 0.9, (20, 0.5), (40, 0.7)), predictions=outcomes(9, 5, 7)))
+    journal.record(0, evaluation(20, 100, 0.8))  # without predictions
+    assert names(journal) == ["0-10.npz"]
+    assert not any(e.predictions for e in journal.trial(0).evaluations)  # only on disk
+    found = predictions.candidates(journal.snapshot())
+    assert [(point.adapter_params, point.step) for point, _ in found] == [(100, 10), (20, 10), (40, 10)]
+    assert [float((o.values == o.reference).mean()) for _, o in found] == [0.9, 0.5, 0.7]
+    assert predictions.candidates(journal.snapshot(), baseline=True) == []
+
+
+def test_those_nearest_to_the_front_are_kept(journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "KEPT", 3)
+    for number, (params, score) in enumerate([(100, 0.9), (100, 0.6), (50, 0.5), (200, 0.89), (10, 0.7)]):
+        begun(journal)
+        journal.record(number, replace(evaluation(10, params, score), predictions=outcomes(int(10 * score))))
+    begun(journal, baseline=True)
+    journal.record(5, replace(evaluation(10, 500, 0.1), predictions=outcomes(1)))  # on the baseline's front
+    journal.confirm(0, 10, 100, 1000, {"score": 0.9}, outcomes(9))
+    journal.confirm(1, 10, 100, 1000, {"score": 0.9}, outcomes(9))
+    predictions.sweep(journal.folder, journal.snapshot())
+    assert names(journal) == ["0-10-100-1000.npz", "0-10.npz", "4-10.npz", "5-10.npz"]
+
+
+def test_those_beyond_a_limit_are_not_kept(journal) -> None:
+    for number, params in enumerate([100, 300]):
+        begun(journal)
+        journal.record(number, replace(evaluation(10, params, 0.9), predictions=outcomes(9)))
+    snapshot = replace(journal.snapshot(), objectives=ObjectivesSpec(max_params=200))
+    predictions.sweep(journal.folder, snapshot)
+    assert names(journal) == ["0-10.npz"]
+
+
+def test_damaged_and_missing_files_are_no_predictions(journal, caplog: pytest.LogCaptureFixture) -> None:
+    begun(journal)
+    journal.record(0, replace(evaluation(10, 100, 0.9), predictions=outcomes(9)))
+    file = predictions.predictions_path(journal.folder, 0, 10)
+    file.write_bytes(file.read_bytes()[:30])
+    assert predictions.candidates(journal.snapshot()) == []
+    assert "0-10.npz: damaged predictions" in caplog.text
+    assert predictions.read(file.with_name("1-10.npz")) == []
