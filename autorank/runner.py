@@ -102,9 +102,9 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
     """
     from autorank.export import output_dir
-    from autorank.shrinking.choice import choose
     from autorank.shrinking.cutting import Shrinking
     from autorank.shrinking.scoring import ScoredShrinking
+    from autorank.shrinking.size_choice import choose
 
     to = None if call.to is None else expand(call.to)
     with output_dir.work_dir(to) as scratch:  # fails now if the directory cannot be written

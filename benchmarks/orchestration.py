@@ -27,8 +27,8 @@ from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import REFRESH
 from autorank.searching.search import conduct
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec
-from autorank.tracking.background_logger import Tracker
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.background_logger import BackgroundLogger
+from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.training.evaluation import Evaluation
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import adapter_path, sweep
@@ -117,8 +117,8 @@ def simulated(trials: int) -> tuple[float, float, float]:
         tempfile.TemporaryDirectory() as folder,
         open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal,
     ):
-        projection = Projection(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id, journal.reference)
-        tracker = Tracker(projection)
+        sync = MLflowSync(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id, journal.reference)
+        mlflow_logger = BackgroundLogger(sync)
         searcher = JournalSearcher(
             journal, bounds, trials, on_evaluation=lambda: sweep(journal.folder, journal.snapshot())
         )
@@ -127,10 +127,10 @@ def simulated(trials: int) -> tuple[float, float, float]:
             replay(searcher, journal, asked)
             if time.monotonic() - shown > REFRESH:  # as the watch does
                 shown = time.monotonic()
-                tracker.update(journal.snapshot())
+                mlflow_logger.update(journal.snapshot())
         assert searcher.problem is None and len(journal.trials()) == trials, searcher.problem
-        tracker.update(journal.snapshot())
-        assert tracker.close(timeout=3600)
+        mlflow_logger.update(journal.snapshot())
+        assert mlflow_logger.close(timeout=3600)
     return (time.monotonic() - started) / trials, (time.process_time() - cpu) / trials, peak() - memory
 
 

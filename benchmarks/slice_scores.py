@@ -19,7 +19,7 @@ from autorank.defaults import SliceScore
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from autorank.training.slicing.slices import SliceScorer
+from autorank.training.slicing.slice_scorer import SliceScorer
 
 SCORES: tuple[SliceScore, ...] = get_args(SliceScore)
 Result = dict[str, Any]

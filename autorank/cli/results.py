@@ -55,13 +55,13 @@ def front(
     """
     from autorank.api import open_search
     from autorank.display.formatting import varied
-    from autorank.reporting import front_values, tables
+    from autorank.reporting import front_csv_json, tables
 
     journal, snapshot = read_search(name, runs)
     if format is Format.json:
-        print(front_values.front_json(snapshot))
+        print(front_csv_json.front_json(snapshot))
     elif format is Format.csv:
-        print(front_values.front_csv(snapshot), end="")
+        print(front_csv_json.front_csv(snapshot), end="")
     else:
         terminal().print(tables.front_summary(snapshot, journal.reference, varied(journal.spec)), soft_wrap=False)
     if min_gain_probability is not None:
@@ -127,7 +127,7 @@ def sync(
     Example: autorank sync lora-drop-demo
     """
     from autorank.redaction import hide
-    from autorank.tracking.mlflow_projection import Projection
+    from autorank.tracking.mlflow_sync import MLflowSync
     from autorank.tracking.tracking_uri import default_uri
     from autorank.trials.journal.journal_lock import driver
 
@@ -136,9 +136,9 @@ def sync(
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} runs the search {name!r} and updates MLflow itself. Wait until it ends.")
     uri = tracking_uri or default_uri(runs, journal.wanted.get("tracking"))
-    projection = Projection(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
-    projection.push(snapshot, final=True)
-    terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(projection.uri)}")
+    mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+    mlflow_sync.push(snapshot, final=True)
+    terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(mlflow_sync.uri)}")
 
 
 def ui(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from autorank.display.base import Display
 from autorank.display.formatting import new_confirmations
-from autorank.reporting.front_values import front_rows, plain
+from autorank.reporting.front_csv_json import front_rows, plain
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
 from autorank.trials.front import hypervolume

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from autorank.reporting.plots import front_figure
 from autorank.reporting.tables import count
-from autorank.shrinking.choice import as_dict, front_of
 from autorank.shrinking.cutting import Size
+from autorank.shrinking.size_choice import as_dict, front_of
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot

@@ -23,7 +23,7 @@ from autorank.export.mlflow_model import save_model
 from autorank.modeling.loading.hub_access import public_name
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly
-from autorank.tracking.mlflow_projection import SEARCH, TRIAL
+from autorank.tracking.mlflow_sync import SEARCH, TRIAL
 from autorank.tracking.tracking_uri import checked, sqlite_file
 from autorank.trials.front import Point
 from autorank.trials.selection import pick

@@ -18,7 +18,7 @@ from autorank.modeling import adapters, heads
 from autorank.modeling.forward import dry_pass
 from autorank.modeling.forward.attention_masks import Form
 from autorank.modeling.heads import Head
-from autorank.modeling.loading import checkpoint
+from autorank.modeling.loading import pretrained_checks
 from autorank.modeling.loading.hub_access import hub_access
 from autorank.modeling.loading.quantization import four_bit
 from autorank.modeling.loading.remote_code import trusted
@@ -148,8 +148,8 @@ def load(
     # transformers initializes the head before `reset` does; this must not change the process's random state
     with hub_access("model", model), quiet(), torch.random.fork_rng(devices=[]):
         config = _config(model, outputs)
-        packed = checkpoint.quantized_loading(model, config, device)
-        if quantize and checkpoint.stored_quantization(config):
+        packed = pretrained_checks.quantized_loading(model, config, device)
+        if quantize and pretrained_checks.stored_quantization(config):
             raise AutorankError(f"The weights of model {model!r} are already quantized. Omit --quantize.")
         if quantize:
             packed = {"quantization_config": four_bit(dtype, (*HEADS, "pooler", "lm_head")), "device_map": {"": device}}
@@ -229,11 +229,11 @@ def _config(model: str, outputs: int) -> PreTrainedConfig:
     """The model's config for a head of `outputs` outputs."""
     from transformers import AutoConfig
 
-    checkpoint.refuse_adapter(model)
+    pretrained_checks.refuse_adapter(model)
     head = {"num_labels": outputs} if outputs else {}
     with quiet():  # the names of the classes of another head do not matter
         config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
-    checkpoint.quantized_loading(model, config, "cpu")  # raises if the weights cannot be loaded here
+    pretrained_checks.quantized_loading(model, config, "cpu")  # raises if the weights cannot be loaded here
     return config
 
 

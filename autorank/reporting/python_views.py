@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autorank.modeling import rank_map
-from autorank.reporting.front_values import front_columns
+from autorank.reporting.front_csv_json import front_columns
 from autorank.reporting.notebook_html import table_html
 from autorank.reporting.tables import NOTHING, front_table, rank_table
 from autorank.trials.front import Point

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from autorank.searching.confirmation_seeds import equal_seeds, next_training
 from autorank.searching.journal_searcher import check_space
-from autorank.searching.racing import equal_seeds, next_training
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
@@ -162,8 +162,8 @@ class ConfirmSearcher(BaseSearcher):
 def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) -> dict[Repeat, list[Point]]:
     """The trainings that are to be repeated now, and the points that each confirms.
 
-    First those with equal seeds, then one at a time where the front is open (see `racing`). What failed before is
-    tried again.
+    First those with equal seeds, then one at a time where the front is open (`confirmation_seeds.next_training`). What
+    failed before is tried again.
 
     Args:
         journal: the search.

@@ -67,7 +67,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     Raises:
         AutorankError: data or model cannot be loaded, or a method needs longer runs.
     """
-    from autorank.training.slicing.slices import SHARE
+    from autorank.training.slicing.slice_scorer import SHARE
 
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))

@@ -31,8 +31,8 @@ from autorank.searching.space.param_bounds import (
 from autorank.searching.tune_session import Ending, Session
 from autorank.spec import SearchSpec
 from autorank.tasks.definition import TaskData
-from autorank.tracking.background_logger import Tracker
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.background_logger import BackgroundLogger
+from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.tracking.tracking_uri import checked, remembered
 from autorank.trials.journal.journal import Journal
 from autorank.trials.provenance import described
@@ -150,13 +150,13 @@ def conduct(
     untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
     trials, confirm = budget.wanted(before, done, unconfirmed=bool(untried))
     listeners: list[Progress] = [] if progress is None else [progress]
-    tracker, tracking = None, before.get("tracking")
+    mlflow_logger, tracking = None, before.get("tracking")
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)
-        projection = Projection(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
-        tracker = Tracker(projection, warn)
-        listeners.append(tracker.update)
+        sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
+        mlflow_logger = BackgroundLogger(sync, warn)
+        listeners.append(mlflow_logger.update)
     written = stored(address, journal.search_id) if address else journal.folder
     session = Session(journal, trainable, bounds, budget, written, listeners, data, check_length)
     ending: Ending = "trials"
@@ -171,7 +171,7 @@ def conduct(
         with contextlib.suppress(OSError):  # a full disk
             session.tidy()
         session.notify()
-        tracked = tracker is None or tracker.close()
+        tracked = mlflow_logger is None or mlflow_logger.close()
     return Outcome(journal.snapshot(), ending, tracked, len(pending(journal, confirm)))
 
 

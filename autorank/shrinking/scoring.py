@@ -24,7 +24,7 @@ from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.optimization.plan import Plan
 from autorank.training.optimization.rng import stream
-from autorank.training.slicing.slices import SliceScorer
+from autorank.training.slicing.slice_scorer import SliceScorer
 
 KNOWN = {form.task_type for form in (heads.SEQUENCE, heads.SPAN, heads.TEXT, heads.TEXT_TO_TEXT)}
 

@@ -9,7 +9,7 @@ from autorank.spec import TaskSpec
 from autorank.tasks import own_data
 from autorank.tasks.data.columns import to_examples
 from autorank.tasks.definition import Task
-from autorank.tasks.metrics.choice import with_metric
+from autorank.tasks.metrics.metric_choice import with_metric
 from autorank.tasks.metrics.text import FORWARD
 from autorank.tasks.named import demo
 from autorank.tasks.named.generation import EVAL_EXAMPLES, FORWARD_EXAMPLES, GENERATION, OWN_MODEL

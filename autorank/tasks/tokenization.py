@@ -134,7 +134,7 @@ def load_tokenizer(model: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    from autorank.modeling.loading.checkpoint import refuse_adapter
+    from autorank.modeling.loading.pretrained_checks import refuse_adapter
 
     with hub_access("model", model):
         refuse_adapter(model)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.tracking.mlflow_client import quietly
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -20,16 +20,16 @@ PAUSE = 1.0  # seconds between updates; only the latest snapshot is sent
 LONGEST_PAUSE = 60.0  # seconds; after failures the pause doubles up to this
 
 
-class Tracker:
+class BackgroundLogger:
     """Sends the latest snapshot of a search to MLflow in the background. An unreachable store causes one warning.
 
     Args:
-        projection: Sends snapshots to the store.
+        sync: Sends snapshots to the store.
         warn: Prints a warning.
     """
 
-    def __init__(self, projection: Projection, warn: Callable[[str], None] = logger.warning) -> None:
-        self._projection = projection
+    def __init__(self, sync: MLflowSync, warn: Callable[[str], None] = logger.warning) -> None:
+        self._sync = sync
         self._warn = warn
         self._warned = False
         self._snapshot = Snapshot([], [], [])
@@ -38,7 +38,7 @@ class Tracker:
         self._sent = False
         self._context = ExitStack()
         self._context.enter_context(quietly())  # not in the thread, because it changes the environment
-        self._thread = threading.Thread(target=self._work, name="autorank-tracker", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="autorank-mlflow", daemon=True)
         self._thread.start()
 
     def update(self, snapshot: Snapshot) -> None:
@@ -79,7 +79,7 @@ class Tracker:
 
     def _push(self, final: bool) -> bool:
         try:
-            self._projection.push(self._snapshot, final)
+            self._sync.push(self._snapshot, final)
             return True
         except Exception as error:  # tracking must not stop a search
             logger.debug("sending to MLflow failed: %s", hide(traceback.format_exc()))

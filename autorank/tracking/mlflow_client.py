@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 ENVIRONMENT = {  # defaults: short timeouts, little output, no telemetry
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; the tracker has its own pauses
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default, 7, takes minutes; `BackgroundLogger` has its own pauses
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",

@@ -37,7 +37,7 @@ from autorank.training.optimization.plan import Plan
 from autorank.training.optimization.rng import stream
 from autorank.training.run_summary import RunSummary
 from autorank.training.slicing.component_scores import component_scores
-from autorank.training.slicing.slices import SliceScorer, with_slices
+from autorank.training.slicing.slice_scorer import SliceScorer, with_slices
 
 
 class TrainingRun:

@@ -36,7 +36,7 @@ LOADED = [  # once, in the process from which each page's is forked
     "autorank.cli.app",
     "autorank.searching.search",
     "autorank.display",
-    "autorank.tracking.mlflow_projection",
+    "autorank.tracking.mlflow_sync",
     "autorank.recipes.run",
 ]
 

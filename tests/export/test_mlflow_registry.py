@@ -27,7 +27,7 @@ from autorank.export.mlflow_registry import _default_tracking_uri, aliased_point
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.trials.front import Point
 from autorank.trials.journal.journal import Journal
 from tests import ready, texts, tiny
@@ -100,7 +100,7 @@ def test_adapters_and_a_merged_model_from_the_registry(
     with pytest.raises(AutorankError, match="has no search "):
         autorank("export", "ready", "--register", "small", "--tracking-uri", server)
     journal = Journal.open(folder)
-    Projection(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+    MLflowSync(server, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
 
     out = autorank("export", "ready", "--register", "small", "--tracking-uri", server)
     assert "models:/small/1, models:/small@knee" in out and "models:/small@best" in out
@@ -174,7 +174,7 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.delenv(name)
     folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     journal = Journal.open(folder)
-    Projection(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
+    MLflowSync(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
     with pytest.raises(AutorankError, match="refuses 'a/b'"):
         autorank("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()

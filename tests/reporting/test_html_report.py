@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.reporting.front_values import front_rows
+from autorank.reporting.front_csv_json import front_rows
 from autorank.reporting.html_report import render_report, write_figures, write_page
 from autorank.spec import ObjectivesSpec, TaskSpec
 from autorank.trials.front import front

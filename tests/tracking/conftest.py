@@ -1,4 +1,4 @@
-"""One MLflow store for the session, since its first opening runs migrations for seconds; a projection of a search."""
+"""One MLflow store for the session, whose first opening runs migrations for seconds, and `MLflowSync` of a search."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autorank.tracking.mlflow_projection import Projection
+from autorank.tracking.mlflow_sync import MLflowSync
 from tests.tracking.projected import ABOUT
 from tests.trials.fixtures import spec, trials
 from tests.trials.journals import REFERENCE
@@ -38,9 +38,9 @@ def own(spec):
 
 
 @pytest.fixture
-def project(store, own):
-    """Another process's view of the same search: a projection that knows nothing yet."""
-    return lambda search_id="s1", uri=store: Projection(uri, own, search_id, REFERENCE, about=ABOUT)
+def new_sync(store, own):
+    """Another process's view of the same search: an `MLflowSync` that knows nothing yet."""
+    return lambda search_id="s1", uri=store: MLflowSync(uri, own, search_id, REFERENCE, about=ABOUT)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.tracking.background_logger import Tracker
+from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_client import ENVIRONMENT, quietly
 from tests.tracking.projected import history
 from tests.trials.made_trials import snapshot
@@ -26,18 +26,18 @@ def dead():
         yield f"http://user:secret@127.0.0.1:{bound.getsockname()[1]}"
 
 
-def test_a_dead_server_is_one_message_without_the_password(project, dead, trials, own):
+def test_a_dead_server_is_one_message_without_the_password(new_sync, dead, trials, own):
     with pytest.raises(AutorankError, match=f"autorank sync {own.name}") as error:
-        project(uri=dead).push(snapshot(trials))
+        new_sync(uri=dead).push(snapshot(trials))
     assert "Connection refused" in str(error.value) and "secret" not in str(error.value)
 
 
-def test_tracker_warns_once_of_a_dead_server_and_closes(project, dead, trials, monkeypatch):
+def test_tracker_warns_once_of_a_dead_server_and_closes(new_sync, dead, trials, monkeypatch):
     monkeypatch.setattr("autorank.tracking.background_logger.PAUSE", 0.01)
     warnings = []
-    tracker = Tracker(project(uri=dead), warnings.append)
-    tracker.update(snapshot(trials))
-    assert tracker.close(timeout=60) is False
+    mlflow_logger = BackgroundLogger(new_sync(uri=dead), warnings.append)
+    mlflow_logger.update(snapshot(trials))
+    assert mlflow_logger.close(timeout=60) is False
     assert len(warnings) == 1 and "cannot be reached" in warnings[0]
 
 
@@ -46,16 +46,16 @@ def test_tracker_that_hangs_does_not_hold_up_closing(trials):
         def push(self, *_):
             threading.Event().wait()
 
-    tracker = Tracker(Hanging())
-    tracker.update(snapshot(trials))
-    assert tracker.close(timeout=0.05) is False
+    mlflow_logger = BackgroundLogger(Hanging())
+    mlflow_logger.update(snapshot(trials))
+    assert mlflow_logger.close(timeout=0.05) is False
 
 
-def test_tracker_sends_the_last_snapshot_and_ends_the_run(project, trials, client, server_runs):
-    tracker = Tracker(project())
+def test_tracker_sends_the_last_snapshot_and_ends_the_run(new_sync, trials, client, server_runs):
+    mlflow_logger = BackgroundLogger(new_sync())
     for count in range(1, 5):
-        tracker.update(snapshot(trials[:count]))
-    assert tracker.close(timeout=120) is True
+        mlflow_logger.update(snapshot(trials[:count]))
+    assert mlflow_logger.close(timeout=120) is True
     parent, nested = server_runs()
     assert parent.info.status == "FINISHED" and sorted(nested) == [0, 1, 2, 3]
     assert len(history(client, nested[0], "score")) == 2
@@ -72,11 +72,11 @@ def test_tracker_catches_up_when_the_server_comes_back(trials, monkeypatch):
                 raise AutorankError("away")
 
     warnings = []
-    tracker = Tracker(Flaky(), warnings.append)
-    tracker.update(snapshot(trials))
+    mlflow_logger = BackgroundLogger(Flaky(), warnings.append)
+    mlflow_logger.update(snapshot(trials))
     while len(pushed) < 3:
         time.sleep(0.001)
-    assert tracker.close(timeout=10) is True
+    assert mlflow_logger.close(timeout=10) is True
     assert pushed[:3] == [(4, False)] * 3 and pushed[-1] == (4, True) and warnings == ["away"]
 
 
@@ -88,14 +88,14 @@ def test_tracker_ignores_snapshots_that_say_nothing_new(trials, monkeypatch):
         def push(self, snapshot, final):
             pushed.append(final)
 
-    tracker = Tracker(Counting())
-    tracker.update(snapshot(trials))
+    mlflow_logger = BackgroundLogger(Counting())
+    mlflow_logger.update(snapshot(trials))
     while not pushed:
         time.sleep(0.001)
     for _ in range(20):
-        tracker.update(snapshot(trials))
+        mlflow_logger.update(snapshot(trials))
         time.sleep(0.002)
-    assert tracker.close(timeout=10) is True and pushed == [False, True]
+    assert mlflow_logger.close(timeout=10) is True and pushed == [False, True]
 
 
 def test_tracker_sends_what_confirmed_the_front(trials):
@@ -105,10 +105,10 @@ def test_tracker_sends_what_confirmed_the_front(trials):
         def push(self, snapshot, final):
             pushed.append(dict(snapshot.confirmed))
 
-    tracker = Tracker(Keeping())
-    tracker.update(snapshot(trials))
-    tracker.update(replace(snapshot(trials), confirmed={(0, 20, 100, 1): {"score": 0.7}}))
-    assert tracker.close(timeout=10) is True and pushed[-1] == {(0, 20, 100, 1): {"score": 0.7}}
+    mlflow_logger = BackgroundLogger(Keeping())
+    mlflow_logger.update(snapshot(trials))
+    mlflow_logger.update(replace(snapshot(trials), confirmed={(0, 20, 100, 1): {"score": 0.7}}))
+    assert mlflow_logger.close(timeout=10) is True and pushed[-1] == {(0, 20, 100, 1): {"score": 0.7}}
 
 
 def test_mlflow_is_left_as_it_was(monkeypatch):
@@ -127,6 +127,6 @@ def test_mlflow_is_left_as_it_was(monkeypatch):
         def push(self, *_):
             assert all(name in os.environ for name in ENVIRONMENT)
 
-    tracker = Tracker(Sending())
-    assert set(ENVIRONMENT) <= set(os.environ) and tracker.close()
+    mlflow_logger = BackgroundLogger(Sending())
+    assert set(ENVIRONMENT) <= set(os.environ) and mlflow_logger.close()
     assert dict(os.environ) == before

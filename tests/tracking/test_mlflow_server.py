@@ -18,8 +18,8 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tracking import mlflow_server
-from autorank.tracking.mlflow_projection import Projection
 from autorank.tracking.mlflow_server import ENVIRONMENT, free, serve
+from autorank.tracking.mlflow_sync import MLflowSync
 from tests.sockets import listening
 from tests.trials.made_trials import search, snapshot, trial
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.long
 def test_the_pages_are_served_here_alone_and_end_with_ctrl_c(tmp_path, kind):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     if kind is signal.SIGINT:
-        Projection(uri, search(), "s1", (1000.0, 0.5)).push(snapshot([trial(0, (100, 0.6))]), final=True)
+        MLflowSync(uri, search(), "s1", (1000.0, 0.5)).push(snapshot([trial(0, (100, 0.6))]), final=True)
     else:
         (tmp_path / "mlflow.db").touch()  # a server makes the tables itself
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}

@@ -19,8 +19,8 @@ def test_columns_of_a_search():
     assert json.loads(view(search()))["selectedColumns"] == columns[:3]
 
 
-def test_the_page_of_a_search_is_found_by_name_and_otherwise_the_latest(project, own, store, client, trials):
-    project().push(snapshot(trials))
+def test_the_page_of_a_search_is_found_by_name_and_otherwise_the_latest(new_sync, own, store, client, trials):
+    new_sync().push(snapshot(trials))
     experiment = client.get_experiment_by_name(own.name)
     assert json.loads(experiment.tags[VIEW_TAG]) == json.loads(view(own))
     address = f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey=autorank&workflowType=machine_learning"

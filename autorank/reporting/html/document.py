@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from autorank.reporting.front_values import plain
+from autorank.reporting.front_csv_json import plain
 
 Figure = dict[str, Any]  # `data` and `layout`, as Plotly reads them; colors may be var(--NAME) of page.css
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autorank.errors import AutorankError
-from autorank.reporting.front_values import front_columns, front_csv, front_json
+from autorank.reporting.front_csv_json import front_columns, front_csv, front_json
 from autorank.reporting.html_report import render_report
 from autorank.reporting.plots import front_figure, hypervolume_figure
 from autorank.spec import SearchSpec
@@ -38,7 +38,7 @@ SEARCH, TRIAL = "autorank.search", "autorank.trial"  # tags that identify runs: 
 _FIGURES_EVERY = 60.0  # seconds between updates of figures while a search runs
 
 
-class Projection:
+class MLflowSync:
     """Updates an MLflow store with the state of a search.
 
     Args:

@@ -1,4 +1,4 @@
-"""MLflow as a projection: what stands there of a search, with exact counts."""
+"""MLflow as a sync: what stands there of a search, with exact counts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from autorank.errors import AutorankError
 from autorank.modeling import rank_map
 from autorank.reporting.html_report import render_report
 from autorank.tasks.named.demo import DEMO
-from autorank.tracking.mlflow_projection import Projection, user_name
 from autorank.tracking.mlflow_run import Run, as_text, metrics_at
+from autorank.tracking.mlflow_sync import MLflowSync, user_name
 from tests.tracking.projected import history, text
 from tests.trials.journals import REFERENCE
 from tests.trials.made_trials import START, base_ranks, evaluation, search, sliced, snapshot, trial
 
 
-def test_a_search_as_runs(project, trials, client, server_runs):
-    project().push(snapshot(trials))
+def test_a_search_as_runs(new_sync, trials, client, server_runs):
+    new_sync().push(snapshot(trials))
     parent, nested = server_runs()
     assert [nested[number].info.status for number in range(4)] == ["FINISHED", "KILLED", "FAILED", "RUNNING"]
     assert all(run.data.tags["mlflow.parentRunId"] == parent.info.run_id for run in nested.values())
@@ -53,10 +53,10 @@ def test_a_search_as_runs(project, trials, client, server_runs):
     assert json.loads(text(client, nested[0], "evaluations.json"))[1]["ranks"]["layer.0.query"] == 4
 
 
-def test_slices_of_a_finished_trial_are_a_table(project, trials, client, server_runs):
+def test_slices_of_a_finished_trial_are_a_table(new_sync, trials, client, server_runs):
     trials[0] = trial(0, (100, 0.6), sliced(20, 100, 0.7, (20, 0.5), (50, math.nan)))
-    for _ in range(2):  # a projection that starts again changes nothing
-        project().push(snapshot(trials), final=True)
+    for _ in range(2):  # a sync that starts again changes nothing
+        new_sync().push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert json.loads(text(client, nested[0], "slices.json")) == {
         "columns": ["step", "adapter_params", "total_rank", "score", "accuracy"],
@@ -70,27 +70,27 @@ def test_slices_of_a_finished_trial_are_a_table(project, trials, client, server_
     assert history(client, parent, "front_size")[0] == (1, 2)
 
 
-def test_gains_over_the_baseline_are_corrected_at_the_end(project, client, server_runs):
+def test_gains_over_the_baseline_are_corrected_at_the_end(new_sync, client, server_runs):
     trials = [trial(0, (100, 0.6), (200, 0.7)), trial(1, (50, 0.5), (150, 0.55), method="lora", baseline=True)]
     trials.append(trial(2, (40, 0.4)))  # smaller than any baseline: no gain
-    search = project()
+    search = new_sync()
     search.push(snapshot(trials))
     trials.append(trial(3, (180, 0.62), method="lora", baseline=True))
     search.push(snapshot(trials))
     _, nested = server_runs()
     assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.15, None, None, None]
-    for _ in range(2):  # a projection that starts again changes nothing
-        project().push(snapshot(trials), final=True)
+    for _ in range(2):  # a sync that starts again changes nothing
+        new_sync().push(snapshot(trials), final=True)
     _, nested = server_runs()
     assert [nested[number].data.metrics.get("gain_over_baseline") for number in range(4)] == [0.08, None, None, None]
     assert len(history(client, nested[0], "gain_over_baseline")) == 2
 
 
-def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_runs):
+def test_a_finished_trial_has_its_last_ranks(new_sync, trials, client, server_runs):
     last = {"layer.0.query": 7, "layer.1.query": 1}
     trials[0] = trial(0, (100, 0.6), evaluation(20, 100, 0.7, ranks=last))
     trials.append(trial(4, state="failed", reason="out of memory"))
-    project().push(snapshot(trials))
+    new_sync().push(snapshot(trials))
     _, nested = server_runs()
     ranks = rank_map.read(Path(client.download_artifacts(nested[0].info.run_id, "ranks.json")))
     assert list(ranks.items()) == [("layer.0.query", 7), ("layer.1.query", 1)]
@@ -101,8 +101,8 @@ def test_a_finished_trial_has_its_last_ranks(project, trials, client, server_run
         assert not there & {"ranks.json", "ranks.png"}
 
 
-def test_the_parent_tells_the_search(project, trials, client, server_runs, own, front_of):
-    project().push(snapshot(trials), final=True)
+def test_the_parent_tells_the_search(new_sync, trials, client, server_runs, own, front_of):
+    new_sync().push(snapshot(trials), final=True)
     parent, _ = server_runs()
     assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"
     # trials 0, 1, 2 have ended: alone 900 x 0.2; with (50, 0.65) another 50 x 0.15 to its left; nothing new
@@ -123,9 +123,9 @@ def test_the_parent_tells_the_search(project, trials, client, server_runs, own, 
     assert list(table["config.rank"]) == [8, 8, 8]
 
 
-def test_the_data_are_seen_as_mlflow_s_own(project, trials, client, server_runs):
+def test_the_data_are_seen_as_mlflow_s_own(new_sync, trials, client, server_runs):
     for _ in range(2):
-        project().push(snapshot(trials), final=True)
+        new_sync().push(snapshot(trials), final=True)
     parent, _ = server_runs()
     (there,) = client.get_run(parent.info.run_id).inputs.dataset_inputs
     assert (there.dataset.name, there.dataset.digest) == ("demo", "0123456789abcdef")
@@ -134,9 +134,9 @@ def test_the_data_are_seen_as_mlflow_s_own(project, trials, client, server_runs)
     assert [(tag.key, tag.value) for tag in there.tags] == [("mlflow.data.context", "training")]
 
 
-def test_the_latest_values_are_those_of_the_best_evaluation(project, client, server_runs):
+def test_the_latest_values_are_those_of_the_best_evaluation(new_sync, client, server_runs):
     falling = trial(0, (100, 0.7), (90, 0.8), (80, 0.6))
-    project().push(snapshot([falling]), final=True)
+    new_sync().push(snapshot([falling]), final=True)
     parent, nested = server_runs()
     assert nested[0].data.metrics["score"] == 0.6
     for run in (parent, nested[0]):
@@ -162,20 +162,20 @@ def test_numbers_are_plain(value, written):
     assert as_text(value) == written
 
 
-def test_what_is_not_set_is_no_param(project, client, server_runs):
-    project().push(snapshot([trial(0, (100, 0.6), config={"rank": 8, "interval": None})]))
+def test_what_is_not_set_is_no_param(new_sync, client, server_runs):
+    new_sync().push(snapshot([trial(0, (100, 0.6), config={"rank": 8, "interval": None})]))
     _, nested = server_runs()
     assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
 
 
-def test_the_report_is_made_at_the_end_alone(project, trials, monkeypatch):
+def test_the_report_is_made_at_the_end_alone(new_sync, trials, monkeypatch):
     made = []
-    monkeypatch.setattr("autorank.tracking.mlflow_projection.render_report", lambda *_: made.append("report") or "page")
-    projection = project()
-    projection.push(snapshot(trials[:1]))
-    projection.push(snapshot(trials))
+    monkeypatch.setattr("autorank.tracking.mlflow_sync.render_report", lambda *_: made.append("report") or "page")
+    sync = new_sync()
+    sync.push(snapshot(trials[:1]))
+    sync.push(snapshot(trials))
     assert not made
-    projection.push(snapshot(trials), final=True)
+    sync.push(snapshot(trials), final=True)
     assert made == ["report"]
 
 
@@ -186,7 +186,7 @@ def test_several_methods_and_the_baseline(store, own, client, server_runs, front
         trial(1, (50, 0.9), method="adalora", config={"target_rank": 4}),
         trial(2, (40, 0.95), method="lora", baseline=True),
     ]
-    Projection(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
+    MLflowSync(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert parent.data.params["method"] == "lora-drop,adalora"
     assert [nested[number].data.params["method"] for number in range(3)] == ["lora-drop", "adalora", "lora"]
@@ -197,28 +197,28 @@ def test_several_methods_and_the_baseline(store, own, client, server_runs, front
     assert list(table["method"]) == ["adalora"] and list(table["gain_over_baseline"]) == pytest.approx([-0.05])
 
 
-def test_long_settings_become_an_artifact(project, client, server_runs):
+def test_long_settings_become_an_artifact(new_sync, client, server_runs):
     ranks = base_ranks()
     trials = [trial(0, (100, 0.6), config={"rank": 8, "rank_pattern": ranks})]
-    project().push(snapshot(trials))
+    new_sync().push(snapshot(trials))
     _, nested = server_runs()
     assert "rank_pattern" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
     assert json.loads(text(client, nested[0], "settings.json"))["rank_pattern"] == ranks
 
 
-def test_artifacts_lie_beside_the_store(project, store, trials, tmp_path, monkeypatch, server_runs, own):
+def test_artifacts_lie_beside_the_store(new_sync, store, trials, tmp_path, monkeypatch, server_runs, own):
     monkeypatch.chdir(tmp_path)
-    project().push(snapshot(trials), final=True)
+    new_sync().push(snapshot(trials), final=True)
     home = Path(store.removeprefix("sqlite:///")).parent
     assert server_runs()[0].info.artifact_uri.startswith(str(home / "mlartifacts" / own.name))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_deleted_experiment_is_named(project, trials, client, own):
-    project().push(snapshot(trials))
+def test_a_deleted_experiment_is_named(new_sync, trials, client, own):
+    new_sync().push(snapshot(trials))
     client.delete_experiment(client.get_experiment_by_name(own.name).experiment_id)
     with pytest.raises(AutorankError, match="mlflow experiments restore"):
-        project().push(snapshot(trials))
+        new_sync().push(snapshot(trials))
 
 
 @pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 4242"), OSError("No username set")])

@@ -11,12 +11,12 @@ from tests.tracking.projected import history, text
 from tests.trials.made_trials import START, snapshot, trial
 
 
-def test_pushed_again_nothing_doubles(project, trials, client, server_runs, front_of):
-    projection = project()
+def test_pushed_again_nothing_doubles(new_sync, trials, client, server_runs, front_of):
+    sync = new_sync()
     for _ in range(2):
-        projection.push(snapshot(trials))
-    project().push(snapshot(trials), final=True)  # another process
-    project().push(snapshot(trials), final=True)
+        sync.push(snapshot(trials))
+    new_sync().push(snapshot(trials), final=True)  # another process
+    new_sync().push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert sorted(nested) == [0, 1, 2, 3]
     assert len(history(client, nested[0], "score")) == 2
@@ -24,15 +24,15 @@ def test_pushed_again_nothing_doubles(project, trials, client, server_runs, fron
     assert len(front_of(parent)) == 3
 
 
-def test_live_and_afterwards_come_to_the_same(project, trials, client, server_runs):
-    live = project("live")
+def test_live_and_afterwards_come_to_the_same(new_sync, trials, client, server_runs):
+    live = new_sync("live")
     for count in range(len(trials) + 1):
         live.push(snapshot(trials[:count]))
     trials[3] = trial(3, (400, 0.9), (400, 0.92), state="running")
     live.push(snapshot(trials))
     trials[3] = trial(3, (400, 0.9), (400, 0.92))
     live.push(snapshot(trials), final=True)
-    project("afterwards").push(snapshot(trials), final=True)
+    new_sync("afterwards").push(snapshot(trials), final=True)
 
     def shape(search_id):
         parent, nested = server_runs(search_id)
@@ -50,17 +50,17 @@ def test_live_and_afterwards_come_to_the_same(project, trials, client, server_ru
     assert shape("live") == shape("afterwards")
 
 
-def test_a_search_that_goes_on_is_running_again(project, trials, server_runs):
-    project().push(snapshot(trials[:3]), final=True)
+def test_a_search_that_goes_on_is_running_again(new_sync, trials, server_runs):
+    new_sync().push(snapshot(trials[:3]), final=True)
     assert server_runs()[0].info.status == "FINISHED"
-    project().push(snapshot(trials))
+    new_sync().push(snapshot(trials))
     assert server_runs()[0].info.status == "RUNNING"
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same process", "another"])
-def test_a_trial_left_running_is_killed_and_goes_on(project, trials, client, server_runs, same):
-    projection = project()
-    projection.push(snapshot(trials), final=True)
+def test_a_trial_left_running_is_killed_and_goes_on(new_sync, trials, client, server_runs, same):
+    sync = new_sync()
+    sync.push(snapshot(trials), final=True)
     parent, nested = server_runs()
     assert (nested[3].info.status, parent.info.status) == ("KILLED", "FINISHED")
     assert nested[3].info.end_time == (START + 300 + 10) * 1000  # up to its last evaluation
@@ -68,13 +68,13 @@ def test_a_trial_left_running_is_killed_and_goes_on(project, trials, client, ser
     there = {artifact.path for artifact in client.list_artifacts(nested[3].info.run_id)}
     assert not there & {"evaluations.json", "ranks.json", "ranks.png"}
 
-    projection = projection if same else project()
+    sync = sync if same else new_sync()
     trials[3] = trial(3, (400, 0.9), (300, 0.92), state="running")
-    projection.push(snapshot(trials))
+    sync.push(snapshot(trials))
     parent, nested = server_runs()
     assert (nested[3].info.status, parent.info.status) == ("RUNNING", "RUNNING")
     trials[3] = trial(3, (400, 0.9), (300, 0.92), (200, 0.93))
-    projection.push(snapshot(trials), final=True)
+    sync.push(snapshot(trials), final=True)
     parent, again = server_runs()
     assert (again[3].info.status, again[3].info.run_id) == ("FINISHED", nested[3].info.run_id)
     assert again[3].info.end_time == parent.info.end_time == (START + 360) * 1000
@@ -82,14 +82,14 @@ def test_a_trial_left_running_is_killed_and_goes_on(project, trials, client, ser
     assert [step for step, _ in history(client, parent, "hypervolume")] == [1, 2, 3, 4]
 
 
-def test_a_killed_trial_that_is_stopped_later_ends_then(project, server_runs):
+def test_a_killed_trial_that_is_stopped_later_ends_then(new_sync, server_runs):
     # the search went on without its server, so that nothing came in between
-    project().push(snapshot([trial(0, (100, 0.6), state="running")]), final=True)
-    project().push(snapshot([trial(0, (100, 0.6), (90, 0.6), state="running")]), final=True)
+    new_sync().push(snapshot([trial(0, (100, 0.6), state="running")]), final=True)
+    new_sync().push(snapshot([trial(0, (100, 0.6), (90, 0.6), state="running")]), final=True)
     parent, nested = server_runs()
     assert (nested[0].info.status, nested[0].info.end_time) == ("KILLED", (START + 20) * 1000)
     stopped = trial(0, (100, 0.6), (90, 0.6), (80, 0.6), state="pruned", reason="behind its peers")
-    project().push(snapshot([stopped]), final=True)
+    new_sync().push(snapshot([stopped]), final=True)
     parent, nested = server_runs()
     assert (nested[0].info.status, nested[0].info.end_time) == ("KILLED", (START + 60) * 1000)
     assert parent.info.end_time == (START + 60) * 1000 and nested[0].data.tags["autorank.state"] == "pruned"
@@ -121,13 +121,13 @@ def failing_at(patch, fatal, arrives):
     return calls
 
 
-def test_cut_off_between_two_calls_it_goes_on(project, client, server_runs, monkeypatch):
+def test_cut_off_between_two_calls_it_goes_on(new_sync, client, server_runs, monkeypatch):
     from mlflow.tracking import MlflowClient
 
     # pictures would take most of the time
     monkeypatch.setattr(MlflowClient, "log_figure", lambda self, run, _, name: self.log_text(run, "drawn", name))
     trials = [trial(0, (100, 0.6), (100, 0.7), state="pruned", reason="behind its peers")]
-    project("whole").push(snapshot(trials), final=True)
+    new_sync("whole").push(snapshot(trials), final=True)
 
     def shape(search_id):
         parent, nested = server_runs(search_id)
@@ -145,20 +145,20 @@ def test_cut_off_between_two_calls_it_goes_on(project, client, server_runs, monk
 
     with monkeypatch.context() as patch:
         calls = failing_at(patch, -1, arrives=True)
-        project("counted").push(snapshot(trials), final=True)
+        new_sync("counted").push(snapshot(trials), final=True)
         count = next(calls)
     assert count > 20
     for fatal in range(count):
         with monkeypatch.context() as patch:
             failing_at(patch, fatal, arrives=fatal % 2 == 0)
-            projection = project(f"cut at {fatal}")
+            sync = new_sync(f"cut at {fatal}")
             with pytest.raises(AutorankError, match="gone"):
-                projection.push(snapshot(trials), final=True)
-        (projection if fatal % 2 else project(f"cut at {fatal}")).push(snapshot(trials), final=True)
+                sync.push(snapshot(trials), final=True)
+        (sync if fatal % 2 else new_sync(f"cut at {fatal}")).push(snapshot(trials), final=True)
         assert shape(f"cut at {fatal}") == shape("whole"), f"cut off at call {fatal}"
 
 
-def test_a_trial_is_done_only_with_its_state(project, trials, client, server_runs, monkeypatch):
+def test_a_trial_is_done_only_with_its_state(new_sync, trials, client, server_runs, monkeypatch):
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
@@ -172,15 +172,15 @@ def test_a_trial_is_done_only_with_its_state(project, trials, client, server_run
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, "set_tag", all_but_the_state)
         with pytest.raises(AutorankError, match="gone"):
-            project().push(snapshot(trials))
+            new_sync().push(snapshot(trials))
     _, nested = server_runs()
     assert nested[0].info.status == "FINISHED" and "autorank.state" not in nested[0].data.tags
     client.log_text(nested[0].info.run_id, "spoiled", "ranks.json")
-    project().push(snapshot(trials))
+    new_sync().push(snapshot(trials))
     _, nested = server_runs()
     assert nested[0].data.tags["autorank.state"] == "complete" and len(nested) == 4
     assert text(client, nested[0], "ranks.json") != "spoiled"
     client.log_text(nested[0].info.run_id, "left alone", "ranks.json")
-    project().push(snapshot(trials))
+    new_sync().push(snapshot(trials))
     assert text(client, nested[0], "ranks.json") == "left alone"
     assert history(client, nested[0], "score") == [(10, 0.6), (20, 0.7)]

@@ -13,7 +13,7 @@ import transformers as t
 from autorank.errors import AutorankError
 from autorank.export.merge import merge
 from autorank.modeling import base_model
-from autorank.modeling.loading import checkpoint, quantization
+from autorank.modeling.loading import pretrained_checks, quantization
 from autorank.spec import TaskSpec
 from autorank.tasks import tokenization
 from tests import families, ready, tiny
@@ -74,7 +74,7 @@ def test_weights_of_bitsandbytes_need_it(
         base_model.load(model, 2)
     monkeypatch.setattr(quantization, "problem", lambda: None)
     config = t.AutoConfig.from_pretrained(model)
-    assert checkpoint.quantized_loading(model, config, "cuda:0") == {"device_map": {"": "cuda:0"}}
+    assert pretrained_checks.quantized_loading(model, config, "cuda:0") == {"device_map": {"": "cuda:0"}}
     monkeypatch.setattr(quantization, "check", lambda: None)
     with pytest.raises(AutorankError, match=r"already quantized. Omit --quantize"):
         base_model.load(model, 2, quantize="4bit")

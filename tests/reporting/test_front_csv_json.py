@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from autorank.reporting.front_values import front_csv, front_json
+from autorank.reporting.front_csv_json import front_csv, front_json
 from autorank.reporting.tables import NOTHING
 from tests.reporting.confirmed import CONFIRMED, THREE
 from tests.trials.made_trials import sliced, snapshot, trial

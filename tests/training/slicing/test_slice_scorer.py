@@ -18,7 +18,7 @@ from autorank.tasks.metrics.resampling import resampled
 from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
-from autorank.training.slicing.slices import next_count
+from autorank.training.slicing.slice_scorer import next_count
 from tests import texts
 from tests.trainables.trained import same
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from autorank.searching.confirm import ConfirmSearcher, pending
+from autorank.searching.confirmation_seeds import equal_seeds, next_training
 from autorank.searching.create import open_journal
-from autorank.searching.racing import equal_seeds, next_training
 from autorank.trials.statistics import bootstrap
 from tests.searching.standin import search_spec
 from tests.trials.made_trials import evaluation
