@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.modeling import adapters
 from autorank.modeling.forward import gradient_checkpointing
-from autorank.modeling.forward.attention_masks import MASK, Form, additive, find_form
-from autorank.modeling.layers.prepared_factors import prepared
-from autorank.tasks.data.batches import collate, epoch_batches, eval_batches
+from autorank.modeling.forward.attention_masks import Form
+from autorank.tasks.data.batches import epoch_batches, eval_batches
 from autorank.tasks.splits.tokenized import Split
 from autorank.training.eval_batch_size import EvalBatchSize
-from autorank.training.objectives.base import EVAL_BATCH, Objective
+from autorank.training.objectives.base import Objective
 from autorank.training.optimization import distributed
+from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.optimizer import GroupedAdamW
 from autorank.training.optimization.plan import Plan
 
-DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
 CHECK_EVERY = 20  # steps between checks of the loss; each check waits for the GPU
 
 
-class OptimizationLoop:
+@dataclass(frozen=True)
+class MicroBatch:
+    """A part of a step's examples.
+
+    Attributes:
+        examples: indices in the split.
+        weight: factor of the mean loss of the examples in the loss of the step.
+    """
+
+    examples: np.ndarray
+    weight: float
+
+
+class OptimizationLoop(ForwardPasses):
     """Trains a model on examples of a split.
 
     Args:
@@ -48,11 +58,9 @@ class OptimizationLoop:
         self, model: nn.Module, split: Split, examples: np.ndarray, pad_id: int, objective: Objective, plan: Plan,
         device: torch.device, eval_batch_size: EvalBatchSize | None = None, mask_form: Form = "tokens",
     ) -> None:  # fmt: skip
-        self.eval_batch_size = eval_batch_size or EvalBatchSize()
-        self._mask_form = mask_form
-        self.model, self.split, self.pad_id, self.plan, self.device = model, split, pad_id, plan, device
+        super().__init__(model, split, pad_id, objective, plan.precision, device, eval_batch_size, mask_form)
+        self.plan = plan
         self._examples = examples
-        self.objective = objective
         self.steps_per_epoch = math.ceil(len(examples) / plan.batch_size)
         self.total_steps = plan.steps or plan.epochs * self.steps_per_epoch
         self.warmup_steps = math.ceil(plan.warmup_ratio * self.total_steps)
@@ -90,19 +98,44 @@ class OptimizationLoop:
         """
         if not self.model.training:
             self.model.train()
-        batch = self.batch(step)
         total = torch.zeros((), device=self.device)
-        shard = np.array_split(batch, distributed.count())[distributed.rank()]
-        parts = np.array_split(shard, min(self.plan.accumulate, len(shard))) if len(shard) else []
-        weights = self.split.weights
-        # a worker without examples takes part with an example of weight 0, because the others wait for it
-        for i, examples in enumerate(parts or [batch[:1]]):
-            inputs = to_device(collate(self.split, examples, self.pad_id), self.device)
-            hooks.before_forward(inputs, i, len(parts))
+        micro_batches, count = self.micro_batches(step)
+        for i, micro_batch in enumerate(micro_batches):
+            inputs = self.inputs(micro_batch.examples)
+            hooks.before_forward(inputs, i, count)
             with self.prepared():
-                loss = self.loss(inputs) * (weights[examples].sum() / weights[batch].sum() if parts else 0.0)
+                loss = self.loss(inputs) * micro_batch.weight
                 total += loss.detach()
                 self.scaler.scale(loss).backward()
+        self.update(step, hooks)
+        distributed.sum_(total)
+        self.check(step, total)
+        return total
+
+    def micro_batches(self, step: int) -> tuple[list[MicroBatch], int]:
+        """Divide a step's examples.
+
+        Args:
+            step: number of the step.
+
+        Returns:
+            The micro-batches of this worker, and their number: 0 for a worker without examples, which takes part with
+            an example of weight 0, because the others wait for it.
+        """
+        batch, weights = self.batch(step), self.split.weights
+        shard = np.array_split(batch, distributed.count())[distributed.rank()]
+        if not len(shard):
+            return [MicroBatch(batch[:1], 0.0)], 0
+        parts = np.array_split(shard, min(self.plan.accumulate, len(shard)))
+        return [MicroBatch(part, float(weights[part].sum() / weights[batch].sum())) for part in parts], len(parts)
+
+    def update(self, step: int, hooks: Hooks) -> None:
+        """Update the weights once the gradients of all micro-batches are summed.
+
+        Args:
+            step: number of the step.
+            hooks: hooks of the step.
+        """
         trained = list(self.optimizer.parameters)
         penalty = hooks.penalty()
         if penalty is not None:
@@ -118,10 +151,15 @@ class OptimizationLoop:
             hooks.after_step()
         self.scaler.update()
         self.optimizer.zero_grad()
-        distributed.sum_(total)
-        if step % CHECK_EVERY == 0 and not math.isfinite(total.item()):
-            raise self.diverged(f"the loss is {total.item()} at step {step + 1}")
-        return total
+
+    def check(self, step: int, loss: Tensor) -> None:
+        """Check every `CHECK_EVERY` steps that the loss of a step is finite.
+
+        Raises:
+            AutorankError: it is not.
+        """
+        if step % CHECK_EVERY == 0 and not math.isfinite(loss.item()):
+            raise self.diverged(f"the loss is {loss.item()} at step {step + 1}")
 
     def diverged(self, reason: str) -> AutorankError:
         """Create the error for a loss that is not finite."""
@@ -146,114 +184,12 @@ class OptimizationLoop:
         size = math.ceil(math.ceil(self.plan.batch_size / distributed.count()) / self.plan.accumulate)
         with gradient_checkpointing.evaluating(self.model):
             for part in eval_batches(self.split.lengths[shard], size):
-                batch = to_device(collate(self.split, shard[part], self.pad_id), self.device)
-                (self.loss(batch) * weights[shard[part]].sum()).backward()
+                (self.loss(self.inputs(shard[part])) * weights[shard[part]].sum()).backward()
         distributed.sum_gradients(list(trained.values()))
         gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
         for parameter in trained.values():
             parameter.grad = None
         return gradients
-
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the mean loss of a batch, which includes labels, in float32."""
-        labels = batch.pop("labels")
-        return self.objective.loss(self._forward(batch), labels)
-
-    @torch.no_grad()
-    def find_mask_form(self) -> Form:
-        """The form in which the model takes attention masks, found with the two shortest examples that differ."""
-        lengths, shortest = np.unique(self.split.lengths, return_index=True)
-        if len(lengths) < 2:
-            return "tokens"
-        batch = to_device(collate(self.split, shortest[:2], self.pad_id), self.device)
-        batch.pop("labels")
-        self.model.eval()
-        with self.autocast():
-            return find_form(self.model, batch, DTYPES[self.plan.precision] or torch.float32)
-
-    def _forward(self, batch: dict[str, Tensor]) -> Any:
-        """What the model returns for a batch without labels."""
-        if self._mask_form != "tokens":
-            dtype = DTYPES[self.plan.precision] or torch.float32
-            batch = batch | {MASK: additive(batch[MASK], self._mask_form, dtype)}
-        with self.autocast():
-            return self.model(**batch)
-
-    @torch.no_grad()
-    def mean_loss(self, splits: Mapping[str, Split]) -> float:
-        """Return the weighted mean loss over all examples of some splits, in evaluation mode."""
-        self.model.eval()
-        total = weight = 0.0
-        for split in splits.values():
-
-            def loss(examples: np.ndarray, split: Split = split) -> Tensor:
-                return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
-
-            with self.prepared():
-                for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
-                    total += mean.item() * split.weights[examples].sum()
-                    weight += split.weights[examples].sum()
-        return float(total / weight)
-
-    def prepared(self) -> AbstractContextManager[None]:
-        """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
-        return prepared((layer.update for layer in adapters.adapted(self.model).values()), DTYPES[self.plan.precision])
-
-    def autocast(self) -> AbstractContextManager[None]:
-        """Return a context with the precision of the plan."""
-        dtype = DTYPES[self.plan.precision]
-        return torch.autocast(self.device.type, dtype or torch.bfloat16, enabled=dtype is not None)
-
-    def outputs(
-        self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
-    ) -> Iterator[tuple[np.ndarray, Any]]:
-        """Pass batches through the model in evaluation mode.
-
-        Args:
-            split: the split.
-            batches: indices in the split; a batch that does not fit in memory is halved, unless `before` is given.
-            before: called with each batch before its forward pass.
-
-        Yields:
-            The indices of a batch, and the model's output.
-        """
-        self.model.eval()
-
-        @torch.no_grad()  # around the generator it would keep the last output alive (see `EvalBatchSize.map`)
-        def run(examples: np.ndarray) -> Any:
-            batch = to_device(collate(split, examples, self.pad_id), self.device)
-            batch.pop("labels")
-            if before:
-                before(batch)
-            return self._forward(batch)
-
-        with self.prepared():
-            # with `before`, hooks on layers would see examples twice if a batch was halved
-            yield from (
-                ((examples, run(examples)) for examples in batches)
-                if before
-                else self.eval_batch_size.map(batches, run)
-            )
-
-    def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
-        """Compute logits in evaluation mode.
-
-        Args:
-            split: the split.
-            batches: indices in the split.
-
-        Returns:
-            examples x outputs, in the order of the split; rows of examples in no batch are NaN.
-        """
-        logits = None
-        for examples, outputs in self.outputs(split, batches):
-            rows = outputs.logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
-            logits[examples] = rows
-            del outputs  # see `EvalBatchSize.map`
-        assert logits is not None, "no batches"
-        return logits
 
 
 def add_gradients(value: Tensor, parameters: Sequence[nn.Parameter]) -> None:
@@ -266,10 +202,3 @@ def add_gradients(value: Tensor, parameters: Sequence[nn.Parameter]) -> None:
     for parameter, gradient in pairs:
         if parameter.grad is None:
             parameter.grad = gradient
-
-
-def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch to a device; copies to a CUDA GPU are asynchronous."""
-    if device.type != "cuda":
-        return {name: values.to(device) for name, values in batch.items()}
-    return {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}

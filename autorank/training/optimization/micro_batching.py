@@ -21,11 +21,10 @@ from autorank import atomic_io
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from autorank.tasks.data.batches import collate
 from autorank.training import gpu
 from autorank.training.optimization import distributed
 from autorank.training.optimization.hooks import Hooks
-from autorank.training.optimization.loop import OptimizationLoop, to_device
+from autorank.training.optimization.loop import OptimizationLoop
 
 RANK = 8  # of the updates that are tried; what takes the memory is activations
 BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
@@ -155,7 +154,7 @@ def _fits(phase: OptimizationLoop, taken: int, hooks: Hooks, examples: int, part
     held = None
     try:
         held = torch.empty(taken, dtype=torch.uint8, device=phase.device)
-        batch = to_device(collate(phase.split, longest, phase.pad_id), phase.device)
+        batch = phase.inputs(longest)
         with hooks.most_memory(batch, parts):
             phase.loss(batch).backward()
     except torch.OutOfMemoryError:

@@ -24,8 +24,8 @@ from autorank.defaults import SliceScore
 from autorank.modeling import adapters
 from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.spectrum import Spectrum
-from autorank.tasks.data.batches import collate, eval_batches, token_mask
-from autorank.training.optimization.loop import OptimizationLoop, to_device
+from autorank.tasks.data.batches import eval_batches, token_mask
+from autorank.training.optimization.loop import OptimizationLoop
 
 CALIBRATION = 64  # training examples
 BATCH = 8  # of them in a forward pass; `gradient` averages over batches
@@ -93,7 +93,7 @@ def _sensitivities(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
     batches = _calibration(loop)
     with gradient_checkpointing.evaluating(loop.model):
         for examples in batches:
-            loss = loop.loss(to_device(collate(loop.split, examples, loop.pad_id), loop.device))
+            loss = loop.loss(loop.inputs(examples))
             gradients = torch.autograd.grad(loss, factors, allow_unused=True)
             for total, factor, gradient in zip(totals, factors, gradients, strict=True):
                 if gradient is not None:

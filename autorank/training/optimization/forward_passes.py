@@ -1,0 +1,155 @@
+"""Forward passes of a model for an objective: in training, and over a split in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from autorank.modeling import adapters
+from autorank.modeling.forward.attention_masks import MASK, Form, additive, find_form
+from autorank.modeling.layers.prepared_factors import prepared
+from autorank.tasks.data.batches import collate, eval_batches
+from autorank.tasks.splits.tokenized import Split
+from autorank.training.eval_batch_size import EvalBatchSize
+from autorank.training.objectives.base import EVAL_BATCH, Objective
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
+
+
+class ForwardPasses:
+    """Passes batches through a model.
+
+    Args:
+        model: the model.
+        split: the split of `inputs`.
+        pad_id: id of the padding token.
+        objective: the task's objective.
+        precision: fp32, bf16 or fp16.
+        device: device of the model.
+        eval_batch_size: batch size of passes without gradients; a new one by default.
+        mask_form: form in which the model takes attention masks.
+    """
+
+    def __init__(
+        self, model: nn.Module, split: Split, pad_id: int, objective: Objective, precision: str, device: torch.device,
+        eval_batch_size: EvalBatchSize | None = None, mask_form: Form = "tokens",
+    ) -> None:  # fmt: skip
+        self.model, self.split, self.pad_id, self.objective, self.device = model, split, pad_id, objective, device
+        self.eval_batch_size = eval_batch_size or EvalBatchSize()
+        self._dtype = DTYPES[precision]
+        self._mask_form = mask_form
+
+    def inputs(self, examples: np.ndarray) -> dict[str, Tensor]:
+        """Return the batch of these examples, which includes labels, on the device."""
+        return to_device(collate(self.split, examples, self.pad_id), self.device)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the mean loss of a batch, which includes labels, in float32."""
+        labels = batch.pop("labels")
+        return self.objective.loss(self.forward(batch), labels)
+
+    @torch.no_grad()
+    def find_mask_form(self) -> Form:
+        """The form in which the model takes attention masks, found with the two shortest examples that differ."""
+        lengths, shortest = np.unique(self.split.lengths, return_index=True)
+        if len(lengths) < 2:
+            return "tokens"
+        batch = to_device(collate(self.split, shortest[:2], self.pad_id), self.device)
+        batch.pop("labels")
+        self.model.eval()
+        with self.autocast():
+            return find_form(self.model, batch, self._dtype or torch.float32)
+
+    def forward(self, batch: dict[str, Tensor]) -> Any:
+        """Return what the model returns for a batch without labels."""
+        if self._mask_form != "tokens":
+            batch = batch | {MASK: additive(batch[MASK], self._mask_form, self._dtype or torch.float32)}
+        with self.autocast():
+            return self.model(**batch)
+
+    @torch.no_grad()
+    def mean_loss(self, splits: Mapping[str, Split]) -> float:
+        """Return the weighted mean loss over all examples of some splits, in evaluation mode."""
+        self.model.eval()
+        total = weight = 0.0
+        for split in splits.values():
+
+            def loss(examples: np.ndarray, split: Split = split) -> Tensor:
+                return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
+
+            with self.prepared():
+                for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
+                    total += mean.item() * split.weights[examples].sum()
+                    weight += split.weights[examples].sum()
+        return float(total / weight)
+
+    def prepared(self) -> AbstractContextManager[None]:
+        """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
+        return prepared((layer.update for layer in adapters.adapted(self.model).values()), self._dtype)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Return a context with the precision of the plan."""
+        return torch.autocast(self.device.type, self._dtype or torch.bfloat16, enabled=self._dtype is not None)
+
+    def outputs(
+        self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Pass batches through the model in evaluation mode.
+
+        Args:
+            split: the split.
+            batches: indices in the split; a batch that does not fit in memory is halved, unless `before` is given.
+            before: called with each batch before its forward pass.
+
+        Yields:
+            The indices of a batch, and the model's output.
+        """
+        self.model.eval()
+
+        @torch.no_grad()  # around the generator it would keep the last output alive (see `EvalBatchSize.map`)
+        def run(examples: np.ndarray) -> Any:
+            batch = to_device(collate(split, examples, self.pad_id), self.device)
+            batch.pop("labels")
+            if before:
+                before(batch)
+            return self.forward(batch)
+
+        with self.prepared():
+            # with `before`, hooks on layers would see examples twice if a batch was halved
+            yield from (
+                ((examples, run(examples)) for examples in batches)
+                if before
+                else self.eval_batch_size.map(batches, run)
+            )
+
+    def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
+        """Compute logits in evaluation mode.
+
+        Args:
+            split: the split.
+            batches: indices in the split.
+
+        Returns:
+            examples x outputs, in the order of the split; rows of examples in no batch are NaN.
+        """
+        logits = None
+        for examples, outputs in self.outputs(split, batches):
+            rows = outputs.logits.float().cpu().numpy()
+            if logits is None:
+                logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
+            logits[examples] = rows
+            del outputs  # see `EvalBatchSize.map`
+        assert logits is not None, "no batches"
+        return logits
+
+
+def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """Copy a batch to a device; copies to a CUDA GPU are asynchronous."""
+    if device.type != "cuda":
+        return {name: values.to(device) for name, values in batch.items()}
+    return {name: values.pin_memory().to(device, non_blocking=True) for name, values in batch.items()}
