@@ -83,14 +83,14 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     Returns:
         Key of each retrained point -> its statistics.
     """
-    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
-    baseline = [sample for point in snapshot.baseline if (sample := _measured(point, snapshot))]
-    samples = [sample for _, sample in measured]
-    drawn = _draws(samples, baseline)
+    retrained = [(point, sample) for point in points if (sample := measured(point, snapshot))]
+    baseline = [sample for point in snapshot.baseline if (sample := measured(point, snapshot))]
+    samples = [sample for _, sample in retrained]
+    drawn = draws(samples, baseline)
     front = None
     if drawn is not None:
         front = bootstrap.on_front(drawn[:, : len(samples)], np.array([sample.costs for sample in samples]))
-    return {point.key: _describe(index, samples, baseline, drawn, front) for index, (point, _) in enumerate(measured)}
+    return {point.key: _describe(index, samples, baseline, drawn, front) for index, (point, _) in enumerate(retrained)}
 
 
 def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
@@ -103,13 +103,13 @@ def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
     Returns:
         Key of each retrained point -> weight; empty if nothing is known about their deviations.
     """
-    measured = [(point, sample) for point in points if (sample := _measured(point, snapshot))]
-    samples = [sample for _, sample in measured]
-    drawn = _draws(samples, [])
+    retrained = [(point, sample) for point in points if (sample := measured(point, snapshot))]
+    samples = [sample for _, sample in retrained]
+    drawn = draws(samples, [])
     if drawn is None:
         return {}
     weights = bootstrap.contested(drawn, np.array([sample.costs for sample in samples]))
-    return {point.key: weight for (point, _), weight in zip(measured, weights, strict=True)}
+    return {point.key: weight for (point, _), weight in zip(retrained, weights, strict=True)}
 
 
 def _describe(
@@ -167,8 +167,16 @@ def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
     return found | {key: better for key, better in retrained.items() if better is not None}
 
 
-def _measured(point: Point, snapshot: Snapshot) -> Measured | None:
-    """Results of the seeds with a finite score; None if every seed failed."""
+def measured(point: Point, snapshot: Snapshot) -> Measured | None:
+    """Collect the results of a point's new seeds.
+
+    Args:
+        point: a point of a front.
+        snapshot: its search.
+
+    Returns:
+        The results of the seeds with a finite score; None if there are none.
+    """
     everything = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
     results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
     if not results:
@@ -190,8 +198,16 @@ def _models(point: Point, snapshot: Snapshot) -> tuple[Outcomes, ...]:
     return tuple(model[0] for model in models) if all(models) else ()
 
 
-def _draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndarray | None:
-    """Draws of the expected scores, `draws x (samples + baseline)`; None if nothing is known about their deviations."""
+def draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndarray | None:
+    """Draw expected scores, as `summarise` describes it.
+
+    Args:
+        samples: retrained points, from whose seeds the variance is pooled.
+        baseline: further retrained points.
+
+    Returns:
+        `draws x (samples + baseline)`; None if nothing is known about their deviations.
+    """
     every = [*samples, *baseline]
     freedom = sum(len(sample.scores) - 1 for sample in samples)
     examples, shared = _example_deviations(every)

@@ -1,0 +1,102 @@
+"""A study of all methods: one search per task and method, new seeds for each front, and tables of what methods add.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.study --model MINILM --data GLUE --minutes 50 --report docs/results.md
+
+Each method is searched alone, with the same number of trials as plain LoRA. In one search of all methods, trials go to
+methods that do well, so the others would have smaller budgets, and a failure would end all. Plain LoRA is searched
+twice: the second search shows what another search adds without another method.
+
+`--data` has one directory per task. The program stops after `--minutes`; the same command continues, in the middle of
+a trial if necessary. It prints each trial and each new seed as it ends, and the tables at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from pathlib import Path
+from typing import get_args
+
+from autorank.defaults import Precision
+from autorank.errors import AutorankError
+from autorank.searching.budget import Budget
+from autorank.searching.search import search
+from autorank.trials.retention import run_folder
+from autorank.trials.snapshot import Snapshot
+from benchmarks.study import report
+from benchmarks.study.results import read
+from benchmarks.study.settings import BASELINE, CONTROL, SEEDS, TASKS, all_methods, search_spec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", default=",".join(name for name in TASKS if name != "demo"))
+    parser.add_argument("--methods", default=",".join(all_methods()), help="besides plain LoRA")
+    parser.add_argument("--model", help="base model")
+    parser.add_argument("--data", type=Path, help="a directory with a directory for each task; default: the Hub")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
+    parser.add_argument("--trials", type=int, default=16, help="of each search")
+    parser.add_argument("--concurrency", type=int, help="trials at the same time")
+    parser.add_argument("--minutes", type=float, help="stop after this time; default: when all is done")
+    parser.add_argument("--runs", type=Path, default=Path("study"), help="directory of the searches")
+    parser.add_argument("--report", type=Path, help="a page whose section on the study is replaced")
+    arguments = parser.parse_args()
+    end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
+    for task in tasks:
+        for method in methods:
+            if time.monotonic() < end:
+                run(arguments, task, method, end)
+    found = {task: [result for method in methods if (result := read(arguments.runs, task, method))] for task in tasks}
+    command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
+    command += " --model MODEL --data DATA" if arguments.model else ""
+    if arguments.methods != ",".join(all_methods()):
+        command += f" --methods {shlex.quote(arguments.methods)}"
+    section = report.render({task: results for task, results in found.items() if results}, command, arguments.trials)
+    print(f"\n{section}")
+    if arguments.report:
+        report.write(arguments.report, section)
+
+
+def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> None:
+    """Run or continue one search until `end`, as `time.monotonic` counts; nothing if it is complete."""
+    before = read(arguments.runs, task, method)
+    if before is not None and before.is_complete(arguments.trials):
+        return
+    spec = search_spec(task, method, arguments.model, arguments.data, arguments.precision)
+    seconds = None if end == float("inf") else end - time.monotonic()
+    budget = Budget(arguments.trials, seconds=seconds, confirm=SEEDS, concurrency=arguments.concurrency)
+    try:
+        search(spec, run_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
+    except AutorankError as error:
+        print(f"{spec.name}: {error}", flush=True)
+
+
+class Log:
+    """Prints trials and new seeds of a search as they end.
+
+    Args:
+        name: the search.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._trials, self._seeds = name, set[int](), 0
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Print what has ended since the last snapshot."""
+        for trial in snapshot.trials:
+            if trial.state != "running" and trial.number not in self._trials:
+                self._trials.add(trial.number)
+                scores = [evaluation.score for evaluation in trial.evaluations]
+                best = f"best {max(scores):.4f}" if scores else trial.reason
+                print(
+                    f"{self._name}: trial {trial.number} {trial.state} after {trial.seconds:.0f} s, {best}", flush=True
+                )
+        if len(snapshot.confirmed) > self._seeds:
+            self._seeds = len(snapshot.confirmed)
+            print(f"{self._name}: {self._seeds} new scores of {len(snapshot.points)} points", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The results of a study, read from the journals of its searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from autorank.searching.journal_searcher import ended
+from autorank.spec import SearchSpec
+from autorank.trials.front import Point, non_dominated
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
+from autorank.trials.retention import run_folder
+from autorank.trials.snapshot import Snapshot
+from autorank.trials.statistics.certainty import assess
+from autorank.trials.statistics.confirmation_stats import measured
+from benchmarks.study.gains import Retrained
+from benchmarks.study.settings import search_name
+
+
+@dataclass(frozen=True)
+class Result:
+    """A search of the study.
+
+    Attributes:
+        method: the method, or the control.
+        spec: the search.
+        snapshot: its trials and its front.
+        most: the most adapter parameters of its space.
+    """
+
+    method: str
+    spec: SearchSpec
+    snapshot: Snapshot
+    most: float
+
+    @cached_property
+    def front(self) -> list[Retrained]:
+        """The points of the front that were retrained."""
+        samples = [(point, measured(point, self.snapshot)) for point in self.snapshot.points]
+        return [Retrained(point, sample) for point, sample in samples if sample is not None]
+
+    @property
+    def ended(self) -> int:
+        """Number of trials that have ended."""
+        return len(ended(self.snapshot.trials))
+
+    def is_complete(self, trials: int) -> bool:
+        """Whether all trials have ended and all points of the front were retrained."""
+        return self.ended >= trials and 0 < len(self.snapshot.points) == len(self.front)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all trials."""
+        return sum(trial.step for trial in self.snapshot.trials)
+
+    @property
+    def seconds(self) -> float:
+        """Training and evaluation time of all trials."""
+        return sum(trial.seconds for trial in self.snapshot.trials)
+
+    @property
+    def best(self) -> Point:
+        """The point with the best score in the search."""
+        return max(self.snapshot.points, key=lambda point: point.score)
+
+    @property
+    def expected_loss(self) -> float | None:
+        """By how much the best score is expected to fall, from the predictions of the search."""
+        certainty = assess(self.snapshot)
+        return None if certainty is None else certainty.optimism
+
+    @property
+    def loss(self) -> float:
+        """By how much the best score fell with new seeds, on the validation split."""
+        best = self.best
+        return best.score - next(entry.sample.mean for entry in self.front if entry.point.key == best.key)
+
+
+def read(runs: Path, task: str, method: str) -> Result | None:
+    """Read a search; None if it has not begun."""
+    folder = run_folder(runs, search_name(task, method))
+    if not (folder / JOURNAL).exists():
+        return None
+    journal = Journal.open(folder)
+    return Result(method, journal.spec, journal.snapshot(), journal.reference[0])
+
+
+def common_front(results: list[Result]) -> list[tuple[Result, Retrained]]:
+    """The points that no point of another search dominates, by the scores of the searches, by rising parameters."""
+    entries = [(result, entry) for result in results for entry in result.front]
+    kept = {id(point) for point in non_dominated([entry.point for _, entry in entries])}
+    return sorted(
+        [(result, entry) for result, entry in entries if id(entry.point) in kept],
+        key=lambda pair: pair[1].point.adapter_params,
+    )

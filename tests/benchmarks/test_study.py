@@ -1,0 +1,158 @@
+"""benchmarks/study: the statistics of what a front adds, its tables, and the program on stand-in searches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from autorank import methods
+from autorank.trials.journal.journal import Journal
+from autorank.trials.retention import run_folder
+from autorank.trials.statistics.confirmation_stats import Measured
+from benchmarks.study import gains, report
+from benchmarks.study.gains import Retrained
+from benchmarks.study.results import Result, common_front, read
+from benchmarks.study.settings import CONTROL, TASKS, all_methods, search_name, search_spec
+from tests.trials.made_trials import evaluation, snapshot, trial
+
+
+def entry(params: int, score: float, *seeds: float, number: int = 0) -> Retrained:
+    """A point with its score in the search, and the scores of its new seeds."""
+    point = snapshot([trial(number, (params, score))]).points[0]
+    return Retrained(point, Measured(np.array(seeds or (score,)), (float(params),), 0))
+
+
+BASELINE = [entry(100, 0.6, 0.5, 0.54), entry(400, 0.8, 0.7, 0.7)]
+OURS = [entry(200, 0.75, 0.64, 0.68)]
+
+
+def test_a_share_is_the_part_of_the_budgets_at_which_a_point_is_chosen():
+    assert gains.shares([*BASELINE, *OURS], 0, 1000).tolist() == pytest.approx([0.1, 0.6, 0.2])
+    worse = entry(300, 0.1)
+    assert gains.shares([*BASELINE, worse], 0, 1000).tolist() == pytest.approx([0.3, 0.6, 0])
+    assert gains.shares(BASELINE, 100, 1000, np.log10).tolist() == pytest.approx([np.log10(4), 1 - np.log10(4)])
+    assert gains.shares(BASELINE, 400, 400).tolist() == [0, 1]
+
+
+def test_hypervolume_that_is_added_is_an_area_under_the_new_scores():
+    added = gains.added(OURS, BASELINE, 1000)
+    assert added.value == pytest.approx(0.2 * (0.66 - 0.52))
+    assert added.low < added.value < added.high
+    assert gains.added(BASELINE, BASELINE, 1000).value == pytest.approx(0)  # of equal points the baseline's count
+
+
+def test_a_choice_that_was_lucky_in_the_search_costs_hypervolume():
+    assert gains.added([entry(200, 0.75, 0.4, 0.42)], BASELINE, 1000).value == pytest.approx(0.2 * (0.41 - 0.52))
+
+
+def test_the_mean_gain_begins_where_both_fronts_have_begun():
+    mean = gains.mean_gain(OURS, BASELINE)
+    assert mean.value == pytest.approx(0.66 - 0.52)  # from 200 to 400 parameters
+    assert gains.mean_gain([entry(400, 0.9, 0.72, 0.74)], [BASELINE[1]]).value == pytest.approx(0.03)
+
+
+def test_the_gain_of_a_point_is_over_the_choice_of_the_search():
+    lucky = entry(150, 0.7, 0.4, 0.5)
+    assert gains.gain(OURS[0], [BASELINE[0], lucky]).value == pytest.approx(0.66 - 0.45)
+    assert gains.gain(entry(50, 0.5, 0.5), BASELINE) is None
+
+
+def test_intervals_contain_the_true_difference_as_often_as_they_say():
+    draw, covered = np.random.default_rng(0), 0
+    for _ in range(100):
+        front, other = (
+            [entry(size, score, *(score + 0.02 * draw.normal(size=3))) for size, score in points]
+            for points in ([(100, 0.60), (200, 0.70), (400, 0.75)], [(150, 0.66), (300, 0.72), (500, 0.80)])
+        )
+        true = 0.5 * (0.80 - 0.75) + 0.1 * (0.72 - 0.70) + 0.05 * (0.66 - 0.60)
+        added = gains.added(other, front, 1000)
+        covered += added.low <= true <= added.high
+    assert 83 <= covered <= 97
+
+
+def test_without_deviations_there_is_no_interval():
+    assert gains.added([entry(200, 0.75, 0.7)], [entry(100, 0.6, 0.5)], 1000) == gains.Difference(pytest.approx(0.16))
+
+
+def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
+    assert {"increlora", "lora-drop", "prilora", "houlsby", "vera"} <= set(all_methods())
+    assert not {"lora", "full", "bitfit"} & set(all_methods())
+    specs = [search_spec("demo", method, None, None) for method in ("lora", CONTROL, *all_methods())]
+    assert len({spec.name for spec in specs}) == len(specs)
+    for spec in specs:
+        (only,) = spec.methods
+        fields = methods.find(only.method).Config.model_fields
+        assert ("targets" in only.space) == ("targets" in fields)
+        assert "learning_rate" in only.space
+        assert spec.baseline is None
+        assert spec.task.tune_split > 0
+        assert spec.training.slices == "auto"
+    assert [spec.seed for spec in specs[:3]] == [0, 1, 0]
+    assert specs[1].methods == specs[0].methods
+
+
+def test_data_are_one_directory_per_task(tmp_path):
+    assert search_spec("mrpc", "lora", "base", tmp_path).task.data == str(tmp_path / "mrpc")
+    assert search_spec("mrpc", "lora", "base", tmp_path).model == "base"
+    assert set(TASKS) == {"mrpc", "qqp", "stsb", "cola", "sst2", "demo"}
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Complete searches of lora and vera on the demo, and one of sora whose points have no new seeds."""
+    for method, points in {"lora": BASELINE, "vera": OURS, "sora": OURS}.items():
+        spec = search_spec("demo", method, None, None)
+        with Journal.create(run_folder(tmp_path, spec.name), spec, (1000.0, 0.0)) as journal:
+            for number, (point, sample) in enumerate(points):
+                journal.begin(method, {"learning_rate": 1e-3 * (number + 1)}, {})
+                journal.record(number, evaluation(20, point.adapter_params, point.score))
+                journal.finish(number, "complete")
+                for seed, score in enumerate(sample.scores if method != "sora" else ()):
+                    values = {"score": float(score), "adapter_params": point.adapter_params}
+                    journal.confirm(number, 20, point.adapter_params, seed, values)
+    return tmp_path
+
+
+def test_results_are_read_from_the_journals(runs):
+    assert read(runs, "demo", "dora") is None
+    lora = read(runs, "demo", "lora")
+    assert (lora.ended, lora.steps, lora.most) == (2, 40, 1000.0)
+    assert lora.is_complete(2)
+    assert not lora.is_complete(3)
+    assert not read(runs, "demo", "sora").is_complete(1)
+    assert lora.loss == pytest.approx(0.8 - 0.7)
+    assert lora.expected_loss is None  # no predictions
+
+
+def test_the_common_front_has_the_points_that_no_other_search_dominates(runs):
+    results = [read(runs, "demo", method) for method in ("lora", "vera")]
+    assert [(r.method, e.point.adapter_params) for r, e in common_front(results)] == [
+        ("lora", 100), ("vera", 200), ("lora", 400),
+    ]  # fmt: skip
+
+
+def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_path):
+    results = [read(runs, "demo", method) for method in ("lora", "vera", "sora")]
+    section = report.render({"demo": results}, "python -m benchmarks.study", 1)
+    assert section.startswith("`python -m benchmarks.study`\n")
+    assert "Not complete yet: sora." in section
+    row = next(line for line in section.splitlines() if line.startswith("| `vera`"))
+    assert row.startswith("| `vera` | +0.0280 (")
+    assert "| 200 | `vera` | 0.7500 | 0.6600 ± 0.0283 (2) |" in section
+    page = tmp_path / "results.md"
+    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.write(page, section)
+    assert page.read_text() == f"before\n{report.BEGIN}\n{section}\n{report.END}\nafter\n"
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="Add them"):
+        report.write(page, section)
+
+
+def test_without_the_baseline_there_are_no_differences(runs):
+    results = [replace(read(runs, "demo", "sora"), method="lora"), read(runs, "demo", "vera")]
+    section = report.render({"demo": results}, "command", 1)
+    assert "| method |" not in section
+    assert isinstance(results[0], Result)
+    assert search_name("demo", CONTROL) == "demo-lora-again"
