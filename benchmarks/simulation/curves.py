@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -89,8 +90,17 @@ class Curves:
         self._rates = np.quantile([line["drawn"][RATE] for line in lines], np.linspace(0, 1, 16))
 
     @classmethod
-    def read(cls, file: Path) -> Curves:
-        return cls(json.loads(line) for line in file.read_text(encoding="utf-8").splitlines())
+    def read(cls, file: Path, method: str | None = None) -> Curves:
+        """Read a table.
+
+        Args:
+            file: lines of JSON, compressed if the name ends in .gz.
+            method: the method, if the table has several.
+
+        Returns:
+            The table of this method.
+        """
+        return cls(line for line in read_lines(file) if method in (None, line["method"]))
 
     @cached_property
     def attainable(self) -> float:
@@ -135,6 +145,12 @@ class Curves:
                     low, high, value = np.log([low, high, value])
                 place.append(float((value - low) / ((high - low) or 1)))
         return place
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a table as benchmarks/record.py and benchmarks/export_curves.py write it, of all methods."""
+    content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    return [json.loads(line) for line in content.splitlines()]
 
 
 def _evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int, float]] = ()) -> Evaluation:

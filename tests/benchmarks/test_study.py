@@ -60,8 +60,8 @@ def test_the_gain_of_a_point_is_over_the_choice_of_the_search():
 
 
 def test_intervals_contain_the_true_difference_as_often_as_they_say():
-    draw, covered = np.random.default_rng(0), 0
-    for _ in range(100):
+    draw, covered = np.random.default_rng(1), 0
+    for _ in range(200):
         front, other = (
             [entry(size, score, *(score + 0.02 * draw.normal(size=3))) for size, score in points]
             for points in ([(100, 0.60), (200, 0.70), (400, 0.75)], [(150, 0.66), (300, 0.72), (500, 0.80)])
@@ -69,7 +69,7 @@ def test_intervals_contain_the_true_difference_as_often_as_they_say():
         true = 0.5 * (0.80 - 0.75) + 0.1 * (0.72 - 0.70) + 0.05 * (0.66 - 0.60)
         added = gains.added(other, front, 1000)
         covered += added.low <= true <= added.high
-    assert 83 <= covered <= 97
+    assert 170 <= covered <= 190
 
 
 def test_without_deviations_there_is_no_interval():
