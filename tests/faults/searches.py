@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.trials.journal.journal import Journal
+from autorank.trials.statistics.predictions import read
 from tests import tiny
 
 SPACE = """
@@ -42,7 +44,7 @@ def start(
     environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=start_new_session,
+        start_new_session=start_new_session, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup
     )  # fmt: skip
 
 
@@ -55,7 +57,7 @@ def finish(place: Path, name: str, trials: int = TRIALS) -> str:
 
 
 def essence(place: Path, name: str) -> dict[str, Any]:
-    """All that a search found, without times, names and ids: trials, front, and its runs in MLflow."""
+    """All that a search found, without times, names and ids: trials, front, predictions, and its runs in MLflow."""
     snapshot = Journal.open(place / "runs" / name).snapshot()
     trials = [
         replace(
@@ -65,9 +67,17 @@ def essence(place: Path, name: str) -> dict[str, Any]:
         for trial in snapshot.trials
     ]  # fmt: skip
     front = [(point.trial, point.step, point.adapter_params, point.score) for point in snapshot.points]
-    files = {str(file.relative_to(place / "runs" / name)) for file in (place / "runs" / name).glob("trials/*/*")}
+    folder = place / "runs" / name
+    files = {str(file.relative_to(folder)) for file in folder.glob("trials/*/*")}
+    predictions = {
+        file.name: [outcomes.values.tolist() for outcomes in read(file)]
+        for file in (folder / "predictions").glob("*.npz")
+    }
     again = {key: result | {"seconds": 0.0} for key, result in snapshot.confirmed.items()}
-    return {"trials": trials, "front": front, "again": again, "files": files, "mlflow": _runs(place, name)}
+    return {
+        "trials": trials, "front": front, "again": again, "files": files, "predictions": predictions,
+        "mlflow": _runs(place, name),
+    }  # fmt: skip
 
 
 def _runs(place: Path, name: str) -> list[Any]:

@@ -70,7 +70,7 @@ def test_the_raylet_dies(place: Path, attacked) -> None:
     raylet.kill()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, printed
-    assert "its process raylet died" in printed and "Ray is started again." in printed
+    assert "its process raylet died" in printed and "Restarting Ray." in printed
     assert same_as_undisturbed(place, "raylet")
 
 

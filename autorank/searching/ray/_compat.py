@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.metadata
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,6 +97,24 @@ def dead_processes() -> list[str]:
 
     node = worker._global_node
     return [] if node is None or not node.head else [name for name, _ in node.dead_processes()]
+
+
+@contextlib.contextmanager
+def killed_after(seconds: float) -> Iterator[None]:
+    """Kill the processes of a local Ray if this context is still open after some seconds: they may not answer."""
+    from ray._private import worker
+
+    node = worker._global_node
+    if node is None or not node.head:
+        yield
+        return
+    timer = threading.Timer(seconds, lambda: node.kill_all_processes(check_alive=False, allow_graceful=False))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def kv_put(key: str, value: bytes, namespace: str) -> None:

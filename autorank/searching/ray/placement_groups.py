@@ -18,6 +18,11 @@ def note(trial: str, group: PlacementGroup) -> None:
     _compat.kv_put(trial, group.id.binary(), NAMESPACE)
 
 
+def noted(trial: str) -> bool:
+    """Return whether the placement group of a trial, given by Tune's id, is stored."""
+    return _compat.kv_get(trial, NAMESPACE) is not None
+
+
 def free(trial: str) -> None:
     """Release the placement group of a trial, if it has one, which ends its workers at once."""
     group = _compat.kv_get(trial, NAMESPACE)

@@ -1,44 +1,61 @@
-"""Notices when Ray is gone or gives no resources, so that a search ends or says why it waits."""
+"""Notices when Ray is gone or trials do not progress, so that a search ends or says why it waits."""
 
 from __future__ import annotations
 
 import _thread
+import logging
 import socket
+import sys
 import threading
-import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Collection
 from types import TracebackType
+from typing import TypeVar
 
-from autorank.errors import AutorankError
-from autorank.searching.ray import _compat
+from autorank.errors import AutorankError, counted
+from autorank.searching.ray import _compat, placement_groups
 from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.stalls import TrialProcesses, why_waiting
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 INTERVAL = 2.0  # seconds between checks
 FAILURES = 5  # checks in a row in which the head of a cluster does not answer, until it counts as gone
 GRACE = 10.0  # seconds that Tune's loop has to end by itself
-WAITING = 45.0  # seconds without a running trial until the user is told why
+ANSWER = 5.0  # seconds in which Ray must answer
+WAITING = 40.0  # seconds without a running trial until the user is told why
+UNUSED = 25.0  # seconds in which running trials use no CPU until the user is told
 REMINDER = 600.0  # seconds until the user is told again
+UNUSUAL = 10  # times the longest time between two evaluations so far, after which the user is told
 
 
 class RayLost(AutorankError):
-    """Ray is gone: its processes have exited, or its head does not answer."""
+    """Ray is gone: its processes have exited, or do not answer."""
 
 
 class RayWatch:
-    """Checks Ray in a thread of its own while trials run.
+    """Checks Ray and the trials in a thread of its own while trials run.
+
+    Time is counted in checks, so it stands still while the search itself is stopped (SIGSTOP).
 
     Args:
-        each: What a trial needs.
+        trial: What a trial needs.
         warn: Prints a warning.
     """
 
-    def __init__(self, each: Resources, warn: Callable[[str], object]) -> None:
+    def __init__(self, trial: Resources, warn: Callable[[str], object]) -> None:
         self.lost: RayLost | None = None
-        self._each, self._warn = each, warn
+        self._trial, self._warn = trial, warn
         self._closed = threading.Event()
-        self._last_running = time.monotonic()
+        self._running: Collection[str] = ()  # Tune's ids of the trials that run
+        self._with_workers: set[str] = set()  # those of them whose workers have started
+        self._processes = TrialProcesses()
+        self._waiting = self._stuck = self._quiet = 0.0  # seconds without a running trial, working process, evaluation
+        self._longest = WAITING  # seconds between two evaluations
         self._head: str | None = None
         self._head_failures = 0
+        self._main = threading.get_ident()
         self._thread = threading.Thread(target=self._work, name="autorank-ray-watch", daemon=True)
 
     def __enter__(self) -> RayWatch:
@@ -55,18 +72,23 @@ class RayWatch:
         self._closed.set()
         self._thread.join(INTERVAL)
 
-    def on_step(self, running: bool) -> None:
+    def on_step(self, running: Collection[str]) -> None:
         """Record a step of Tune's loop.
 
         Args:
-            running: Whether a trial runs.
+            running: Tune's ids of the trials that run.
         """
-        if running:
-            self._last_running = time.monotonic()
+        self._running = running
+        if running and self._trial.workers == 1:
+            self._waiting = 0.0
+
+    def on_evaluation(self) -> None:
+        """Record an evaluation."""
+        self._longest, self._quiet = max(self._longest, self._quiet), 0.0
 
     def _work(self) -> None:
         while not self._closed.wait(INTERVAL):
-            problem = self._local_problem() or self._head_problem()
+            problem = self._local_problem() or self._head_problem() or self._stall()
             if problem is not None:
                 self.lost = RayLost(
                     f"Ray ended unexpectedly: {problem}. Finished trials are kept; the same command continues the "
@@ -74,11 +96,15 @@ class RayWatch:
                 )
                 if not self._closed.wait(GRACE):  # Tune's loop is stuck in a call to Ray
                     self._warn(str(self.lost))
-                    _thread.interrupt_main()
+                    self._interrupt()
                 return
-            if self._head is not None and time.monotonic() - self._last_running > WAITING:
-                self._last_running += REMINDER
-                self._warn(self._why_waiting())
+
+    def _interrupt(self) -> None:
+        """Interrupt the main thread until it ends its work; the first interrupt is only a request."""
+        logger.warning("stuck in\n%s", "".join(traceback.format_stack(sys._current_frames().get(self._main))))
+        _thread.interrupt_main()
+        while not self._closed.wait(INTERVAL):
+            _thread.interrupt_main()
 
     def _local_problem(self) -> str | None:
         """Which process of a local Ray has died, as a text."""
@@ -99,16 +125,64 @@ class RayWatch:
                 return f"its head at {host}:{port} does not answer ({error.strerror or error})"
         return None
 
-    def _why_waiting(self) -> str:
-        """Why no trial runs."""
+    def _stall(self) -> str | None:
+        """Warn if no trial progresses; return the reason if Ray is to blame."""
+        if self._head is None:
+            return None
+        self._waiting, self._stuck, self._quiet = (
+            seconds + INTERVAL for seconds in (self._waiting, self._stuck, self._quiet)
+        )
+        if self._trial.workers > 1 and self._workers_have_started():
+            self._waiting = 0.0
+        if self._waiting > WAITING:
+            self._waiting -= REMINDER
+            return self._waiting_problem()
+        if self._stuck >= UNUSED:
+            reason = self._processes.stuck(self._stuck) if self._running else None
+            self._stuck = 0.0 if reason is None else -REMINDER
+            if reason is not None:
+                self._warn(f"The trials have used no CPU for {UNUSED:.0f} seconds: {reason}.")
+        elif self._quiet > UNUSUAL * self._longest:
+            minutes, longest = (counted(max(1, round(time / 60)), "minute") for time in (self._quiet, self._longest))
+            self._warn(
+                f"No evaluation for {minutes}; the longest time between two was {longest} until now. See ray.log in "
+                "the search's directory. Ctrl-C ends the search, and the same command continues it."
+            )
+            self.on_evaluation()
+        return None
+
+    def _waiting_problem(self) -> str | None:
+        """Warn that no trial runs; return why Ray is lost if it is."""
         import ray
 
-        nodes, free = [node for node in ray.nodes() if node["Alive"]], ray.available_resources()
-        cpus, gpus, each = free.get("CPU", 0), free.get("GPU", 0), self._each
-        state = (
-            f"No trial has run for {WAITING:.0f} seconds. Free on {len(nodes)} node{'s' * (len(nodes) != 1)}: {cpus:g} "
-            f"CPUs, {gpus:g} GPUs; a trial needs {each.workers * each.cpus:g} and {each.workers * each.gpus:g}."
-        )
-        if cpus < each.workers * each.cpus or gpus < each.workers * each.gpus:
-            return f"{state} Trials start when other work on the cluster ends, or nodes join."
-        return f"{state} Processes start slowly here, or Ray is stuck: see ray.log in the search's directory."
+        state = self._asked(lambda: ([node for node in ray.nodes() if node["Alive"]], ray.available_resources()))
+        if state is None:
+            return f"it has not answered for {ANSWER:.0f} seconds"
+        nodes, free = state
+        if not nodes:
+            return "its node does not answer"
+        reason = why_waiting([node["Resources"] for node in nodes], free, self._trial)
+        self._warn(f"No trial has run for {WAITING:.0f} seconds. {reason}")
+        return None
+
+    def _workers_have_started(self) -> bool:
+        """Whether a running trial has its workers: for Tune it runs already while it waits for them."""
+        for trial in set(self._running) - self._with_workers:
+            if self._asked(lambda trial=trial: placement_groups.noted(trial)):  # type: ignore[misc]
+                self._with_workers.add(trial)
+        return bool(self._with_workers & set(self._running))
+
+    def _asked(self, call: Callable[[], T]) -> T | None:
+        """The result of a call to Ray, or None if it does not answer within `ANSWER` seconds."""
+        results: list[T] = []
+
+        def ask() -> None:
+            try:
+                results.append(call())
+            except Exception:
+                logger.warning("Ray does not answer", exc_info=True)
+
+        thread = threading.Thread(target=ask, daemon=True)
+        thread.start()
+        thread.join(ANSWER)
+        return results[0] if results else None

@@ -58,22 +58,36 @@ def share(
     if each > 1 and each != int(each):
         raise AutorankError(f"--gpus-per-trial {each:g}: use a fraction of one GPU, or a whole number of GPUs.")
 
-    def rooms(size: int) -> int:
-        return sum(_rooms(node, size, each) for node in nodes)
-
-    if not rooms(1):
+    workers_in_total = places(nodes, 1, each)
+    if not workers_in_total:
         raise AutorankError(_no_room(nodes, each))
-    most = rooms(1) // workers
+    most = workers_in_total // workers
     if not most:
-        raise AutorankError(f"--workers-per-trial {workers} is too many: the nodes can run at most {rooms(1)} workers.")
+        raise AutorankError(
+            f"--workers-per-trial {workers} is too many: the nodes can run at most {workers_in_total} workers."
+        )
     concurrency = concurrency or max(1, most if each else min(most, max(FEW, cpus // FEW)))
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"
         each_with = f" of {workers} workers" if workers > 1 else ""
         raise AutorankError(f"--concurrency {concurrency} is too many: {what} are enough for {most} trials{each_with}.")
-    while rooms(cpus) < concurrency * workers:
+    while places(nodes, cpus, each) < concurrency * workers:
         cpus -= 1
     return Resources(concurrency, cpus, each, workers)
+
+
+def places(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
+    """Return how many workers fit on nodes.
+
+    Args:
+        nodes: Resources of each node.
+        cpus: CPUs of a worker.
+        gpus: GPUs of a worker.
+
+    Returns:
+        The number of workers.
+    """
+    return sum(_rooms(node, cpus, gpus) for node in nodes)
 
 
 def _cpus(node: Mapping[str, float]) -> int:

@@ -48,7 +48,7 @@ class TuneCallback(tune.Callback):
         if self.watch.lost is not None:
             self.stopped = True
             raise Stopped
-        self.watch.on_step(any(trial.status == "RUNNING" for trial in trials))
+        self.watch.on_step([trial.trial_id for trial in trials if trial.status == "RUNNING"])
         if self._interrupt.requested or self._searcher.problem:
             self.stopped = True
             for trial in trials:
@@ -59,6 +59,12 @@ class TuneCallback(tune.Callback):
         if time.monotonic() - self._looked >= REFRESH:
             self._look()
             self._looked = time.monotonic()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record an evaluation; called by Tune after each result."""
+        self.watch.on_evaluation()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see BaseSearcher

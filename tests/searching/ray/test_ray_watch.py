@@ -11,9 +11,11 @@ import pytest
 import ray
 from ray._private import worker
 
-from autorank.searching.ray import ray_watch
+from autorank.searching.ray import placement_groups, ray_watch
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.stalls import TrialProcesses
+from autorank.searching.ray.tune_callback import Interrupt
 
 NEEDS = Resources(concurrency=1, cpus=2, gpus=0.0)
 
@@ -68,18 +70,81 @@ def test_a_loop_that_is_stuck_is_interrupted(head: socket.socket, monkeypatch: p
     assert "Ray ended unexpectedly" in warnings[0]
 
 
-@pytest.mark.parametrize(("free", "reason"), [(1.0, "other work on the cluster ends"), (4.0, "see ray.log")])
-def test_why_nothing_runs(free: float, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_watch, "WAITING", 0.2)
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}, {"Alive": False}])
-    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": free})
-    warnings: list[str] = []
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Warnings of a watch that waits for a short time; a cluster of one node."""
+    for name, seconds in {"WAITING": 0.2, "UNUSED": 0.2, "ANSWER": 0.2}.items():
+        monkeypatch.setattr(ray_watch, name, seconds)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False}])
+    monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
+    return []
+
+
+def test_why_nothing_runs(warnings: list[str]) -> None:
     with RayWatch(NEEDS, warnings.append) as watch:
         for _ in range(20):
-            watch.on_step(running=True)
+            watch.on_step(["a"])
             time.sleep(0.02)
         assert not warnings
         until(lambda: warnings)
         time.sleep(0.5)
     (warning,) = warnings  # once
-    assert f"Free on 1 node: {free:g} CPUs, 0 GPUs; a trial needs 2 and 0." in warning and reason in warning
+    assert "Free on 1 node: 1 CPUs, 0 GPUs; a trial needs 2 and 0." in warning
+    assert watch.lost is None
+
+
+@pytest.mark.parametrize(
+    ("nodes", "problem"),
+    [(lambda: time.sleep(2), "has not answered"), (lambda: [{"Alive": False}], "its node does not answer")],
+)
+def test_ray_that_hangs(nodes: Any, problem: str, warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "nodes", nodes)
+    with RayWatch(NEEDS, warnings.append) as watch:
+        until(lambda: watch.lost is not None)
+    assert problem in str(watch.lost) and not warnings
+
+
+def test_a_trial_that_waits_for_its_workers(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    have_started: list[str] = []
+    monkeypatch.setattr(placement_groups, "noted", lambda trial: trial in have_started)
+    with RayWatch(Resources(concurrency=1, cpus=1, gpus=0.0, workers=2), warnings.append) as watch:
+        watch.on_step(["a"])
+        until(lambda: warnings)
+    warnings.clear()
+    have_started.append("a")
+    with RayWatch(Resources(concurrency=1, cpus=1, gpus=0.0, workers=2), warnings.append) as watch:
+        watch.on_step(["a"])
+        time.sleep(0.5)
+    assert not warnings
+
+
+def test_trials_that_use_no_cpu(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrialProcesses, "stuck", lambda self, elapsed: "process 1 is waiting")
+    with RayWatch(NEEDS, warnings.append) as watch:
+        for _ in range(30):
+            watch.on_step(["a"])
+            time.sleep(0.02)
+    (warning,) = warnings  # once
+    assert "process 1 is waiting" in warning
+
+
+def test_evaluations_that_take_much_longer_than_before(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_watch, "UNUSUAL", 3)
+    with RayWatch(NEEDS, warnings.append) as watch:
+        for step in range(100):
+            watch.on_step(["a"])
+            if step < 20:
+                watch.on_evaluation()
+            time.sleep(0.02)
+    assert 1 <= len(warnings) <= 2 and "No evaluation for 1 minute" in warnings[0]
+
+
+def test_a_stuck_loop_that_only_notes_the_first_interrupt(
+    head: socket.socket, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_watch, "GRACE", 0.05)
+    head.close()
+    with pytest.raises(KeyboardInterrupt), RayWatch(NEEDS, warnings.append), Interrupt() as interrupt:
+        for _ in range(1000):
+            time.sleep(0.005)
+    assert interrupt.requested

@@ -34,6 +34,7 @@ ENVIRONMENT = {
 ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
 IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
 SLOW = "timed out during startup"  # what Ray says, in a plain Exception
+SHUTDOWN = 15.0  # seconds in which a local Ray must end
 STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
 
 
@@ -63,7 +64,8 @@ def running(address: str | None, log: Path) -> Iterator[None]:
             yield
         finally:
             if ours:
-                ray.shutdown()
+                with _compat.killed_after(SHUTDOWN):
+                    ray.shutdown()
 
 
 def is_local(address: str | None) -> bool:

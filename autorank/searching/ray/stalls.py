@@ -1,0 +1,72 @@
+"""Why no trial of a search progresses, in sentences for the user."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import psutil
+
+from autorank.errors import counted
+from autorank.searching.ray.resources import Resources, places
+
+BUSY = 0.02  # CPU seconds a second: Ray's own threads in an idle process use less (ours)
+STATES = {
+    psutil.STATUS_STOPPED: "stopped by a signal (kill -CONT {pid} continues it)",
+    psutil.STATUS_DISK_SLEEP: "waiting for a disk or a network file system",
+}
+
+
+def why_waiting(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float], trial: Resources) -> str:
+    """Explain why no trial runs.
+
+    Args:
+        nodes: Resources of each node that is alive.
+        free: Resources that nothing uses, of all nodes together.
+        trial: What a trial needs.
+
+    Returns:
+        A few sentences.
+    """
+    cpus, gpus = trial.workers * trial.cpus, trial.workers * trial.gpus
+    available = f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
+    state = f"Free on {counted(len(nodes), 'node')}: {available}; a trial needs {cpus:g} and {gpus:g}."
+    if places(nodes, trial.cpus, trial.gpus) < trial.workers:
+        return (
+            f"{state} The nodes of the cluster are too small for it, because a node has left. Trials start when such a "
+            "node joins; or end the search and continue it with the nodes that remain."
+        )
+    if free.get("CPU", 0) < cpus or free.get("GPU", 0) < gpus:
+        return f"{state} Trials start when other work on the cluster ends, or nodes join."
+    return f"{state} Processes start slowly here, or Ray is stuck: see ray.log in the search's directory."
+
+
+class TrialProcesses:
+    """The processes of trials of a local Ray, and whether they work."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, float] = {}  # process id -> CPU time at the last call
+
+    def stuck(self, elapsed: float) -> str | None:
+        """Describe the processes if all have used no CPU since the last call.
+
+        Args:
+            elapsed: Seconds since the last call.
+
+        Returns:
+            A sentence; None if a process works, has started since, or none exists.
+        """
+        before, states = self._seconds, {}
+        self._seconds = {}
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):  # it has ended
+                if process.name().startswith("ray::") and not process.name().startswith("ray::IDLE"):
+                    times = process.cpu_times()
+                    self._seconds[process.pid] = times.user + times.system
+                    states[process.pid] = STATES.get(process.status(), "waiting").format(pid=process.pid)
+        if not states or any(
+            seconds - before.get(pid, float("-inf")) > BUSY * elapsed for pid, seconds in self._seconds.items()
+        ):
+            return None
+        return "; ".join(f"process {pid} is {state}" for pid, state in states.items())

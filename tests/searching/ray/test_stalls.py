@@ -1,0 +1,65 @@
+"""Why trials do not progress: resources, and processes that use no CPU."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.stalls import TrialProcesses, why_waiting
+
+
+@pytest.mark.parametrize(
+    ("nodes", "free", "reason"),
+    [
+        ([4, 4], 1, "other work on the cluster ends"),
+        ([4, 4], 8, "see ray.log"),
+        ([1, 1, 1], 3, "too small for it, because a node has left"),
+    ],
+)
+def test_why_no_trial_runs(nodes: list[int], free: int, reason: str) -> None:
+    trial = Resources(concurrency=1, cpus=2, gpus=0.0)
+    text = why_waiting([{"CPU": cpus} for cpus in nodes], {"CPU": free}, trial)
+    assert f"Free on {len(nodes)} nodes: {free} CPUs, 0 GPUs; a trial needs 2 and 0." in text and reason in text
+
+
+@pytest.fixture
+def process(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[psutil.Process]:
+    """A process with the name of a trial's process, which runs a program."""
+    program, *arguments = request.param
+    (tmp_path / "ray::Trial").symlink_to(program)  # the name of a process is that of its program
+    started = subprocess.Popen([tmp_path / "ray::Trial", *arguments])
+    yield psutil.Process(started.pid)
+    started.kill()
+    started.wait()
+
+
+@pytest.mark.parametrize("process", [("/bin/sh", "-c", "while :; do :; done")], indirect=True)
+def test_a_process_that_works_until_it_is_stopped(process: psutil.Process) -> None:
+    processes = TrialProcesses()
+    assert processes.stuck(1.0) is None  # nothing to compare with
+    time.sleep(0.5)
+    assert processes.stuck(0.5) is None
+    process.suspend()
+    processes.stuck(0.5)
+    assert (
+        processes.stuck(0.5) == f"process {process.pid} is stopped by a signal (kill -CONT {process.pid} continues it)"
+    )
+
+
+@pytest.mark.parametrize("process", [("/bin/sleep", "60")], indirect=True)
+def test_a_process_that_waits(process: psutil.Process) -> None:
+    processes = TrialProcesses()
+    processes.stuck(1.0)
+    time.sleep(0.3)
+    assert processes.stuck(0.3) == f"process {process.pid} is waiting"
+
+
+def test_no_processes() -> None:
+    processes = TrialProcesses()
+    assert processes.stuck(1.0) is None and processes.stuck(1.0) is None
