@@ -63,7 +63,11 @@ class TuneCallback(tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Record an evaluation; called by Tune after each result."""
+        """Record an evaluation; called by Tune after each result.
+
+        Args:
+            **info: The result, which the searcher receives.
+        """
         self.watch.on_evaluation()
 
     def __getstate__(self) -> dict[str, Any]:
