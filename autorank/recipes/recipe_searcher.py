@@ -1,4 +1,4 @@
-"""Tune's searcher over a recipe's trainings: every row with every seed, those that have ended left out."""
+"""Tune's searcher for the trainings of a recipe: each row with each seed, except those that have ended."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Training:
-    """A row with a seed. `ranks_of`: the row and seed whose ranks it is trained with."""
+    """One training of a recipe.
+
+    Attributes:
+        run: row and seed.
+        train: the specification.
+        ranks_of: row and seed of the training whose final ranks this one uses.
+    """
 
     run: Run
     train: TrainSpec
@@ -33,40 +39,43 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of its directory."""
         return f"{self.run[0].replace('/', '@')}@{self.run[1]}"
 
 
 class RecipeSearcher(BaseSearcher):
-    """Hands out trainings in their order; one that takes another's ranks once that has ended.
+    """Proposes trainings in order. A training that uses the ranks of another starts when the other has ended.
 
-    One whose process died or that ran out of memory is tried again as `RetryPolicy` decides, from its last evaluation.
+    A training whose process died or that ran out of memory is retried from its last evaluation; see `RetryPolicy`.
 
     Args:
-        deadline: `time.monotonic()` after which none starts and none goes on; such a one is cut off, not stored.
-        told: called with what has ended and what it came to.
+        trainings: the trainings.
+        results: the results so far, to which the outcomes are added.
+        deadline: `time.monotonic()` after which no training starts or continues; stopped ones are not stored.
+        retries: how often a training whose process died is retried.
+        on_result: called with the run and the outcome of each training that ends.
     """
 
     def __init__(
         self, trainings: Sequence[Training], results: Results, deadline: float = math.inf, retries: int = 3,
-        told: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
+        on_result: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
     ) -> None:  # fmt: skip
         super().__init__(deadline, retries)
-        self._results, self._told = results, told
-        self._left = [each for each in trainings if not results.done(each.run)]
+        self._results, self._on_result = results, on_result
+        self._left = [training for training in trainings if not results.done(training.run)]
         self._running: dict[str, Run] = {}
-        self._at_work: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # what `_running` is, and its evaluations
+        self._progress: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # Tune's id -> training, step -> result
 
     def wanted(self) -> bool:
-        """Whether anything is left, and time to do it."""
+        """Return whether trainings are left to start before the deadline."""
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next one as `WarmTrial` takes it, FINISHED, or None: ask again."""
+        """Return the next training as `WarmTrial` expects it, FINISHED, or None: ask again later."""
         if self._must_wait():
             return None
         try:
-            self._refuse_hopeless()
+            self._fail_without_ranks()
             ready = next((training for training in self._left if self._ready(training)), None)
         except Exception as error:
             self.problem, ready = error, None
@@ -76,14 +85,14 @@ class RecipeSearcher(BaseSearcher):
             return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
         self._left.remove(ready)
         self._running[trial_id] = ready.run
-        self._at_work[trial_id] = ready, {}
+        self._progress[trial_id] = ready, {}
         return {"number": ready.name, "train": self._plain(ready), "recorded": 0, "until": None}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Keeps the evaluation; what goes on from a checkpoint tells all of them again."""
+        """Store the evaluation. A training that continues from a checkpoint reports all its evaluations again."""
         if "evaluation" in result and trial_id in self._running:
             evaluation = result["evaluation"]
-            self._at_work[trial_id][1][evaluation.step] = evaluation
+            self._progress[trial_id][1][evaluation.step] = evaluation
             self.on_progress()
 
     @override
@@ -92,7 +101,7 @@ class RecipeSearcher(BaseSearcher):
         result = result or {}
         self.on_trial_result(trial_id, result)
         self._running.pop(trial_id, None)
-        training, evaluations = self._at_work.pop(trial_id, (None, {}))
+        training, evaluations = self._progress.pop(trial_id, (None, {}))
         if training is None or self.problem:
             return
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
@@ -111,13 +120,16 @@ class RecipeSearcher(BaseSearcher):
     def _ready(self, training: Training) -> bool:
         return training.ranks_of is None or self._results.done(training.ranks_of)
 
-    def _refuse_hopeless(self) -> None:
-        """What waits for ranks that will not come has failed."""
-        coming = {each.run for each in (*self._left, *(training for training, _ in self._at_work.values()))}
-        for each in list(self._left):
-            if each.ranks_of and not self._ready(each) and each.ranks_of not in coming:
-                self._left.remove(each)
-                self._fail(each, f"it takes the ranks of {each.ranks_of[0]}, seed {each.ranks_of[1]}, which failed")
+    def _fail_without_ranks(self) -> None:
+        """Fail the trainings that need the ranks of a training that has failed."""
+        unfinished = {
+            training.run for training in (*self._left, *(training for training, _ in self._progress.values()))
+        }
+        for training in list(self._left):
+            source = training.ranks_of
+            if source and not self._ready(training) and source not in unfinished:
+                self._left.remove(training)
+                self._fail(training, f"it uses the ranks of {source[0]}, seed {source[1]}, which failed")
 
     def _plain(self, training: Training) -> dict[str, Any]:
         plain = self._retry.reduced(training.run, training.train).model_dump(mode="json")
@@ -134,20 +146,20 @@ class RecipeSearcher(BaseSearcher):
 
     def _store(self, training: Training, outcome: dict[str, Any]) -> None:
         self._results.add(training.run, outcome)
-        shutil.rmtree(place(self._results.folder, training), ignore_errors=True)
-        self._told(training.run, outcome)
+        shutil.rmtree(run_directory(self._results.folder, training), ignore_errors=True)
+        self._on_result(training.run, outcome)
 
 
-def place(folder: Path, training: Training) -> Path:
-    """Where a training's checkpoint is while it runs."""
+def run_directory(folder: Path, training: Training) -> Path:
+    """The directory of a training's checkpoint while it runs."""
     return folder / "trials" / training.name
 
 
 def _outcome(training: Training, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     ordered = sorted(evaluations, key=lambda evaluation: evaluation.step)
-    last, kept = ordered[-1], ("step", "epoch", "score", "metrics", "adapter_params", "nonzero_params")
+    last, fields = ordered[-1], ("step", "epoch", "score", "metrics", "adapter_params", "nonzero_params")
     return {
-        "evaluations": [{name: getattr(each, name) for name in kept} for each in ordered],
+        "evaluations": [{name: getattr(evaluation, name) for name in fields} for evaluation in ordered],
         "ranks": last.ranks,
         "trainable_params": last.trainable_params,
         "head_params": last.head_params,

@@ -71,7 +71,7 @@ def plan(
 def about(
     recipe: Recipe, scale: float, model: str | None, data: Path | None, precision: str | None = None
 ) -> dict[str, Any]:
-    """Return the first line of the results, by which runs of recipes are told apart.
+    """Return the first line of the results, which tells runs of recipes apart.
 
     Args:
         recipe: The recipe.
@@ -140,11 +140,11 @@ def run(
     check(remaining)
     ended: set[tuple[str, int]] = set()
 
-    def tell(run: Run, outcome: dict[str, Any]) -> None:
+    def record(run: Run, outcome: dict[str, Any]) -> None:
         ended.add(run)
         on_result(run, outcome)
 
-    searcher = RecipeSearcher(remaining, results, budget.deadline, budget.retries, tell)
+    searcher = RecipeSearcher(remaining, results, budget.deadline, budget.retries, record)
     folder = results.folder
     try:
         with (

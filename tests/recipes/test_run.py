@@ -13,7 +13,7 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.recipes.compare import as_csv, as_json, compared
 from autorank.recipes.load import read
-from autorank.recipes.recipe_searcher import RecipeSearcher, Training, place
+from autorank.recipes.recipe_searcher import RecipeSearcher, Training, run_directory
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about, plan
 from autorank.searching.ray.trainable import WarmTrial, bind
@@ -78,22 +78,23 @@ def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
     grown = trainings[-1].train
     # 2 of 120 examples in 1 of 50 epochs, and every 100th step of 0.02²: all below what is needed at least
     assert (grown.task.max_train_examples, grown.training.steps, grown.settings["interval"]) == (64, 100, 1)
-    told: list[Any] = []
+    ended: list[Any] = []
     header = about(recipe, 0.02, str(place_of / "model"), place_of / "data")
     with Results.open(tmp_path, "tried", header) as results:
         with pytest.raises(AutorankError, match="is already running"):
             Results.open(tmp_path, "tried", header)
-        searcher = RecipeSearcher(trainings, results, told=lambda run, outcome: told.append(run))
+        searcher = RecipeSearcher(trainings, results, on_result=lambda run, outcome: ended.append(run))
         assert drive(searcher, results.folder, trials=1) == 1
-        assert not place(results.folder, trainings[0]).exists() and place(results.folder, trainings[1]).exists()
+        assert not run_directory(results.folder, trainings[0]).exists()
+        assert run_directory(results.folder, trainings[1]).exists()
     with pytest.raises(AutorankError, match="scale"):
         Results.open(tmp_path, "tried", header | {"scale": 0.5})
     with (tmp_path / "tried" / FILE).open("a") as file:
         file.write('{"row": "lora-2/rte", "seed": 1, "cut o')  # a killed driver's
     with Results.open(tmp_path, "tried", header) as results:
         assert set(results.runs) == {("lora-2/rte", 0)}
-        drive(RecipeSearcher(trainings, results, told=lambda run, outcome: told.append(run)), results.folder)
-    assert Counter(told) == {each.run: 1 for each in trainings}
+        drive(RecipeSearcher(trainings, results, on_result=lambda run, outcome: ended.append(run)), results.folder)
+    assert Counter(ended) == {training.run: 1 for training in trainings}
     found = Results.read(tmp_path, "tried")
     assert found.recipe == recipe and {run: len(found.runs[run]["evaluations"]) for run in found.runs} == {
         each.run: 4 for each in trainings

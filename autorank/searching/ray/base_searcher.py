@@ -1,4 +1,4 @@
-"""What Tune's loop asks of whoever hands out its trials."""
+"""Base class of the searchers that propose runs to Tune: trials, confirmations, rows of recipes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from autorank.searching.retry_policy import Death, RetryPolicy
 
 
 class BaseSearcher(Searcher):
-    """A searcher that keeps its state elsewhere (in the journal) and its errors to itself, for Tune hides some.
+    """A searcher whose state is in the journal. It stores its errors in `problem`, because Tune hides some of them.
 
-    A node that does not see the folder of a search ends its trials in seconds, is then the one with free room, and gets
-    the next. So after `retries` such deaths in a row none starts until one at work tells of itself; and where none is
-    at work, that is the end.
+    A node that cannot access the directory of a search ends its trials within seconds. It then has free resources and
+    gets the next trial. So after more than `retries` such deaths in a row no run starts until a running one reports an
+    evaluation or ends. If no run is running, the session ends.
+
+    Args:
+        deadline: `time.monotonic()` after which no run starts or continues.
+        retries: how often a run whose process died is retried.
 
     Attributes:
-        problem: what went wrong in here; it ends the session.
-        deaths: Tune's id -> why a trial's process died; the scheduler leaves them here.
+        problem: an error of the searcher, which ends the session.
+        deaths: Tune's id -> why the trial's process died; written by `Scheduler`.
         shares_gpus: whether several trials train on one GPU, so that one may run out of memory because of others.
     """
 
@@ -31,8 +35,8 @@ class BaseSearcher(Searcher):
         self.deaths: dict[str, Death] = {}
         self.shares_gpus = True
         self._deadline, self._retry = deadline, RetryPolicy(retries)
-        self._running: dict[str, Any] = {}  # Tune's id -> the run at work under it
-        self._storage_missing = 0  # deaths of that kind since anything else was heard of
+        self._running: dict[str, Any] = {}  # Tune's id -> the running run
+        self._storage_missing = 0  # successive deaths because the search's directory could not be accessed
 
     @property
     def out_of_time(self) -> bool:
@@ -41,23 +45,26 @@ class BaseSearcher(Searcher):
 
     @property
     def paused(self) -> bool:
-        """Whether nothing may start before one at work has told of itself."""
+        """Whether no run may start until a running one reports."""
         return self._storage_missing > self._retry.retries and bool(self._running)
 
     def on_progress(self, death: Death | None = None) -> None:
-        """One at work has evaluated or, no longer among them, ended.
+        """Record that a run has reported an evaluation or has ended.
+
+        Args:
+            death: why the run's process died; None if it did not.
 
         Raises:
-            AutorankError: by a death for missing storage, one too many, and none is at work.
+            AutorankError: too many nodes in a row could not access the search's directory, and no run is running.
         """
         self._storage_missing = self._storage_missing + 1 if death and death.storage_missing else 0
         if death and self._storage_missing > self._retry.retries and not self._running:
             raise AutorankError(death.reason)
 
     def _must_wait(self, run: Hashable | None = None) -> bool:
-        """Whether nothing may start now; with `run`: whether it may not.
+        """Whether no run, or not this one, may start now.
 
-        A run that ran out of memory has the machine to itself if trials share GPUs.
+        If trials share GPUs, a run that ran out of memory is repeated alone.
         """
         if not self.shares_gpus:
             return self.paused
@@ -66,7 +73,7 @@ class BaseSearcher(Searcher):
         return run is not None and self._retry.alone(run) and bool(self._running)
 
     def wanted(self) -> bool:
-        """Whether there is anything to hand out."""
+        """Return whether runs are left to start."""
         raise NotImplementedError
 
     def should_stop(self, trial_id: str) -> bool:
@@ -74,10 +81,10 @@ class BaseSearcher(Searcher):
         return self.out_of_time
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the journal has it all."""
+        """Do nothing, because the state is in the journal."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: the journal has it all."""
+        """Do nothing, because the state is in the journal."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its searcher for a restore that we do not use; a journal is no value
+        return {}  # Tune pickles its searcher to restore it, which autorank does not use; a journal cannot be pickled

@@ -1,4 +1,4 @@
-"""Several workers on one run, by Ray Train: a loop for any TorchTrainer, and a trial of a search that is one."""
+"""Training with several workers by Ray Train: a loop for any TorchTrainer, and trials of a search."""
 
 from __future__ import annotations
 
@@ -33,99 +33,112 @@ from autorank.trials.retention import adapter_path, checkpoint_path
 STATE = "run.pt"
 ADAPTER = "adapter.safetensors"
 ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # how soon an end is noticed; 2 s unset
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process less a trial, for restarts that we do without
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # delay until the end of a run is noticed; Ray's default is 2 s
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # saves a process per trial; autorank retries trials itself
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
-PATIENCE = 30.0  # seconds for a trainer to end in good order
+PATIENCE = 30.0  # seconds to wait for the end of a trainer
 
 
 def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dict[str, Any]], None]:
-    """A `train_loop_per_worker` that trains `method` on `task`; `train_loop_config` are the settings.
+    """Create a `train_loop_per_worker` for a Ray Train `TorchTrainer`; its `train_loop_config` are the settings.
 
-    It goes into any Ray Train `TorchTrainer`; several workers share each step's batch. Each evaluation is reported
-    with a checkpoint that a restarted group goes on from, bit for bit, and that holds the adapter
-    (`adapter.safetensors`).
+    Several workers share the batch of each step. Each evaluation is reported with a checkpoint, from which a restarted
+    group of workers continues bit for bit, and which contains the adapter (`adapter.safetensors`).
 
-    Args and raises: as `tune_trainable`.
+    Args:
+        method: the method.
+        task: the task.
+        options: as for `tune_trainable`.
+
+    Returns:
+        The loop.
+
+    Raises:
+        AutorankError: a method or option is unknown, or a value is not valid.
     """
     spec = train_spec(method, task, **options)
 
-    def loop(config: dict[str, Any]) -> None:  # no default: Ray would take it for a loop without a config
+    def loop(config: dict[str, Any]) -> None:  # without a default, or Ray would call it without a config
         run = TrainingRun(spec.model_copy(update={"settings": spec.settings | config}), ModelCache(get_device()))
-        made: list[Evaluation] = []
+        evaluations: list[Evaluation] = []
         if last := train.get_checkpoint():
             with last.as_directory() as folder:
-                made = checkpoint.load(Path(folder) / STATE, run)
+                evaluations = checkpoint.load(Path(folder) / STATE, run)
         for evaluation in run:
-            made.append(evaluation)
+            evaluations.append(evaluation)
             with tempfile.TemporaryDirectory() as folder:
                 saved = None
                 if rank() == 0:
-                    checkpoint.save(Path(folder) / STATE, run, made)
+                    checkpoint.save(Path(folder) / STATE, run, evaluations)
                     run.save_adapter(Path(folder) / ADAPTER)
                     saved = train.Checkpoint.from_directory(folder)
-                train.report(row(evaluation), checkpoint=saved)  # by every worker, or the others would wait
+                train.report(row(evaluation), checkpoint=saved)  # all workers must call it
 
     return loop
 
 
-class TrainedTrial(tune.Trainable):
-    """A trial of the search in `folder`, trained by several workers: each trial is a TorchTrainer of its own.
-
-    Config, files and results are those of `WarmTrial`.
-    """
+class MultiWorkerTrial(tune.Trainable):
+    """A trial of a search that several workers train, in a TorchTrainer. Config, files and results: see `WarmTrial`."""
 
     folder: ClassVar[Path]
     shared_data: ClassVar[Any]
     mount_token: ClassVar[MountToken | None]
-    each: ClassVar[Resources]
+    resources: ClassVar[Resources]
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """Nothing but a byte, for Tune refuses to reserve nothing.
+        """Request one byte of memory, because Tune does not accept an empty request.
 
-        The TorchTrainer reserves its workers itself, all or none, and would wait for ever for what its own trial held.
-        So Tune's `max_concurrent_trials` alone says how many trials run at once.
+        The TorchTrainer reserves the resources of all workers at once. It would wait forever for resources that its own
+        trial had reserved. So only Tune's `max_concurrent_trials` limits how many trials run at once.
         """
         return tune.PlacementGroupFactory([{"memory": 1}])
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._group: Group | None = None
+        self._workers: Workers | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._release()
-        self._asked = new_config
+        self._config = new_config
         return True
 
     def step(self) -> dict[str, Any]:
-        if self._group is None:
+        if self._workers is None:
             shared = {"folder": self.folder, "shared_data": self.shared_data, "mount_token": self.mount_token}
-            self._group = Group(self._asked | shared, self.each, Path(self.logdir), self.trial_id)
-        return self._group.result()
+            self._workers = Workers(self._config | shared, self.resources, Path(self.logdir), self.trial_id)
+        return self._workers.result()
 
     def cleanup(self) -> None:
         self._release()
 
     def _release(self) -> None:
-        if self._group is not None:
-            self._group.close()
-            self._group = None
+        if self._workers is not None:
+            self._workers.close()
+            self._workers = None
 
 
-def trained_trial(trial: type[WarmTrial], each: Resources) -> type[TrainedTrial]:
-    """What `trial` is with one worker, for a Tuner, with several."""
-    of_search = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}
-    return type("TrainedTrial", (TrainedTrial,), of_search | {"each": each})
+def multi_worker_trial(trial: type[WarmTrial], resources: Resources) -> type[MultiWorkerTrial]:
+    """Return the Tune trainable that trains the trials of a search with several workers.
+
+    Args:
+        trial: the class that trains them with one worker.
+        resources: the resources of a trial.
+
+    Returns:
+        The class.
+    """
+    attributes = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}
+    return type(MultiWorkerTrial.__name__, (MultiWorkerTrial,), attributes | {"resources": resources})
 
 
 class Trainer(TorchTrainer):
-    """A TorchTrainer without its placement group cleaner, a process a trial that guards against the trainer's death.
+    """A TorchTrainer without its placement group cleaner, a process per trial that watches whether the trainer runs.
 
-    Where a second Ray runs on the machine, or the dashboard does not, the cleaner may ask the wrong Ray or none whether
-    the trainer lives: it then takes the workers of a healthy run away, or never those of a dead one (Ray 2.60). The
-    driver frees those of a dead one instead (`Scheduler`).
+    If a second Ray runs on the machine, or the dashboard does not run, the cleaner may ask the wrong Ray, or none. It
+    then releases the workers of a healthy run, or never releases those of a dead one (Ray 2.60). Here the driver
+    releases the workers of a dead trainer (`Scheduler`).
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -133,28 +146,31 @@ class Trainer(TorchTrainer):
         return [callback for callback in callbacks if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
-class Group:
+class Workers:
     """The workers of one trial, from their start until `close`.
 
-    Results come through a queue: Ray Train's own reports would be a poll later, and are numbers only.
+    Results are sent through a queue, because Ray Train's reports arrive one poll later and contain only numbers.
 
     Args:
-        trial: Tune's id, under which what the workers have reserved is noted.
+        config: the config of the trial, and the attributes of its class.
+        resources: the resources of the trial.
+        storage: directory for Ray Train's files.
+        trial: Tune's id of the trial, under which the workers' placement group is stored.
     """
 
-    def __init__(self, config: dict[str, Any], each: Resources, storage: Path, trial: str) -> None:
+    def __init__(self, config: dict[str, Any], resources: Resources, storage: Path, trial: str) -> None:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         self._queue = Queue(actor_options={"num_cpus": 0})
         self._trial = trial
         trainer = Trainer(
             work,
-            train_loop_config=config | {"queue": self._queue, "cpus": each.cpus},
-            torch_config=TorchConfig(backend="nccl" if each.gpus >= 1 else "gloo"),  # NCCL wants a GPU for each
+            train_loop_config=config | {"queue": self._queue, "cpus": resources.cpus},
+            torch_config=TorchConfig(backend="nccl" if resources.gpus >= 1 else "gloo"),  # NCCL needs a GPU per worker
             scaling_config=train.ScalingConfig(
-                num_workers=each.workers,
-                use_gpu=each.gpus > 0,
-                resources_per_worker={"CPU": each.cpus, "GPU": each.gpus},
+                num_workers=resources.workers,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker={"CPU": resources.cpus, "GPU": resources.gpus},
             ),
             run_config=train.RunConfig(name="workers", storage_path=str(storage)),
         )
@@ -169,7 +185,14 @@ class Group:
             self._queue.put(failure(error))
 
     def result(self) -> dict[str, Any]:
-        """The next one; the last has `done`, and then all is free again. Raises what `failure` says."""
+        """Wait for the next result of the trial.
+
+        Returns:
+            The result; the last one has `done`.
+
+        Raises:
+            Exception: the error of a trial that is to be retried; see `failure`.
+        """
         while isinstance(item := self._queue.get(), PlacementGroup):
             note(self._trial, item)
         if isinstance(item, Exception):
@@ -178,17 +201,17 @@ class Group:
         return result
 
     def close(self) -> None:
-        """End the workers, whatever they are at: without their reservation they are killed at once."""
+        """End the workers: when their placement group is removed, Ray kills them at once."""
         free(self._trial)
         self._thread.join(PATIENCE)
 
 
 def work(config: dict[str, Any]) -> None:
-    """What each worker of a trial does."""
+    """Train a trial on one worker, and send its evaluations to the queue."""
     torch.set_num_threads(max(1, config["cpus"]))
     folder, number, queue = config["folder"], config["number"], config["queue"]
-    first = rank() == 0
-    if first:
+    is_first = rank() == 0
+    if is_first:
         queue.put(get_current_placement_group())
     if config["mount_token"] is not None:
         see(config["mount_token"])
@@ -199,36 +222,42 @@ def work(config: dict[str, Any]) -> None:
 
     until = config.get("until")
 
-    def hand_in(evaluation: Evaluation) -> None:
+    def report(evaluation: Evaluation) -> None:
         finished = evaluation.step == (until or run.total_steps)
         if finished and config.get("sizes"):
-            evaluation = run.with_slices(evaluation, config["sizes"])  # by all workers together
-        if first:
+            evaluation = run.with_slices(evaluation, config["sizes"])  # all workers take part
+        if is_first:
             queue.put({"evaluation": evaluation, "finished": finished})
 
-    made = checkpoint.load(checkpoint_path(folder, number), run)
-    for evaluation in made:
+    evaluations = checkpoint.load(checkpoint_path(folder, number), run)
+    for evaluation in evaluations:
         if evaluation.step > config["recorded"]:
-            hand_in(evaluation)
-    if made and made[-1].step == until:  # it was cut off between its last evaluation and its end
+            report(evaluation)
+    if evaluations and evaluations[-1].step == until:  # the trial was stopped between its last evaluation and its end
         return
     for evaluation in run:
-        made.append(evaluation)
-        if first:
+        evaluations.append(evaluation)
+        if is_first:
             if "until" not in config:
                 run.save_adapter(adapter_path(folder, number, evaluation.step))
-            checkpoint.save(checkpoint_path(folder, number), run, made)
-        hand_in(evaluation)
+            checkpoint.save(checkpoint_path(folder, number), run, evaluations)
+        report(evaluation)
         if evaluation.step == until:
             break
 
 
 def failure(error: Exception) -> dict[str, Any] | Exception:
-    """What a trial tells when its trainer failed.
+    """The result of a trial whose trainer failed, or the error to raise.
 
-    As `WarmTrial` does: a run that raised is a result, but a process that died, lost its GPU or does not see the folder
-    is an error to raise, after which the searcher tries again. Where one ran out of memory, the others miss it, or die
-    of that: it alone says what to do.
+    As in `WarmTrial`, an error of the run becomes the result of a failed trial. If a process died, lost its GPU or
+    cannot access the directory, its error is raised and the searcher retries the trial. If a worker ran out of memory,
+    only its error counts, since the others fail because of it.
+
+    Args:
+        error: the error that the trainer raised.
+
+    Returns:
+        The result of a failed trial, or the error to raise.
     """
     causes = [getattr(error, "controller_failure", error)]
     if isinstance(error, train.WorkerGroupError):

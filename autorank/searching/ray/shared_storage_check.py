@@ -1,6 +1,6 @@
-"""Whether all nodes of a cluster see a search's folder or its object storage: checked before a trial writes there.
+"""Checks whether the nodes of a cluster can access a search's directory or its object storage.
 
-Of all nodes at the start, and by each trial on its own node: others may have joined since.
+All nodes are checked at the start. Each trial also checks its own node before it writes, because nodes may join later.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from autorank.trials.retention import remove
 
 TIMEOUT = 120.0  # seconds for all nodes together: a node's first task may have to unpack the job's code
 LAG = 10.0  # seconds in which a file has to show up on another node
-QUESTION = "question"
+PROBE = "probe"
 MOUNT_TOKEN = ".shared"  # file in the folder while a search writes there
 REMEDY = (
     "Trials write their adapters there. Use --runs DIR with a directory on storage that all nodes share, or "
     "--storage s3://... with object storage that all nodes can access."
 )
 
-MountToken = tuple[Path, str]  # a file, and what is in it if it is the search's own
+MountToken = tuple[Path, str]  # a file, and its content if this is the search's own directory
 
 
 class Unreachable(Exception):
-    """A trial's node cannot look into the search's folder now: a fault of storage, which may pass."""
+    """A trial's node cannot read the search's directory at the moment, perhaps because of a temporary fault."""
 
 
 class NotShared(Unreachable):
-    """A trial's node does not see the search's folder; another may."""
+    """A trial's node cannot access the search's directory; other nodes may."""
 
 
 @contextlib.contextmanager
 def shared(folder: Path) -> Iterator[MountToken]:
-    """`check`; within it the folder has a mount token by which trials know it (`see`)."""
+    """Check a directory, and keep a mount token in it within this context, with which trials check it (`see`)."""
     check(folder)
     file, token = folder.absolute() / MOUNT_TOKEN, secrets.token_hex(16)
     file.write_text(token)
@@ -53,48 +53,56 @@ def shared(folder: Path) -> Iterator[MountToken]:
 
 
 def see(mount_token: MountToken) -> None:
-    """That this node sees the folder with this mount token.
+    """Check that this node can read the directory with this mount token.
+
+    Args:
+        mount_token: the file and its content.
 
     Raises:
-        NotShared: it does not, or may not read there; names the node.
-        Unreachable: it could not be read, which says nothing about the node.
+        NotShared: the node does not have the directory, or may not read it; the message names the node.
+        Unreachable: the file could not be read for another reason, such as a network fault.
     """
     file, token = mount_token
     try:
-        found = read(file)
+        content = read(file)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
-        found = ""
+        content = ""
     except Exception as error:
-        said = " ".join(str(error).split())
-        raise Unreachable(f"{file.parent} could not be read: {type(error).__name__}: {said}") from error
-    if found != token:
-        here = ray.get_runtime_context().get_node_id()
-        node = _name({"NodeManagerAddress": ray.util.get_node_ip_address(), "NodeID": here})
+        message = " ".join(str(error).split())
+        raise Unreachable(f"{file.parent} could not be read: {type(error).__name__}: {message}") from error
+    if content != token:
+        node_id = ray.get_runtime_context().get_node_id()
+        node = _name({"NodeManagerAddress": ray.util.get_node_ip_address(), "NodeID": node_id})
         raise NotShared(f"Not all nodes of the cluster share {file.parent}: {node} does not see it. {REMEDY}")
 
 
 def check(folder: Path) -> None:
-    """Have each node on which trials can run read a file in `folder` (a `UPath` too), and write one that is read here.
+    """Let each node on which trials can run read a file in a directory and write one, which is read here.
 
-    Leaves nothing behind.
+    All files are deleted afterwards.
+
+    Args:
+        folder: the directory, possibly a `UPath`.
 
     Raises:
-        AutorankError: names each node that does not see the folder, cannot write there, or does not answer.
+        AutorankError: lists the nodes that cannot access the directory, cannot write there, or do not answer.
     """
     token = secrets.token_hex(16)
-    place = folder.absolute() / f".storage-{token[:8]}"
-    place.mkdir(parents=True)
+    directory = folder.absolute() / f".storage-{token[:8]}"
+    directory.mkdir(parents=True)
     try:
-        (place / QUESTION).write_text(token)
+        (directory / PROBE).write_text(token)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-        asked = {_ask(node["NodeID"], place): node for node in nodes}
-        done, late = ray.wait(list(asked), num_returns=len(asked), timeout=TIMEOUT) if asked else ([], [])
-        problems = [f"{_name(asked[ref])} did not answer within {TIMEOUT:g} seconds" for ref in late]
-        for ref in late:
-            ray.cancel(ref, force=True)
-        problems += [f"{_name(asked[ref])} {why}" for ref in done if (why := _problem(ref, asked[ref], place, token))]
+        tasks = {_start(node["NodeID"], directory): node for node in nodes}
+        done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=TIMEOUT) if tasks else ([], [])
+        problems = [f"{_name(tasks[task])} did not answer within {TIMEOUT:g} seconds" for task in late]
+        for task in late:
+            ray.cancel(task, force=True)
+        for task in done:
+            if problem := _problem(task, tasks[task], directory, token):
+                problems.append(f"{_name(tasks[task])} {problem}")
     finally:
-        remove(place)
+        remove(directory)
     if problems:
         raise AutorankError(
             f"Not all nodes of the cluster share {folder.absolute()}:\n"
@@ -103,16 +111,22 @@ def check(folder: Path) -> None:
         )
 
 
-def answer(place: Path, node: str) -> None:
-    """What a node does: it copies the question to a file of its own."""
-    (place / node).write_text(read(place / QUESTION))
+def answer(directory: Path, node: str) -> None:
+    """Copy the probe file to a file named after the node; runs on each node."""
+    (directory / node).write_text(read(directory / PROBE))
 
 
 def read(file: Path) -> str:
-    """A file's text; one that another node wrote may take `LAG` to show up on network storage.
+    """Read a file that another node may have written; on network storage it may appear up to `LAG` seconds later.
+
+    Args:
+        file: the file.
+
+    Returns:
+        Its text.
 
     Raises:
-        FileNotFoundError: it does not.
+        FileNotFoundError: the file does not appear.
     """
     deadline = time.monotonic() + LAG
     while not file.exists() and time.monotonic() < deadline and file.parent.parent.exists():
@@ -120,16 +134,17 @@ def read(file: Path) -> str:
     return file.read_text()
 
 
-def _ask(node: str, place: Path) -> Any:
-    there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    task = ray.remote(answer).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
-    return task.remote(place, node)
+def _start(node: str, directory: Path) -> Any:
+    """Start `answer` on a node."""
+    strategy = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    task = ray.remote(answer).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy)
+    return task.remote(directory, node)
 
 
-def _problem(ref: Any, node: dict[str, Any], place: Path, token: str) -> str | None:
-    """Why a node that has answered is of no use; None if all is well."""
+def _problem(task: Any, node: dict[str, Any], directory: Path, token: str) -> str | None:
+    """Why a node that has answered cannot be used; None if it can."""
     try:
-        ray.get(ref)
+        ray.get(task)
     except FileNotFoundError:
         return "does not see the folder"
     except OSError as error:
@@ -138,7 +153,7 @@ def _problem(ref: Any, node: dict[str, Any], place: Path, token: str) -> str | N
     except RayError as error:
         return f"failed: {str(error).strip().splitlines()[-1]}"
     try:
-        return None if read(place / node["NodeID"]) == token else "wrote something else"
+        return None if read(directory / node["NodeID"]) == token else "wrote other content than it should"
     except FileNotFoundError:
         return "wrote a file that does not show up here"
 

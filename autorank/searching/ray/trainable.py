@@ -1,4 +1,4 @@
-"""The one training loop as Tune runs it, in actors that stay warm from trial to trial."""
+"""Trainables for Tune: they run the training loop in actors that keep base model and data between trials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ T = TypeVar("T", bound="MethodTrainable")
 
 
 class MethodTrainable(tune.Trainable):
-    """Trains `spec` with a trial's config as settings, an evaluation a step; stays warm between trials."""
+    """Trains `spec` with a trial's config as settings, and reports one evaluation per Tune step."""
 
     spec: ClassVar[TrainSpec]
 
@@ -70,18 +70,18 @@ class MethodTrainable(tune.Trainable):
         self._release()
 
     def advance(self) -> Evaluation | None:
-        """The next evaluation of the trial's run, which starts with the first; None after the last."""
+        """Return the next evaluation of the trial's run, or None after the last; the first call starts the run."""
         if self.run is None:
             self.run = self.open_run()
         return next(self.run, None)
 
     @property
     def finished(self) -> bool:
-        """Whether the evaluation just made was the last."""
+        """Whether the latest evaluation was the last."""
         return self.run is not None and self.run.step == self.run.total_steps
 
     def open_run(self) -> TrainingRun:
-        """The trial's run, nothing loaded yet."""
+        """Return the trial's run, before data and model are loaded."""
         settings = self.spec.settings | self.settings
         return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.model_cache)
 
@@ -92,24 +92,24 @@ class MethodTrainable(tune.Trainable):
 
 
 class WarmTrial(MethodTrainable):
-    """A trial of a search; its config is what a searcher hands out:
+    """A trial of a search. Its config is created by a searcher:
 
-        number      names its folder
+        number      name of its directory
         train       its `TrainSpec`, as plain values
-        recorded    the step of the last evaluation that the journal has
-        until       only where no adapter is kept: the step to train to, None: to the end
-        sizes       with `until`: the last evaluation has a slice with at most so many parameters for each of them
+        recorded    step of the last evaluation in the journal
+        until       if no adapter is stored: the step at which training ends; None: the end of the run
+        sizes       with `until`: parameters; for each of them the last evaluation has a slice of at most this size
 
-    Each evaluation's adapter and then a checkpoint go to `folder` before the evaluation is told. A trial that has a
-    checkpoint goes on from it, and first tells the evaluations that never reached the journal.
+    The adapter of an evaluation, and then a checkpoint, are written to `folder` before the evaluation is reported. A
+    trial with a checkpoint continues from it, and first reports the evaluations that the journal lacks.
 
-    A run that raises is reported as a failed trial, not as an error of the actor: Tune would throw that away,
-    and the next trial would start cold.
+    An error of the run becomes the result of a failed trial. If the actor raised it, Tune would end the actor, and the
+    next trial would have to load the base model again.
     """
 
     folder: ClassVar[Path]
-    shared_data: ClassVar[Any] = None  # reference to what `ModelCache.keep` takes, on a node that may not have them
-    mount_token: ClassVar[MountToken | None] = None  # of the search's folder, on a node that may not have that
+    shared_data: ClassVar[Any] = None  # Ray's reference to the arguments of `ModelCache.keep`, for nodes without them
+    mount_token: ClassVar[MountToken | None] = None  # checks that this node can access `folder`
 
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
@@ -120,7 +120,7 @@ class WarmTrial(MethodTrainable):
             self.model_cache.keep(*ray.get(self.shared_data))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.asked = new_config
+        self.trial_config = new_config
         self.number = new_config["number"]
         self.train_spec = TrainSpec.model_validate(new_config["train"])
         return super().reset_config({})
@@ -132,10 +132,10 @@ class WarmTrial(MethodTrainable):
         try:
             return self._step()
         except (torch.AcceleratorError, Unreachable):
-            raise  # a GPU's context does not survive it, or the folder is not to be had here: Tune starts a new actor
+            raise  # the GPU's context is unusable, or this node cannot access the directory: Tune starts a new actor
         except Exception as error:
             failure = failed(error)
-        self._recover()  # only now: the error held the run's tensors
+        self._recover()  # after the `except` block, because the error refers to the run's tensors
         return failure
 
     def _step(self) -> dict[str, Any]:
@@ -144,29 +144,29 @@ class WarmTrial(MethodTrainable):
             if self.mount_token is not None:
                 see(self.mount_token)
             self.run = self.open_run()
-            self._made = checkpoint.load(file, self.run)
-            self._untold = deque(each for each in self._made if each.step > self.asked["recorded"])
-        if not self._untold:
+            self._evaluations = checkpoint.load(file, self.run)
+            self._unreported = deque(e for e in self._evaluations if e.step > self.trial_config["recorded"])
+        if not self._unreported:
             evaluation = next(self.run, None)
             if evaluation is None:
                 return {"done": True, RESULT_DUPLICATE: True}
-            self._made.append(evaluation)
-            self._untold.append(evaluation)
-            if "until" not in self.asked:
+            self._evaluations.append(evaluation)
+            self._unreported.append(evaluation)
+            if "until" not in self.trial_config:
                 self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
-            checkpoint.save(file, self.run, self._made)
-        evaluation = self._untold.popleft()
-        finished = evaluation.step == (self.asked.get("until") or self.run.total_steps)
-        if finished and self.asked.get("sizes"):
-            evaluation = self.run.with_slices(evaluation, self.asked["sizes"])
+            checkpoint.save(file, self.run, self._evaluations)
+        evaluation = self._unreported.popleft()
+        finished = evaluation.step == (self.trial_config.get("until") or self.run.total_steps)
+        if finished and self.trial_config.get("sizes"):
+            evaluation = self.run.with_slices(evaluation, self.trial_config["sizes"])
         return {"evaluation": evaluation, "finished": finished, "done": finished}
 
     def _recover(self) -> None:
-        """A clean model cache, whatever state the run was left in."""
+        """Return to a clean model cache after an error of the run."""
         try:
             self._release()
         except Exception:
-            logging.getLogger(__name__).exception("the base model could not be given back clean; loading it anew")
+            logger.exception("the base model could not be restored; loading it again")
             self.run, self.model_cache = None, ModelCache()
             self._load_shared_data()
         gc.collect()
@@ -175,7 +175,7 @@ class WarmTrial(MethodTrainable):
 
 
 def bind(base: type[T], **attributes: Any) -> type[T]:
-    """A subclass with these class attributes, which travels to the trials' processes."""
+    """A subclass with these class attributes, which is sent to the processes of trials."""
     return type(base.__name__, (base,), attributes)
 
 
@@ -201,7 +201,7 @@ def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[Meth
 
 
 def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
-    """A `TrainSpec` from flat options, each put where it belongs: see `tune_trainable`."""
+    """A `TrainSpec` from the options of `tune_trainable`."""
     model = options.pop("model", None)
     if model is not None and Path(model).is_dir():
         model = str(Path(model).absolute())  # Ray runs trials in folders of its own
@@ -226,7 +226,7 @@ def row(evaluation: Evaluation) -> dict[str, float]:
 
 
 def failed(error: Exception) -> dict[str, Any]:
-    """The result of a trial whose run raised; to be made where the error is handled."""
+    """The result of a trial whose run raised an error; call it in the `except` block."""
     return {
         "failed": hide(reason(error)),
         "traceback": hide(traceback.format_exc()),
@@ -236,7 +236,7 @@ def failed(error: Exception) -> dict[str, Any]:
 
 
 def reason(error: BaseException) -> str:
-    """Why a trial failed, in a line."""
+    """The reason why a trial failed, in one line."""
     if isinstance(error, AutorankError):
         return " ".join(str(error).split())
     text = (str(error).strip().splitlines() or [""])[0]

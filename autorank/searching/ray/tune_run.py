@@ -59,9 +59,9 @@ def fit(
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     searcher.shares_gpus = 0 < each.gpus < 1
     if each.workers > 1:
-        from autorank.searching.ray.multi_worker import trained_trial
+        from autorank.searching.ray.multi_worker import multi_worker_trial
 
-        trials: Any = trained_trial(trainable, each)
+        trials: Any = multi_worker_trial(trainable, each)
     else:
         trials = tune.with_resources(trainable, {"cpu": each.cpus, "gpu": each.gpus})
     try:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import autorank
 from autorank.errors import AutorankError
 from autorank.searching.ray import multi_worker, placement_groups
-from autorank.searching.ray.multi_worker import ADAPTER, failure, trained_trial
+from autorank.searching.ray.multi_worker import ADAPTER, failure, multi_worker_trial
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.shared_storage_check import NotShared
@@ -112,7 +112,7 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
 
     cpus = int(cluster_resources()["CPU"]) // WORKERS
     found = tune.Tuner(
-        trained_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
+        multi_worker_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
         param_space={
             "number": tune.grid_search([0, 1]),
             "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),

@@ -1,4 +1,4 @@
-"""Ray, started or joined quietly: what it has to say goes to a file."""
+"""Starts a local Ray or connects to a cluster; the output of Ray is written to a file."""
 
 from __future__ import annotations
 
@@ -17,35 +17,39 @@ from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.searching.ray import _compat
 from autorank.searching.ray.cluster import local_paths
-from autorank.searching.ray.cluster.runtime_env import own_methods, travelling
+from autorank.searching.ray.cluster.runtime_env import code_upload, method_variables
 
 LOG = "ray.log"
 LOCAL = "local"
 ENVIRONMENT = {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths (SQLite!) would mean another file in each trial
-    "RAY_USAGE_STATS_ENABLED": "0",  # no calls home, and no banner about them
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none; unset, Ray warns
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files: the journal has it all
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # otherwise a relative path (SQLite) is another file in each trial
+    "RAY_USAGE_STATS_ENABLED": "0",  # no telemetry, and no banner about it
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # hides GPUs from trials without one; Ray warns if it is not set
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no CSV, JSON and TensorBoard files
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # autorank handles Ctrl-C
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output prints tables even with verbose=0
-    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not relied on
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own state is not used
     "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "3600",
 }
-ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # set to 0, Ray's nodes take the loopback address, on any system
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # a job that was submitted has brought its code along already
-SLOW = "timed out during startup"  # what Ray says, in a plain Exception
+SINGLE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray's nodes use the loopback address, on any system
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in submitted jobs, whose code is uploaded already
+SLOW = "timed out during startup"  # in the message of Ray's exception, which has no class of its own
 SHUTDOWN = 15.0  # seconds in which a local Ray must end
-STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data travel by files here
+STORE = 128 * 2**20  # bytes of shared memory for Ray's objects; data are read from files instead
 
 
 @contextlib.contextmanager
 def running(address: str | None, log: Path) -> Iterator[None]:
-    """Within it Ray is up: this process's own, the cluster at `address` (or RAY_ADDRESS), or a local one.
+    """Use Ray within this context: that of this process, the cluster at an address, or a local Ray.
 
-    A local one, and a connection made here, end with it. Ray's log goes to the file `log`.
+    A Ray that was started, or a connection that was made, by this context ends with it.
+
+    Args:
+        address: address of the cluster; None: RAY_ADDRESS if it is set, else a local Ray.
+        log: file to which Ray's output is written.
 
     Raises:
-        AutorankError: nothing answers at the address, or Ray is not wholly installed.
+        AutorankError: no cluster answers at the address, or Ray is installed without its extras.
     """
     check_install()
     with contextlib.ExitStack() as within:
@@ -55,15 +59,15 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         _compat.check_private()
         within.enter_context(_quiet(log))
         within.enter_context(_compat.without_secrets())
-        ours = not ray.is_initialized()
+        starts_ray = not ray.is_initialized()
         try:
-            if ours:
+            if starts_ray:
                 where = address or os.environ.get("RAY_ADDRESS") or LOCAL
                 within.enter_context(_loopback() if where == LOCAL else contextlib.nullcontext())
                 _connect(where)
             yield
         finally:
-            if ours:
+            if starts_ray:
                 with _compat.killed_after(SHUTDOWN):
                     ray.shutdown()
 
@@ -97,7 +101,7 @@ def _environment(variables: Mapping[str, str], override: bool = False) -> Iterat
 @contextlib.contextmanager
 def _loopback() -> Iterator[None]:
     """Let all servers of a local Ray listen on the loopback address only, within this context."""
-    with _compat.loopback_only(), _environment({ALONE: "0"}, override=True):
+    with _compat.loopback_only(), _environment({SINGLE_NODE: "0"}, override=True):
         yield
 
 
@@ -119,9 +123,9 @@ def _connect(address: str) -> None:
             ray.init(LOCAL, include_dashboard=False, object_store_memory=STORE, _temp_dir=folder, **quiet)
         else:
             code: contextlib.AbstractContextManager[dict[str, Any]]
-            code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else travelling()
+            code = contextlib.nullcontext({}) if IN_A_JOB in os.environ else code_upload()
             with code as modules:
-                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | own_methods()}, **quiet)
+                ray.init(address, runtime_env={**modules, "env_vars": ENVIRONMENT | method_variables()}, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if address == LOCAL:
             raise
@@ -140,20 +144,20 @@ def _connect(address: str) -> None:
 
 
 def check_install() -> None:
-    """Refuse a Ray without its `default` extra: no jobs, and no resources freed after an early stop.
+    """Refuse a Ray without its extra `default`, which jobs and the release of stopped trials' resources need.
 
     Raises:
-        AutorankError: names what is missing.
+        AutorankError: lists the missing packages.
     """
     missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
     if missing:
         raise AutorankError(
-            f"Ray lacks {', '.join(missing)}. Install all of it: pip install 'ray[default,train,tune]'."
+            f"Ray is installed without {', '.join(missing)}. Run `pip install 'ray[default,train,tune]'`."
         )
 
 
 class _Formatter(logging.Formatter):
-    """Leaves passwords out, of messages and tracebacks."""
+    """Removes passwords and tokens from messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return hide(super().format(record))
@@ -161,7 +165,7 @@ class _Formatter(logging.Formatter):
 
 @contextlib.contextmanager
 def _quiet(log: Path) -> Iterator[None]:
-    """Log records of Ray and of the search go to a file, and what Ray prints too; warnings go nowhere."""
+    """Write log records of Ray and of the search, and what Ray prints, to a file; ignore Python warnings."""
     loggers = [logging.getLogger(name) for name in ("ray", "autorank.searching")]
     before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
     handler = logging.FileHandler(log, delay=True)

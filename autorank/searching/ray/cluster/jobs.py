@@ -1,4 +1,4 @@
-"""A command line of autorank as a job of a Ray cluster: what travels with it, and how it is followed."""
+"""Submits a command line of autorank as a job to a Ray cluster, and follows its log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.searching.ray.cluster.connection import check_install
-from autorank.searching.ray.cluster.runtime_env import own_methods, travelling
+from autorank.searching.ray.cluster.runtime_env import code_upload, method_variables
 
 if TYPE_CHECKING:
     from ray.dashboard.modules.job.pydantic_models import JobDetails
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 DEFAULT = "http://127.0.0.1:8265"
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in the order in which Ray looks
 ENVIRONMENT = {
-    "RAY_JOB_STOP_SIGNAL": "SIGINT",  # a stopped search ends as by Ctrl-C: its journal whole
+    "RAY_JOB_STOP_SIGNAL": "SIGINT",  # a stopped search ends as after Ctrl-C
     "RAY_JOB_STOP_WAIT_TIME_S": "60",
 }
-TALKERS = (  # loggers of Ray's that say what is uploaded, and how each connection ended
+VERBOSE_LOGGERS = (  # Ray's; they report uploads and connections
     "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging",
 )  # fmt: skip
 PAUSE = 2.0  # seconds between two attempts to follow a log
@@ -35,7 +35,14 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Job:
-    """A job that was submitted, and the client that asks about it."""
+    """A submitted job.
+
+    Attributes:
+        id: its id.
+        address: address of the cluster's dashboard.
+        client: Ray's client for the dashboard.
+        token: whether the cluster requires a token.
+    """
 
     id: str
     address: str
@@ -43,24 +50,30 @@ class Job:
     token: bool
 
     def command(self, verb: str) -> str:
-        """What a shell is told to do something with the job: `logs --follow`, `stop`, `status`."""
+        """Return the shell command for an action on the job: `logs --follow`, `stop`, `status`."""
         return f"{'RAY_AUTH_MODE=token ' if self.token else ''}ray job {verb} --address {hide(self.address)} {self.id}"
 
 
 def resolve(address: str | None) -> str:
-    """The dashboard's address: the one given, RAY_API_SERVER_ADDRESS, RAY_ADDRESS, or this machine's.
+    """Return the address of the dashboard.
+
+    Args:
+        address: the user's; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this machine's.
+
+    Returns:
+        The address.
 
     Raises:
-        AutorankError: it is no http address.
+        AutorankError: it is not an http address.
     """
-    found = address or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), DEFAULT)
-    if not found.startswith(("http://", "https://")):
+    url = address or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), DEFAULT)
+    if not url.startswith(("http://", "https://")):
         where = "--address" if address else " or ".join(VARIABLES)
         raise AutorankError(
-            f"{where} {found!r} is not the address of a dashboard. "
+            f"{where} {url!r} is not the address of a dashboard. "
             "Use --address http://HEAD:8265, where HEAD is the cluster's head node."
         )
-    return found.rstrip("/")
+    return url.rstrip("/")
 
 
 def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Job:
@@ -85,14 +98,14 @@ def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Jo
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
-    for name in TALKERS:
+    for name in VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     headers = _identify(address)
-    os.environ[VARIABLES[0]] = address  # Ray lets the environment win over the argument
+    os.environ[VARIABLES[0]] = address  # in Ray this variable takes precedence over the argument
     try:
         client = JobSubmissionClient(address, headers=headers)
-        with travelling() as modules:
-            runtime_env: dict[str, Any] = {**modules, "env_vars": ENVIRONMENT | own_methods()}
+        with code_upload() as modules:
+            runtime_env: dict[str, Any] = {**modules, "env_vars": ENVIRONMENT | method_variables()}
             if working_dir:
                 runtime_env["working_dir"] = str(working_dir)
             submitted = client.submit_job(entrypoint=entrypoint, runtime_env=runtime_env)
@@ -104,31 +117,38 @@ def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Jo
 
 
 def follow(job: Job, write: Callable[[str], object]) -> int:
-    """Pass on the job's log as it grows, until the job ends; returns the exit code.
+    """Print a job's log until the job ends. A broken connection is made again.
 
-    The driver's own where Ray tells it; 1 if it never started, 130 if the job was stopped. A connection that breaks is
-    made again. Ctrl-C raises KeyboardInterrupt, and the job runs on.
+    Ctrl-C raises KeyboardInterrupt; the job continues.
+
+    Args:
+        job: the job.
+        write: prints a part of the log.
+
+    Returns:
+        The exit code of the job's process; 1 if it never started, 130 if the job was stopped.
 
     Raises:
-        AutorankError: the cluster does not answer any more.
+        AutorankError: the cluster no longer answers.
     """
     import aiohttp
     import requests
     from ray.exceptions import RayError
 
-    told = 0  # characters of the log, which is read from its start whenever it is opened
+    written = 0  # characters of the log, which is read from its start after each connection
 
-    def tell(upto: int, text: str) -> None:
-        nonlocal told
-        if upto > told:
-            write(text[told - upto :])
-            told = upto
+    def write_new(end: int, text: str) -> None:
+        """Write the part of a text, which ends at character `end` of the log, that has not been written."""
+        nonlocal written
+        if end > written:
+            write(text[written - end :])
+            written = end
 
     async def tail() -> None:
         read = 0
         async for text in job.client.tail_job_logs(job.id):
             read += len(text)
-            tell(read, text)
+            write_new(read, text)
 
     while True:
         try:
@@ -136,7 +156,7 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
                 asyncio.run(tail())
             except (RuntimeError, aiohttp.ClientError):  # no websocket, or one that broke
                 text = job.client.get_job_logs(job.id)
-                tell(len(text), text)
+                write_new(len(text), text)
             details = job.client.get_job_info(job.id)
         except (requests.RequestException, RayError, RuntimeError) as error:
             raise AutorankError(
@@ -149,19 +169,19 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
 
 
 def _identify(address: str) -> dict[str, str]:
-    """The header that the cluster wants to see; none if it is open to all."""
-    asked = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    if not asked and _welcome(address, {}):
+    """The header with the cluster's token; empty if the cluster requires none."""
+    token_mode = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    if not token_mode and _accepts(address, {}):
         return {}
     token, source = _token()
     if not token:
         raise AutorankError(
-            f"{'RAY_AUTH_MODE' if asked else address} requires a token, but none was found. Set RAY_AUTH_MODE=token, "
-            "and store the cluster's token in ~/.ray/auth_token, in a file named by RAY_AUTH_TOKEN_PATH, or in the "
-            "variable RAY_AUTH_TOKEN."
+            f"{'RAY_AUTH_MODE' if token_mode else address} requires a token, but none was found. Set "
+            "RAY_AUTH_MODE=token, and store the cluster's token in ~/.ray/auth_token, in a file named by "
+            "RAY_AUTH_TOKEN_PATH, or in the variable RAY_AUTH_TOKEN."
         )
     headers = {"Authorization": f"Bearer {token}"}
-    if not _welcome(address, headers):
+    if not _accepts(address, headers):
         raise AutorankError(
             f"{address} rejects the token from {source}. Replace it by the token in ~/.ray/auth_token on the cluster's "
             "head node, or store that token in RAY_AUTH_TOKEN, and set RAY_AUTH_MODE=token."
@@ -169,11 +189,11 @@ def _identify(address: str) -> dict[str, str]:
     return headers
 
 
-def _welcome(address: str, headers: dict[str, str]) -> bool:
-    """Whether a Ray dashboard with jobs answers; False if it wants another token.
+def _accepts(address: str, headers: dict[str, str]) -> bool:
+    """Whether a Ray dashboard with jobs accepts these headers; False if it requires another token.
 
     Raises:
-        AutorankError: nothing answers, or something else.
+        AutorankError: nothing answers at the address, or it is not such a dashboard.
     """
     import requests
 
@@ -198,7 +218,7 @@ def _welcome(address: str, headers: dict[str, str]) -> bool:
 
 
 def _token() -> tuple[str, str]:
-    """The cluster's token and where it was found, both empty if nowhere. Looks where Ray does, in its order."""
+    """The cluster's token and its source, searched for as Ray does; both empty if there is none."""
     if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
         return token, "RAY_AUTH_TOKEN"
     named = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -210,7 +230,7 @@ def _token() -> tuple[str, str]:
 
 
 def _exit_code(details: JobDetails, write: Callable[[str], object]) -> int:
-    """What a shell would see; says what the log does not."""
+    """The exit code of a job's process, as in a shell; prints the reason if the log does not contain it."""
     status, code = str(details.status), details.driver_exit_code
     if status == "SUCCEEDED":
         return 0

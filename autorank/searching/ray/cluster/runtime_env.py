@@ -1,4 +1,4 @@
-"""This process's autorank and the user's own methods for the nodes of a cluster, which may have others or none."""
+"""The Ray runtime environment that brings this process's autorank to the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ DISTRIBUTION = "autorank-lora"
 PACKAGES = ("autorank", "trainables", "search_spaces")
 
 
-def own_methods() -> dict[str, str]:
-    """The variable that names methods which no package installs, for the environment there; they do not travel."""
+def method_variables() -> dict[str, str]:
+    """AUTORANK_METHODS for the nodes' environment, if it is set. The modules that it names are not uploaded."""
     return {OWN: os.environ[OWN]} if OWN in os.environ else {}
 
 
 @contextmanager
-def travelling() -> Iterator[dict[str, Any]]:
-    """The part of a Ray runtime environment that brings the code along; to be uploaded within.
+def code_upload() -> Iterator[dict[str, Any]]:
+    """Yield the part of a Ray runtime environment that uploads autorank's code; upload it within this context.
 
-    Methods are found by their entry points, so the package's metadata go too: as a package of their own, of the two
-    files that matter. Ray puts each package's folder on the path before whatever is installed.
+    Methods are found by their entry points, so the metadata of the distribution (two files) are uploaded as another
+    package. Ray puts uploaded packages on the path before the installed ones.
+
+    Yields:
+        The entries `py_modules` and `excludes`.
     """
     modules = [importlib.util.find_spec(name) for name in PACKAGES]
     folders = [spec.submodule_search_locations[0] for spec in modules if spec and spec.submodule_search_locations]

@@ -47,7 +47,7 @@ def test_a_machine_that_is_too_busy_to_start_ray(no_ray, tmp_path, monkeypatch):
 
 def test_a_ray_without_its_extras_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "opencensus" else logging.root)
-    with pytest.raises(AutorankError, match="Ray lacks opencensus"), connection.running(None, tmp_path):
+    with pytest.raises(AutorankError, match="Ray is installed without opencensus"), connection.running(None, tmp_path):
         pass
 
 
@@ -74,18 +74,20 @@ def test_a_local_ray_is_for_this_machine_alone(ray):
 
     assert started.get(started.remote(lambda: 1).remote()) == 1  # a worker is there
     assert listening(psutil.Process()) == {"127.0.0.1"}
-    assert connection.ALONE in os.environ  # for the workers to come
+    assert connection.SINGLE_NODE in os.environ  # for the workers to come
 
 
 def test_what_is_for_a_local_ray_ends_with_it(monkeypatch):
     from ray._private import ray_constants
 
     for before in (None, "1"):
-        monkeypatch.setenv(connection.ALONE, before) if before else monkeypatch.delenv(connection.ALONE, raising=False)
+        monkeypatch.setenv(connection.SINGLE_NODE, before) if before else monkeypatch.delenv(
+            connection.SINGLE_NODE, raising=False
+        )
         was = ray_constants.ENABLE_RAY_CLUSTER
         with connection._loopback():
-            assert os.environ[connection.ALONE] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
-        assert os.environ.get(connection.ALONE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
+            assert os.environ[connection.SINGLE_NODE] == "0" and ray_constants.ENABLE_RAY_CLUSTER is False
+        assert os.environ.get(connection.SINGLE_NODE) == before and ray_constants.ENABLE_RAY_CLUSTER is was
 
 
 def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):

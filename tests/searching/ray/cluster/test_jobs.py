@@ -239,7 +239,7 @@ def test_a_refused_job_is_one_line(dashboard: Dashboard) -> None:
 
 def test_a_ray_without_its_default_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "opencensus" else object())
-    with pytest.raises(AutorankError, match="Ray lacks opencensus"):
+    with pytest.raises(AutorankError, match="Ray is installed without opencensus"):
         jobs.submit("http://127.0.0.1:1", "x")
 
 
