@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also after a power failure."""
+"""Atomic writes: after a crash or a power failure a file has its old or its new content, and nothing in between."""
 
 from __future__ import annotations
 
@@ -10,39 +10,55 @@ from pathlib import Path
 
 
 @contextmanager
-def writing(place: Path) -> Iterator[Path]:
-    """A local file to write, which is then put in its place, on a disk or in object storage (a `UPath`).
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary local file to write, which then replaces the file at a path.
 
-    Who reads there finds the old file or the new one. If the writing fails, nothing is left of it.
+    Readers see the old or the new file. If writing fails, the temporary file is deleted.
+
+    Args:
+        path: the file, on a disk or in object storage (a `UPath`).
+
+    Yields:
+        The temporary file.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(place, Path):
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             yield partial
-            put(partial, place)
+            put(partial, path)
         finally:
             partial.unlink(missing_ok=True)
     else:
         with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch) / place.name
-            place.write_bytes((Path(scratch) / place.name).read_bytes())  # an object is there when it is whole
+            yield Path(scratch) / path.name
+            path.write_bytes((Path(scratch) / path.name).read_bytes())  # object storage replaces objects atomically
 
 
-def put(written: Path, place: Path) -> None:
-    """Move a file that is wholly written to its place; who reads there finds the old file or the new one."""
-    with written.open("rb") as file:
+def put(partial: Path, path: Path) -> None:
+    """Replace a file by another one on the same disk; readers see the old or the new file.
+
+    Args:
+        partial: the new file, completely written.
+        path: the file to replace.
+    """
+    with partial.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(written, place)
-    folder = os.open(place.parent, os.O_RDONLY)
+    os.replace(partial, path)
+    folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name is the folder's content
+        os.fsync(folder)  # stores the new name
     finally:
         os.close(folder)
 
 
 def append(line: str, file: Path) -> None:
-    """Add a line, newline excluded; when this returns it is on the disk."""
+    """Append a line to a file. When the function returns, the line is on the disk.
+
+    Args:
+        line: the line, without a newline.
+        file: the file.
+    """
     with file.open("a", encoding="utf-8") as out:
         out.write(line + "\n")
         out.flush()

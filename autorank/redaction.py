@@ -1,42 +1,42 @@
-"""What must not be read by others, taken out of texts that are printed, logged or stored."""
+"""Removes passwords and tokens from texts that are printed, logged or stored."""
 
 from __future__ import annotations
 
 import os
 import re
 
-# Names of environment variables whose value is secret, with its least length. A shorter value is more likely an
-# ordinary word, which would vanish from every text; a password may be one, so of passwords almost all are taken.
-# PWD and OLDPWD are folders; GOOGLE_APPLICATION_CREDENTIALS, like all that is a path, names a file that holds a secret.
+# Names of environment variables with secret values, and the minimum length of these values. A shorter value is probably
+# an ordinary word, which would be removed from every text. A password may be a word, so its minimum is lower. PWD and
+# OLDPWD are directories; GOOGLE_APPLICATION_CREDENTIALS is the path of a file, and paths are not secret.
 _NAMES = {
     re.compile(r"(TOKEN|PASSWORD|PASSWD|_PWD|_PASS|_PAT)$", re.I): 4,
     re.compile(r"((_|API|ACCESS|SECRET|PRIVATE)KEY|ACCESS_KEY_ID|SECRET|(?<!APPLICATION_)CREDENTIALS?)$", re.I): 8,
 }
-# A shorter value than this is looked for where it stands alone: no token is as short, and postgres is no part of
-# postgresql. A longer one may stand anywhere, as behind the \n of a text that was quoted.
+# Shorter values are replaced only as whole words, so that the password `postgres` leaves `postgresql` alone. No token
+# is that short. Longer values are replaced anywhere, for example after the \n of a quoted text.
 _ALONE = 16
-# a password may hold what an address should not, as / and @: all up to the last @ goes. But a port is no password: a
-# number behind a host with a dot, or before a query or a fragment
+# A password may contain characters that are not allowed in addresses, such as / and @, so everything up to the last @
+# is removed. A port is not a password: a number after a host with a dot, or before a query or a fragment.
 _PORT = r"""(?:[^\s'"/@:]*\.[^\s'"/@:]*:\d{1,5}/|[^\s'"/@:]*:\d{1,5}/?[?#])"""
 _USER = re.compile(rf"""(?<=://)(?!{_PORT})[^\s'"/@:]*(:[^\s'"]*)?@""")
 _FIELD = re.compile(r"""([?&](?:password|passwd|pwd|token|secret|api_?key|access_?key)[^=&\s]*=)[^&\s'"]+""", re.I)
 
 
 def hide(text: str) -> str:
-    """The text without user and password in addresses, and without the values of secret environment variables."""
-    for value in sorted(values(), key=len, reverse=True):  # one may begin with another
+    """Remove user and password from addresses in a text, and the values of secret environment variables."""
+    for value in sorted(secret_values(), key=len, reverse=True):  # a value may begin with a shorter one
         text = _pattern(value).sub("***", text)
     return _FIELD.sub(r"\1***", _USER.sub("", text))
 
 
-def held(address: str) -> bool:
-    """Whether an address holds a password."""
-    found = _USER.search(address)
-    return bool(found and found[1]) or bool(_FIELD.search(address))
+def has_password(address: str) -> bool:
+    """Return whether an address contains a password or a token."""
+    match = _USER.search(address)
+    return bool(match and match[1]) or bool(_FIELD.search(address))
 
 
-def values() -> set[str]:
-    """The values of the environment variables that are secret."""
+def secret_values() -> set[str]:
+    """Return the values of secret environment variables."""
     return {value for name, value in os.environ.items() if _secret(name, value)}
 
 

@@ -179,7 +179,7 @@ def run_search(spec: SearchSpec, call: ResumeCall, commands: bool) -> Outcome:
     budget, runs = call.budget(), expand(call.runs)
     folder, uri = run_folder(runs, spec.name), call.tracking_uri
     if uri is None:
-        earlier = Journal.open(folder).wanted if (folder / JOURNAL).exists() else {}
+        earlier = Journal.open(folder).options if (folder / JOURNAL).exists() else {}
         uri = default_uri(runs, earlier.get("tracking"))
     locations = _locations(folder, runs, call.tracking_uri)
     display = choose(spec, locations, budget.seconds, commands, call.quiet, call.json)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.redaction import held, hide
+from autorank.redaction import has_password, hide
 
 MARK = "pl4nted"
 PROXY = f"http://me-{MARK}:proxy-{MARK}@127.0.0.1:9"
@@ -216,7 +216,7 @@ def test_a_storage_s_password_is_refused():
     from autorank.trials.retention import stored
 
     address = f"ftp://me:{MARK}@host/runs"
-    assert held(address) and not held("s3://bucket/runs") and not held("s3://me@bucket/runs")
+    assert has_password(address) and not has_password("s3://bucket/runs") and not has_password("s3://me@bucket/runs")
     with pytest.raises(AutorankError, match="contains a password, which would be stored in the journal") as error:
         stored(address, "s")
     assert MARK not in str(error.value)

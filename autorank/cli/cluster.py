@@ -13,7 +13,7 @@ import typer
 
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
-from autorank.redaction import held, hide, values
+from autorank.redaction import has_password, hide, secret_values
 
 COMMANDS = ("search", "resume", "train")
 CLUSTER_RUNS = '"$HOME"/runs'  # expanded by the shell of the head node
@@ -80,9 +80,9 @@ def submit(
 
 def _refuse_passwords(command: list[str]) -> None:
     """Raise AutorankError for a password in a job's command line, which everyone who opens the dashboard can read."""
-    secret = values()
+    secret = secret_values()
     for word in command:
-        if held(word) or word in secret or word.partition("=")[2] in secret:
+        if has_password(word) or word in secret or word.partition("=")[2] in secret:
             raise AutorankError(
                 f"{hide(word)} contains a password or a token, and a cluster shows its jobs' command lines. Leave it "
                 "out, and set it in the environment of the cluster's nodes (MLFLOW_TRACKING_USERNAME, "

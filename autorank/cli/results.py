@@ -135,7 +135,7 @@ def sync(
     if (pid := driver(journal.folder)) is not None:
         who = f"Process {pid}" if pid else "Another process"
         raise AutorankError(f"{who} runs the search {name!r} and updates MLflow itself. Wait until it ends.")
-    uri = tracking_uri or default_uri(runs, journal.wanted.get("tracking"))
+    uri = tracking_uri or default_uri(runs, journal.options.get("tracking"))
     mlflow_sync = MLflowSync(uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
     mlflow_sync.push(snapshot, final=True)
     terminal().print(f"{len(snapshot.trials)} trials of {name} synced to {hide(mlflow_sync.uri)}")
@@ -160,7 +160,7 @@ def ui(
     from autorank.tracking.search_page import page
     from autorank.tracking.tracking_uri import checked, default_uri, sqlite_file
 
-    last = None if name is None else read_search(name, runs)[0].wanted.get("tracking")
+    last = None if name is None else read_search(name, runs)[0].options.get("tracking")
     uri = checked(tracking_uri or default_uri(runs, last))
     if (file := sqlite_file(uri)) is not None and not file.exists():
         raise AutorankError(
@@ -201,4 +201,4 @@ def show(name: Name, runs: Runs = RUNS) -> None:
     from autorank.options.config_file import as_yaml
 
     journal, _ = read_search(name, runs)
-    print(as_yaml(journal.spec, journal.wanted), end="")
+    print(as_yaml(journal.spec, journal.options), end="")

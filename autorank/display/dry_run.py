@@ -77,7 +77,7 @@ def _outlook(folder: Path, budget: Budget) -> Forecast | None:
     journal = Journal.open(folder)
     trials = journal.trials()
     done = sum(trial.state != "running" for trial in trials)
-    more = budget.wanted(journal.wanted, done)[0] - done
+    more = budget.totals(journal.options, done)[0] - done
     return forecast(trials, journal.reference, more, journal.spec.objectives)
 
 

@@ -59,7 +59,7 @@ class Events(Display):
             if trial.state != "running" and trial.number not in self._ended:
                 self._ended.add(trial.number)
                 ending = {"state": trial.state, "reason": trial.reason, "seconds": trial.seconds}
-                self._emit("trial_end", **_name(trial), **ending, ended=len(self._ended), wanted=snapshot.wanted)
+                self._emit("trial_end", **_name(trial), **ending, ended=len(self._ended), requested=snapshot.requested)
         for key, result in new_confirmations(self._confirmed, snapshot.confirmed):
             trial_number, step, params, seed = key
             scores = {name: result.get(name) for name in ("score", "failed")}
@@ -69,7 +69,7 @@ class Events(Display):
     def end(self, outcome: Outcome) -> None:
         snapshot = outcome.snapshot
         self._emit(
-            "end", ending=outcome.ending, ended=len(self._ended), wanted=snapshot.wanted,
+            "end", ending=outcome.ending, ended=len(self._ended), requested=snapshot.requested,
             unconfirmed=outcome.unconfirmed, tracked=outcome.tracked, hypervolume=_hypervolume(snapshot),
             front=front_rows(snapshot),
         )  # fmt: skip
@@ -82,7 +82,7 @@ class Events(Display):
         self._emit(
             "start", search=self._spec.name, folder=str(self._folder), task=self._spec.task.name,
             methods=[entry.method for entry in self._spec.methods], baseline=baseline.method if baseline else None,
-            ended=len(self._ended), wanted=snapshot.wanted,
+            ended=len(self._ended), requested=snapshot.requested,
         )  # fmt: skip
 
     def _emit_front(self, snapshot: Snapshot) -> None:

@@ -46,7 +46,7 @@ class Lines(Display):
         for number, trial in enumerate(done, start=1):
             if trial.ended >= self._started and trial.number not in self._printed:
                 self._printed.add(trial.number)
-                self._line(f"[{number}/{snapshot.wanted}] trial {trial.number} {self._summary(trial)}")
+                self._line(f"[{number}/{snapshot.requested}] trial {trial.number} {self._summary(trial)}")
         for key, result in new_confirmations(
             snapshot.confirmed if self._confirmed is None else self._confirmed, snapshot.confirmed
         ):

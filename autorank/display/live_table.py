@@ -91,11 +91,11 @@ class Board:
         """
         snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
         now = self._pace(snapshot)
-        parts = [f"{now.ended}/{now.wanted} trials" if now.wanted else "starting", *now.pace]
+        parts = [f"{now.ended}/{now.requested} trials" if now.requested else "starting", *now.pace]
         if snapshot.confirmed:
             parts.insert(1, f"{len(snapshot.confirmed)} confirmations")
         rows: list[RenderableType] = [title(self._spec), _line(", ".join(parts))]
-        if now.wanted:
+        if now.requested:
             rows.append(_line(", ".join([*now.result, *now.states])))
         running = [trial for trial in snapshot.trials if trial.state == "running"]
         rows += [_running(trial, len(self._spec.entries) > 1) for trial in running[:RUNNING]]

@@ -47,8 +47,8 @@ class ProgressBar(Display):
 
     def update(self, snapshot: Snapshot) -> None:
         now = self._pace(snapshot)
-        if self._bar.total != now.wanted:
-            self._bar.reset(total=now.wanted)
+        if self._bar.total != now.requested:
+            self._bar.reset(total=now.requested)
         self._bar.n = now.ended
         self._bar.set_postfix_str(", ".join([*now.states, *now.result, *now.pace]))
 

@@ -19,7 +19,7 @@ class Progress:
 
     Attributes:
         ended: Number of trials that ended.
-        wanted: Number of trials in total.
+        requested: Number of trials in total.
         states: Counts of trials that ended, but not as complete: `1 pruned`.
         front: Number of points on the front, and of the trials that they come from, in words.
         best: Best score.
@@ -31,7 +31,7 @@ class Progress:
     """
 
     ended: int
-    wanted: int
+    requested: int
     states: list[str]
     front: str
     best: float | None
@@ -54,7 +54,9 @@ class Progress:
         """Speed and time, in words."""
         words = [] if self.steps_per_second is None else [f"{self.steps_per_second:.3g} steps/s"]
         words.append(f"{duration(self.passed)} so far")
-        return words + ([] if self.left is None or self.ended == self.wanted else [f"about {duration(self.left)} left"])
+        return words + (
+            [] if self.left is None or self.ended == self.requested else [f"about {duration(self.left)} left"]
+        )
 
 
 class Pace:
@@ -78,7 +80,7 @@ class Pace:
         states = Counter(trial.state for trial in done)
         points = snapshot.points
         return Progress(
-            len(done), snapshot.wanted,
+            len(done), snapshot.requested,
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
             origins(points), max((point.score for point in points), default=None),
             hypervolume(points, snapshot.reference) if points and snapshot.reference else None,
@@ -88,7 +90,7 @@ class Pace:
 
     def _outlook(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         if ended != self._forecast[0] and snapshot.reference is not None:
-            left = snapshot.wanted - ended
+            left = snapshot.requested - ended
             self._forecast = ended, forecast(snapshot.trials, snapshot.reference, left, snapshot.objectives)
         return self._forecast[1]
 
@@ -111,5 +113,5 @@ class Pace:
         recent = [trial for trial in done if trial.ended > self._began]
         estimates = [] if self._budget is None else [max(0.0, self._budget - passed)]
         if recent:
-            estimates.append((snapshot.wanted - len(done)) * passed / len(recent))
+            estimates.append((snapshot.requested - len(done)) * passed / len(recent))
         return max(0.0, min(estimates)) if estimates else None

@@ -127,7 +127,7 @@ def _open_registry(journal: Journal, exports: Sequence[PointExport], model: str,
     """Connect to the registry, after checking that it can hold the exports."""
     for export in exports:
         check_registrable(export)
-    uri = tracking_uri or default_uri(journal.folder.parent, journal.wanted.get("tracking"))
+    uri = tracking_uri or default_uri(journal.folder.parent, journal.options.get("tracking"))
     registry = Registry(uri, model, journal.spec, journal.folder, journal.search_id)
     registry.open()
     return registry

@@ -92,7 +92,7 @@ def bottlenecked(model: nn.Module) -> dict[str, Bottlenecked]:
 
 def added(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of updates and bottlenecks, by name."""
-    modules = [*_updates(model), *(place.bottleneck for place in bottlenecked(model).values())]
+    modules = [*_updates(model), *(module.bottleneck for module in bottlenecked(model).values())]
     ids = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in ids}
 

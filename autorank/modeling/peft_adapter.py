@@ -123,10 +123,10 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
             raise AutorankError(
                 f"The base model has no layer {name}, which {adapter.folder} adapts. Give its own base with --model."
             )
-        if (found := features(modules[name])) != shape:
+        if (layer_shape := features(modules[name])) != shape:
             raise AutorankError(
-                f"Layer {name} of the base model is {found} (in, out), but {adapter.folder} adapts {shape}. Give its "
-                "own base with --model."
+                f"Layer {name} of the base model is {layer_shape} (in, out), but {adapter.folder} adapts {shape}. "
+                "Give its own base with --model."
             )
     missing = [name for name in base.head if name in base.new and name not in adapter.others]
     if missing:
@@ -187,14 +187,14 @@ def write(
     from peft import LoraConfig
     from safetensors.torch import save_file
 
-    kept = {name: update for name, update in updates.items() if update.rank > 0 or pad}
-    dora = any(update.m is not None for update in kept.values())
+    written = {name: update for name, update in updates.items() if update.rank > 0 or pad}
+    dora = any(update.m is not None for update in written.values())
     if dora and pad:
         raise AutorankError("DoRA adapters cannot be padded. Omit --pad.")
-    most = max([update.rank for update in kept.values()], default=1)
-    tensors = {_stored_name(name, kept): value for name, value in others.items()}
+    most = max([update.rank for update in written.values()], default=1)
+    tensors = {_stored_name(name, written): value for name, value in others.items()}
     ranks = {}
-    for name, update in kept.items():
+    for name, update in written.items():
         down, up = update.folded()
         ranks[name] = most if pad else update.rank
         missing = ranks[name] - update.rank
@@ -206,7 +206,7 @@ def write(
     patterns = {name: rank for name, rank in ranks.items() if rank != most}
     config = LoraConfig(
         task_type=old.task_type, base_model_name_or_path=old.base_model_name_or_path, revision=old.revision,
-        inference_mode=True, r=most, lora_alpha=most, target_modules=sorted(kept) or ["none"], rank_pattern=patterns,
+        inference_mode=True, r=most, lora_alpha=most, target_modules=sorted(written) or ["none"], rank_pattern=patterns,
         alpha_pattern=dict(patterns), modules_to_save=old.modules_to_save, bias=old.bias,
         fan_in_fan_out=old.fan_in_fan_out, use_dora=dora,
     )  # fmt: skip

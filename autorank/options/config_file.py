@@ -108,12 +108,12 @@ def parse_space(value: Any) -> Any:
     return value if isinstance(value, Mapping) else expand(value)
 
 
-def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
+def as_yaml(spec: SearchSpec, budget: Mapping[str, int]) -> str:
     """Return the file of options that makes an equal search.
 
     Args:
         spec: The search.
-        wanted: Number of `trials` and of `confirm` seeds, as in the journal.
+        budget: Number of `trials` and of `confirm` seeds, as in the journal.
 
     Returns:
         The file's content.
@@ -128,10 +128,10 @@ def as_yaml(spec: SearchSpec, wanted: Mapping[str, int]) -> str:
 
         yaml_implicit_resolvers = Yaml.yaml_implicit_resolvers
 
-    return yaml.dump(_options(spec, wanted), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return yaml.dump(_options(spec, budget), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
+def _options(spec: SearchSpec, budget: Mapping[str, int]) -> dict[str, Any]:
     from autorank.tasks.own_metric import PICKLE
 
     task, objectives, halving = spec.task, spec.objectives, spec.halving
@@ -154,8 +154,8 @@ def _options(spec: SearchSpec, wanted: Mapping[str, int]) -> dict[str, Any]:
         "text": ",".join(task.text) or None,
         "prompt": ",".join(task.prompt) or None,
         "model": spec.model,
-        "trials": wanted.get("trials"),
-        "confirm_seeds": wanted.get("confirm"),
+        "trials": budget.get("trials"),
+        "confirm_seeds": budget.get("confirm"),
     }
     values |= task.model_dump(exclude={"name", "data", "text", "label_columns", "prompt", "metric_source", "final"})
     values |= spec.training.model_dump()

@@ -66,7 +66,7 @@ class RecipeSearcher(BaseSearcher):
         self._running: dict[str, Run] = {}
         self._progress: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # Tune's id -> training, step -> result
 
-    def wanted(self) -> bool:
+    def has_work(self) -> bool:
         """Return whether trainings are left to start before the deadline."""
         return bool(self._left) and not self.out_of_time
 

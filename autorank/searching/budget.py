@@ -55,7 +55,7 @@ class Budget:
         """When `seconds` are over, as `time.monotonic` counts; infinite without a limit."""
         return math.inf if self.seconds is None else self.created + self.seconds
 
-    def wanted(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
+    def totals(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
         """Resolve the numbers of trials and of confirmation seeds.
 
         Args:

@@ -73,7 +73,7 @@ class ConfirmSearcher(BaseSearcher):
         self._left: deque[Repeat] | None = None  # None: not yet computed, because trials are running
         self._planned = -1  # number of results when it was last asked which training is next
 
-    def wanted(self) -> bool:
+    def has_work(self) -> bool:
         """Return whether confirmations are missing and there is time left."""
         if self._left is None:
             self._points = trainings(self._journal, self._seeds)
@@ -92,7 +92,7 @@ class ConfirmSearcher(BaseSearcher):
         """Return the next run as `WarmTrial` expects it, FINISHED, or None: ask again later."""
         if self._must_wait():
             return None
-        if not self.wanted() or self.problem:
+        if not self.has_work() or self.problem:
             return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
         assert self._left
         if self._must_wait(self._left[0]):

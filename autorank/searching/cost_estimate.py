@@ -47,7 +47,7 @@ class Estimate:
     labels: str
 
 
-def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: ParamBounds) -> Estimate:
+def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources, bounds: ParamBounds) -> Estimate:
     """Estimate the cost of a search from a few training steps of each method with its largest adapter.
 
     The estimate is rough. It assumes that all trials are complete, that methods have equal shares, and that slices cost
@@ -58,7 +58,7 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     Args:
         spec: the search.
         trials: number of trials.
-        each: resources of each trial.
+        trial_resources: resources of each trial.
         bounds: bounds of adapter parameters.
 
     Returns:
@@ -72,13 +72,13 @@ def estimate(spec: SearchSpec, trials: int, each: resources.Resources, bounds: P
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
-    timed = [_timed(spec, entry, steps, each.cpus, bounds) for entry in spec.entries]
+    timed = [_timed(spec, entry, steps, trial_resources.cpus, bounds) for entry in spec.entries]
     step, scoring, preparation = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
     scoring *= _work(data) / _work(small)
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
-    seconds = math.ceil(trials / each.concurrency) * trial
+    seconds = math.ceil(trials / trial_resources.concurrency) * trial
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
 
 

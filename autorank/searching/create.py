@@ -95,9 +95,9 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     )
 
 
-def differences(stored: SearchSpec, given: SearchSpec) -> list[str]:
+def differences(stored: SearchSpec, new_spec: SearchSpec) -> list[str]:
     """Return the differences of two specs, one line for each: `training.epochs: was 3, now 5`."""
-    old, new = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    old, new = _flat(stored.model_dump(mode="json")), _flat(new_spec.model_dump(mode="json"))
     names = [name for name in {**new, **old} if old.get(name) != new.get(name)]
     return [f"{name}: was {old.get(name, 'not set')}, now {new.get(name, 'not set')}" for name in names]
 

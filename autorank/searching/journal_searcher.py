@@ -81,7 +81,7 @@ class JournalSearcher(BaseSearcher):
             self._stopping.replay(trial)
             self._retry.restore(trial.number, trial.retries, trial.reduced_micro_batch)
 
-    def wanted(self) -> bool:
+    def has_work(self) -> bool:
         """Return whether trials are waiting or new ones can start."""
         return bool(self._waiting) or (self._left > 0 and not self.exhausted and not self.flat)
 

@@ -141,14 +141,14 @@ def conduct(
     Returns:
         How the search ended.
     """
-    address = budget.storage or journal.wanted.get("storage")
+    address = budget.storage or journal.options.get("storage")
     if journal.cut:
         warn(f"The journal is truncated; ignoring the incomplete last line ({journal.cut} bytes).")
     if data is not None and not journal.describe(described(data)):
         warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
-    done, before = len(ended(journal.trials())), journal.wanted
+    done, before = len(ended(journal.trials())), journal.options
     untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
-    trials, confirm = budget.wanted(before, done, unconfirmed=bool(untried))
+    trials, confirm = budget.totals(before, done, unconfirmed=bool(untried))
     listeners: list[Progress] = [] if progress is None else [progress]
     mlflow_logger, tracking = None, before.get("tracking")
     if tracking_uri is not None:
@@ -163,7 +163,7 @@ def conduct(
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
             places = {"storage": address, "tracking": tracking}
-            journal.want(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
+            journal.set_options(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
             ending = _with_ray(session, trials, confirm, warn)
     except KeyboardInterrupt:  # while Ray starts, or a second Ctrl-C
         ending = "interrupted"
@@ -182,9 +182,9 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
     while True:
         try:
             with connection.running(budget.address, log), Interrupt() as interrupt:
-                each = budget.share(resources.joined())
-                with RayWatch(each, warn) as watch:
-                    return session.work(each, trials, confirm, interrupt, watch)
+                trial_resources = budget.share(resources.joined())
+                with RayWatch(trial_resources, warn) as watch:
+                    return session.work(trial_resources, trials, confirm, interrupt, watch)
         except RayLost as lost:
             if not restarts:
                 raise

@@ -53,11 +53,11 @@ class Session:
     data: TaskData | None
     check_length: LengthCheck = any_length
 
-    def work(self, each: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
+    def work(self, resources: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
         """Run the missing trials, then the missing confirmations.
 
         Args:
-            each: resources of each trial.
+            resources: resources of each trial.
             trials: total number of trials.
             confirm: number of seeds for confirmations.
             interrupt: whether Ctrl-C was pressed.
@@ -73,26 +73,28 @@ class Session:
         self.notify()
         journal, budget = self.journal, self.budget
         length = LENGTH if self.data is None else run_length(journal.spec, self.data)[1]
-        main = JournalSearcher(
+        trials_searcher = JournalSearcher(
             journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length,
             budget.stop_when_flat,
         )  # fmt: skip
-        again = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
+        confirmations = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
         joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
         with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
-            for searcher, place in ((main, self.written), (again, self.written / CONFIRMING)):
-                if searcher.wanted() and not interrupt.requested:
-                    shared_data = share_data(journal.spec, searcher is again) if joined and self.data else None
-                    trainable = bind(self.trainable, folder=place, shared_data=shared_data, mount_token=mount_token)
+            for searcher, folder in ((trials_searcher, self.written), (confirmations, self.written / CONFIRMING)):
+                if searcher.has_work() and not interrupt.requested:
+                    shared_data = share_data(journal.spec, searcher is confirmations) if joined and self.data else None
+                    trainable = bind(self.trainable, folder=folder, shared_data=shared_data, mount_token=mount_token)
                     callback = TuneCallback(searcher, interrupt, watch, self.notify)
-                    fit(searcher, callback, trainable, each, journal.folder)
+                    fit(searcher, callback, trainable, resources, journal.folder)
         if interrupt.requested:
             return "interrupted"
-        if main.out_of_time and (main.wanted() or main.cut_off or pending(journal, confirm)):
+        if trials_searcher.out_of_time and (
+            trials_searcher.has_work() or trials_searcher.cut_off or pending(journal, confirm)
+        ):
             return "time budget"
-        if main.flat:
+        if trials_searcher.flat:
             return "flat"
-        return "exhausted" if main.exhausted else "trials"
+        return "exhausted" if trials_searcher.exhausted else "trials"
 
     def tidy(self) -> None:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""

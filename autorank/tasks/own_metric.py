@@ -69,10 +69,10 @@ class OwnMetric:
         try:
             value = self._function(list(predictions), list(references))
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
+            frame = traceback.extract_tb(error.__traceback__)[-1]
             raise AutorankError(
-                f"Metric {self.target!r} failed: {type(error).__name__}: {error} ({place.filename}, line "
-                f"{place.lineno}). It was called with {len(predictions)} predictions and their references."
+                f"Metric {self.target!r} failed: {type(error).__name__}: {error} ({frame.filename}, line "
+                f"{frame.lineno}). It was called with {len(predictions)} predictions and their references."
             ) from error
         try:
             number = float(value)
@@ -98,7 +98,9 @@ class OwnMetric:
             AutorankError: As `scores`.
         """
         pairs = [
-            (text, reference) for text, known in zip(texts, references, strict=True) for reference in known or [""]
+            (text, reference)
+            for text, text_references in zip(texts, references, strict=True)
+            for reference in text_references or [""]
         ]
         return self.scores([text for text, _ in pairs], [reference for _, reference in pairs])
 
@@ -181,7 +183,7 @@ def _from_file(target: str, source: str) -> Any:
     finally:
         sys.path.pop(0)
     if not hasattr(module, name):
-        functions = [known for known, value in vars(module).items() if inspect.isfunction(value)]
+        functions = [function_name for function_name, value in vars(module).items() if inspect.isfunction(value)]
         raise unknown(f"function of {path}", name, functions)
     return getattr(module, name)
 
@@ -197,8 +199,8 @@ def _pickled(function: Callable[..., float]) -> str:
     """A function with all that it uses of its module, as text."""
     cloudpickle = _cloudpickle()
     module = inspect.getmodule(function)
-    own = module is not None and module.__name__ not in ("__main__", "builtins")
-    if own:
+    is_importable = module is not None and module.__name__ not in ("__main__", "builtins")
+    if is_importable:
         cloudpickle.register_pickle_by_value(module)
     try:
         return base64.b64encode(cloudpickle.dumps(function)).decode()
@@ -208,7 +210,7 @@ def _pickled(function: Callable[..., float]) -> str:
             'metric="FILE.py:FUNCTION".'
         ) from error
     finally:
-        if own:
+        if is_importable:
             cloudpickle.unregister_pickle_by_value(module)
 
 

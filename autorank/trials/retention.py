@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autorank import atomic_io
 from autorank.errors import AutorankError
-from autorank.redaction import held, hide
+from autorank.redaction import has_password, hide
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot
 
@@ -78,7 +78,7 @@ def stored(address: str, search_id: str) -> Path:
         raise AutorankError(
             f"--storage {address!r} is not an address. Expected s3://BUCKET/PATH, gs://BUCKET/PATH or similar."
         )
-    if held(address):
+    if has_password(address):
         raise AutorankError(
             f"--storage {hide(address)} contains a password, which would be stored in the journal. Pass it in the "
             "environment variables of the storage's own tools (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ...)."
@@ -122,8 +122,8 @@ def _retried_later(folder: Path) -> Iterator[None]:
     except Exception as error:  # each client has its own
         if isinstance(folder, Path):
             raise
-        said = hide(" ".join(str(error).split()))
-        logger.warning("%s: %s: %s; retrying at the next evaluation", folder, type(error).__name__, said)
+        message = hide(" ".join(str(error).split()))
+        logger.warning("%s: %s: %s; retrying at the next evaluation", folder, type(error).__name__, message)
 
 
 def remove(folder: Path) -> None:
@@ -165,8 +165,8 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
 
 def _whose(run: Path, snapshot: Snapshot) -> TrialRecord | None:
     """The trial whose folder this is; None: it is none of ours."""
-    known = run.name.isdigit() and int(run.name) < len(snapshot.trials)
-    return snapshot.trials[int(run.name)] if known else None
+    is_trial = run.name.isdigit() and int(run.name) < len(snapshot.trials)
+    return snapshot.trials[int(run.name)] if is_trial else None
 
 
 def _awaited(file: Path, trial: TrialRecord) -> bool:

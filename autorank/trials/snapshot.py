@@ -23,7 +23,7 @@ class Snapshot:
     Attributes:
         points, baseline: the fronts of the methods and of the baseline, knees marked.
         confirmed: see `trials.confirmation_stats`.
-        wanted: number of trials requested.
+        requested: number of trials requested.
         objectives: limits and third objective of the search.
         reference: the hypervolume's reference point (parameters, score); None without a search.
         folder: directory of the search; None without one.
@@ -33,7 +33,7 @@ class Snapshot:
     points: list[Point]
     baseline: list[Point]
     confirmed: Confirmations = field(default_factory=dict)
-    wanted: int = 0
+    requested: int = 0
     objectives: ObjectivesSpec = EVERYTHING
     reference: tuple[float, float] | None = None
     folder: Path | None = field(default=None, compare=False)
@@ -66,13 +66,13 @@ class Archive:
     def _with(self, front: list[Point], new: Point) -> list[Point]:
         """The front after a further point."""
         third = self._objectives.third
-        mine, kept = costs(new, third), []
+        new_costs, kept = costs(new, third), []
         for old in front:
-            theirs = costs(old, third)
+            old_costs = costs(old, third)
             first = old.precedence <= new.precedence
-            if all(a <= b for a, b in zip(theirs, mine, strict=True)) and (theirs != mine or first):
+            if all(a <= b for a, b in zip(old_costs, new_costs, strict=True)) and (old_costs != new_costs or first):
                 return front
-            if any(a < b for a, b in zip(theirs, mine, strict=True)):
+            if any(a < b for a, b in zip(old_costs, new_costs, strict=True)):
                 kept.append(old)
         return sorted([*kept, new], key=lambda p: (p.adapter_params, p.score))
 

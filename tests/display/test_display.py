@@ -46,7 +46,7 @@ def crowd():
         for i in range(12)
     ]
     confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
-    return replace(snapshot([*done, *at_work]), wanted=1000, reference=REFERENCE, confirmed=confirmed)
+    return replace(snapshot([*done, *at_work]), requested=1000, reference=REFERENCE, confirmed=confirmed)
 
 
 def drawn(content, width):
@@ -58,7 +58,7 @@ def drawn(content, width):
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_board_fits_a_terminal(width):
     there = crowd()
-    for shown in (NOTHING, replace(NOTHING, wanted=20), replace(there, points=[], baseline=[]), there):
+    for shown in (NOTHING, replace(NOTHING, requested=20), replace(there, points=[], baseline=[]), there):
         lines = drawn(Board(LONG, Pace(600)).render(shown), width)
         assert max(map(len, lines)) <= width and len(lines) <= 24
     for line in lines[-4:]:  # no figure of the front is cut, whatever becomes of the settings
@@ -70,17 +70,17 @@ def test_the_board_says_how_far_what_and_how_fast():
     pace = Pace(None, lambda: now[0])
     board = Board(search(), pace)
     at_work = [trial(0, state="running", sampled=SETTINGS, config=SETTINGS)]
-    assert drawn(board.render(replace(snapshot(at_work), wanted=4)), 80)[:3] == [
+    assert drawn(board.render(replace(snapshot(at_work), requested=4)), 80)[:3] == [
         "first  lora-drop on demo", "0/4 trials, 0s so far", "0 points on the front",
     ]  # fmt: skip
     now[0] += 60
     after = [trial(0, (50_000, 0.5), (50_000, 0.8)), trial(1, state="failed", reason="broke", ended=START + 30)]
-    lines = drawn(board.render(replace(snapshot(after), wanted=4, reference=REFERENCE)), 80)
+    lines = drawn(board.render(replace(snapshot(after), requested=4, reference=REFERENCE)), 80)
     # 20 steps in 60 s; two trials in 60 s, two are left; 0.75 of the box's width times 0.8
     assert lines[1] == "2/4 trials, 0.333 steps/s, 1m 00s so far, about 1m 00s left"
     assert lines[2] == "1 point from 1 trial on the front, best 0.8000, hypervolume 0.6000, 1 failed"
     now[0] += 60
-    assert pace(replace(snapshot(after), wanted=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
+    assert pace(replace(snapshot(after), requested=4)).steps_per_second == pytest.approx(1 / 3)  # no news: no slower
 
 
 def test_steps_of_earlier_sessions_are_no_pace():
@@ -99,7 +99,7 @@ def test_lines_are_told_once_and_of_this_session():
     late = trial(1, (10, 0.5), ended=4e9, sampled={"rank": 8})
     with lines:
         for there in ([trial(0, (10, 0.5))], [trial(0, (10, 0.5)), late], [trial(0, (10, 0.5)), late]):
-            lines.update(replace(snapshot(there), wanted=3))
+            lines.update(replace(snapshot(there), requested=3))
     assert console.file.getvalue().splitlines() == [
         "first  lora-drop on demo", "[2/3] trial 1 complete: 10 parameters, score 0.5000  rank 8",
     ]  # fmt: skip
@@ -135,10 +135,10 @@ def test_events(capsys):
     events = Events(search(), Path("/runs/first"))
     old = trial(0, (10, 0.5))
     with events:
-        events.update(replace(snapshot([old]), wanted=3, reference=REFERENCE))
-        events.update(replace(snapshot([old, trial(1, state="running")]), wanted=3, reference=REFERENCE))
+        events.update(replace(snapshot([old]), requested=3, reference=REFERENCE))
+        events.update(replace(snapshot([old, trial(1, state="running")]), requested=3, reference=REFERENCE))
         new = trial(1, (20, float("nan")), (20, 0.9), state="pruned", reason="beaten")
-        last = replace(snapshot([old, new]), wanted=3, reference=REFERENCE)
+        last = replace(snapshot([old, new]), requested=3, reference=REFERENCE)
         events.update(last)
         events.update(last)
         last = replace(last, confirmed={(1, 20, 64, 5): {"score": 0.8}})
@@ -149,7 +149,7 @@ def test_events(capsys):
         "start", "front", "trial_start", "evaluation", "evaluation", "front", "trial_end", "confirmation", "end",
     ]  # fmt: skip
     start, front, begun, first, second, _, ended, confirmed, end = lines
-    assert (start["search"], start["ended"], start["wanted"], start["baseline"]) == ("first", 1, 3, None)
+    assert (start["search"], start["ended"], start["requested"], start["baseline"]) == ("first", 1, 3, None)
     assert [point["trial"] for point in front["points"]] == [0] and front["hypervolume"] == pytest.approx(0.5, rel=1e-3)
     assert begun["config"] == new.config and (first["score"], second["score"]) == (None, 0.9)
     assert "ranks" not in first and second["step"] == 20
@@ -172,7 +172,7 @@ def test_events_have_slices(capsys):
 
 
 def test_the_board_counts_points_and_their_trials():
-    there = replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7), (9, 0.6)))]), wanted=1, reference=REFERENCE)
+    there = replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7), (9, 0.6)))]), requested=1, reference=REFERENCE)
     text = drawn(Board(search(), Pace(None, lambda: START)).render(there), 80)
     assert text[2].startswith("3 points from 1 trial on the front, best 0.9000")
 

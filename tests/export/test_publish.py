@@ -187,7 +187,7 @@ def test_the_store_is_the_one_that_the_search_was_tracked_in(place: Path, monkey
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     ready.search(place / "runs", place / "other", name="elsewhere")
     with Journal.open(place / "runs" / "elsewhere", write=True) as journal:
-        journal.want(trials=3, confirm=0, tracking=f"sqlite:///{place / 'elsewhere.db'}")
+        journal.set_options(trials=3, confirm=0, tracking=f"sqlite:///{place / 'elsewhere.db'}")
     assert f"{place}/elsewhere.db" in autorank("sync", "elsewhere").replace("\n", "")
     assert "models:/small/3" in autorank("export", "elsewhere", "--register", "small")
     assert (place / "elsewhere.db").exists() and not (place / "runs" / "mlflow.db").exists()

@@ -167,7 +167,7 @@ def test_spec_show_makes_an_equal_search(words: tuple[object, ...], asked: Any, 
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | {"dropout": 0.25}))
     spec, _ = asked(*words)
     with Journal.create(tmp_path / "runs" / spec.name, spec, (1.0, 0.0)) as journal:
-        journal.want(trials=7, confirm=2)
+        journal.set_options(trials=7, confirm=2)
     app.app(["spec", "show", spec.name], standalone_mode=False)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "shown.yaml").write_text(capsys.readouterr().out)

@@ -157,7 +157,7 @@ def test_time_that_is_up_cuts_off_and_stores_nothing(journal, tmp_path):
     searcher._deadline = time.monotonic()
     assert not goes_on(searcher, "a", {}) and searcher.suggest("b") == Searcher.FINISHED
     searcher.on_trial_complete("a", {"evaluation": evaluation(5, 100, 0.6), "finished": False})
-    assert journal.snapshot().confirmed == {} and not searcher.wanted()
+    assert journal.snapshot().confirmed == {} and not searcher.has_work()
 
 
 def test_a_checkpoint_goes_with_its_run(journal, tmp_path):

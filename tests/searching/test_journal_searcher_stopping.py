@@ -151,6 +151,6 @@ def test_a_flat_search_starts_no_trial_if_that_is_asked_for(tmp_path, asked):
             if not isinstance(searcher.suggest(str(number)), dict):
                 break
             searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
-        assert searcher.flat == asked and searcher.wanted() != asked and searcher.problem is None
+        assert searcher.flat == asked and searcher.has_work() != asked and searcher.problem is None
         assert len(journal.trials()) == (MIN_TRIALS if asked else 9)
         assert (searcher.suggest("more") == Searcher.FINISHED) == asked

@@ -129,11 +129,11 @@ def test_more_is_asked_for_than_there_is(conducted):
     ],
 )
 def test_how_many_trials(budget, before, ended, wanted):
-    assert budget.wanted(before, ended) == wanted
+    assert budget.totals(before, ended) == wanted
 
 
 def test_cut_off_in_confirming_the_same_command_does_not_ask_for_more():
-    assert Budget(5, more=True, confirm=2).wanted({"trials": 8, "confirm": 2}, 8, unconfirmed=True) == (8, 2)
+    assert Budget(5, more=True, confirm=2).totals({"trials": 8, "confirm": 2}, 8, unconfirmed=True) == (8, 2)
 
 
 def test_so_many_more(conducted):

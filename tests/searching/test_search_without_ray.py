@@ -31,7 +31,7 @@ def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytes
         journal = open_journal(search_spec(), folder, lambda: (64.0, 0.0))
         with journal, pytest.raises(AutorankError, match="did not start"):
             conduct(journal, WarmTrial, bounds, budget, tracking)
-        return Journal.open(folder).wanted
+        return Journal.open(folder).options
 
     wanted = attempt(Budget(7, confirm=2, storage="memory://bucket"))
     assert wanted == {"trials": 7, "confirm": 2, "storage": "memory://bucket", "tracking": tracking}

@@ -72,7 +72,7 @@ class BaseSearcher(Searcher):
             return True
         return run is not None and self._retry.alone(run) and bool(self._running)
 
-    def wanted(self) -> bool:
+    def has_work(self) -> bool:
         """Return whether runs are left to start."""
         raise NotImplementedError
 

@@ -41,7 +41,7 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
 
 
 def fit(
-    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], each: Resources, folder: Path
+    searcher: BaseSearcher, callback: TuneCallback, trainable: type[WarmTrial], resources: Resources, folder: Path
 ) -> None:  # fmt: skip
     """Run trials with Tune until the searcher has no more.
 
@@ -49,7 +49,7 @@ def fit(
         searcher: starts trials and receives their results.
         callback: called by Tune twice a second.
         trainable: the class of the actors.
-        each: resources of each trial.
+        resources: resources of each trial.
         folder: the search's directory.
 
     Raises:
@@ -57,13 +57,13 @@ def fit(
         Exception: an error of the searcher.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    searcher.shares_gpus = 0 < each.gpus < 1
-    if each.workers > 1:
+    searcher.shares_gpus = 0 < resources.gpus < 1
+    if resources.workers > 1:
         from autorank.searching.ray.multi_worker import multi_worker_trial
 
-        trials: Any = multi_worker_trial(trainable, each)
+        trials: Any = multi_worker_trial(trainable, resources)
     else:
-        trials = tune.with_resources(trainable, {"cpu": each.cpus, "gpu": each.gpus})
+        trials = tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus})
     try:
         tuner = tune.Tuner(
             trials,
@@ -71,7 +71,7 @@ def fit(
                 search_alg=searcher,
                 scheduler=Scheduler(searcher),
                 num_samples=-1,
-                max_concurrent_trials=each.concurrency,
+                max_concurrent_trials=resources.concurrency,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(

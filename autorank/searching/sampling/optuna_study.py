@@ -122,9 +122,9 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
 
 def distributions(entry: MethodSpec) -> dict[str, optuna.distributions.BaseDistribution]:
     """Return the distribution of each range of a method's space."""
-    found: dict[str, optuna.distributions.BaseDistribution] = {}
+    result: dict[str, optuna.distributions.BaseDistribution] = {}
     for name, values in entry.space.items():
         trial = optuna.trial.FixedTrial({name: ranges.ends(values)[0]})
         ranges.draw(name, values, trial)  # type: ignore[arg-type]
-        found |= trial.distributions
-    return found
+        result |= trial.distributions
+    return result

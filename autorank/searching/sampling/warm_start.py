@@ -42,8 +42,8 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
         ranked = [trial for journal in journals for trial in _ranked(journal, entry)]
         ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
         firsts = _distinct([trial for trial in ranked if trial.first])[:FIRST]
-        rest = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
-        trials += [*firsts, *_spread(rest, MOST - len(firsts))]
+        others = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
+        trials += [*firsts, *_spread(others, MOST - len(firsts))]
     return tuple(trials)
 
 
@@ -59,16 +59,16 @@ def _named(name: str, runs: Path, spec: SearchSpec) -> Journal:
     if name == spec.name:
         raise AutorankError(f"--warm-start {name} is this search itself. Name earlier searches, or another --name.")
     journal = Journal.open(run_folder(runs, name))
-    theirs, ours = _model(journal.spec), _model(spec)
-    if theirs != ours:
+    earlier, new = _model(journal.spec), _model(spec)
+    if earlier != new:
         raise AutorankError(
-            f"--warm-start {name}: its base model is {theirs}, that of this search is {ours}. Settings of another base "
-            f"model do not transfer. Leave out {name}, or choose --model {theirs}."
+            f"--warm-start {name}: its base model is {earlier}, that of this search is {new}. Settings of another base "
+            f"model do not transfer. Leave out {name}, or choose --model {earlier}."
         )
     if not _shared(journal.spec, spec):
-        theirs, ours = (", ".join(entry.method for entry in each.entries) for each in (journal.spec, spec))
+        earlier, new = (", ".join(entry.method for entry in search.entries) for search in (journal.spec, spec))
         raise AutorankError(
-            f"--warm-start {name}: it searched {theirs}, this search has {ours}. Name a search with one of the same "
+            f"--warm-start {name}: it searched {earlier}, this search has {new}. Name a search with one of the same "
             "methods."
         )
     return journal
@@ -91,8 +91,8 @@ def _model(spec: SearchSpec) -> str:
     return tasks.base_model(spec.task, spec.model)
 
 
-def _shared(theirs: SearchSpec, ours: SearchSpec) -> bool:
-    return bool({entry.method for entry in theirs.entries} & {entry.method for entry in ours.methods})
+def _shared(earlier: SearchSpec, new: SearchSpec) -> bool:
+    return bool({entry.method for entry in earlier.entries} & {entry.method for entry in new.methods})
 
 
 def _ranked(journal: Journal, entry: MethodSpec) -> list[EarlierTrial]:

@@ -58,8 +58,8 @@ class ParamBounds:
             return meta_model(self._name or task.model, task.outputs, task.kind.head)
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
-        found = find(method)
-        return found.adapter_params(found.Config(**settings), self._model)
+        method_class = find(method)
+        return method_class.adapter_params(method_class.Config(**settings), self._model)
 
     def unadapted(self, entry: MethodSpec) -> str | None:
         """A sentence about weights that a method should adapt but cannot; None if it can. See `target_modules`."""
@@ -134,11 +134,11 @@ def resizing(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> 
     Returns:
         Setting -> its value in `settings`.
     """
-    here = bounds(entry.method, settings)
+    before = bounds(entry.method, settings)
     return {
         name: settings[name]
         for name, values in entry.space.items()
-        if any(bounds(entry.method, {**settings, name: end}) != here for end in ranges.ends(values))
+        if any(bounds(entry.method, {**settings, name: end}) != before for end in ranges.ends(values))
     }
 
 

@@ -20,8 +20,8 @@ def problems(entry: Range) -> list[str]:
     if "choices" in entry:
         return errors + _choice_problems(entry)
     if entry.get("type") not in ("int", "float"):
-        given = f"has type {entry['type']!r}" if "type" in entry else "has no type"
-        return [*errors, f"{given}; give type: int or float with low and high, or choices: [...]"]
+        reason = f"has type {entry['type']!r}" if "type" in entry else "has no type"
+        return [*errors, f"{reason}; give type: int or float with low and high, or choices: [...]"]
     errors += [f"{key} is missing" for key in ("low", "high") if key not in entry]
     for key in ("low", "high", "step"):
         if key in entry and not _is_number(entry[key], entry["type"]):
@@ -88,8 +88,8 @@ def hint(name: str, known: Iterable[str]) -> str:
 
 
 def _choice_problems(entry: Range) -> list[str]:
-    others = [key for key in ("type", "low", "high", "log", "step") if key in entry]
-    errors = [f"choices and {key} do not go together" for key in others]
+    conflicting = [key for key in ("type", "low", "high", "log", "step") if key in entry]
+    errors = [f"choices and {key} do not go together" for key in conflicting]
     choices = entry["choices"]
     if not isinstance(choices, list) or not choices:
         errors.append(f"choices must be a list of values (got {choices!r})")

@@ -101,7 +101,7 @@ def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[st
         raise AutorankError("--method names no method. `autorank methods` lists all methods.")
     if twice := [method for method in methods if methods.count(method) > 1]:
         raise AutorankError(f"--method lists {twice[0]!r} twice. List each method once.")
-    given = by_method(methods, file)
+    spaces = by_method(methods, file)
     by_name: dict[str, list[str]] = {method: [] for method in methods}
     for text in overrides:
         name = text.partition("=")[0].strip()
@@ -110,7 +110,7 @@ def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[st
             raise AutorankError(f"--set {text}: none of {', '.join(methods)} has a setting {name!r}.")
         for method in having:
             by_name[method].append(text)
-    return {method: load(method, given.get(method), by_name[method]) for method in methods}
+    return {method: load(method, spaces.get(method), by_name[method]) for method in methods}
 
 
 def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
@@ -175,12 +175,12 @@ def check(method: str, space: Space) -> list[str]:
     mistakes = []
     config = find(method).Config
     for name, entry in (space.ranges | space.fixed).items():
-        found = r.problems(entry) if name in space.ranges else []
+        problems = r.problems(entry) if name in space.ranges else []
         if name not in config.model_fields:
-            found.append(f"{method} has no such setting{r.hint(name, config.model_fields)}")
-        elif not found:
-            found = _refused(config, name, r.probes(entry) if name in space.ranges else [entry])
-        mistakes += [f"{name}: {problem}" for problem in found]
+            problems.append(f"{method} has no such setting{r.hint(name, config.model_fields)}")
+        elif not problems:
+            problems = _refused(config, name, r.probes(entry) if name in space.ranges else [entry])
+        mistakes += [f"{name}: {problem}" for problem in problems]
     if not space.ranges:
         mistakes.append("every setting is fixed, nothing is left to search; `autorank train` makes one run")
     return mistakes or _refused_together(config, space)
@@ -193,27 +193,27 @@ def suggest(ranges: Mapping[str, r.Range], trial: optuna.Trial) -> dict[str, Any
 
 def _refused(config: type[BaseModel], name: str, values: Iterable[Any]) -> list[str]:
     """A config's errors for each value of a setting, with the other settings at their defaults."""
-    found: dict[str, None] = {}
+    errors: dict[str, None] = {}
     for value in values:
         try:
             config(**{name: value})
         except ValidationError as error:
             messages = [detail["msg"] for detail in error.errors() if detail["loc"][:1] == (name,)]
-            found |= {f"{message.removeprefix('Value error, ')} (got {value!r})": None for message in messages}
-    return list(found)
+            errors |= {f"{message.removeprefix('Value error, ')} (got {value!r})": None for message in messages}
+    return list(errors)
 
 
 def _refused_together(config: type[BaseModel], space: Space) -> list[str]:
     """A config's errors for pairs of values that are valid one by one."""
-    found: dict[str, str] = {}
+    corners: dict[str, str] = {}
     for corner in _pairs({name: r.ends(entry) for name, entry in space.ranges.items()}):
         try:
             config(**(space.fixed | corner))
         except ValidationError as error:
             at = ", ".join(f"{name}={value}" for name, value in corner.items())
             for detail in error.errors():
-                found.setdefault(detail["msg"].removeprefix("Value error, "), at)
-    return [f"{message} (at {at})" for message, at in found.items()]
+                corners.setdefault(detail["msg"].removeprefix("Value error, "), at)
+    return [f"{message} (at {at})" for message, at in corners.items()]
 
 
 def _pairs(ends: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:

@@ -109,13 +109,13 @@ def own_task(name: str, text: tuple[str, ...], table: Table, label: str, classes
     """
     flat = [label for labels in label_lists(table, label) for label in labels]
     column = Table({label: flat}, table.source)
-    found = label_values.class_names(column, label, label_values.meanings(column, label))
-    if not classes and not found:
+    names = label_values.class_names(column, label, label_values.meanings(column, label))
+    if not classes and not names:
         raise AutorankError(
             f"All lists of column {label!r} of {table.source} are empty, so there are no classes. Name another column "
             "with --label."
         )
-    return Task(name, MULTI_LABEL, text, label, classes or found, METRICS, source=OWN_DATA)
+    return Task(name, MULTI_LABEL, text, label, classes or names, METRICS, source=OWN_DATA)
 
 
 def are_lists(table: Table, label: str) -> bool:
@@ -170,18 +170,23 @@ def combined(table: Table, columns: Sequence[str], label: str) -> Table:
     Raises:
         AutorankError: A value is not 0, 1, true or false.
     """
-    known: dict[label_values.Meaning | None, bool] = {Decimal(0): False, Decimal(1): True, "false": False, "true": True}
+    meanings: dict[label_values.Meaning | None, bool] = {
+        Decimal(0): False,
+        Decimal(1): True,
+        "false": False,
+        "true": True,
+    }
     flags = {}
     for name in columns:
-        read = [known.get(label_values.meaning(value)) for value in table[name]]
-        wrong = [i for i, flag in enumerate(read) if flag is None]
+        column_flags = [meanings.get(label_values.meaning(value)) for value in table[name]]
+        wrong = [i for i, flag in enumerate(column_flags) if flag is None]
         if wrong:
             raise AutorankError(
                 f"--label names several columns, one for each class, so each must hold 0 or 1, but column {name!r} of "
                 f"{table.source} has {table[name][wrong[0]]!r} in {table.rows(wrong)}. Correct these rows, or name one "
                 "label column."
             )
-        flags[name] = read
+        flags[name] = column_flags
     lists = [[name for name in columns if flags[name][i]] for i in range(len(table))]
     return replace(table, columns={**table.columns, label: lists})
 

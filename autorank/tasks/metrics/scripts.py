@@ -55,10 +55,10 @@ def script_of(texts: Iterable[str]) -> Script:
     text = "".join(texts)
     letters = max(1, sum(map(str.isalpha, text)))
     han, kana = len(HAN.findall(text)), len(KANA.findall(text))
-    others = {name: len(pattern.findall(text)) for name, pattern in OTHERS.items()}
-    most = max(others, key=others.__getitem__)
-    if han + kana + sum(others.values()) >= SHARE_UNSPACED * letters:
-        if others[most] > han + kana:
+    counts = {name: len(pattern.findall(text)) for name, pattern in OTHERS.items()}
+    most = max(counts, key=counts.__getitem__)
+    if han + kana + sum(counts.values()) >= SHARE_UNSPACED * letters:
+        if counts[most] > han + kana:
             return Script(most, "char", True)
         if kana >= SHARE_KANA * (han + kana):
             mecab = all(importlib.util.find_spec(package) for package in ("MeCab", "ipadic"))
@@ -80,19 +80,19 @@ def words(text: str) -> list[str]:
     Returns:
         The words.
     """
-    found: list[str] = []
+    result: list[str] = []
     before = ""  # what the last character was: part of a word, a character of its own, or neither
     for character in unicodedata.normalize("NFKC", text).casefold():
         category = unicodedata.category(character)
         kind = "" if category[0] not in "LNM" else "character" if UNSPACED.match(character) else "word"
         if before and (category[0] == "M" or kind == before == "word"):
-            found[-1] += character
+            result[-1] += character
         elif kind:
-            found.append(character)
+            result.append(character)
             before = kind
         elif category != "Cf":  # joiners stand inside words
             before = ""
-    return found
+    return result
 
 
 class Words:

@@ -57,8 +57,8 @@ def compute(names: Sequence[str], texts: Texts, references: References) -> dict[
     Returns:
         The metrics by name.
     """
-    texts, references = list(map(answer, texts)), [list(map(answer, known)) for known in references]
-    script = script_of(reference for known in references for reference in known)
+    texts, references = list(map(answer, texts)), [list(map(answer, text_references)) for text_references in references]
+    script = script_of(reference for text_references in references for reference in text_references)
     metrics: dict[str, float] = {}
     for name in names:
         if name not in metrics:

@@ -222,8 +222,10 @@ def _without_oldest(conversation: Conversation, share: float) -> Conversation | 
     sizes = np.cumsum([len(str(message)) for message in messages])
     enough = [i for i in questions if sizes[i - 1] - (sizes[begin - 1] if begin else 0) >= share * sizes[-1]]
     end = (enough or questions[-1:])[0]
-    kept = [*range(begin), *range(end, len(messages))]
-    return replace(conversation, messages=[messages[i] for i in kept], trained=[conversation.trained[i] for i in kept])
+    indices = [*range(begin), *range(end, len(messages))]
+    return replace(
+        conversation, messages=[messages[i] for i in indices], trained=[conversation.trained[i] for i in indices]
+    )
 
 
 def _refused(problems: dict[str, list[Conversation]]) -> AutorankError:

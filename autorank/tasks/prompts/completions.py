@@ -63,8 +63,8 @@ def _conversations(task: Task, table: Table) -> Examples:
         except conversation.InvalidConversation as error:
             wrong[f"{task.text[0]!r} {error}"].append(i)
     _check(table, wrong)
-    labels = _numbers([found.context for found in conversations])
-    return Examples(([found.dumps() for found in conversations],), labels, [found.reference for found in conversations])
+    labels = _numbers([c.context for c in conversations])
+    return Examples(([c.dumps() for c in conversations],), labels, [c.reference for c in conversations])
 
 
 def _check(table: Table, wrong: Mapping[str, list[int]]) -> None:

@@ -56,7 +56,7 @@ class Journal:
             self.spec = SearchSpec.model_validate(attributes["spec"])
             self.reference: tuple[float, float] = tuple(attributes["reference"])
             self._confirmed = confirmations(attributes)
-            self._wanted: dict[str, int] = attributes.get("wanted", {})
+            self._options: dict[str, int] = attributes.get("options", {})
             self._about = {name: attributes[name] for name in ABOUT if name in attributes}
             self._rows = Rows(attributes.get("layers", []))
             self._ids = [trial._trial_id for trial in trials]
@@ -145,15 +145,15 @@ class Journal:
         return self._storage.get_study_name_from_id(self._study)
 
     @property
-    def wanted(self) -> dict[str, Any]:
+    def options(self) -> dict[str, Any]:
         """Options of the last run, reused on resume: `trials`, `confirm`, optionally `storage` and `tracking`."""
-        return self._wanted
+        return self._options
 
-    def want(self, **wanted: Any) -> None:
+    def set_options(self, **options: Any) -> None:
         """Store the options of this run."""
-        if wanted != self._wanted:
-            self._storage.set_study_user_attr(self._study, "wanted", wanted)
-            self._wanted = wanted
+        if options != self._options:
+            self._storage.set_study_user_attr(self._study, "options", options)
+            self._options = options
 
     @property
     def about(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class Journal:
         """All trials and their fronts."""
         return Snapshot(
             self.trials(), self._archive.points, self._archive.baseline, self._confirmed,
-            self._wanted.get("trials", 0), self.spec.objectives, self.reference, self.folder,
+            self._options.get("trials", 0), self.spec.objectives, self.reference, self.folder,
         )  # fmt: skip
 
     def begin(

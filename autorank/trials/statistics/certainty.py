@@ -90,9 +90,9 @@ def _assess(snapshot: Snapshot) -> FrontCertainty | None:
     fronts = [model for model in models if model[0].key in keys]
     if not fronts:
         return None
-    others = [model for model in models if model[0].key not in keys]
-    others.sort(key=lambda model: (predictions.deficit(model[0], snapshot.points), model[0].precedence))
-    models = sorted([*fronts, *others[:NEAR]], key=lambda m: (m[0].adapter_params, m[0].precedence))
+    near = [model for model in models if model[0].key not in keys]
+    near.sort(key=lambda model: (predictions.deficit(model[0], snapshot.points), model[0].precedence))
+    models = sorted([*fronts, *near[:NEAR]], key=lambda m: (m[0].adapter_params, m[0].precedence))
     reference = sample_of(models[0][1])
     baseline = [model for model in _baseline(snapshot) if sample_of(model[1]) == reference]
     drawn = weights(models[0][1].splits, RESAMPLES, np.random.default_rng(SEED))
@@ -105,28 +105,30 @@ def _describe(
     snapshot: Snapshot, points: Sequence[Point], baseline: Sequence[Point], scores: bootstrap.Array, missing: int,
     examples: int,
 ) -> FrontCertainty:  # fmt: skip
-    ours, theirs = scores[:, : len(points)], scores[:, len(points) :]
+    front_scores, baseline_scores = scores[:, : len(points)], scores[:, len(points) :]
     params = np.array([float(point.adapter_params) for point in points])
-    front = bootstrap.on_front(ours, np.array([sizes(point, snapshot.third) for point in points]))
-    knees = bootstrap.knees(ours, params, front)
+    front = bootstrap.on_front(front_scores, np.array([sizes(point, snapshot.third) for point in points]))
+    knees = bootstrap.knees(front_scores, params, front)
     keys = {point.key for point in snapshot.points}
     certainties = {}
     for index, point in enumerate(points):
         if point.key in keys:
-            gains = gain_draws(point, ours[:, index], snapshot.baseline, baseline, theirs)
+            gains = gain_draws(point, front_scores[:, index], snapshot.baseline, baseline, baseline_scores)
             certainties[point.key] = Certainty(
-                *bootstrap.interval(ours[:, index]), float(front[:, index].mean()), float((knees == index).mean()),
+                *bootstrap.interval(front_scores[:, index]),
+                float(front[:, index].mean()),
+                float((knees == index).mean()),
                 *(() if gains is None else (*bootstrap.interval(gains), float((gains > 0).mean()))),
             )  # fmt: skip
     low, high = np.quantile(params[knees], [(1 - bootstrap.LEVEL) / 2, (1 + bootstrap.LEVEL) / 2], method="nearest")
     observed = np.array([point.score for point in points])
     return FrontCertainty(
-        certainties, examples, missing, bootstrap.optimism(ours, observed), (int(low), int(high))
+        certainties, examples, missing, bootstrap.optimism(front_scores, observed), (int(low), int(high))
     )  # fmt: skip
 
 
 def gain_draws(
-    point: Point, scores: bootstrap.Array, front: Sequence[Point], known: Sequence[Point], baseline: bootstrap.Array
+    point: Point, scores: bootstrap.Array, front: Sequence[Point], points: Sequence[Point], baseline: bootstrap.Array
 ) -> bootstrap.Array | None:
     """Gains over the best point of the baseline with no more parameters.
 
@@ -134,15 +136,15 @@ def gain_draws(
         point: the point.
         scores: its scores, `draws`.
         front: the baseline's front.
-        known: the points of the baseline with predictions.
-        baseline: their scores, `draws x known`.
+        points: the points of the baseline with predictions.
+        baseline: their scores, `draws x points`.
 
     Returns:
         `draws`; None if there is no such point, or it has no predictions.
     """
     smaller = [other for other in front if other.adapter_params <= point.adapter_params]
     best = max(smaller, key=lambda other: other.score, default=None)
-    index = next((i for i, other in enumerate(known) if best is not None and other.key == best.key), None)
+    index = next((i for i, other in enumerate(points) if best is not None and other.key == best.key), None)
     return None if index is None else scores - baseline[:, index]
 
 

@@ -162,9 +162,9 @@ def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
         Key of a point -> probability; from new seeds if it was retrained, otherwise from the predictions of the search.
     """
     certainty = assess(snapshot)
-    found = {} if certainty is None else certainty.better()
+    probabilities = {} if certainty is None else certainty.better()
     retrained = {key: stats.better for key, stats in summarise(snapshot.points, snapshot).items()}
-    return found | {key: better for key, better in retrained.items() if better is not None}
+    return probabilities | {key: better for key, better in retrained.items() if better is not None}
 
 
 def measured(point: Point, snapshot: Snapshot) -> Measured | None:
@@ -177,14 +177,14 @@ def measured(point: Point, snapshot: Snapshot) -> Measured | None:
     Returns:
         The results of the seeds with a finite score; None if there are none.
     """
-    everything = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
-    results = [result for result in everything if math.isfinite(result.get("score", math.nan))]
+    all_results = [result for (*key, _), result in snapshot.confirmed.items() if tuple(key) == point.key]
+    results = [result for result in all_results if math.isfinite(result.get("score", math.nan))]
     if not results:
         return None
     costs = ("adapter_params", *([snapshot.third] if snapshot.third else []))
     means = tuple(float(np.mean([result.get(cost, getattr(point, cost)) for result in results])) for cost in costs)
     return Measured(
-        np.array([result["score"] for result in results]), means, len(everything) - len(results),
+        np.array([result["score"] for result in results]), means, len(all_results) - len(results),
         _models(point, snapshot),
     )  # fmt: skip
 

@@ -196,7 +196,7 @@ def test_a_reader_sees_the_journal_as_it_was_when_it_was_opened_and_writes_nothi
         lambda: begun(reader),
         lambda: reader.record(number, evaluation(3, 5, 0.6)),
         lambda: reader.finish(number, "complete"),
-        lambda: reader.want(trials=3),
+        lambda: reader.set_options(trials=3),
     ):
         with pytest.raises(RuntimeError, match="open for reading only"):
             write()
@@ -232,13 +232,13 @@ def test_an_evaluation_that_is_here_is_not_stored_again(journal, folder):
 
 
 def test_what_is_wanted(journal, folder):
-    assert journal.wanted == {}
-    journal.want(trials=20, confirm=0)
+    assert journal.options == {}
+    journal.set_options(trials=20, confirm=0)
     size = (folder / JOURNAL).stat().st_size
-    journal.want(trials=20, confirm=0)
+    journal.set_options(trials=20, confirm=0)
     assert (folder / JOURNAL).stat().st_size == size  # nothing new is not written
-    journal.want(trials=30, confirm=2)
-    assert journal.wanted == Journal.open(folder).wanted == {"trials": 30, "confirm": 2}
+    journal.set_options(trials=30, confirm=2)
+    assert journal.options == Journal.open(folder).options == {"trials": 30, "confirm": 2}
     assert journal.snapshot().wanted == 30
 
 
