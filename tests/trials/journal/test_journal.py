@@ -231,7 +231,7 @@ def test_an_evaluation_that_is_here_is_not_stored_again(journal, folder):
     assert Journal.open(folder).trials() == journal.trials()
 
 
-def test_what_is_wanted(journal, folder):
+def test_options_of_the_last_run(journal, folder):
     assert journal.options == {}
     journal.set_options(trials=20, confirm=0)
     size = (folder / JOURNAL).stat().st_size
@@ -239,7 +239,7 @@ def test_what_is_wanted(journal, folder):
     assert (folder / JOURNAL).stat().st_size == size  # nothing new is not written
     journal.set_options(trials=30, confirm=2)
     assert journal.options == Journal.open(folder).options == {"trials": 30, "confirm": 2}
-    assert journal.snapshot().wanted == 30
+    assert journal.snapshot().requested == 30
 
 
 def test_what_was_confirmed(journal, folder):
