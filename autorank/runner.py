@@ -80,12 +80,14 @@ class ShrinkResult:
         chosen: The chosen size, as it is written: after training if it was polished.
         adapter: Directory of the written adapter, or None if none was written.
         notes: What was done, one line each.
+        data_notes: What the labels were understood as, and warnings about the data.
     """
 
     sizes: list[Size]
     chosen: Size | None
     adapter: Path | None
     notes: list[str] = field(repr=False, default_factory=list)
+    data_notes: list[str] = field(repr=False, default_factory=list)
 
 
 def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
@@ -112,10 +114,10 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         shrinking: Shrinking
         if call.has_data:
             scored = ScoredShrinking(source, call.task_spec(), call.model_name(), call.training_spec())
-            shrinking, sizes = scored, scored.scored(call.sizes)
+            shrinking, sizes, data_notes = scored, scored.scored(call.sizes), scored.data_notes
         else:
             shrinking = Shrinking(source)
-            sizes = shrinking.sizes()
+            sizes, data_notes = shrinking.sizes(), []
         chosen = choose(shrinking, sizes, call.limit, call.min_score, call.max_loss, call.energy)
         notes = []
         if chosen is not None and call.polish and isinstance(shrinking, ScoredShrinking):
@@ -136,7 +138,7 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
             shrinking.write(chosen, scratch / "adapter", call.pad)
             output_dir.move_into_place(scratch / "adapter", to)
             notes.append(f"PEFT adapter of {chosen.adapter_params:,} parameters written to {to}")
-    return ShrinkResult(sizes, chosen, to, notes)
+    return ShrinkResult(sizes, chosen, to, notes, data_notes)
 
 
 def _peft_source(adapter: str, scratch: Path) -> str:

@@ -35,6 +35,8 @@ def shrink(
     elif format is Format.csv:
         print(shrink_display.as_csv(result.sizes), end="")
     else:
+        for note in result.data_notes:
+            terminal().print(note, soft_wrap=True, markup=False)
         terminal().print(shrink_display.table(result.sizes, result.chosen))
         for note in result.notes:
             terminal().print(note, soft_wrap=True, markup=False)

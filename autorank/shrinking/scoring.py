@@ -68,6 +68,11 @@ class ScoredShrinking(Shrinking):
         self._training, self._precision = training, precision
         self._polished: Size | None = None
 
+    @property
+    def data_notes(self) -> list[str]:
+        """What the labels were understood as, and warnings about the data, as `autorank train` prints them."""
+        return [note for note in (self._data.labels, *self._data.warnings) if note]
+
     def scored(self, count: int) -> list[Size]:
         """Score the whole adapter and at most `count` smaller ones.
 

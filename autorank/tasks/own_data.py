@@ -117,15 +117,13 @@ def _read(dataset: Dataset, split: str, spec: TaskSpec) -> Table:
 
 
 def _columns(dataset: Dataset, split: str, spec: TaskSpec) -> tuple[str, ...]:
-    """The user's columns; of conversations also descriptions of tools, if the data has them."""
-    if spec.messages is None:
-        return spec.columns
-    names = (spec.messages, conversation.TOOLS)
-    try:
-        dataset.read(split, names)
-    except AutorankError:
-        return spec.columns
-    return names
+    """The user's columns; of conversations also the columns of tools and of system messages, if the data has them."""
+    names = list(spec.columns)
+    for optional in (conversation.TOOLS, conversation.SYSTEM) if spec.messages is not None else ():
+        with contextlib.suppress(AutorankError):
+            dataset.read(split, (optional,))
+            names.append(optional)
+    return tuple(dict.fromkeys(names))
 
 
 def detect_columns(data: str, split: str | None) -> dict[str, Any]:

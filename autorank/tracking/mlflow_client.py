@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,9 +38,21 @@ def quietly(level: int = logging.WARNING) -> Iterator[None]:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return the first line of an error's message; of a failed connection, the system's ("Connection refused")."""
+    """Return the first line of an error's message; of a failed connection, the system's ("Connection refused").
+
+    If the server answers with an error, urllib3's message names its objects and the address; only the status is returned.
+
+    Args:
+        error: An error of MLflow.
+
+    Returns:
+        The cause, without a full stop.
+    """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
     root = next((link for link in reversed(chain) if isinstance(link, OSError)), error)
-    return (str(root).splitlines() or [type(root).__name__])[0].rstrip(".")
+    text = (str(root).splitlines() or [type(root).__name__])[0].rstrip(".")
+    if status := re.search(r"too many (\d+) error responses", text):
+        return f"HTTP status {status[1]}"
+    return re.sub(r"^\[Errno -?\d+\] ", "", text)

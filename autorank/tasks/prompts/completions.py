@@ -54,12 +54,13 @@ def to_examples(task: Task, table: Table) -> Examples:
 
 def _conversations(task: Task, table: Table) -> Examples:
     """The conversations of a column, as JSON; labels: the number of all that comes before the last turn."""
-    tools = table.columns.get(conversation.TOOLS, [None] * len(table))
+    missing = [None] * len(table)
+    tools, systems = (table.columns.get(name, missing) for name in (conversation.TOOLS, conversation.SYSTEM))
     wrong: dict[str, list[int]] = defaultdict(list)
     conversations = []
-    for i, (value, descriptions) in enumerate(zip(table[task.text[0]], tools, strict=True)):
+    for i, (value, *apart) in enumerate(zip(table[task.text[0]], tools, systems, strict=True)):
         try:
-            conversations.append(conversation.read(value, descriptions))
+            conversations.append(conversation.read(value, *apart))
         except conversation.InvalidConversation as error:
             wrong[f"{task.text[0]!r} {error}"].append(i)
     _check(table, wrong)

@@ -21,7 +21,7 @@ ROLES = {
     **dict.fromkeys(("function_call", "tool_call"), "assistant"),
 }
 CALLS = ("function_call", "tool_call")  # roles of messages whose text is a call of a tool, as in ShareGPT's form
-TOOLS = "tools"  # column or key beside the messages, as in OpenAI's files
+TOOLS, SYSTEM = "tools", "system"  # columns or keys beside the messages, as in OpenAI's and ShareGPT's files
 ROLE_KEYS, TEXT_KEYS, LIST_KEYS = ("role", "from"), ("content", "value", "text"), ("messages", "conversations")
 
 
@@ -64,7 +64,7 @@ class Conversation:
         return Conversation(*json.loads(text))
 
 
-def read(value: Any, tools: Any = None) -> Conversation:
+def read(value: Any, tools: Any = None, system: Any = None) -> Conversation:
     """Convert a value of a data set to a conversation.
 
     Messages after the assistant's last trained turn are left out: they have no loss. `weight` 0 (OpenAI) or `train`
@@ -74,6 +74,7 @@ def read(value: Any, tools: Any = None) -> Conversation:
         value: A list of messages; an object with `messages` or `conversations`, and optionally `system` and `tools`; or
             either as JSON text.
         tools: Descriptions of the tools, if they are apart from the messages; also as JSON text.
+        system: The text of the system message, if it is apart from the messages; it comes first.
 
     Returns:
         The conversation.
@@ -82,17 +83,18 @@ def read(value: Any, tools: Any = None) -> Conversation:
         InvalidConversation: The value has another form, a role is unknown, a message is not text, or the assistant
             says nothing.
     """
-    value, tools, system = _parsed(value), _parsed(tools), None
+    value, tools = _parsed(value), _parsed(tools)
     if isinstance(value, Mapping) and (key := next((key for key in LIST_KEYS if value.get(key) is not None), None)):
-        tools, system, value = _parsed(value.get(TOOLS)) or tools, value.get("system"), _parsed(value[key])
+        tools, system = _parsed(value.get(TOOLS)) or tools, value.get(SYSTEM) or system
+        value = _parsed(value[key])
     if isinstance(value, Mapping):  # one list for each key
         value = [dict(zip(value, row, strict=False)) for row in zip(*map(_listed, value.values()), strict=False)]
     raw = _listed(value)
     if not raw or not all(isinstance(message, Mapping) for message in raw):
         raise InvalidConversation("is not a list of messages")
     messages, trained = map(list, zip(*map(_message, raw), strict=True))
-    if system:
-        messages, trained = [{"role": "system", "content": str(system)}, *messages], [False, *trained]
+    if isinstance(system, str) and system.strip() and messages[0]["role"] != "system":
+        messages, trained = [{"role": "system", "content": system}, *messages], [False, *trained]
     if not any(trained):
         raise InvalidConversation("has no message of the assistant to learn from")
     end = max(i for i, train in enumerate(trained) if train) + 1

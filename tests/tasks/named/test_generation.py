@@ -120,6 +120,17 @@ def test_conversations_are_read_and_held_out_by_what_comes_before_the_last_turn(
     assert Conversation.loads(plain.texts[0][0]).tools is None
 
 
+def test_a_column_of_system_messages_is_read(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    rows = [{"conversations": turns, "system": None if i % 2 else f"s{i}"} for i in range(20)]
+    path = texts.write(tmp_path / "x.jsonl", rows)
+    _, train, validation = registry.read(TaskSpec(name="mine", data=path, messages="conversations"))
+    conversations = [*train.texts[0], *validation["validation"].texts[0]]
+    first = [Conversation.loads(text).messages[0] for text in conversations]
+    systems = [message["content"] for message in first if message["role"] == "system"]
+    assert sorted(systems) == sorted(f"s{i}" for i in range(0, 20, 2)) and len(first) == 20
+
+
 def test_rows_without_a_conversation_are_listed(tmp_path: Path) -> None:
     good = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
     rows = [good, None, good[:1], "text", good, good[:1]]

@@ -60,6 +60,14 @@ def test_calls_of_tools() -> None:
     )
 
 
+def test_a_system_message_apart_from_the_messages() -> None:
+    messages = PLAIN[1:]
+    assert read(messages, system="s").messages == [{"role": "system", "content": "s"}, *messages]
+    assert read({"conversations": messages, "system": "inner"}, system="outer").messages[0]["content"] == "inner"
+    assert read(PLAIN, system="another").messages == PLAIN  # the messages have their own
+    assert all(read(messages, system=nothing).messages == messages for nothing in (None, "", " "))
+
+
 def test_thoughts_stay() -> None:
     thought = {"role": "assistant", "content": "a", "reasoning_content": "hm"}
     assert read([PLAIN[1], thought]).messages[-1] == thought
