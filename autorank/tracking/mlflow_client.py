@@ -40,7 +40,7 @@ def quietly(level: int = logging.WARNING) -> Iterator[None]:
 def root_cause(error: BaseException) -> str:
     """Return the first line of an error's message; of a failed connection, the system's ("Connection refused").
 
-    If the server answers with an error, urllib3's message names its objects and the address; only the status is returned.
+    If the server answers with an error, only the status is returned; urllib3's message names its objects and addresses.
 
     Args:
         error: An error of MLflow.

@@ -57,6 +57,7 @@ class TrainingRun:
         step: number of optimizer steps so far.
         total_steps: optimizer steps of the run; None until the data are loaded.
         evaluating: seconds of the last evaluation, without training.
+        score_from: step from which evaluations have scores; earlier ones have NaN, which costs no time.
 
     Raises:
         AutorankError: the spec cannot be run, or training diverges.
@@ -67,6 +68,7 @@ class TrainingRun:
         self.step = 0
         self.total_steps: int | None = None
         self.evaluating = 0.0
+        self.score_from = 0
         self._model_cache = model_cache or ModelCache()
         self._method = methods.configure(spec.method, spec.settings)
         self._model_name = tasks.base_model(spec.task, spec.model)
@@ -114,7 +116,7 @@ class TrainingRun:
                 self._train_step()
             gpu.wait(self._model_cache.device)
             trained = time.perf_counter()
-            scores = self._objective.evaluate(self._phase, self._data.validation)
+            scores = self._scores()
             gpu.wait(self._model_cache.device)
             self.evaluating = time.perf_counter() - trained
             params = adapters.adapter_params(self._base.model, self._base.head)
@@ -126,6 +128,11 @@ class TrainingRun:
     def evaluate_slice(self, max_params: int) -> Slice:
         """Score the largest slice of the current adapter with at most `max_params` parameters, perhaps none."""
         return self._slices.at(max_params)[0]
+
+    def _scores(self) -> Scores:
+        if self.step < self.score_from:
+            return Scores(dict.fromkeys(self._data.task.metrics, math.nan))
+        return self._objective.evaluate(self._phase, self._data.validation)
 
     def with_slices(self, evaluation: Evaluation, sizes: Sequence[int]) -> Evaluation:
         """Score slices of the adapter as the model is now.

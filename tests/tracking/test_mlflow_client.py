@@ -16,6 +16,8 @@ from autorank.tracking.mlflow_client import root_cause
 
 
 class Busy(BaseHTTPRequestHandler):
+    """A server that is overloaded."""
+
     def do_GET(self) -> None:
         self.send_response(503)
         self.end_headers()

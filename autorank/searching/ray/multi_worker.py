@@ -221,6 +221,7 @@ def work(config: dict[str, Any]) -> None:
     run = TrainingRun(TrainSpec.model_validate(config["train"]), model_cache)
 
     until = config.get("until")
+    run.score_from = until or 0
 
     def report(evaluation: Evaluation) -> None:
         finished = evaluation.step == (until or run.total_steps)

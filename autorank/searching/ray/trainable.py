@@ -97,7 +97,8 @@ class WarmTrial(MethodTrainable):
         number      name of its directory
         train       its `TrainSpec`, as plain values
         recorded    step of the last evaluation in the journal
-        until       if no adapter is stored: the step at which training ends; None: the end of the run
+        until       if no adapter is stored: the step at which training ends, the only one with a score; None: the end
+                    of the run, with all scores
         sizes       with `until`: parameters; for each of them the last evaluation has a slice of at most this size
 
     The adapter of an evaluation, and then a checkpoint, are written to `folder` before the evaluation is reported. A
@@ -126,7 +127,9 @@ class WarmTrial(MethodTrainable):
         return super().reset_config({})
 
     def open_run(self) -> TrainingRun:
-        return TrainingRun(self.train_spec, self.model_cache)
+        run = TrainingRun(self.train_spec, self.model_cache)
+        run.score_from = self.trial_config.get("until") or 0
+        return run
 
     def step(self) -> dict[str, Any]:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,7 +14,8 @@ from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check
 from autorank.searching.ray.scheduler import _death
 from autorank.searching.ray.trainable import WarmTrial, bind, reason, row, train_spec
-from autorank.spec import TaskSpec, TrainingSpec
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trials.made_trials import evaluation
 
@@ -115,6 +118,15 @@ def test_a_trial_may_end_before_its_run(options, tmp_path):
     trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
     assert [trial.step()["done"] for _ in range(2)] == [False, True]
     assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
+
+
+def test_of_a_trial_that_ends_before_its_run_only_the_last_evaluation_is_scored(options, tmp_path):
+    first, last = itertools.islice(TrainingRun(TrainSpec.model_validate(handed_out(options, 0, SETTINGS)["train"])), 2)
+    trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
+    unscored, scored = (trial.step()["evaluation"] for _ in range(2))
+    assert math.isfinite(first.score) and all(map(math.isnan, (unscored.score, *unscored.metrics.values())))
+    assert (scored.step, scored.score, scored.train_loss) == (last.step, last.score, last.train_loss)
+    assert scored.predictions == last.predictions != b""
 
 
 def test_a_trial_that_ends_early_is_cut_to_the_sizes_asked_for(options, tmp_path):
