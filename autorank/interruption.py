@@ -34,7 +34,7 @@ class Handlers:
                     self._before.setdefault(number, signal.signal(number, handler))
 
     def restore(self) -> None:
-        """Restore the handlers that were there before `set`."""
+        """Restore the handlers that were active before `set`."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before.clear()

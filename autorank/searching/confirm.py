@@ -1,6 +1,6 @@
 """Retrains the points of a front with new seeds, each up to the step of its evaluation.
 
-Every run gets a few seeds; the others are spent where it is open which points are on the front.
+Every run gets a few seeds; the others go to points that may or may not belong to the front.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from autorank.trials.statistics.confirmation_stats import contested
 logger = logging.getLogger(__name__)
 
 FOLDER = "confirm"  # directory of the checkpoints, in the search's directory
-FIRST_SEED = 1_000  # ours: far from the seeds that users choose
+FIRST_SEED = 1_000  # far from the seeds that users choose (ours)
 
 
 class Repeat(NamedTuple):
@@ -71,7 +71,7 @@ class ConfirmSearcher(BaseSearcher):
         self._reached: dict[Repeat, int] = {}  # step of the last evaluation
         self._points: dict[Repeat, list[Point]] = {}
         self._left: deque[Repeat] | None = None  # None: not yet computed, because trials are running
-        self._planned = -1  # number of results when it was last asked which training is next
+        self._planned = -1  # number of results when the next training was last chosen
 
     def has_work(self) -> bool:
         """Return whether confirmations are missing and there is time left."""
@@ -160,10 +160,10 @@ class ConfirmSearcher(BaseSearcher):
 
 
 def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) -> dict[Repeat, list[Point]]:
-    """The trainings that are to be repeated now, and the points that each confirms.
+    """Return the trainings to repeat now, and the points that each of them confirms.
 
-    First those with equal seeds, then one at a time where the front is open (`confirmation_seeds.next_training`). What
-    failed before is tried again.
+    At first all trainings get the same seeds; later `confirmation_seeds.next_training` chooses one at a time. Failed
+    trainings are tried again.
 
     Args:
         journal: the search.
@@ -186,7 +186,7 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
 
 
 def _raced(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
-    """The next training where the front is open; none if none is, or all seeds are spent."""
+    """The training that `next_training` chooses, with its points; empty if it chooses none."""
     snapshot = journal.snapshot()
     points: dict[tuple[int, int], list[Point]] = {}
     for point in (*snapshot.points, *snapshot.baseline):

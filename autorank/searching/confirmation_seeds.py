@@ -1,18 +1,18 @@
-"""Which training of a front's points is repeated next: the one whose new seed tells most about who is on the front."""
+"""Chooses which points of a front are retrained with further seeds: those that may or may not belong to the front."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TypeVar
 
-START = 3  # seeds of every training, before the others are spent where the front is open (ours)
-MOST = 2  # times the mean number of seeds, for one training (ours)
+START = 3  # seeds of every training; the others go to points that may or may not be on the front (ours)
+MOST = 2  # maximum number of seeds of a training, as a multiple of the mean (ours)
 
 T = TypeVar("T")
 
 
 def equal_seeds(seeds: int) -> int:
-    """Return how many seeds every training gets before the others are spent where the front is open.
+    """Return how many seeds every training gets before others are distributed by `next_training`.
 
     Args:
         seeds: mean number of seeds of a training.
@@ -26,16 +26,16 @@ def equal_seeds(seeds: int) -> int:
 def next_training(counts: Mapping[T, int], contested: Mapping[T, float], seeds: int) -> T | None:
     """Choose the training that gets the next seed (ours).
 
-    It is the one with the largest `contested` weight, divided by n (n + 1): by that factor a further seed lowers the
-    variance of a mean of n seeds.
+    It is the training with the largest `contested` weight divided by n (n + 1), because a further seed lowers the
+    variance of a mean of n seeds in proportion to 1 / (n (n + 1)).
 
     Args:
-        counts: training -> seeds so far, at least `equal_seeds`, those that are running included.
+        counts: training -> number of seeds, including running ones; at least `equal_seeds`.
         contested: training -> weight, see `bootstrap.contested`.
         seeds: mean number of seeds of a training; the product with the number of trainings is never exceeded.
 
     Returns:
-        The training; None if no seeds are left, or no point's membership is open.
+        The training; None if no seeds are left, or the membership of all points is certain.
     """
     if sum(counts.values()) >= seeds * len(counts):
         return None

@@ -26,7 +26,7 @@ from autorank.trials.statistics.forecast import HORIZON, forecast
 logger = logging.getLogger(__name__)
 
 OUT_OF_TIME = "time budget"
-LENGTH = 3  # evaluations of a run if its length is not known
+LENGTH = 3  # number of evaluations of a run of unknown length
 HOPELESS = 3  # trials that all fail for the same reason before a search ends with an error
 
 

@@ -17,8 +17,8 @@ class Death:
 
     Attributes:
         reason: one line.
-        preempted: its node went away.
-        storage_missing: its node cannot access the search's folder.
+        preempted: whether its node was lost.
+        storage_missing: whether its node could not access the search's directory.
     """
 
     reason: str
@@ -29,10 +29,10 @@ class Death:
 class RetryPolicy:
     """Decides whether a run is tried again, from its last evaluation.
 
-    A run whose process died is tried again up to `retries` times. A death does not count if its node cannot access
-    the search's folder, or if its node went away, unless the run made no progress since its last death: then it may
-    be what takes its nodes down. A run that ran out of memory is tried again with half the micro-batch, up to 3 times,
-    and alone, in case others used the memory.
+    A run whose process died is tried again up to `retries` times. A death does not count if the node could not access
+    the search's directory. The loss of a node does not count either, unless the run made no progress since its last
+    death, because the run itself may bring its nodes down. A run that ran out of memory is tried again with half the
+    micro-batch, up to 3 times, and alone, because other runs may have used the memory.
 
     Args:
         retries: number of deaths after which a run is not tried again.

@@ -1,4 +1,4 @@
-"""Metrics of one's own: a function in a file, a function in Python, or one that an installed package provides.
+"""The user's own metrics: a function in a file, a function in Python, or one that an installed package provides.
 
 A metric is a function of the predictions and the references that returns a number, with an attribute
 `higher_is_better`. Scores are maximized, so a metric of which lower values are better, such as an error rate, becomes

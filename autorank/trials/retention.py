@@ -144,12 +144,18 @@ def keep(folder: Path, runs: Collection[str]) -> None:
 
 
 def sweep(folder: Path, snapshot: Snapshot) -> None:
-    """Delete adapters that are on no front, checkpoints of trials that have ended, and folders with nothing left in
-    them, but for what a running trial needs."""
+    """Delete adapters that are on no front, checkpoints of ended trials, and empty directories.
+
+    Files that a running trial needs are kept.
+
+    Args:
+        folder: directory of the search, or object storage.
+        snapshot: the search, with its fronts.
+    """
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.baseline)}
     with _retried_later(folder):
         for file in list(folder.glob("trials/*/*")):
-            trial = _whose(file.parent, snapshot)
+            trial = _trial_of(file.parent, snapshot)
             if trial is None or file in kept or _awaited(file, trial):
                 continue
             # a worker that is being stopped may still write here, or network storage fails: retried at the next call
@@ -157,14 +163,14 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
                 file.unlink()
     # object storage has no empty folders; local ones would slow down later listings
     for run in list(folder.glob("trials/*")) if isinstance(folder, Path) else []:
-        trial = _whose(run, snapshot)
+        trial = _trial_of(run, snapshot)
         if trial is not None and trial.state != "running":
             with contextlib.suppress(OSError):  # not empty
                 run.rmdir()
 
 
-def _whose(run: Path, snapshot: Snapshot) -> TrialRecord | None:
-    """The trial whose folder this is; None: it is none of ours."""
+def _trial_of(run: Path, snapshot: Snapshot) -> TrialRecord | None:
+    """The trial that a directory belongs to; None if it was not made by this search."""
     is_trial = run.name.isdigit() and int(run.name) < len(snapshot.trials)
     return snapshot.trials[int(run.name)] if is_trial else None
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from autorank.spec import HalvingSpec
 
-REMEMBERED = 1_000  # latest trials of a rung that are compared, which limits the time of a decision
+REMEMBERED = 1_000  # number of latest trials of a rung that are compared; limits the time of a decision
 
 
 class Reached(NamedTuple):
@@ -52,7 +52,7 @@ class Halving:
         self._grace = spec.grace or max(1, round(evaluations / spec.factor))
         self._rungs: dict[tuple[str, int], dict[int, Curve]] = defaultdict(dict)
 
-    def goes_on(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
+    def decide(self, method: str, number: int, evaluations: int, curve: Curve) -> bool:
         """Record a trial's curve at a rung, and decide whether the trial continues.
 
         Args:

@@ -61,7 +61,7 @@ class StoppingPolicy:
         count, top = len(trial.evaluations), best(trial.evaluations)
         if top is None or not self._halving.is_rung(count):
             return True
-        return self._halving.goes_on(trial.method, trial.number, count, self._curve(trial, top.score))
+        return self._halving.decide(trial.method, trial.number, count, self._curve(trial, top.score))
 
     def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
         """The final adapter and the slices so far; only those within `max_params` if there are any."""

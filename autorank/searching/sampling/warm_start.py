@@ -1,4 +1,4 @@
-"""What a search learns from earlier ones: settings to try first, and trials that the sampler starts from."""
+"""Reads earlier searches for `--warm-start`: settings to try first, and trials that the sampler starts from."""
 
 from __future__ import annotations
 

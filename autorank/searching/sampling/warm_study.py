@@ -15,11 +15,11 @@ from autorank.trials.record import TrialRecord
 
 
 class WarmStudy(OptunaStudy):
-    """A study with the trials of earlier searches besides those of this one.
+    """A study of the trials of earlier searches and of this search.
 
-    Values of different tasks do not compare, so the sampler sees ranks: of each trial among the trials of its own
-    search. Ranks change with each trial that ends, so the study is made again for each proposal. Earlier trials count
-    like own ones; they are at most `warm_start.MOST`, so the own ones soon are the majority.
+    Values of different tasks cannot be compared, so the sampler receives the rank of each trial within its own search.
+    Ranks change with each trial that ends, so the study is created again for each proposal. Earlier trials have the
+    same weight as those of this search, but there are at most `warm_start.MOST` of them, so they are soon a minority.
 
     Args:
         spec: the search.

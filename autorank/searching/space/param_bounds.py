@@ -1,4 +1,4 @@
-"""Length and range of adapter parameters of trials, computed before any training."""
+"""Bounds of adapter parameters and checks of run lengths, computed before any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a label means: equal numbers are equal however they are written, and blanks and Unicode forms do not count."""
+"""The meaning of labels: equal numbers are one class however they are written; blanks do not matter."""
 
 from __future__ import annotations
 

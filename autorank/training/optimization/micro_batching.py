@@ -1,7 +1,7 @@
-"""How many micro-batches a step is cut into so that it fits: found by trial, and kept for runs of equal needs.
+"""Finds the number of micro-batches with which a step fits into GPU memory, by trial, and stores it for similar runs.
 
-Two trials: of plain LoRA before the method prepares, because some methods train or pass examples then; and of the
-prepared model, with the most expensive step of the method.
+There are two trials: one with plain LoRA before the method prepares, because some methods train or process examples
+while they prepare; and one with the prepared model and the method's most expensive step.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from autorank.training.optimization import distributed
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 
-RANK = 8  # of the updates that are tried; what takes the memory is activations
-BYTES = 18  # of a trained parameter: its value, its gradient and two moments in float32, and autocast's copy
-STEP = 2**28  # bytes to which what training takes is rounded up, so that settings that differ a little are tried once
+RANK = 8  # rank of plain LoRA in the trial; most memory is used by activations
+BYTES = 18  # per trained parameter: value, gradient and two moments in float32, and autocast's copy
+STEP = 2**28  # memory of trained parameters is rounded up to a multiple, so that similar settings share a trial
 
 
 class MicroBatching:
     """The number of micro-batches of a run on a GPU.
 
     Args:
-        phase: the run's, over all of the training set.
-        trained: parameters that will train, at most.
-        kept: directory where numbers are kept by what they depend on: `key`, the device's name, the memory that this
-            process may use, the workers, and the arguments of the trial.
-        key: names data, model, precision and all else that the activations depend on.
+        phase: the phase of the run, over the whole training set.
+        trained: maximum number of trained parameters.
+        kept: directory in which numbers are stored, by `key`, the name of the device, the memory that this process may
+            use, the number of workers, and the arguments of the trial.
+        key: identifies data, model, precision and everything else that activations depend on.
     """
 
     def __init__(self, phase: OptimizationLoop, trained: int, kept: Path, key: list[Any]) -> None:
@@ -82,7 +82,7 @@ class MicroBatching:
         return self._known([method, layers], lambda: fewest(self._phase, self._taken, hooks, parts))
 
     def double(self) -> None:
-        """Memory ran out nevertheless: the next run has twice as many micro-batches."""
+        """Double the stored number for the next run, because memory ran out in spite of the trial."""
         if self._file is not None and self._file.exists():
             _write(self._file, 2 * int(self._file.read_text()))
 
@@ -102,13 +102,13 @@ def _write(file: Path, number: int) -> None:
 
 
 def reserve(trained: int) -> int:
-    """Bytes that so many trained parameters take, activations apart."""
+    """Memory of trained parameters, in bytes, without activations."""
     return -(-trained * BYTES // STEP) * STEP
 
 
 @contextmanager
 def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iterator[None]:
-    """A context in which these layers, or all, have LoRA."""
+    """Attach plain LoRA to these layers, or to all layers if there are none, within this context."""
     draw = torch.Generator().manual_seed(0)
     for name, layer in (layers or target_modules.linear_layers(phase.model)).items():
         update = LowRankUpdate.lora(*target_modules.features(layer), RANK, RANK, draw, phase.device)
@@ -120,7 +120,7 @@ def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iter
 
 
 def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) -> int:
-    """The fewest micro-batches that fit, by trying `parts`, twice as many, and so on.
+    """Find the smallest number of micro-batches that fit: `parts`, twice as many, and so on.
 
     Args:
         phase: over the model as it trains.
@@ -147,7 +147,7 @@ def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) ->
 
 
 def _fits(phase: OptimizationLoop, taken: int, hooks: Hooks, examples: int, parts: int) -> bool:
-    """Whether forward and backward pass of so many of the longest examples fit, on all workers."""
+    """Whether a forward and a backward pass of the longest examples fit into memory on all workers."""
     phase.model.train()
     longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
     too_much = 0.0

@@ -17,10 +17,10 @@ LOCK = "driver.lock"
 
 
 class DriverLock(JournalFileOpenLock):
-    """Held by a driver for as long as it has the journal open; Optuna acquires it for every line it appends.
+    """The lock of a journal, which a driver holds while the journal is open. Optuna acquires it for every line.
 
-    Optuna's own locks are files: they outlive a killed process and stall the next one for 30 s. A `flock`
-    ends with its process.
+    Optuna's own locks are files, which remain after a process is killed and delay the next one by 30 s. A `flock` ends
+    with its process.
     """
 
     def __init__(self, journal: Path) -> None:

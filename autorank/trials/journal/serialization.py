@@ -63,7 +63,9 @@ class PackedMasks(Mapping[str, int]):
 
 
 class Rows:
-    """To and from plain values. A rank map of 72 modules would be 4 kB an evaluation: `layers` holds their names once.
+    """Converts evaluations to plain values and back.
+
+    Layer names are stored once, in `layers`: a rank map with the names of 72 modules would add 4 kB to each evaluation.
 
     Args:
         layers: lists of module names, as they were stored.

@@ -83,7 +83,7 @@ def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, 
 
 
 def sweep(folder: Path, snapshot: Snapshot) -> None:
-    """Delete predictions, but for those of `KEPT` evaluations nearest to the fronts and of the fronts' new trainings.
+    """Delete predictions, except for the `KEPT` evaluations nearest to the fronts and for retrained points.
 
     Args:
         folder: directory of the search.

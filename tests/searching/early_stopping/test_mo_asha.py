@@ -114,16 +114,16 @@ def test_methods_are_not_compared() -> None:
     halving = Halving(HalvingSpec(grace=1), 9)
     for number, method in itertools.product(range(4), ("lora", "adalora")):
         score = 0.9 if method == "lora" else 0.1
-        assert halving.goes_on(method, number, 1, [Reached(10, score + number / 1000)])
-    assert not halving.goes_on("lora", 4, 1, [Reached(10, 0.5)])
-    assert halving.goes_on("adalora", 4, 1, [Reached(10, 0.5)])
+        assert halving.decide(method, number, 1, [Reached(10, score + number / 1000)])
+    assert not halving.decide("lora", 4, 1, [Reached(10, 0.5)])
+    assert halving.decide("adalora", 4, 1, [Reached(10, 0.5)])
 
 
 def test_asked_again_the_answer_is_the_same() -> None:
     """A trial that goes on after a crash is asked again, and counts once."""
     halving = Halving(HalvingSpec(), 3)
     for number in range(4):
-        halving.goes_on("lora", number, 1, [Reached(10, 0.9 - number / 100)])
+        halving.decide("lora", number, 1, [Reached(10, 0.9 - number / 100)])
     for _ in range(3):
-        assert halving.goes_on("lora", 1, 1, [Reached(10, 0.89)])
-        assert not halving.goes_on("lora", 3, 1, [Reached(10, 0.87)])
+        assert halving.decide("lora", 1, 1, [Reached(10, 0.89)])
+        assert not halving.decide("lora", 3, 1, [Reached(10, 0.87)])
