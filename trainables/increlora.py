@@ -112,7 +112,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
     @override
     def prepare(self, run: RunContext) -> None:
         if self.config.retrain:
-            for name, rank in rank_map.given(self.config.retrain, run.layers).items():
+            for name, rank in rank_map.read_for(self.config.retrain, run.layers).items():
                 self._attach(run, name, rank)
             self._begin(run)
             return
@@ -274,7 +274,7 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         """Σ rank (in + out) if the smallest layers always grow, and if the largest do."""
         sizes = {name: sum(shape) for name, shape in shapes(model, config.targets).items()}
         if config.retrain:
-            total = sum(rank * sizes[name] for name, rank in rank_map.given(config.retrain, sizes).items())
+            total = sum(rank * sizes[name] for name, rank in rank_map.read_for(config.retrain, sizes).items())
             return total, total
         growth = Growth.plan(config, len(sizes), total_steps=sys.maxsize)
         least, most = (growth.params(list(sizes.values()), sign) for sign in (-1, 1))

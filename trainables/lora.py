@@ -61,7 +61,7 @@ class LoRA(AllocationMethod[LoRAConfig]):
 
 def ranks(config: LoRAConfig, layers: Collection[str]) -> dict[str, int]:
     """Return the rank of each layer: `config.rank`, or that of the rank map `config.retrain`."""
-    return rank_map.given(config.retrain, layers) if config.retrain else dict.fromkeys(layers, config.rank)
+    return rank_map.read_for(config.retrain, layers) if config.retrain else dict.fromkeys(layers, config.rank)
 
 
 def new_update(shape: tuple[int, int], rank: int, alpha: float, run: RunContext) -> LowRankUpdate:

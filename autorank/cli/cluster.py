@@ -62,8 +62,8 @@ def submit(
     command = command or []
     _refuse_passwords(command)
     with contextlib.chdir(working_dir) if working_dir and working_dir.is_dir() else contextlib.nullcontext():
-        given, absent = _parse(ctx.find_root().command, command)
-    _refuse_absent(given, working_dir)
+        options, absent = _parse(ctx.find_root().command, command)
+    _refuse_absent(options, working_dir)
     job = jobs.submit(jobs.resolve(address), _entrypoint(command, absent), working_dir)
     hints = f"  follow it: {job.command('logs --follow')}\n  stop it:   {job.command('stop')}"
     console = terminal()
@@ -111,14 +111,14 @@ def _parse(root: Any, command: list[str]) -> tuple[dict[str, Any], set[str]]:
     return {option: value for option, value in context.params.items() if option not in absent}, absent
 
 
-def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
+def _refuse_absent(options: dict[str, Any], working_dir: Path | None) -> None:
     """Check that the job will find the command's files.
 
     An absolute path is on the cluster's storage; a relative path is in the working directory, in whose copy the job
     starts and where output would be lost. A model or a setting is a path if such a file exists on this machine.
 
     Args:
-        given: The given options.
+        options: The given options.
         working_dir: The directory that is copied, or None.
 
     Raises:
@@ -129,11 +129,11 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
 
     if working_dir is not None and not working_dir.is_dir():
         raise AutorankError(f"--working-dir {working_dir} is not a directory.")
-    candidates = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in given.get("set", ())}
-    candidates |= {"--model": Path(given["model"])} if "model" in given else {}
+    candidates = {f"--set {text.partition('=')[0]}": Path(text.partition("=")[2]) for text in options.get("set", ())}
+    candidates |= {"--model": Path(options["model"])} if "model" in options else {}
     files = ("config", "data", "recipe", "space")
-    inputs = {f"--{name}": Path(given[name]) for name in files if isinstance(given.get(name), str | Path)}
-    if "data" in given and not is_path(given["data"]):
+    inputs = {f"--{name}": Path(options[name]) for name in files if isinstance(options.get(name), str | Path)}
+    if "data" in options and not is_path(options["data"]):
         del inputs["--data"]
     inputs |= {option: path for option, path in candidates.items() if path.exists()}
     recipe = inputs.get("--recipe")
@@ -141,8 +141,8 @@ def _refuse_absent(given: dict[str, Any], working_dir: Path | None) -> None:
         inputs["--recipe"] = Path(os.path.relpath(file))
         if file.is_relative_to(PACKAGE):  # is uploaded with the package; a recipe of a checkout is not
             del inputs["--recipe"]
-    outputs = {f"--{name}": Path(given[name]) for name in ("runs", "to") if name in given}
-    if (uri := given.get("tracking_uri", "")).startswith("sqlite:///"):
+    outputs = {f"--{name}": Path(options[name]) for name in ("runs", "to") if name in options}
+    if (uri := options.get("tracking_uri", "")).startswith("sqlite:///"):
         outputs["--tracking-uri"] = Path(uri.removeprefix("sqlite:///"))
 
     problem = f"is not in --working-dir {working_dir}, where the job starts" if working_dir else "is not uploaded"

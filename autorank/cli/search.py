@@ -40,16 +40,18 @@ def search(
 
     Example: autorank search --method lora-drop --task demo --trials 8
     """
-    given = [name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"]
+    given_options = [
+        name for name in ctx.params if getattr(ctx.get_parameter_source(name), "name", "DEFAULT") != "DEFAULT"
+    ]
     if recipe_options.recipe is not None:
         from autorank.cli.recipes import run_recipe
 
-        refuse_others(given)
+        refuse_others(given_options)
         data = None if call.data_path() is None else Path(str(call.data_path()))
-        changes = {name: getattr(call.training_spec(), name) for name in CHANGES if name in given}
+        changes = {name: getattr(call.training_spec(), name) for name in CHANGES if name in given_options}
         run_recipe(recipe_options, call, call.name, call.model_name(), data, changes, dry_run)
         return
-    refuse_alone(given)
+    refuse_alone(given_options)
     if call.quiet:
         tokenization_log.silence()
     if dry_run and call.json:

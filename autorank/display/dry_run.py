@@ -76,8 +76,8 @@ def _outlook(folder: Path, budget: Budget) -> Forecast | None:
         return None
     journal = Journal.open(folder)
     trials = journal.trials()
-    done = sum(trial.state != "running" for trial in trials)
-    more = budget.totals(journal.options, done)[0] - done
+    ended = sum(trial.state != "running" for trial in trials)
+    more = budget.totals(journal.options, ended)[0] - ended
     return forecast(trials, journal.reference, more, journal.spec.objectives)
 
 

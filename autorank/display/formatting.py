@@ -26,8 +26,8 @@ def title(spec: SearchSpec, note: str = "") -> Text:
     Returns:
         The line.
     """
-    rest = spec.title.removeprefix(f"{spec.name}: ")
-    return Text.assemble((spec.name, "bold"), f"  {rest}{note}", overflow="ellipsis", no_wrap=True)
+    description = spec.title.removeprefix(f"{spec.name}: ")
+    return Text.assemble((spec.name, "bold"), f"  {description}{note}", overflow="ellipsis", no_wrap=True)
 
 
 def sampled(trial: TrialRecord) -> str:
@@ -50,16 +50,16 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 
 
 def new_confirmations(
-    before: Confirmations, now: Confirmations
+    before: Confirmations, after: Confirmations
 ) -> list[tuple[tuple[int, int, int, int], Mapping[str, Any]]]:
     """Return the confirmations that ended or were repeated since, as ((trial, step, parameters, seed), result)
     pairs.
 
     Args:
         before: The earlier confirmations.
-        now: The present ones.
+        after: The present ones.
 
     Returns:
         The pairs, in the order of `now`.
     """
-    return sorted((key, result) for key, result in now.items() if before.get(key) is not result)
+    return sorted((key, result) for key, result in after.items() if before.get(key) is not result)

@@ -42,8 +42,8 @@ class Lines(Display):
         return self
 
     def update(self, snapshot: Snapshot) -> None:
-        done = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda trial: trial.ended)
-        for number, trial in enumerate(done, start=1):
+        ended = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda trial: trial.ended)
+        for number, trial in enumerate(ended, start=1):
             if trial.ended >= self._started and trial.number not in self._printed:
                 self._printed.add(trial.number)
                 self._line(f"[{number}/{snapshot.requested}] trial {trial.number} {self._summary(trial)}")

@@ -90,13 +90,13 @@ class Board:
             What rich prints.
         """
         snapshot = replace(snapshot, folder=None)  # certainty takes a second to compute: only at the end
-        now = self._pace(snapshot)
-        parts = [f"{now.ended}/{now.requested} trials" if now.requested else "starting", *now.pace]
+        progress = self._pace(snapshot)
+        parts = [f"{progress.ended}/{progress.requested} trials" if progress.requested else "starting", *progress.pace]
         if snapshot.confirmed:
             parts.insert(1, f"{len(snapshot.confirmed)} confirmations")
         rows: list[RenderableType] = [title(self._spec), _line(", ".join(parts))]
-        if now.requested:
-            rows.append(_line(", ".join([*now.result, *now.states])))
+        if progress.requested:
+            rows.append(_line(", ".join([*progress.result, *progress.states])))
         running = [trial for trial in snapshot.trials if trial.state == "running"]
         rows += [_running(trial, len(self._spec.entries) > 1) for trial in running[:RUNNING]]
         if len(running) > RUNNING:

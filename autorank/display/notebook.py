@@ -46,11 +46,11 @@ class ProgressBar(Display):
         self._bar.close()
 
     def update(self, snapshot: Snapshot) -> None:
-        now = self._pace(snapshot)
-        if self._bar.total != now.requested:
-            self._bar.reset(total=now.requested)
-        self._bar.n = now.ended
-        self._bar.set_postfix_str(", ".join([*now.states, *now.result, *now.pace]))
+        progress = self._pace(snapshot)
+        if self._bar.total != progress.requested:
+            self._bar.reset(total=progress.requested)
+        self._bar.n = progress.ended
+        self._bar.set_postfix_str(", ".join([*progress.states, *progress.result, *progress.pace]))
 
     def inform(self, message: str) -> None:
         print(message)

@@ -190,7 +190,7 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
             {"shape": list(parts.get(id(factor), factor).shape), "trained": factor.requires_grad} for factor in factors
         ],
         "bottlenecks": {
-            name: place.bottleneck.describe() | {"twice": place.twice} for name, place in bottlenecked(model).items()
+            name: module.bottleneck.describe() | {"twice": module.twice} for name, module in bottlenecked(model).items()
         },
     }
 

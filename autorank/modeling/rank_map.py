@@ -45,7 +45,7 @@ def read(path: Path) -> dict[str, int]:
     return ranks
 
 
-def given(path: Path, layers: Collection[str]) -> dict[str, int]:
+def read_for(path: Path, layers: Collection[str]) -> dict[str, int]:
     """Read ranks for the adapted layers of a model.
 
     Args:

@@ -108,8 +108,8 @@ class Spectrum:
         total = sum(float(self.values[index].square().sum()) for index in self.layers.values()) or 1.0
         masks = {name: [bool(mask >> i & 1) for i in range(len(self.values[self.layers[name]]))]
                  for name, mask in kept.items()}  # fmt: skip
-        held = sum(float(self.values[self.layers[name]][mask].square().sum()) for name, mask in masks.items())
-        return held / total
+        energy = sum(float(self.values[self.layers[name]][mask].square().sum()) for name, mask in masks.items())
+        return energy / total
 
     def keep(self, count: int) -> Kept:
         """Return the best `count` components of all updates."""

@@ -21,8 +21,8 @@ def methods(incomplete: str) -> list[str]:
         installed = names()
     except AutorankError:  # the command itself reports it
         return []
-    taken = before.split(",")
-    return [before + comma + name for name in installed if name.startswith(prefix) and name not in taken]
+    listed = before.split(",")
+    return [before + comma + name for name in installed if name.startswith(prefix) and name not in listed]
 
 
 def tasks(incomplete: str) -> list[str]:

@@ -57,23 +57,23 @@ class RecipeOptions:
     ] = None
 
 
-def refuse_others(given: Iterable[str]) -> None:
+def refuse_others(names: Iterable[str]) -> None:
     """Check which options are given together with --recipe.
 
     Args:
-        given: Names of the given options.
+        names: Names of the given options.
 
     Raises:
         AutorankError: Lists the options that do not apply to a recipe.
     """
-    given = list(given)
-    if display := [f"--{name}" for name in given if name in DISPLAY]:
+    names = list(names)
+    if display := [f"--{name}" for name in names if name in DISPLAY]:
         raise AutorankError(
             f"{', '.join(display)} cannot be used with --recipe, which prints one line per training. For programs: "
             "`autorank papers compare NAME --format json` after the run."
         )
-    known = {*ALLOWED, *(field.name for group in (RecipeOptions, BudgetOptions) for field in fields(group))}
-    if wrong := [name for name in given if name in REFUSED or name not in known]:
+    applicable = {*ALLOWED, *(field.name for group in (RecipeOptions, BudgetOptions) for field in fields(group))}
+    if wrong := [name for name in names if name in REFUSED or name not in applicable]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in wrong)
         raise AutorankError(
             f"{options} cannot be used with --recipe, which defines the trainings itself. Copy the recipe and edit "
@@ -81,14 +81,14 @@ def refuse_others(given: Iterable[str]) -> None:
         )
 
 
-def refuse_alone(given: Iterable[str]) -> None:
+def refuse_alone(names: Iterable[str]) -> None:
     """Check that no option of a recipe is given without --recipe.
 
     Args:
-        given: Names of the given options.
+        names: Names of the given options.
 
     Raises:
         AutorankError: Names the first such option.
     """
-    if wrong := [field.name for field in fields(RecipeOptions) if field.name in given]:
+    if wrong := [field.name for field in fields(RecipeOptions) if field.name in names]:
         raise AutorankError(f"--{wrong[0]} needs --recipe FILE.")

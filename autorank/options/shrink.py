@@ -97,9 +97,9 @@ class ShrinkCall(DataOptions):
             "--knee": self.knee or None, "--max-params": self.max_params, "--min-score": self.min_score,
             "--max-loss": self.max_loss, "--energy": self.energy,
         }  # fmt: skip
-        given = [option for option, value in choices.items() if value is not None]
-        if len(given) > 1:
-            raise AutorankError(f"{' and '.join(given)} both choose a size. Use only one.")
+        chosen = [option for option, value in choices.items() if value is not None]
+        if len(chosen) > 1:
+            raise AutorankError(f"{' and '.join(chosen)} both choose a size. Use only one.")
         if self.energy is not None and not 0 < self.energy <= 1:
             raise AutorankError(f"--energy {self.energy:g} is not above 0 and at most 1.")
         if self.max_loss is not None and self.max_loss < 0:

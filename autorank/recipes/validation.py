@@ -31,7 +31,7 @@ def mistakes(recipe: Recipe) -> list[str]:
 
 def _unknown_names(recipe: Recipe) -> Iterator[str]:
     """Names of tasks, lines and settings that do not exist."""
-    given: list[tuple[str, Mapping[str, Any]]] = [("metric", recipe.metric)]
+    mappings: list[tuple[str, Mapping[str, Any]]] = [("metric", recipe.metric)]
     blocks: list[tuple[str, Recipe | Block]] = [("", recipe)]
     blocks += [(f"{line}.", block) for line, block in recipe.methods.items()]
     for where, block in blocks:
@@ -39,26 +39,28 @@ def _unknown_names(recipe: Recipe) -> Iterator[str]:
             for name, value in getattr(block, kind).items():
                 value = value.value if isinstance(value, Assumed) else value
                 if isinstance(value, Mapping):
-                    given.append((f"{where}{kind}.{name}", value))
+                    mappings.append((f"{where}{kind}.{name}", value))
         if both := set(block.assumed) & {*block.training, *block.settings}:
             yield f"{where}assumed: {sorted(both)[0]} is also given in training or settings; remove one"
         for name in block.training:
             if name not in TRAINING:
                 yield f"{where}training: {unknown('option of training', name, TRAINING)}"
     for line, block in recipe.methods.items():
-        given.append((f"{line}.reported.score", block.reported.score))
+        mappings.append((f"{line}.reported.score", block.reported.score))
         for task, printed in block.reported.score.items():
-            known = TASKS[task].metrics if task in TASKS else ()
-            for metric in printed if known and isinstance(printed, Mapping) else ():
-                if metric not in known:
-                    yield f"{line}.reported.score: {unknown(f'metric of {task}', str(metric), known)}"
-        given += [(f"{line}.reported.params", block.reported.params)] if isinstance(block.reported.params, dict) else []
-        given.append((f"{line}.tasks", dict.fromkeys(block.tasks or ())))
+            metrics = TASKS[task].metrics if task in TASKS else ()
+            for metric in printed if metrics and isinstance(printed, Mapping) else ():
+                if metric not in metrics:
+                    yield f"{line}.reported.score: {unknown(f'metric of {task}', str(metric), metrics)}"
+        mappings += (
+            [(f"{line}.reported.params", block.reported.params)] if isinstance(block.reported.params, dict) else []
+        )
+        mappings.append((f"{line}.tasks", dict.fromkeys(block.tasks or ())))
         if block.ranks_of is not None and block.ranks_of not in recipe.methods:
             yield f"{line}.ranks_of: {unknown('line', block.ranks_of, recipe.methods)}"
         elif block.ranks_of is not None and (reason := _no_ranks(recipe, line, recipe.methods[block.ranks_of])):
             yield f"{line}.ranks_of: {block.ranks_of} {reason}, so it has no ranks. Name a line that is trained"
-    for where, mapping in given:
+    for where, mapping in mappings:
         for task in mapping:
             if task not in recipe.tasks:
                 yield f"{where}: {unknown('task of the recipe', str(task), recipe.tasks)}"
@@ -77,10 +79,10 @@ def _no_ranks(recipe: Recipe, line: str, source: Block) -> str:
 
 def _unused_settings(recipe: Recipe) -> Iterator[str]:
     """Settings of the recipe that none of its methods has."""
-    known = {*TRAINING, "seeds"}
+    used = {*TRAINING, "seeds"}
     for line, block in recipe.methods.items():
         if (name := block.method or line) in methods.names():
-            known |= set(methods.find(name).Config.model_fields)
+            used |= set(methods.find(name).Config.model_fields)
     for name in {**recipe.settings, **recipe.assumed}:
-        if name not in known:
-            yield str(unknown("setting of the recipe's methods", name, known))
+        if name not in used:
+            yield str(unknown("setting of the recipe's methods", name, used))

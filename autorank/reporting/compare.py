@@ -126,10 +126,12 @@ def check_comparable(searches: Sequence[SearchResults]) -> None:
         raise AutorankError("Name at least two searches to compare.")
     first, *others = searches
     for other in others:
-        mine, theirs = first.spec.task.model_dump(), other.spec.task.model_dump()
-        split_from = ("max_train_examples",) if mine["tune_split"] else ()  # the validation data are a part of these
-        if differing := [name for name in (*SAME, *split_from) if mine[name] != theirs[name]]:
-            lines = "\n".join(f"  {name}: {mine[name]} and {theirs[name]}" for name in differing)
+        first_task, other_task = first.spec.task.model_dump(), other.spec.task.model_dump()
+        split_from = (
+            ("max_train_examples",) if first_task["tune_split"] else ()
+        )  # the validation data are a part of these
+        if differing := [name for name in (*SAME, *split_from) if first_task[name] != other_task[name]]:
+            lines = "\n".join(f"  {name}: {first_task[name]} and {other_task[name]}" for name in differing)
             raise AutorankError(
                 f"{first.spec.name} and {other.spec.name} were not scored on the same data:\n{lines}\n"
                 "Scores on different tasks or validation data cannot be compared."

@@ -77,14 +77,14 @@ def load(spec: TaskSpec, model: str) -> TaskData:
         keys[name] = hashlib.sha256(f"{settings} {examples.digest}".encode()).hexdigest()
         digest.update(f"{name} {keys[name]} {len(rows[name])}".encode())
     digest.update(tuning.tobytes())
-    used = _part(keys["train"], train, tokenization, chosen)
+    used = _subset(keys["train"], train, tokenization, chosen)
     limit = spec.max_eval_examples or (None if spec.final else task.eval_examples)
     if len(tuning) and not spec.final:
         evaluated = {"tune": _evaluated(used.take(tuning), limit)}
     else:
         evaluated = {
             name: _evaluated(
-                _part(keys[name], split, tokenization, shuffled(len(split), None if tokenization.whole else limit)),
+                _subset(keys[name], split, tokenization, shuffled(len(split), None if tokenization.whole else limit)),
                 limit,
             )
             for name, split in validation.items()
@@ -170,16 +170,16 @@ def shuffled(total: int, limit: int | None) -> np.ndarray:
     return np.sort(np.random.default_rng(SUBSET_SEED).permutation(total)[:limit])
 
 
-def _part(key: str, examples: Examples, tokenization: Tokenization, chosen: np.ndarray) -> Split:
+def _subset(key: str, examples: Examples, tokenization: Tokenization, chosen: np.ndarray) -> Split:
     """The examples at these ascending indices. Only these are tokenized, unless the whole split is cached or needed."""
-    if tokenization.whole or len(chosen) == len(examples) or (_caches() and _place(key).exists()):
+    if tokenization.whole or len(chosen) == len(examples) or (_caches() and _cache_file(key).exists()):
         return _cached(key, examples, tokenization).take(chosen)
     return _cached(hashlib.sha256(key.encode() + chosen.tobytes()).hexdigest(), examples.take(chosen), tokenization)
 
 
 def _cached(key: str, examples: Examples, tokenization: Tokenization) -> Split:
     """Read a split from the cache; tokenize it first if the file is missing or broken."""
-    path = _place(key)
+    path = _cache_file(key)
     split = arrow.read(path, tokenization.split) if _caches() else None
     if split is None:
         if len(examples) > CHUNK:
@@ -194,7 +194,7 @@ def _cached(key: str, examples: Examples, tokenization: Tokenization) -> Split:
     return replace(split, references=examples.references)
 
 
-def _place(key: str) -> Path:
+def _cache_file(key: str) -> Path:
     return cache.folder() / "tokens" / f"{key}.arrow"
 
 

@@ -155,9 +155,9 @@ class MLflowSync:
         """Keep the run with more data and delete the other; a slow server can create two runs of one trial."""
         if other is None:
             return run
-        kept, duplicate = sorted((run, other), key=lambda r: (r.closed, r.sent, r.id), reverse=True)
+        best, duplicate = sorted((run, other), key=lambda r: (r.closed, r.sent, r.id), reverse=True)
         client.delete_run(duplicate.id)
-        return kept
+        return best
 
     def _create(self, client: MlflowClient, name: str, started: float, tags: Mapping[str, str]) -> Run:
         fixed = {SEARCH: self._search_id, "mlflow.user": user_name(), "mlflow.source.name": "autorank"}

@@ -95,12 +95,12 @@ def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:
     if len(rung) < factor:
         return True
     layer, tops = best_points(rung)
-    mine = layer[index]
-    room = math.ceil(len(rung) / factor) - sum(other < mine for other in layer)
-    peers = [i for i, other in enumerate(layer) if other == mine]
-    if mine == 0 or len(peers) <= room:
+    own_layer = layer[index]
+    places = math.ceil(len(rung) / factor) - sum(other < own_layer for other in layer)
+    peers = [i for i, other in enumerate(layer) if other == own_layer]
+    if own_layer == 0 or len(peers) <= places:
         return True
-    return room > 0 and index in [peers[i] for i in spread([tops[i] for i in peers])[:room]]
+    return places > 0 and index in [peers[i] for i in spread([tops[i] for i in peers])[:places]]
 
 
 def best_points(rung: Sequence[Curve]) -> tuple[list[int], list[Reached]]:

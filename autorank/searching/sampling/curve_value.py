@@ -45,7 +45,7 @@ def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple
 
 
 def learnt(
-    trial: TrialRecord, others: Sequence[TrialRecord], objectives: ObjectivesSpec, reference: tuple[float, float]
+    trial: TrialRecord, trials: Sequence[TrialRecord], objectives: ObjectivesSpec, reference: tuple[float, float]
 ) -> tuple[float, ...] | None:
     """Return what samplers learn of a trial that has ended.
 
@@ -55,7 +55,7 @@ def learnt(
 
     Args:
         trial: the trial.
-        others: all trials of the search.
+        trials: all trials of the search.
         objectives: the limits and the third objective.
         reference: the worst corner for hypervolumes: parameters and score.
 
@@ -69,7 +69,7 @@ def learnt(
     value = curve_value(trial, objectives, reference, count)
     costs = [] if third is None else [third_of(top, third)]
     if not trial.finished:
-        peers = [other for other in others[-RECENT:] if other.method == trial.method and other.state == "complete"]
+        peers = [other for other in trials[-RECENT:] if other.method == trial.method and other.state == "complete"]
         values = [
             (curve_value(peer, objectives, reference, count), peer.sampler_values[0])
             for peer in peers

@@ -82,12 +82,12 @@ def f1(predicted: Sequence[str], answer: Sequence[str]) -> float:
     return 2 * same / (len(predicted) + len(answer))
 
 
-def _best(spans: np.ndarray, some: np.ndarray, answered: np.ndarray, doubt: np.ndarray) -> float:
+def _best(spans: np.ndarray, answered_any: np.ndarray, answered: np.ndarray, doubt: np.ndarray) -> float:
     """The highest mean score over all thresholds of doubt. All arguments: `questions`.
 
     Above the threshold, no answer is predicted. It starts below all doubts, where exactly the questions without an
     answer are right, and passes one question at a time.
     """
-    gain = np.where(answered, spans, -some.astype(float))[np.argsort(doubt, kind="stable")]
+    gain = np.where(answered, spans, -answered_any.astype(float))[np.argsort(doubt, kind="stable")]
     right = (~answered).sum() + np.concatenate([[0.0], np.cumsum(gain)])
     return float(right.max() / len(spans))

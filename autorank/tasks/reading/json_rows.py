@@ -124,7 +124,7 @@ def _decoder(names: Sequence[str]) -> json.JSONDecoder:
     return json.JSONDecoder(object_pairs_hook=unique)
 
 
-def _checked(place: str, row: Any) -> Row:
+def _checked(location: str, row: Any) -> Row:
     if not isinstance(row, dict):
-        raise AutorankError(f"{place}: expected a JSON object, got {type(row).__name__}. {EXPECTED}")
+        raise AutorankError(f"{location}: expected a JSON object, got {type(row).__name__}. {EXPECTED}")
     return row

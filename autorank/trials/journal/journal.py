@@ -267,7 +267,7 @@ class Journal:
         for name, value in {"reason": reason, "sampler_values": sampler_values}.items():
             if value is not None:
                 self._set(number, name, value)
-        code = next(theirs for theirs, ours in STATES.items() if ours == state)
+        code = next(optuna_state for optuna_state, our_state in STATES.items() if our_state == state)
         self._storage.set_trial_state_values(self._ids[number], code, values)
         self._records[number] = self._rows.read(self._storage.get_trial(self._ids[number]))
         return self._records[number]

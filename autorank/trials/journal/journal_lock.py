@@ -117,6 +117,6 @@ def _cut_torn_line(path: Path) -> int:
         if file.read(1) == b"\n":
             return 0
         file.seek(0)
-        kept = file.read().rfind(b"\n") + 1
-        file.truncate(kept)
-    return end - kept
+        length = file.read().rfind(b"\n") + 1
+        file.truncate(length)
+    return end - length

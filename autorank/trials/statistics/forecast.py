@@ -67,12 +67,12 @@ def forecast(
     if len(ended) < MIN_TRIALS or more < 1:
         return None
     count = len(ended)
-    kept = max(1, round(count**2 / (count + more)))
+    subset_size = max(1, round(count**2 / (count + more)))
     draw = np.random.default_rng(count)
     chosen = np.zeros((SPLITS + 1, count), bool)
     chosen[0] = True
     for row in chosen[1:]:
-        row[draw.choice(count, kept, replace=False)] = True
+        row[draw.choice(count, subset_size, replace=False)] = True
     volumes = subset_hypervolumes(ended, chosen, reference, objectives)
     gains = volumes[0] - volumes[1:]
     low, middle, high = map(float, np.quantile(gains, [0.05, 0.5, 0.95]))
