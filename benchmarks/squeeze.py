@@ -133,7 +133,7 @@ def train(spec: TrainSpec, budget: int, cache: ModelCache, out: Path) -> Result:
     result |= {"params": 0, "slice_params": 0}
     try:
         last = list(run)[-1]
-        piece = last if last.adapter_params <= budget else run.evaluate_slice(budget)
+        piece = last if last.adapter_params <= budget else run.with_slices(last, [budget]).slices[0]
         result |= {"score": last.score, "params": last.adapter_params, "seconds": round(last.seconds)}
         result |= {"slice_score": piece.score, "slice_params": piece.adapter_params}
     except AutorankError as diverged:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from autorank.modeling.layers.adapted_linear import AdaptedLinear, converted
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -34,7 +34,8 @@ def attach(
     parent, _, child = name.rpartition(".")
     owner = model.get_submodule(parent)
     kind = AdaptedLinear if update.m is None else DoraLinear
-    layer = kind(getattr(owner, child), update, dropout)
+    siblings = (layer.convert for layer in owner.children() if isinstance(layer, AdaptedLinear))
+    layer = kind(getattr(owner, child), update, dropout, next(siblings, None))
     setattr(owner, child, layer)
     if not position_queries and have_update(owner, child):
         layer.position_queries = False
@@ -64,10 +65,12 @@ def share_conversions(model: nn.Module) -> list[RemovableHandle]:
     Returns:
         The handles of the hooks.
     """
-    parents = {name.rpartition(".")[0] for name in adapted(model)}
-    siblings = [child for name in parents for child in model.get_submodule(name).children() if type(child) is nn.Linear]
+    conversions = {name.rpartition(".")[0]: layer.convert for name, layer in adapted(model).items()}
     return [
-        layer.register_forward_pre_hook(lambda _, inputs: (converted(inputs[0]), *inputs[1:])) for layer in siblings
+        layer.register_forward_pre_hook(lambda _, inputs, convert=convert: (convert(inputs[0]), *inputs[1:]))
+        for name, convert in conversions.items()
+        for layer in model.get_submodule(name).children()
+        if type(layer) is nn.Linear
     ]
 
 

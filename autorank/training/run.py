@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +16,19 @@ from autorank import methods, tasks
 from autorank.errors import AutorankError
 from autorank.method import TargetedConfig
 from autorank.modeling import adapter_file, adapters, target_modules
-from autorank.modeling.forward import gradient_checkpointing
 from autorank.modeling.loading import quantization
-from autorank.modeling.loading.remote_code import trusting
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import Scores, unpack
-from autorank.training import gpu, objectives
-from autorank.training.evaluation import Evaluation, Slice
-from autorank.training.method_phases import MethodPhases
+from autorank.training import gpu
+from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache, resolve_precision
 from autorank.training.optimization import distributed
 from autorank.training.optimization.hooks import MethodHooks
-from autorank.training.optimization.loop import OptimizationLoop
-from autorank.training.optimization.micro_batching import MicroBatching
-from autorank.training.optimization.plan import Plan
 from autorank.training.optimization.rng import stream
+from autorank.training.run_setup import set_up
 from autorank.training.run_summary import RunSummary
-from autorank.training.slicing.component_scores import component_scores
-from autorank.training.slicing.slice_scorer import SliceScorer, with_slices
+from autorank.training.slicing.slice_scorer import with_slices
 
 
 class TrainingRun:
@@ -125,10 +116,6 @@ class TrainingRun:
         self._seconds += time.perf_counter() - started
         return with_slices(self._describe(scores), scores.outcomes, pieces)
 
-    def evaluate_slice(self, max_params: int) -> Slice:
-        """Score the largest slice of the current adapter with at most `max_params` parameters, perhaps none."""
-        return self._slices.at(max_params)[0]
-
     def _scores(self) -> Scores:
         if self.step < self.score_from:
             return Scores(dict.fromkeys(self._data.task.metrics, math.nan))
@@ -149,53 +136,13 @@ class TrainingRun:
 
     def _open(self) -> None:
         """Load data and model and create the phase of the run, without updates."""
-        training, device = self.spec.training, self._model_cache.device
-        seed = training.seed
-        self._data = self._model_cache.data(self.spec.task, self._model_name)
-        task = self._data.task
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self._precision]
-        self._objective = objectives.create(self._data)
-        with trusting(self.spec.task.trust_remote_code):
-            self._base = self._model_cache.base(
-                self._model_name, task.kind.head, task.outputs, dtype, training.quantize
-            )
-        self._objective.check(self._base.model.config)
-        self._undo.append(partial(self._base.reset, seed))
-        self._base.reset(seed)
-        self._base.model.config.pad_token_id = self._data.pad_id  # decoders use the last token before padding
-        config = self._method.config
-        layers = target_modules.find(self._base.model, config.targets) if isinstance(config, TargetedConfig) else {}
-        if training.gradient_checkpointing:
-            self._undo.append(gradient_checkpointing.enable(self._base.model))
-        accumulate = 1 if training.accumulate == "auto" else training.accumulate
-        plan = Plan.of(training, task, config.learning_rate, accumulate, self._precision)
-        phases_of = partial(MethodPhases, self._base, self._data, self._objective, self._model_cache)
-        phases = phases_of(plan)
-        if self._base.mask_form is None and device.type == "cuda":  # a CPU gains nothing
-            self._base.mask_form = phases.own.find_mask_form()
-            phases = phases_of(plan)
-        self._micro_batching = (
-            self._memory_trial(phases.own) if training.accumulate == "auto" and device.type == "cuda" else None
-        )
-        if self._micro_batching is not None:
-            phases.own.plan = replace(plan, accumulate=self._micro_batching.estimate(layers))
-        self._phase = phases.own
-        self._slices = SliceScorer(
-            self._base, self._phase, self._objective, self._data, training.slices, training.slice_score,
-            self.spec.max_slice_params,
-        )  # fmt: skip
-        self.total_steps = self._phase.total_steps
-        self._eval_every = training.eval_every or self._phase.steps_per_epoch
-        self._context = RunContext(
-            base=self._base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
-            labels=self._data.train.strata, weights=self._data.train.weights, total_steps=self.total_steps,
-            warmup_steps=self._phase.warmup_steps, cache=self._model_cache.probes, key=self._key(),
-            train_on=phases.train_on, observe=phases.observe, gradients=self._phase.gradients,
-            optimizer=self._phase.optimizer, loss_scale=self._phase.scaler.get_scale, sum=distributed.sum_,
-            undo=self._undo, once=partial(distributed.once, device=device),
-            component_scores=lambda kind, spectrum: component_scores(kind, spectrum, self._phase),
-        )  # fmt: skip
+        setup = set_up(self.spec, self._method, self._model_cache, self._precision, self._undo)
+        self._data, self._base, self._objective = setup.data, setup.base, setup.objective
+        self._phase, self._slices, self._micro_batching = setup.phase, setup.slices, setup.micro_batching
+        self._context = setup.context
         self._hooks = MethodHooks(self._method, self._context)
+        self.total_steps = self._phase.total_steps
+        self._eval_every = self.spec.training.eval_every or self._phase.steps_per_epoch
 
     def _start(self) -> None:
         """Start a new run: attach the method's updates, and add all trained parameters to the optimizer."""
@@ -205,14 +152,6 @@ class TrainingRun:
         self._base.check_unfrozen()
         self._phase.train_rest()
         self._settle()
-
-    def _memory_trial(self, phase: OptimizationLoop) -> MicroBatching:
-        """Finds micro-batches for all runs that need as much memory, whatever their seed, length or schedule."""
-        training = self.spec.training
-        trained = self._method.adapter_params(self._method.config, self._base.model)[1] + self._base.head_params
-        data, model = self._data.digest, self._model_cache.fingerprint(self._model_name)
-        key = [data, model, self._precision, training.quantize, training.gradient_checkpointing]
-        return MicroBatching(phase, trained, self._model_cache.probes, key)
 
     def _settle(self) -> None:
         """The method is prepared: fit steps into memory, whose peak counts from here on."""
@@ -264,13 +203,6 @@ class TrainingRun:
             seconds=self._seconds,
             peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
         )
-
-    def _key(self) -> str:
-        """A digest of data, model and training settings, without those of the method."""
-        training = self._phase.plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
-        model = self._model_cache.fingerprint(self._model_name)
-        parts = [self._data.digest, model, training, self.spec.training.quantize]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state after an evaluation, with which the run can be resumed; equal on all workers."""

@@ -116,10 +116,10 @@ def test_a_slice_scores_what_its_adapter_scores_when_it_is_cut(folder: Path, tmp
     run, other = TrainingRun(spec(folder)), TrainingRun(spec(folder))
     whole, _ = next(run), next(other)
     component = 2 * tiny.HIDDEN
-    piece = run.evaluate_slice(4 * component + 5)
+    sizes = [4 * component + 5, component - 1, whole.adapter_params]
+    piece, empty, full = run.with_slices(whole, sizes).slices
     assert (piece.adapter_params, sum(piece.ranks.values())) == (4 * component, 4)
-    assert run.evaluate_slice(component - 1).adapter_params == 0
-    assert run.evaluate_slice(whole.adapter_params).score == whole.score
+    assert empty.adapter_params == 0 and full.score == whole.score
     run.save_adapter(tmp_path / "a.safetensors")
     assert next(run).train_loss == next(other).train_loss
     cut, _ = adapter_file.load(tmp_path / "a.safetensors")

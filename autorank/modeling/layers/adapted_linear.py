@@ -12,6 +12,30 @@ from torch import Tensor, nn
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
 
+class InputConversion:
+    """Converts inputs to autocast's type, once for layers in a row with the same input (query, key, value)."""
+
+    def __init__(self) -> None:
+        # weak references to the last input and its conversion, and the version of the input
+        self._last: tuple[weakref.ref[Tensor], int, weakref.ref[Tensor]] | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `x` in autocast's type; the previous result if `x` is the previous input and has not changed."""
+        device = x.device.type
+        if x.dtype != torch.float32 or not torch.is_autocast_enabled(device):
+            return x
+        dtype = torch.get_autocast_dtype(device)
+        if x.is_inference():  # has no version, by which a change in place is noticed
+            return x.to(dtype)
+        if self._last is not None and self._last[0]() is x and self._last[1] == x._version:
+            known = self._last[2]()
+            if known is not None and known.dtype == dtype and known.requires_grad == x.requires_grad:
+                return known
+        converted = x.to(dtype)
+        self._last = weakref.ref(x), x._version, weakref.ref(converted)
+        return converted
+
+
 class AdaptedLinear(nn.Module):
     """A frozen linear layer plus a low-rank update of it.
 
@@ -19,6 +43,7 @@ class AdaptedLinear(nn.Module):
         base: the frozen layer; its output has the last dimension `out`.
         update: the factors, which several layers may share.
         dropout: probability of dropout on the input of the update.
+        convert: conversion of the input, shared with layers of the same parent; a new one by default.
 
     Attributes:
         position_queries: False if DeBERTa's position queries pass through `base` alone (see position_queries.py).
@@ -28,15 +53,18 @@ class AdaptedLinear(nn.Module):
     update: LowRankUpdate
     position_queries: bool = True
 
-    def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
+    def __init__(
+        self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0, convert: InputConversion | None = None
+    ) -> None:
         super().__init__()
         self.base = base
         self.update = update
         self.dropout = dropout
+        self.convert = convert or InputConversion()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layer and its update to `x`: batch x seq x in, to batch x seq x out."""
-        x = converted(x)
+        x = self.convert(x)
         if self._fuses(x):
             dropped = self._dropped(x)
             A, B, scale = self.update.product()
@@ -76,29 +104,6 @@ class AdaptedLinear(nn.Module):
     def bias(self) -> Tensor | None:
         """The base's bias."""
         return self.base.bias  # type: ignore[return-value]
-
-
-_last: tuple[Any, int, Any] | None = (
-    None  # of `converted`: weak reference to its last input, its version, and the result
-)
-
-
-def converted(x: Tensor) -> Tensor:
-    """`x` in autocast's type, converted once for layers in a row with the same input (query, key, value)."""
-    global _last
-    device = x.device.type
-    if x.dtype != torch.float32 or not torch.is_autocast_enabled(device):
-        return x
-    dtype = torch.get_autocast_dtype(device)
-    if x.is_inference():  # has no version, by which a change in place is noticed
-        return x.to(dtype)
-    if _last is not None and _last[0]() is x and _last[1] == x._version:
-        known: Tensor | None = _last[2]()
-        if known is not None and known.dtype == dtype and known.requires_grad == x.requires_grad:
-            return known
-    fresh = x.to(dtype)
-    _last = weakref.ref(x), x._version, weakref.ref(fresh)
-    return fresh
 
 
 class _Fused(torch.autograd.Function):

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from autorank.modeling.layers.adapted_linear import AdaptedLinear, converted
+from autorank.modeling.layers.adapted_linear import AdaptedLinear, InputConversion
 from autorank.modeling.layers.frozen_weight import matrix, product
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 
@@ -34,19 +34,22 @@ class DoraLinear(AdaptedLinear):
         base: the frozen layer.
         update: the factors, m among them.
         dropout: probability of dropout on the input of W' - W0.
+        convert: conversion of the input, shared with layers of the same parent; a new one by default.
     """
 
     squares: Tensor  # squared norms of the rows of W0: out
 
-    def __init__(self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0) -> None:
-        super().__init__(base, update, dropout)
+    def __init__(
+        self, base: nn.Module, update: LowRankUpdate, dropout: float = 0.0, convert: InputConversion | None = None
+    ) -> None:
+        super().__init__(base, update, dropout, convert)
         assert update.m is not None
         self.register_buffer("squares", squared_row_norms(base).to(update.m), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W0 x + (W' - W0) dropout(x) for `x`: batch x seq x in, as batch x seq x out."""
         assert self.update.m is not None
-        x = converted(x)
+        x = self.convert(x)
         dropped = self._dropped(x)
         norms = self._row_norms(x.dtype)
         A, B, scale = self.update.product()

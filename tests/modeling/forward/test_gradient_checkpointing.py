@@ -54,11 +54,12 @@ def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch
         raise AutorankError("not even one example fits")
 
     model_cache = ModelCache("cpu")
-    monkeypatch.setattr("autorank.training.run.MethodPhases", refuse)
+    monkeypatch.setattr("autorank.training.run_setup.MethodPhases", refuse)
     run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), model_cache)
     with pytest.raises(AutorankError):
         next(run)
-    model = run._base.model
+    assert model_cache._base is not None
+    model = model_cache._base[1].model
     assert not model.config.use_cache
     run.release()
     assert not model.is_activation_checkpointing and model.config.use_cache

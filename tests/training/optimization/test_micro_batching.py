@@ -17,6 +17,7 @@ from autorank.training.optimization import micro_batching
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.micro_batching import MicroBatching
 from autorank.training.run import TrainingRun
+from autorank.training.run_setup import memory_trial
 from tests import tiny
 
 
@@ -162,13 +163,13 @@ def test_what_the_number_depends_on(run: TrainingRun, monkeypatch: pytest.Monkey
         def __init__(self, phase: object, trained: int, kept: Path, key: list[object]) -> None:
             tried.append([trained, *key])
 
-    monkeypatch.setattr("autorank.training.run.MicroBatching", Noted)
+    monkeypatch.setattr("autorank.training.run_setup.MicroBatching", Noted)
     variants: list[dict[str, Any]] = [{}, {"seed": 5}, {"warmup_ratio": 0.3, "epochs": 7}, {"precision": "bf16"}]
     for given in variants:
         training = run.spec.training.model_copy(update={"precision": "fp32"} | given)
         other = TrainingRun(run.spec.model_copy(update={"training": training}), run._model_cache)
         other._open()
-        other._memory_trial(other._phase)
+        memory_trial(other.spec, other._method, other._phase, other._base, other._data, other._model_cache)
     plain, seed, longer, less = tried
     assert plain == seed == longer != less
     assert plain[0] == 8 * 2 * tiny.LAYERS * 2 * tiny.HIDDEN + run._base.head_params

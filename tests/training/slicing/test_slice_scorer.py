@@ -193,7 +193,7 @@ def test_every_slice_of_dora_has_a_component_in_each_layer() -> None:
     last = list(run)[-1]
     assert last.slices and all(0 not in piece.ranks.values() for piece in last.slices)
     fewest = min(piece.adapter_params for piece in last.slices)
-    assert run.evaluate_slice(fewest - 1).ranks == dict.fromkeys(last.ranks, 0)
+    assert run.with_slices(last, [fewest - 1]).slices[0].ranks == dict.fromkeys(last.ranks, 0)
 
 
 def test_workers_that_share_the_training_have_a_budget_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,9 @@ def test_a_slice_of_a_given_size() -> None:
     last = list(run)[-1]
     assert last.slices == ()
     size = last.adapter_params // 5
-    assert run.evaluate_slice(size).adapter_params == size // 128 * 128  # a component has 64 + 64 parameters
+    assert (
+        run.with_slices(last, [size]).slices[0].adapter_params == size // 128 * 128
+    )  # a component has 64 + 64 parameters
 
 
 def generation(folder: Path, slices: int | str) -> TrainingRun:

@@ -1,0 +1,154 @@
+"""The parts of a training run: data, base model, objective, training phase, and what its method can access."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from autorank import tasks
+from autorank.method import AllocationMethod, TargetedConfig
+from autorank.modeling import target_modules
+from autorank.modeling.base_model import BaseModel
+from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.loading.remote_code import trusting
+from autorank.run_context import RunContext
+from autorank.spec import TrainSpec
+from autorank.tasks.definition import TaskData
+from autorank.training import objectives
+from autorank.training.method_phases import MethodPhases
+from autorank.training.model_cache import ModelCache
+from autorank.training.objectives.base import Objective
+from autorank.training.optimization import distributed
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.optimization.micro_batching import MicroBatching
+from autorank.training.optimization.plan import Plan
+from autorank.training.slicing.component_scores import component_scores
+from autorank.training.slicing.slice_scorer import SliceScorer
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base, by precision
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """The parts of a run before its method is prepared.
+
+    Attributes:
+        data: the task's data.
+        base: the base model, without updates.
+        objective: the task's objective.
+        phase: the training phase, over all training examples.
+        slices: scores slices of the adapter.
+        micro_batching: finds the number of micro-batches; None if it is given, or on a CPU.
+        context: what the method can access.
+    """
+
+    data: TaskData
+    base: BaseModel
+    objective: Objective
+    phase: OptimizationLoop
+    slices: SliceScorer
+    micro_batching: MicroBatching | None
+    context: RunContext
+
+
+def set_up(
+    spec: TrainSpec, method: AllocationMethod[Any], model_cache: ModelCache, precision: str,
+    undo: list[Callable[[], object]],
+) -> RunSetup:  # fmt: skip
+    """Load data and base model, and create the parts of a run.
+
+    Args:
+        spec: the specification of the run.
+        method: its method.
+        model_cache: provides data and base model.
+        precision: fp32, bf16 or fp16.
+        undo: receives calls that restore the base model at the end of the run.
+
+    Returns:
+        The parts.
+
+    Raises:
+        AutorankError: the spec cannot be run.
+    """
+    training, config = spec.training, method.config
+    data = model_cache.data(spec.task, tasks.base_model(spec.task, spec.model))
+    objective = objectives.create(data)
+    base = _base(spec, data, model_cache, precision, undo)
+    objective.check(base.model.config)
+    layers = target_modules.find(base.model, config.targets) if isinstance(config, TargetedConfig) else {}
+    if training.gradient_checkpointing:
+        undo.append(gradient_checkpointing.enable(base.model))
+    on_gpu = model_cache.device.type == "cuda"
+    accumulate = 1 if training.accumulate == "auto" else training.accumulate
+    plan = Plan.of(training, data.task, config.learning_rate, accumulate, precision)
+    phases_of = partial(MethodPhases, base, data, objective, model_cache)
+    phases = phases_of(plan)
+    if base.mask_form is None and on_gpu:  # a CPU gains nothing
+        base.mask_form = phases.own.find_mask_form()
+        phases = phases_of(plan)
+    phase, micro_batching = phases.own, None
+    if training.accumulate == "auto" and on_gpu:
+        micro_batching = memory_trial(spec, method, phase, base, data, model_cache)
+        phase.plan = replace(plan, accumulate=micro_batching.estimate(layers))
+    slices = SliceScorer(
+        base, phase, objective, data, training.slices, training.slice_score, spec.max_slice_params
+    )  # fmt: skip
+    context = _context(phases, base, data, model_cache, layers, _key(spec, phase.plan, data, model_cache), undo)
+    return RunSetup(data, base, objective, phase, slices, micro_batching, context)
+
+
+def _base(
+    spec: TrainSpec, data: TaskData, model_cache: ModelCache, precision: str, undo: list[Callable[[], object]]
+) -> BaseModel:
+    """The base model, with a new head drawn from the seed."""
+    task, training = data.task, spec.training
+    with trusting(spec.task.trust_remote_code):
+        name = tasks.base_model(spec.task, spec.model)
+        base = model_cache.base(name, task.kind.head, task.outputs, _DTYPES[precision], training.quantize)
+    undo.append(partial(base.reset, training.seed))
+    base.reset(training.seed)
+    base.model.config.pad_token_id = data.pad_id  # decoders use the last token before padding
+    return base
+
+
+def memory_trial(
+    spec: TrainSpec, method: AllocationMethod[Any], phase: OptimizationLoop, base: BaseModel, data: TaskData,
+    model_cache: ModelCache,
+) -> MicroBatching:  # fmt: skip
+    """Finds micro-batches for all runs that need as much memory, whatever their seed, length or schedule."""
+    training = spec.training
+    trained = method.adapter_params(method.config, base.model)[1] + base.head_params
+    model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
+    key = [data.digest, model, phase.plan.precision, training.quantize, training.gradient_checkpointing]
+    return MicroBatching(phase, trained, model_cache.probes, key)
+
+
+def _context(
+    phases: MethodPhases, base: BaseModel, data: TaskData, model_cache: ModelCache, layers: dict[str, nn.Module],
+    key: str, undo: list[Callable[[], object]],
+) -> RunContext:  # fmt: skip
+    phase, device, seed = phases.own, model_cache.device, phases.own.plan.seed
+    return RunContext(
+        base=base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
+        labels=data.train.strata, weights=data.train.weights, total_steps=phase.total_steps,
+        warmup_steps=phase.warmup_steps, cache=model_cache.probes, key=key, train_on=phases.train_on,
+        observe=phases.observe, gradients=phase.gradients, optimizer=phase.optimizer,
+        loss_scale=phase.scaler.get_scale, sum=distributed.sum_, undo=undo,
+        once=partial(distributed.once, device=device),
+        component_scores=lambda kind, spectrum: component_scores(kind, spectrum, phase),
+    )  # fmt: skip
+
+
+def _key(spec: TrainSpec, plan: Plan, data: TaskData, model_cache: ModelCache) -> str:
+    """A digest of data, model and training settings, without those of the method."""
+    training = plan.__dict__ | {"learning_rate": None, "epochs": None, "steps": None}
+    model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
+    parts = [data.digest, model, training, spec.training.quantize]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
