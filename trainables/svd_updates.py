@@ -131,12 +131,14 @@ class Sensitivity:
             values[:] = self.stacks.stack(now)
 
     def state_dict(self) -> dict[str, list[Tensor]]:
+        """Return copies of the averages."""
         return {
             "sensitivity": [values.clone() for values in self.smoothed],
             "uncertainty": [values.clone() for values in self.uncertainty],
         }
 
     def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
-        for ours, theirs in ((self.smoothed, state["sensitivity"]), (self.uncertainty, state["uncertainty"])):
-            for values, saved in zip(ours, theirs, strict=True):
+        """Restore averages from `state_dict`."""
+        for current, stored in ((self.smoothed, state["sensitivity"]), (self.uncertainty, state["uncertainty"])):
+            for values, saved in zip(current, stored, strict=True):
                 values.copy_(saved)

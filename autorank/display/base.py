@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from typing_extensions import override
 
 from autorank.trials.snapshot import Snapshot
 
@@ -66,5 +67,6 @@ class Quiet(Display):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @override
     def end(self, outcome: Outcome) -> None:
         print(self._folder)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from autorank.display.base import Display
 from autorank.display.formatting import new_confirmations
 from autorank.reporting.front_csv_json import front_rows, plain
@@ -41,6 +43,7 @@ class Events(Display):
         self._confirmed: Mapping[tuple[int, int, int, int], Any] = {}
         self._front: list[dict[str, Any]] = []
 
+    @override
     def update(self, snapshot: Snapshot) -> None:
         if self._steps is None:
             self._start(snapshot)
@@ -66,6 +69,7 @@ class Events(Display):
             self._emit("confirmation", trial=trial_number, step=step, adapter_params=params, seed=seed, **scores)
         self._confirmed = snapshot.confirmed
 
+    @override
     def end(self, outcome: Outcome) -> None:
         snapshot = outcome.snapshot
         self._emit(

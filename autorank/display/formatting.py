@@ -52,14 +52,13 @@ def thinned(points: Sequence[Point]) -> list[Point]:
 def new_confirmations(
     before: Confirmations, after: Confirmations
 ) -> list[tuple[tuple[int, int, int, int], Mapping[str, Any]]]:
-    """Return the confirmations that ended or were repeated since, as ((trial, step, parameters, seed), result)
-    pairs.
+    """Return the confirmations that ended or were repeated since, as pairs of key and result.
 
     Args:
         before: The earlier confirmations.
         after: The present ones.
 
     Returns:
-        The pairs, in the order of `now`.
+        The pairs, sorted by key: (trial, step, parameters, seed).
     """
     return sorted((key, result) for key, result in after.items() if before.get(key) is not result)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from typing_extensions import override
 
 from autorank.display.base import Display, Locations
 from autorank.display.formatting import new_confirmations, sampled, title
@@ -41,6 +42,7 @@ class Lines(Display):
         self._line(title(self._spec).plain)
         return self
 
+    @override
     def update(self, snapshot: Snapshot) -> None:
         ended = sorted((t for t in snapshot.trials if t.state != "running"), key=lambda trial: trial.ended)
         for number, trial in enumerate(ended, start=1):
@@ -55,9 +57,11 @@ class Lines(Display):
             self._line(f"{point} confirmed with seed {key[-1]}: {score}")
         self._confirmed = snapshot.confirmed
 
+    @override
     def inform(self, message: str) -> None:
         self._line(message)
 
+    @override
     def end(self, outcome: Outcome) -> None:
         finish(self._console, self._spec, outcome, self._locations, self._commands)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
+from typing_extensions import override
 
 from autorank.display.base import Display, Locations
 from autorank.display.formatting import sampled, thinned, title, varied
@@ -53,18 +54,22 @@ class LiveTable(Display):
     ) -> None:
         self._live.stop()
 
+    @override
     def update(self, snapshot: Snapshot) -> None:
         self._live.update(self._board.render(snapshot))
 
+    @override
     def inform(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)
 
+    @override
     def warn(self, message: str) -> None:
         if sys.__stderr__ is not None and sys.__stderr__.isatty():  # the table would overwrite it
             self._console.print(f"autorank: {message}", style="yellow", markup=False, soft_wrap=True)
         else:
             super().warn(message)
 
+    @override
     def end(self, outcome: Outcome) -> None:
         finish(self._console, self._spec, outcome, self._locations, self._commands)
 

@@ -6,6 +6,8 @@ import logging
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from autorank.display.base import Display, Locations
 from autorank.display.formatting import varied
 from autorank.display.progress import Pace
@@ -45,6 +47,7 @@ class ProgressBar(Display):
     ) -> None:
         self._bar.close()
 
+    @override
     def update(self, snapshot: Snapshot) -> None:
         progress = self._pace(snapshot)
         if self._bar.total != progress.requested:
@@ -52,9 +55,11 @@ class ProgressBar(Display):
         self._bar.n = progress.ended
         self._bar.set_postfix_str(", ".join([*progress.states, *progress.result, *progress.pace]))
 
+    @override
     def inform(self, message: str) -> None:
         print(message)
 
+    @override
     def end(self, outcome: Outcome) -> None:
         from IPython.display import HTML, display
 

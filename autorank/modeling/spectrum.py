@@ -131,8 +131,11 @@ class Spectrum:
             layer.update = self._originals[name]
 
     def _sorted(self, scores: Sequence[Tensor]) -> list[tuple[int, int]]:
-        """(update, component) by falling score. The first component of a DoRA update comes before all others: its m
-        changes the layer whatever the rank, and PEFT's DoRA has no rank 0."""
+        """Return (update, component) by falling score.
+
+        The first component of a DoRA update comes before all others: its m changes the layer whatever the rank, and
+        PEFT's DoRA has no rank 0.
+        """
         ranked = [
             (update.m is not None and component == 0, float(score), -index, -component)
             for index, (update, row) in enumerate(zip(self.updates, scores, strict=True))

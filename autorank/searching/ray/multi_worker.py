@@ -17,6 +17,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from ray.tune.result import RESULT_DUPLICATE
 from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.queue import Queue
+from typing_extensions import override
 
 from autorank.searching.ray.placement_groups import free, note
 from autorank.searching.ray.resources import Resources
@@ -95,21 +96,25 @@ class MultiWorkerTrial(tune.Trainable):
         """
         return tune.PlacementGroupFactory([{"memory": 1}])
 
+    @override
     def setup(self, config: dict[str, Any]) -> None:
         self._workers: Workers | None = None
         self.reset_config(config)
 
+    @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._release()
         self._config = new_config
         return True
 
+    @override
     def step(self) -> dict[str, Any]:
         if self._workers is None:
             shared = {"folder": self.folder, "shared_data": self.shared_data, "mount_token": self.mount_token}
             self._workers = Workers(self._config | shared, self.resources, Path(self.logdir), self.trial_id)
         return self._workers.result()
 
+    @override
     def cleanup(self) -> None:
         self._release()
 

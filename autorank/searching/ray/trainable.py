@@ -14,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
+from typing_extensions import override
 
 from autorank import methods
 from autorank.errors import AutorankError
@@ -37,6 +38,7 @@ class MethodTrainable(tune.Trainable):
 
     spec: ClassVar[TrainSpec]
 
+    @override
     def setup(self, config: dict[str, Any]) -> None:
         if self.trial_resources is not None:
             resources = self.trial_resources.required_resources
@@ -46,26 +48,31 @@ class MethodTrainable(tune.Trainable):
         self.run: TrainingRun | None = None
         self.reset_config(config)
 
+    @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._release()
         self.settings = new_config
         return True
 
+    @override
     def step(self) -> dict[str, Any]:
         evaluation = self.advance()
         if evaluation is None:
             return {"done": True, RESULT_DUPLICATE: True}
         return {**row(evaluation), "done": self.finished}
 
+    @override
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         assert self.run is not None
         torch.save(self.run.state_dict(), Path(checkpoint_dir) / STATE)
 
+    @override
     def load_checkpoint(self, checkpoint: Any) -> None:
         self._release()
         self.run = self.open_run()
         self.run.load_state_dict(torch.load(Path(checkpoint) / STATE, map_location="cpu", weights_only=True))
 
+    @override
     def cleanup(self) -> None:
         self._release()
 
@@ -92,7 +99,7 @@ class MethodTrainable(tune.Trainable):
 
 
 class WarmTrial(MethodTrainable):
-    """A trial of a search. Its config is created by a searcher:
+    """A trial of a search. Its config is created by a searcher.
 
         number      name of its directory
         train       its `TrainSpec`, as plain values
@@ -112,6 +119,7 @@ class WarmTrial(MethodTrainable):
     shared_data: ClassVar[Any] = None  # Ray's reference to the arguments of `ModelCache.keep`, for nodes without them
     mount_token: ClassVar[MountToken | None] = None  # checks that this node can access `folder`
 
+    @override
     def setup(self, config: dict[str, Any]) -> None:
         super().setup(config)
         self._load_shared_data()
@@ -120,17 +128,20 @@ class WarmTrial(MethodTrainable):
         if self.shared_data is not None:
             self.model_cache.keep(*ray.get(self.shared_data))
 
+    @override
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.trial_config = new_config
         self.number = new_config["number"]
         self.train_spec = TrainSpec.model_validate(new_config["train"])
         return super().reset_config({})
 
+    @override
     def open_run(self) -> TrainingRun:
         run = TrainingRun(self.train_spec, self.model_cache)
         run.score_from = self.trial_config.get("until") or 0
         return run
 
+    @override
     def step(self) -> dict[str, Any]:
         try:
             return self._step()

@@ -66,7 +66,11 @@ class TuneCallback(tune.Callback):
         """Record an evaluation; called by Tune after each result.
 
         Args:
-            **info: The result, which the searcher receives.
+            iteration: Number of the loop's step.
+            trials: All trials of Tune.
+            trial: The trial.
+            result: The result, which the searcher receives.
+            **info: Further arguments of Tune.
         """
         self.watch.on_evaluation()
 

@@ -24,13 +24,17 @@ from autorank.tasks.definition import TaskData
 class Bounds(Protocol):
     """Fewest and most adapter parameters that a finished run of a method with these settings can have."""
 
-    def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]: ...
+    def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+        """Return both numbers."""
+        ...
 
 
 class LengthCheck(Protocol):
     """Raises AutorankError if the runs of a search are too short for a method with these settings."""
 
-    def __call__(self, method: str, settings: Mapping[str, Any]) -> None: ...
+    def __call__(self, method: str, settings: Mapping[str, Any]) -> None:
+        """Check the length."""
+        ...
 
 
 def any_length(method: str, settings: Mapping[str, Any]) -> None:
@@ -58,6 +62,7 @@ class ParamBounds:
             return meta_model(self._name or task.model, task.outputs, task.kind.head)
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
+        """Return the fewest and the most adapter parameters, see `Bounds`."""
         method_class = find(method)
         return method_class.adapter_params(method_class.Config(**settings), self._model)
 

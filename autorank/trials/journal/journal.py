@@ -278,7 +278,9 @@ class Journal:
         """Store the result of retraining a point of the front with another seed.
 
         Args:
-            trial, step, params: the `key` of the point.
+            trial: number of the point's trial.
+            step: its step.
+            params: its adapter parameters.
             seed: random seed of the new training.
             result: score and size, or the reason of the failure.
             outcomes: packed predictions on the validation examples; empty if there are none.

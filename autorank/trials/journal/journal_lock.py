@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from optuna.storages.journal import JournalFileOpenLock
+from typing_extensions import override
 
 from autorank.errors import AutorankError
 
@@ -68,6 +69,7 @@ class DriverLock(JournalFileOpenLock):
             self._file.close()
             self._file = None
 
+    @override
     def acquire(self) -> bool:
         if self._file is None:
             raise RuntimeError(f"{self._journal} is open for reading only: it was opened without `write`")

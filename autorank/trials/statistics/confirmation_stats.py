@@ -65,6 +65,7 @@ class Measured(NamedTuple):
 
     @property
     def mean(self) -> float:
+        """Return the mean score."""
         return float(self.scores.mean())
 
 

@@ -38,7 +38,10 @@ def write(content: bytes, folder: Path, trial: int, step: int, *confirmation: in
 
     Args:
         content: the predictions as `tasks.metrics.outcomes.pack` compresses them; empty if there are none.
-        folder, trial, step, confirmation: see `predictions_path`.
+        folder: directory of the search.
+        trial: number of the trial.
+        step: step of the evaluation.
+        *confirmation: parameters of the point and seed of a retrained point; see `predictions_path`.
     """
     if content:
         with atomic_io.writing(predictions_path(folder, trial, step, *confirmation)) as partial:
