@@ -78,7 +78,7 @@ def test_nothing_secret_is_written(place, refused):
     code, more = run(place, "-c", SEVERAL, ";".join(later))
     assert code == 0, more
     code, refusal = run(place, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refused)
-    assert code == 1 and "Traceback" in refusal and "cannot be reached or refuses" in refusal
+    assert code == 1 and "Traceback" in refusal and "cannot be reached or rejects the request" in refusal
     assert MARK not in said + more + refusal
 
     written = {file.name for file in place.rglob("*") if file.is_file()}

@@ -191,7 +191,7 @@ class Registry:
         except (MlflowException, SQLAlchemyError, OSError) as error:
             message = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
             raise AutorankError(
-                f"MLflow at {self.uri} cannot be reached or refuses {self.name!r}: {message}. Check --tracking-uri and "
+                f"MLflow at {self.uri} cannot be reached or rejects {self.name!r}: {message}. Check --tracking-uri and "
                 "--register, then run the command again."
             ) from error
 

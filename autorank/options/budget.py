@@ -77,8 +77,8 @@ class BudgetOptions:
         int | None,
         typer.Option(
             min=0,
-            help="Mean number of new seeds with which the points of the front are trained again at the end; most are "
-            "spent where it is open which points are on the front. Default: as in the earlier session, or 0.",
+            help="Mean number of new seeds with which the points of the front are trained again at the end. Points "
+            "that may or may not belong to the front get more. Default: as in the earlier session, or 0.",
             rich_help_panel=FRONT,
         ),
     ] = None

@@ -101,7 +101,7 @@ class ShrinkCall(DataOptions):
         if len(chosen) > 1:
             raise AutorankError(f"{' and '.join(chosen)} both choose a size. Use only one.")
         if self.energy is not None and not 0 < self.energy <= 1:
-            raise AutorankError(f"--energy {self.energy:g} is not above 0 and at most 1.")
+            raise AutorankError(f"--energy {self.energy:g}: expected a number above 0, at most 1.")
         if self.max_loss is not None and self.max_loss < 0:
             raise AutorankError(f"--max-loss {self.max_loss:g} is negative.")
         if self.sizes < 1 or self.polish < 0:

@@ -198,7 +198,7 @@ def test_a_failed_attempt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     ready.search(tmp_path / "runs", tmp_path / "model")
     before = sorted(tmp_path.rglob("*"))
     for _ in range(2):  # it can be given again
-        with pytest.raises(AutorankError, match="cannot be reached or refuses 'small'"):
+        with pytest.raises(AutorankError, match="cannot be reached or rejects 'small'"):
             autorank("export", "ready", "--register", "small", "--to", "out", "--tracking-uri", "http://127.0.0.1:9")
         assert sorted(tmp_path.rglob("*")) == before
 

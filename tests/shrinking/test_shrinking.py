@@ -99,7 +99,7 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
     [
         ({"knee": True, "energy": 0.9}, "--knee and --energy both choose a size"),
         ({"min_score": 0.5}, "--min-score needs data to score sizes on"),
-        ({"energy": 1.5}, "--energy 1.5 is not above 0 and at most 1"),
+        ({"energy": 1.5}, "--energy 1.5: expected a number above 0, at most 1"),
         ({"max_params": 10}, "No size has at most 10 parameters; the smallest has"),
         ({"task": "stsb", "data": "."}, "the number of labels differs|has no"),
         ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
