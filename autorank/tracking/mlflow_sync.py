@@ -90,8 +90,8 @@ class MLflowSync:
             except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
                 self._forget()
                 raise AutorankError(
-                    f"MLflow at {self.uri} cannot be reached or rejects the request: {root_cause(error)}. No results are "
-                    f"lost: run `autorank sync {self.spec.name}` when it is available again."
+                    f"MLflow at {self.uri} cannot be reached or rejects the request: {root_cause(error)}. No results "
+                    f"are lost: run `autorank sync {self.spec.name}` when it is available again."
                 ) from error
 
     def _forget(self) -> None:
