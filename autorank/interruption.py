@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # Slurm warns with SIGUSR1 before its limit
 PATIENCE = 4.0  # seconds from a signal to the end by force
+_closed_terminal: set[int] = set()  # file descriptors that belonged to it
 EXIT_CODE = 130  # after a signal, as shells report Ctrl-C
 
 
@@ -40,12 +42,31 @@ class Handlers:
         self._before.clear()
 
 
+def leave_closed_terminal() -> bool:
+    """Discard what is printed from now on if the terminal has been closed, since printing would fail.
+
+    Returns:
+        Whether the terminal has been closed.
+    """
+    for stream in (1, 2):
+        try:
+            os.get_terminal_size(stream)
+        except OSError as error:
+            if error.errno in (errno.EIO, errno.ENXIO):  # for pipes and files it is ENOTTY
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)
+                _closed_terminal.add(stream)
+    return bool(_closed_terminal)
+
+
 @contextlib.contextmanager
 def as_ctrl_c() -> Iterator[None]:
     """Raise KeyboardInterrupt on all `SIGNALS` within this context; after the first signal only on Ctrl-C."""
     handlers = Handlers()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        leave_closed_terminal()
         handlers.set(signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -71,6 +74,38 @@ def test_what_does_not_end_is_ended_with_its_children(number: signal.Signals) ->
         for _ in range(100):
             os.kill(int(child), 0)
             time.sleep(0.05)
+
+
+PRINTING = """
+import sys, time
+from autorank.interruption import as_ctrl_c
+with as_ctrl_c():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("cleaning up", flush=True)  # fails on a closed terminal
+        open(sys.argv[1], "w").write("cleaned up")
+        sys.exit(130)
+"""
+
+
+def test_a_closed_terminal_does_not_disturb_the_end(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+
+    def control() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINTING, str(tmp_path / "end")], stdin=theirs, stdout=theirs, stderr=theirs,
+        preexec_fn=control,
+    )  # fmt: skip
+    os.close(theirs)
+    assert os.read(ours, 100).startswith(b"ready")
+    os.close(ours)
+    assert process.wait(30) == 130
+    assert (tmp_path / "end").read_text() == "cleaned up"
 
 
 def test_ignored_signals_stay_ignored() -> None:

@@ -27,7 +27,7 @@ from autorank.cli import (
 )
 from autorank.cli.help import CommandLine
 from autorank.errors import DISK_FULL, AutorankError, require_posix
-from autorank.interruption import EXIT_CODE, as_ctrl_c, exit_now
+from autorank.interruption import EXIT_CODE, as_ctrl_c, exit_now, leave_closed_terminal
 from autorank.redaction import hide
 
 app = CommandLine(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -99,6 +99,8 @@ def main() -> None:
             exit_now()
         raise
     except (AutorankError, OSError) as error:
+        if getattr(error, "errno", None) == errno.EIO and leave_closed_terminal():
+            exit_now()
         is_user_error = isinstance(error, AutorankError) or error.errno in REMEDIES
         if "--debug" in sys.argv or not is_user_error:
             raise

@@ -31,19 +31,22 @@ def make_place(folder: Path) -> Path:
 
 
 def start(
-    place: Path, name: str, *more: str, trials: int = TRIALS, start_new_session: bool = False
+    place: Path, name: str, *more: str, trials: int = TRIALS, start_new_session: bool = False, terminal: bool = False
 ) -> subprocess.Popen[str]:
     """`autorank search`: one trial after another, so that nothing depends on which of two is quicker; in the end each
-    point of the front is trained again."""
+    point of the front is trained again. With `terminal` it is the child of a process that is its terminal."""
     own = ["--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--model", "model"]
     command = [
         sys.executable, "-m", "autorank.cli.app", "search", "--method", "lora", *own, "--space", "space.yaml",
         "--epochs", "4", "--name", name, "--trials", str(trials), "--concurrency", "1", "--confirm-seeds", "1", *more,
     ]  # fmt: skip
+    if terminal:
+        command = [sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])", *command]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment |= {"AUTORANK_CACHE": str(place / "cache"), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, cwd=place, env=environment, text=True, stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL if terminal else subprocess.PIPE,
         start_new_session=start_new_session, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # nohup
     )  # fmt: skip
 

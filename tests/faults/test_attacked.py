@@ -27,12 +27,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def attacked(place: Path) -> Iterator[Callable[[str], tuple[subprocess.Popen[str], list[psutil.Process]]]]:
+def attacked(place: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[psutil.Process]]]]:
     """Starts a search and waits for its second trial; then its process and those below it."""
     started: list[psutil.Process] = []
 
-    def begin(name: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-        process = start(place, name, trials=TRIALS, start_new_session=True)
+    def begin(name: str, terminal: bool = False) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+        process = start(place, name, trials=TRIALS, start_new_session=True, terminal=terminal)
         while len(list((place / "runs" / name / "trials").glob("*"))) < 2:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
@@ -64,6 +64,15 @@ def test_a_signal_ends_the_search(place: Path, attacked, number: signal.Signals,
     assert same_as_undisturbed(place, name)
 
 
+def test_the_terminal_is_closed(place: Path, attacked) -> None:
+    process, below = attacked("terminal", terminal=True)
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(below, timeout=SECONDS)
+    assert not alive
+    assert same_as_undisturbed(place, "terminal")
+
+
 def test_the_raylet_dies(place: Path, attacked) -> None:
     process, below = attacked("raylet")
     (raylet,) = (child for child in below if child.name() == "raylet")
@@ -82,6 +91,33 @@ def test_ray_s_control_service_dies(place: Path, attacked) -> None:
     assert process.returncode in (2, 130), printed
     assert "its process gcs_server died" in printed and "Traceback" not in printed
     assert same_as_undisturbed(place, "gcs")
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+def test_a_process_of_ray_that_is_stopped(place: Path, attacked, name: str) -> None:
+    """The search ends, or continues with a new Ray; it does not wait without a message."""
+    process, below = attacked(f"{name}-stopped")
+    for child in below:
+        if child.name().startswith(name):
+            child.suspend()
+    printed, _ = process.communicate(timeout=3 * SECONDS)
+    assert process.returncode in (0, 2, 130), printed
+    assert process.returncode == 0 or "does not answer" in printed or "has not answered" in printed
+    assert "Traceback" not in printed
+    assert same_as_undisturbed(place, f"{name}-stopped")
+
+
+def test_a_trial_that_is_stopped(place: Path, attacked) -> None:
+    process, below = attacked("trial-stopped")
+    trials = [child for child in below if child.name().startswith("ray::WarmTrial")]
+    for trial in trials:
+        trial.suspend()
+    time.sleep(SECONDS)
+    for trial in trials:
+        trial.resume()
+    printed, _ = process.communicate(timeout=3 * SECONDS)
+    assert process.returncode == 0 and "is stopped by a signal (kill -CONT" in printed
+    assert same_as_undisturbed(place, "trial-stopped")
 
 
 def test_a_search_that_is_stopped_for_a_while_goes_on(place: Path, attacked) -> None:

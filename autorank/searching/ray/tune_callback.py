@@ -10,7 +10,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from autorank.interruption import Handlers
+from autorank.interruption import Handlers, leave_closed_terminal
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.placement_groups import free
 from autorank.searching.ray.ray_watch import RayWatch
@@ -93,5 +93,6 @@ class Interrupt:
         self._handlers.restore()
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        leave_closed_terminal()
         self.requested = True
         self._handlers.restore()
