@@ -4,11 +4,12 @@
 
 naive   Ray Tune with OptunaSearch as it ships and one Ray Train TorchTrainer a trial, as Ray's documentation shows it
 warm    the same search over `autorank.tune_trainable` with `reuse_actors`: actors stay, trials run to their end
-ours    `autorank search` with everything on: the journal, MLflow, early stopping, the baseline
+ours    `autorank search` with everything on: slices, the journal, MLflow, early stopping, the baseline
 
 All three train the same loop with the same settings' ranges, and as many trials at once as there are CPUs. A front's
-hypervolume is counted from the space's largest adapter and score 0, over all evaluations told so far, from the moment
-the way's own process starts its search: Ray's start counts. Of ours the baseline's points do not count.
+hypervolume is counted from the space's largest adapter and score 0, over all evaluations told so far (and the slices
+of ours), from the moment the way's own process starts its search: Ray's start counts. Of ours the baseline's points do
+not count.
 Ways that are in `--out` are not run again.
 """
 
@@ -48,13 +49,18 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1024)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--eval-every", type=int, default=8, help="steps")
+    parser.add_argument("--max-length", type=int)
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--set", action="append", default=[], help="key=value: a setting that is not searched")
     parser.add_argument("--ways", default="ours,warm,naive")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    task = TaskSpec(name=arguments.task, data=arguments.data.absolute(), max_train_examples=arguments.examples)
+    task = TaskSpec(
+        name=arguments.task, data=arguments.data.absolute(), max_train_examples=arguments.examples,
+        max_length=arguments.max_length,
+    )  # fmt: skip
     training = TrainingSpec(epochs=arguments.epochs, eval_every=arguments.eval_every, precision=arguments.precision)
-    searched = spaces.load_all([arguments.method])
+    searched = spaces.load_all([arguments.method], overrides=arguments.set)
     spec = make_spec(searched, task, arguments.model, training, name="benchmark")
     known = {line["way"]: line for line in read(arguments.out)}
     for way in arguments.ways.split(","):
@@ -94,8 +100,11 @@ def ours(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
             for evaluation in () if trial.baseline else trial.evaluations:
                 if (trial.number, evaluation.step) not in seen:
                     seen.add((trial.number, evaluation.step))
-                    tell(evaluation.adapter_params, evaluation.score)
+                    for point in (evaluation, *evaluation.slices):
+                        tell(point.adapter_params, point.score)
 
+    training = spec.training.model_copy(update={"slices": "auto"})
+    spec = spec.model_copy(update={"training": training})
     autorank_search(spec, folder / spec.name, Budget(trials), f"sqlite:///{folder / 'mlflow.db'}", progress)
 
 
