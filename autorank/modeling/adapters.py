@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.adapted_linear import AdaptedLinear, InputConversion
 from autorank.modeling.layers.bottleneck import Bottleneck, Bottlenecked
 from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -56,16 +56,20 @@ def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice
     setattr(owner, child, Bottlenecked(getattr(owner, child), bottleneck, twice))
 
 
-def share_conversions(model: nn.Module) -> list[RemovableHandle]:
+def share_conversions(
+    model: nn.Module, conversions: Mapping[str, InputConversion] | None = None
+) -> list[RemovableHandle]:
     """Let frozen layers beside adapted ones (keys beside queries) use the same conversion of their common input.
 
     Args:
         model: The model with its adapters, on a GPU, computing in 16 bits.
+        conversions: Conversion of the inputs of the layers in a module, by its name; by default those of the adapters.
 
     Returns:
         The handles of the hooks.
     """
-    conversions = {name.rpartition(".")[0]: layer.convert for name, layer in adapted(model).items()}
+    if conversions is None:
+        conversions = {name.rpartition(".")[0]: layer.convert for name, layer in adapted(model).items()}
     return [
         layer.register_forward_pre_hook(lambda _, inputs, convert=convert: (convert(inputs[0]), *inputs[1:]))
         for name, convert in conversions.items()

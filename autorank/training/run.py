@@ -102,17 +102,27 @@ class TrainingRun:
         if self.step >= self.total_steps:
             raise StopIteration
         with stream(self._model_cache.device, self.spec.training.seed, distributed.rank(), self.step):
-            due = min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
+            due = self._due()
             while self.step < due:
                 self._train_step()
             gpu.wait(self._model_cache.device)
-            trained = time.perf_counter()
-            scores = self._scores()
-            gpu.wait(self._model_cache.device)
-            self.evaluating = time.perf_counter() - trained
-            params = adapters.adapter_params(self._base.model, self._base.head)
-            score = scores[self._data.task.metrics[0]]
-            pieces = self._slices.score(self.step, self.step == self.total_steps, params, score)
+            self._seconds += time.perf_counter() - started
+            return self._evaluate()
+
+    def _due(self) -> int:
+        """The number of steps at the next evaluation."""
+        assert self.total_steps is not None
+        return min(self.total_steps, (self.step // self._eval_every + 1) * self._eval_every)
+
+    def _evaluate(self) -> Evaluation:
+        """Evaluate the model as it is, and slices of its adapter."""
+        started = time.perf_counter()
+        scores = self._scores()
+        gpu.wait(self._model_cache.device)
+        self.evaluating = time.perf_counter() - started
+        params = adapters.adapter_params(self._base.model, self._base.head)
+        score = scores[self._data.task.metrics[0]]
+        pieces = self._slices.score(self.step, self.step == self.total_steps, params, score)
         self._seconds += time.perf_counter() - started
         return with_slices(self._describe(scores), scores.outcomes, pieces)
 
@@ -166,17 +176,26 @@ class TrainingRun:
             torch.cuda.reset_peak_memory_stats(device)  # what other runs leave in the cache must not count
 
     def _train_step(self) -> None:
-        assert self._context is not None
-        self._context.step = self.step
-        self._peak_trainable = max(self._peak_trainable, self._trained())
+        self._begin_step()
         try:
             loss = self._phase.step(self.step, self._hooks)
         except torch.OutOfMemoryError:
-            if self._micro_batching is not None:
-                self._micro_batching.double()
+            self._need_less_memory()
             raise
+        self._end_step(loss)
+
+    def _begin_step(self) -> None:
+        self._hooks.run.step = self.step
+        self._peak_trainable = max(self._peak_trainable, self._trained())
+
+    def _end_step(self, loss: Tensor) -> None:
         self._losses.append(loss)
         self.step += 1
+
+    def _need_less_memory(self) -> None:
+        """Note that a step did not fit into memory, so that the next run has smaller micro-batches."""
+        if self._micro_batching is not None:
+            self._micro_batching.double()
 
     def _trained(self) -> int:
         """The number of parameters that are currently trained."""

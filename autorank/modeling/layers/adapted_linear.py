@@ -62,10 +62,18 @@ class AdaptedLinear(nn.Module):
         self.dropout = dropout
         self.convert = convert or InputConversion()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer and its update to `x`: batch x seq x in, to batch x seq x out."""
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Apply the layer and its update.
+
+        Args:
+            x: batch x seq x in.
+            y: output of the base for `x`, batch x seq x out; None: it is computed.
+
+        Returns:
+            batch x seq x out.
+        """
         x = self.convert(x)
-        if self._fuses(x):
+        if y is None and self._fuses(x):
             dropped = self._dropped(x)
             A, B, scale = self.update.product()
             if A.dtype == x.dtype:
@@ -73,8 +81,7 @@ class AdaptedLinear(nn.Module):
                     x, None if dropped is x else dropped, self.base.weight, self.base.bias, A, B, scale
                 )
                 return fused.view(*x.shape[:-1], fused.shape[1])  # not within: some models change such views in place
-        y: Tensor = self.base(x)
-        out: Tensor = self.update(self._dropped(x), y)
+        out: Tensor = self.update(self._dropped(x), self.base(x) if y is None else y)
         return out
 
     def _fuses(self, x: Tensor) -> bool:

@@ -46,17 +46,17 @@ class DoraLinear(AdaptedLinear):
         assert update.m is not None
         self.register_buffer("squares", squared_row_norms(base).to(update.m), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return W0 x + (W' - W0) dropout(x) for `x`: batch x seq x in, as batch x seq x out."""
+    def forward(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """Return W0 x + (W' - W0) dropout(x); arguments as in `AdaptedLinear.forward`."""
         assert self.update.m is not None
         x = self.convert(x)
         dropped = self._dropped(x)
         norms = self._row_norms(x.dtype)
         A, B, scale = self.update.product()
-        if dropped is x and self._fuses(x) and A.dtype == x.dtype:
+        if y is None and dropped is x and self._fuses(x) and A.dtype == x.dtype:
             fused: Tensor = _FusedDora.apply(x, self.base.weight, self.base.bias, A, B, scale, self.update.m, norms)
             return fused
-        y: Tensor = self.base(x)
+        y = self.base(x) if y is None else y
         plain: Tensor = y if dropped is x else self.base(dropped)
         gain = self.update.m / norms  # in float32, because steps of m are smaller than 16-bit rounding
         moved = self.update(dropped, plain)

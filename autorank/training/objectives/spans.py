@@ -37,6 +37,11 @@ class Spans(Objective):
         logits = (outputs.start_logits, outputs.end_logits)
         return sum((F.cross_entropy(logits[i].float(), labels[:, i]) for i in (0, 1)), torch.zeros(())) / 2
 
+    def part(self, outputs: Any, rows: slice, width: int) -> Any:
+        """Return the outputs for some examples; see `Objective.part`. The loss depends on the width."""
+        outputs = super().part(outputs, rows, width)
+        return type(outputs)(**{name: value[:, :width] for name, value in outputs.items()})
+
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Predict an answer to every question and score the answers.
 

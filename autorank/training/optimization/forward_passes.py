@@ -33,6 +33,9 @@ class ForwardPasses:
         device: device of the model.
         eval_batch_size: batch size of passes without gradients; a new one by default.
         mask_form: form in which the model takes attention masks.
+
+    Attributes:
+        dtype: type of autocast; None: there is no autocast.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class ForwardPasses:
     ) -> None:  # fmt: skip
         self.model, self.split, self.pad_id, self.objective, self.device = model, split, pad_id, objective, device
         self.eval_batch_size = eval_batch_size or EvalBatchSize()
-        self._dtype = DTYPES[precision]
+        self.dtype = DTYPES[precision]
         self._mask_form = mask_form
 
     def inputs(self, examples: np.ndarray) -> dict[str, Tensor]:
@@ -63,12 +66,12 @@ class ForwardPasses:
         batch.pop("labels")
         self.model.eval()
         with self.autocast():
-            return find_form(self.model, batch, self._dtype or torch.float32)
+            return find_form(self.model, batch, self.dtype or torch.float32)
 
     def forward(self, batch: dict[str, Tensor]) -> Any:
         """Return what the model returns for a batch without labels."""
         if self._mask_form != "tokens":
-            batch = batch | {MASK: additive(batch[MASK], self._mask_form, self._dtype or torch.float32)}
+            batch = batch | {MASK: additive(batch[MASK], self._mask_form, self.dtype or torch.float32)}
         with self.autocast():
             return self.model(**batch)
 
@@ -90,11 +93,11 @@ class ForwardPasses:
 
     def prepared(self) -> AbstractContextManager[None]:
         """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
-        return prepared((layer.update for layer in adapters.adapted(self.model).values()), self._dtype)
+        return prepared((layer.update for layer in adapters.adapted(self.model).values()), self.dtype)
 
     def autocast(self) -> AbstractContextManager[None]:
         """Return a context with the precision of the plan."""
-        return torch.autocast(self.device.type, self._dtype or torch.bfloat16, enabled=self._dtype is not None)
+        return torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
 
     def outputs(
         self, split: Split, batches: list[np.ndarray], before: Callable[[dict[str, Tensor]], None] | None = None

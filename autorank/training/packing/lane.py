@@ -1,0 +1,154 @@
+"""A run whose steps are taken together with those of other runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from autorank.modeling.base_model import BaseModel
+from autorank.modeling.heads import Head
+from autorank.spec import TrainSpec
+from autorank.training.evaluation import Evaluation
+from autorank.training.model_cache import ModelCache
+from autorank.training.optimization.forward_passes import ForwardPasses
+from autorank.training.optimization.loop import MicroBatch
+from autorank.training.optimization.rng import stream
+from autorank.training.packing.packed_model import unpackable
+from autorank.training.packing.shared_base import SharedBase
+from autorank.training.run import TrainingRun
+
+
+class SharingCache(ModelCache):
+    """A model cache that gives each run a model of its own, which shares the frozen weights.
+
+    Attributes:
+        original: the base model whose weights are shared; None before the first run.
+    """
+
+    original: BaseModel | None = None
+
+    @override
+    def base(self, model: str, head: Head, outputs: int, dtype: torch.dtype, quantize: str | None = None) -> BaseModel:
+        self.original = super().base(model, head, outputs, dtype, quantize)
+        return SharedBase.of(self.original)
+
+
+class Lane(TrainingRun):
+    """A run in a pack.
+
+    Its method, optimizer, head, schedule, random numbers and evaluations are those of a run alone; its forward and
+    backward passes come from the pack. Its state can be resumed alone, and that of a run alone as a lane.
+
+    Args:
+        spec: the specification of the run.
+        cache: the pack's.
+
+    Attributes:
+        next_due: number of steps at the next evaluation.
+        reason_alone: why the run takes its steps alone; None: it is packed.
+        micro_batches: those of the current step.
+    """
+
+    def __init__(self, spec: TrainSpec, cache: SharingCache) -> None:
+        super().__init__(spec, cache)
+        self.next_due = 0
+        self.reason_alone: str | None = None
+        self.micro_batches: list[MicroBatch] = []
+
+    def open(self, state: dict[str, Any] | None) -> None:
+        """Start the run, or resume it.
+
+        Args:
+            state: the `state_dict` to resume from; None: start.
+        """
+        if state is not None:
+            self.load_state_dict(state)
+        self.begin()
+        self.next_due = self._due()
+        self.reason_alone = unpackable(self.model)
+
+    @property
+    def model(self) -> nn.Module:
+        """The run's model, with its adapters."""
+        return self._base.model
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done."""
+        return self.step == self.total_steps
+
+    def begin_step(self) -> None:
+        """Begin a step, perhaps again after a pass has failed."""
+        self._begin_step()
+        if not self.model.training:
+            self.model.train()
+        self.micro_batches, self._count = self._phase.micro_batches(self.step)
+        self._step_loss = torch.zeros((), device=self._phase.device)
+
+    def before_forward(self, batch: dict[str, Tensor], number: int) -> None:
+        """Call the method's hook.
+
+        Args:
+            batch: the lane's inputs.
+            number: number of the micro-batch.
+        """
+        self._hooks.before_forward(batch, number, self._count)
+
+    def loss(self, outputs: Any, rows: slice, labels: Tensor, number: int) -> Tensor:
+        """Compute the loss of a micro-batch, which is part of a packed batch.
+
+        Args:
+            outputs: what the packed model returned.
+            rows: the rows of the lane.
+            labels: their labels.
+            number: number of the micro-batch.
+
+        Returns:
+            The scaled loss, a scalar whose gradients those of the step are summed from.
+        """
+        micro_batch = self.micro_batches[number]
+        width = int(self._phase.split.lengths[micro_batch.examples].max())
+        loss = self._objective.loss(self._objective.part(outputs, rows, width), labels) * micro_batch.weight
+        self._step_loss += loss.detach()
+        return self._phase.scaler.scale(loss)
+
+    def update(self) -> None:
+        """End a step: update the weights with the gradients of all micro-batches."""
+        self._phase.update(self.step, self._hooks)
+        self._phase.check(self.step, self._step_loss)
+        self._end_step(self._step_loss)
+
+    def step_alone(self) -> None:
+        """Take a step without the pack."""
+        self._train_step()
+
+    def drop_gradients(self) -> None:
+        """Delete all gradients, after a failed pass."""
+        self.model.zero_grad(set_to_none=True)
+
+    def out_of_memory(self) -> None:
+        """Note that a step of this lane alone did not fit into memory."""
+        self._need_less_memory()
+
+    def trained_for(self, seconds: float) -> None:
+        """Add the lane's share of the time of a step."""
+        self._seconds += seconds
+
+    def evaluate(self) -> Evaluation:
+        """Evaluate the model, which is due."""
+        with stream(self._model_cache.device, self.spec.training.seed, 0, self.step):
+            evaluation = self._evaluate()
+        if not self.finished:
+            self.next_due = self._due()
+        return evaluation
+
+    def passes(self, model: nn.Module) -> ForwardPasses:
+        """Forward passes of a packed model with the data and settings of this run."""
+        phase, plan = self._phase, self._phase.plan
+        return ForwardPasses(
+            model, phase.split, phase.pad_id, self._objective, plan.precision, phase.device, phase.eval_batch_size,
+            self._base.mask_form or "tokens",
+        )  # fmt: skip

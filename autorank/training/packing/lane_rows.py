@@ -1,0 +1,43 @@
+"""Which rows of a packed batch belong to which lane."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from autorank.errors import AutorankError
+
+
+class LaneRows:
+    """The lanes of the current pass, whose examples follow each other in the batch.
+
+    Attributes:
+        lanes: numbers of the lanes, in the order of their rows.
+        examples: rows of each lane.
+    """
+
+    def __init__(self) -> None:
+        self.lanes: list[int] = []
+        self.examples = 0
+
+    def split(self, values: Tensor) -> tuple[Tensor, ...]:
+        """Split the input or output of a layer into those of the lanes.
+
+        Args:
+            values: batch x ...
+
+        Returns:
+            A view of the rows of each lane.
+
+        Raises:
+            AutorankError: the tensor has no rows for the lanes, which the model then shares unexpectedly.
+        """
+        self.check(values)
+        return values.chunk(len(self.lanes))
+
+    def check(self, values: Tensor) -> None:
+        """Check that the first dimension of a tensor consists of the lanes' rows; errors as `split`."""
+        if values.shape[0] % (len(self.lanes) * self.examples):
+            raise AutorankError(
+                f"This model cannot train packed trials: a layer's input has {values.shape[0]} rows for "
+                f"{len(self.lanes)} x {self.examples} examples. Use --lanes 1."
+            )

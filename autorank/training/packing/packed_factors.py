@@ -1,0 +1,172 @@
+"""The factors of the updates of all lanes, stacked for each packed layer in a few kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.prepared_factors import prepared
+from autorank.training.packing.packed_linear import PackedLinear
+
+Ranks = tuple[tuple[int, tuple[int, ...]], ...]
+"""Of each layer: output features, and the rank of each lane."""
+
+
+@contextmanager
+def packed(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> Iterator[None]:
+    """Stack the factors of the lanes of the current pass for its forward and backward pass, within this context.
+
+    Args:
+        layers: the layers.
+        dtype: type in which the pass computes (autocast's); None: that of the factors.
+    """
+    updates = [lane.update for layer in layers for lane in layer.current if lane is not None]
+    with prepared(updates, dtype):
+        try:
+            _stack(layers, dtype)
+            yield
+        finally:
+            for layer in layers:
+                layer.factors, layer.apart = None, frozenset()
+
+
+def _stack(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> None:
+    """Set the factors of all layers."""
+    chosen, downs, ups = [], [], []
+    for layer in layers:
+        current = layer.current
+        batched = [lane is not None and _batches(lane) for lane in current]
+        layer.apart = frozenset(
+            k for k, lane in enumerate(current) if lane is not None and not batched[k] and _acts(lane)
+        )
+        if any(batched):
+            pairs = [_factors(lane, dtype) if batched[k] and lane else None for k, lane in enumerate(current)]
+            chosen.append(layer)
+            downs.append([None if pair is None else pair[0] for pair in pairs])
+            ups.append([None if pair is None else pair[1] for pair in pairs])
+    for layer, A, B in zip(chosen, padded_rows(downs), padded_columns(ups), strict=True):
+        layer.factors = A, B
+
+
+def _batches(layer: AdaptedLinear) -> bool:
+    """Whether a layer is W0 x + s · B · diag(e) · A x, and nobody observes it."""
+    update = layer.update
+    observed = layer._forward_hooks or layer._forward_pre_hooks or update._forward_hooks or update._forward_pre_hooks
+    return type(layer) is AdaptedLinear and update.u is None and update.held > 0 and not observed
+
+
+def _acts(layer: AdaptedLinear) -> bool:
+    """Whether a layer differs from its base, or is observed."""
+    return layer.update.held > 0 or layer.update.m is not None or bool(layer._forward_pre_hooks or layer._forward_hooks)
+
+
+def _factors(layer: AdaptedLinear, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
+    """Return s · diag(e) · A, rank x in, and B, out x rank."""
+    A, B, scale = layer.update.product()
+    A = A if scale == 1.0 else A * scale
+    return A.to(dtype or A.dtype), B.to(dtype or B.dtype)
+
+
+def padded_rows(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
+    """Stack matrices of different heights, layers of equal width at once.
+
+    Args:
+        layers: of each layer the matrix of each lane, rank x width; None: rank 0. One of them at least is a matrix.
+
+    Returns:
+        Of each layer: lanes x largest rank x width.
+    """
+    by_width: dict[int, list[int]] = {}
+    for i, lanes in enumerate(layers):
+        by_width.setdefault(_like(lanes).shape[1], []).append(i)
+    stacked: dict[int, Tensor] = {}
+    for width, members in by_width.items():
+        like = _like(layers[members[0]])
+        tallest = {i: max(len(matrix) for matrix in layers[i] if matrix is not None) for i in members}
+        zeros = like.new_zeros(max(tallest.values()), width)
+        pieces = []
+        for i in members:
+            for matrix in layers[i]:
+                height = 0 if matrix is None else len(matrix)
+                pieces += ([] if matrix is None else [matrix]) + (
+                    [zeros[height : tallest[i]]] if height < tallest[i] else []
+                )
+        sizes = [len(layers[i]) * tallest[i] for i in members]
+        for i, part in zip(members, torch.cat(pieces).split(sizes), strict=True):
+            stacked[i] = part.view(len(layers[i]), tallest[i], width)
+    return [stacked[i] for i in range(len(layers))]
+
+
+def padded_columns(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
+    """Stack matrices of different widths, all layers at once.
+
+    The matrices are copied as they lie in memory, and then spread, so that their gradients lie like them, too.
+
+    Args:
+        layers: of each layer the matrix of each lane, out x rank; None: rank 0. One of them at least is a matrix.
+
+    Returns:
+        Of each layer: lanes x out x largest rank.
+    """
+    if not layers:
+        return []
+    ranks: Ranks = tuple(
+        (_like(lanes).shape[0], tuple(0 if matrix is None else matrix.shape[1] for matrix in lanes)) for lanes in layers
+    )
+    flat = torch.cat([matrix.reshape(-1) for lanes in layers for matrix in lanes if matrix is not None])
+    if any(len(set(of_lanes)) > 1 for _, of_lanes in ranks):
+        flat = _Spread.apply(flat, *_positions(ranks, flat.device))
+    shapes = [(len(of_lanes), out, max(of_lanes)) for out, of_lanes in ranks]
+    parts = flat.split([lanes * out * rank for lanes, out, rank in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _like(lanes: Sequence[Tensor | None]) -> Tensor:
+    return next(matrix for matrix in lanes if matrix is not None)
+
+
+class _Spread(torch.autograd.Function):
+    """Copies values to their positions among zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, source: Tensor, target: Tensor) -> Tensor:
+        ctx.save_for_backward(target)
+        return torch.cat([flat, flat.new_zeros(1)]).index_select(0, source)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (target,) = ctx.saved_tensors
+        return gradient.index_select(0, target), None, None
+
+
+@lru_cache(maxsize=8)
+def _positions(ranks: Ranks, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Indices for `_Spread`, cached while ranks do not change.
+
+    Args:
+        ranks: output features and ranks.
+        device: device of the result.
+
+    Returns:
+        For each position the index of its value, or the number of values where there is a zero; for each value its
+        position.
+    """
+    total = sum(out * sum(of_lanes) for out, of_lanes in ranks)
+    kind = np.int32 if total < 2**31 - 1 else np.int64
+    sources, read = [], 0
+    for out, of_lanes in ranks:
+        for rank in of_lanes:
+            source = np.full((out, max(of_lanes)), total, dtype=kind)
+            source[:, :rank] = np.arange(read, read + out * rank, dtype=kind).reshape(out, rank)
+            read += out * rank
+            sources.append(source.ravel())
+    source = np.concatenate(sources)
+    target = np.flatnonzero(source < total).astype(kind)
+    return torch.from_numpy(source).to(device), torch.from_numpy(target).to(device)

@@ -1,0 +1,116 @@
+"""Lanes of other architectures and tasks than those of test_pack.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.packing.lane import Lane
+from autorank.training.packing.pack import Pack, Result
+from tests import texts, tiny
+from tests.trainables.trained import DEVICE
+from tests.training.packing.test_pack import alone, assert_equal, finish
+
+DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+
+
+def task(folder: Path, kind: str) -> TaskSpec:
+    """A task of this kind with 60 training examples of different lengths."""
+    if kind == "spans":
+        return TaskSpec(name="squad_v1", data=tiny.questions_folder(folder / "data", 60), max_length=32)
+    (folder / "data").mkdir()
+    for split, count, seed in (("train", 60, 1), ("validation", 20, 2)):
+        tiny.pairs_file(folder / "data" / f"{split}.jsonl", count, seed)
+    if kind == "generation":
+        return TaskSpec(name="x", data=folder / "data", prompt="left", completion="right", metric="likelihood")
+    return TaskSpec(name="x", data=folder / "data", text=("left", "right"), label="label")
+
+
+def specs(
+    folder: Path, architecture: str, kind: str, wanted: dict[str, dict[str, Any]], **training: Any
+) -> list[TrainSpec]:
+    """Specs of these methods, on a model without dropout."""
+    write = texts.model if kind == "generation" else tiny.model
+    config = Path(write(architecture, folder / "model")) / "config.json"
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({name: 0.0 if name in DROPOUTS else value for name, value in values.items()}))
+    weights = config.with_name("model.safetensors")
+    if kind != "generation":  # attention that is not flat has gradients above rounding
+        wider = {name: 8 * w if w.ndim == 2 else w for name, w in load_file(weights).items()}
+        save_file(wider, weights, {"format": "pt"})
+    given = {"steps": 16, "batch_size": 8, "eval_every": 8, "precision": "fp32"}
+    of_task = task(folder, kind)
+    return [
+        TrainSpec(
+            task=of_task, model=str(folder / "model"), method=method, settings={"learning_rate": 1e-2} | settings,
+            training=TrainingSpec(**given | training),
+        )
+        for method, settings in wanted.items()
+    ]  # fmt: skip
+
+
+def assert_lanes_equal_runs(wanted: list[TrainSpec]) -> None:
+    """The last lane joins when the others have been evaluated once."""
+    pack = Pack(DEVICE)
+    for each in wanted[:-1]:
+        pack.join(each)
+    results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
+    pack.join(wanted[-1])
+    lanes = list(pack.lanes)
+    assert all(lane.reason_alone is None for lane in lanes)
+    for lane, more in finish(pack).items():
+        results.setdefault(lane, []).extend(more)
+    for lane, each in zip(lanes, wanted, strict=True):
+        assert_equal(lane, results[lane], alone(each))
+
+
+METHODS: dict[str, dict[str, Any]] = {
+    "prilora": {"targets": "all-linear", "interval": 4, "mean_rank": 2},
+    "increlora": {"targets": "attention-qv", "mean_rank": 3, "top_h": 3, "components": 2, "interval": 3},
+    "lora": {"targets": "all-linear", "rank": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [
+        ("roberta", "labels"), ("deberta-v2", "labels"), ("llama", "labels"), ("gpt2", "labels"),
+        ("roberta", "spans"), ("llama", "generation"),
+    ],
+)  # fmt: skip
+def test_lanes_equal_runs(architecture: str, kind: str, tmp_path: Path) -> None:
+    assert_lanes_equal_runs(specs(tmp_path, architecture, kind, METHODS))
+
+
+def test_position_queries_without_updates(tmp_path: Path) -> None:
+    wanted = METHODS | {
+        "increlora": METHODS["increlora"] | {"targets": "all-linear", "published": True, "mean_rank": 1.5}
+    }
+    assert_lanes_equal_runs(specs(tmp_path, "deberta-v2", "labels", wanted))
+
+
+@pytest.mark.parametrize("training", [{"accumulate": 4}, {"gradient_checkpointing": True, "accumulate": 2}])
+def test_micro_batches(training: dict[str, Any], tmp_path: Path) -> None:
+    assert_lanes_equal_runs(specs(tmp_path, "bert", "labels", METHODS, **training))
+
+
+def test_dropout_is_drawn_for_each_lane(tmp_path: Path) -> None:
+    """With dropout in the base, lanes with equal settings equal each other in distribution only."""
+    [wanted] = specs(tmp_path, "bert", "labels", {"lora": {"dropout": 0.5}})
+    pack = Pack(DEVICE)
+    lanes = [pack.join(wanted), pack.join(wanted), pack.join(wanted.model_copy(update={"settings": {"dropout": 0.1}}))]
+    for _ in range(3):
+        pack.step()
+    factors = [torch.cat([p.flatten() for n, p in lane.model.named_parameters() if n.endswith("B")]) for lane in lanes]
+    assert not torch.equal(factors[0], factors[1])

@@ -1,0 +1,213 @@
+"""Lanes of a pack equal runs alone, for every method that trains low-rank updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from autorank.errors import AutorankError
+from autorank.run_context import RunContext
+from autorank.spec import TrainSpec
+from autorank.training.evaluation import Evaluation
+from autorank.training.optimization.hooks import Hooks
+from autorank.training.optimization.loop import OptimizationLoop
+from autorank.training.packing.lane import Lane
+from autorank.training.packing.pack import Pack, Result
+from autorank.training.run import TrainingRun
+from tests.trainables import trained
+from tests.trainables.cases import LOW_RANK, METHODS, VARIANTS
+from tests.trainables.trained import DEVICE, cached_in, write_model, write_pairs
+
+ROUNDING = 1e-4  # relative, of weights after a whole training
+NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS[name].settings}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("packing")
+    write_model(folder / "plain", dropout=0.0)
+    write_pairs(folder / "data", 60, 20)
+    with cached_in(folder):
+        yield folder
+
+
+def spec(made: Path, name: str, settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
+    settings = NO_DROPOUT.get(name, {}) | (settings or {})
+    return trained.spec(made, name, settings, "plain", **{"eval_every": 8} | training)
+
+
+def alone(wanted: TrainSpec) -> tuple[list[Evaluation], dict[str, Tensor]]:
+    run = TrainingRun(wanted, trained.cache())
+    return list(run), trained.weights(run)
+
+
+def finish(pack: Pack) -> dict[Lane, list[Result]]:
+    """Train until all lanes are finished."""
+    results: dict[Lane, list[Result]] = {lane: [] for lane in pack.lanes}
+    while now := pack.advance():
+        for lane, result in now.items():
+            results.setdefault(lane, []).append(result)
+    return results
+
+
+def assert_equal(lane: Lane, results: list[Result], expected: tuple[list[Evaluation], dict[str, Tensor]]) -> None:
+    evaluations, weights = expected
+    assert [type(result) for result in results] == [Evaluation] * len(evaluations), results
+    for ours, theirs in zip(results, evaluations, strict=True):
+        assert isinstance(ours, Evaluation)
+        assert (ours.step, ours.adapter_params, ours.ranks) == (theirs.step, theirs.adapter_params, theirs.ranks)
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=ROUNDING)
+    lanes = trained.functional(trained.weights(lane))
+    assert lanes.keys() == trained.functional(weights).keys()
+    lanes.pop("qa_outputs.bias", None)  # softmax does not see it either
+    for name, value in lanes.items():
+        assert value.shape == weights[name].shape
+        if value.numel():
+            assert (value - weights[name]).abs().max() <= ROUNDING * weights[name].abs().max(), name
+
+
+@pytest.mark.parametrize("name", LOW_RANK)
+def test_a_lane_equals_a_run_alone(made: Path, name: str) -> None:
+    """Next to two other lanes, one of the same method."""
+    settings = [{}, {"learning_rate": 3e-3}]
+    pack = Pack(DEVICE)
+    lanes = [pack.join(spec(made, name, extra)) for extra in settings]
+    pack.join(spec(made, "lora", {"rank": 3}))
+    results = finish(pack)
+    for lane, extra in zip(lanes, settings, strict=True):
+        assert_equal(lane, results[lane], alone(spec(made, name, extra)))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_equals_a_run_alone(made: Path, name: str) -> None:
+    method, settings = VARIANTS[name]
+    pack = Pack(DEVICE)
+    lane = pack.join(spec(made, method, settings))
+    pack.join(spec(made, "lora", {"rank": 1}))
+    assert_equal(lane, finish(pack)[lane], alone(spec(made, method, settings)))
+
+
+def test_gradients_of_a_step(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of methods and ranks that differ, whose updates change something."""
+    wanted = [
+        spec(made, "lora", {"rank": 3}), spec(made, "gora", {"reference_rank": 1}), spec(made, "sparse-adapter"),
+        spec(made, "pissa"), spec(made, "dora"), spec(made, "vera"),
+    ]  # fmt: skip
+    recorded: list[dict[str, Tensor]] = []
+
+    def record(loop: OptimizationLoop, step: int, hooks: Hooks) -> None:
+        recorded.append({n: p.grad.clone() for n, p in loop.model.named_parameters() if p.grad is not None})
+        loop.optimizer.zero_grad()
+
+    monkeypatch.setattr(OptimizationLoop, "update", record)
+    pack = Pack(DEVICE)
+    for each in wanted:
+        pack.join(each)
+    pack.step()
+    packed, recorded[:] = list(recorded), []
+    for each in wanted:
+        run = TrainingRun(each, trained.cache())
+        run.begin()
+        run._train_step()
+    for ours, theirs in zip(packed, recorded, strict=True):
+        assert ours.keys() == theirs.keys() and any(grad.any() for grad in theirs.values())
+        largest = max(float(grad.abs().max()) for grad in theirs.values())
+        for name, grad in theirs.items():
+            assert (ours[name] - grad).abs().max() <= 1e-6 * max(1.0, largest), name
+
+
+def test_lanes_join_and_leave(made: Path) -> None:
+    """A lane that joins later is at another step than the others, and its batches are those of its own steps."""
+    first, second, third = spec(made, "lora"), spec(made, "increlora"), spec(made, "prilora")
+    pack = Pack(DEVICE)
+    lanes = [pack.join(first), pack.join(second)]
+    results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
+    pack.leave(lanes[1])
+    lanes.append(pack.join(third))
+    for lane, more in finish(pack).items():
+        results.setdefault(lane, []).extend(more)
+    assert len(results[lanes[1]]) == 1
+    assert_equal(lanes[0], results[lanes[0]], alone(first))
+    assert_equal(lanes[2], results[lanes[2]], alone(third))
+
+
+@pytest.mark.parametrize("name", ["increlora", "adalora", "prilora"])
+def test_resumed_in_a_pack_and_alone(made: Path, name: str) -> None:
+    """The state of a lane is that of a run alone, whichever of the two goes on from it."""
+    wanted = spec(made, name)
+    whole, weights = alone(wanted)
+    pack = Pack(DEVICE)
+    lane = pack.join(wanted)
+    pack.join(spec(made, "lora", {"rank": 1}))
+    first = pack.advance()[lane]
+    state = lane.state_dict()
+    pack.leave(lane)
+    again = pack.join(wanted, state)
+    assert_equal(again, [first, *finish(pack)[again]], (whole, weights))
+    run = TrainingRun(wanted, trained.cache())
+    run.load_state_dict(state)
+    assert [evaluation.step for evaluation in run] == [evaluation.step for evaluation in whole[1:]]
+    for parameter, value in trained.functional(trained.weights(run)).items():
+        assert (value - weights[parameter]).abs().max() <= ROUNDING * weights[parameter].abs().max(), parameter
+
+
+def test_a_failing_lane_does_not_touch_the_others(made: Path) -> None:
+    """One whose method raises, one that diverges."""
+    wanted = spec(made, "lora")
+    pack = Pack(DEVICE)
+    lane, broken = pack.join(wanted), pack.join(spec(made, "lora", {"rank": 3}))
+    diverging = pack.join(spec(made, "lora", {"rank": 4, "learning_rate": 1e30}))
+
+    def after_step(run: RunContext) -> None:
+        if run.step == 5:
+            raise ValueError("broken")
+
+    broken._method.after_step = after_step  # type: ignore[method-assign]
+    results = finish(pack)
+    assert [str(result) for result in results[broken]] == ["broken"]
+    assert [type(result) for result in results[diverging]] == [AutorankError]
+    assert pack.lanes == [lane]
+    assert_equal(lane, results[lane], alone(wanted))
+
+
+def test_lanes_that_do_not_fit_together_are_passed_in_groups(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that does not fit alone fails, with an error of memory, and the others go on together."""
+    wanted = [spec(made, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
+    pack = Pack(DEVICE)
+    lanes = [pack.join(each) for each in wanted]
+    whole_pass, sizes = Pack._pass, []
+
+    def limited(pack: Pack, chosen: list[Lane], number: int) -> None:
+        sizes.append(len(chosen))
+        if len(chosen) > 2 or lanes[3] in chosen:
+            raise torch.OutOfMemoryError
+        whole_pass(pack, chosen, number)
+
+    monkeypatch.setattr(Pack, "_pass", limited)
+    results = finish(pack)
+    assert isinstance(results[lanes[3]][0], torch.OutOfMemoryError)
+    assert (sizes[0], sizes.count(3), sizes[-2:]) == (4, 1, [2, 1])
+    for lane, each in zip(lanes[:3], wanted[:3], strict=True):
+        assert_equal(lane, results[lane], alone(each))
+
+
+def test_methods_without_low_rank_updates_train_alone(made: Path) -> None:
+    wanted = [spec(made, name) for name in ("full", "bitfit", "houlsby")]
+    pack = Pack(DEVICE)
+    lanes = [pack.join(each) for each in [*wanted, spec(made, "lora")]]
+    assert [lane.reason_alone is None for lane in lanes] == [False, False, False, True]
+    results = finish(pack)
+    for lane, each in zip(lanes, wanted, strict=False):
+        assert_equal(lane, results[lane], alone(each))
+
+
+def test_another_model_is_refused(made: Path) -> None:
+    pack = Pack(DEVICE)
+    pack.join(spec(made, "lora"))
+    with pytest.raises(AutorankError, match="same task, model"):
+        pack.join(spec(made, "lora", precision="bf16"))
