@@ -81,8 +81,8 @@ class ConfirmSearcher(BaseSearcher):
             keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left others
             for repeat in self._left:
                 self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
-        if not self._left and self._planned != (known := len(self._journal.snapshot().confirmed) + len(self._points)):
-            self._planned = known
+        if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):
+            self._planned = results
             raced = trainings(self._journal, self._seeds, set(self._points))
             self._points |= raced
             self._left.extend(raced)

@@ -83,8 +83,8 @@ def _better_than_baseline(
     points: Sequence[Point], probability: float, better: Mapping[tuple[int, int, int], float]
 ) -> list[Point]:
     """The points that are better than the baseline with a probability."""
-    known = [better[point.key] for point in points if point.key in better]
-    if not known:
+    probabilities = [better[point.key] for point in points if point.key in better]
+    if not probabilities:
         raise AutorankError(
             "--min-gain-probability needs the predictions of a point and of plain LoRA with at most as many "
             "parameters. No point here has both: search with --baseline, or choose with --max-params or --min-score."
@@ -93,6 +93,6 @@ def _better_than_baseline(
     if not chosen:
         raise AutorankError(
             f"No point is better than plain LoRA with a probability of at least {probability:g}; the highest is "
-            f"{max(known):.2f}. --confirm-seeds makes differences more certain."
+            f"{max(probabilities):.2f}. --confirm-seeds makes differences more certain."
         )
     return chosen

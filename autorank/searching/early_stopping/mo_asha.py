@@ -126,16 +126,16 @@ def layers(points: Sequence[Reached]) -> list[int]:
     In order of parameters, best scores first, a point's layer is the first whose best score is not above its own;
     these best scores fall from layer to layer, so it is found by bisection.
     """
-    found = [0] * len(points)
+    layer_of = [0] * len(points)
     tops: list[float] = []  # layer -> minus its best score so far, rising
     for i in sorted(range(len(points)), key=lambda i: (points[i].params, -points[i].score)):
         layer = bisect_left(tops, -points[i].score)
-        found[i] = layer
+        layer_of[i] = layer
         if layer == len(tops):
             tops.append(-points[i].score)
         else:
             tops[layer] = -points[i].score
-    return found
+    return layer_of
 
 
 def spread(points: Sequence[Reached]) -> list[int]:

@@ -67,7 +67,7 @@ class Pairs(Split):
             members[prompt].append(row)
         longest = {max(rows, key=lengths.__getitem__): rows for rows in members.values()}
         chosen = sorted(longest)
-        references = [[self.references[row] for row in longest[kept]] for kept in chosen]
+        references = [[self.references[row] for row in longest[longest_row]] for longest_row in chosen]
         return replace(self._rows(np.array(chosen)), references=references)
 
     def batch(self, indices: np.ndarray, pad_id: int, multiple: int = 1) -> dict[str, torch.Tensor]:

@@ -48,10 +48,10 @@ def _check(task: Task, metric: str, spec: TaskSpec) -> None:
         return
     by_label_type = task.kind.metrics == CORRELATIONS or RECALL in task.kind.metrics
     if spec.label is not None and by_label_type and metric in (*CORRELATIONS, *CLASS_METRICS):
-        found, other = ("classes", "number") if task.label_names else ("numbers", "class")
+        label_type, other_type = ("classes", "number") if task.label_names else ("numbers", "class")
         raise AutorankError(
-            f"--metric {metric} is not a metric of {found}, as which the labels in {spec.label!r} were understood. Add "
-            f"--label-type {other}, or use one of {', '.join(available)}."
+            f"--metric {metric} is not a metric of {label_type}, and the labels in {spec.label!r} were understood as "
+            f"{label_type}. Add --label-type {other_type}, or use one of {', '.join(available)}."
         )
     shown = [f"{RECALL}:CLASS" if name == RECALL else name for name in available]
     raise unknown(f"metric of {task.name}", metric, [*shown, *installed(), "FILE.py:FUNCTION"])

@@ -79,20 +79,20 @@ def outcomes(name: str, texts: Texts, references: References, splits: tuple[int,
         The outcomes.
     """
     pairs = [
-        (answer(text), [answer(reference) for reference in known])
-        for text, known in zip(texts, references, strict=True)
+        (answer(text), [answer(reference) for reference in text_references])
+        for text, text_references in zip(texts, references, strict=True)
     ]
-    script = script_of(reference for _, known in pairs for reference in known)
+    script = script_of(reference for _, text_references in pairs for reference in text_references)
     if name == "bleu":
         import sacrebleu
 
         scorer = sacrebleu.BLEU(
             tokenize=script.bleu, effective_order=True
         )  # the counts do not depend on it; without it there are warnings
-        scores = [scorer.sentence_score(text, known) for text, known in pairs]
+        scores = [scorer.sentence_score(text, text_references) for text, text_references in pairs]
         counts = [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
         return Outcomes(name, np.array(counts), np.empty((len(counts), 0), int), splits)
-    values = np.array([[METRICS[name]([text], [known], script)[name]] for text, known in pairs])
+    values = np.array([[METRICS[name]([text], [text_references], script)[name]] for text, text_references in pairs])
     return Outcomes("mean", values, np.empty((len(values), 0), int), splits)
 
 
@@ -125,21 +125,26 @@ def _rouge(texts: Texts, references: References, script: Script) -> dict[str, fl
 
     kinds = ["rouge1", "rouge2", "rougeL"]
     scorer = RougeScorer(kinds, use_stemmer=True, tokenizer=Words() if script.any_letters else None)
-    scores = [scorer.score_multi(known, text) for text, known in zip(texts, references, strict=True)]
+    scores = [
+        scorer.score_multi(text_references, text) for text, text_references in zip(texts, references, strict=True)
+    ]
     means = {kind: sum(score[kind].fmeasure for score in scores) / len(scores) for kind in kinds}
     return means | {"rouge": sum(means.values()) / len(means)}
 
 
 def _exact_match(texts: Texts, references: References, script: Script) -> dict[str, float]:
-    hits = [normalized(text) in map(normalized, known) for text, known in zip(texts, references, strict=True)]
+    hits = [
+        normalized(text) in map(normalized, text_references)
+        for text, text_references in zip(texts, references, strict=True)
+    ]
     return {"exact_match": sum(hits) / len(hits)}
 
 
 def _exact_answer(texts: Texts, references: References, script: Script) -> dict[str, float]:
     answers = [final_answer(text) for text in texts]
     hits = [
-        answer is not None and answer in map(final_answer, known)
-        for answer, known in zip(answers, references, strict=True)
+        answer is not None and answer in map(final_answer, text_references)
+        for answer, text_references in zip(answers, references, strict=True)
     ]
     return {"exact_answer": sum(hits) / len(hits)}
 

@@ -77,7 +77,9 @@ class ChatTemplate:
         messages, tools = conversation.messages, conversation.tools
         text = self.render(messages, tools)
         turns = [self._turn(messages, tools, i, text) for i, train in enumerate(conversation.trained) if train]
-        if any(start >= end for start, end in turns) or any(one[1] > other[0] for one, other in pairwise(turns)):
+        if any(start >= end for start, end in turns) or any(
+            turn[1] > following[0] for turn, following in pairwise(turns)
+        ):
             raise UnclearTemplate("the template does not render a message of the assistant as a turn of its own")
         return text, turns
 
