@@ -58,6 +58,7 @@ def test_sizes_are_scored_chosen_and_written(adapter: str, tmp_path: Path) -> No
     data: dict[str, Any] = {"task": "demo", "max_eval_examples": 60}
     files = {"to": tmp_path / "smaller", "figure": tmp_path / "f.png"}
     result = autorank.shrink(adapter, **data, **files, sizes=4, max_loss=0.05)
+    assert result.data_notes == ["label: 2 classes: different 50 %, same 50 %"]  # as `autorank train` prints it
     sizes, chosen = result.sizes, result.chosen
     assert len(sizes) == 5 and chosen is not None and chosen.score is not None and sizes[-1].score is not None
     assert chosen.score >= sizes[-1].score - 0.05
