@@ -122,7 +122,19 @@ def memory_trial(
     spec: TrainSpec, method: AllocationMethod[Any], phase: OptimizationLoop, base: BaseModel, data: TaskData,
     model_cache: ModelCache,
 ) -> MicroBatching:  # fmt: skip
-    """Finds micro-batches for all runs that need as much memory, whatever their seed, length or schedule."""
+    """Create the object that finds the number of micro-batches, for all runs that need the same memory.
+
+    Args:
+        spec: the run; seed, length and schedule do not matter.
+        method: its method.
+        phase: the phase of the run.
+        base: the base model.
+        data: the task's data.
+        model_cache: provides the directory in which numbers are stored.
+
+    Returns:
+        The object.
+    """
     training = spec.training
     trained = method.adapter_params(method.config, base.model)[1] + base.head_params
     model = model_cache.fingerprint(tasks.base_model(spec.task, spec.model))
