@@ -13,6 +13,7 @@ from autorank.errors import AutorankError, unknown
 
 if TYPE_CHECKING:
     from autorank.method import AllocationMethod
+    from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 
 GROUP = "autorank.methods"
 OWN = "AUTORANK_METHODS"  # environment variable: NAME=MODULE:CLASS,... for methods that are not installed
@@ -63,7 +64,7 @@ def find(name: str) -> type[AllocationMethod[Any]]:
 
 
 def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
-    """Create a method with settings.
+    """Create a method, whose `config` are the validated settings. Nothing else validates settings.
 
     Args:
         name: The method's name.
@@ -85,6 +86,48 @@ def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
         return method(method.Config(**settings))
     except ValidationError as error:
         raise explain(error, f"One of the settings of {name}") from None
+
+
+def train_spec(
+    method: str,
+    settings: Mapping[str, Any],
+    task: TaskSpec | Mapping[str, Any],
+    training: TrainingSpec | Mapping[str, Any],
+    model: str | None = None,
+) -> TrainSpec:
+    """Specify a training from values that a user gave.
+
+    Args:
+        method: The method's name.
+        settings: Its settings; relative paths are relative to the working directory.
+        task: The task, or fields of `TaskSpec`.
+        training: The training options, or fields of `TrainingSpec`.
+        model: Directory or Hub name of the base model; None: the task's.
+
+    Returns:
+        The specification.
+
+    Raises:
+        AutorankError: The method or a setting is unknown, or values are invalid; all of them are reported at once.
+    """
+    from pydantic import ValidationError
+
+    from autorank.spec import TrainSpec, explain
+
+    settings = absolute_paths(method, settings)
+    problems = []
+    try:
+        configure(method, settings)
+    except AutorankError as error:
+        problems.append(str(error))
+    values = {"task": task, "model": model, "method": method, "settings": settings, "training": training}
+    try:
+        spec = TrainSpec.model_validate(values)
+    except ValidationError as error:
+        problems.append(str(explain(error, "the training")))
+    if problems:
+        raise AutorankError("\n".join(problems))
+    return spec
 
 
 def refuse_unknown(method: type[AllocationMethod[Any]], settings: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,7 +116,11 @@ class TrainingSpec(Spec):
 
 
 class TrainSpec(Spec):
-    """One training run. `settings` are the method's, learning rate included; its `Config` validates them."""
+    """One training run. Created by `methods.train_spec` from values of a user, by `SearchSpec.train` for a trial.
+
+    `settings` are those of the method as plain values, learning rate included. The method's `config` is the object
+    that `methods.configure` validates and creates from them.
+    """
 
     task: TaskSpec
     model: str | None = None  # folder or Hub name; None: the task's own
@@ -124,6 +128,30 @@ class TrainSpec(Spec):
     settings: dict[str, Any] = {}
     training: TrainingSpec = TrainingSpec()
     max_slice_params: PositiveInt | None = None  # of the largest slice that is scored; None: any
+
+    def changed(
+        self,
+        settings: Mapping[str, Any] | None = None,
+        task: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+    ) -> TrainSpec:
+        """Return the same run with other values.
+
+        Args:
+            settings: Settings of the method to replace or add; they are not validated.
+            task: Fields of the task to replace.
+            training: Fields of the training options to replace.
+
+        Returns:
+            The changed specification.
+        """
+        return self.model_copy(
+            update={
+                "settings": {**self.settings, **(settings or {})},
+                "task": self.task.model_copy(update=task),
+                "training": self.training.model_copy(update=training),
+            }
+        )
 
 
 class MethodSpec(Spec):

@@ -76,7 +76,7 @@ class NoTrial(WarmTrial):
     """A warm trial without training."""
 
     def open_run(self) -> Any:
-        return NoRun(self.train_spec.settings)
+        return NoRun(self.spec.settings)
 
 
 def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -140,7 +140,7 @@ def replay(searcher: JournalSearcher, journal: Journal, asked: dict[str, Any]) -
         file = adapter_path(journal.folder, asked["number"], step)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        result = {"evaluation": evaluation(asked["train"]["settings"], step), "finished": step == EVALUATIONS}
+        result = {"evaluation": evaluation(asked["train"].settings, step), "finished": step == EVALUATIONS}
         searcher.on_trial_result("t", result)
         if step < EVALUATIONS and searcher.should_stop("t"):
             break

@@ -88,14 +88,12 @@ class TrainCall(RunOptions):
         Raises:
             AutorankError: An option is invalid, or there are several methods.
         """
-        from autorank.methods import absolute_paths
+        from autorank.methods import train_spec
         from autorank.searching.space.space import parse_settings
-        from autorank.spec import TrainSpec
 
         if len(self.methods) != 1:
             names = ",".join(self.methods)
             raise AutorankError(f"--method {names}: `train` takes one method. Use `autorank search` for several.")
-        return TrainSpec(
-            task=self.task_spec(), model=self.model_name(), method=self.methods[0],
-            settings=absolute_paths(self.methods[0], parse_settings(self.overrides)), training=self.training_spec(),
-        )  # fmt: skip
+        return train_spec(
+            self.methods[0], parse_settings(self.overrides), self.task_spec(), self.training_spec(), self.model_name()
+        )

@@ -86,7 +86,7 @@ class RecipeSearcher(BaseSearcher):
         self._left.remove(ready)
         self._running[trial_id] = ready.run
         self._progress[trial_id] = ready, {}
-        return {"number": ready.name, "train": self._plain(ready), "recorded": 0, "until": None}
+        return {"number": ready.name, "train": self._spec(ready), "recorded": 0, "until": None}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Store the evaluation. A training that continues from a checkpoint reports all its evaluations again."""
@@ -131,13 +131,13 @@ class RecipeSearcher(BaseSearcher):
                 self._left.remove(training)
                 self._fail(training, f"it uses the ranks of {source[0]}, seed {source[1]}, which failed")
 
-    def _plain(self, training: Training) -> dict[str, Any]:
-        plain = self._retry.reduced(training.run, training.train).model_dump(mode="json")
-        if training.ranks_of is not None:
-            file = (self._results.folder / "ranks" / f"{training.name}.json").resolve()
-            rank_map.write(file, self._results.runs[training.ranks_of]["ranks"])
-            plain["settings"]["retrain"] = str(file)
-        return plain
+    def _spec(self, training: Training) -> TrainSpec:
+        train = self._retry.reduced(training.run, training.train)
+        if training.ranks_of is None:
+            return train
+        file = (self._results.folder / "ranks" / f"{training.name}.json").resolve()
+        rank_map.write(file, self._results.runs[training.ranks_of]["ranks"])
+        return train.changed({"retrain": str(file)})
 
     def _fail(self, training: Training, reason: str) -> None:
         check_space(reason)

@@ -9,12 +9,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from autorank import methods
 from autorank.errors import AutorankError
 from autorank.recipes.schema import Assumed, Recipe
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
+from autorank.spec import TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
 
 SOURCE = ("max_length", "max_eval_examples")  # of `TaskSpec`
@@ -109,19 +107,13 @@ def make_row(recipe: Recipe, line: str, task: str, model: str | None = None, dat
     problems = []
     if ranks_of is not None and "retrain" not in fields:
         problems.append(f"{method.name} cannot use the ranks of another run; `lora` and `increlora` can.")
+    source = {"name": task, "data": data and data / task} | {name: training.pop(name, None) for name in SOURCE}
     try:
-        methods.configure(method.name, values)
+        train = methods.train_spec(method.name, values, source, training, model or recipe.model)
     except AutorankError as error:
         problems.append(str(error))
-    try:
-        reading = {name: training.pop(name, None) for name in SOURCE}
-        source = TaskSpec(name=task, data=data and data / task, **reading)
-        spec = TrainingSpec(**training)
-    except ValidationError as error:
-        problems.append(str(explain(error, "the training")))
     if problems:
         raise AutorankError(" ".join(problems))
-    train = TrainSpec(task=source, model=model or recipe.model, method=method.name, settings=values, training=spec)
     return Row(line, task, train, metric, assumed, ranks_of)
 
 

@@ -63,9 +63,14 @@ def plan(
     selected.sort(key=lambda row: recipe.tasks.index(row.task))
     specs = {row.name: _changed(row, training or {}, scale) for row in selected}
     return [
-        Training((row.name, seed), _seeded(specs[row.name], seed), (row.ranks_of, seed) if row.ranks_of else None)
-        for row in selected for seed in recipe.numbers(seeds)
-    ]  # fmt: skip
+        Training(
+            (row.name, seed),
+            specs[row.name].changed(training={"seed": seed}),
+            (row.ranks_of, seed) if row.ranks_of else None,
+        )
+        for row in selected
+        for seed in recipe.numbers(seeds)
+    ]
 
 
 def about(
@@ -176,7 +181,3 @@ def _changed(row: Row, training: Mapping[str, Any], scale: float) -> TrainSpec:
     except ValidationError as error:
         raise explain(error, f"The training of {row.name}") from None
     return scaled(row.train.model_copy(update={"training": changed}), scale)
-
-
-def _seeded(train: TrainSpec, seed: int) -> TrainSpec:
-    return train.model_copy(update={"training": train.training.model_copy(update={"seed": seed})})

@@ -39,10 +39,4 @@ def scaled(train: TrainSpec, scale: float) -> TrainSpec:
     }
     cut = {"max_train_examples": examples, "max_eval_examples": max(EXAMPLES, examples // EVALUATIONS)}
     fewer = {"steps": steps, "eval_every": math.ceil(steps / EVALUATIONS)}
-    return train.model_copy(
-        update={
-            "task": train.task.model_copy(update=cut),
-            "training": train.training.model_copy(update=fewer),
-            "settings": train.settings | counts,
-        }
-    )
+    return train.changed(counts, cut, fewer)

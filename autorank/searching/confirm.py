@@ -100,7 +100,7 @@ class ConfirmSearcher(BaseSearcher):
         repeat = self._running[trial_id] = self._left.popleft()
         return {
             "number": str(repeat),
-            "train": self._retry.reduced(repeat, self._train(repeat)).model_dump(mode="json"),
+            "train": self._retry.reduced(repeat, self._train(repeat)),
             "recorded": 0,
             "until": repeat.step,
             "sizes": [point.adapter_params for point in self._points[repeat] if point.kept is not None],
@@ -133,12 +133,7 @@ class ConfirmSearcher(BaseSearcher):
     def _train(self, repeat: Repeat) -> TrainSpec:
         trial = self._journal.trial(repeat.trial)
         train = self._journal.spec.train(trial.method, trial.config)
-        return train.model_copy(
-            update={
-                "task": train.task.model_copy(update={"final": True}),
-                "training": train.training.model_copy(update={"seed": repeat.seed, "slices": "off"}),
-            }
-        )
+        return train.changed(task={"final": True}, training={"seed": repeat.seed, "slices": "off"})
 
     def _store(self, repeat: Repeat, result: dict[str, Any], death: Death | None) -> None:
         if death or "evaluation" not in result:

@@ -70,7 +70,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     from autorank.training.slicing.slice_scorer import SHARE
 
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
-    small = tasks.load(_cut(spec.task), tasks.base_model(spec.task, spec.model))
+    small = tasks.load(spec.task.model_copy(update=_cut(spec.task)), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
     timed = [_timed(spec, entry, steps, trial_resources.cpus, bounds) for entry in spec.entries]
     step, scoring, preparation = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
@@ -125,20 +125,16 @@ def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds)
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial, because schedules depend on them, although few are run
     training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK, "slices": "off"}
-    return TrainSpec(
-        task=_cut(spec.task), model=spec.model, method=entry.method, settings=settings,
-        training=spec.training.model_copy(update=training),
-    )  # fmt: skip
+    return spec.train(entry.method, settings).changed(task=_cut(spec.task), training=training)
 
 
-def _cut(task: TaskSpec) -> TaskSpec:
-    """The task with few examples."""
-    cut: dict[str, Any] = {
+def _cut(task: TaskSpec) -> dict[str, Any]:
+    """Fields of the task with few examples."""
+    return {
         "max_train_examples": min(task.max_train_examples or TIMED, TIMED),
         "max_eval_examples": min(task.max_eval_examples or SCORED, SCORED),
         "tune_split": 0.0,  # a part of so few examples may lack a class
     }
-    return task.model_copy(update=cut)
 
 
 def _lap(run: TrainingRun) -> tuple[float, float]:

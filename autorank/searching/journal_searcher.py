@@ -136,7 +136,7 @@ class JournalSearcher(BaseSearcher):
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._running[trial_id] = trial.number
         train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.config))
-        return {"number": trial.number, "train": train.model_dump(mode="json"), "recorded": trial.step}
+        return {"number": trial.number, "train": train, "recorded": trial.step}
 
     def should_stop(self, trial_id: str) -> bool:
         """Return whether the journal has a reason to stop a trial after its last evaluation."""

@@ -98,7 +98,7 @@ class RetryPolicy:
     def reduced(self, run: Hashable, train: TrainSpec) -> TrainSpec:
         """Return the specification with the micro-batch that was decided for the run."""
         accumulate = _micro_batches(train, self._halvings[run])
-        return train.model_copy(update={"training": train.training.model_copy(update={"accumulate": accumulate})})
+        return train.changed(training={"accumulate": accumulate})
 
 
 def _micro_batches(train: TrainSpec, halvings: int) -> int | str:

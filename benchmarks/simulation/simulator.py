@@ -106,7 +106,7 @@ def simulate(
 
     while spent < budget:
         while len(due) < workers and isinstance(suggested := searcher.suggest(name := next(names)), dict):
-            settings = suggested["train"]["settings"] if "train" in suggested else suggested
+            settings = suggested["train"].settings if "train" in suggested else suggested
             trial = Trial(name, curves.run(settings, sliced))
             scheduler.on_trial_add(None, trial)
             go_on(trial)

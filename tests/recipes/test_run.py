@@ -152,7 +152,7 @@ def test_what_fails_is_stored_tried_again_and_takes_its_dependants_along(tmp_pat
         searcher.on_trial_complete("b", error=True)
         searcher.on_trial_complete("a", {"failed": "out of memory", "out_of_memory": True})
         smaller = searcher.suggest("a")
-        assert isinstance(smaller, dict) and smaller["train"]["training"]["accumulate"] == "auto"
+        assert isinstance(smaller, dict) and smaller["train"].training.accumulate == "auto"
         searcher.on_trial_complete("a", {"evaluation": evaluation(4, 10, 0.5), "finished": True})
         assert searcher.suggest("d") == Searcher.FINISHED and searcher.problem is None
         assert results.runs["grown/rte", 0] == {"failed": "its process died"}

@@ -92,4 +92,4 @@ class StandInTrial(WarmTrial):
 
     def open_run(self) -> Any:
         plan = self.plans.get(self.number, self.plans.get(None, ""))
-        return StandInRun(self.train_spec, plan, self.folder / f"killed-{self.number}")
+        return StandInRun(self.spec, plan, self.folder / f"killed-{self.number}")

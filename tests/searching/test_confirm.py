@@ -12,7 +12,7 @@ from autorank.errors import AutorankError
 from autorank.searching.confirm import FIRST_SEED, ConfirmSearcher, pending
 from autorank.searching.create import open_journal
 from autorank.searching.retry_policy import Death
-from autorank.spec import MethodSpec, TrainingSpec, TrainSpec
+from autorank.spec import MethodSpec, TrainingSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.statistics import predictions
 from tests.searching.driven import goes_on
@@ -43,7 +43,7 @@ def test_every_point_of_both_fronts_with_each_seed(journal, tmp_path):
     assert [(each["number"], each["until"]) for each in asked] == [
         ("1-10-1000", 10), ("2-10-1000", 10), ("1-10-1001", 10), ("2-10-1001", 10),
     ]  # fmt: skip
-    train = TrainSpec.model_validate(asked[3]["train"])
+    train = asked[3]["train"]
     assert (train.method, train.training.seed, train.task.final) == ("lora", FIRST_SEED + 1, True)
     for i in range(4):
         searcher.on_trial_complete(str(i), {"evaluation": evaluation(10, 100, 0.6 + i / 10), "finished": True})
@@ -193,13 +193,13 @@ def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal, t
     assert searcher.suggest("c") is None  # until b has ended
     searcher.on_trial_complete("b", memory)
     again = searcher.suggest("c")
-    assert again["number"] == "1-10-1000" and again["train"]["training"]["accumulate"] == 2
+    assert again["number"] == "1-10-1000" and again["train"].training.accumulate == 2
     assert searcher.suggest("d") is None
     for name, following, number in (("c", "e", "2-10-1000"), ("e", "f", "1-10-1000"), ("f", "g", "2-10-1000")):
         searcher.on_trial_complete(name, memory)
         assert searcher.suggest(following)["number"] == number
     searcher.on_trial_complete("g", memory)
-    assert searcher.suggest("h")["train"]["training"]["accumulate"] == 8
+    assert searcher.suggest("h")["train"].training.accumulate == 8
     searcher.on_trial_complete("h", memory)
     assert journal.snapshot().confirmed[1, 10, 100, 1000] == {"failed": "out of memory"}
     assert searcher.suggest("d")["number"] == "2-10-1000"
@@ -218,4 +218,4 @@ def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_pat
     journal.record(number, evaluation(10, 50, 0.95))
     journal.finish(number, "complete")
     asked = ConfirmSearcher(journal, 1, tmp_path).suggest("a")
-    assert asked["number"] == f"{number}-10-1000" and asked["train"]["training"]["accumulate"] == 2
+    assert asked["number"] == f"{number}-10-1000" and asked["train"].training.accumulate == 2

@@ -11,7 +11,7 @@ from autorank.errors import AutorankError
 from autorank.searching.create import differences, open_journal
 from autorank.searching.journal_searcher import JournalSearcher, ended
 from autorank.searching.retry_policy import Death
-from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec, TrainSpec
+from autorank.spec import MethodSpec, ObjectivesSpec, TaskSpec
 from tests.searching.driven import REFERENCE, goes_on, result, searching, states
 from tests.searching.standin import SPACE, search_spec
 
@@ -21,7 +21,7 @@ def test_a_trial_from_settings_to_complete(journal):
     searcher = searching(journal, 2, on_evaluation=lambda: seen.append(len(journal.trial(0).evaluations)))
     asked = searcher.suggest("a")
     assert (asked["number"], asked["recorded"]) == (0, 0)
-    train = TrainSpec.model_validate(asked["train"])
+    train = asked["train"]
     assert (train.task.name, train.method) == ("demo", "lora")
     assert set(train.settings) == {"rank", "learning_rate", "alpha", "dropout", "targets", "retrain"}
     assert goes_on(searcher, "a", result(1, params=16))
@@ -35,7 +35,7 @@ def test_a_trial_from_settings_to_complete(journal):
 
 def test_a_search_starts_with_the_methods_defaults_and_its_smallest_adapter(journal):
     searcher = searching(journal)
-    settings = [searcher.suggest(trial)["train"]["settings"] for trial in "ab"]
+    settings = [searcher.suggest(trial)["train"].settings for trial in "ab"]
     assert [each["rank"] for each in settings] == [8, 1]
     assert [each["learning_rate"] for each in settings] == [1e-3] * 2
 
@@ -106,7 +106,7 @@ def test_adapters_above_the_limit_are_not_trained(tmp_path):
     with open_journal(spec, tmp_path / "limited", lambda: (20.0, 0.0)) as journal:
         searcher = searching(journal, 12)
         while (asked := searcher.suggest("t")) != Searcher.FINISHED:
-            assert asked["train"]["settings"]["rank"] <= 20
+            assert asked["train"].settings["rank"] <= 20
             searcher.on_trial_complete("t", result(1, finished=True))
         assert len(journal.trials()) == 12
 
@@ -197,7 +197,7 @@ def test_samplers(tmp_path, name):
     with open_journal(search_spec(sampler=name), tmp_path / "s", lambda: REFERENCE) as journal:
         searcher = searching(journal, 14)
         for trial in map(str, range(14)):
-            settings = searcher.suggest(trial)["train"]["settings"]
+            settings = searcher.suggest(trial)["train"].settings
             assert 1 <= settings["rank"] <= 64
             searcher.on_trial_complete(trial, result(1, 0.5 + settings["rank"] / 200, finished=True))
         assert len(ended(journal.trials())) == 14

@@ -79,11 +79,11 @@ def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal):
     assert searcher.suggest("c") is None  # until b has ended
     searcher.on_trial_complete("b", result(1, finished=True))
     again = searcher.suggest("c")
-    assert again["number"] == 0 and again["train"]["training"]["accumulate"] == 2
+    assert again["number"] == 0 and again["train"].training.accumulate == 2
     assert searcher.suggest("d") is None
     for name, following, parts in (("c", "e", 4), ("e", "f", 8)):
         searcher.on_trial_complete(name, MEMORY)
-        assert searcher.suggest(following)["train"]["training"]["accumulate"] == parts
+        assert searcher.suggest(following)["train"].training.accumulate == parts
     searcher.on_trial_complete("f", MEMORY)
     assert states(journal)[0] == ("failed", "out of memory")
     assert searcher.suggest("d")["number"] == 2
@@ -97,7 +97,7 @@ def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path, sampler):
         """One trial after another, as the settings have it; gives up after so many evaluations."""
         searcher = searching(journal, TRIALS)
         while (asked := searcher.suggest("t")) != Searcher.FINISHED:
-            settings = asked["train"]["settings"]
+            settings = asked["train"].settings
             for step in range(asked["recorded"] + 1, 4):
                 if (writes := writes - 1) < 0:
                     return
@@ -131,7 +131,7 @@ def test_micro_batches_of_one_size_are_half_as_large_or_less(tmp_path, batch, be
         searcher = searching(journal)
         searcher.suggest("a")
         searcher.on_trial_complete("a", MEMORY)
-        assert searcher.suggest("b")["train"]["training"]["accumulate"] == after
+        assert searcher.suggest("b")["train"].training.accumulate == after
 
 
 def test_micro_batches_of_one_cannot_be_halved_and_fail_with_their_reason(tmp_path):

@@ -22,8 +22,7 @@ from typing_extensions import override
 from autorank.searching.ray.placement_groups import free, note
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
-from autorank.searching.ray.trainable import WarmTrial, failed, row, train_spec
-from autorank.spec import TrainSpec
+from autorank.searching.ray.trainable import WarmTrial, failed, from_options, row
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
@@ -58,10 +57,10 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
     Raises:
         AutorankError: a method or option is unknown, or a value is not valid.
     """
-    spec = train_spec(method, task, **options)
+    spec = from_options(method, task, **options)
 
     def loop(config: dict[str, Any]) -> None:  # without a default, or Ray would call it without a config
-        run = TrainingRun(spec.model_copy(update={"settings": spec.settings | config}), ModelCache(get_device()))
+        run = TrainingRun(spec.changed(config), ModelCache(get_device()))
         evaluations: list[Evaluation] = []
         if last := train.get_checkpoint():
             with last.as_directory() as folder:
@@ -223,7 +222,7 @@ def work(config: dict[str, Any]) -> None:
     model_cache = ModelCache(get_device())
     if config["shared_data"] is not None:
         model_cache.keep(*ray.get(config["shared_data"]))
-    run = TrainingRun(TrainSpec.model_validate(config["train"]), model_cache)
+    run = TrainingRun(config["train"], model_cache)
 
     until = config.get("until")
     run.score_from = until or 0

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar
 
 import ray
 import torch
-from pydantic import ValidationError
 from ray import tune
 from ray.tune.result import RESULT_DUPLICATE
 from typing_extensions import override
@@ -20,7 +19,7 @@ from autorank import methods
 from autorank.errors import AutorankError
 from autorank.redaction import hide
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec, explain
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training import checkpoint, gpu
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
@@ -36,7 +35,7 @@ T = TypeVar("T", bound="MethodTrainable")
 class MethodTrainable(tune.Trainable):
     """Trains `spec` with a trial's config as settings, and reports one evaluation per Tune step."""
 
-    spec: ClassVar[TrainSpec]
+    spec: TrainSpec
 
     @override
     def setup(self, config: dict[str, Any]) -> None:
@@ -89,8 +88,7 @@ class MethodTrainable(tune.Trainable):
 
     def open_run(self) -> TrainingRun:
         """Return the trial's run, before data and model are loaded."""
-        settings = self.spec.settings | self.settings
-        return TrainingRun(self.spec.model_copy(update={"settings": settings}), self.model_cache)
+        return TrainingRun(self.spec.changed(self.settings), self.model_cache)
 
     def _release(self) -> None:
         if self.run is not None:
@@ -102,7 +100,7 @@ class WarmTrial(MethodTrainable):
     """A trial of a search. Its config is created by a searcher.
 
         number      name of its directory
-        train       its `TrainSpec`, as plain values
+        train       its `TrainSpec`
         recorded    step of the last evaluation in the journal
         until       if no adapter is stored: the step at which training ends, the only one with a score; None: the end
                     of the run, with all scores
@@ -132,12 +130,12 @@ class WarmTrial(MethodTrainable):
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.trial_config = new_config
         self.number = new_config["number"]
-        self.train_spec = TrainSpec.model_validate(new_config["train"])
+        self.spec = new_config["train"]
         return super().reset_config({})
 
     @override
     def open_run(self) -> TrainingRun:
-        run = TrainingRun(self.train_spec, self.model_cache)
+        run = super().open_run()
         run.score_from = self.trial_config.get("until") or 0
         return run
 
@@ -211,10 +209,10 @@ def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[Meth
     Raises:
         AutorankError: a method or option is unknown, or a value is not valid.
     """
-    return bind(MethodTrainable, spec=train_spec(method, task, **options))
+    return bind(MethodTrainable, spec=from_options(method, task, **options))
 
 
-def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
+def from_options(method: str, task: str = "demo", **options: Any) -> TrainSpec:
     """A `TrainSpec` from the options of `tune_trainable`."""
     model = options.pop("model", None)
     if model is not None and Path(model).is_dir():
@@ -223,13 +221,7 @@ def train_spec(method: str, task: str = "demo", **options: Any) -> TrainSpec:
         options["data"] = Path(options["data"]).absolute()
     training = {name: options.pop(name) for name in TrainingSpec.model_fields if name in options}
     source = {name: options.pop(name) for name in TaskSpec.model_fields if name in options}
-    methods.configure(method, options)
-    options = methods.absolute_paths(method, options)
-    values = {"task": {**source, "name": task}, "model": model, "method": method, "settings": options}
-    try:
-        return TrainSpec.model_validate({**values, "training": training})
-    except ValidationError as error:
-        raise explain(error, "the run") from None
+    return methods.train_spec(method, options, {**source, "name": task}, training, model)
 
 
 def row(evaluation: Evaluation) -> dict[str, float]:

@@ -16,7 +16,7 @@ from autorank.searching.ray.multi_worker import ADAPTER, failure, multi_worker_t
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.shared_storage_check import NotShared
-from autorank.searching.ray.trainable import WarmTrial, bind, train_spec
+from autorank.searching.ray.trainable import WarmTrial, bind, from_options
 from autorank.training import checkpoint
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.distributed import rank
@@ -64,7 +64,7 @@ def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_p
     from ray.train.torch import TorchTrainer
 
     trained = autorank.train_loop("lora", "pairs", **options)
-    spec = train_spec("lora", "pairs", **options, **SETTINGS)
+    spec = from_options("lora", "pairs", **options, **SETTINGS)
 
     def loop(config):
         break_once(tmp_path)
@@ -98,7 +98,7 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
     from ray import cluster_resources, kill, tune
     from ray.tune.schedulers import TrialScheduler
 
-    specs = [train_spec("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
+    specs = [from_options("lora", "pairs", **options | {"epochs": n}, **SETTINGS) for n in (10000, 3)]
     earlier = TrainingRun(specs[1], ModelCache("cpu"))
     checkpoint.save(checkpoint_path(tmp_path, 1), earlier, [next(earlier)])
     told, searcher = [], SimpleNamespace(deaths={})
@@ -115,7 +115,7 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
         multi_worker_trial(bind(WarmTrial, folder=tmp_path), Resources(1, cpus, 0, WORKERS)),
         param_space={
             "number": tune.grid_search([0, 1]),
-            "train": tune.sample_from(lambda config: specs[config["number"]].model_dump(mode="json")),
+            "train": tune.sample_from(lambda config: specs[config["number"]]),
             "recorded": 0,
         },
         tune_config=tune.TuneConfig(scheduler=EndFirst(searcher), max_concurrent_trials=1, reuse_actors=True),
@@ -176,7 +176,7 @@ def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_furt
         "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1,
         "mount_token": None,
         "shared_data": None,
-        "train": train_spec("lora", "pairs", **options | {"epochs": 3}, **SETTINGS).model_dump(mode="json"),
+        "train": from_options("lora", "pairs", **options | {"epochs": 3}, **SETTINGS),
         "queue": SimpleNamespace(put=told.append),
     }  # fmt: skip
     for _ in range(2):  # the second finds the first one's checkpoint

@@ -13,7 +13,7 @@ import autorank
 from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check
 from autorank.searching.ray.scheduler import _death
-from autorank.searching.ray.trainable import WarmTrial, bind, reason, row, train_spec
+from autorank.searching.ray.trainable import WarmTrial, bind, from_options, reason, row
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
@@ -82,8 +82,8 @@ def warm_trial(options, folder, settings):
 
 def handed_out(options, number, settings, recorded=0, **more):
     """What the searcher hands out."""
-    train = train_spec("lora", "pairs", **options).model_copy(update={"settings": settings})
-    return {"number": number, "train": train.model_dump(mode="json"), "recorded": recorded, **more}
+    train = from_options("lora", "pairs", **options).model_copy(update={"settings": settings})
+    return {"number": number, "train": train, "recorded": recorded, **more}
 
 
 def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path, monkeypatch):
@@ -238,7 +238,7 @@ def test_reasons(error, text):
 
 def test_options_go_where_they_belong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    spec = train_spec("lora", "mrpc", data="here", max_length=64, epochs=2, seed=7, model="org/model", alpha=8)
+    spec = from_options("lora", "mrpc", data="here", max_length=64, epochs=2, seed=7, model="org/model", alpha=8)
     assert spec.task == TaskSpec(name="mrpc", data=tmp_path / "here", max_length=64)
     assert spec.training == TrainingSpec(epochs=2, seed=7)
     assert (spec.model, spec.method, spec.settings) == ("org/model", "lora", {"alpha": 8})
