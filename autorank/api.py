@@ -149,7 +149,7 @@ class Search:
         return self
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the front, one row per point: metrics as `metrics.NAME`, settings as `config.NAME`."""
+        """Return the front, one row per point: metrics as `metrics.NAME`, settings as `settings.NAME`."""
         return self.front.to_frame()
 
     def pick(

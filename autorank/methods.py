@@ -64,7 +64,10 @@ def find(name: str) -> type[AllocationMethod[Any]]:
 
 
 def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
-    """Create a method, whose `config` are the validated settings. Nothing else validates settings.
+    """Create a method from its settings, which are validated here and nowhere else.
+
+    *Settings* are plain values by name, as they are given, sampled and stored. The *config* of a method is the
+    validated object made from them, with all defaults.
 
     Args:
         name: The method's name.

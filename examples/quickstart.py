@@ -11,7 +11,7 @@ import autorank
 def main() -> None:
     search = autorank.search(method="lora-drop", task="demo", trials=3, steps=40, eval_every=20, name="quickstart")
     print(search.front)
-    print(search.to_frame()[["adapter_params", "score", "config.threshold", "config.learning_rate"]])
+    print(search.to_frame()[["adapter_params", "score", "settings.threshold", "settings.learning_rate"]])
     search.export(to="quickstart-adapter", knee=True)  # for peft.PeftModel.from_pretrained
     print("all of it, to look around in:", search.report())
 

@@ -209,7 +209,7 @@ def test_the_front_is_a_list_and_a_frame(found):
     assert [point.adapter_params for point in found.front] == [100, 500] and len(found.trials) == 3
     assert found.hypervolume == pytest.approx((900 * 0.7 + 500 * 0.1) / 1000)
     frame = found.to_frame()
-    assert list(frame["adapter_params"]) == [100, 500] and list(frame["config.rank"]) == [1, 5]
+    assert list(frame["adapter_params"]) == [100, 500] and list(frame["settings.rank"]) == [1, 5]
     assert found.pick(max_params="0.4k").trial == 0 and found.pick(min_score=0.75).trial == 1
     assert found.pick() == found.front.knee
     assert "0.8000" in repr(found.front) and found.front._repr_html_().count("<tr") == 3
@@ -240,7 +240,7 @@ def test_ranks_of_any_trial_report_and_figure(found, tmp_path):
 def test_train(tmp_path, capsys):
     asked = {"method": "lora", "task": "demo", "steps": 4, "eval_every": 2, "set": {"rank": 1}}
     done = autorank.train(**asked, max_train_examples=64, max_eval_examples=32, to=tmp_path / "adapter", quiet=True)
-    assert [each.step for each in done.evaluations] == [2, 4] and done.best.config["rank"] == 1
+    assert [each.step for each in done.evaluations] == [2, 4] and done.best.settings["rank"] == 1
     assert done.best.score == max(each.score for each in done.evaluations) and done.best.method == "lora"
     assert done.adapter == tmp_path / "adapter" and (tmp_path / "adapter" / "adapter_config.json").is_file()
     assert capsys.readouterr().out == ""

@@ -51,7 +51,7 @@ class Events(Display):
         for trial in snapshot.trials:
             if trial.number not in self._steps:
                 self._steps[trial.number] = 0
-                self._emit("trial_start", **_name(trial), config=trial.config)
+                self._emit("trial_start", **_name(trial), settings=trial.settings)
             if trial.step > self._steps[trial.number]:
                 for evaluation in trial.evaluations:
                     if evaluation.step > self._steps[trial.number]:

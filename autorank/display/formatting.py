@@ -32,7 +32,7 @@ def title(spec: SearchSpec, note: str = "") -> Text:
 
 def sampled(trial: TrialRecord) -> str:
     """Return the sampled settings of a trial."""
-    return settings({name: trial.config[name] for name in trial.sampled if name in trial.config})
+    return settings({name: trial.settings[name] for name in trial.sampled if name in trial.settings})
 
 
 def varied(spec: SearchSpec) -> list[str]:

@@ -101,7 +101,7 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
     if not adapter.is_file():
         raise AutorankError(
             f"The adapter of trial {point.trial}, step {point.step} does not exist at {adapter}. To train it again:\n"
-            f"  {train_command(train, point.config)} --to DIR"
+            f"  {train_command(train, point.settings)} --to DIR"
         )
     has_updates = adapter_file.low_rank(adapter) and (point.kept is None or any(point.kept.values()))
     with trusting(train.task.trust_remote_code):

@@ -132,7 +132,7 @@ class Registry:
             with self._store_errors():
                 self._upload(model_folder, model.model_id, run, point)
         description = render(
-            "version.md", point=point, spec=self._spec, form=export.form, settings=json.dumps(point.config),
+            "version.md", point=point, spec=self._spec, form=export.form, settings=json.dumps(point.settings),
             base_code=base_code(export.origin), model=self.name,
         )  # fmt: skip
         with self._store_errors(), _default_tracking_uri(self.uri):  # where a database store looks up the logged model

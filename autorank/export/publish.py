@@ -119,7 +119,7 @@ def _points(front: Sequence[Point], chosen: Point | None, aliases: bool) -> list
 
 
 def _plan(journal: Journal, point: Point, merge: bool, pad: bool) -> PointExport:
-    train = journal.spec.train(point.method, point.config)
+    train = journal.spec.train(point.method, point.settings)
     return plan_export(adapter_path(journal.folder, point.trial, point.step), point, train, merge, pad)
 
 

@@ -33,7 +33,7 @@ def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
             "memory": point.memory,
             "knee": point.knee,
             "metrics": plain(point.metrics),
-            "config": plain(point.config),
+            "settings": plain(point.settings),
         }
         | ({"gain_over_baseline": best_gain(point, snapshot, stats)} if snapshot.baseline else {})
         | ({"certainty": asdict(certain[point.key])} if point.key in certain else {})
@@ -49,10 +49,10 @@ def front_json(snapshot: Snapshot) -> str:
 
 
 def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
-    """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `config.NAME`."""
+    """The front's points as columns and rows: metrics as `metrics.NAME`, settings as `settings.NAME`."""
     flat = []
     for row in front_rows(snapshot):
-        for group in ("metrics", "config", "certainty", "confirmed"):
+        for group in ("metrics", "settings", "certainty", "confirmed"):
             row |= {f"{group}.{key}": value for key, value in row.pop(group, {}).items()}
         flat.append(row)
     columns = list(dict.fromkeys([*_COLUMNS, *(key for row in flat for key in row)]))

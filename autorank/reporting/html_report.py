@@ -174,6 +174,6 @@ def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dic
         rows.append({
             "trial": point.trial, "step": point.step, "params": point.adapter_params, "score": point.score,
             "knee": point.knee, "facts": facts, "command": export_command(spec.name, point, runs, snapshot.third),
-            "settings": {name: setting(value) for name, value in point.config.items()},
+            "settings": {name: setting(value) for name, value in point.settings.items()},
         })  # fmt: skip
     return rows

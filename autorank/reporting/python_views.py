@@ -46,7 +46,7 @@ class Front(list[Point]):
         return next((point for point in self if point.knee), None)
 
     def to_frame(self) -> pd.DataFrame:
-        """The front as a data frame, one row per point: metrics as `metrics.NAME`, settings as `config.NAME`."""
+        """The front as a data frame, one row per point: metrics as `metrics.NAME`, settings as `settings.NAME`."""
         import pandas as pd
 
         columns, rows = front_columns(self._snapshot)

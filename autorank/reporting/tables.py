@@ -49,10 +49,10 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
 
 
-def settings(config: Mapping[str, Any]) -> str:
+def settings(values: Mapping[str, Any]) -> str:
     """Settings as a short text: `threshold 0.9, lr 0.0005`."""
     names = {"learning_rate": "lr"}
-    return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in config.items())
+    return ", ".join(f"{names.get(key, key)} {setting(value)}" for key, value in values.items())
 
 
 def front_table(
@@ -69,7 +69,7 @@ def front_table(
     Returns:
         The table. It has no settings if a trial has several points; see `trial_settings`.
     """
-    varied = _differing([point.config for point in points]) if varied is None else varied
+    varied = _differing([point.settings for point in points]) if varied is None else varied
     confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
     known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
     columns: dict[str, Callable[[Point], str]] = {
@@ -99,7 +99,7 @@ def front_table(
     if not _several_of_a_trial(points):
         in_settings = several and bool(known)  # 80 columns are too few for a column of methods
         columns["method, settings" if in_settings else "settings"] = lambda p: (
-            (f"{p.method}, " if in_settings else "") + _varied_settings(p.config, varied)
+            (f"{p.method}, " if in_settings else "") + _varied_settings(p.settings, varied)
         )
     table = _table(*columns, gap=1 if known else 2)
     for point in points:
@@ -121,8 +121,8 @@ def trial_settings(points: Sequence[Point], varied: Sequence[str] | None = None)
     """
     if not _several_of_a_trial(points):
         return Text()
-    varied = _differing([point.config for point in points]) if varied is None else varied
-    trials = {point.trial: f"{point.method}, {_varied_settings(point.config, varied)}" for point in points}
+    varied = _differing([point.settings for point in points]) if varied is None else varied
+    trials = {point.trial: f"{point.method}, {_varied_settings(point.settings, varied)}" for point in points}
     width = max(len(str(trial)) for trial in trials)
     return Text("\n" + "\n".join(f"trial {trial:>{width}}: {text}" for trial, text in sorted(trials.items())))
 
@@ -131,17 +131,17 @@ def _several_of_a_trial(points: Sequence[Point]) -> bool:
     return len({point.trial for point in points}) < len(points)
 
 
-def _varied_settings(config: Mapping[str, Any], varied: Sequence[str]) -> str:
-    return settings({key: config[key] for key in varied if key in config})
+def _varied_settings(values: Mapping[str, Any], varied: Sequence[str]) -> str:
+    return settings({key: values[key] for key in varied if key in values})
 
 
 def trials_table(trials: Sequence[TrialRecord]) -> Table:
     """Every trial with its best evaluation, and the reasons of those that failed or were stopped."""
-    varied = _differing([trial.config for trial in trials])
+    varied = _differing([trial.settings for trial in trials])
     table = _table("trial>", "state", "parameters>", "score>", "time>", "settings")
     for trial in trials:
         top = best(trial.evaluations)
-        settings_or_reason = Text(settings({key: trial.config[key] for key in varied if key in trial.config}))
+        settings_or_reason = Text(settings({key: trial.settings[key] for key in varied if key in trial.settings}))
         if trial.reason:
             settings_or_reason = Text(trial.reason, style=_STYLES[trial.state])
         table.add_row(
@@ -233,10 +233,10 @@ def _table(*headers: str, gap: int = 2) -> Table:
     return table
 
 
-def _differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """The settings that differ, in order of appearance."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
+    keys = dict.fromkeys(key for values in settings for key in values)
+    return [key for key in keys if any(values.get(key) != settings[0].get(key) for values in settings)]
 
 
 def setting(value: Any) -> str:

@@ -132,7 +132,7 @@ class ConfirmSearcher(BaseSearcher):
 
     def _train(self, repeat: Repeat) -> TrainSpec:
         trial = self._journal.trial(repeat.trial)
-        train = self._journal.spec.train(trial.method, trial.config)
+        train = self._journal.spec.train(trial.method, trial.settings)
         return train.changed(task={"final": True}, training={"seed": repeat.seed, "slices": "off"})
 
     def _store(self, repeat: Repeat, result: dict[str, Any], death: Death | None) -> None:

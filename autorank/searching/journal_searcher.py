@@ -135,7 +135,7 @@ class JournalSearcher(BaseSearcher):
 
     def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._running[trial_id] = trial.number
-        train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.config))
+        train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.settings))
         return {"number": trial.number, "train": train, "recorded": trial.step}
 
     def should_stop(self, trial_id: str) -> bool:
@@ -186,7 +186,7 @@ class JournalSearcher(BaseSearcher):
 
     def _ended(self, number: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(number)
-        train = self._journal.spec.train(trial.method, trial.config)
+        train = self._journal.spec.train(trial.method, trial.settings)
         if trial.finished:  # also if its process died afterwards
             self._end(number, "complete")
         elif self._retry.retry(number, trial.step, train, death, bool(result.get("out_of_memory"))):

@@ -123,7 +123,7 @@ class Run:
             final: Whether the session has ended; a trial that is still running can then be resumed later.
         """
         if not self.has_params:
-            self.push_params(client, spec, trial.method, trial.config)
+            self.push_params(client, spec, trial.method, trial.settings)
         metrics = [
             metric
             for count, evaluation in enumerate(trial.evaluations, start=1) if evaluation.step > self.sent

@@ -21,7 +21,7 @@ class Point:
     """A candidate for the front: the adapter of an evaluation, or a slice of that adapter.
 
     Attributes:
-        config: the trial's settings.
+        settings: the settings of the trial.
         seconds: training and evaluation time up to this evaluation, in seconds.
         memory: peak GPU memory, in bytes.
         kept: components that a slice keeps (see `Slice`); None for a whole adapter.
@@ -32,7 +32,7 @@ class Point:
     step: int
     adapter_params: int
     score: float
-    config: dict[str, Any]
+    settings: dict[str, Any]
     nonzero_params: int
     metrics: dict[str, float]
     method: str = ""
@@ -71,7 +71,7 @@ def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERY
 def points_of(trial: TrialRecord, evaluation: Evaluation) -> list[Point]:
     """The candidates that an evaluation of a trial gives: the whole adapter, then its slices."""
     whole = Point(
-        trial.number, evaluation.step, evaluation.adapter_params, evaluation.score, trial.config,
+        trial.number, evaluation.step, evaluation.adapter_params, evaluation.score, trial.settings,
         evaluation.nonzero_params, evaluation.metrics, trial.method, evaluation.seconds, evaluation.peak_memory,
     )  # fmt: skip
     return [whole] + [

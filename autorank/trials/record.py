@@ -16,7 +16,7 @@ class TrialRecord:
 
     number: int
     method: str
-    config: dict[str, Any]  # the method's settings, all of them
+    settings: dict[str, Any]  # the method's settings, all of them
     state: State = "running"
     evaluations: tuple[Evaluation, ...] = ()
     reason: str | None = None  # why it failed or was pruned

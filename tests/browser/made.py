@@ -23,7 +23,7 @@ def many() -> str:
         name = "lora" if baseline else MANY[i % 16]
         settings = {"rank": 1 + i % 8, "learning_rate": 1e-4 * (1 + i), "targets": "query,value,key,dense,output"}
         trials.append(
-            trial(i, *ends, baseline=baseline, method=name, state=state, reason=reason, config=settings, sampled={})
+            trial(i, *ends, baseline=baseline, method=name, state=state, reason=reason, settings=settings, sampled={})
         )
     there = snapshot(trials, spec.objectives.model_copy(update={"third": "seconds"}))
     for point in there.points[::3]:

@@ -110,12 +110,12 @@ def searched(place: Path) -> Path:
 
 def test_front_as_json(searched: Path) -> None:
     points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
-    assert points and {"trial", "step", "adapter_params", "score", "knee", "config"} <= set(points[0])
+    assert points and {"trial", "step", "adapter_params", "score", "knee", "settings"} <= set(points[0])
     assert sum(point["knee"] for point in points) == 1
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
     assert params == sorted(params) and scores == sorted(scores)
     for point in points:  # rank · 2 · hidden for query and value of each layer; a slice has fewer components
-        whole = point["config"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
+        whole = point["settings"]["rank"] * 2 * tiny.HIDDEN * 2 * tiny.LAYERS
         assert point["adapter_params"] == whole or point["cut_from"] == whole
         assert point["adapter_params"] % (2 * tiny.HIDDEN) == 0
 

@@ -36,13 +36,13 @@ LONG = search(
 def crowd():
     """Two methods, a baseline, failures, a dozen trials at work, confirmations: as wide and as long as it gets."""
     done = [
-        trial(i, (9216 * (i + 1), 0.7 + 0.01 * i), method="sparse-adapter", config=SETTINGS | {"rank": i})
+        trial(i, (9216 * (i + 1), 0.7 + 0.01 * i), method="sparse-adapter", settings=SETTINGS | {"rank": i})
         for i in range(9)
     ]
     done += [trial(9, (9000, 0.69), baseline=True, method="lora"), trial(10, state="failed", reason="out of memory")]
     done += [trial(11, (900, 0.5), state="pruned", reason="beaten")]
     at_work = [
-        trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", config=SETTINGS, sampled=SETTINGS)
+        trial(12 + i, *([(9216, 0.6)] if i % 2 else []), state="running", settings=SETTINGS, sampled=SETTINGS)
         for i in range(12)
     ]
     confirmed = {(0, 10, 9216, 1): {"score": 0.7}, (0, 10, 9216, 2): {"score": 0.71}}
@@ -69,7 +69,7 @@ def test_the_board_says_how_far_what_and_how_fast():
     now = [START]
     pace = Pace(None, lambda: now[0])
     board = Board(search(), pace)
-    at_work = [trial(0, state="running", sampled=SETTINGS, config=SETTINGS)]
+    at_work = [trial(0, state="running", sampled=SETTINGS, settings=SETTINGS)]
     assert drawn(board.render(replace(snapshot(at_work), requested=4)), 80)[:3] == [
         "first  lora-drop on demo", "0/4 trials, 0s so far", "0 points on the front",
     ]  # fmt: skip
@@ -151,7 +151,7 @@ def test_events(capsys):
     start, front, begun, first, second, _, ended, confirmed, end = lines
     assert (start["search"], start["ended"], start["requested"], start["baseline"]) == ("first", 1, 3, None)
     assert [point["trial"] for point in front["points"]] == [0] and front["hypervolume"] == pytest.approx(0.5, rel=1e-3)
-    assert begun["config"] == new.config and (first["score"], second["score"]) == (None, 0.9)
+    assert begun["settings"] == new.settings and (first["score"], second["score"]) == (None, 0.9)
     assert "ranks" not in first and second["step"] == 20
     assert (ended["state"], ended["reason"], ended["ended"]) == ("pruned", "beaten", 2)
     names = ("adapter_params", "seed", "score", "failed")

@@ -45,7 +45,7 @@ def quickstart(place: Path) -> str:
 
 
 def test_quickstart(place: Path, quickstart: str) -> None:
-    assert "[3/3] trial" in quickstart and "config.threshold" in quickstart and "knee" in quickstart
+    assert "[3/3] trial" in quickstart and "settings.threshold" in quickstart and "knee" in quickstart
     assert (place / "quickstart-adapter" / "adapter_config.json").is_file()
     assert (place / "runs" / "quickstart" / "report.html").is_file()
 
@@ -128,6 +128,6 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3/3 trials" in bar and "hypervolume" in bar and "Traceback" not in bar
     assert "<table>" in shown("search = ", "text/html") and "<table>" in shown("search.front", "text/html")
     assert shown("search.figure()", "image/png").startswith("iVBOR")  # a PNG
-    assert "config.threshold" in shown("search.to_frame()", "text/html")
+    assert "settings.threshold" in shown("search.to_frame()", "text/html")
     assert "<table>" in shown("search.ranks", "text/html")
     assert (tmp_path / "notebook-adapter" / "adapter_config.json").is_file()

@@ -44,7 +44,7 @@ for name, progress in (("lost", lose), ("whole", None)):
         budget = Budget(8, concurrency=2, address=cluster.address)
         snapshot = conduct(journal, trainable, bounds, budget, progress=progress).snapshot
         trials = [
-            (t.state, t.retries, t.config, [(e.step, e.adapter_params, e.score) for e in t.evaluations])
+            (t.state, t.retries, t.settings, [(e.step, e.adapter_params, e.score) for e in t.evaluations])
             for t in snapshot.trials
         ]
         print(len(nodes), repr((trials, [(p.trial, p.step, p.adapter_params, p.score) for p in snapshot.points])))

@@ -46,7 +46,7 @@ def test_slices_tell_what_they_were_cut_from():
 def test_front_json_is_strict_and_whole():
     trials = [trial(0, (100, 0.7))]
     trials[0].evaluations[0].metrics["f1"] = math.nan
-    trials[0].config["target_modules"] = ("query", "value")
+    trials[0].settings["target_modules"] = ("query", "value")
     (point,) = json.loads(front_json(snapshot(trials)), parse_constant=pytest.fail)
     assert point == {
         "trial": 0,
@@ -60,24 +60,24 @@ def test_front_json_is_strict_and_whole():
         "memory": 0,
         "knee": True,
         "metrics": {"accuracy": 0.7, "f1": None},
-        "config": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},
+        "settings": {"learning_rate": 0.001, "rank": 8, "target_modules": ["query", "value"]},
     }
 
 
 def test_front_csv():
     trials = [trial(0, (100, 0.7)), trial(1, (200, 0.8))]
-    trials[1].config["target_modules"] = ["query", "value"]
+    trials[1].settings["target_modules"] = ["query", "value"]
     first, second = csv.DictReader(io.StringIO(front_csv(snapshot(trials))))
     assert [row["method"] for row in (first, second)] == [
         "lora-drop",
         "lora-drop",
     ] and "gain_over_baseline" not in first
-    assert (first["adapter_params"], first["metrics.accuracy"], first["config.target_modules"]) == (
+    assert (first["adapter_params"], first["metrics.accuracy"], first["settings.target_modules"]) == (
         "100",
         "0.7",
         "",
     )
-    assert json.loads(second["config.target_modules"]) == ["query", "value"]
+    assert json.loads(second["settings.target_modules"]) == ["query", "value"]
 
 
 def test_gains_go_into_json_and_csv():

@@ -130,10 +130,10 @@ def test_equal_journals_give_equal_pages(trials):
 
 
 def test_hostile_texts_stay_texts():
-    config = {HOSTILE: HOSTILE, "rank": 4}
+    settings = {HOSTILE: HOSTILE, "rank": 4}
     trials = [
-        trial(0, evaluation(10, 100, 0.5, ranks={f"layer.0.{HOSTILE}": 3}), config=config, method=HOSTILE),
-        trial(1, (50, 0.3), state="failed", reason=HOSTILE, config=config),
+        trial(0, evaluation(10, 100, 0.5, ranks={f"layer.0.{HOSTILE}": 3}), settings=settings, method=HOSTILE),
+        trial(1, (50, 0.3), state="failed", reason=HOSTILE, settings=settings),
     ]
     spec = search(task=TaskSpec(name=HOSTILE), model=HOSTILE)
     page = Page(render_report(snapshot(trials), spec, REFERENCE))

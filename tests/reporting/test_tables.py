@@ -116,7 +116,7 @@ def test_front_table_tells_what_slices_were_cut_from():
 
 
 def test_front_table_names_methods_where_there_are_several():
-    trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.8), method="adalora", config={"target_rank": 4})]
+    trials = [trial(0, (9216, 0.7)), trial(1, (147_456, 0.8), method="adalora", settings={"target_rank": 4})]
     assert shown(front_table(front(trials))) == [
         "trial  step  parameters   score        method     settings",
         "    0    10       9.22k  0.7000        lora-drop  lr 0.001, rank 8",

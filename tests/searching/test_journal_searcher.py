@@ -118,7 +118,7 @@ def test_several_methods_share_a_search(tmp_path):
         while searcher.suggest("t") != Searcher.FINISHED:
             searcher.on_trial_complete("t", result(1, finished=True))
         assert [trial.method for trial in journal.trials()] == ["lora-drop", "lora"] * 6
-        assert {"threshold"} <= set(journal.trial(0).config) and "threshold" not in journal.trial(1).config
+        assert {"threshold"} <= set(journal.trial(0).settings) and "threshold" not in journal.trial(1).settings
 
 
 def test_settings_that_a_method_refuses_fail_their_trial(tmp_path):
@@ -130,7 +130,7 @@ def test_settings_that_a_method_refuses_fail_their_trial(tmp_path):
         while searcher.suggest("t") != Searcher.FINISHED:
             searcher.on_trial_complete("t", result(1, finished=True))
         failed = [trial for trial in journal.trials() if trial.state == "failed"]
-        assert failed and all("rank" in trial.reason and trial.config["rank"] == 0 for trial in failed)
+        assert failed and all("rank" in trial.reason and trial.settings["rank"] == 0 for trial in failed)
 
 
 # Problems
@@ -183,7 +183,7 @@ def settings_of(folder, trials):
         searcher = searching(journal, trials)
         while searcher.suggest("t") != Searcher.FINISHED:
             searcher.on_trial_complete("t", result(1, finished=True))
-        return [tuple(sorted(trial.config.items())) for trial in journal.trials()]
+        return [tuple(sorted(trial.settings.items())) for trial in journal.trials()]
 
 
 def test_a_seed_repeats_a_search_and_going_on_repeats_nothing(tmp_path):

@@ -68,7 +68,7 @@ def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on_with_the_same_
     outcome = conducted(2, {})
     assert outcome.ending == "trials"
     first, second = outcome.snapshot.trials
-    assert first.config == cut.config and first.evaluations[0] == cut.evaluations[0]  # its pid too: not run again
+    assert first.settings == cut.settings and first.evaluations[0] == cut.evaluations[0]  # its pid too: not run again
     assert [(trial.state, trial.step) for trial in (first, second)] == [("complete", STEPS)] * 2
     assert not checkpoint_path(tmp_path / "standin", 0).exists()
 
@@ -96,7 +96,7 @@ def test_beaten_trials_are_stopped_and_samplers_learn_what_they_were_to_reach(co
     assert [(trial.state, trial.reason) for trial in records[3:5]] == [("pruned", "beaten")] * 2
     assert all(trial.state == "complete" for trial in (*records[:3], records[5]))
     for trial in records[3:5]:  # the complete ones gained 0.002 from the first evaluation to the last
-        area = (0.1 + 0.002) * (1 - trial.config["rank"] / 64)
+        area = (0.1 + 0.002) * (1 - trial.settings["rank"] / 64)
         assert trial.step == 1 and trial.sampler_values == (pytest.approx(area, abs=2e-3),)
 
 

@@ -163,7 +163,7 @@ def test_numbers_are_plain(value, written):
 
 
 def test_what_is_not_set_is_no_param(new_sync, client, server_runs):
-    new_sync().push(snapshot([trial(0, (100, 0.6), config={"rank": 8, "interval": None})]))
+    new_sync().push(snapshot([trial(0, (100, 0.6), settings={"rank": 8, "interval": None})]))
     _, nested = server_runs()
     assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"
 
@@ -183,7 +183,7 @@ def test_several_methods_and_the_baseline(store, own, client, server_runs, front
     spec = search("lora-drop", "adalora", baseline=True, name=own.name)
     trials = [
         trial(0, (100, 0.6)),
-        trial(1, (50, 0.9), method="adalora", config={"target_rank": 4}),
+        trial(1, (50, 0.9), method="adalora", settings={"target_rank": 4}),
         trial(2, (40, 0.95), method="lora", baseline=True),
     ]
     MLflowSync(store, spec, "s1", REFERENCE).push(snapshot(trials), final=True)
@@ -199,7 +199,7 @@ def test_several_methods_and_the_baseline(store, own, client, server_runs, front
 
 def test_long_settings_become_an_artifact(new_sync, client, server_runs):
     ranks = base_ranks()
-    trials = [trial(0, (100, 0.6), config={"rank": 8, "rank_pattern": ranks})]
+    trials = [trial(0, (100, 0.6), settings={"rank": 8, "rank_pattern": ranks})]
     new_sync().push(snapshot(trials))
     _, nested = server_runs()
     assert "rank_pattern" not in nested[0].data.params and nested[0].data.params["rank"] == "8"

@@ -71,7 +71,7 @@ def trial(
     )
     known = {
         "method": "lora-drop",
-        "config": {"learning_rate": 1e-3 * (number + 1), "rank": 8},
+        "settings": {"learning_rate": 1e-3 * (number + 1), "rank": 8},
         "seconds": evaluations[-1].seconds if evaluations else 0.0,
         "started": START + 100 * number,
         "ended": START + 100 * number + 60 if state != "running" else 0.0,

@@ -56,5 +56,5 @@ def test_the_dashboard_reads_a_search(ask):
     }  # fmt: skip
     told = {each["key"]: each["value"] for each in pruned["user_attrs"]}  # texts as they are, all else as JSON
     assert told["method"] == "lora-drop" and told["reason"] == "because"
-    assert json.loads(told["config"]) == {"learning_rate": 1e-3, "rank": 4}
+    assert json.loads(told["settings"]) == {"learning_rate": 1e-3, "rank": 4}
     assert json.loads(told["evaluation:10"])["score"] == 0.7

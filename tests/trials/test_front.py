@@ -43,7 +43,7 @@ def test_every_slice_is_a_candidate():
     ]  # fmt: skip
     piece, whole = front(trials)[2], front(trials)[-1]
     assert (piece.kept, piece.cut_from, piece.nonzero_params) == (curve.slices[1].kept, 1000, 100)
-    assert (piece.metrics, piece.config, piece.seconds) == ({"accuracy": 0.85}, whole.config, whole.seconds)
+    assert (piece.metrics, piece.settings, piece.seconds) == ({"accuracy": 0.85}, whole.settings, whole.seconds)
     assert (whole.kept, whole.cut_from) == (None, None)
     assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and whole.label == "trial 0, step 10"
 

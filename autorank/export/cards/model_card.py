@@ -58,7 +58,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
         figure=FIGURE,
         code=code,
         chat="apply_chat_template" in code,
-        command=train_command(train, point.config),
+        command=train_command(train, point.settings),
     )
     return f"{card}\n"
 

@@ -145,7 +145,7 @@ def hover_text(*points: Point, third: str | None = None) -> str:
         lines.append(f"<b>{count(point.adapter_params)} parameters, score {point.score:.4f}</b>{cut}")
         if third is not None:
             lines.append(" ".join(third_objective(third, point)))
-    return "<br>".join([*lines, *(escape_tags(settings({name: value})) for name, value in first.config.items())])
+    return "<br>".join([*lines, *(escape_tags(settings({name: value})) for name, value in first.settings.items())])
 
 
 def third_objective(third: str, point: Point) -> tuple[str, str]:

@@ -102,7 +102,7 @@ def front_table(snapshot: Snapshot) -> HtmlTable:
         if compared:
             row.append(_share(None if doubt is None else doubt.better))
         row += [Cell(str(p.trial)), Cell(str(p.step)), Cell(p.method), Cell("knee" if p.knee else "")]
-        rows.append([*row, Cell(settings(p.config))])
+        rows.append([*row, Cell(settings(p.settings))])
     return HtmlTable(columns, rows)
 
 
@@ -125,7 +125,7 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
             Cell(STATES[trial.state]), Cell(f"{top.adapter_params:,}", top.adapter_params) if top else Cell("", ""),
             Cell(f"{top.score:.4f}", top.score) if top else Cell("", ""),
             Cell(str(sum(len(evaluation.slices) for evaluation in trial.evaluations))), Cell(str(trial.step)),
-            Cell(duration(trial.seconds), trial.seconds), Cell(settings(trial.config)), Cell(trial.reason or ""),
+            Cell(duration(trial.seconds), trial.seconds), Cell(settings(trial.settings)), Cell(trial.reason or ""),
         ])  # fmt: skip
     return HtmlTable(columns, rows)
 

@@ -60,7 +60,7 @@ def _lines(space: Mapping[str, Any], trials: Sequence[TrialRecord], methods: boo
     if not scored:
         return None
     axes = [
-        _axis(name, [trial.config.get(name) for trial, _ in scored], bool(values.get("log")), "choices" in values)
+        _axis(name, [trial.settings.get(name) for trial, _ in scored], bool(values.get("log")), "choices" in values)
         for name, values in space.items()
     ]
     if methods:

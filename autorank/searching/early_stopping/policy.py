@@ -53,7 +53,7 @@ class StoppingPolicy:
 
         The current ones are final in methods that allocate before training.
         """
-        fewest, most = self._bounds(trial.method, trial.config)
+        fewest, most = self._bounds(trial.method, trial.settings)
         return float(min(max(trial.evaluations[-1].adapter_params, fewest), most)) if trial.evaluations else float(most)
 
     def _promoted(self, trial: TrialRecord) -> bool:

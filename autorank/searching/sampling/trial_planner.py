@@ -12,6 +12,7 @@ from optuna.trial import Trial
 
 from autorank import methods
 from autorank.errors import AutorankError
+from autorank.method import AllocationMethod
 from autorank.searching.sampling.method_allocation import next_method
 from autorank.searching.sampling.optuna_study import OptunaStudy, first_settings
 from autorank.searching.sampling.warm_study import WarmStudy
@@ -43,7 +44,7 @@ class TrialPlanner:
         self._untried = set(self._studies)  # methods with settings that were not tried
         self._seen: set[str] = set()
         for trial in journal.trials():
-            self._seen.add(_key(trial.method, trial.config))
+            self._seen.add(_key(trial.method, trial.settings))
             self._studies[trial.method].restore(trial)
 
     def _study(self, entry: MethodSpec) -> OptunaStudy:
@@ -71,20 +72,21 @@ class TrialPlanner:
         study = self._studies[entry.method]
         for attempt in range(ATTEMPTS):
             proposal = study.propose(number, attempt)
-            config: dict[str, Any] = entry.settings | proposal.params
-            refusal = None
+            settings: dict[str, Any] = entry.settings | proposal.params
+            method = refusal = None
             try:
-                config = methods.configure(entry.method, config).config.model_dump(mode="json")
+                method = methods.configure(entry.method, settings)
+                settings = method.config.model_dump(mode="json")
             except AutorankError as error:
                 refusal = str(error)
-            key = _key(entry.method, config)
-            if key in self._seen or not (refusal or self._fits(entry, config)):
+            key = _key(entry.method, settings)
+            if key in self._seen or (method is not None and not self._fits(entry, method, settings)):
                 study.reject(proposal)
                 continue
             self._seen.add(key)
             baseline = entry is self._spec.baseline
             generation = study.generation(proposal)
-            trial = self._journal.begin(entry.method, config, _sampled(proposal), baseline, generation)
+            trial = self._journal.begin(entry.method, settings, _sampled(proposal), baseline, generation)
             study.accept(number, proposal)
             if refusal:
                 trial = self._journal.finish(number, "failed", " ".join(refusal.split()))
@@ -92,12 +94,16 @@ class TrialPlanner:
             return trial
         return None
 
-    def _fits(self, entry: MethodSpec, config: dict[str, Any]) -> bool:
+    def _fits(self, entry: MethodSpec, method: AllocationMethod[Any], settings: dict[str, Any]) -> bool:
         """Whether the adapter or its slices may be small enough, and the search's runs are long enough."""
         most = self._spec.objectives.max_params
-        if most is not None and not sliced(self._spec, entry.method) and self._bounds(entry.method, config)[0] > most:
+        if most is not None and not sliced(self._spec, entry.method) and self._bounds(entry.method, settings)[0] > most:
             return False
-        return refusal_of(entry.method, config, self._check_length) is None
+        try:
+            self._check_length(method)
+        except AutorankError:
+            return False
+        return True
 
 
 def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthCheck) -> dict[str, Any]:
@@ -116,28 +122,13 @@ def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthChec
     """
     refusal = None
     for settings in _candidates(entry, bounds):
-        refusal = refusal_of(entry.method, settings, check_length)
-        if refusal is None:
+        try:
+            check_length(methods.configure(entry.method, settings))
+        except AutorankError as error:
+            refusal = error
+        else:
             return settings
     raise AutorankError(f"No setting in the space of {entry.method} fits runs of this length. {refusal}")
-
-
-def refusal_of(method: str, settings: dict[str, Any], check_length: LengthCheck) -> str | None:
-    """Check whether runs are long enough for some settings.
-
-    Args:
-        method: the method.
-        settings: its settings.
-        check_length: check of the length of runs.
-
-    Returns:
-        Why runs are too short; None if they are long enough.
-    """
-    try:
-        check_length(method, settings)
-    except AutorankError as error:
-        return str(error)
-    return None
 
 
 def _candidates(entry: MethodSpec, bounds: Bounds) -> Iterator[dict[str, Any]]:
@@ -153,5 +144,5 @@ def _sampled(proposal: Trial) -> dict[str, Any]:
     return {name: (value, proposal.distributions[name]) for name, value in proposal.params.items()}
 
 
-def _key(method: str, config: dict[str, Any]) -> str:
-    return json.dumps([method, config], sort_keys=True)
+def _key(method: str, settings: dict[str, Any]) -> str:
+    return json.dumps([method, settings], sort_keys=True)

@@ -126,7 +126,7 @@ def mid_ranks(values: Sequence[float]) -> list[float]:
 
 def _fitting(trial: TrialRecord, entry: MethodSpec) -> dict[str, object]:
     """The settings of a trial that this search searches too; none if one of them is outside its range."""
-    settings = {name: trial.config[name] for name in entry.space if name in trial.config}
+    settings = {name: trial.settings[name] for name in entry.space if name in trial.settings}
     return settings if all(ranges.contains(entry.space[name], value) for name, value in settings.items()) else {}
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from autorank import tasks
 from autorank.errors import AutorankError
-from autorank.method import TargetedConfig
+from autorank.method import AllocationMethod, TargetedConfig
 from autorank.methods import configure, find
 from autorank.modeling import target_modules
 from autorank.modeling.base_model import meta_model
@@ -30,14 +30,14 @@ class Bounds(Protocol):
 
 
 class LengthCheck(Protocol):
-    """Raises AutorankError if the runs of a search are too short for a method with these settings."""
+    """Raises AutorankError if the runs of a search are too short for a method with its settings."""
 
-    def __call__(self, method: str, settings: Mapping[str, Any]) -> None:
+    def __call__(self, method: AllocationMethod[Any]) -> None:
         """Check the length."""
         ...
 
 
-def any_length(method: str, settings: Mapping[str, Any]) -> None:
+def any_length(method: AllocationMethod[Any]) -> None:
     """Accept all settings (`LengthCheck` of runs whose length is not known)."""
 
 
@@ -63,8 +63,8 @@ class ParamBounds:
 
     def __call__(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
         """Return the fewest and the most adapter parameters, see `Bounds`."""
-        method_class = find(method)
-        return method_class.adapter_params(method_class.Config(**settings), self._model)
+        configured = configure(method, settings)
+        return configured.adapter_params(configured.config, self._model)
 
     def unadapted(self, entry: MethodSpec) -> str | None:
         """A sentence about weights that a method should adapt but cannot; None if it can. See `target_modules`."""
@@ -74,11 +74,10 @@ class ParamBounds:
     def length_check(self, steps: int) -> LengthCheck:
         """Return the check for runs of `steps` optimizer steps."""
 
-        def check(method: str, settings: Mapping[str, Any]) -> None:
-            configured = configure(method, settings)
-            config = configured.config
+        def check(method: AllocationMethod[Any]) -> None:
+            config = method.config
             layers = target_modules.find(self._model, config.targets) if isinstance(config, TargetedConfig) else {}
-            configured.check_length(len(layers), steps)
+            method.check_length(len(layers), steps)
 
         return check
 

@@ -183,14 +183,14 @@ class Journal:
         )  # fmt: skip
 
     def begin(
-        self, method: str, config: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
+        self, method: str, settings: dict[str, Any], sampled: Mapping[str, tuple[Any, BaseDistribution]],
         baseline: bool = False, generation: Mapping[str, Any] | None = None,
     ) -> TrialRecord:  # fmt: skip
         """Start a trial. It is written atomically, in one line.
 
         Args:
             method: name of the method.
-            config: all settings: sampled, fixed and default ones.
+            settings: all settings: sampled, fixed and default ones.
             sampled: setting -> its sampled value and distribution.
             baseline: whether it is a trial of the baseline.
             generation: attributes of a genetic sampler.
@@ -203,7 +203,7 @@ class Journal:
             params={name: value for name, (value, _) in sampled.items()},
             distributions={name: distribution for name, (_, distribution) in sampled.items()},
             system_attrs=dict(generation or {}),
-            user_attrs={"method": method, "config": config} | ({"baseline": True} if baseline else {}),
+            user_attrs={"method": method, "settings": settings} | ({"baseline": True} if baseline else {}),
         )
         self._ids.append(self._storage.create_new_trial(self._study, template))
         self._records.append(self._rows.read(self._storage.get_trial(self._ids[-1])))

@@ -111,7 +111,7 @@ class Rows:
         return TrialRecord(
             number=trial.number,
             method=attributes["method"],
-            config=attributes["config"],
+            settings=attributes["settings"],
             state=state,
             evaluations=evaluations,
             reason=attributes.get("reason") if state in ("failed", "pruned") else None,

@@ -30,7 +30,7 @@ ENTRY = MethodSpec(method="lora", space=SPACE)
 
 def made(number, score, params=100, **drawn):
     drawn = {"learning_rate": 1e-3, "rank": 4, "dropout": 0.1, "shape": "step"} | drawn
-    return trial(number, (params, score), config=drawn, sampled=drawn, sampler_values=(score,), method="lora")
+    return trial(number, (params, score), settings=drawn, sampled=drawn, sampler_values=(score,), method="lora")
 
 
 def test_axes_say_what_was_tried():
@@ -54,7 +54,7 @@ def test_axes_say_what_was_tried():
 def test_methods_together_show_what_they_share():
     other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
     figure = shared_parallel_coordinates(
-        [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", config={"learning_rate": 0.01, "rank": 1})]
+        [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", settings={"learning_rate": 0.01, "rank": 1})]
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
     assert list(axes) == ["method", "learning_rate", "rank", "parameters", "score"]

@@ -36,7 +36,7 @@ def test_every_trial_of_a_short_search_can_be_trained(steps: int, tmp_path: Any)
         trials = [planner.begin() for _ in range(6)]
     for trial in trials:
         assert trial is not None and trial.state == "running"
-        configure("increlora", trial.config).check_length(LAYERS, steps)
+        configure("increlora", trial.settings).check_length(LAYERS, steps)
 
 
 def test_the_settings_that_fit_are_the_largest_that_runs_are_long_enough_for() -> None:

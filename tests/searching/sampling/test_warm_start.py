@@ -99,13 +99,13 @@ def test_earlier_settings_come_first_and_again_after_an_interruption(tmp_path: P
         planner = TrialPlanner(journal, bounds)
         for _ in range(6):
             planner.begin()
-        tried = [(trial.config["rank"], trial.config["learning_rate"]) for trial in journal.trials()]
+        tried = [(trial.settings["rank"], trial.settings["learning_rate"]) for trial in journal.trials()]
         assert tried[:3] == [(24, 3e-3), (16, 1e-3), (8, 1e-4)]
         journal.record(0, evaluation(10, 24, 0.7))
         planner.learn(journal.finish(0, "complete", sampler_values=(0.7,)))
         again = TrialPlanner(Journal.open(tmp_path / "new"), bounds)._studies["lora"].propose(6)
         proposed = planner.begin()
-        assert proposed is not None and again.params == {name: proposed.config[name] for name in SPACE}
+        assert proposed is not None and again.params == {name: proposed.settings[name] for name in SPACE}
 
 
 def test_the_search_goes_on_with_what_was_read_at_its_beginning(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_trial_begins_with_all_its_settings(journal, folder):
     first = journal.begin("lora-drop", CONFIG, DRAWN)
     second = journal.begin("lora", {"learning_rate": 2e-3}, {}, baseline=True)
     assert journal.trials() == [first, second] == [journal.trial(0), journal.trial(1)]
-    assert (first.number, first.method, first.config, first.state) == (0, "lora-drop", CONFIG, "running")
+    assert (first.number, first.method, first.settings, first.state) == (0, "lora-drop", CONFIG, "running")
     assert first.sampled == {"learning_rate": 1e-3, "rank": 4, "shape": "step"}
     assert (first.evaluations, first.sampler_values, first.reason, first.step) == ((), None, None, 0)
     assert before - 1e-3 <= first.started <= time.time() and (first.ended, first.seconds) == (0, 0)
@@ -147,7 +147,7 @@ def test_reopened_it_is_the_same(journal, folder):
     after = again.trials()
     assert repr(after) == repr(before)  # by repr, for NaN is not equal to itself
     assert (again.snapshot().points, again.snapshot().baseline) == (fronts.points, fronts.baseline)
-    assert after[0].config == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
+    assert after[0].settings == CONFIG and after[0].evaluations[1].ranks == {"layer.0.query": 4, "layer.1.query": 4}
     assert after[0].seconds == 20 and after[0].started > 1_700_000_000 and after[0].finished
     assert (after[1].retries, after[1].reduced_micro_batch, after[1].baseline, after[1].finished) == (2, 1, True, False)
 

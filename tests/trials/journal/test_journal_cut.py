@@ -162,7 +162,7 @@ sys.stdin.read()
         first, second, third = journal.trials()
         assert [trial.state for trial in (first, second, third)] == ["running", "complete", "running"]
         assert [(e.step, e.score) for e in first.evaluations] == [(10, 0.6), (20, 0.7)]
-        assert (first.retries, first.config, first.ended, first.seconds) == (1, CONFIG, 0, 20)
+        assert (first.retries, first.settings, first.ended, first.seconds) == (1, CONFIG, 0, 20)
         assert third.evaluations == ()
         journal.record(0, evaluation(30, 40, 0.8), last=True)  # it goes on under its number
         assert journal.finish(0, "complete", sampler_values=(0.8,)).sampler_values == (0.8,)
