@@ -53,9 +53,7 @@ def test_an_adapter_over_the_limit_is_trained_if_its_slices_count(tmp_path, slic
         stopping = StoppingPolicy(spec, bounds, evaluations=9)
         trial = replace(made(0, rank=32), evaluations=(sliced(1, 32, 0.9, (8, 0.6)),))
         assert stopping.reason(trial, []) == reason
-        assert any(bounds("lora", trial.settings)[0] > 10 for trial in begun(journal)) == (
-            reason is None
-        )
+        assert any(bounds("lora", trial.settings)[0] > 10 for trial in begun(journal)) == (reason is None)
 
 
 def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
