@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import transformers as t
 
-from autorank.modeling import base_model, heads, target_modules
+from autorank.modeling import heads, target_modules
+from autorank.modeling.loading.auto_model import auto_class
 from tests import families, tiny
 
 TOKENS, SIZES, DECODER, ENCODER = families.TOKENS, families.SIZES, families.DECODER, families.ENCODER
@@ -118,7 +119,7 @@ class Architecture:
         return 0 if self.head.generates else 2
 
     def auto_class(self) -> Any:
-        return base_model.auto_class(self.head, self.config)
+        return auto_class(self.head, self.config)
 
     def meta_model(self) -> torch.nn.Module:
         with torch.device("meta"):

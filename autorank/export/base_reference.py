@@ -15,6 +15,7 @@ from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.forward.greedy_decoding import greedy
+from autorank.modeling.loading.auto_model import auto_class
 from autorank.tasks.prompts.chat_encoding import text_ends
 
 _WEIGHTS = (".safetensors", ".bin")
@@ -45,7 +46,7 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     head: dict[str, Any] = {"num_labels": origin.outputs} if origin.outputs else {}
     config = AutoConfig.from_pretrained(origin.model, trust_remote_code=False, **head)
     set_head_metadata(config, origin)
-    config.architectures = [base_model.auto_class(origin.head, config)._model_mapping[type(config)].__name__]
+    config.architectures = [auto_class(origin.head, config)._model_mapping[type(config)].__name__]
     folder.mkdir(parents=True, exist_ok=True)
     if origin.replaces_head:
         base_model.load(origin.model, origin.outputs, head=origin.head).model.save_pretrained(folder)

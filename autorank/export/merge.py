@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
-from autorank.modeling import adapter_file, adapters, base_model
+from autorank.modeling import adapter_file, adapters
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.forward.greedy_decoding import greedy
+from autorank.modeling.loading.auto_model import quiet
 from autorank.tasks.prompts.chat_encoding import text_ends
 
 
@@ -51,7 +52,7 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
     if origin.head.generates:
         start = getattr(trained.model.config, "decoder_start_token_id", None)
         trained.model.generation_config = greedy(text_ends(tokenizer), origin.pad_id, start)
-    with base_model.quiet():
+    with quiet():
         trained.model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

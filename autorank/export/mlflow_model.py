@@ -88,7 +88,7 @@ def _load(folder: Path, origin: Origin) -> Any:
     import torch
     from transformers import AutoConfig
 
-    from autorank.modeling.base_model import auto_class, quiet
+    from autorank.modeling.loading.auto_model import auto_class, quiet
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with quiet():

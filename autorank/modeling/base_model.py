@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapters, heads
@@ -19,6 +18,7 @@ from autorank.modeling.forward import dry_pass
 from autorank.modeling.forward.attention_masks import Form
 from autorank.modeling.heads import Head
 from autorank.modeling.loading import pretrained_checks
+from autorank.modeling.loading.auto_model import auto_class, load_config, quiet
 from autorank.modeling.loading.hub_access import hub_access
 from autorank.modeling.loading.quantization import four_bit
 from autorank.modeling.loading.remote_code import trusted
@@ -147,7 +147,7 @@ def load(
     """
     # transformers initializes the head before `reset` does; this must not change the process's random state
     with hub_access("model", model), quiet(), torch.random.fork_rng(devices=[]):
-        config = _config(model, outputs)
+        config = load_config(model, outputs)
         packed = pretrained_checks.quantized_loading(model, config, device)
         if quantize and pretrained_checks.stored_quantization(config):
             raise AutorankError(f"The weights of model {model!r} are already quantized. Omit --quantize.")
@@ -161,7 +161,7 @@ def load(
     new = {name for name in info["missing_keys"] if name in names}
     new |= {key[0] for key in info["mismatched_keys"]}
     trained = tuple(name for name in names if name in new or name.split(".")[0] in HEADS)
-    _refuse_new_backbone(model, new)
+    pretrained_checks.refuse_missing_layers(model, new)
     if head.generates and new:
         raise AutorankError(
             f"Model {model!r} lacks weights that are needed to generate text ({min(new)}). Use a language model with "
@@ -189,7 +189,7 @@ def meta_model(model: str, outputs: int = 2, head: Head = heads.SEQUENCE) -> nn.
         AutorankError: There is no such model, the Hub cannot be reached, or the model does not support such tasks.
     """
     with hub_access("model", model):
-        config = _config(model, outputs)
+        config = load_config(model, outputs)
         create = auto_class(head, config).from_config
         return dry_pass.build(lambda: create(config, trust_remote_code=trusted()))
 
@@ -223,78 +223,3 @@ def headless(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Pa
     most = {name: p for name, p in model.named_parameters() if name.split(".")[0] not in HEADS}
     fewest = {name: p for name, p in most.items() if name.startswith(prefix) and "pooler" not in name.split(".")}
     return fewest, most
-
-
-def _config(model: str, outputs: int) -> PreTrainedConfig:
-    """The model's config for a head of `outputs` outputs."""
-    from transformers import AutoConfig
-
-    pretrained_checks.refuse_adapter(model)
-    head = {"num_labels": outputs} if outputs else {}
-    with quiet():  # the names of the classes of another head do not matter
-        config: PreTrainedConfig = AutoConfig.from_pretrained(model, trust_remote_code=trusted(), **head)
-    pretrained_checks.quantized_loading(model, config, "cpu")  # raises if the weights cannot be loaded here
-    return config
-
-
-def auto_class(head: Head, config: PreTrainedConfig) -> Any:
-    """The class of transformers that loads a model with a head.
-
-    Args:
-        head: Form of the model.
-        config: The model's config.
-
-    Returns:
-        The auto class.
-
-    Raises:
-        AutorankError: transformers has no such class for models of this type.
-    """
-    import transformers
-
-    form = heads.of_model(head, config)
-    name = form.model_class
-    auto = getattr(transformers, name)
-    if trusted() and name in (getattr(config, "auto_map", None) or {}):
-        return auto  # the class comes with the model
-    if form == heads.TEXT and type(config) in transformers.AutoModelForMaskedLM._model_mapping:
-        raise AutorankError(
-            f"The model is an encoder ({config.model_type!r}), which cannot generate text. "
-            f"Use another --model: {form.examples}, {heads.TEXT_TO_TEXT.examples} or others."
-        )
-    if type(config) not in auto._model_mapping:
-        raise AutorankError(
-            f"The model has type {config.model_type!r}. transformers has no {name} for this type, which this "
-            f"task needs. Use another --model: {form.examples} or others."
-        )
-    return auto
-
-
-def _refuse_new_backbone(model: str, new: set[str]) -> None:
-    """Refuse a checkpoint that lacks layers: it belongs to another architecture, and the layers would be random."""
-    missing = sorted(name for name in new if any(part.isdigit() for part in name.split(".")))
-    if not missing:
-        return
-    remedy = "Its config.json does not match its weights. Use a complete model."
-    if all(".decoder." in f".{name}" for name in missing):
-        remedy = "It contains only an encoder, but this architecture needs encoder and decoder. Use a complete model."
-    raise AutorankError(
-        f"Model {model!r} lacks weights of its layers ({len(missing)}, including {missing[0]}). {remedy}"
-    )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Turn off transformers' progress bars and its warnings about new weights within this context."""
-    from transformers.utils import logging
-
-    level: Any = logging.get_verbosity()
-    bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

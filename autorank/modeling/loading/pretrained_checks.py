@@ -1,8 +1,9 @@
-"""Checks of a checkpoint before it is loaded: PEFT adapters in its directory, quantized weights."""
+"""Checks of a checkpoint: PEFT adapters in its directory, quantized weights, missing layers."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,24 @@ def stored_quantization(config: Any) -> str | None:
         return BITSANDBYTES
     method = settings.get("quant_method", "unknown format")
     return str(getattr(method, "value", method))
+
+
+def refuse_missing_layers(model: str, new: Collection[str]) -> None:
+    """Refuse a checkpoint that lacks layers: it belongs to another architecture, and the layers would be random.
+
+    Args:
+        model: Directory or name on the Hub, for messages.
+        new: Names of the parameters that the checkpoint lacks.
+
+    Raises:
+        AutorankError: Parameters of layers are among them.
+    """
+    missing = sorted(name for name in new if any(part.isdigit() for part in name.split(".")))
+    if not missing:
+        return
+    remedy = "Its config.json does not match its weights. Use a complete model."
+    if all(".decoder." in f".{name}" for name in missing):
+        remedy = "It contains only an encoder, but this architecture needs encoder and decoder. Use a complete model."
+    raise AutorankError(
+        f"Model {model!r} lacks weights of its layers ({len(missing)}, including {missing[0]}). {remedy}"
+    )

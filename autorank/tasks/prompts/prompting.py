@@ -142,7 +142,7 @@ def prompting(task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Prompti
     """
     from transformers import AutoConfig
 
-    from autorank.modeling.base_model import auto_class
+    from autorank.modeling.loading.auto_model import auto_class
 
     with hub_access("model", model):
         config = AutoConfig.from_pretrained(model, trust_remote_code=trusted())
