@@ -37,7 +37,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, kind, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
-from autorank.tasks.data.stratified import stratified
+from autorank.tasks.splits.stratified import stratified
 from trainables.cached_tensors import save
 from trainables.lora import UniformConfig, new_update
 

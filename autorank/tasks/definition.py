@@ -12,6 +12,7 @@ from autorank.modeling.heads import Head, ProblemType
 from autorank.spec import TaskSpec
 from autorank.tasks.own_metric import OwnMetric
 from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.stratified import hold_out, tune_part
 from autorank.tasks.splits.table import Table
 from autorank.tasks.splits.tokenized import Split, Tokenization
 
@@ -97,9 +98,8 @@ class TaskKind(ABC):
             AutorankError: The tokenizer or the model cannot be used for such tasks.
         """
 
-    @abstractmethod
     def validation_part(self, labels: np.ndarray) -> np.ndarray:
-        """Choose the training examples that are held out where there is no validation split.
+        """Choose the training examples that are held out where there is no validation split; a tenth of all by default.
 
         Args:
             labels: `examples`.
@@ -107,10 +107,10 @@ class TaskKind(ABC):
         Returns:
             Indices in ascending order, the same ones every time; none if there are too few examples.
         """
+        return hold_out(np.zeros(len(labels)))
 
-    @abstractmethod
     def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
-        """Choose the training examples that a search selects on (`--tune-split`).
+        """Choose the training examples that a search selects on (`--tune-split`), stratified by label by default.
 
         Args:
             task: The task.
@@ -123,6 +123,7 @@ class TaskKind(ABC):
         Raises:
             AutorankError: There are too few examples.
         """
+        return tune_part(labels, ratio)
 
 
 @dataclass(frozen=True)

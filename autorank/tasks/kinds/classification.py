@@ -12,9 +12,9 @@ from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
-from autorank.tasks.data.stratified import TUNE_SEED, hold_out, stratified
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.stratified import TUNE_SEED, hold_out, stratified
 from autorank.tasks.splits.table import SHOWN, Table
 from autorank.tasks.splits.tokenized import Tokenization
 

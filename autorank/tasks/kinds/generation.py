@@ -9,12 +9,12 @@ from typing_extensions import override
 
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
-from autorank.tasks.data.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.metrics import text
 from autorank.tasks.metrics.scripts import script_of
 from autorank.tasks.prompts import completions
 from autorank.tasks.splits.examples import Examples
+from autorank.tasks.splits.stratified import HELD_OUT, HOLD_OUT_SEED, TUNE_SEED, whole_prompts
 from autorank.tasks.splits.table import Table
 from autorank.tasks.splits.tokenized import Tokenization
 

@@ -16,10 +16,10 @@ from autorank.errors import AutorankError
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import label_values, texts
-from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.metrics.multi_label import METRICS
 from autorank.tasks.splits.examples import OWN_DATA, Examples
+from autorank.tasks.splits.stratified import tune_part
 from autorank.tasks.splits.table import SHOWN, Table
 from autorank.tasks.splits.tokenized import Tokenization
 
@@ -76,11 +76,6 @@ class MultiLabel(TaskKind):
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
         """Tokenize one or two texts."""
         return texts.tokenization(task, spec, tokenizer)
-
-    @override
-    def validation_part(self, labels: np.ndarray) -> np.ndarray:
-        """A tenth of all examples."""
-        return hold_out(np.zeros(len(labels)))
 
     @override
     def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:

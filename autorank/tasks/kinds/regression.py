@@ -11,7 +11,6 @@ from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import labels as label_columns
 from autorank.tasks.data import texts
-from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.definition import CORRELATIONS, Task, TaskKind
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.splits.table import Table
@@ -50,16 +49,6 @@ class Regression(TaskKind):
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:
         """Tokenize one or two texts."""
         return texts.tokenization(task, spec, tokenizer)
-
-    @override
-    def validation_part(self, labels: np.ndarray) -> np.ndarray:
-        """A tenth of all examples."""
-        return hold_out(np.zeros(len(labels)))
-
-    @override
-    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
-        """`ratio` of each decile."""
-        return tune_part(labels, ratio)
 
 
 REGRESSION = Regression()

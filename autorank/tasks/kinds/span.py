@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from typing_extensions import override
 
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import spans, windows
-from autorank.tasks.data.stratified import hold_out, tune_part
 from autorank.tasks.data.texts import max_length
 from autorank.tasks.definition import Task, TaskKind
 from autorank.tasks.splits.examples import Examples
@@ -44,16 +42,6 @@ class Span(TaskKind):
         return Tokenization(
             lambda examples: windows.tokenise(examples, tokenizer, length), windows.tag(length), length, windows.Windows
         )
-
-    @override
-    def validation_part(self, labels: np.ndarray) -> np.ndarray:
-        """A tenth of all questions."""
-        return hold_out(np.zeros(len(labels)))
-
-    @override
-    def tune_part(self, task: Task, labels: np.ndarray, ratio: float) -> np.ndarray:
-        """`ratio` of the questions with and without an answer."""
-        return tune_part(labels, ratio)
 
 
 SPAN = Span()

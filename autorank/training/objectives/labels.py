@@ -42,11 +42,23 @@ class Classification(Objective):
         return F.cross_entropy(outputs.logits.float(), labels)
 
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
-        """Compute the metrics as `metrics.labels.compute` does; see `Objective.evaluate`."""
+        """Compute the metrics; see `Objective.evaluate` and `scores`."""
         logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
         labels = np.concatenate([split.labels for split in splits.values()])
-        sizes = {name: len(split) for name, split in splits.items()}
-        return label_metrics.compute(self.task, np.concatenate(logits), labels, sizes)
+        return self.scores(np.concatenate(logits), labels, {name: len(split) for name, split in splits.items()})
+
+    def scores(self, logits: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]) -> Scores:
+        """Compute the metrics as `metrics.labels.compute` does.
+
+        Args:
+            logits: Logits of all splits, one after the other, `examples x outputs`.
+            labels: Their labels, `examples` or `examples x classes`.
+            sizes: Number of examples of each split by name.
+
+        Returns:
+            The metrics.
+        """
+        return label_metrics.compute(self.task, logits, labels, sizes)
 
 
 class Regression(Classification):
@@ -80,18 +92,16 @@ class MultiLabel(Classification):
         """
         return F.binary_cross_entropy_with_logits(outputs.logits.float(), labels)
 
-    def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
-        """Compute the metrics as `metrics.multi_label.compute` does; see `Objective.evaluate`."""
-        logits = [predictor.predict(split, eval_batches(split.lengths, EVAL_BATCH)) for split in splits.values()]
-        labels = np.concatenate([split.labels for split in splits.values()])
-        outputs, own = np.concatenate(logits), self.task.own_metric
+    def scores(self, logits: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]) -> Scores:
+        """Compute the metrics as `metrics.multi_label.compute` does; arguments as in `Classification.scores`."""
+        own = self.task.own_metric
         names = [name for name in self.task.metrics if own is None or name not in own.names]
-        scores = multi_label_metrics.compute(names, outputs, labels)
+        scores = multi_label_metrics.compute(names, logits, labels)
         if own is None:
             return scores
-        if not np.isfinite(outputs).all():
+        if not np.isfinite(logits).all():
             return Scores(dict.fromkeys(self.task.metrics, math.nan))
-        return Scores(own.scores(self._named(outputs > 0), self._named(labels > 0)) | scores)
+        return Scores(own.scores(self._named(logits > 0), self._named(labels > 0)) | scores)
 
     def _named(self, rows: np.ndarray) -> list[list[str]]:
         """The names of each example's classes."""

@@ -13,11 +13,11 @@ from autorank.errors import AutorankError
 from autorank.options.calls import TrainCall
 from autorank.spec import TaskSpec
 from autorank.tasks import TASKS, registry, resolve
-from autorank.tasks.data.stratified import whole_prompts
 from autorank.tasks.named.generation import GENERATION, OWN_MODEL, own_task
 from autorank.tasks.own_data import detect_columns
 from autorank.tasks.prompts.completions import to_examples
 from autorank.tasks.prompts.conversation import Conversation
+from autorank.tasks.splits.stratified import whole_prompts
 from autorank.tasks.splits.table import Table
 from tests import texts
 

@@ -9,8 +9,8 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tasks import TASKS
-from autorank.tasks.data.stratified import stratified
 from autorank.tasks.definition import Task
+from autorank.tasks.splits.stratified import stratified
 
 SCORES = TASKS["stsb"]
 
