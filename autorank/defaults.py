@@ -12,6 +12,13 @@ Quantization = Literal["4bit"]
 LabelType = Literal["class", "number"]
 SliceScore = Literal["energy", "input", "gradient"]
 
+SAMPLER: Sampler = "tpe"
+PRECISION: Precision = "auto"
+ACCUMULATE: Literal["auto"] = "auto"
+SLICE_SCORE: SliceScore = "energy"
+SEED = 0
+TUNE_SPLIT = 0.0  # no part of the training data is held out
+WORKERS = 1
 WARMUP_RATIO = 0.06  # microsoft/LoRA, roberta_base scripts
 WEIGHT_DECAY = 0.1  # likewise
 MAX_GRAD_NORM = 1.0

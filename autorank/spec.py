@@ -15,8 +15,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from autorank.defaults import (
+    ACCUMULATE,
     MAX_GRAD_NORM,
+    PRECISION,
     REDUCTION_FACTOR,
+    SAMPLER,
+    SEED,
+    SLICE_SCORE,
+    TUNE_SPLIT,
     WARMUP_RATIO,
     WEIGHT_DECAY,
     LabelType,
@@ -68,7 +74,7 @@ class TaskSpec(Spec):
     max_length: PositiveInt | None = None  # tokens; None: the task's own
     max_train_examples: PositiveInt | None = None  # the first N after a shuffle with a fixed seed
     max_eval_examples: PositiveInt | None = None  # of each split that is evaluated
-    tune_split: float = Field(0.0, ge=0, le=0.5)  # part of the training set on which a search selects, held out of it
+    tune_split: float = Field(TUNE_SPLIT, ge=0, le=0.5)  # part of the training set held out to select on
     trust_remote_code: bool = False  # run code that comes with the model and its tokenizer
     final: bool = False  # evaluate on the untouched validation split; what is held out stays out of training
 
@@ -91,19 +97,17 @@ class TrainingSpec(Spec):
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None  # optimizer steps; overrides epochs
     batch_size: PositiveInt | None = None  # examples an optimizer step
-    accumulate: PositiveInt | Literal["auto"] = (
-        "auto"  # micro-batches an optimizer step; auto: as few as fit on the GPU
-    )
+    accumulate: PositiveInt | Literal["auto"] = ACCUMULATE  # micro-batches a step; auto: as few as fit on the GPU
     eval_every: PositiveInt | None = None  # optimizer steps; None: once an epoch. The last step is always evaluated
     warmup_ratio: float = Field(WARMUP_RATIO, ge=0, lt=1)
     weight_decay: float = Field(WEIGHT_DECAY, ge=0)
     max_grad_norm: float = Field(MAX_GRAD_NORM, gt=0)
-    precision: Precision = "auto"  # auto: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on a CPU
+    precision: Precision = PRECISION  # auto: bf16 on a GPU that computes in it, fp16 on an older one, fp32 on a CPU
     quantize: Quantization | None = None  # of the frozen base (QLoRA)
     gradient_checkpointing: bool = False  # activations are computed again, not kept: same results, less memory
-    slice_score: SliceScore = "energy"  # by which slices keep components, see `training.slicing.component_scores`
+    slice_score: SliceScore = SLICE_SCORE  # by which slices keep components, see `training.slicing.component_scores`
     slices: PositiveInt | Literal["auto", "off"] = "off"  # smaller adapters scored after each evaluation
-    seed: int = Field(0, ge=0)
+    seed: int = Field(SEED, ge=0)
 
     @model_validator(mode="after")
     def _whole_micro_batches(self) -> TrainingSpec:
@@ -200,11 +204,11 @@ class SearchSpec(Spec):
     training: TrainingSpec = TrainingSpec()
     methods: tuple[MethodSpec, ...] = Field(min_length=1)
     baseline: MethodSpec | None = None
-    sampler: Sampler = "tpe"
+    sampler: Sampler = SAMPLER
     halving: HalvingSpec | None = HalvingSpec()
     objectives: ObjectivesSpec = ObjectivesSpec()
     warm_start: tuple[EarlierTrial, ...] = ()
-    seed: int = Field(0, ge=0)
+    seed: int = Field(SEED, ge=0)
 
     @model_validator(mode="after")
     def _methods_differ(self) -> SearchSpec:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorank.defaults import MAX_RETRIES
+from autorank.defaults import MAX_RETRIES, WORKERS
 from autorank.errors import AutorankError
 from autorank.options.parsing import parse_seconds
 from autorank.options.shared import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI
@@ -68,7 +68,7 @@ class BudgetOptions:
             help="Number of workers of each trial, which share each step's batch (Ray Train).",
             rich_help_panel=MACHINES,
         ),
-    ] = 1
+    ] = WORKERS
     max_retries: Annotated[
         int,
         typer.Option(min=0, help="How often a trial is restarted after its process died.", rich_help_panel=MACHINES),

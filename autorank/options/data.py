@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorank.defaults import LabelType
+from autorank.defaults import TUNE_SPLIT, LabelType
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.data_object import DataObject
@@ -144,7 +144,7 @@ class DataOptions:
         typer.Option(help="Maximum number of examples of each evaluation. Default: all.", rich_help_panel=DATA),
     ] = None
 
-    def task_spec(self, tune_split: float = 0.0) -> TaskSpec:
+    def task_spec(self, tune_split: float = TUNE_SPLIT) -> TaskSpec:
         """Return the task.
 
         Args:

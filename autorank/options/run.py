@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from autorank.defaults import MAX_GRAD_NORM, WARMUP_RATIO, WEIGHT_DECAY, Precision, Quantization, SliceScore
+from autorank.defaults import (
+    ACCUMULATE,
+    MAX_GRAD_NORM,
+    PRECISION,
+    SEED,
+    SLICE_SCORE,
+    TUNE_SPLIT,
+    WARMUP_RATIO,
+    WEIGHT_DECAY,
+    Precision,
+    Quantization,
+    SliceScore,
+)
 from autorank.errors import AutorankError
 from autorank.options import completion
 from autorank.options.config_file import merge_settings
@@ -40,7 +52,7 @@ class RunOptions(DataOptions):
             "for --confirm-seeds.",
             rich_help_panel=DATA,
         ),
-    ] = 0.0
+    ] = TUNE_SPLIT
     set: Annotated[
         list[str] | Mapping[str, Any] | None,
         typer.Option(
@@ -73,7 +85,7 @@ class RunOptions(DataOptions):
             metavar="N|auto",
             rich_help_panel=TRAINING,
         ),
-    ] = "auto"
+    ] = ACCUMULATE
     eval_every: Annotated[
         int | None,
         typer.Option(help="Optimizer steps between evaluations. Default: one epoch.", rich_help_panel=TRAINING),
@@ -92,7 +104,7 @@ class RunOptions(DataOptions):
             help="Precision of training. auto: bf16 on GPUs that compute in it, fp16 on older ones, fp32 on CPUs.",
             rich_help_panel=TRAINING,
         ),
-    ] = "auto"
+    ] = PRECISION
     quantize: Annotated[
         Quantization | None,
         typer.Option(
@@ -125,8 +137,10 @@ class RunOptions(DataOptions):
             "layer's inputs, or gradient sensitivity.",
             rich_help_panel=TRAINING,
         ),
-    ] = "energy"
-    seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = 0
+    ] = SLICE_SCORE
+    seed: Annotated[int, typer.Option(help="Random seed of training and of the sampler.", rich_help_panel=TRAINING)] = (
+        SEED
+    )
 
     @property
     def methods(self) -> list[str]:

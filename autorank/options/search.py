@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autorank.defaults import REDUCTION_FACTOR, Objective, Sampler, Scheduler
+from autorank.defaults import REDUCTION_FACTOR, SAMPLER, Objective, Sampler, Scheduler
 from autorank.options.config_file import parse_space
 from autorank.options.parsing import build_spec, expand, parse_count
 from autorank.options.shared import FRONT, STOPPING
@@ -61,7 +61,7 @@ class SearchOptions:
     ] = None
     sampler: Annotated[
         Sampler, typer.Option(help="Optuna sampler that proposes settings.", rich_help_panel=STOPPING)
-    ] = "tpe"
+    ] = SAMPLER
     warm_start: Annotated[
         str | None,
         typer.Option(

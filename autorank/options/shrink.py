@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from autorank.defaults import Precision
+from autorank.defaults import PRECISION, SEED, Precision
 from autorank.errors import AutorankError
 from autorank.options.data import DataOptions
 from autorank.options.parsing import build_spec, parse_count
@@ -89,8 +89,8 @@ class ShrinkCall(DataOptions):
             help="Floating-point precision. auto: bf16 on GPUs that compute in it, fp16 on older ones, fp32 on CPUs.",
             rich_help_panel=TRAINING,
         ),
-    ] = "auto"
-    seed: Annotated[int, typer.Option(help="Random seed of --polish.", rich_help_panel=POLISH)] = 0
+    ] = PRECISION
+    seed: Annotated[int, typer.Option(help="Random seed of --polish.", rich_help_panel=POLISH)] = SEED
 
     def __post_init__(self) -> None:
         choices = {

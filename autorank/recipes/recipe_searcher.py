@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from autorank.defaults import MAX_RETRIES
 from autorank.modeling import rank_map
 from autorank.recipes.results import Results, Run
 from autorank.searching.journal_searcher import check_space
@@ -57,7 +58,7 @@ class RecipeSearcher(BaseSearcher):
     """
 
     def __init__(
-        self, trainings: Sequence[Training], results: Results, deadline: float = math.inf, retries: int = 3,
+        self, trainings: Sequence[Training], results: Results, deadline: float = math.inf, retries: int = MAX_RETRIES,
         on_result: Callable[[Run, dict[str, Any]], object] = lambda run, outcome: None,
     ) -> None:  # fmt: skip
         super().__init__(deadline, retries)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from autorank.defaults import MAX_RETRIES
+from autorank.defaults import MAX_RETRIES, WORKERS
 from autorank.searching.ray import resources
 
 TRIALS = 20  # default number of trials
@@ -42,7 +42,7 @@ class Budget:
     seconds: float | None = None
     concurrency: int | None = None
     gpus_per_trial: float | None = None
-    workers: int = 1
+    workers: int = WORKERS
     retries: int = MAX_RETRIES
     confirm: int | None = None
     address: str | None = None

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from autorank.defaults import MAX_RETRIES
 from autorank.searching.confirmation_seeds import equal_seeds, next_training
 from autorank.searching.journal_searcher import check_space
 from autorank.searching.ray.base_searcher import BaseSearcher
@@ -63,7 +64,7 @@ class ConfirmSearcher(BaseSearcher):
     """
 
     def __init__(
-        self, journal: Journal, seeds: int, folder: Path, deadline: float = math.inf, retries: int = 3
+        self, journal: Journal, seeds: int, folder: Path, deadline: float = math.inf, retries: int = MAX_RETRIES
     ) -> None:
         super().__init__(deadline, retries)
         self._journal, self._seeds, self._folder = journal, seeds, folder

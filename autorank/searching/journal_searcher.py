@@ -12,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from autorank.defaults import MAX_RETRIES
 from autorank.errors import AutorankError, disk_full
 from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.ray.base_searcher import BaseSearcher
@@ -59,7 +60,7 @@ class JournalSearcher(BaseSearcher):
         bounds: Bounds,
         trials: int,
         deadline: float = math.inf,
-        retries: int = 3,
+        retries: int = MAX_RETRIES,
         evaluations: int = LENGTH,
         on_evaluation: Callable[[], object] = lambda: None,
         check_length: LengthCheck = any_length,
