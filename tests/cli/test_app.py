@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -16,30 +14,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
-from autorank.cli import app, tokenization_log
+from autorank.cli import tokenization_log
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
+from tests.cli.commands import autorank, command, inside, surroundings, users_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-SPACE = """
-rank: {type: int, low: 1, high: 8, log: true}
-learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
-"""
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: a model, data, a space."""
-    folder = tmp_path_factory.mktemp("place")
-    tiny.model("bert", folder / "model")
-    tiny.pairs_file(folder / "pairs.jsonl", 120)
-    (folder / "space.yaml").write_text(SPACE)
-    return folder
+    return users_folder(tmp_path_factory.mktemp("place"))
 
 
 def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
@@ -56,28 +44,6 @@ def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
     tokenization_log.LOGGER.info("tokenizing again")
     tokenization_log.LOGGER.setLevel(logging.NOTSET)
     assert capsys.readouterr().err == ""
-
-
-def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=240
-    )
-
-
-def inside(*arguments: object, cwd: Path) -> Result:
-    """The same in this process, which has imported the libraries already; for commands that start no Ray."""
-    environment = {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100", "MLFLOW_TRACKING_URI": None}
-    with contextlib.chdir(cwd):
-        return CliRunner().invoke(app.app, [*map(str, arguments)], env=environment, catch_exceptions=False)
-
-
-def command(arguments: tuple[object, ...]) -> list[str]:
-    return [sys.executable, "-m", "autorank.cli.app", *map(str, arguments)]
-
-
-def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})
 
 
 def trials_of(cwd: Path, name: str) -> list[TrialRecord]:
@@ -269,82 +235,6 @@ def test_dry_run_runs_nothing(place: Path) -> None:
     assert f"{size:,} to {8 * size:,}" in done.stdout and not (place / "runs" / "dry").exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("search", "--method", "lorra", "--task", "demo"), "Did you mean 'lora'?"),
-        (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
-        (("search", "--method", "lora", "--task", "demo", "--set", "rnk=2"), "rank"),
-        (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
-        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m, 4h or auto"),
-        (("search", "--method", "lora"), "--task NAME"),
-        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "Write 30, or +20"),
-        (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
-        (("search", "--method", "lora,lora", "--task", "demo"), "lists 'lora' twice"),
-        (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
-        (("train", "--method", "lora,increlora", "--task", "demo"), "`train` takes one method"),
-        (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
-        (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
-        (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),
-        (("train", "--method", "lora", "--data", "x.csv", "--prompt", "a"), "--prompt COL and --completion COL"),
-        (("train", "--method", "lora", "--task", "demo", "--metric", "bleu"), "accuracy, f1"),
-        (("train", "--method", "lora", "--task", "demo", "--chat"), "text-to-text tasks"),
-        (("train", "--method", "lora", "--task", "demo", "--set", "targets=quary"), "attention.self.query"),
-        (("front", "nothing"), "nothing"),
-        (("export", "nothing", "--to", "x"), "nothing"),
-        (("ranks", "nothing"), "nothing"),
-        (("ranks", "tiny", "--to", "ranks.csv"), "ends in .json or .png"),
-        (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
-        (("spaces", "lora-dorp"), "lora-drop"),
-        (
-            ("search", "--method", "lora", "--task", "demo", "--max-params", "10", "--slices", "off"),
-            "less than the smallest adapter",
-        ),
-        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
-        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is not an address"),
-        (("ui", "--runs", "empty"), "is tracked yet"),
-    ],
-)
-def test_bad_input_is_one_message_with_a_remedy(
-    arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """In this process, for there are many; what a shell sees of one is tested below."""
-    before = sorted(place.rglob("*"))
-    monkeypatch.chdir(place)
-    monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
-    monkeypatch.setenv("AUTORANK_CACHE", str(place / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    shown, told = capfd.readouterr()
-    assert ended.value.code == 2, told
-    assert "mrcp" not in shown
-    assert told.startswith("autorank: ") and said in told and "Traceback" not in told
-    assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "choices"),
-    [
-        ("--scheduler", "hyperband", "'asha', 'none'"),
-        ("--objective", "secnds", "'nonzero_params', 'seconds', 'memory'"),
-        ("--sampler", "cma", "'tpe', 'nsga2', 'gp', 'random'"),
-        ("--precision", "fp8", "'auto', 'fp32', 'bf16', 'fp16'"),
-        ("--quantize", "8bit", "'4bit'"),
-    ],
-)
-def test_a_wrong_choice_is_answered_with_the_choices(
-    option: str, value: str, choices: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "argv", ["autorank", "search", "--method", "lora", "--task", "demo", option, value])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    assert ended.value.code == 2
-    assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
-
-
 def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
     encoded = {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0", "LC_ALL": "C"}
     done = subprocess.run(command(("methods",)), cwd=tmp_path, env=surroundings(tmp_path, encoded), capture_output=True)
@@ -352,24 +242,3 @@ def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:
     text = autorank("methods", cwd=tmp_path, PYTHONIOENCODING="utf-8").stdout
     assert done.stdout.decode("latin-1") == text.encode("latin-1", "replace").decode("latin-1")
     assert text.encode("latin-1", "replace").decode("latin-1") != text
-
-
-def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("autorank.errors.sys.platform", "win32")
-    monkeypatch.setattr(sys, "argv", ["autorank", "methods"])
-    with pytest.raises(SystemExit) as ended:
-        app.main()
-    shown, error = capsys.readouterr()
-    assert ended.value.code == 2 and shown == ""
-    assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
-
-
-def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
-    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
-
-
-def test_debug_shows_the_traceback(place: Path) -> None:
-    done = autorank("--debug", "front", "nothing", cwd=place)
-    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from autorank import methods
-from autorank.errors import AutorankError
 from autorank.export.peft_export import write_peft
-from autorank.modeling import adapter_file, adapters, base_model, target_modules
+from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TrainSpec
-from autorank.tasks.data.batches import collate
 from autorank.training.evaluation import Evaluation
-from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
     cache,
     cached_in,
+    each_method,
     full_state,
-    functional,
+    hooked,
     inputs,
     logits,
     same,
@@ -39,12 +35,10 @@ from tests.trainables.trained import (
     train,
     until,
     untimed,
-    weights,
     write_model,
     write_pairs,
 )  # fmt: skip
 
-each_method = pytest.mark.parametrize("name", METHODS)
 each_low_rank_method = pytest.mark.parametrize("name", LOW_RANK)
 
 
@@ -234,12 +228,6 @@ def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, t
     assert same(full_state(warm), full_state(trained.run))
 
 
-def hooked(modules: Iterable[nn.Module]) -> list[nn.Module]:
-    """Those with hooks on them."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return [module for module in modules if any(getattr(module, kind) for kind in kinds)]
-
-
 # The penalty
 
 
@@ -256,103 +244,3 @@ def test_evaluations_know_no_penalty(name: str, trained: Trained) -> None:
     assert torch.equal(logits(run), trained.logits[STEPS])
     assert run._objective.evaluate(run._phase, run._data.validation) == trained.evaluations[-1].metrics
     run._method.config = known
-
-
-@pytest.mark.parametrize(
-    ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALISED else [0.0])]
-)
-def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> None:
-    """At the first step every update is zero still, or what it was drawn as."""
-    settings = {PENALISED[name]: weight} if name in PENALISED else {}
-    wanted = spec(made, name, settings, model="plain")
-    run = start(wanted)
-    (told,) = until(run, 1)
-    if METHODS[name].starts_at_zero:
-        plain = base_model.load(str(made / "plain"), outputs=2)
-        plain.reset(seed=0)
-    else:
-        untrained = start(wanted)
-        untrained._open()
-        untrained._start()
-        plain = untrained._base
-        plain.model.eval()
-    batch = collate(run._data.train, run._phase.batch(0), run._data.pad_id)
-    labels = batch.pop("labels")
-    batch = {name: values.to(plain.model.device) for name, values in batch.items()}
-    with torch.no_grad():
-        expected = F.cross_entropy(plain.model(**batch).logits.cpu(), labels)
-    assert told.train_loss == pytest.approx(float(expected), rel=1e-5)
-
-
-# Micro-batches and precision
-
-
-@each_method
-def test_micro_batches_change_nothing(name: str, made: Path) -> None:
-    settings = {} if "dropout" not in METHODS[name].settings else {"dropout": 0.0}
-    whole, parts = (start(spec(made, name, settings, model="plain", accumulate=n)) for n in (1, 2))
-    for ours, theirs in zip(parts, whole, strict=True):
-        assert ours.ranks == theirs.ranks, f"after step {ours.step}"
-        assert ours.adapter_params == theirs.adapter_params and ours.nonzero_params == theirs.nonzero_params
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
-    for key, ours in functional(weights(parts)).items():
-        torch.testing.assert_close(ours, weights(whole)[key], rtol=1e-4, atol=1e-4)
-
-
-@each_method
-def test_bf16_on_a_cpu(name: str, made: Path) -> None:
-    run = start(spec(made, name, precision="bf16", eval_every=8))
-    model = base_model.meta_model(str(made / "model"))
-    layers = target_modules.shapes(model, "all-linear")
-    for evaluation in run:
-        assert all(math.isfinite(value) for value in evaluation.metrics.values())
-        total = METHODS[name].total
-        assert total is None or sum(evaluation.ranks.values()) == total(evaluation.step)
-        assert all(0 <= rank <= min(layers[layer]) for layer, rank in evaluation.ranks.items())
-    fewest, most = methods.find(name).adapter_params(run._method.config, model)
-    assert fewest <= evaluation.adapter_params <= most
-    assert all(torch.isfinite(value).all() and value.dtype == torch.float32 for value in weights(run).values())
-
-
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("name", "setting", "value"), [(name, *wrong) for name, case in METHODS.items() for wrong in case.refusals.items()]
-)
-def test_a_wrong_value_is_named(name: str, setting: str, value: Any) -> None:
-    with pytest.raises(AutorankError) as refused:
-        methods.configure(name, METHODS[name].settings | {setting: value})
-    assert f"settings of {name}" in str(refused.value)
-    assert setting in str(refused.value) and repr(value) in str(refused.value)
-
-
-@each_method
-def test_an_unknown_setting_is_named(name: str) -> None:
-    with pytest.raises(AutorankError, match=rf"setting of {name} 'learning_rat'.* Did you mean 'learning_rate'"):
-        methods.configure(name, {"learning_rat": 1e-3})
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if "mean_rank" in METHODS[name].settings])
-def test_a_budget_without_a_single_rank_is_refused(name: str, made: Path) -> None:
-    """0.02 for each of 18 layers are none; IncreLoRA's minimum is a rank for each."""
-    with pytest.raises(AutorankError, match=r"mean_rank.*0\.02"):
-        list(start(spec(made, name, {"mean_rank": 0.02})))
-
-
-@pytest.mark.parametrize("name", [name for name, case in METHODS.items() if case.short is not None])
-def test_too_short_a_run_is_refused_before_it_starts(name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def never(*_: Any) -> None:
-        raise AssertionError("a step was trained")
-
-    monkeypatch.setattr(OptimizationLoop, "step", never)
-    run = start(spec(made, name, METHODS[name].short))
-    with pytest.raises(AutorankError) as refused:
-        next(run)
-    message = str(refused.value)
-    assert message.startswith(name) and f"{STEPS} steps" in message and "Train longer" in message
-    for setting, value in (METHODS[name].short or {}).items():
-        assert setting in message and str(value) in message
-    modules = list(run._base.model.modules())
-    run.release()
-    assert not adapters.adapted(run._base.model) and not hooked(modules)

@@ -1,234 +1,33 @@
-"""PRILoRA against plain computations: ranks by hand, n̄ from hidden states, pruning by sorting."""
+"""What PRILoRA prunes in training, against sorting."""
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from autorank.errors import AutorankError
 from autorank.export.peft_export import write_peft
-from autorank.methods import configure
 from autorank.modeling import adapters
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
-from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
 from tests import tiny
-from trainables.prilora import PRILoRAConfig, linear, masks, ranks
-
-# Ranks
-
-
-@pytest.mark.parametrize(
-    ("layers", "mean", "slope", "expected"),
-    [
-        (12, 8, 0.5, [4, 5, 5, 6, 7, 8, 8, 9, 10, 11, 11, 12]),
-        (12, 8, -0.5, [12, 11, 11, 10, 9, 8, 8, 7, 6, 5, 5, 4]),
-        (12, 8, 0, [8] * 12),
-        (5, 2, 1, [0, 1, 2, 3, 4]),
-        (5, 2, -1, [4, 3, 2, 1, 0]),
-        (1, 3, 0.5, [3]),
-        (3, 3, 0.5, [1, 3, 5]),  # 1.5, 3, 4.5 are rounded to 2, 3, 5, of which the earlier gives one back
-        (4, 0.5, 0, [0, 0, 1, 1]),  # all rounded up to 1
-        (4, 0.25, 1, [0, 0, 0, 1]),  # 0, 1/6, 1/3, 1/2
-    ],
-)
-def test_ranks_by_hand(layers: int, mean: float, slope: float, expected: list[int]) -> None:
-    assert linear(layers, mean, slope) == expected
-
-
-def test_the_total_is_exact_and_ranks_stay_near_the_line() -> None:
-    for layers in (1, 2, 3, 6, 7, 12, 24, 25):
-        for mean in (0.3, 0.5, 1, 1.25, 2, 2.5, 3.7, 8, 17.3):
-            for slope in (-1, -0.7, -0.5, -0.1, 0, 0.2, 0.5, 0.99, 1):
-                made = linear(layers, mean, slope)
-                about = f"{layers} layers, mean {mean}, slope {slope}: {made}"
-                assert sum(made) == int(layers * mean + 0.5), about
-                rises = 2 * slope * mean / (layers - 1) if layers > 1 else 0
-                line = [mean - (slope * mean if layers > 1 else 0) + i * rises for i in range(layers)]
-                assert all(abs(r - exact) < 1 and r >= 0 for r, exact in zip(made, line, strict=True)), about
-                assert made == sorted(made, reverse=slope < 0) or slope == 0, about
-
-
-def config(**settings: Any) -> PRILoRAConfig:
-    made = configure("prilora", settings).config
-    assert isinstance(made, PRILoRAConfig)
-    return made
-
-
-def test_all_matrices_of_a_layer_have_its_rank() -> None:
-    names = [f"bert.encoder.layer.{i}.{kind}" for i in range(3) for kind in ("attention.query", "output.dense")]
-    assert list(ranks(names, config(mean_rank=2, slope=1)).values()) == [0, 0, 2, 2, 4, 4]
-    with pytest.raises(AutorankError, match=r"with mean_rank 0\.1 all ranks are 0"):
-        ranks(names, config(mean_rank=0.1))
-
-
-def test_the_whole_budget_in_the_last_layers() -> None:
-    names = [f"bert.encoder.layer.{i}.output.dense" for i in range(12)]
-    assert list(ranks(names, config(last_layers=3, slope=0)).values()) == [0] * 9 + [32] * 3
-    assert list(ranks(names, config(last_layers=2, slope=0.5)).values()) == [0] * 10 + [24, 72]
-    assert ranks(names, config(last_layers=20)) == ranks(names, config())
-
-
-# What is kept
-
-
-@pytest.mark.parametrize("scope", ["row", "matrix", "global"])
-@pytest.mark.parametrize("pruning", [0.0, 0.25, 0.3, 0.5, 0.99])
-def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
-    draw = torch.Generator().manual_seed(0)
-    importance = [torch.rand(rank, width, generator=draw) * (1 + rank) for rank, width in ((3, 10), (1, 7), (4, 10))]
-    found = masks(importance, config(scope=scope, pruning=pruning))
-    assert [mask.shape for mask in found] == [values.shape for values in importance]
-    groups: dict[Any, list[tuple[float, bool]]] = defaultdict(list)
-    for m, (values, mask) in enumerate(zip(importance, found, strict=True)):
-        for row in range(len(values)):
-            group = {"row": (m, row), "matrix": m, "global": 0}[scope]
-            groups[group] += zip(values[row].tolist(), mask[row].tolist(), strict=True)
-    for members in groups.values():
-        lowest = int(pruning * len(members) + 1e-9)
-        assert [keep for _, keep in sorted(members)] == [False] * lowest + [True] * (len(members) - lowest)
-
-
-def test_equal_importances_lose_the_share_exactly() -> None:
-    (mask,) = masks([torch.zeros(3, 8)], config(scope="row", pruning=0.5))
-    assert mask.sum(1).tolist() == [4, 4, 4]
-
-
-# In training
+from tests.trainables.prilora_runs import Inputs, norms, opened, write
+from tests.trainables.trained import cached_in
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("prilora")
-    for architecture in ("bert", "deberta-v2"):
-        tiny.model(architecture, folder / architecture)
-        config = json.loads((folder / architecture / "config.json").read_text())
-        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        (folder / architecture / "config.json").write_text(json.dumps(config))
-    (folder / "data").mkdir()
-    tiny.pairs_file(folder / "data" / "train.jsonl", 22, seed=1)  # 8, 8 and 6 a step
-    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+    write(folder)
+    with cached_in(folder):
         yield folder
-
-
-def opened(
-    made: Path, settings: dict[str, Any], architecture: str = "bert", data: str = "data", **training: Any
-) -> TrainingRun:
-    """A run before its first step, its updates attached; it evaluates after every step."""
-    wanted = TrainSpec(
-        task=TaskSpec(name="pairs", data=made / data, text=("left", "right"), label="label"),
-        model=str(made / architecture),
-        method="prilora",
-        settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
-        training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
-    )
-    run = TrainingRun(wanted, ModelCache("cpu"))
-    run._open(), run._start()
-    return run
-
-
-class Inputs:
-    """Mean squares of every layer's input features over a step's tokens, from hooks of its own."""
-
-    def __init__(self, run: TrainingRun) -> None:
-        self.layers = adapters.adapted(run._base.model)
-        self.taken: dict[str, list[Tensor]] = defaultdict(list)
-        run._base.model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        for name, layer in self.layers.items():
-            layer.base.register_forward_pre_hook(lambda module, args, name=name: self._take(name, args[0]))
-
-    def _begin(self, model: nn.Module, args: Any, kwargs: dict[str, Tensor]) -> None:
-        self.mask, self.open = kwargs["attention_mask"].bool(), set(self.layers) if model.training else set()
-
-    def _take(self, name: str, x: Tensor) -> None:
-        if name in self.open:  # DeBERTa puts its positions through as well, after the tokens
-            self.open.remove(name)
-            self.taken[name] += [x[i, j].detach() for i, j in self.mask.nonzero().tolist()]
-
-    def norms(self) -> dict[str, Tensor]:
-        taken, self.taken = self.taken, defaultdict(list)
-        return {name: torch.stack(taken[name]).double().square().mean(0).sqrt() for name in self.layers}
-
-
-def norms(run: TrainingRun) -> dict[str, Tensor]:
-    """n̄ of every layer."""
-    layers = adapters.adapted(run._base.model)
-    parts = run._method.state_dict()["norms"].split([layer.update.A.shape[1] for layer in layers.values()])
-    return dict(zip(layers, parts, strict=True))
-
-
-def check_norms(run: TrainingRun, ema: float) -> None:
-    inputs, expected = Inputs(run), {}
-    for evaluation in run:
-        for name, now in inputs.norms().items():
-            expected[name] = ema * expected[name] + (1 - ema) * now if name in expected else now
-        for name, norm in norms(run).items():
-            close = torch.allclose(norm.double(), expected[name], rtol=1e-4, atol=1e-6)
-            assert close, f"{name}, step {evaluation.step}: {norm} is not {expected[name]}"
-    assert evaluation.step == run.total_steps
-
-
-@pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
-def test_the_inputs_norms(architecture: str, accumulate: int, made: Path) -> None:
-    """Padding is left out, dropout of the update's input too; the last step of an epoch is smaller."""
-    run = opened(made, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
-    check_norms(run, 0.7)
-
-
-def test_positions_are_no_tokens(made: Path) -> None:
-    """An example as long as DeBERTa's table of relative positions, alone: both pass as 1 x 16 x hidden."""
-    from transformers import DebertaV2Config, DebertaV2Model
-
-    folder = made / "buckets"
-    tiny.model("deberta-v2", folder)
-    config = DebertaV2Config.from_pretrained(folder)
-    config.position_buckets = 8
-    DebertaV2Model(config).save_pretrained(folder)
-    (made / "long").mkdir()
-    for split in ("train", "validation"):
-        rows = [{"left": "w1 w2 w3 w4 w5 w6", "right": "w1 w2 w3 w4 w5 w6 w7", "label": i % 2} for i in range(8)]
-        (made / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = opened(made, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
-    assert set(run._data.train.lengths) == {16}
-    check_norms(run, 0.9)
-
-
-def test_an_example_that_only_goes_along_is_not_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three workers on a batch of two: the third runs the first example again, so as not to keep the others waiting."""
-    added: list[Tensor] = []
-
-    def first_step(count: int, rank: int) -> TrainingRun:
-        monkeypatch.setattr(distributed, "count", lambda: count)
-        monkeypatch.setattr(distributed, "rank", lambda: rank)
-        monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)
-        monkeypatch.setattr(distributed, "sum_", lambda values: values)
-        run = opened(made, {"interval": 2}, steps=3, batch_size=2)
-        assert run._context is not None
-        run._context.sum = lambda values: added.append(values.clone()) or values  # type: ignore[func-returns-value]
-        next(run)
-        return run
-
-    run = first_step(1, 0)
-    added.clear()
-    for rank in range(3):
-        first_step(3, rank)
-    together = sum(added)
-    ours = (together[:-1] / together[-1]).sqrt()
-    torch.testing.assert_close(ours, run._method.state_dict()["norms"], rtol=1e-4, atol=1e-6)
 
 
 def zeros(run: TrainingRun) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from autorank import methods
 from autorank.method import TargetedConfig
@@ -27,6 +27,8 @@ from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
 from tests.trainables.cases import METHODS, STEPS, Case
+
+each_method = pytest.mark.parametrize("name", METHODS)
 
 WORKERS = 2
 DEVICE = "cpu"  # where the conformance suite trains
@@ -188,3 +190,9 @@ def train(name: str, made: Path) -> Trained:
             updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
             result.held[step] = sum(update.held for update in updates)
     return result
+
+
+def hooked(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """Those with hooks on them."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [module for module in modules if any(getattr(module, kind) for kind in kinds)]

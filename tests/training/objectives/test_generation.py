@@ -6,30 +6,22 @@ import json
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from autorank.modeling import adapters
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.spec import TaskSpec
 from autorank.tasks.data.batches import collate
 from autorank.tasks.metrics.outcomes import unpack
 from autorank.tasks.metrics.resampling import resampled
 from autorank.tasks.metrics.text import compute
-from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation, NaNDetector
-from autorank.training.run import TrainingRun
 from tests import texts
-from trainables.lora_drop import output_squares
+from tests.training.objectives.generation_runs import pieces, spec, start
 
 LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
-METHODS = {
-    "lora-drop": {"rank": 4, "threshold": 0.6, "probe_ratio": 0.3},
-    "prilora": {"mean_rank": 2, "slope": 0, "interval": 4},
-    "increlora": {"mean_rank": 2, "top_h": 4, "components": 2, "interval": 2},
-}
 
 
 @pytest.fixture(scope="module")
@@ -42,36 +34,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(made / "cache"))
-
-
-def model(made: Path, family: str) -> str:
-    folder = made / family
-    return str(folder) if folder.exists() else texts.model(family, folder)
-
-
-def spec(
-    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
-    metric: str | None = "rougeL", **given: Any,
-) -> TrainSpec:  # fmt: skip
-    training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
-    common = {"targets": "all-linear", "learning_rate": 1e-2}
-    return TrainSpec(
-        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told", metric=metric),
-        model=model(made, family),
-        method=method,
-        settings=common | (settings or METHODS.get(method) or {"rank": 8}),
-        training=TrainingSpec(**training | given),
-    )
-
-
-def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
-    return TrainingRun(wanted, ModelCache("cpu", probes))
-
-
-def pieces(run: TrainingRun) -> tuple[Generation, Any]:
-    """The objective, and the prompts of the validation split, each once."""
-    assert isinstance(run._objective, Generation)
-    return run._objective, run._data.validation["validation"].grouped()
 
 
 @pytest.mark.parametrize("family", LEARNS)
@@ -183,66 +145,6 @@ def test_writing_is_taking_the_likeliest_token(family: str, made: Path) -> None:
         assert objective.tokenizer.decode(written, skip_special_tokens=True).strip() == found[i]
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
-def test_the_loss_is_the_librarys(family: str, made: Path) -> None:
-    """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
-    run = start(spec(made, family))
-    next(run)
-    split, phase = run._data.train, run._phase
-    phase.model.eval()
-    batch = collate(split, np.arange(6), run._data.pad_id)
-    with torch.no_grad():
-        library = phase.model(**batch).loss
-        one = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
-        ours = phase.loss(dict(batch))
-    assert ours.dtype == torch.float32
-    torch.testing.assert_close(ours, library)
-    assert float(ours) == pytest.approx(one / split.weights[:6].sum(), rel=1e-5)
-
-
-@pytest.mark.parametrize("family", ["llama", "t5"])
-def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, made: Path) -> None:
-    losses = []
-    for accumulate in (1, 2, 8):
-        run = start(spec(made, family, steps=6, eval_every=1, accumulate=accumulate))
-        losses.append([evaluation.train_loss for evaluation in run])
-    assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", ["gpt2", "bart"])
-def test_methods_that_look_at_batches(method: str, family: str, made: Path) -> None:
-    run = start(spec(made, family, method, eval_every=6), made / "probes")
-    evaluations = list(run)
-    assert [evaluation.step for evaluation in evaluations] == [6, 12]
-    assert all(math.isfinite(evaluation.train_loss) for evaluation in evaluations)
-    ranks = evaluations[-1].ranks
-    assert sum(ranks.values()) == len(ranks) * (4 if method == "lora-drop" else 2)
-
-
-@pytest.mark.parametrize("tokens", ["all", "first"])
-@pytest.mark.parametrize("family", ["llama", "bart", "t5"])
-def test_lora_drop_leaves_padding_out(family: str, tokens: Any, made: Path) -> None:
-    """What layers put out for a batch is what they put out for each example alone, where there is no padding."""
-    run = start(spec(made, family, steps=3))
-    next(run)
-    assert run._context is not None
-    examples = np.arange(12)
-    together = output_squares(run._context, examples, tokens)
-    alone = [output_squares(run._context, examples[i : i + 1], tokens) for i in examples]
-    for name, total in together.items():
-        assert total == pytest.approx(sum(one[name] for one in alone), rel=1e-4)
-        assert total > 0
-
-
-@pytest.mark.parametrize("family", ["llama", "bart"])
-def test_bfloat16(family: str, made: Path) -> None:
-    run = start(spec(made, family, precision="bf16", steps=4))
-    assert math.isfinite(next(run).score)
-    objective, split = pieces(run)
-    assert len(objective.write(run._phase, split, 3) or []) == len(split)
-
-
 @pytest.mark.parametrize("family", ["llama", "bart"])
 def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, tmp_path: Path) -> None:
     """A checkpoint that samples and repeats nothing writes what a plain one does, without warnings."""
@@ -295,26 +197,3 @@ def test_the_detector_sees_one_nan() -> None:
         scores = torch.tensor([[0.0, value]])
         assert detector(torch.zeros(1, 1), scores) is scores
     assert detector.detected
-
-
-def test_a_stopped_run_goes_on(made: Path) -> None:
-    wanted = spec(made, "llama", steps=8, eval_every=4)
-    whole = list(start(wanted))
-    first = start(wanted)
-    next(first)
-    again = start(wanted)
-    again.load_state_dict(first.state_dict())
-    (last,) = list(again)
-    assert (last.metrics, last.train_loss) == (whole[-1].metrics, whole[-1].train_loss)
-
-
-def test_gradient_checkpointing_writes_the_same(made: Path) -> None:
-    plain, less = (next(start(spec(made, "llama", gradient_checkpointing=given))) for given in (False, True))
-    assert less.metrics == plain.metrics and less.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
-
-
-@pytest.mark.parametrize("family", ["gpt2", "bart", "t5"])
-def test_prilora_sees_the_input_of_every_layer(family: str, made: Path) -> None:
-    run = start(spec(made, family, "prilora", steps=5, eval_every=5))
-    next(run)
-    assert float(run._method._norms.min()) > 0  # type: ignore[attr-defined]

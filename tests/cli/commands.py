@@ -1,0 +1,49 @@
+"""Commands, run in a process of their own or in this one, and a folder to run them in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from autorank.cli import app
+from tests import tiny
+
+SPACE = """
+rank: {type: int, low: 1, high: 8, log: true}
+learning_rate: {type: float, low: 1.0e-3, high: 3.0e-2, log: true}
+"""
+
+
+def users_folder(folder: Path) -> Path:
+    """A user's folder: a model, data, a space."""
+    tiny.model("bert", folder / "model")
+    tiny.pairs_file(folder / "pairs.jsonl", 120)
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
+
+
+def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=240
+    )
+
+
+def inside(*arguments: object, cwd: Path) -> Result:
+    """The same in this process, which has imported the libraries already; for commands that start no Ray."""
+    environment = {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100", "MLFLOW_TRACKING_URI": None}
+    with contextlib.chdir(cwd):
+        return CliRunner().invoke(app.app, [*map(str, arguments)], env=environment, catch_exceptions=False)
+
+
+def command(arguments: tuple[object, ...]) -> list[str]:
+    return [sys.executable, "-m", "autorank.cli.app", *map(str, arguments)]
+
+
+def surroundings(cwd: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return kept | {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100"} | (more or {})

@@ -1,0 +1,118 @@
+"""What the commands say to bad input: one message with a remedy, on stderr, and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from autorank.cli import app
+from autorank.trials.journal.journal import Journal
+from tests.cli.commands import autorank, users_folder
+from tests.searching.standin import search_spec
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's folder with a search that has no trials."""
+    folder = users_folder(tmp_path_factory.mktemp("place"))
+    Journal.create(folder / "runs" / "tiny", search_spec("tiny"), (1.0, 0.0)).close()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "--method", "lorra", "--task", "demo"), "Did you mean 'lora'?"),
+        (("search", "--method", "lora", "--task", "mrcp"), "Did you mean 'mrpc'?"),
+        (("search", "--method", "lora", "--task", "demo", "--set", "rnk=2"), "rank"),
+        (("search", "--method", "lora", "--task", "demo", "--name", "../out"), "name"),
+        (("search", "--method", "lora", "--task", "demo", "--time-budget", "soon"), "90s, 30m, 4h or auto"),
+        (("search", "--method", "lora"), "--task NAME"),
+        (("search", "--method", "lora", "--task", "demo", "--trials", "+many"), "Write 30, or +20"),
+        (("search", "--method", "lora", "--task", "demo", "--max-memory", "much"), "--max-memory 'much'"),
+        (("search", "--method", "lora,lora", "--task", "demo"), "lists 'lora' twice"),
+        (("search", "--method", "lora,increlora", "--task", "demo", "--set", "rnk=2"), "none of lora, increlora"),
+        (("train", "--method", "lora,increlora", "--task", "demo"), "`train` takes one method"),
+        (("search", "--method", "lora", "--task", "demo", "--model", "no/such/folder/here"), "no/such/folder/here"),
+        (("search", "--method", "lora", "--data", "pairs.jsonl", "--text", "lefft", "--label", "label"), "left"),
+        (("search", "--method", "lora", "--data", "absent.csv", "--text", "a", "--label", "b"), "absent.csv"),
+        (("train", "--method", "lora", "--data", "x.csv", "--prompt", "a"), "--prompt COL and --completion COL"),
+        (("train", "--method", "lora", "--task", "demo", "--metric", "bleu"), "accuracy, f1"),
+        (("train", "--method", "lora", "--task", "demo", "--chat"), "text-to-text tasks"),
+        (("train", "--method", "lora", "--task", "demo", "--set", "targets=quary"), "attention.self.query"),
+        (("front", "nothing"), "nothing"),
+        (("export", "nothing", "--to", "x"), "nothing"),
+        (("ranks", "nothing"), "nothing"),
+        (("ranks", "tiny", "--to", "ranks.csv"), "ends in .json or .png"),
+        (("ranks", "tiny", "--knee", "--trial", "1"), "Leave out"),
+        (("spaces", "lora-dorp"), "lora-drop"),
+        (
+            ("search", "--method", "lora", "--task", "demo", "--max-params", "10", "--slices", "off"),
+            "less than the smallest adapter",
+        ),
+        (("search", "--method", "lora", "--task", "demo", "--runs", "s3://bucket/runs"), "--storage s3:"),
+        (("search", "--method", "lora", "--task", "demo", "--storage", "nonsense"), "is not an address"),
+        (("ui", "--runs", "empty"), "is tracked yet"),
+    ],
+)
+def test_bad_input_is_one_message_with_a_remedy(
+    arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """In this process, for there are many; what a shell sees of one is tested below."""
+    before = sorted(place.rglob("*"))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
+    monkeypatch.setenv("AUTORANK_CACHE", str(place / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    shown, told = capfd.readouterr()
+    assert ended.value.code == 2, told
+    assert "mrcp" not in shown
+    assert told.startswith("autorank: ") and said in told and "Traceback" not in told
+    assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "choices"),
+    [
+        ("--scheduler", "hyperband", "'asha', 'none'"),
+        ("--objective", "secnds", "'nonzero_params', 'seconds', 'memory'"),
+        ("--sampler", "cma", "'tpe', 'nsga2', 'gp', 'random'"),
+        ("--precision", "fp8", "'auto', 'fp32', 'bf16', 'fp16'"),
+        ("--quantize", "8bit", "'4bit'"),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_choices(
+    option: str, value: str, choices: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "argv", ["autorank", "search", "--method", "lora", "--task", "demo", option, value])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    assert ended.value.code == 2
+    assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
+
+
+def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("autorank.errors.sys.platform", "win32")
+    monkeypatch.setattr(sys, "argv", ["autorank", "methods"])
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    shown, error = capsys.readouterr()
+    assert ended.value.code == 2 and shown == ""
+    assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
+
+
+def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
+    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
+
+
+def test_debug_shows_the_traceback(place: Path) -> None:
+    done = autorank("--debug", "front", "nothing", cwd=place)
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -1,0 +1,75 @@
+"""Runs of PRILoRA without dropout in the model, for its tests."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from autorank.modeling import adapters
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import ModelCache
+from autorank.training.run import TrainingRun
+from tests import tiny
+
+
+def write(folder: Path) -> None:
+    """Models without dropout, and data."""
+    for architecture in ("bert", "deberta-v2"):
+        tiny.model(architecture, folder / architecture)
+        config = json.loads((folder / architecture / "config.json").read_text())
+        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (folder / architecture / "config.json").write_text(json.dumps(config))
+    (folder / "data").mkdir()
+    tiny.pairs_file(folder / "data" / "train.jsonl", 22, seed=1)  # 8, 8 and 6 a step
+    tiny.pairs_file(folder / "data" / "validation.jsonl", 8, seed=2)
+
+
+def opened(
+    made: Path, settings: dict[str, Any], architecture: str = "bert", data: str = "data", **training: Any
+) -> TrainingRun:
+    """A run before its first step, its updates attached; it evaluates after every step."""
+    wanted = TrainSpec(
+        task=TaskSpec(name="pairs", data=made / data, text=("left", "right"), label="label"),
+        model=str(made / architecture),
+        method="prilora",
+        settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
+        training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),
+    )
+    run = TrainingRun(wanted, ModelCache("cpu"))
+    run._open(), run._start()
+    return run
+
+
+def norms(run: TrainingRun) -> dict[str, Tensor]:
+    """n̄ of every layer."""
+    layers = adapters.adapted(run._base.model)
+    parts = run._method.state_dict()["norms"].split([layer.update.A.shape[1] for layer in layers.values()])
+    return dict(zip(layers, parts, strict=True))
+
+
+class Inputs:
+    """Mean squares of every layer's input features over a step's tokens, from hooks of its own."""
+
+    def __init__(self, run: TrainingRun) -> None:
+        self.layers = adapters.adapted(run._base.model)
+        self.taken: dict[str, list[Tensor]] = defaultdict(list)
+        run._base.model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        for name, layer in self.layers.items():
+            layer.base.register_forward_pre_hook(lambda module, args, name=name: self._take(name, args[0]))
+
+    def _begin(self, model: nn.Module, args: Any, kwargs: dict[str, Tensor]) -> None:
+        self.mask, self.open = kwargs["attention_mask"].bool(), set(self.layers) if model.training else set()
+
+    def _take(self, name: str, x: Tensor) -> None:
+        if name in self.open:  # DeBERTa puts its positions through as well, after the tokens
+            self.open.remove(name)
+            self.taken[name] += [x[i, j].detach() for i, j in self.mask.nonzero().tolist()]
+
+    def norms(self) -> dict[str, Tensor]:
+        taken, self.taken = self.taken, defaultdict(list)
+        return {name: torch.stack(taken[name]).double().square().mean(0).sqrt() for name in self.layers}

@@ -1,0 +1,86 @@
+"""PRILoRA's norms of a layer's inputs, n̄, against hidden states seen by hooks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from autorank.training.optimization import distributed
+from autorank.training.run import TrainingRun
+from tests import tiny
+from tests.trainables.prilora_runs import Inputs, norms, opened, write
+from tests.trainables.trained import cached_in
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("prilora")
+    write(folder)
+    with cached_in(folder):
+        yield folder
+
+
+def check_norms(run: TrainingRun, ema: float) -> None:
+    inputs, expected = Inputs(run), {}
+    for evaluation in run:
+        for name, now in inputs.norms().items():
+            expected[name] = ema * expected[name] + (1 - ema) * now if name in expected else now
+        for name, norm in norms(run).items():
+            close = torch.allclose(norm.double(), expected[name], rtol=1e-4, atol=1e-6)
+            assert close, f"{name}, step {evaluation.step}: {norm} is not {expected[name]}"
+    assert evaluation.step == run.total_steps
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
+def test_the_inputs_norms(architecture: str, accumulate: int, made: Path) -> None:
+    """Padding is left out, dropout of the update's input too; the last step of an epoch is smaller."""
+    run = opened(made, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
+    check_norms(run, 0.7)
+
+
+def test_positions_are_no_tokens(made: Path) -> None:
+    """An example as long as DeBERTa's table of relative positions, alone: both pass as 1 x 16 x hidden."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    folder = made / "buckets"
+    tiny.model("deberta-v2", folder)
+    config = DebertaV2Config.from_pretrained(folder)
+    config.position_buckets = 8
+    DebertaV2Model(config).save_pretrained(folder)
+    (made / "long").mkdir()
+    for split in ("train", "validation"):
+        rows = [{"left": "w1 w2 w3 w4 w5 w6", "right": "w1 w2 w3 w4 w5 w6 w7", "label": i % 2} for i in range(8)]
+        (made / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = opened(made, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
+    assert set(run._data.train.lengths) == {16}
+    check_norms(run, 0.9)
+
+
+def test_an_example_that_only_goes_along_is_not_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three workers on a batch of two: the third runs the first example again, so as not to keep the others waiting."""
+    added: list[Tensor] = []
+
+    def first_step(count: int, rank: int) -> TrainingRun:
+        monkeypatch.setattr(distributed, "count", lambda: count)
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)
+        monkeypatch.setattr(distributed, "sum_", lambda values: values)
+        run = opened(made, {"interval": 2}, steps=3, batch_size=2)
+        assert run._context is not None
+        run._context.sum = lambda values: added.append(values.clone()) or values  # type: ignore[func-returns-value]
+        next(run)
+        return run
+
+    run = first_step(1, 0)
+    added.clear()
+    for rank in range(3):
+        first_step(3, rank)
+    together = sum(added)
+    ours = (together[:-1] / together[-1]).sqrt()
+    torch.testing.assert_close(ours, run._method.state_dict()["norms"], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,48 @@
+"""Runs on texts, of tiny models, for the tests of generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import ModelCache
+from autorank.training.objectives.generation import Generation
+from autorank.training.run import TrainingRun
+from tests import texts
+
+METHODS = {
+    "lora-drop": {"rank": 4, "threshold": 0.6, "probe_ratio": 0.3},
+    "prilora": {"mean_rank": 2, "slope": 0, "interval": 4},
+    "increlora": {"mean_rank": 2, "top_h": 4, "components": 2, "interval": 2},
+}
+
+
+def model(made: Path, family: str) -> str:
+    folder = made / family
+    return str(folder) if folder.exists() else texts.model(family, folder)
+
+
+def spec(
+    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
+    metric: str | None = "rougeL", **given: Any,
+) -> TrainSpec:  # fmt: skip
+    training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
+    common = {"targets": "all-linear", "learning_rate": 1e-2}
+    return TrainSpec(
+        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told", metric=metric),
+        model=model(made, family),
+        method=method,
+        settings=common | (settings or METHODS.get(method) or {"rank": 8}),
+        training=TrainingSpec(**training | given),
+    )
+
+
+def start(wanted: TrainSpec, probes: Path | None = None) -> TrainingRun:
+    return TrainingRun(wanted, ModelCache("cpu", probes))
+
+
+def pieces(run: TrainingRun) -> tuple[Generation, Any]:
+    """The objective, and the prompts of the validation split, each once."""
+    assert isinstance(run._objective, Generation)
+    return run._objective, run._data.validation["validation"].grouped()

@@ -1,0 +1,111 @@
+"""Training on texts: the loss, methods that look at batches, precision, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from autorank.tasks.data.batches import collate
+from tests import texts
+from tests.training.objectives.generation_runs import METHODS, pieces, spec, start
+from trainables.lora_drop import output_squares
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    texts.data(folder / "data")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORANK_CACHE", str(made / "cache"))
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
+def test_the_loss_is_the_librarys(family: str, made: Path) -> None:
+    """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
+    run = start(spec(made, family))
+    next(run)
+    split, phase = run._data.train, run._phase
+    phase.model.eval()
+    batch = collate(split, np.arange(6), run._data.pad_id)
+    with torch.no_grad():
+        library = phase.model(**batch).loss
+        one = sum(float(phase.loss(collate(split, np.array([i]), 0))) * split.weights[i] for i in range(6))
+        ours = phase.loss(dict(batch))
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, library)
+    assert float(ours) == pytest.approx(one / split.weights[:6].sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, made: Path) -> None:
+    losses = []
+    for accumulate in (1, 2, 8):
+        run = start(spec(made, family, steps=6, eval_every=1, accumulate=accumulate))
+        losses.append([evaluation.train_loss for evaluation in run])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["gpt2", "bart"])
+def test_methods_that_look_at_batches(method: str, family: str, made: Path) -> None:
+    run = start(spec(made, family, method, eval_every=6), made / "probes")
+    evaluations = list(run)
+    assert [evaluation.step for evaluation in evaluations] == [6, 12]
+    assert all(math.isfinite(evaluation.train_loss) for evaluation in evaluations)
+    ranks = evaluations[-1].ranks
+    assert sum(ranks.values()) == len(ranks) * (4 if method == "lora-drop" else 2)
+
+
+@pytest.mark.parametrize("tokens", ["all", "first"])
+@pytest.mark.parametrize("family", ["llama", "bart", "t5"])
+def test_lora_drop_leaves_padding_out(family: str, tokens: Any, made: Path) -> None:
+    """What layers put out for a batch is what they put out for each example alone, where there is no padding."""
+    run = start(spec(made, family, steps=3))
+    next(run)
+    assert run._context is not None
+    examples = np.arange(12)
+    together = output_squares(run._context, examples, tokens)
+    alone = [output_squares(run._context, examples[i : i + 1], tokens) for i in examples]
+    for name, total in together.items():
+        assert total == pytest.approx(sum(one[name] for one in alone), rel=1e-4)
+        assert total > 0
+
+
+@pytest.mark.parametrize("family", ["llama", "bart"])
+def test_bfloat16(family: str, made: Path) -> None:
+    run = start(spec(made, family, precision="bf16", steps=4))
+    assert math.isfinite(next(run).score)
+    objective, split = pieces(run)
+    assert len(objective.write(run._phase, split, 3) or []) == len(split)
+
+
+def test_a_stopped_run_goes_on(made: Path) -> None:
+    wanted = spec(made, "llama", steps=8, eval_every=4)
+    whole = list(start(wanted))
+    first = start(wanted)
+    next(first)
+    again = start(wanted)
+    again.load_state_dict(first.state_dict())
+    (last,) = list(again)
+    assert (last.metrics, last.train_loss) == (whole[-1].metrics, whole[-1].train_loss)
+
+
+def test_gradient_checkpointing_writes_the_same(made: Path) -> None:
+    plain, less = (next(start(spec(made, "llama", gradient_checkpointing=given))) for given in (False, True))
+    assert less.metrics == plain.metrics and less.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "bart", "t5"])
+def test_prilora_sees_the_input_of_every_layer(family: str, made: Path) -> None:
+    run = start(spec(made, family, "prilora", steps=5, eval_every=5))
+    next(run)
+    assert float(run._method._norms.min()) > 0  # type: ignore[attr-defined]
