@@ -15,8 +15,8 @@ from autorank.display.formatting import varied
 from autorank.errors import AutorankError
 from autorank.options.calls import ResumeCall, SearchCall, TrainCall
 from autorank.options.groups import keywords
-from autorank.options.parsing import expand, point_choice
-from autorank.options.shared import RUNS, read_search
+from autorank.options.parsing import expand
+from autorank.options.shared import RUNS, ExportOptions, PointOptions, RankOptions, read_search
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import ShrinkResult, TrainResult, run_search, run_shrink, run_training
@@ -152,19 +152,9 @@ class Search:
         """Return the front, one row per point: metrics as `metrics.NAME`, settings as `settings.NAME`."""
         return self.front.to_frame()
 
-    def pick(
-        self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        min_gain_probability: float | None = None, trial: int | None = None, step: int | None = None,
-    ) -> Point:  # fmt: skip
+    @keywords(PointOptions)
+    def pick(self, options: PointOptions) -> Point:
         """Choose a point of the front, by default its knee.
-
-        Args:
-            knee: Choose the knee.
-            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
-            min_score: Choose the smallest point with at least this score.
-            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
-            trial: Choose the best point of this trial, which may be one of the baseline's.
-            step: With `trial`, choose its evaluation at this optimizer step.
 
         Returns:
             The point.
@@ -172,30 +162,11 @@ class Search:
         Raises:
             AutorankError: No point matches.
         """
-        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
-        return self._pick(self._exportable(trial), choice)
+        return self._pick(self._exportable(options.trial), options.choice())
 
-    def export(
-        self, to: Path | str | None = None, *, knee: bool = False, max_params: str | int | None = None,
-        min_score: float | None = None, min_gain_probability: float | None = None, trial: int | None = None,
-        step: int | None = None, merge: bool = False,
-        pad: bool = False, register: str | None = None, push_to_hub: str | None = None,
-    ) -> Published:  # fmt: skip
+    @keywords(ExportOptions)
+    def export(self, options: ExportOptions) -> Published:
         """Write a point of the front, by default its knee, as a PEFT adapter.
-
-        Args:
-            to: Directory to write, which must be new or empty.
-            knee: Choose the knee.
-            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
-            min_score: Choose the smallest point with at least this score.
-            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
-            trial: Choose the best point of this trial, which may be one of the baseline's.
-            step: With `trial`, choose its evaluation at this optimizer step.
-            merge: Write a full transformers model rather than an adapter.
-            pad: Pad the adapter to one rank in all layers.
-            register: Name of a registered model in MLflow. If no point is chosen, three points are registered, with
-                the aliases knee, smallest and best.
-            push_to_hub: Name of a repository on the Hub; a new one is private.
 
         Returns:
             The point and where it was written.
@@ -205,29 +176,18 @@ class Search:
         """
         from autorank.export.publish import publish_points
 
-        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
-        is_chosen = knee or any(value is not None for value in choice.values())
-        point = self._pick(self._exportable(trial), choice) if is_chosen else None
+        choice = options.choice()
+        is_chosen = options.knee or any(value is not None for value in choice.values())
+        point = self._pick(self._exportable(options.trial), choice) if is_chosen else None
         return publish_points(
-            self._journal, self._snapshot, point, None if to is None else expand(to), merge=merge, pad=pad,
-            register=register, push_to_hub=push_to_hub, tracking_uri=self._tracking_uri,
+            self._journal, self._snapshot, point, None if options.to is None else expand(options.to),
+            merge=options.merge, pad=options.pad, register=options.register, push_to_hub=options.push_to_hub,
+            tracking_uri=self._tracking_uri,
         )  # fmt: skip
 
-    def ranks(
-        self, *, knee: bool = False, max_params: str | int | None = None, min_score: float | None = None,
-        min_gain_probability: float | None = None, trial: int | None = None, step: int | None = None,
-        to: Path | str | None = None,
-    ) -> Ranks:  # fmt: skip
+    @keywords(RankOptions)
+    def ranks(self, options: RankOptions) -> Ranks:
         """Return the rank of each layer at a point of the front, by default its knee.
-
-        Args:
-            knee: Choose the knee.
-            max_params: Choose the best point with at most this many adapter parameters: 150000, "150k".
-            min_score: Choose the smallest point with at least this score.
-            min_gain_probability: Choose the smallest point that is better than plain LoRA with this probability.
-            trial: Choose the best evaluation of this trial, on the front or not.
-            step: With `trial`, choose its evaluation at this optimizer step.
-            to: File to which the ranks are written too: .json, or a picture as .png.
 
         Returns:
             A dict, layer -> rank.
@@ -235,10 +195,13 @@ class Search:
         Raises:
             AutorankError: No point matches, it has no low-rank updates, or `to` has another suffix.
         """
-        file = None if to is None else expand(to)
+        trial, step = options.trial, options.step
+        file = None if options.to is None else expand(options.to)
         if file is not None and file.suffix not in (".json", ".png"):
-            raise AutorankError(f"--to {to} has no known format for ranks. Choose a name that ends in .json or .png.")
-        choice = point_choice(knee, max_params, min_score, trial, step, min_gain_probability)
+            raise AutorankError(
+                f"--to {options.to} has no known format for ranks. Choose a name that ends in .json or .png."
+            )
+        choice = options.choice()
         points = self._exportable(trial)
         if trial is not None and not any(point.trial == trial and step in (None, point.step) for point in points):
             points = candidates(self.trials)  # ranks, unlike adapters, are stored for every evaluation

@@ -127,7 +127,7 @@ def train_spec(
     try:
         spec = TrainSpec.model_validate(values)
     except ValidationError as error:
-        problems.append(str(explain(error, "the training")))
+        problems.append(str(explain(error, "The training")))
     if problems:
         raise AutorankError("\n".join(problems))
     return spec

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,25 +12,8 @@ from autorank.cli.help import CommandLine
 from autorank.display.console import terminal
 from autorank.errors import AutorankError
 from autorank.options import completion
-from autorank.options.shared import RUNS, Name, Runs, TrackingURI, read_search
-
-Knee = Annotated[bool, typer.Option("--knee", help="Choose the front's knee (the default).")]
-Step = Annotated[int | None, typer.Option(help="With --trial: choose its evaluation at this optimizer step.")]
-MaxParams = Annotated[
-    str | None,
-    typer.Option(
-        help="Choose the best point with at most this many adapter parameters: 150000, 150k, 1.2M.", metavar="COUNT"
-    ),
-]
-MinScore = Annotated[float | None, typer.Option(help="Choose the smallest point with at least this score.")]
-MinGainProbability = Annotated[
-    float | None,
-    typer.Option(
-        help="Choose the smallest point that is better than plain LoRA of the same size with this probability: 0.9.",
-        metavar="P",
-    ),
-]
-
+from autorank.options.groups import with_options
+from autorank.options.shared import RUNS, MinGainProbability, Name, RankOptions, Runs, TrackingURI, read_search
 
 specs = CommandLine(no_args_is_help=True)
 
@@ -76,21 +59,8 @@ def front(
         )
 
 
-def ranks(
-    name: Name,
-    knee: Knee = False,
-    max_params: MaxParams = None,
-    min_score: MinScore = None,
-    min_gain_probability: MinGainProbability = None,
-    trial: Annotated[
-        int | None, typer.Option(help="Choose the best evaluation of this trial, on the front or not.")
-    ] = None,
-    step: Step = None,
-    to: Annotated[
-        Path | None, typer.Option(help="File to which the ranks are written too: .json, or a picture as .png.")
-    ] = None,
-    runs: Runs = RUNS,
-) -> None:
+@with_options
+def ranks(name: Name, options: RankOptions, runs: Runs = RUNS) -> None:
     """Print the rank of each layer at a point of the front.
 
     Example: autorank ranks lora-drop-demo --to ranks.png
@@ -101,10 +71,7 @@ def ranks(
     from autorank.trials.retention import adapter_path
 
     search = open_search(name, runs)
-    layer_ranks = search.ranks(
-        knee=knee, max_params=max_params, min_score=min_score, min_gain_probability=min_gain_probability, trial=trial,
-        step=step, to=to,
-    )  # fmt: skip
+    layer_ranks = search.ranks(**asdict(options))
     point = layer_ranks.point
     terminal().print(tables.rank_table(layer_ranks), soft_wrap=False)
     terminal().print(
@@ -113,8 +80,8 @@ def ranks(
     )
     for layers in rank_map.shared(adapter_path(search.folder, point.trial, point.step), layer_ranks):
         terminal().print(f"One update, shared: {layers}")
-    if to is not None:
-        terminal().print(f"Written to {to}")
+    if options.to is not None:
+        terminal().print(f"Written to {options.to}")
 
 
 def sync(

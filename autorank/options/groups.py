@@ -28,6 +28,8 @@ from typing import (
     overload,
 )
 
+from typer.models import ArgumentInfo
+
 from autorank.errors import AutorankError, unknown
 from autorank.options.data_object import DataObject
 
@@ -76,10 +78,15 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**built, **values)
 
     others = [arg.replace(kind=inspect.Parameter.KEYWORD_ONLY) for arg in arguments if arg.name not in groups]
-    parameters = [*options, *others]
+    parameters = sorted([*options, *others], key=lambda parameter: not _is_argument(parameter))
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    """Whether a command's parameter is an argument rather than an option; arguments come first in the help."""
+    return any(isinstance(entry, ArgumentInfo) for entry in get_args(parameter.annotation))
 
 
 class Decorator(Protocol[P, G_co]):

@@ -31,46 +31,6 @@ def split_names(names: str | Sequence[str] | None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def point_choice(
-    knee: bool,
-    max_params: str | int | None,
-    min_score: float | None,
-    trial: int | None,
-    step: int | None,
-    min_gain_probability: float | None = None,
-) -> dict[str, Any]:
-    """Return the keyword arguments of `autorank.trials.front.pick` for these options.
-
-    Args:
-        knee: Choose the knee.
-        max_params: Choose the best point with at most this many adapter parameters.
-        min_score: Choose the smallest point with at least this score.
-        trial: Choose a point of this trial.
-        step: With `trial`, the evaluation at this optimizer step.
-        min_gain_probability: Choose the smallest point that is better than the baseline with this probability.
-
-    Returns:
-        The arguments.
-
-    Raises:
-        AutorankError: --knee together with another choice, --step without --trial, or no probability.
-    """
-    if knee and any(option is not None for option in (max_params, min_score, trial, step, min_gain_probability)):
-        raise AutorankError(
-            "--knee already chooses a point. Leave out --max-params, --min-score, --min-gain-probability, --trial and "
-            "--step."
-        )
-    if min_gain_probability is not None and not 0 < min_gain_probability <= 1:
-        raise AutorankError(f"--min-gain-probability {min_gain_probability:g}: expected a number above 0, at most 1.")
-    if step is not None and trial is None:
-        raise AutorankError(f"--step {step} needs --trial: write --trial N --step {step}.")
-    limit = None if max_params is None else parse_count(max_params)
-    return {
-        "trial": trial, "step": step, "max_params": limit, "min_score": min_score,
-        "min_gain_probability": min_gain_probability,
-    }  # fmt: skip
-
-
 def parse_seconds(duration: str | float) -> float:
     """Return 90, 90s, 30m, 4h or 1d in seconds; for auto, the time left to the Slurm job.
 
