@@ -89,7 +89,7 @@ class TrainCall(RunOptions):
             AutorankError: An option is invalid, or there are several methods.
         """
         from autorank.methods import train_spec
-        from autorank.searching.space.space import parse_settings
+        from autorank.searching.space.yaml_values import parse_settings
 
         if len(self.methods) != 1:
             names = ",".join(self.methods)

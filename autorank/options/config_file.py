@@ -17,7 +17,7 @@ from autorank.errors import AutorankError
 from autorank.options.parsing import expand, parse_count, parse_seconds
 
 if TYPE_CHECKING:
-    from autorank.searching.space.space import Yaml
+    from autorank.searching.space.yaml_values import Yaml
     from autorank.spec import MethodSpec, SearchSpec
 
 FILES = ("data", "figure", "recipe", "runs", "space", "to")  # options that are paths
@@ -121,7 +121,7 @@ def as_yaml(spec: SearchSpec, budget: Mapping[str, int]) -> str:
     Raises:
         AutorankError: The search was made in Python and no options make an equal one.
     """
-    from autorank.searching.space.space import Yaml
+    from autorank.searching.space.yaml_values import Yaml
 
     class Dumper(yaml.SafeDumper):
         """Quotes texts that would be read back as numbers."""
@@ -178,7 +178,7 @@ def _space(entry: MethodSpec) -> dict[str, Any]:
 
 def _load(file: Path) -> dict[str, Any]:
     """Option -> its value: texts as written in the file, `trials: +20` and `seed: 010` included; blocks as dicts."""
-    from autorank.searching.space.space import Yaml
+    from autorank.searching.space.yaml_values import Yaml
 
     try:
         loader = Yaml(file.read_text(encoding="utf-8"))

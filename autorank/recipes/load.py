@@ -52,7 +52,7 @@ def parse(file: Path) -> Recipe:
     Raises:
         AutorankError: The file cannot be read, or does not have the form of a recipe.
     """
-    from autorank.searching.space.space import Yaml
+    from autorank.searching.space.yaml_values import Yaml
 
     try:
         return Recipe.model_validate(yaml.load(file.read_text(encoding="utf-8"), Yaml))

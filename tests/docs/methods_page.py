@@ -11,7 +11,8 @@ import sys
 from typing import Any
 
 from autorank.methods import find, names
-from autorank.searching.space.space import Yaml, builtin
+from autorank.searching.space.space import builtin
+from autorank.searching.space.yaml_values import Yaml
 from tests.docs.blocks import ROOT, text
 
 PAGE = "docs/methods.md"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import importlib.resources
 import inspect
 import itertools
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from pydantic import BaseModel, ValidationError
 from autorank.errors import AutorankError, unknown
 from autorank.methods import find, names
 from autorank.searching.space import ranges as r
+from autorank.searching.space.yaml_values import Yaml, read_overrides
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +65,7 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
         entries = _checked(file, where)
     else:
         entries = _parse(builtin(method) if file is None else _read(file), where)
-    settings, mistakes = _overrides(overrides)
+    settings, mistakes = read_overrides(overrides)
     entries |= settings
     ranged = {name: entry for name, entry in entries.items() if isinstance(entry, dict)}
     if "learning_rate" not in ranged and "learning_rate" not in settings:
@@ -140,18 +140,6 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
             "method, as `space:` in a file of options."
         )
     return {method: source for method in methods}
-
-
-def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
-    """Return settings from `key=value` texts, with values in YAML.
-
-    Raises:
-        AutorankError: a text is not of this form.
-    """
-    settings, mistakes = _overrides(overrides)
-    if mistakes:
-        raise AutorankError("\n".join(mistakes))
-    return settings
 
 
 def builtin(method: str) -> str:
@@ -229,24 +217,6 @@ def _pairs(ends: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
                 yield {**corner, name: value, other: its_value}
 
 
-def _overrides(overrides: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Settings from `key=value` texts, and the errors in these texts."""
-    settings, mistakes = {}, []
-    for text in overrides:
-        name, equals, value = text.partition("=")
-        try:
-            parsed = yaml.load(value, Yaml)
-        except yaml.YAMLError:
-            parsed = value
-        if not equals or not name.strip():
-            mistakes.append(f"--set {text}: write --set key=value")
-        elif isinstance(parsed, dict | list):
-            mistakes.append(f"{name}: --set fixes one value (got {value}); a range belongs into a --space FILE")
-        else:
-            settings[name.strip()] = parsed
-    return settings, mistakes
-
-
 def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
@@ -269,14 +239,3 @@ def _checked(entries: Any, where: str) -> dict[str, Any]:
     if not isinstance(entries, Mapping) or not all(isinstance(name, str) for name in entries):
         raise AutorankError(f"{where} must map settings to ranges, as in rank: {{type: int, low: 1, high: 16}}.")
     return dict(entries)
-
-
-class Yaml(yaml.SafeLoader):
-    """YAML with numbers as in YAML 1.2: PyYAML's own rules read 5e-5 as text."""
-
-
-Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    list("-+.0123456789"),
-)

@@ -11,7 +11,8 @@ from autorank import method, methods
 from autorank.errors import AutorankError
 from autorank.modeling import target_modules
 from autorank.searching.space import ranges
-from autorank.searching.space.space import Space, builtin, check, load, load_all, parse_settings, suggest
+from autorank.searching.space.space import Space, builtin, check, load, load_all, suggest
+from autorank.searching.space.yaml_values import parse_settings
 
 RATE = "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}\n"
 
