@@ -74,7 +74,7 @@ def compare(arguments: argparse.Namespace, cache: ModelCache, task: str, seed: i
     slices: dict[int, dict[str, float]] = {}
     for halving in range(1, arguments.halvings + 1):
         size = whole.adapter_params >> halving
-        slices[size] = {kind: scorer.at(size).score for kind, scorer in scorers.items()}
+        slices[size] = {kind: scorer.at(size)[0].score for kind, scorer in scorers.items()}
         print(f"  {size:>9,}  " + "  ".join(f"{kind} {score:.4f}" for kind, score in slices[size].items()), flush=True)
     run.release()
     return {
