@@ -120,7 +120,7 @@ def test_the_parent_tells_the_search(new_sync, trials, client, server_runs, own,
     assert text(client, parent, "report.html") == render_report(snapshot(trials), own, REFERENCE)
     table = front_of(parent)
     assert list(table["score"]) == pytest.approx([0.65, 0.7, 0.9])
-    assert list(table["config.rank"]) == [8, 8, 8]
+    assert list(table["settings.rank"]) == [8, 8, 8]
 
 
 def test_the_data_are_seen_as_mlflow_s_own(new_sync, trials, client, server_runs):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from autorank.tasks.data.batches import eval_batches
 from autorank.tasks.metrics import labels as label_metrics
@@ -92,6 +93,7 @@ class MultiLabel(Classification):
         """
         return F.binary_cross_entropy_with_logits(outputs.logits.float(), labels)
 
+    @override
     def scores(self, logits: np.ndarray, labels: np.ndarray, sizes: Mapping[str, int]) -> Scores:
         """Compute the metrics as `metrics.multi_label.compute` does; arguments as in `Classification.scores`."""
         own = self.task.own_metric
