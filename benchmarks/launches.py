@@ -21,6 +21,7 @@ from typing import Any
 from benchmarks import fake_cuda
 
 STEPS = 200  # of the schedule
+PACKED = (1, 8)  # trials of LoRA in one pack, of ranks 4 and 8 by turns
 DECODING = "llama-1b decoding, LoRA on all-linear, a token"
 # shape, targets, contenders
 CASES = (
@@ -55,6 +56,10 @@ def measured(layers: int, only: str = "", ours: bool = False) -> Iterator[tuple[
             case = f"{shape}, {targets}, {name}"
             if only in case and not (ours and name.startswith("peft")):
                 yield case, fake_cuda.apart(training, shape, targets, name, layers)
+    for lanes in PACKED:
+        case = f"roberta-base, attention-qv, lora, packed x {lanes}"
+        if only in case:
+            yield case, fake_cuda.apart(packed, lanes, layers)
     if only in DECODING:
         yield DECODING, fake_cuda.apart(decoding)
 
@@ -76,6 +81,27 @@ def training(shape: str, targets: str, name: str, layers: int) -> Counts:
         step(2)
         recorder.clear()
         step(counted)
+    return recorder.kernels, recorder.waits
+
+
+def packed(lanes: int, layers: int) -> Counts:
+    """Record a step of so many trials in one pack."""
+    from autorank.training.packing.pack import Pack
+    from benchmarks.fake_cuda.recorder import DEVICE, recording
+    from benchmarks.gpu import workload
+
+    data = workload.task_data(workload.examples(40, 16, 16), workload.examples(8, 16, 16, seed=1))
+    family, size = workload.SHAPES["roberta-base"]
+    workload.SHAPES["roberta-base"] = family, size | {"num_hidden_layers": layers}
+    with tempfile.TemporaryDirectory() as folder, recording() as recorder:
+        pack = Pack(workload.RandomCache("roberta-base", data, DEVICE, Path(folder)))
+        for lane in range(lanes):
+            settings = {"rank": (8, 4)[lane % 2], "targets": "attention-qv"}
+            pack.join(workload.train_spec("lora", settings, steps=STEPS, batch_size=4, accumulate=1, precision="bf16"))
+        for _ in range(3):
+            pack.step()
+        recorder.clear()
+        pack.step()
     return recorder.kernels, recorder.waits
 
 

@@ -17,6 +17,9 @@ LIMITS = {
     "roberta-base, all-linear, adalora": 272,
     "roberta-base, all-linear, prilora": 257,
     "roberta-base, all-linear, dora": 421,
+    # with 12 layers at most 1.5 times the launches of one trial alone
+    "roberta-base, attention-qv, lora, packed x 1": 180,
+    "roberta-base, attention-qv, lora, packed x 8": 310,
 }
 
 
@@ -27,7 +30,7 @@ def test_launches_are_within_their_limits() -> None:
     command = [sys.executable, "-m", "benchmarks.launches", "--layers", "2", "--ours", "--only", "roberta"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:]]
+    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:] if line.startswith("roberta")]
     counts = {name.strip(): (int(launches), int(waits)) for name, launches, _, waits in rows}
     assert counts.keys() == LIMITS.keys()
     for name, (launches, waits) in counts.items():

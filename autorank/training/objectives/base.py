@@ -91,19 +91,17 @@ class Objective(ABC):
             A scalar in float32.
         """
 
-    def part(self, outputs: Any, rows: slice, width: int) -> Any:
-        """Return the outputs for some examples of a batch, as if these were passed alone.
+    def trim(self, outputs: Any, width: int) -> Any:
+        """Return the outputs of a batch as if it had been padded to another width; by default, losses ignore padding.
 
         Args:
             outputs: What the model returned for the batch.
-            rows: The examples.
-            width: Tokens of the longest of them.
+            width: Tokens of the longest example.
 
         Returns:
             The outputs in the form of the model's.
         """
-        values = {name: value[rows] for name, value in outputs.items() if isinstance(value, Tensor)}
-        return type(outputs)(**values)
+        return outputs
 
     def forward_cost(self, splits: Mapping[str, Split]) -> float:
         """Return what one forward pass of all examples costs.

@@ -37,9 +37,16 @@ class Spans(Objective):
         logits = (outputs.start_logits, outputs.end_logits)
         return sum((F.cross_entropy(logits[i].float(), labels[:, i]) for i in (0, 1)), torch.zeros(())) / 2
 
-    def part(self, outputs: Any, rows: slice, width: int) -> Any:
-        """Return the outputs for some examples; see `Objective.part`. The loss depends on the width."""
-        outputs = super().part(outputs, rows, width)
+    def trim(self, outputs: Any, width: int) -> Any:
+        """Cut the logits, since the loss is a softmax over all tokens of the width.
+
+        Args:
+            outputs: What the model returned for the batch.
+            width: Tokens of the longest example.
+
+        Returns:
+            The outputs in the form of the model's.
+        """
         return type(outputs)(**{name: value[:, :width] for name, value in outputs.items()})
 
     def evaluate(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:

@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.heads import Head
-from autorank.spec import TrainSpec
+from autorank.spec import TaskSpec, TrainSpec
+from autorank.tasks.definition import TaskData
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
@@ -24,15 +25,30 @@ from autorank.training.run import TrainingRun
 class SharingCache(ModelCache):
     """A model cache that gives each run a model of its own, which shares the frozen weights.
 
+    Args:
+        cache: provides base model and data.
+
     Attributes:
         original: the base model whose weights are shared; None before the first run.
     """
 
-    original: BaseModel | None = None
+    def __init__(self, cache: ModelCache) -> None:
+        super().__init__(cache.device, cache.probes)
+        self._cache = cache
+        self.original: BaseModel | None = None
+
+    @override
+    def data(self, task: TaskSpec, model: str) -> TaskData:
+        return self._cache.data(task, model)
+
+    @override
+    def fingerprint(self, model: str) -> str:
+        return self._cache.fingerprint(model)
 
     @override
     def base(self, model: str, head: Head, outputs: int, dtype: torch.dtype, quantize: str | None = None) -> BaseModel:
-        self.original = super().base(model, head, outputs, dtype, quantize)
+        self.original = self._cache.base(model, head, outputs, dtype, quantize)
+        self.eval_batch_size = self._cache.eval_batch_size
         return SharedBase.of(self.original)
 
 
@@ -86,7 +102,7 @@ class Lane(TrainingRun):
         if not self.model.training:
             self.model.train()
         self.micro_batches, self._count = self._phase.micro_batches(self.step)
-        self._step_loss = torch.zeros((), device=self._phase.device)
+        self._losses_of_step: list[Tensor] = []
 
     def before_forward(self, batch: dict[str, Tensor], number: int) -> None:
         """Call the method's hook.
@@ -97,29 +113,31 @@ class Lane(TrainingRun):
         """
         self._hooks.before_forward(batch, number, self._count)
 
-    def loss(self, outputs: Any, rows: slice, labels: Tensor, number: int) -> Tensor:
-        """Compute the loss of a micro-batch, which is part of a packed batch.
+    def loss(self, outputs: Any, labels: Tensor, number: int) -> Tensor:
+        """Compute the loss of a micro-batch.
 
         Args:
-            outputs: what the packed model returned.
-            rows: the rows of the lane.
-            labels: their labels.
+            outputs: what the packed model returned for it.
+            labels: its labels.
             number: number of the micro-batch.
 
         Returns:
-            The scaled loss, a scalar whose gradients those of the step are summed from.
+            The scaled loss, a scalar; the gradients of a step are those of the sum of its micro-batches.
         """
         micro_batch = self.micro_batches[number]
         width = int(self._phase.split.lengths[micro_batch.examples].max())
-        loss = self._objective.loss(self._objective.part(outputs, rows, width), labels) * micro_batch.weight
-        self._step_loss += loss.detach()
+        loss = self._objective.loss(self._objective.trim(outputs, width), labels)
+        if len(self.micro_batches) > 1:
+            loss = loss * micro_batch.weight
+        self._losses_of_step.append(loss.detach())
         return self._phase.scaler.scale(loss)
 
     def update(self) -> None:
         """End a step: update the weights with the gradients of all micro-batches."""
         self._phase.update(self.step, self._hooks)
-        self._phase.check(self.step, self._step_loss)
-        self._end_step(self._step_loss)
+        loss = self._losses_of_step[0] if len(self._losses_of_step) == 1 else torch.stack(self._losses_of_step).sum()
+        self._phase.check(self.step, loss)
+        self._end_step(loss)
 
     def step_alone(self) -> None:
         """Take a step without the pack."""

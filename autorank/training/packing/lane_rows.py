@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from autorank.errors import AutorankError
@@ -34,8 +36,27 @@ class LaneRows:
         self.check(values)
         return values.chunk(len(self.lanes))
 
+    def split_outputs(self, outputs: Any) -> list[Any]:
+        """Split what a model returned.
+
+        Args:
+            outputs: the outputs of transformers; what is not a tensor is left out.
+
+        Returns:
+            The outputs of each lane, in the same form.
+        """
+        parts = {name: value.chunk(len(self.lanes)) for name, value in outputs.items() if isinstance(value, Tensor)}
+        return [type(outputs)(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
+
     def check(self, values: Tensor) -> None:
-        """Check that the first dimension of a tensor consists of the lanes' rows; errors as `split`."""
+        """Check that the first dimension of a tensor consists of the lanes' rows.
+
+        Args:
+            values: batch x ...
+
+        Raises:
+            AutorankError: it does not.
+        """
         if values.shape[0] % (len(self.lanes) * self.examples):
             raise AutorankError(
                 f"This model cannot train packed trials: a layer's input has {values.shape[0]} rows for "

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,6 +19,7 @@ from autorank.modeling.forward import gradient_checkpointing
 from autorank.spec import TrainSpec
 from autorank.training import gpu
 from autorank.training.evaluation import Evaluation
+from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.rng import stream
 from autorank.training.packing.lane import Lane, SharingCache
@@ -44,16 +44,15 @@ class Pack:
     trains no low-rank updates takes its steps alone.
 
     Args:
-        device: device of the base model; by default `devices.default_device()`.
-        probes: directory in which methods store results for other runs.
+        model_cache: provides base model and data; a new one by default.
 
     Attributes:
         cache: the model cache of the lanes.
         lanes: the runs that train.
     """
 
-    def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
-        self.cache = SharingCache(device, probes)
+    def __init__(self, model_cache: ModelCache | None = None) -> None:
+        self.cache = SharingCache(model_cache or ModelCache())
         self.lanes: list[Lane] = []
         self._steps = 0
         self._most = 1 << 40  # lanes that fit in a pass
@@ -176,15 +175,15 @@ class Pack:
         examples = len(parts[0].examples)
         model.rows.lanes, model.rows.examples = [order.index(lane) for lane in lanes], examples
         batch = passes.inputs(np.concatenate([part.examples for part in parts]))
-        labels = batch.pop("labels").chunk(len(lanes))
+        labels_of_lanes = batch.pop("labels").chunk(len(lanes))
         rows = [slice(k * examples, (k + 1) * examples) for k in range(len(lanes))]
         for lane, part in zip(lanes, rows, strict=True):
             lane.before_forward({name: values[part] for name, values in batch.items()}, number)
         with packed(model.layers, passes.dtype):
-            outputs = passes.forward(batch)
+            split = model.rows.split_outputs(passes.forward(batch))
             losses = [
-                lane.loss(outputs, part, of_lane, number)
-                for lane, part, of_lane in zip(lanes, rows, labels, strict=True)
+                lane.loss(outputs, labels, number)
+                for lane, outputs, labels in zip(lanes, split, labels_of_lanes, strict=True)
             ]
             torch.stack(losses).sum().backward()
 

@@ -105,12 +105,13 @@ class _PackedModule(nn.Module):
         self._rows.check(x)
         weight = torch.stack([module.weight for module in modules])  # type: ignore[misc]
         parts = x.reshape(len(modules), -1, x.shape[-1])
+        # transposed, so that the gradient of each weight lies in memory as the weight does
         if modules[0].bias is None:
-            y = torch.bmm(parts, weight.mT)
+            y = torch.bmm(weight, parts.mT)
         else:
             bias = torch.stack([module.bias for module in modules])  # type: ignore[misc]
-            y = torch.baddbmm(bias[:, None], parts, weight.mT)
-        return y.view(*x.shape[:-1], y.shape[-1])
+            y = torch.baddbmm(bias[..., None], weight, parts.mT)
+        return y.mT.reshape(*x.shape[:-1], -1)
 
 
 def _bias_of_lanes(attention: Any, rows: LaneRows) -> Callable[..., Tensor]:

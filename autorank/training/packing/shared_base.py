@@ -37,7 +37,7 @@ class SharedBase(BaseModel):
         clean = {
             model.get_parameter(name): base._clean[parameter].clone()
             for name, parameter in base.model.named_parameters()
-            if parameter in head
+            if parameter in head and parameter in base._clean
         }
         return cls(model, base.new, base.head, base.std, base.replaces_head, base.mask_form, clean, shared)
 

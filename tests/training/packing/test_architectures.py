@@ -14,7 +14,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.packing.lane import Lane
 from autorank.training.packing.pack import Pack, Result
 from tests import texts, tiny
-from tests.trainables.trained import DEVICE
+from tests.trainables.trained import cache
 from tests.training.packing.test_pack import alone, assert_equal, finish
 
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop")
@@ -62,7 +62,7 @@ def specs(
 
 def assert_lanes_equal_runs(wanted: list[TrainSpec]) -> None:
     """The last lane joins when the others have been evaluated once."""
-    pack = Pack(DEVICE)
+    pack = Pack(cache())
     for each in wanted[:-1]:
         pack.join(each)
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
@@ -108,7 +108,7 @@ def test_micro_batches(training: dict[str, Any], tmp_path: Path) -> None:
 def test_dropout_is_drawn_for_each_lane(tmp_path: Path) -> None:
     """With dropout in the base, lanes with equal settings equal each other in distribution only."""
     [wanted] = specs(tmp_path, "bert", "labels", {"lora": {"dropout": 0.5}})
-    pack = Pack(DEVICE)
+    pack = Pack(cache())
     lanes = [pack.join(wanted), pack.join(wanted), pack.join(wanted.model_copy(update={"settings": {"dropout": 0.1}}))]
     for _ in range(3):
         pack.step()

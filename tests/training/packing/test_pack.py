@@ -21,7 +21,7 @@ from autorank.training.packing.pack import Pack, Result
 from autorank.training.run import TrainingRun
 from tests.trainables import trained
 from tests.trainables.cases import LOW_RANK, METHODS, VARIANTS
-from tests.trainables.trained import DEVICE, cached_in, write_model, write_pairs
+from tests.trainables.trained import cached_in, write_model, write_pairs
 
 ROUNDING = 1e-4  # relative, of weights after a whole training
 NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS[name].settings}
@@ -75,7 +75,7 @@ def assert_equal(lane: Lane, results: list[Result], expected: tuple[list[Evaluat
 def test_a_lane_equals_a_run_alone(made: Path, name: str) -> None:
     """Next to two other lanes, one of the same method."""
     settings = [{}, {"learning_rate": 3e-3}]
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lanes = [pack.join(spec(made, name, extra)) for extra in settings]
     pack.join(spec(made, "lora", {"rank": 3}))
     results = finish(pack)
@@ -86,7 +86,7 @@ def test_a_lane_equals_a_run_alone(made: Path, name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_variant_equals_a_run_alone(made: Path, name: str) -> None:
     method, settings = VARIANTS[name]
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lane = pack.join(spec(made, method, settings))
     pack.join(spec(made, "lora", {"rank": 1}))
     assert_equal(lane, finish(pack)[lane], alone(spec(made, method, settings)))
@@ -105,7 +105,7 @@ def test_gradients_of_a_step(made: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         loop.optimizer.zero_grad()
 
     monkeypatch.setattr(OptimizationLoop, "update", record)
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     for each in wanted:
         pack.join(each)
     pack.step()
@@ -124,7 +124,7 @@ def test_gradients_of_a_step(made: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_lanes_join_and_leave(made: Path) -> None:
     """A lane that joins later is at another step than the others, and its batches are those of its own steps."""
     first, second, third = spec(made, "lora"), spec(made, "increlora"), spec(made, "prilora")
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lanes = [pack.join(first), pack.join(second)]
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
     pack.leave(lanes[1])
@@ -141,7 +141,7 @@ def test_resumed_in_a_pack_and_alone(made: Path, name: str) -> None:
     """The state of a lane is that of a run alone, whichever of the two goes on from it."""
     wanted = spec(made, name)
     whole, weights = alone(wanted)
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lane = pack.join(wanted)
     pack.join(spec(made, "lora", {"rank": 1}))
     first = pack.advance()[lane]
@@ -159,7 +159,7 @@ def test_resumed_in_a_pack_and_alone(made: Path, name: str) -> None:
 def test_a_failing_lane_does_not_touch_the_others(made: Path) -> None:
     """One whose method raises, one that diverges."""
     wanted = spec(made, "lora")
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lane, broken = pack.join(wanted), pack.join(spec(made, "lora", {"rank": 3}))
     diverging = pack.join(spec(made, "lora", {"rank": 4, "learning_rate": 1e30}))
 
@@ -178,7 +178,7 @@ def test_a_failing_lane_does_not_touch_the_others(made: Path) -> None:
 def test_lanes_that_do_not_fit_together_are_passed_in_groups(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane that does not fit alone fails, with an error of memory, and the others go on together."""
     wanted = [spec(made, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lanes = [pack.join(each) for each in wanted]
     whole_pass, sizes = Pack._pass, []
 
@@ -198,7 +198,7 @@ def test_lanes_that_do_not_fit_together_are_passed_in_groups(made: Path, monkeyp
 
 def test_methods_without_low_rank_updates_train_alone(made: Path) -> None:
     wanted = [spec(made, name) for name in ("full", "bitfit", "houlsby")]
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     lanes = [pack.join(each) for each in [*wanted, spec(made, "lora")]]
     assert [lane.reason_alone is None for lane in lanes] == [False, False, False, True]
     results = finish(pack)
@@ -207,7 +207,7 @@ def test_methods_without_low_rank_updates_train_alone(made: Path) -> None:
 
 
 def test_another_model_is_refused(made: Path) -> None:
-    pack = Pack(DEVICE)
+    pack = Pack(trained.cache())
     pack.join(spec(made, "lora"))
     with pytest.raises(AutorankError, match="same task, model"):
         pack.join(spec(made, "lora", precision="bf16"))
