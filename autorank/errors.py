@@ -7,8 +7,12 @@ import errno
 import os
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from autorank.redaction import hide
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT}  # disk full, quota exceeded
 _FULL = (  # part of every message about it: of the system, of autorank, of torch.save, which says nothing else
@@ -50,6 +54,29 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return AutorankError(f"Unknown {what} {name!r}. {hint}Available: {', '.join(known)}.")
+
+
+def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
+    """Return an error with all of pydantic's messages, one per line.
+
+    Args:
+        error: pydantic's error.
+        what: What is not valid.
+        keys: All valid keys, to suggest the most similar one.
+
+    Returns:
+        The error.
+    """
+    lines = []
+    for detail in error.errors():
+        text = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden" and keys:
+            near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
+            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+        elif detail["type"] not in ("missing", "value_error"):
+            text += f" (got {detail['input']!r})"
+        lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")
+    return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))
 
 
 def require_posix() -> None:

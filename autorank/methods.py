@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from autorank.errors import AutorankError, unknown
+from autorank.errors import AutorankError, explain, unknown
 
 if TYPE_CHECKING:
     from autorank.method import AllocationMethod
@@ -81,8 +81,6 @@ def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
     """
     from pydantic import ValidationError
 
-    from autorank.spec import explain
-
     method = find(name)
     refuse_unknown(method, settings)
     try:
@@ -115,7 +113,7 @@ def train_spec(
     """
     from pydantic import ValidationError
 
-    from autorank.spec import TrainSpec, explain
+    from autorank.spec import TrainSpec
 
     settings = absolute_paths(method, settings)
     problems = []

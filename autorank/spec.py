@@ -6,13 +6,12 @@ are the same search if and only if their specs are equal.
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, model_validator
 
 from autorank.defaults import (
     ACCUMULATE,
@@ -32,7 +31,6 @@ from autorank.defaults import (
     Sampler,
     SliceScore,
 )
-from autorank.errors import AutorankError
 
 
 class Spec(BaseModel):
@@ -247,26 +245,3 @@ class SearchSpec(Spec):
             task=self.task, model=self.model, method=method, settings=settings, training=self.training,
             max_slice_params=self.objectives.max_params,
         )  # fmt: skip
-
-
-def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
-    """Return an error with all of pydantic's messages, one per line.
-
-    Args:
-        error: pydantic's error.
-        what: What is not valid.
-        keys: All valid keys, to suggest the most similar one.
-
-    Returns:
-        The error.
-    """
-    lines = []
-    for detail in error.errors():
-        text = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden" and keys:
-            near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
-            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-        elif detail["type"] not in ("missing", "value_error"):
-            text += f" (got {detail['input']!r})"
-        lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")
-    return AutorankError(f"{what} is not valid:\n" + "\n".join(lines))

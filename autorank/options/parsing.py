@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, explain
 
 if TYPE_CHECKING:
     from autorank.spec import Spec
@@ -123,8 +123,6 @@ def build_spec(spec_class: type[S], **values: Any) -> S:
         AutorankError: Lists all invalid values.
     """
     from pydantic import ValidationError
-
-    from autorank.spec import explain
 
     try:
         return spec_class(**values)

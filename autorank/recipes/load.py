@@ -7,10 +7,9 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from autorank.errors import AutorankError, unknown
+from autorank.errors import AutorankError, explain, unknown
 from autorank.recipes.schema import Assumed, Block, Recipe, Reported
 from autorank.recipes.validation import mistakes
-from autorank.spec import explain
 
 PACKAGE = Path(__file__).parents[1]
 FOLDERS = (PACKAGE / "papers", PACKAGE.parent / "examples" / "papers")  # of an installation; of a checkout

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from autorank import tasks
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, explain
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training
 from autorank.recipes.results import Results, Run
 from autorank.recipes.rows import Row, chosen, rows
@@ -25,7 +25,7 @@ from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
 from autorank.searching.ray.tune_run import fit
-from autorank.spec import TrainingSpec, TrainSpec, explain
+from autorank.spec import TrainingSpec, TrainSpec
 
 logger = logging.getLogger(__name__)
 

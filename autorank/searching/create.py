@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, explain
 from autorank.methods import absolute_paths, find
 from autorank.searching.space.space import BASELINE, Source, Space, load
-from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, explain
+from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 

@@ -19,8 +19,8 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
-from autorank.errors import AutorankError
-from autorank.spec import SearchSpec, explain
+from autorank.errors import AutorankError, explain
+from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation, best
 from autorank.trials.journal.journal_file import JOURNAL, JournalFile, no_run
 from autorank.trials.journal.journal_lock import DriverLock
