@@ -11,6 +11,7 @@ from autorank.export.base_reference import write_base_reference
 from autorank.export.cards.model_card import FIGURE
 from autorank.export.cards.usage_snippets import Form, encoder_decoder
 from autorank.export.export_point import PointExport
+from autorank.export.peft_export import without_deprecations
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.loading.hub_access import hub_access, public_name
@@ -68,7 +69,8 @@ def save_model(to: Path, folder: Path, export: PointExport, model_id: str, base_
         if base is not None:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, folder).eval()
+            with without_deprecations():
+                model = PeftModel.from_pretrained(model, folder).eval()
         mlflow.transformers.save_model(
             {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)},
             to,

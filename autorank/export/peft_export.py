@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,7 +59,8 @@ def peft_adapts(adapter: Path) -> bool:
     names = set(adapter_file.update_indices(adapter))
     model: Any = base_model.meta_model(origin.model, origin.outputs, origin.head)
     try:
-        get_peft_model(model, LoraConfig(r=1, target_modules=list(names)), low_cpu_mem_usage=True)
+        with without_deprecations():
+            get_peft_model(model, LoraConfig(r=1, target_modules=list(names)), low_cpu_mem_usage=True)
     except ValueError:
         return False
     return names == {name.removesuffix(".lora_A") for name, _ in model.named_modules() if name.endswith(".lora_A")}
@@ -94,7 +96,7 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
     settings, factors = _padded_ranks(trained, updates) if pad else _layer_ranks(updates)
     config = _lora_config(trained, origin, set(updates), settings, dora)
     set_head_metadata(trained.model.config, origin)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # PEFT's, of transformers' next version
+    with without_deprecations():
         wrapped: Any = get_peft_model(trained.model, config)
     with torch.no_grad():
         for name, (down, up) in factors.items():
@@ -106,6 +108,11 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
     wrapped.save_pretrained(folder, save_embedding_layers=False)  # True would make PEFT ask the Hub about them
     _check_restored(wrapped, folder, factors)
     load_tokenizer(origin, max_length).save_pretrained(folder)
+
+
+def without_deprecations() -> AbstractContextManager[None]:
+    """Ignore warnings about the next version of transformers, which PEFT causes and users cannot avoid."""
+    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _check_restored(wrapped: Any, folder: Path, factors: padding.Factors) -> None:
