@@ -28,7 +28,12 @@ class AutorankError(Exception):
 
     Args:
         message: The message.
+
+    Attributes:
+        at_once: Whether the command exits without the exit handlers of libraries, which could wait forever.
     """
+
+    at_once = False
 
     def __init__(self, message: str) -> None:
         super().__init__(hide(message))

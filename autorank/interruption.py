@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import faulthandler
 import os
 import signal
 import sys
@@ -90,6 +91,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     closed = threading.Event()
@@ -97,10 +99,11 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     def wait() -> None:
         while received := os.read(reader, 64):  # empty when the writer is closed
             if set(received) & set(SIGNALS):
+                faulthandler.dump_traceback_later(2 * PATIENCE, exit=True, file=nowhere)  # while no thread can run
                 if not closed.wait(PATIENCE):
                     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
-                    with contextlib.suppress(OSError):  # the terminal may be closed
-                        os.write(2, f"{cursor}{last_words}\n".encode(errors="replace"))
+                    with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
+                        os.write(sys.stderr.fileno(), f"{cursor}{last_words}\n".encode(errors="replace"))
                     exit_now()
                 return
 
@@ -111,14 +114,20 @@ def ended_by_force(last_words: str) -> Iterator[None]:
         yield
     finally:
         closed.set()
+        faulthandler.cancel_dump_traceback_later()
         signal.set_wakeup_fd(before)
         os.close(writer)
         thread.join()
         os.close(reader)
+        os.close(nowhere)
 
 
-def exit_now() -> None:
-    """End this process and those that it started at once, with `EXIT_CODE`; exit handlers do not run."""
+def exit_now(code: int = EXIT_CODE) -> None:
+    """End this process and those that it started at once; exit handlers do not run.
+
+    Args:
+        code: The exit code.
+    """
     import psutil
 
     for stream in (sys.stdout, sys.stderr):
@@ -128,4 +137,4 @@ def exit_now() -> None:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 process.kill()
-    os._exit(EXIT_CODE)
+    os._exit(code)

@@ -76,6 +76,26 @@ def test_what_does_not_end_is_ended_with_its_children(number: signal.Signals) ->
             time.sleep(0.05)
 
 
+BLOCKED = """
+import ctypes, time
+from autorank import interruption
+interruption.PATIENCE = 0.5
+with interruption.as_ctrl_c(), interruption.ended_by_force("last words"):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        time.sleep(0.2)
+        ctypes.PyDLL(None).sleep(60)  # as native code that never returns, and lets no thread run
+"""
+
+
+def test_native_code_that_blocks_all_threads_is_ended() -> None:
+    process, _ = start(BLOCKED)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) != 0
+
+
 PRINTING = """
 import sys, time
 from autorank.interruption import as_ctrl_c

@@ -113,6 +113,21 @@ def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
     assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
 
 
+def test_a_lost_ray_does_not_wait_for_exit_handlers(tmp_path: Path) -> None:
+    code = """if True:
+        import threading
+        from autorank.cli import app
+        from autorank.searching.ray.ray_watch import RayLost
+        threading.Thread(target=threading.Event().wait).start()  # the interpreter would wait for it
+        def lost():
+            raise RayLost("Ray ended unexpectedly")
+        app.app = lost
+        app.main()
+    """
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "autorank: Ray ended unexpectedly\n")
+
+
 def test_debug_shows_the_traceback(place: Path) -> None:
     done = autorank("--debug", "front", "nothing", cwd=place)
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from autorank.searching.ray.stalls import trial_processes
 from tests.faults.searches import essence, finish, make_place, start
 
 pytestmark = pytest.mark.slow
@@ -108,8 +109,9 @@ def test_a_process_of_ray_that_is_stopped(place: Path, attacked, name: str) -> N
 
 
 def test_a_trial_that_is_stopped(place: Path, attacked) -> None:
-    process, below = attacked("trial-stopped")
-    trials = [child for child in below if child.name().startswith("ray::WarmTrial")]
+    process, _ = attacked("trial-stopped")
+    trials = trial_processes(psutil.Process(process.pid))
+    assert trials
     for trial in trials:
         trial.suspend()
     time.sleep(SECONDS)

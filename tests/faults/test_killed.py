@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -15,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from autorank.searching.ray.stalls import trial_processes
 from autorank.trials.journal.journal_file import JOURNAL
 from tests.faults.searches import TRIALS, essence, finish, make_place, start
 
@@ -70,22 +70,12 @@ def test_a_driver_killed_at_random_moments(place: Path, kills: int, trials: int)
     assert essence(place, name) == undisturbed(place, trials)
 
 
-def actors(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes of a search's trials."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it has just died
-            if "WarmTrial" in " ".join(child.cmdline()[:1]):
-                found.append(child)
-    return found
-
-
 @pytest.mark.slow
 def test_a_trials_process_killed(place: Path) -> None:
     process, killed = start(place, "actor"), 0
     while process.poll() is None and killed < 3:
         if lines(place, "actor") > 12 * (killed + 1):
-            for actor in actors(process):
+            for actor in trial_processes(psutil.Process(process.pid)):
                 os.kill(actor.pid, signal.SIGKILL)
                 killed += 1
         time.sleep(0.05)

@@ -33,6 +33,8 @@ UNUSUAL = 10  # times the longest time between two evaluations so far, after whi
 class RayLost(AutorankError):
     """Ray is gone: its processes have exited, or do not answer."""
 
+    at_once = True
+
 
 class RayWatch:
     """Checks Ray and the trials in a thread of its own while trials run.

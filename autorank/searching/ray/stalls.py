@@ -12,6 +12,7 @@ from autorank.errors import counted
 from autorank.searching.ray.resources import Resources, places
 
 BUSY = 0.02  # CPU seconds a second: Ray's own threads in an idle process use less (ours)
+INTERNAL = ("ray::IDLE", "ray::DashboardA", "ray::RuntimeEnv")  # prefixes: the system cuts names
 STATES = {
     psutil.STATUS_STOPPED: "stopped by a signal (kill -CONT {pid} continues it)",
     psutil.STATUS_DISK_SLEEP: "waiting for a disk or a network file system",
@@ -42,6 +43,23 @@ def why_waiting(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float], t
     return f"{state} Processes start slowly here, or Ray is stuck: see ray.log in the search's directory."
 
 
+def trial_processes(driver: psutil.Process) -> list[psutil.Process]:
+    """Return the processes of trials that a local Ray of a driver has started.
+
+    Args:
+        driver: The process of the search.
+
+    Returns:
+        Those whose title Ray has set, without its own agents and idle processes.
+    """
+    processes = []
+    for process in driver.children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if process.name().startswith("ray::") and not process.name().startswith(INTERNAL):
+                processes.append(process)
+    return processes
+
+
 class TrialProcesses:
     """The processes of trials of a local Ray, and whether they work."""
 
@@ -59,12 +77,11 @@ class TrialProcesses:
         """
         before, states = self._seconds, {}
         self._seconds = {}
-        for process in psutil.Process().children(recursive=True):
+        for process in trial_processes(psutil.Process()):
             with contextlib.suppress(psutil.Error):  # it has ended
-                if process.name().startswith("ray::") and not process.name().startswith("ray::IDLE"):
-                    times = process.cpu_times()
-                    self._seconds[process.pid] = times.user + times.system
-                    states[process.pid] = STATES.get(process.status(), "waiting").format(pid=process.pid)
+                times = process.cpu_times()
+                self._seconds[process.pid] = times.user + times.system
+                states[process.pid] = STATES.get(process.status(), "waiting").format(pid=process.pid)
         if not states or any(
             seconds - before.get(pid, float("-inf")) > BUSY * elapsed for pid, seconds in self._seconds.items()
         ):

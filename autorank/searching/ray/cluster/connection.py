@@ -8,6 +8,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -64,7 +65,8 @@ def running(address: str | None, log: Path) -> Iterator[None]:
             if starts_ray:
                 where = address or os.environ.get("RAY_ADDRESS") or LOCAL
                 within.enter_context(_loopback() if where == LOCAL else contextlib.nullcontext())
-                _connect(where)
+                with _native_output_to(log):
+                    _connect(where)
             yield
         finally:
             if starts_ray:
@@ -103,6 +105,29 @@ def _loopback() -> Iterator[None]:
     """Let all servers of a local Ray listen on the loopback address only, within this context."""
     with _compat.loopback_only(), _environment({SINGLE_NODE: "0"}, override=True):
         yield
+
+
+@contextlib.contextmanager
+def _native_output_to(log: Path) -> Iterator[None]:
+    """Append what Ray's native code prints on stderr within this context to a file; Python's stderr is not changed."""
+    terminal = os.dup(2)
+    with contextlib.ExitStack() as within:
+        within.callback(os.close, terminal)
+        if _is_stderr(sys.stderr):
+            stream = within.enter_context(open(terminal, "w", buffering=1, encoding=sys.stderr.encoding, closefd=False))
+            within.enter_context(contextlib.redirect_stderr(stream))
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        within.callback(os.dup2, terminal, 2)
+        yield
+
+
+def _is_stderr(stream: Any) -> bool:
+    """Whether a stream writes to the file descriptor 2; notebooks have another."""
+    try:
+        return bool(stream.fileno() == 2)
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def _connect(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
 import psutil
 import pytest
@@ -98,6 +99,18 @@ def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
         assert os.environ["RAY_AIR_NEW_OUTPUT"] == "1"  # the user's own
     assert dict(os.environ) == before
+
+
+def test_what_native_code_prints_goes_to_the_file(no_ray, tmp_path, monkeypatch, capfd):
+    def init(*args, **rest):
+        os.write(2, b"gcs_client.cc:210: Failed\n")
+        print("a warning of another thread", file=sys.stderr)
+
+    monkeypatch.setattr("ray.init", init)
+    with connection.running("auto", tmp_path / "ray.log"):
+        os.write(2, b"afterwards\n")
+    assert (tmp_path / "ray.log").read_text() == "gcs_client.cc:210: Failed\n"
+    assert capfd.readouterr().err == "a warning of another thread\nafterwards\n"
 
 
 def test_rays_words_go_to_the_file(ray, tmp_path, capfd):
