@@ -1,0 +1,82 @@
+"""A driver that dies in between the writes of an evaluation with slices: nothing is lost, nothing is stored twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.training.evaluation import Evaluation
+from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL, JournalFile
+from autorank.trials.statistics import predictions
+from tests.trials.journals import begun
+from tests.trials.made_trials import sliced
+
+SCORES = (0.9, 0.4, 0.55)  # of the adapter and its slices
+
+
+class Killed(BaseException):
+    """The driver dies here."""
+
+
+def evaluation() -> Evaluation:
+    models = [Outcomes("mean", np.full((3, 1), score), np.zeros((3, 0), int), (3,)) for score in SCORES]
+    return sliced(10, 88, 0.9, (20, 0.4), (38, 0.55), predictions=pack(models))
+
+
+def dies(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, call: int, after: bool) -> None:
+    """Let the driver die before or after a certain call of a function."""
+    function: Callable[..., object] = getattr(owner, name)
+    calls = []
+
+    def replacement(*arguments: object, **options: object) -> object:
+        calls.append(name)
+        if len(calls) == call and not after:
+            raise Killed
+        result = function(*arguments, **options)
+        if len(calls) == call:
+            raise Killed
+        return result
+
+    monkeypatch.setattr(owner, name, replacement)
+
+
+def content(folder: Path) -> tuple[object, ...]:
+    """What a reader finds: trials with their slices, the front, predictions, and the lines with evaluations."""
+    snapshot = Journal.open(folder).snapshot()
+    outcomes = {file.name: len(predictions.read(file)) for file in (folder / predictions.FOLDER).glob("*")}
+    lines = (folder / JOURNAL).read_bytes().count(b"evaluation:")
+    return snapshot.trials[0].evaluations, [point.key for point in snapshot.points], outcomes, lines
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call", "after"),
+    [
+        (JournalFile, "append_logs", 1, False),  # before the names of layers
+        (predictions, "write", 1, False),
+        (predictions, "write", 1, True),
+        (JournalFile, "append_logs", 2, False),  # before the line of the evaluation
+        (JournalFile, "append_logs", 2, True),
+    ],
+)
+def test_an_evaluation_is_stored_once(
+    journal: Journal, folder: Path, owner: object, name: str, call: int, after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = begun(journal)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        dies(patched, owner, name, call, after)
+        journal.record(number, evaluation())
+    journal.close()
+    with Journal.open(folder, write=True) as again:  # the trial's checkpoint has the evaluation, and reports it again
+        predictions.sweep(folder, again.snapshot())  # as a session does at its start
+        is_stored = again.trial(number).step == 10
+        assert again.record(number, evaluation()) is not is_stored
+        predictions.sweep(folder, again.snapshot())
+    evaluations, points, outcomes, lines = content(folder)
+    assert evaluations == (evaluation(),)
+    assert points == [(0, 10, 20), (0, 10, 38), (0, 10, 88)]
+    assert outcomes == {"0-10.npz": len(SCORES)} and lines == 1
