@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -63,7 +63,12 @@ class Objective(ABC):
 
     Args:
         data: The task with its tokenized splits.
+
+    Attributes:
+        outputs_suffice: Whether an evaluation needs the model's outputs only, and these are small.
     """
+
+    outputs_suffice: ClassVar[bool] = True
 
     def __init__(self, data: TaskData) -> None:
         self.data, self.task = data, data.task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import takewhile
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ class Generation(Objective):
     Args:
         data: The task with its tokenized splits and the tokenizer.
     """
+
+    outputs_suffice: ClassVar[bool] = False  # logits of a vocabulary, or generated texts
 
     def __init__(self, data: TaskData) -> None:
         super().__init__(data)

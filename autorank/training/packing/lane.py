@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,19 @@ from autorank.modeling.base_model import BaseModel
 from autorank.modeling.heads import Head
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.tasks.definition import TaskData
+from autorank.tasks.metrics.outcomes import Scores
+from autorank.tasks.splits.tokenized import Split
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import MicroBatch
 from autorank.training.optimization.rng import stream
+from autorank.training.packing.packed_evaluation import Recorded, RecordedPasses
 from autorank.training.packing.packed_model import unpackable
 from autorank.training.packing.shared_base import SharedBase
 from autorank.training.run import TrainingRun
+
+P = TypeVar("P", bound=ForwardPasses)
 
 
 class SharingCache(ModelCache):
@@ -73,6 +79,7 @@ class Lane(TrainingRun):
         self.next_due = 0
         self.reason_alone: str | None = None
         self.micro_batches: list[MicroBatch] = []
+        self._recorded: Recorded | None = None
 
     def open(self, state: dict[str, Any] | None) -> None:
         """Start the run, or resume it.
@@ -155,18 +162,52 @@ class Lane(TrainingRun):
         """Add the lane's share of the time of a step."""
         self._seconds += seconds
 
-    def evaluate(self) -> Evaluation:
-        """Evaluate the model, which is due."""
+    def may_record(self) -> bool:
+        """Return whether the next evaluation can use recorded outputs; prepare the model for them."""
+        self.model.eval()
+        return self.reason_alone is None and self._objective.outputs_suffice and self.step >= self.score_from
+
+    @property
+    def validation(self) -> Mapping[str, Split]:
+        """The splits of an evaluation."""
+        return self._data.validation
+
+    @override
+    def _scores(self) -> Scores:
+        if self._recorded is None:
+            return super()._scores()
+        passes = self.passes(self.model, RecordedPasses)
+        passes.recorded, self._recorded = self._recorded, None
+        return self._objective.evaluate(passes, self._data.validation)
+
+    def evaluate(self, recorded: Recorded | None = None) -> Evaluation:
+        """Evaluate the model, which is due.
+
+        Args:
+            recorded: the model's outputs; None: they are computed.
+
+        Returns:
+            The evaluation.
+        """
+        self._recorded = recorded
         with stream(self._model_cache.device, self.spec.training.seed, 0, self.step):
             evaluation = self._evaluate()
         if not self.finished:
             self.next_due = self._due()
         return evaluation
 
-    def passes(self, model: nn.Module) -> ForwardPasses:
-        """Forward passes of a packed model with the data and settings of this run."""
+    def passes(self, model: nn.Module, kind: type[P]) -> P:
+        """Create forward passes with the data and settings of this run.
+
+        Args:
+            model: the model.
+            kind: class of the result.
+
+        Returns:
+            The passes.
+        """
         phase, plan = self._phase, self._phase.plan
-        return ForwardPasses(
+        return kind(
             model, phase.split, phase.pad_id, self._objective, plan.precision, phase.device, phase.eval_batch_size,
             self._base.mask_form or "tokens",
         )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -18,11 +19,13 @@ from autorank.errors import AutorankError
 from autorank.modeling.forward import gradient_checkpointing
 from autorank.spec import TrainSpec
 from autorank.training import gpu
+from autorank.training.eval_batch_size import EvalBatchSize
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.rng import stream
 from autorank.training.packing.lane import Lane, SharingCache
+from autorank.training.packing.packed_evaluation import Recorded, record
 from autorank.training.packing.packed_factors import packed
 from autorank.training.packing.packed_model import PackedModel
 
@@ -56,6 +59,7 @@ class Pack:
         self.lanes: list[Lane] = []
         self._steps = 0
         self._most = 1 << 40  # lanes that fit in a pass
+        self._eval_batch_size = EvalBatchSize()
         self._packed: tuple[list[Lane], PackedModel, ForwardPasses] | None = None
         self._failed: dict[Lane, Result] = {}
 
@@ -111,9 +115,31 @@ class Pack:
         return self._evaluate([])
 
     def _evaluate(self, due: Sequence[Lane]) -> dict[Lane, Result]:
-        results = {lane: evaluation for lane in due if (evaluation := self._guarded(lane, lane.evaluate)) is not None}
+        started = time.perf_counter()
+        recorded = self._record([lane for lane in due if lane.may_record()])
+        for lane in recorded:
+            lane.trained_for((time.perf_counter() - started) / len(recorded))
+        results: dict[Lane, Result] = {}
+        for lane in due:
+            evaluation = self._guarded(lane, partial(lane.evaluate, recorded.pop(lane, None)))
+            if evaluation is not None:
+                results[lane] = evaluation
         failed, self._failed = self._failed, {}
         return results | failed
+
+    def _record(self, lanes: Sequence[Lane]) -> dict[Lane, Recorded]:
+        """Compute the outputs of lanes that are evaluated at the same time; none if the passes fail."""
+        if len(lanes) < 2:
+            return {}
+        order, model, passes = self._packed_model()
+        numbers = [order.index(lane) for lane in lanes]
+        try:
+            outputs = record(model, numbers, passes, lanes[0].validation, self._eval_batch_size)
+        except torch.AcceleratorError:
+            raise
+        except Exception:
+            return {}  # each lane evaluates by itself, and that which fails then leaves
+        return dict(zip(lanes, outputs, strict=True))
 
     def step(self) -> None:
         """Take a step of each lane that is not finished."""
@@ -171,6 +197,8 @@ class Pack:
     def _pass(self, lanes: Sequence[Lane], number: int) -> None:
         """A forward and a backward pass for a micro-batch of each lane."""
         order, model, passes = self._packed_model()
+        if not model.model.training:
+            model.model.train()
         parts = [lane.micro_batches[number] for lane in lanes]
         examples = len(parts[0].examples)
         model.rows.lanes, model.rows.examples = [order.index(lane) for lane in lanes], examples
@@ -193,10 +221,9 @@ class Pack:
             lanes = [lane for lane in self.lanes if lane.reason_alone is None]
             assert self.cache.original is not None
             model = PackedModel(self.cache.original, [lane.model for lane in lanes])
-            model.model.train()
             if lanes[0].spec.training.gradient_checkpointing:
                 gradient_checkpointing.enable(model.model)  # type: ignore[arg-type]
-            self._packed = lanes, model, lanes[0].passes(model.model)
+            self._packed = lanes, model, lanes[0].passes(model.model, ForwardPasses)
         return self._packed
 
     def _guarded(self, lane: Lane, call: Callable[..., T]) -> T | None:

@@ -14,9 +14,11 @@ from autorank.errors import AutorankError
 from autorank.run_context import RunContext
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
+from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.packing.lane import Lane
+from autorank.training.packing.lane_rows import LaneRows
 from autorank.training.packing.pack import Pack, Result
 from autorank.training.run import TrainingRun
 from tests.trainables import trained
@@ -61,6 +63,7 @@ def assert_equal(lane: Lane, results: list[Result], expected: tuple[list[Evaluat
     for ours, theirs in zip(results, evaluations, strict=True):
         assert isinstance(ours, Evaluation)
         assert (ours.step, ours.adapter_params, ours.ranks) == (theirs.step, theirs.adapter_params, theirs.ranks)
+        assert ours.metrics == pytest.approx(theirs.metrics, rel=ROUNDING)
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=ROUNDING)
     lanes = trained.functional(trained.weights(lane))
     assert lanes.keys() == trained.functional(weights).keys()
@@ -211,3 +214,31 @@ def test_another_model_is_refused(made: Path) -> None:
     pack.join(spec(made, "lora"))
     with pytest.raises(AutorankError, match="same task, model"):
         pack.join(spec(made, "lora", precision="bf16"))
+
+
+def test_lanes_are_evaluated_in_the_same_passes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless these fail."""
+    wanted = [spec(made, name, steps=8) for name in ("lora", "adalora", "dora")]
+    passes, lanes_of = [], ForwardPasses.outputs
+    monkeypatch.setattr(ForwardPasses, "outputs", lambda *args: passes.append(0) or lanes_of(*args))  # type: ignore[func-returns-value]
+    for fails in (False, True):
+        passes.clear()
+        if fails:
+            monkeypatch.setattr(LaneRows, "split_outputs", broken_outputs(LaneRows.split_outputs))
+        pack = Pack(trained.cache())
+        lanes = [pack.join(each) for each in wanted]
+        results = pack.advance()
+        assert len(passes) == (3 if fails else 0)
+        for lane, each in zip(lanes, wanted, strict=True):
+            assert_equal(lane, [results[lane]], alone(each))
+
+
+def broken_outputs(split: Any) -> Any:
+    """`LaneRows.split_outputs` that fails in evaluations."""
+
+    def broken(rows: LaneRows, outputs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            raise RuntimeError("broken")
+        return split(rows, outputs)
+
+    return broken
