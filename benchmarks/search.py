@@ -10,16 +10,18 @@ and so does each slice.
 - stock: Ray's OptunaSearch as it comes, with two metrics; every trial is trained to its end, as none of Ray's
   schedulers takes two metrics.
 - stock-all: the same search, as if it had kept every evaluation.
+- nsga2-all: the same with Optuna's NSGA-II in place of its TPE.
+- moasha: Syne Tune's MO-ASHA, which counts every evaluation (needs the package syne-tune; not among the default ones).
 - tpe, gp: autorank's searcher with this sampler, its first settings, its early stopping and the slices in the table.
 - tpe-whole: the same without early stopping.
 - tpe-unsliced: the same as tpe, without slices.
 
 The measure is the hypervolume of a search's front, linear in parameters (up to the most recorded) and in score (0 to
 1). The front of stock and random is what Ray's results and Optuna's study hold, each trial's last result; that of
-stock-all is of every evaluation, and ours of every evaluation and slice. No search can have more than the front of all
-recorded evaluations and slices. The table has what a search lacks of it: the median over the seeds, and the 10th and
-90th percentiles. "As stock" is the share of the budget after which a contender's median is where stock's is at the end,
-likewise "as stock-all".
+stock-all, nsga2-all and moasha is of every evaluation, and ours of every evaluation and slice. No search can have more
+than the front of all recorded evaluations and slices. The table has what a search lacks of it: the median over the
+seeds, and the 10th and 90th percentiles. "As stock" is the share of the budget after which a contender's median is
+where stock's is at the end, likewise "as stock-all".
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.samplers import RandomSampler
+from optuna.samplers import NSGAIISampler, RandomSampler
 from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
 from autorank.searching.journal_searcher import JournalSearcher
@@ -42,10 +45,12 @@ from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.sampling.optuna_study import distributions
 from autorank.spec import HalvingSpec, SearchSpec, TaskSpec, TrainingSpec
 from benchmarks.simulation.curves import Curves
+from benchmarks.simulation.moasha import moasha
 from benchmarks.simulation.simulator import journal, simulate
 
 STOCK = ("stock", "stock-all")
-CONTENDERS = (*STOCK, "random", "tpe-unsliced", "tpe-whole", "tpe", "gp")
+OTHERS = (*STOCK, "random", "nsga2-all", "moasha")  # without slices
+CONTENDERS = (*STOCK, "random", "nsga2-all", "tpe-unsliced", "tpe-whole", "tpe", "gp")
 TRIALS = 40  # trained to their ends: the budget
 SHARES = (1 / 8, 1 / 4, 1 / 3, 1 / 2, 1)  # of the budget, in the table
 
@@ -93,16 +98,19 @@ def grid(curves: Curves, trials: int) -> np.ndarray:
 def regrets(name: str, curves: Curves, seed: int, workers: int, budgets: np.ndarray) -> np.ndarray:
     """What a contender's search lacks of the attainable hypervolume at each budget."""
     searcher, scheduler = contender(name, curves, seed)
-    last, sliced = name in ("random", "stock"), name not in ("random", *STOCK, "tpe-unsliced")
+    last, sliced = name in ("random", "stock"), name not in (*OTHERS, "tpe-unsliced")
     history = simulate(searcher, scheduler, curves, workers, float(budgets[-1]), last, sliced)
     at = np.searchsorted([progress.cost for progress in history], budgets, side="right") - 1
     return curves.attainable - np.array([progress.hypervolume for progress in history])[at]
 
 
-def contender(name: str, curves: Curves, seed: int) -> tuple[OptunaSearch | JournalSearcher, FIFOScheduler]:
+def contender(name: str, curves: Curves, seed: int) -> tuple[Searcher, FIFOScheduler]:
     """Its searcher and its scheduler."""
-    if name in ("random", *STOCK):
-        chosen: dict[str, Any] = {"sampler": RandomSampler(seed)} if name == "random" else {"seed": seed}
+    if name == "moasha":
+        return moasha(curves, seed)
+    if name in OTHERS:
+        samplers = {"random": RandomSampler, "nsga2-all": NSGAIISampler}
+        chosen: dict[str, Any] = {"sampler": samplers[name](seed=seed)} if name in samplers else {"seed": seed}
         metrics: dict[str, Any] = {"metric": ["adapter_params", "score"], "mode": ["min", "max"]}
         return OptunaSearch(distributions(curves.entry), **metrics, **chosen), FIFOScheduler()
     sampler, _, variant = name.partition("-")

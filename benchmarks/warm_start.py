@@ -2,11 +2,12 @@
 
     python benchmarks/warm_start.py --curves benchmarks/curves/sst2.jsonl --seeds 12
 
-For each seed, one random half of the recorded trials is the earlier task, and a search of 20 whole trials runs on it.
-The other half is the new task, which is therefore much like the earlier one: the figures are an upper limit of what
-transfers. A search runs on it without and with `--warm-start`, both with the same seed. The table has the cost, in
-whole trials, after which each has 95 % and 99 % of the final hypervolume of the search without, and the difference
-between the final hypervolumes; medians over the seeds.
+The earlier task is the table of `--earlier`, and the new task that of `--curves`. Without `--earlier` both are random
+halves of one table, other ones for each seed: the tasks are much alike, and the figures an upper limit of what
+transfers. For each seed a search of 20 whole trials runs on the earlier task. Searches of the new task run without and
+with `--warm-start`, both with the same seed. With `--first` there is no earlier search, and one setting is tried first,
+as if it came from a catalogue. The table has the cost, in whole trials, after which each has 95 % and 99 % of the final
+hypervolume of the search without, and the difference between the final hypervolumes; medians over the seeds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from autorank.spec import EarlierTrial, SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.journal.study_metadata import write_study
-from benchmarks.simulation.curves import Curves
+from benchmarks.simulation.curves import Curves, read_lines
 from benchmarks.simulation.simulator import Progress, simulate
 
 TRIALS = 20  # whole trials: the budget of each search
@@ -40,28 +41,47 @@ SHARES = (0.95, 0.99)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, required=True)
+    parser.add_argument("--earlier", type=Path, help="table of the earlier task")
+    parser.add_argument("--method", help="of tables with several methods")
+    parser.add_argument("--first", type=json.loads, help="settings as JSON, instead of an earlier search")
     parser.add_argument("--seeds", type=int, default=12)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")  # Optuna's, of what is experimental
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    lines = [json.loads(line) for line in arguments.curves.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line["curve"]]
-    rows = [compared(lines, seed) for seed in range(arguments.seeds)]
+    rows = [compared(*tables(arguments, seed), seed, arguments.first) for seed in range(arguments.seeds)]
     print("| cold: 95% | warm: 95% | cold: 99% | warm: 99% | final, warm minus cold |\n" + "|---" * 5 + "|")
     print("| " + " | ".join(f"{value:.4g}" for value in np.median(rows, axis=0)) + " |")
 
 
-def compared(lines: list[dict[str, Any]], seed: int) -> list[float]:
-    """The row of one seed."""
+def tables(arguments: argparse.Namespace, seed: int) -> tuple[Curves, Curves]:
+    """The table of the earlier task and that of the new one."""
+    if arguments.first is not None:
+        return 2 * (Curves.read(arguments.curves, arguments.method),)
+    if arguments.earlier:
+        return Curves.read(arguments.earlier, arguments.method), Curves.read(arguments.curves, arguments.method)
+    lines = [line for line in read_lines(arguments.curves) if line["curve"]]
+    lines = [line for line in lines if arguments.method in (None, line["method"])]
     order = np.random.default_rng(seed).permutation(len(lines))
     earlier, new = (Curves([lines[i] for i in half]) for half in np.array_split(order, 2))
+    return earlier, new
+
+
+def compared(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | None = None) -> list[float]:
+    """The row of one seed."""
     with tempfile.TemporaryDirectory() as runs:
-        search(Path(runs), "earlier", earlier, seed + 1000)
-        warm = earlier_trials("earlier", Path(runs), spec("warm", new, seed))
+        warm = known_trials(Path(runs), earlier, new, seed) if first is None else (
+            EarlierTrial(search="catalogue", method=new.entry.method, settings=first, ranks=(), first=True),
+        )  # fmt: skip
         histories = [search(Path(runs), name, new, seed, trials) for name, trials in (("cold", ()), ("warm", warm))]
     final = histories[0][-1].hypervolume
     row = [_cost(history, share * final) / new.trial_cost for share in SHARES for history in histories]
     return [*row, histories[1][-1].hypervolume - final]
+
+
+def known_trials(runs: Path, earlier: Curves, new: Curves, seed: int) -> tuple[EarlierTrial, ...]:
+    """What a search of the new task takes from one of the earlier task."""
+    search(runs, "earlier", earlier, seed + 1000)
+    return earlier_trials("earlier", runs, spec("warm", new, seed))
 
 
 def spec(name: str, curves: Curves, seed: int, warm: tuple[EarlierTrial, ...] = ()) -> SearchSpec:

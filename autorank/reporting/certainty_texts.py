@@ -46,7 +46,7 @@ def front_notes(snapshot: Snapshot) -> list[str]:
     """
     certainty = assess(snapshot)
     if certainty is None:
-        return ["No intervals: this search has no predictions on the validation examples."]
+        return ["No intervals: this search has no usable predictions on the validation examples."]
     knee = next(point for point in snapshot.points if point.knee)
     notes = [
         f"90%: interval of the score over {RESAMPLES:,} resamples of the {certainty.examples:,} validation examples; "

@@ -44,10 +44,9 @@ def main() -> None:
     arguments = parser.parse_args()
     end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
-    for task in tasks:
-        for method in methods:
-            if time.monotonic() < end:
-                run(arguments, task, method, end)
+    for task, method in 2 * [(task, method) for task in tasks for method in methods]:  # what failed is tried once more
+        if time.monotonic() < end:
+            run(arguments, task, method, end)
     found = {task: [result for method in methods if (result := read(arguments.runs, task, method))] for task in tasks}
     command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
     command += " --model MODEL --data DATA" if arguments.model else ""

@@ -22,7 +22,8 @@ alone, and may be negative.
 
 - *added*: hypervolume of this front and plain LoRA's together, above that of plain LoRA's.
 - *mean gain*: score above plain LoRA's at equal parameters, averaged over the logarithm of the parameters.
-- *lora again* is plain LoRA searched again with another seed: what a second search adds without another method.
+- *lora again* is plain LoRA searched again with another seed: what a second search adds without another method. The
+  intervals do not include the luck of a search, so only what is clearly more than this row is due to a method.
 - *loss of the best*: by how much the best score of the search fell with new seeds; in parentheses, the loss that the
   search expected from its predictions (of new examples alone)."""
 

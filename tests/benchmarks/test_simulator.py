@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from autorank.spec import HalvingSpec, MethodSpec, SearchSpec, TaskSpec
 from benchmarks.search import contender, cost_of, grid, regrets
 from benchmarks.simulation.curves import Curves
 from benchmarks.simulation.simulator import Progress, journal, simulate
+from benchmarks.warm_start import tables
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2.jsonl"
+SLICED = TABLE.with_name("sst2_slices.jsonl")
 SPACE = {
     "rank": {"type": "int", "low": 1, "high": 16, "log": True},
     "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
@@ -189,3 +192,21 @@ def test_evaluations_and_slices_cost_a_third_of_training_and_slices_are_points()
     assert curves.attainable == pytest.approx(area)
     history = simulate(Listed(one), FIFOScheduler(), curves, workers=1, budget=10**6, sliced=False)
     assert history[-1] == Progress(24, 0.0)
+
+
+@pytest.mark.parametrize("name", ["nsga2-all", "moasha"])
+def test_other_schedulers_search_the_same_table_without_slices(name):
+    if name == "moasha":
+        pytest.importorskip("syne_tune")
+    curves = Curves.read(TABLE)
+    first, again = (regrets(name, curves, 3, 2, grid(curves, 12)) for _ in range(2))
+    assert first.tolist() == again.tolist()
+    assert curves.attainable > first[1] > first[-1] >= 0
+
+
+def test_a_warm_start_is_from_another_table_or_from_half_of_the_same():
+    options = argparse.Namespace(curves=TABLE, earlier=None, method=None, first=None)
+    earlier, new = tables(options, 0)
+    assert len(earlier.curves) + len(new.curves) == len(Curves.read(TABLE).curves)
+    earlier, new = tables(argparse.Namespace(curves=TABLE, earlier=SLICED, method=None, first=None), 0)
+    assert (earlier.entry.method, new.entry.method) == ("lora", "lora-drop")

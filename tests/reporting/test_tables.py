@@ -154,7 +154,7 @@ def test_a_summary_says_how_certain_the_front_is(tmp_path):
 
 def test_a_search_without_predictions_says_so():
     text = " ".join(shown(front_summary(snapshot(THREE), REFERENCE)))
-    assert "No intervals: this search has no predictions on the validation examples." in text
+    assert "No intervals: this search has no usable predictions on the validation examples." in text
 
 
 def test_a_summary_counts_the_trials_and_tells_of_the_baseline():

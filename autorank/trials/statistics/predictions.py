@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from autorank import atomic_io
 from autorank.tasks.metrics.outcomes import Outcomes, unpack
+from autorank.tasks.metrics.resampling import FORMULAS
 from autorank.trials.front import Point, admitted, points_of
 from autorank.trials.snapshot import Snapshot
 
@@ -55,15 +57,28 @@ def read(file: Path) -> list[Outcomes]:
         file: see `predictions_path`.
 
     Returns:
-        The outcomes of each model: the adapter and its slices, in their order. Empty if the file is missing or damaged.
+        The outcomes of each model: the adapter and its slices, in their order. Empty if the file is missing or damaged,
+        or its score has no formula for resampled examples.
     """
     try:
-        return unpack(file.read_bytes())
+        models = unpack(file.read_bytes())
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
         logger.warning("%s: %s", file, error)
         return []
+    if models and models[0].formula not in FORMULAS:
+        _warn_of_formula(file.parent, models[0].formula)
+        return []
+    return models
+
+
+@cache
+def _warn_of_formula(folder: Path, formula: str) -> None:
+    """Warn once of each directory."""
+    logger.warning(
+        "%s: the score %r cannot be computed on resampled examples, so there are no intervals.", folder, formula
+    )
 
 
 def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, Outcomes]]:

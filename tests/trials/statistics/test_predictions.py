@@ -10,6 +10,7 @@ import pytest
 from autorank.spec import ObjectivesSpec
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.statistics import predictions
+from autorank.trials.statistics.certainty import assess
 from tests.trials.journals import begun
 from tests.trials.made_trials import evaluation, sliced
 
@@ -66,3 +67,19 @@ def test_damaged_and_missing_files_are_no_predictions(journal, caplog: pytest.Lo
     assert predictions.candidates(journal.snapshot()) == []
     assert "0-10.npz: damaged predictions" in caplog.text
     assert predictions.read(file.with_name("1-10.npz")) == []
+
+
+def test_a_score_without_a_formula_has_no_intervals_and_is_reported_once(
+    journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = np.zeros((10, 1), int)
+    for number in range(2):
+        begun(journal)
+        other = pack([Outcomes("kappa", labels, labels, (10,))])
+        journal.record(number, replace(evaluation(10, 100 * (number + 1), 0.5 + number / 10), predictions=other))
+    assert predictions.candidates(journal.snapshot()) == []
+    assert assess(journal.snapshot()) is None
+    assert [record.message for record in caplog.records] == [
+        f"{journal.folder / predictions.FOLDER}: the score 'kappa' cannot be computed on resampled examples, so there "
+        "are no intervals."
+    ]

@@ -1,0 +1,114 @@
+"""Ranks of one task as the ranks of another: the score that this costs or gains at equal parameters.
+
+    python benchmarks/rank_transfer.py --data GLUE --model MINILM --source mrpc --target sst2 --out ranks.jsonl
+
+LoRA of rank 8 on all linear layers is trained on the source task and on the target task, and cut to a quarter of its
+parameters. The ranks of the two slices are rank maps, as `autorank ranks` writes them. Then plain LoRA is trained on
+the target task, with other seeds: with the ranks of the source, with those of the target itself, and with rank 2 in
+every layer, which has as many parameters. The table has the score after the last step, mean and standard deviation over
+the seeds, and the mean difference from rank 2 with the same seed. Finished runs are in `--out` and are not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from autorank.modeling import rank_map
+from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.training.model_cache import ModelCache
+from autorank.training.run import TrainingRun
+
+RANK, SMALL = 8, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--data", type=Path, required=True, help="a directory with a directory for each task")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--max-length", type=int, default=48)
+    parser.add_argument("--eval-examples", type=int, default=500)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--seeds", type=int, default=3, help="2 or more")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    cache = ModelCache()
+    maps = {task: ranks_of(arguments, cache, task) for task in (arguments.source, arguments.target)}
+    ways = {"rank 2": None, **{f"ranks of {task}": ranks for task, ranks in maps.items()}}
+    runs = {
+        way: [train(arguments, cache, arguments.target, seed, ranks) for seed in range(1, arguments.seeds + 1)]
+        for way, ranks in ways.items()
+    }
+    print(f"\n| {arguments.target} | parameters | score | difference from rank 2 |\n|---|---|---|---|")
+    for way, results in runs.items():
+        scores = [run["score"] for run in results]
+        differences = [run["score"] - other["score"] for run, other in zip(results, runs["rank 2"], strict=True)]
+        cells = [way, f"{results[0]['params']:,}", spread(scores), "" if way == "rank 2" else spread(differences)]
+        print(f"| {' | '.join(cells)} |")
+
+
+def ranks_of(arguments: argparse.Namespace, cache: ModelCache, task: str) -> dict[str, int]:
+    """The ranks of a slice with a quarter of the parameters of LoRA trained on a task."""
+    run = train(arguments, cache, task, 0, None, slices=7)
+    ranks: dict[str, int] = min(run["slices"], key=lambda piece: abs(piece[0] / run["params"] - SMALL / RANK))[1]
+    return ranks
+
+
+def train(
+    arguments: argparse.Namespace, cache: ModelCache, task: str, seed: int, ranks: dict[str, int] | None,
+    slices: int = 0,
+) -> dict[str, Any]:  # fmt: skip
+    """The last score of a run and its slices; from `--out` if it is there."""
+    values = {
+        name: value for name, value in vars(arguments).items() if name not in ("out", "seeds", "source", "target")
+    }
+    key = json.dumps([{name: str(value) for name, value in values.items()}, task, seed, ranks, slices])
+    for line in arguments.out.read_text().splitlines() if arguments.out.exists() else ():
+        if (done := json.loads(line))["key"] == key:
+            return dict(done)
+    with tempfile.TemporaryDirectory() as scratch:
+        settings: dict[str, Any] = {"targets": "all-linear", "learning_rate": arguments.learning_rate}
+        settings["rank"] = RANK if slices else SMALL
+        if ranks is not None:
+            settings["retrain"] = str(Path(scratch) / "ranks.json")
+            rank_map.write(Path(settings["retrain"]), ranks)
+        spec = TrainSpec(
+            task=TaskSpec(
+                name=task, data=str(arguments.data / task), max_eval_examples=arguments.eval_examples,
+                max_length=arguments.max_length,
+            ),
+            model=arguments.model, method="lora", settings=settings,
+            training=TrainingSpec(
+                steps=arguments.steps, eval_every=arguments.steps, batch_size=16, precision=arguments.precision,
+                seed=seed, slices=slices or "off",
+            ),
+        )  # fmt: skip
+        run = TrainingRun(spec, cache)
+        (*_, last) = run
+        run.release()
+    result = {
+        "key": key, "score": last.score, "params": last.adapter_params,
+        "slices": [[piece.adapter_params, piece.ranks] for piece in last.slices],
+    }  # fmt: skip
+    with arguments.out.open("a") as out:
+        out.write(json.dumps(result) + "\n")
+    print(
+        f"{task}, seed {seed}, {last.adapter_params:,} parameters: {last.score:.4f} in {last.seconds:.0f} s", flush=True
+    )
+    return result
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+
+if __name__ == "__main__":
+    main()
