@@ -1,6 +1,7 @@
 """Kernel launches of a training step and of a decoded token, ours and PEFT's, counted without a GPU.
 
-    python -m benchmarks.launches                # base models with 12 layers, Llama with 16
+    python -m benchmarks.launches                # base models with 12 layers
+    python -m benchmarks.launches --layers 16 --only decoded      # Llama with a billion parameters
     python -m benchmarks.launches --layers 2     # what the limits in CI are set for
 
 Counted on the fake CUDA device (benchmarks/fake_cuda) in bf16: operators that launch a kernel, conversions of data
@@ -11,18 +12,21 @@ is one kernel, as on a GPU.
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from benchmarks import fake_cuda
 
 STEPS = 200  # of the schedule
 PACKED = (1, 8)  # trials of LoRA in one pack, of ranks 4 and 8 by turns
-DECODING = "llama-1b decoding, LoRA on all-linear, a token"
+DECODING = "llama-1b, all-linear, a decoded token, "
 # shape, targets, contenders
 CASES = (
     ("roberta-base", "attention-qv", ("lora", "peft lora")),
@@ -60,8 +64,9 @@ def measured(layers: int, only: str = "", ours: bool = False) -> Iterator[tuple[
         case = f"roberta-base, attention-qv, lora, packed x {lanes}"
         if only in case:
             yield case, fake_cuda.apart(packed, lanes, layers)
-    if only in DECODING:
-        yield DECODING, fake_cuda.apart(decoding)
+    for name in ("lora", "peft lora"):
+        if only in DECODING + name and not (ours and name.startswith("peft")):
+            yield DECODING + name, fake_cuda.apart(decoding, name, layers)
 
 
 def training(shape: str, targets: str, name: str, layers: int) -> Counts:
@@ -105,29 +110,70 @@ def packed(lanes: int, layers: int) -> Counts:
     return recorder.kernels, recorder.waits
 
 
-def decoding() -> Counts:
+def decoding(name: str, layers: int) -> Counts:
     """Record the tokens by which two completions differ."""
     from autorank.training.run import TrainingRun
     from benchmarks.fake_cuda.recorder import DEVICE, recording
-    from benchmarks.gpu.workload import RandomCache, pairs, task_data, train_spec
+    from benchmarks.gpu.workload import SHAPES, RandomCache, pairs, task_data, train_spec
 
+    family, size = SHAPES["llama-1b"]
+    SHAPES["llama-1b"] = family, size | {"num_hidden_layers": layers}
     data = task_data(pairs(4, 8, 8), pairs(4, 8, 8, seed=1))
     spec = train_spec("lora", {"rank": 16}, "e2e", steps=8, batch_size=4, eval_every=8, accumulate=1, precision="bf16")
+    counts: list[Counts] = []
     with tempfile.TemporaryDirectory() as folder, recording() as recorder:
         run = TrainingRun(spec, RandomCache("llama-1b", data, DEVICE, Path(folder)))
         run._open()
-        run._start()
-        objective: Any = run._objective
-        (prompts,) = data.validation.values()
-        objective.write(run._phase, prompts, WRITTEN[0])
-        shorter = recorder.kernels.copy(), recorder.waits.copy()
-        recorder.clear()
-        objective.write(run._phase, prompts, WRITTEN[1])
-    counts = recorder.kernels, recorder.waits
-    for counter, fewer in zip(counts, shorter, strict=True):
-        for name in counter:
-            counter[name] = (counter[name] - fewer[name]) / (WRITTEN[1] - WRITTEN[0])  # type: ignore[assignment]
-    return counts
+        write = our_writer(run) if name == "lora" else peft_writer(run)
+        for tokens in WRITTEN:
+            recorder.clear()
+            write(tokens)
+            counts.append((recorder.kernels.copy(), recorder.waits.copy()))
+    for counter, fewer in zip(counts[1], counts[0], strict=True):
+        for operator in counter:
+            counter[operator] = (counter[operator] - fewer[operator]) / (WRITTEN[1] - WRITTEN[0])  # type: ignore[assignment]
+    return counts[1]
+
+
+def our_writer(run: Any) -> Callable[[int], object]:
+    """Writes completions of so many tokens with an evaluation's code."""
+    run._start()
+    (prompts,) = run._data.validation.values()
+
+    def write(tokens: int) -> None:
+        with ending(tokens):
+            run._objective.write(run._phase, prompts, tokens)
+
+    return write
+
+
+def peft_writer(run: Any) -> Callable[[int], object]:
+    """Writes completions of so many tokens with PEFT's LoRA and transformers' `generate`."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from autorank.modeling.forward.greedy_decoding import greedy
+
+    layers = [name for name in run._context.layers]
+    model: Any = get_peft_model(run._base.model, LoraConfig(task_type="CAUSAL_LM", r=16, target_modules=layers)).eval()
+    (prompts,) = run._data.validation.values()
+    batch = {name: values.to(run._phase.device) for name, values in prompts.prompts(range(4), 0).items()}
+
+    def write(tokens: int) -> None:
+        with torch.no_grad(), run._phase.autocast(), ending(tokens):
+            model.generate(**batch, generation_config=greedy(run._data.ends, 0, None, tokens)).tolist()
+
+    return write
+
+
+@contextmanager
+def ending(tokens: int) -> Iterator[None]:
+    """End completions after so many tokens, since no value that says so can be read from the device."""
+    from transformers import GenerationMixin
+
+    written = itertools.count()
+    with mock.patch.object(GenerationMixin, "_has_unfinished_sequences", lambda *_, **__: next(written) < tokens):
+        yield
 
 
 if __name__ == "__main__":

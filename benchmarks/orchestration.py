@@ -207,7 +207,7 @@ def main() -> None:
     if not asked.warm:
         return
     first, later = warm(asked.warm)
-    print(f"warm actors:          first trial {first:6.2f} s, each after it {later:8.3f} s")
+    print(f"warm actors:          first trial {first:6.2f} s, each after it {later:8.3f} s", flush=True)
     if asked.nested:
         nested_first, nested_later = nested(asked.nested)
         print(f"nested TorchTrainer:  first trial {nested_first:6.2f} s, each after it {nested_later:8.3f} s")

@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from contenders import BASELINE, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
 
+PRINTED = 10  # steps between lines on progress
 ALONE = 50  # steps of a process that measures memory: a whole schedule
 
 
@@ -37,6 +38,8 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in contenders}
     worst = 0.0
     for step in range(arguments.steps):
+        if step % PRINTED == 0:
+            print(f"step {step} of {arguments.steps}", file=sys.stderr, flush=True)
         losses = {}
         for name in contenders[step % len(contenders) :] + contenders[: step % len(contenders)]:
             seconds, losses[name] = timed(steps[name], step, device)
@@ -44,8 +47,13 @@ def main() -> None:
                 times[name].append(seconds)
         if "lora" in losses:
             worst = max(worst, abs(losses["lora"] - losses[BASELINE]))
-    memory = {name: alone(name) for name in contenders} if not arguments.no_memory else {}
-    report(arguments, device, times, memory, worst)
+    report(arguments, device, times, worst)
+    if not arguments.no_memory:
+        print(f"{'':14}{'peak':>10}{'ratio':>8}")
+        memory: dict[str, int] = {}
+        for name in contenders:
+            memory[name] = alone(name)
+            print(f"{name:14}{memory[name] / 2**20:8.0f}MB{memory[name] / memory[BASELINE]:8.3f}", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -99,24 +107,18 @@ def measure_memory(arguments: argparse.Namespace) -> None:
         print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
-def report(
-    arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], memory: dict[str, int],
-    worst: float,
-) -> None:  # fmt: skip
+def report(arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], worst: float) -> None:
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{machine}, {arguments.precision}, {arguments.shape}, {arguments.targets}, mean rank {arguments.rank}, "
           f"{arguments.batch} x {arguments.length} tokens, {len(times[BASELINE])} steps each")  # fmt: skip
-    print(f"{'':14}{'mean':>9}{'median':>9}{'ratio':>8}{'peak':>10}{'ratio':>8}")
+    print(f"{'':14}{'mean':>9}{'median':>9}{'ratio':>8}")
     for name, values in times.items():
         mean, median = statistics.fmean(values), statistics.median(values)
-        line = f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[BASELINE]):8.3f}"
-        if memory:
-            line += f"{memory[name] / 2**20:8.0f}MB{memory[name] / memory[BASELINE]:8.3f}"
-        print(line)
+        print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[BASELINE]):8.3f}")
     if "increlora" in times:
         print(f"increlora scores {scored(arguments):.1%} of the steps")
     if "lora" in times:
-        print(f"largest difference of LoRA's losses {worst:.1e}")
+        print(f"largest difference of LoRA's losses {worst:.1e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -124,3 +124,15 @@ def data(folder: Path, train: int = 96, validation: int = 24) -> Path:
     write(folder / "train.jsonl", rows(train, 1))
     write(folder / "validation.jsonl", rows(validation, 2))
     return folder
+
+
+IGNORED = -100  # transformers' label of positions that are not predicted
+
+
+def library_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A batch as transformers' models take it, with labels of shape batch x seq."""
+    inputs = {name: values for name, values in batch.items() if name not in ("labels", "predicted")}
+    tokens = inputs.get("decoder_input_ids", inputs["input_ids"])
+    labels = torch.full((tokens.numel(),), IGNORED)
+    labels[batch["predicted"] + ("decoder_input_ids" not in inputs)] = batch["labels"]
+    return inputs | {"labels": labels.view(tokens.shape)}

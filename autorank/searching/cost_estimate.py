@@ -86,13 +86,13 @@ def _work(data: TaskData) -> int:
     """The work of an evaluation: its examples, or the number of sequential tokens if texts are generated."""
     from autorank.tasks.data.pairs import Pairs
     from autorank.tasks.metrics.text import FORWARD
-    from autorank.training.objectives.generation import EVAL_BATCH
+    from autorank.training.eval_batch_size import DECODED
 
     splits = data.validation.values()
     if not data.task.kind.head.generates or data.task.metrics[0] in FORWARD:
         return sum(map(len, splits))
     prompts = sum(len(set(split.labels.tolist())) for split in splits)
-    return math.ceil(prompts / EVAL_BATCH) * int(max(cast(Pairs, split).target_lengths.max() for split in splits))
+    return math.ceil(prompts / DECODED) * int(max(cast(Pairs, split).target_lengths.max() for split in splits))
 
 
 def _timed(

@@ -1,14 +1,47 @@
-"""Batch size of passes without gradients, halved when memory runs out."""
+"""Batch size of passes without gradients: estimated for decoding, halved when memory runs out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from autorank.training import gpu
+
 T = TypeVar("T")
+DECODED = 32  # prompts that are decoded together on a CPU, where larger batches gain little (ours)
+MOST_DECODED = 256  # on a GPU, on which a token takes nearly as long for one prompt as for many (ours)
+CACHE_SHARE = 0.5  # of the free memory that keys and values may take (ours)
+
+
+def decoding_batch(config: Any, tokens: int, device: torch.device) -> int:
+    """Choose how many prompts are decoded together.
+
+    Args:
+        config: The model's configuration.
+        tokens: Tokens of the longest prompt and its completion.
+        device: Device of the model.
+
+    Returns:
+        A power of two: on a GPU as many as their keys and values fit into half of the free memory, at most
+        `MOST_DECODED`; elsewhere `DECODED`.
+    """
+    if device.type != "cuda":
+        return DECODED
+    fitting = CACHE_SHARE * gpu.free_memory(device) / (tokens * _cache_bytes(config))
+    return int(1 << max(0, min(int(fitting), MOST_DECODED).bit_length() - 1))
+
+
+def _cache_bytes(config: Any) -> int:
+    """Bytes of the keys and values of a token in all layers, in 4 bytes a number; those of 16 bits take half."""
+    text = config.get_text_config()
+    heads, width = getattr(text, "num_attention_heads", None), int(text.hidden_size)
+    if isinstance(heads, int):  # else the architecture has no attention, and its state is no larger
+        groups = getattr(text, "num_key_value_heads", None) or heads
+        width = int(groups * (getattr(text, "head_dim", None) or width // heads))
+    return 2 * 4 * int(text.num_hidden_layers) * width
 
 
 class EvalBatchSize:

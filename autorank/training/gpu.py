@@ -32,6 +32,13 @@ def memory_limit(device: torch.device) -> int:
     return int(_share * torch.cuda.get_device_properties(device).total_memory)
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of the GPU's memory that this process may still use; what its own cache holds is free."""
+    free, total = torch.cuda.mem_get_info(device)
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return min(free + reserved - allocated, int(_share * total) - allocated)
+
+
 def wait(device: torch.device) -> None:
     """Wait until the GPU has done all work, before the time is taken; on a CPU nothing is waited for."""
     if device.type == "cuda":

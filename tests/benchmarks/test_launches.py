@@ -1,4 +1,4 @@
-"""Kernel launches of a training step stay within limits, and no step waits for the GPU."""
+"""Kernel launches of a training step and of a decoded token stay within limits, and no step waits for the GPU."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ LIMITS = {
     # with 12 layers at most 1.5 times the launches of one trial alone
     "roberta-base, attention-qv, lora, packed x 1": 180,
     "roberta-base, attention-qv, lora, packed x 8": 310,
+    "llama-1b, all-linear, a decoded token, lora": 178,  # PEFT's: 229
 }
+DECODED_WAITS = 5  # by transformers' `generate`: whether all have ended; and four reads of the completed tokens
 
 
 @pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("c++") is None, reason="the device is compiled with c++, on Linux"
 )
-def test_launches_are_within_their_limits() -> None:
-    command = [sys.executable, "-m", "benchmarks.launches", "--layers", "2", "--ours", "--only", "roberta"]
+@pytest.mark.parametrize("cases", ["roberta", "decoded"])
+def test_launches_are_within_their_limits(cases: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.launches", "--layers", "2", "--ours", "--only", cases]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:] if line.startswith("roberta")]
+    rows = [line.rsplit(maxsplit=3) for line in ran.stdout.splitlines()[1:] if line.startswith(("roberta", "llama"))]
     counts = {name.strip(): (int(launches), int(waits)) for name, launches, _, waits in rows}
-    assert counts.keys() == LIMITS.keys()
+    assert counts.keys() == {name for name in LIMITS if cases in name}
     for name, (launches, waits) in counts.items():
-        assert 0 < launches <= LIMITS[name] and waits == 0, name
+        assert 0 < launches <= LIMITS[name] and waits <= (DECODED_WAITS if cases == "decoded" else 0), name

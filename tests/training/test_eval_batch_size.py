@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 import torch
 
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training.eval_batch_size import EvalBatchSize
+from autorank.training import gpu
+from autorank.training.eval_batch_size import EvalBatchSize, decoding_batch
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
@@ -150,3 +152,27 @@ def limit(most: int, refused: list[int]) -> Any:
             raise torch.OutOfMemoryError("out of memory")
 
     return before
+
+
+def test_prompts_decoded_together_fit_into_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = SimpleNamespace(num_hidden_layers=16, num_attention_heads=32, num_key_value_heads=8, hidden_size=2048)
+    config.get_text_config = lambda: config
+    device, free = torch.device("cuda:0"), {"bytes": 0}
+    monkeypatch.setattr("autorank.training.gpu.free_memory", lambda _: free["bytes"])
+    a_prompt = 128 * 16 * 2 * 8 * 64 * 4  # tokens, layers, keys and values, heads, their width, bytes
+    for prompts, expected in ((1, 1), (2, 1), (3, 1), (4, 2), (70, 32), (300, 128), (10**6, 256)):
+        free["bytes"] = prompts * a_prompt
+        assert decoding_batch(config, 128, device) == expected
+    assert decoding_batch(config, 128, torch.device("cpu")) == 32
+    del config.num_key_value_heads
+    assert decoding_batch(config, 128, device) == 256
+    free["bytes"] = 8 * a_prompt
+    assert decoding_batch(config, 128, device) == 1  # four times as many heads
+
+
+def test_free_memory_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("mem_get_info", (30, 100)), ("memory_allocated", 20), ("memory_reserved", 25)):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda _, value=value: value)
+    assert gpu.free_memory(torch.device("cuda:0")) == 35
+    monkeypatch.setattr(gpu, "_share", 0.5)
+    assert gpu.free_memory(torch.device("cuda:0")) == 30

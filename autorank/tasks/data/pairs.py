@@ -13,8 +13,6 @@ from autorank.tasks.splits.tokenized import Split
 if TYPE_CHECKING:
     import torch
 
-IGNORED = -100  # label of positions that are not predicted
-
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs(Split):
@@ -48,6 +46,10 @@ class Pairs(Split):
         """Number of predicted tokens, int64, `examples`; the loss of a batch is the mean over all of them."""
         return np.diff(self.target_offsets)
 
+    def label_count(self, indices: np.ndarray) -> int:
+        """Return the number of predicted tokens in a batch of these examples."""
+        return int(self.weights[indices].sum())
+
     @property
     def strata(self) -> np.ndarray:
         """One stratum, int64, `examples`."""
@@ -79,15 +81,19 @@ class Pairs(Split):
             multiple: The width is the longest example, rounded up to a multiple of this.
 
         Returns:
-            input_ids, attention_mask and labels: int64, `batch x seq`. Labels are `IGNORED` for prompts and padding.
+            input_ids and attention_mask: int64, `batch x seq`; labels: the predicted tokens, and predicted: the flat
+            positions of the tokens before them, whose logits predict them, int64, `predicted tokens`.
         """
         targets = self._targets(indices)
         sequences = [np.concatenate(pair) for pair in zip(self._prompts(indices), targets, strict=True)]
-        labels = [np.concatenate(pair) for pair in zip(self._prompt_labels(indices), targets, strict=True)]
+        masks = [np.append(mask, np.ones(len(t))) for mask, t in zip(self._trained(indices), targets, strict=True)]
+        ids = _padded(sequences, pad_id, multiple)
+        rows, columns = np.nonzero(_padded(masks, 0, multiple)[:, 1:])
         return _tensors(
-            input_ids=_padded(sequences, pad_id, multiple),
+            input_ids=ids,
             attention_mask=_padded([np.ones(len(tokens)) for tokens in sequences], 0, multiple),
-            labels=_padded(labels, IGNORED, multiple),
+            labels=ids[rows, columns + 1],
+            predicted=rows * ids.shape[1] + columns,
         )
 
     def prompts(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:
@@ -109,9 +115,9 @@ class Pairs(Split):
     def _prompts(self, indices: np.ndarray) -> list[np.ndarray]:
         return [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in indices]
 
-    def _prompt_labels(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Labels of the prompts' tokens: none of them is predicted."""
-        return [np.full(length, IGNORED) for length in self.prompt_lengths[indices]]
+    def _trained(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Which tokens of the prompts are predicted: none."""
+        return [np.zeros(length) for length in self.prompt_lengths[indices]]
 
     def _targets(self, indices: np.ndarray) -> list[np.ndarray]:
         return [self.target_ids[self.target_offsets[i] : self.target_offsets[i + 1]] for i in indices]
@@ -136,11 +142,9 @@ class Conversations(Pairs):
         weights: np.ndarray = self.target_lengths + np.diff(total[self.offsets])
         return weights
 
-    def _prompt_labels(self, indices: np.ndarray) -> list[np.ndarray]:
-        """Labels of the prompts' tokens."""
-        trained = (self.trained[self.offsets[i] : self.offsets[i + 1]] for i in indices)
-        prompts = zip(self._prompts(indices), trained, strict=True)
-        return [np.where(mask, prompt, IGNORED) for prompt, mask in prompts]
+    def _trained(self, indices: np.ndarray) -> list[np.ndarray]:
+        """Which tokens of the prompts are predicted."""
+        return [self.trained[self.offsets[i] : self.offsets[i + 1]] for i in indices]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,20 +176,23 @@ class EncodedPairs(Pairs):
             multiple: Widths are rounded up to a multiple of this.
 
         Returns:
-            input_ids and attention_mask: int64, `batch x seq`; decoder_input_ids, decoder_attention_mask and labels:
-            int64, `batch x target seq`. Labels are `IGNORED` for padding.
+            input_ids and attention_mask: int64, `batch x seq`; decoder_input_ids and decoder_attention_mask: int64,
+            `batch x target seq`; labels: the predicted tokens, and predicted: the flat positions of the decoder's
+            tokens whose logits predict them, int64, `predicted tokens`.
         """
         prompts, targets = self._prompts(indices), self._targets(indices)
         encoded = _padded(prompts, pad_id, multiple)
         inputs, outputs = [target[:-1] for target in targets], [target[1:] for target in targets]
         width = -(-max(map(len, inputs)) // multiple) * multiple
         width += multiple if width == encoded.shape[1] else 0
+        mask = _padded([np.ones(len(tokens)) for tokens in inputs], 0, width)
         return _tensors(
             input_ids=encoded,
             attention_mask=_padded([np.ones(len(prompt)) for prompt in prompts], 0, multiple),
             decoder_input_ids=_padded(inputs, pad_id, width),
-            decoder_attention_mask=_padded([np.ones(len(tokens)) for tokens in inputs], 0, width),
-            labels=_padded(outputs, IGNORED, width),
+            decoder_attention_mask=mask,
+            labels=np.concatenate(outputs).astype(np.int64),
+            predicted=np.flatnonzero(mask),
         )
 
     def prompts(self, indices: np.ndarray, pad_id: int) -> dict[str, torch.Tensor]:

@@ -82,6 +82,10 @@ class Split:
         """Weight of each example in the mean loss of a batch, `examples`."""
         return np.ones(len(self))
 
+    def label_count(self, indices: np.ndarray) -> int:
+        """Return the number of labels in a batch of these examples."""
+        return len(indices)
+
     @property
     def strata(self) -> np.ndarray:
         """Strata of stratified samples: the labels, or each combination of several labels, `examples`."""

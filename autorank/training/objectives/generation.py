@@ -15,16 +15,17 @@ from torch import Tensor
 from autorank.modeling.devices import double
 from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
-from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
+from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics import text as text_metrics
 from autorank.tasks.metrics.outcomes import Outcomes, Scores
 from autorank.tasks.splits.tokenized import Split
 from autorank.tasks.tokenization import shuffled
+from autorank.training.eval_batch_size import decoding_batch
 from autorank.training.objectives.base import Objective, Predictor
 
 DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together (ours)
-EVAL_BATCH = 32  # prompts in an evaluation batch, fewer if memory runs out; in float32 results do not depend on it
+EVAL_BATCH = 32  # examples in a batch of a forward pass, fewer if memory runs out; in float32 results are equal
 FORWARD_TOKENS = 4096  # tokens in a batch of a forward pass: logits of large vocabularies need much memory (ours)
 WRITTEN = 200  # prompts that are completed if generated texts are not the score, since generation is slow (ours)
 
@@ -46,25 +47,14 @@ class Generation(Objective):
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Compute the mean cross-entropy over the tokens of completions.
 
-        A decoder-only model's logits predict the next token. Only the logits of completions' tokens are converted to
-        float32.
-
         Args:
-            outputs: What the model returned; logits: `batch x seq x vocabulary`.
-            labels: Token ids, `IGNORED` on prompts and padding, `batch x seq`.
+            outputs: What `model_call.call` returned; logits of the predicted tokens: `1 x tokens x vocabulary`.
+            labels: Token ids, `tokens`.
 
         Returns:
             A scalar in float32.
         """
-        return F.cross_entropy(*self._predicted(outputs, labels))
-
-    def _predicted(self, outputs: Any, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits of the predicted tokens, float32, `tokens x vocabulary`, and the tokens."""
-        logits = outputs.logits
-        if not self.encoder_decoder:
-            logits, labels = logits[:, :-1], labels[:, 1:]
-        predicted = labels != IGNORED
-        return logits[predicted].float(), labels[predicted]
+        return F.cross_entropy(outputs.logits[0].float(), labels)
 
     @property
     def _written(self) -> list[str]:
@@ -118,11 +108,12 @@ class Generation(Objective):
             sums = double(torch.zeros(len(split), 3, device=predictor.device))  # loss, right, tokens
             size = max(1, min(EVAL_BATCH, FORWARD_TOKENS // int(split.lengths.max())))
             for examples, outputs in predictor.outputs(split, eval_batches(split.lengths, size)):
-                labels = collate(split, examples, self.pad_id)["labels"].to(predictor.device)
-                logits, targets = self._predicted(outputs, labels)
+                batch = collate(split, examples, self.pad_id)
+                width = batch.get("decoder_input_ids", batch["input_ids"]).shape[1]
+                rows = torch.from_numpy(examples)[batch["predicted"] // width]
+                targets, logits = batch["labels"].to(predictor.device), outputs.logits[0].float()
                 losses = F.cross_entropy(logits, targets, reduction="none")
                 right = (logits.argmax(dim=-1) == targets).to(losses)
-                rows = torch.from_numpy(examples).to(predictor.device)[self._rows(labels)]
                 per_token = torch.stack([losses, right, torch.ones_like(losses)], dim=1)
                 sums.index_add_(0, rows.to(sums.device), double(per_token))
                 del outputs, logits  # see `EvalBatchSize.map`
@@ -135,11 +126,6 @@ class Generation(Objective):
         by_loss = self.task.metrics[0] == "likelihood"
         formula, values = ("likelihood", terms[:, :1]) if by_loss else ("ratio", terms[:, 1:2].astype(int))
         return Scores(metrics, Outcomes(formula, values, terms[:, 2:].astype(int), tuple(map(len, parts))))
-
-    def _rows(self, labels: Tensor) -> Tensor:
-        """The row of each predicted token in its batch, `tokens`."""
-        labels = labels if self.encoder_decoder else labels[:, 1:]
-        return (labels != IGNORED).nonzero()[:, 0]
 
     def _score_texts(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Complete each prompt, with at most as many tokens as the longest reference has, and score the texts."""
@@ -173,7 +159,7 @@ class Generation(Objective):
 
     @torch.no_grad()
     def write(
-        self, predictor: Predictor, split: Pairs, max_new_tokens: int, batch_size: int = EVAL_BATCH
+        self, predictor: Predictor, split: Pairs, max_new_tokens: int, batch_size: int | None = None
     ) -> list[str] | None:
         """Generate a completion for each prompt.
 
@@ -183,7 +169,7 @@ class Generation(Objective):
             predictor: The model.
             split: The prompts.
             max_new_tokens: Most tokens of a completion.
-            batch_size: Prompts in a batch.
+            batch_size: Prompts in a batch; None: see `decoding_batch`. In float32 texts do not depend on it.
 
         Returns:
             The texts in the split's order; None if there is a NaN among the logits.
@@ -205,7 +191,9 @@ class Generation(Objective):
             ids: list[list[int]] = generated[:, first:].tolist()
             return ids
 
-        batches = eval_batches(split.prompt_lengths, batch_size)
+        lengths = split.prompt_lengths
+        batch_size = batch_size or decoding_batch(model.config, int(lengths.max()) + max_new_tokens, predictor.device)
+        batches = eval_batches(lengths, batch_size)
         with generating(model, config), predictor.autocast(), predictor.prepared():
             for examples, completions in predictor.eval_batch_size.map(batches, generate):
                 for example, ids in zip(examples, completions, strict=True):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autorank.modeling import adapters
 from autorank.modeling.forward.attention_masks import MASK, Form, additive, find_form
+from autorank.modeling.forward.model_call import PREDICTED, call
 from autorank.modeling.layers.prepared_factors import prepared
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.splits.tokenized import Split
@@ -63,7 +64,7 @@ class ForwardPasses:
         if len(lengths) < 2:
             return "tokens"
         batch = to_device(collate(self.split, shortest[:2], self.pad_id), self.device)
-        batch.pop("labels")
+        batch = {name: values for name, values in batch.items() if name not in ("labels", PREDICTED)}
         self.model.eval()
         with self.autocast():
             return find_form(self.model, batch, self.dtype or torch.float32)
@@ -73,7 +74,7 @@ class ForwardPasses:
         if self._mask_form != "tokens":
             batch = batch | {MASK: additive(batch[MASK], self._mask_form, self.dtype or torch.float32)}
         with self.autocast():
-            return self.model(**batch)
+            return call(self.model, batch)
 
     @torch.no_grad()
     def mean_loss(self, splits: Mapping[str, Split]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -36,15 +37,18 @@ class LaneRows:
         self.check(values)
         return values.chunk(len(self.lanes))
 
-    def split_outputs(self, outputs: Any) -> list[Any]:
+    def split_outputs(self, outputs: Any, predicted: Sequence[int] | None = None) -> list[Any]:
         """Split what a model returned.
 
         Args:
             outputs: the outputs of transformers; what is not a tensor is left out.
+            predicted: predicted tokens of each lane, if these alone have logits (see `model_call.call`).
 
         Returns:
             The outputs of each lane, in the same form.
         """
+        if predicted is not None:
+            return [type(outputs)(logits=logits) for logits in outputs.logits.split(list(predicted), dim=1)]
         parts = {name: value.chunk(len(self.lanes)) for name, value in outputs.items() if isinstance(value, Tensor)}
         return [type(outputs)(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
 

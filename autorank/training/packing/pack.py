@@ -17,6 +17,7 @@ import torch
 
 from autorank.errors import AutorankError
 from autorank.modeling.forward import gradient_checkpointing
+from autorank.modeling.forward.model_call import PREDICTED
 from autorank.spec import TrainSpec
 from autorank.training import gpu
 from autorank.training.eval_batch_size import EvalBatchSize
@@ -203,12 +204,13 @@ class Pack:
         examples = len(parts[0].examples)
         model.rows.lanes, model.rows.examples = [order.index(lane) for lane in lanes], examples
         batch = passes.inputs(np.concatenate([part.examples for part in parts]))
-        labels_of_lanes = batch.pop("labels").chunk(len(lanes))
-        rows = [slice(k * examples, (k + 1) * examples) for k in range(len(lanes))]
-        for lane, part in zip(lanes, rows, strict=True):
-            lane.before_forward({name: values[part] for name, values in batch.items()}, number)
+        counts = [passes.split.label_count(part.examples) for part in parts]
+        labels_of_lanes = batch.pop("labels").split(counts)
+        rows = {name: values.chunk(len(lanes)) for name, values in batch.items() if name != PREDICTED}
+        for k, lane in enumerate(lanes):
+            lane.before_forward({name: values[k] for name, values in rows.items()}, number)
         with packed(model.layers, passes.dtype):
-            split = model.rows.split_outputs(passes.forward(batch))
+            split = model.rows.split_outputs(passes.forward(batch), counts if PREDICTED in batch else None)
             losses = [
                 lane.loss(outputs, labels, number)
                 for lane, outputs, labels in zip(lanes, split, labels_of_lanes, strict=True)

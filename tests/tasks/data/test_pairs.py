@@ -13,7 +13,7 @@ from autorank.errors import AutorankError
 from autorank.spec import TaskSpec
 from autorank.tasks import load
 from autorank.tasks.data.batches import collate, token_mask
-from autorank.tasks.data.pairs import IGNORED, EncodedPairs, Pairs
+from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.kinds.generation import GENERATION
 from autorank.tasks.named.generation import own_task
 from autorank.tasks.prompts.chat_encoding import ChatEncoding
@@ -21,6 +21,7 @@ from autorank.tasks.prompts.prompting import Prompting
 from autorank.tasks.splits.examples import Examples
 from autorank.tasks.tokenization import load_tokenizer
 from tests import texts, tiny
+from tests.texts import IGNORED, library_batch
 
 BOS, EOS, NL = 2, 3, 4
 
@@ -49,11 +50,11 @@ ROWS = [("w1 w2", "green"), ("w3", "red fox"), ("w1 w2", "a blue bird sings")]
 
 def test_a_decoders_batch(tmp_path: Path) -> None:
     made = split(tmp_path, "[BOS] $A", None, ROWS)
-    batch = collate(made, np.array([0, 1]), pad_id=0)
+    batch = library_batch(collate(made, np.array([0, 1]), pad_id=0))
     one, two = [BOS, *ids("w1", "w2"), NL, *ids("green"), EOS], [BOS, *ids("w3"), NL, *ids("red", "fox"), EOS]
     assert batch["input_ids"].tolist() == [one, two]
     assert batch["labels"].tolist() == [[IGNORED] * 4 + one[4:], [IGNORED] * 3 + two[3:]]
-    batch = collate(made, np.array([1, 2]), pad_id=0, multiple=8)
+    batch = library_batch(collate(made, np.array([1, 2]), pad_id=0, multiple=8))
     assert batch["input_ids"].shape == (2, 16) and batch["input_ids"][0, 6:].eq(0).all()
     assert batch["attention_mask"].sum(dim=1).tolist() == [6, 9] == made.lengths[1:].tolist()
     assert batch["labels"].ne(IGNORED).sum(dim=1).tolist() == made.weights[1:].tolist() == [3, 5]
@@ -73,7 +74,7 @@ def test_an_encoder_decoders_batch(family: str, around: str, tmp_path: Path) -> 
 
     model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(texts.model(family, tmp_path / "model"))
     made = split(tmp_path / "tokens", around, model.config.decoder_start_token_id, ROWS)
-    batch = collate(made, np.array([0, 1, 2]), pad_id=0)
+    batch = library_batch(collate(made, np.array([0, 1, 2]), pad_id=0))
     before = [BOS] if family == "bart" else []
     assert batch["input_ids"][1].tolist()[: 2 + len(before)] == [*before, *ids("w3"), EOS]
     labels = [label for label in batch["labels"][1].tolist() if label != IGNORED]

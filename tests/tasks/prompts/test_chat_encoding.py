@@ -10,12 +10,12 @@ import pytest
 
 from autorank.errors import AutorankError
 from autorank.tasks.data.batches import collate
-from autorank.tasks.data.pairs import IGNORED
 from autorank.tasks.prompts.chat_encoding import ChatEncoding, text_ends
 from autorank.tasks.prompts.conversation import Conversation, read
 from autorank.tasks.splits.examples import Examples
 from tests import templates
 from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CONVERSATION, REFUSED, said
+from tests.texts import IGNORED, library_batch
 
 
 def encoding(family: str, length: int = 512, **given: Any) -> ChatEncoding:
@@ -32,7 +32,7 @@ def examples(*conversations: list[dict[str, Any]]) -> Examples:
 def test_tokens_are_the_templates_and_turns_those_by_hand(family: str, name: str) -> None:
     """The whole text as transformers tokenizes it; which tokens are in turns is counted in bytes."""
     messages, chat = CONVERSATIONS[name], encoding(family)
-    batch = collate(chat.split(examples(messages)), np.array([0]), pad_id=0)
+    batch = library_batch(collate(chat.split(examples(messages)), np.array([0]), pad_id=0))
     ids, labels = batch["input_ids"][0].tolist(), batch["labels"][0].tolist()
     whole = chat.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     assert ids == whole[: len(ids)]
@@ -71,7 +71,7 @@ def test_pairs_are_conversations_of_two_messages() -> None:
 
 def test_weights_are_the_tokens_with_a_loss() -> None:
     split = encoding("llama3").split(examples(said("a", "b", "c", "d e"), said("a", "b")))
-    labels = collate(split, np.arange(2), pad_id=0)["labels"]
+    labels = library_batch(collate(split, np.arange(2), pad_id=0))["labels"]
     assert split.weights.tolist() == labels.ne(IGNORED).sum(dim=1).tolist()
     assert split.weights[0] > split.target_lengths[0] and split.weights[1] == split.target_lengths[1]
     taken = split.take(np.array([1]))

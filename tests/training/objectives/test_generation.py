@@ -57,7 +57,7 @@ def test_scores_without_generation(family: str, made: Path, monkeypatch: pytest.
     loss = correct = 0.0
     run._base.model.eval()
     for i in range(len(split)):
-        batch = collate(split, np.array([i]), 0)
+        batch = texts.library_batch(collate(split, np.array([i]), 0))
         with torch.no_grad():
             outputs = run._base.model(**batch)
         labels, predicted = batch["labels"][0], outputs.logits[0].argmax(-1)

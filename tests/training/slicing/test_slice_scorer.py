@@ -242,7 +242,7 @@ def test_text_is_generated_only_for_sizes_that_no_smaller_one_beats_in_loss(
     assert 1 <= len(evaluation.slices) <= 2
     (split,) = run._data.validation.values()
     one_by_one = [
-        run._phase.objective.loss(run._base.model(**{k: v for k, v in batch.items() if k != "labels"}), batch["labels"])
+        run._base.model(**texts.library_batch(batch)).loss
         for batch in (collate(split, np.array([i]), run._data.pad_id) for i in range(len(split)))
     ]
     expected = np.average([loss.item() for loss in one_by_one], weights=split.weights)
