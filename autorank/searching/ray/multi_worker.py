@@ -20,7 +20,7 @@ from ray.util.queue import Queue
 from typing_extensions import override
 
 from autorank.searching.ray.placement_groups import free, note
-from autorank.searching.ray.resources import Resources
+from autorank.searching.ray.resources import Resources, keep_within
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.searching.ray.trainable import WarmTrial, failed, from_options, row
 from autorank.training import checkpoint
@@ -169,7 +169,7 @@ class Workers:
         self._trial = trial
         trainer = Trainer(
             work,
-            train_loop_config=config | {"queue": self._queue, "cpus": resources.cpus},
+            train_loop_config=config | {"queue": self._queue, "cpus": resources.cpus, "gpus": resources.gpus},
             torch_config=TorchConfig(backend="nccl" if resources.gpus >= 1 else "gloo"),  # NCCL needs a GPU per worker
             scaling_config=train.ScalingConfig(
                 num_workers=resources.workers,
@@ -212,7 +212,7 @@ class Workers:
 
 def work(config: dict[str, Any]) -> None:
     """Train a trial on one worker, and send its evaluations to the queue."""
-    torch.set_num_threads(max(1, config["cpus"]))
+    keep_within(config["cpus"], config["gpus"])
     folder, number, queue = config["folder"], config["number"], config["queue"]
     is_first = rank() == 0
     if is_first:

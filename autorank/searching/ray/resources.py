@@ -111,6 +111,21 @@ def _no_room(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
     return f"No node of the cluster has the {what} that a trial needs. Available: {have}. {remedy}."
 
 
+def keep_within(cpus: float, gpus: float) -> None:
+    """Let this process use no more than what was reserved for it: threads, and its part of a shared GPU's memory.
+
+    Args:
+        cpus: reserved CPUs.
+        gpus: reserved GPUs, possibly a fraction; 0: none, so there is nothing to share.
+    """
+    import torch
+
+    from autorank.training import gpu
+
+    torch.set_num_threads(max(1, int(cpus)))
+    gpu.limit_memory(min(1.0, gpus or 1.0))
+
+
 def cpu_count() -> int:
     """Return the number of CPUs that this process may use; macOS does not tell, so there it is the machine's."""
     if hasattr(os, "sched_getaffinity"):

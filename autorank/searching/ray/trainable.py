@@ -18,9 +18,10 @@ from typing_extensions import override
 from autorank import methods
 from autorank.errors import AutorankError
 from autorank.redaction import hide
+from autorank.searching.ray.resources import keep_within
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
-from autorank.training import checkpoint, gpu
+from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
@@ -41,8 +42,7 @@ class MethodTrainable(tune.Trainable):
     def setup(self, config: dict[str, Any]) -> None:
         if self.trial_resources is not None:
             resources = self.trial_resources.required_resources
-            torch.set_num_threads(max(1, int(resources.get("CPU", 1))))
-            gpu.limit_memory(min(1.0, resources.get("GPU", 0) or 1.0))
+            keep_within(resources.get("CPU", 1), resources.get("GPU", 0))
         self.model_cache = ModelCache()
         self.run: TrainingRun | None = None
         self.reset_config(config)

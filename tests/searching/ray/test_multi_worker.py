@@ -173,7 +173,7 @@ def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_furt
     monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
     told = []
     config = {
-        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1,
+        "folder": tmp_path, "number": "0-8-1000", "recorded": 0, "until": 8, "sizes": [64], "cpus": 1, "gpus": 0,
         "mount_token": None,
         "shared_data": None,
         "train": from_options("lora", "pairs", **options | {"epochs": 3}, **SETTINGS),

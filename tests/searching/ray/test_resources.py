@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.searching.ray.resources import Resources, joined, local, share
+from autorank.searching.ray.resources import Resources, joined, keep_within, local, share
 
 
 @pytest.mark.parametrize(
@@ -108,3 +108,12 @@ def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     assert local()[0]["CPU"] == 6
+
+
+@pytest.mark.parametrize(("gpus", "part"), [(0, 1.0), (0.25, 0.25), (1, 1.0), (2, 1.0)])
+def test_a_process_keeps_within_what_was_reserved(gpus, part, monkeypatch):
+    used = []
+    monkeypatch.setattr("torch.set_num_threads", used.append)
+    monkeypatch.setattr("autorank.training.gpu.limit_memory", used.append)
+    keep_within(2.0, gpus)
+    assert used == [2, part]
