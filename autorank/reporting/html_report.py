@@ -80,7 +80,8 @@ def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, 
     Returns:
         The PNG and SVG files.
     """
-    from autorank.reporting.plots import front_figure, hypervolume_figure, rank_map_figure
+    from autorank.reporting.plots import front_figure, hypervolume_figure
+    from autorank.reporting.rank_plots import rank_map_figure
 
     figures = {
         "front": front_figure(snapshot, spec.title, reference),

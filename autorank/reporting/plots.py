@@ -1,16 +1,13 @@
-"""The front, its hypervolume and a trial's ranks as Matplotlib figures, made without pyplot and its global state."""
+"""Fronts and their hypervolume as Matplotlib figures, made without pyplot and its global state."""
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from autorank.errors import AutorankError
-from autorank.modeling import rank_map
 from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.tables import count
 from autorank.trials.front import Point, candidates, size_curves
@@ -23,7 +20,6 @@ if TYPE_CHECKING:
 
 INK, QUIET, LINE, KNEE, BASELINE = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
 HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
-NO_RANK, RANKS = "#f3f4f6", ("#d6e5fb", "#8fbaf5", LINE, "#0b3d91")  # rank 0; from rank 1 to the highest
 
 
 def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:
@@ -149,70 +145,6 @@ def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel("share dominated by the front")
     return figure
-
-
-def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
-    """The rank of each layer and kind of weight as a heat map, the first layer at the bottom.
-
-    Cells have a fixed size in inches, and the figure grows with them.
-
-    Args:
-        ranks: layer name -> rank; cells without an adapted layer are empty.
-        title: the figure's title.
-
-    Returns:
-        The figure.
-    """
-    from matplotlib.colors import LinearSegmentedColormap
-    from matplotlib.figure import Figure
-
-    rows, columns, cells = rank_map.grid(ranks)
-    kinds = [column.replace(".", ".\n") for column in columns]
-    summary = rank_map.summary(ranks)
-    cell = max(0.5, 0.075 * _widest(kinds) + 0.12)
-    left, bottom, right, top = 0.6 + 0.075 * _widest(rows), 0.4 + 0.14 * max(k.count("\n") for k in kinds), 0.2, 0.6
-    width, height = cell * len(columns), 0.27 * len(rows)
-    whole = (left + max(width, 0.1 * _widest([title, summary])) + right, bottom + height + top)
-    figure = Figure(figsize=whole, dpi=150)
-    axes = figure.add_axes((left / whole[0], bottom / whole[1], width / whole[0], height / whole[1]))
-    highest = max(1, *ranks.values())
-    shades = LinearSegmentedColormap.from_list("ranks", RANKS).with_extremes(under=NO_RANK)
-    values = [[math.nan if rank is None else rank for rank in row] for row in cells]
-    axes.pcolormesh(values, cmap=shades, vmin=0.5, vmax=highest, edgecolors="white", linewidth=1.5)
-    for y, row in enumerate(cells):
-        for x, rank in enumerate(row):
-            if rank is not None:
-                color = QUIET if rank == 0 else "white" if rank > 0.55 * highest else INK
-                axes.text(x + 0.5, y + 0.48, str(rank), ha="center", va="center", color=color, fontsize=9)
-    axes.set_title(title, loc="left", color=INK, fontsize=11, fontweight="bold", pad=24)
-    axes.annotate(summary, (0, 1), (0, 9), "axes fraction", "offset points", color=INK, fontsize=10)
-    axes.set_xticks([x + 0.5 for x in range(len(columns))], kinds)
-    axes.set_yticks([y + 0.5 for y in range(len(rows))], rows)
-    axes.set_ylabel("layer", color=INK)
-    axes.tick_params(length=0, labelcolor=INK, labelsize=9)
-    axes.spines[:].set_visible(False)
-    return figure
-
-
-@lru_cache(maxsize=256)
-def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
-    """`rank_map_figure` as PNG. Cached, since drawing takes 0.1 s and many trials have the same ranks.
-
-    Args:
-        ranks: (layer name, rank) of each layer.
-        title: the figure's title.
-
-    Returns:
-        The PNG file's content.
-    """
-    content = io.BytesIO()
-    rank_map_figure(dict(ranks), title).savefig(content)
-    return content.getvalue()
-
-
-def _widest(texts: Sequence[str]) -> int:
-    """Number of characters of the longest line."""
-    return max(len(line) for text in texts for line in text.split("\n"))
 
 
 def _axes(title: str) -> tuple[Figure, Axes]:

@@ -85,7 +85,7 @@ class Ranks(dict[str, int]):
             rank_map.write(to, self)
         else:
             from autorank.reporting.html_report import save_figure
-            from autorank.reporting.plots import rank_map_figure
+            from autorank.reporting.rank_plots import rank_map_figure
 
             save_figure(rank_map_figure(self, title), to)
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autorank.reporting.plots import rank_map_png
+from autorank.reporting.rank_plots import rank_map_png
 from autorank.spec import SearchSpec
 from autorank.tracking.search_page import GAIN
 from autorank.training.evaluation import Evaluation, best

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from autorank.tasks.definition import Task
 from autorank.tasks.kinds.classification import CLASSIFICATION
-from autorank.tasks.named.demo.grammar import pairs
+from autorank.tasks.named.demo.sentence_pairs import pairs
 
 DEMO = Task(
     name="demo",

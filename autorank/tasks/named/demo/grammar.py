@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from random import Random
 
 # Synonyms share a tuple; a concept is identified by the position of its tuple.
@@ -248,41 +247,3 @@ SWAPS: tuple[Edit, ...] = (swap_parties, _swap("noun"), _swap("trait"), _swap("n
 CHANGES: tuple[Edit, ...] = (
     _change(_noun), _change(_number), _change(_trait), _change(_antonym), change_act, reverse_act, negate,
 )  # fmt: skip
-
-
-# --- Pairs
-
-SIZES = {"train": 4000, "validation": 500}
-
-
-def draw_pair(rng: Random, same: bool) -> tuple[Meaning, Meaning]:
-    """Draw two meanings that are equal (`same`) or differ by one edit."""
-    meaning = draw(rng)
-    other: Meaning | None = meaning if same else None
-    while other is None:
-        other = rng.choice(rng.choice((SWAPS, CHANGES)))(meaning, rng)
-    return meaning, other
-
-
-@cache
-def corpus() -> dict[tuple[str, str], tuple[Meaning, Meaning]]:
-    """All pairs of sentences and their meanings, train first; the meanings of every second pair are equal."""
-    rng = Random(20_250)
-    rows: dict[tuple[str, str], tuple[Meaning, Meaning]] = {}
-    while len(rows) < sum(SIZES.values()):
-        meanings = draw_pair(rng, same=len(rows) % 2 == 1)
-        one, two = (words(meaning, rng, rng.choice) for meaning in meanings)
-        if one != two and (one, two) not in rows and (two, one) not in rows:
-            rows[one, two] = meanings
-    return rows
-
-
-def pairs(split: str) -> dict[str, list[str] | list[int]]:
-    """Return the columns of `train` (4,000 pairs) or `validation` (500): sentence1, sentence2, label (1: same)."""
-    rows = list(corpus().items())
-    rows = rows[: SIZES["train"]] if split == "train" else rows[SIZES["train"] :]
-    return {
-        "sentence1": [one for (one, _), _ in rows],
-        "sentence2": [two for (_, two), _ in rows],
-        "label": [int(one == two) for _, (one, two) in rows],
-    }
