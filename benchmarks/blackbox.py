@@ -91,7 +91,7 @@ def domain(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(folder: Path, task: str) -> str:
-    """Load a directory with Syne Tune, run MO-ASHA with 40 trials on two workers, and describe what it evaluated."""
+    """Load a directory with Syne Tune, run MO-ASHA on two workers until 40 trials have started, and describe it."""
     from syne_tune import StoppingCriterion, Tuner
     from syne_tune.backend.simulator_backend.simulator_callback import SimulatorCallback
     from syne_tune.blackbox_repository import UserBlackboxBackend, add_surrogate
