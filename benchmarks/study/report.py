@@ -24,8 +24,9 @@ alone, and may be negative.
 - *mean gain*: score above plain LoRA's at equal parameters, averaged over the logarithm of the parameters.
 - *lora again* is plain LoRA searched again with another seed: what a second search adds without another method. The
   intervals do not include the luck of a search, so only what is clearly more than this row is due to a method.
-- *loss of the best*: by how much the best score of the search fell with new seeds; in parentheses, the loss that the
-  search expected from its predictions (of new examples alone)."""
+- *loss of the best*: by how much the best score of the search fell with new seeds on the validation split, which may be
+  harder than held-out training examples (those of SST-2 are phrases, not sentences); in parentheses, the loss that the
+  search expected from its predictions, for new examples of the same kind."""
 
 
 def write(file: Path, section: str) -> None:
