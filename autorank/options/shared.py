@@ -65,12 +65,11 @@ class PointOptions:
         Raises:
             AutorankError: --knee together with another choice, --step without --trial, or no probability.
         """
-        choice = {
-            "max_params": None if self.max_params is None else parse_count(self.max_params),
-            "min_score": self.min_score, "min_gain_probability": self.min_gain_probability,
-            "trial": self.trial, "step": self.step,
+        conditions = {
+            "max_params": self.max_params, "min_score": self.min_score,
+            "min_gain_probability": self.min_gain_probability, "trial": self.trial, "step": self.step,
         }  # fmt: skip
-        if self.knee and any(value is not None for value in choice.values()):
+        if self.knee and any(value is not None for value in conditions.values()):
             raise AutorankError(
                 "--knee already chooses a point. Leave out --max-params, --min-score, --min-gain-probability, --trial "
                 "and --step."
@@ -80,7 +79,9 @@ class PointOptions:
             raise AutorankError(f"--min-gain-probability {probability:g}: expected a number above 0, at most 1.")
         if self.step is not None and self.trial is None:
             raise AutorankError(f"--step {self.step} needs --trial: write --trial N --step {self.step}.")
-        return choice
+        if self.max_params is not None:
+            conditions["max_params"] = parse_count(self.max_params)
+        return conditions
 
 
 @dataclass(frozen=True, kw_only=True)
