@@ -105,7 +105,11 @@ def test_an_mlflow_server_stopped_and_started_again(tmp_path: Path) -> None:
         server = serve(place, port)
         printed, _ = search.communicate(timeout=600)
         assert search.returncode == 0, printed
-        assert "cannot be reached" in printed  # said once
+        assert printed.count("cannot be reached") == 1
+        if "MLflow is incomplete" in printed:  # on a slow machine the search ends before all is sent
+            uri = f"http://127.0.0.1:{port}"
+            command = [sys.executable, "-m", "autorank.cli.app", "sync", "away", "--tracking-uri", uri]
+            subprocess.run(command, cwd=place, check=True, timeout=300)
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("away")
         assert experiment is not None
