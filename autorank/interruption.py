@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import faulthandler
@@ -120,6 +121,14 @@ def ended_by_force(last_words: str) -> Iterator[None]:
         thread.join()
         os.close(reader)
         os.close(nowhere)
+
+
+def interrupt_main_thread() -> None:
+    """Act in the main thread as after a signal: SIGINT, unless it is ignored as in background jobs of a script."""
+    for number in SIGNALS:
+        if callable(signal.getsignal(number)):
+            _thread.interrupt_main(number)
+            return
 
 
 def exit_now(code: int = EXIT_CODE) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import socket
 import sys
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from autorank.errors import AutorankError, counted
+from autorank.interruption import interrupt_main_thread
 from autorank.searching.ray import _compat, placement_groups
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.stalls import TrialProcesses, why_waiting
@@ -104,9 +104,9 @@ class RayWatch:
     def _interrupt(self) -> None:
         """Interrupt the main thread until it ends its work; the first interrupt is only a request."""
         logger.warning("stuck in\n%s", "".join(traceback.format_stack(sys._current_frames().get(self._main))))
-        _thread.interrupt_main()
+        interrupt_main_thread()
         while not self._closed.wait(INTERVAL):
-            _thread.interrupt_main()
+            interrupt_main_thread()
 
     def _local_problem(self) -> str | None:
         """Which process of a local Ray has died, as a text."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 import ray
 from ray._private import worker
 
+from autorank.interruption import as_ctrl_c
 from autorank.searching.ray import placement_groups, ray_watch
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
@@ -148,3 +150,17 @@ def test_a_stuck_loop_that_only_notes_the_first_interrupt(
         for _ in range(1000):
             time.sleep(0.005)
     assert interrupt.requested
+
+
+def test_a_stuck_loop_in_a_background_job(
+    head: socket.socket, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_watch, "GRACE", 0.05)
+    head.close()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells do for `command &` in a script
+    try:
+        with pytest.raises(KeyboardInterrupt), as_ctrl_c(), RayWatch(NEEDS, warnings.append), Interrupt():
+            for _ in range(1000):
+                time.sleep(0.005)
+    finally:
+        signal.signal(signal.SIGINT, before)
