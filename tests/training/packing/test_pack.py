@@ -238,9 +238,9 @@ def test_lanes_are_evaluated_in_the_same_passes(made: Path, monkeypatch: pytest.
 def broken_outputs(split: Any) -> Any:
     """`LaneRows.split_outputs` that fails in evaluations."""
 
-    def broken(rows: LaneRows, outputs: Any) -> Any:
+    def broken(rows: LaneRows, *args: Any) -> Any:
         if not torch.is_grad_enabled():
             raise RuntimeError("broken")
-        return split(rows, outputs)
+        return split(rows, *args)
 
     return broken
