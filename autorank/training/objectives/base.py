@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from autorank.training.eval_batch_size import EvalBatchSize
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+T = TypeVar("T")
 EVAL_BATCH = 64  # examples in an evaluation batch, fewer if memory runs out; results do not depend on it
 
 
@@ -35,16 +36,34 @@ class Predictor(Protocol):
     def prepared(self) -> AbstractContextManager[None]:
         """A context of passes between which the weights do not change."""
 
-    def outputs(self, split: Split, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
-        """Run the model on batches of a split.
+    def read(
+        self, split: Split, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], T]
+    ) -> list[tuple[np.ndarray, T]]:
+        """Run the model on batches of a split, which the workers of a run share.
 
         Args:
             split: The examples.
             batches: Indices into the split.
+            reader: Called with the indices of a batch (or of a part of it, if memory runs out) and the model's
+                outputs. Its result must be on the CPU.
 
         Returns:
-            The indices of each batch (or of a part of it, if memory runs out) and the model's outputs.
+            The indices and results of all batches, equal on all workers.
         """
+
+    def share(self, batches: list[np.ndarray], call: Callable[[np.ndarray], T]) -> list[tuple[np.ndarray, T]]:
+        """Call a function for each batch (or for parts of it, if memory runs out) on one of the workers.
+
+        Args:
+            batches: Indices.
+            call: The function. Its result must be on the CPU.
+
+        Returns:
+            The indices and results of all batches, equal on all workers.
+        """
+
+    def decoding_batch(self, tokens: int) -> int:
+        """Return how many prompts to decode together; with completions they have at most so many tokens."""
 
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Compute logits.

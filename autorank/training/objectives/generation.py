@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar, cast
 
@@ -12,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autorank.modeling.devices import double
 from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
@@ -21,7 +21,6 @@ from autorank.tasks.metrics import text as text_metrics
 from autorank.tasks.metrics.outcomes import Outcomes, Scores
 from autorank.tasks.splits.tokenized import Split
 from autorank.tasks.tokenization import shuffled
-from autorank.training.eval_batch_size import decoding_batch
 from autorank.training.objectives.base import Objective, Predictor
 
 DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together (ours)
@@ -105,20 +104,13 @@ class Generation(Objective):
         """`likelihood`: exp(-mean loss); `token_accuracy`: the share of the most likely tokens; of all completions."""
         parts = []
         for split in splits.values():
-            sums = double(torch.zeros(len(split), 3, device=predictor.device))  # loss, right, tokens
+            sums = np.zeros((len(split), 3))  # loss, right, tokens
             size = max(1, min(EVAL_BATCH, FORWARD_TOKENS // int(split.lengths.max())))
-            for examples, outputs in predictor.outputs(split, eval_batches(split.lengths, size)):
-                batch = collate(split, examples, self.pad_id)
-                width = batch.get("decoder_input_ids", batch["input_ids"]).shape[1]
-                rows = torch.from_numpy(examples)[batch["predicted"] // width]
-                targets, logits = batch["labels"].to(predictor.device), outputs.logits[0].float()
-                losses = F.cross_entropy(logits, targets, reduction="none")
-                right = (logits.argmax(dim=-1) == targets).to(losses)
-                per_token = torch.stack([losses, right, torch.ones_like(losses)], dim=1)
-                sums.index_add_(0, rows.to(sums.device), double(per_token))
-                del outputs, logits  # see `EvalBatchSize.map`
+            batches = eval_batches(split.lengths, size)
+            for examples, sums_of_batch in predictor.read(split, batches, partial(self._sums, split)):
+                sums[examples] = sums_of_batch
             _, prompts = np.unique(split.labels, return_inverse=True)
-            columns = [np.bincount(prompts, weights=column) for column in sums.cpu().numpy().T]
+            columns = [np.bincount(prompts, weights=column) for column in sums.T]
             parts.append(np.stack(columns, axis=1))  # prompts x 3
         terms = np.concatenate(parts)
         loss, correct, tokens = map(float, terms.sum(axis=0))
@@ -126,6 +118,19 @@ class Generation(Objective):
         by_loss = self.task.metrics[0] == "likelihood"
         formula, values = ("likelihood", terms[:, :1]) if by_loss else ("ratio", terms[:, 1:2].astype(int))
         return Scores(metrics, Outcomes(formula, values, terms[:, 2:].astype(int), tuple(map(len, parts))))
+
+    def _sums(self, split: Split, examples: np.ndarray, outputs: Any) -> np.ndarray:
+        """Loss, number of right tokens and number of tokens of each example, `batch x 3`."""
+        batch = collate(split, examples, self.pad_id)
+        width = batch.get("decoder_input_ids", batch["input_ids"]).shape[1]
+        logits = outputs.logits[0].float()
+        targets = batch["labels"].to(logits.device)
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        right = (logits.argmax(dim=-1) == targets).to(losses)
+        per_token = torch.stack([losses, right, torch.ones_like(losses)], dim=1).cpu().double()
+        rows = batch["predicted"] // width
+        sums: np.ndarray = torch.zeros(len(examples), 3, dtype=torch.float64).index_add_(0, rows, per_token).numpy()
+        return sums
 
     def _score_texts(self, predictor: Predictor, splits: Mapping[str, Split]) -> Scores:
         """Complete each prompt, with at most as many tokens as the longest reference has, and score the texts."""
@@ -164,6 +169,7 @@ class Generation(Objective):
         """Generate a completion for each prompt.
 
         Prompts of decoder-only models are padded on the left, so that all completions start at the same position.
+        The workers of a run share the batches.
 
         Args:
             predictor: The model.
@@ -179,26 +185,29 @@ class Generation(Objective):
         model: Any = predictor.model
         model.eval()
         nan_detector = NaNDetector()
-        texts = [""] * len(split)
         start = int(split.target_ids[0]) if self.encoder_decoder else None
         config = greedy(self.data.ends, self.pad_id, start, max_new_tokens)
 
-        def generate(examples: np.ndarray) -> list[list[int]]:
+        def generate(examples: np.ndarray) -> tuple[list[list[int]], bool]:
             prompts = split.prompts(examples, self.pad_id)
             batch = {name: values.to(predictor.device) for name, values in prompts.items()}
             generated = model.generate(**batch, logits_processor=LogitsProcessorList([nan_detector]))
             first = 1 if self.encoder_decoder else batch["input_ids"].shape[1]
             ids: list[list[int]] = generated[:, first:].tolist()
-            return ids
+            return ids, nan_detector.detected
 
         lengths = split.prompt_lengths
-        batch_size = batch_size or decoding_batch(model.config, int(lengths.max()) + max_new_tokens, predictor.device)
-        batches = eval_batches(lengths, batch_size)
+        tokens = int(lengths.max()) + max_new_tokens
+        batches = eval_batches(lengths, batch_size or predictor.decoding_batch(tokens))
         with generating(model, config), predictor.autocast(), predictor.prepared():
-            for examples, completions in predictor.eval_batch_size.map(batches, generate):
-                for example, ids in zip(examples, completions, strict=True):
-                    texts[example] = self._text(ids)
-        return None if nan_detector.detected else texts
+            results = predictor.share(batches, generate)
+        if any(any_nan for _, (_, any_nan) in results):
+            return None
+        texts = [""] * len(split)
+        for examples, (completions, _) in results:
+            for example, ids in zip(examples, completions, strict=True):
+                texts[example] = self._text(ids)
+        return texts
 
     def _text(self, ids: list[int]) -> str:
         """The text up to the first end token."""

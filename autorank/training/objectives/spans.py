@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,9 @@ def predict(predictor: Predictor, split: Windows) -> tuple[list[str], np.ndarray
     """
     windows = len(split)
     score, null, first, last = np.empty(windows), np.empty(windows), np.zeros(windows, int), np.zeros(windows, int)
-    for rows, outputs in predictor.outputs(split, eval_batches(split.lengths, EVAL_BATCH)):
-        null[rows], score[rows], first[rows], last[rows] = _read(split, rows, outputs)
-        del outputs  # see `EvalBatchSize.each`
+    batches = eval_batches(split.lengths, EVAL_BATCH)
+    for rows, values in predictor.read(split, batches, partial(_read, split)):
+        null[rows], score[rows], first[rows], last[rows] = values
     if not np.isfinite(null).all():
         return None
     assert split.references is not None

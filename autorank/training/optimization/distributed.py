@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def count() -> int:
@@ -29,6 +31,27 @@ def sum_(values: Tensor) -> Tensor:
     if count() > 1:
         dist.all_reduce(values)
     return values
+
+
+def gather(value: T) -> list[T]:
+    """Collect a value of each worker, which can be pickled, on all of them.
+
+    Args:
+        value: of this worker.
+
+    Returns:
+        The values in the order of the workers.
+    """
+    if count() == 1:
+        return [value]
+    values: list[Any] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def own_share(items: Sequence[T]) -> Sequence[T]:
+    """Return every n-th item, which are those that this one of n workers deals with."""
+    return items[rank() :: count()]
 
 
 def once(make: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[str, Tensor]:

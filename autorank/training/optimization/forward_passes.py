@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +18,11 @@ from autorank.modeling.forward.model_call import PREDICTED, call
 from autorank.modeling.layers.prepared_factors import prepared
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.splits.tokenized import Split
-from autorank.training.eval_batch_size import EvalBatchSize
+from autorank.training.eval_batch_size import EvalBatchSize, decoding_batch
 from autorank.training.objectives.base import EVAL_BATCH, Objective
+from autorank.training.optimization import distributed
 
+T = TypeVar("T")
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # of autocast, by precision
 
 
@@ -79,18 +83,17 @@ class ForwardPasses:
     @torch.no_grad()
     def mean_loss(self, splits: Mapping[str, Split]) -> float:
         """Return the weighted mean loss over all examples of some splits, in evaluation mode."""
-        self.model.eval()
-        total = weight = 0.0
+        terms, weight = [], 0.0
         for split in splits.values():
 
-            def loss(examples: np.ndarray, split: Split = split) -> Tensor:
-                return self.loss(to_device(collate(split, examples, self.pad_id), self.device))
+            def loss(examples: np.ndarray, outputs: Any, split: Split = split) -> float:
+                labels = collate(split, examples, self.pad_id)["labels"].to(self.device)
+                return self.objective.loss(outputs, labels).item()
 
-            with self.prepared():
-                for examples, mean in self.eval_batch_size.map(eval_batches(split.lengths, EVAL_BATCH), loss):
-                    total += mean.item() * split.weights[examples].sum()
-                    weight += split.weights[examples].sum()
-        return float(total / weight)
+            for examples, mean in self.read(split, eval_batches(split.lengths, EVAL_BATCH), loss):
+                terms.append(mean * float(split.weights[examples].sum()))
+            weight += float(split.weights.sum())
+        return math.fsum(terms) / weight  # fsum, because the order depends on the number of workers
 
     def prepared(self) -> AbstractContextManager[None]:
         """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
@@ -131,6 +134,43 @@ class ForwardPasses:
                 else self.eval_batch_size.map(batches, run)
             )
 
+    def read(
+        self, split: Split, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], T]
+    ) -> list[tuple[np.ndarray, T]]:
+        """Pass batches through the model in evaluation mode; the workers of a run share them.
+
+        Args:
+            split: the split.
+            batches: indices in the split.
+            reader: called with the indices of a batch (or of a part of it, if memory runs out) and the model's
+                outputs. Its result must be on the CPU.
+
+        Returns:
+            The indices and results of all batches, equal on all workers.
+        """
+        results = []
+        for examples, outputs in self.outputs(split, list(distributed.own_share(batches))):
+            results.append((examples, reader(examples, outputs)))
+            del outputs  # see `EvalBatchSize.map`
+        return list(chain.from_iterable(distributed.gather(results)))
+
+    def share(self, batches: list[np.ndarray], call: Callable[[np.ndarray], T]) -> list[tuple[np.ndarray, T]]:
+        """Call a function for each batch (or for parts of it, if memory runs out) on one of the workers.
+
+        Args:
+            batches: indices.
+            call: the function. Its result must be on the CPU.
+
+        Returns:
+            The indices and results of all batches, equal on all workers.
+        """
+        results = list(self.eval_batch_size.map(distributed.own_share(batches), call))
+        return list(chain.from_iterable(distributed.gather(results)))
+
+    def decoding_batch(self, tokens: int) -> int:
+        """Return how many prompts to decode together; with completions they have at most so many tokens."""
+        return min(distributed.gather(decoding_batch(self.model.config, tokens, self.device)))
+
     def predict(self, split: Split, batches: list[np.ndarray]) -> np.ndarray:
         """Compute logits in evaluation mode.
 
@@ -141,14 +181,10 @@ class ForwardPasses:
         Returns:
             examples x outputs, in the order of the split; rows of examples in no batch are NaN.
         """
-        logits = None
-        for examples, outputs in self.outputs(split, batches):
-            rows = outputs.logits.float().cpu().numpy()
-            if logits is None:
-                logits = np.full((len(split), rows.shape[1]), np.nan, dtype=np.float32)
+        results = self.read(split, batches, lambda _, outputs: outputs.logits.float().cpu().numpy())
+        logits = np.full((len(split), results[0][1].shape[1]), np.nan, dtype=np.float32)
+        for examples, rows in results:
             logits[examples] = rows
-            del outputs  # see `EvalBatchSize.map`
-        assert logits is not None, "no batches"
         return logits
 
 

@@ -27,7 +27,6 @@ from autorank.tasks.definition import TaskData
 from autorank.tasks.metrics.outcomes import Outcomes, Scores, pack
 from autorank.training.evaluation import Evaluation, Slice
 from autorank.training.objectives.base import Objective
-from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.slicing.component_scores import PASSES, component_scores
 
@@ -160,12 +159,12 @@ class SliceScorer:
     def _budget(self, step: int, last: bool) -> tuple[float, int]:
         """Tokens of forward passes that slices may cost now, and how many slices there may be.
 
-        Workers share the training, but each evaluates all slices.
+        Workers share training and evaluations alike.
         """
         if not isinstance(self._option, str):
             return math.inf, self._option
         per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
-        accrued = SHARE * per_step * step / distributed.count()
+        accrued = SHARE * per_step * step
         return accrued * (1 if last else EARLY) - self.spent, MOST
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -117,12 +117,12 @@ def windows() -> Windows:
 def answering(logits: np.ndarray) -> OptimizationLoop:
     """What stands for a phase whose model gives these as both start and end logits: windows x tokens."""
 
-    def outputs(split: Windows, batches: list[np.ndarray]) -> Iterator[tuple[np.ndarray, Any]]:
-        for rows in batches:
-            values = torch.from_numpy(logits[rows].astype(np.float32))
-            yield rows, SimpleNamespace(start_logits=values, end_logits=values)
+    def read(split: Windows, batches: list[np.ndarray], reader: Callable[[np.ndarray, Any], Any]) -> list[Any]:
+        values = [torch.from_numpy(logits[rows].astype(np.float32)) for rows in batches]
+        outputs = [SimpleNamespace(start_logits=value, end_logits=value) for value in values]
+        return [(rows, reader(rows, output)) for rows, output in zip(batches, outputs, strict=True)]
 
-    return cast(OptimizationLoop, SimpleNamespace(outputs=outputs))
+    return cast(OptimizationLoop, SimpleNamespace(read=read))
 
 
 def test_the_best_window_answers_and_the_lowest_null_counts() -> None:

@@ -196,12 +196,12 @@ def test_every_slice_of_dora_has_a_component_in_each_layer() -> None:
     assert run.with_slices(last, [fewest - 1]).slices[0].ranks == dict.fromkeys(last.ranks, 0)
 
 
-def test_workers_that_share_the_training_have_a_budget_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_have_the_budget_of_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     run = TrainingRun(spec(slices="auto"))
     next(run)
     alone, _ = run._slices._budget(12, last=True)
     monkeypatch.setattr(distributed, "count", lambda: 2)
-    assert run._slices._budget(12, last=True)[0] == pytest.approx(alone / 2)
+    assert run._slices._budget(12, last=True)[0] == alone
 
 
 def test_a_slice_of_a_given_size() -> None:
