@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +13,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: each computes
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs from all tests but those marked gpu, which would otherwise train on them, in bf16."""
+    """Hide GPUs from all tests but those marked gpu, which would otherwise train on them, in bf16.
+
+    Signals have their default effects, also where the tests run in the background and would ignore them.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     marks = config.option.markexpr
     if "gpu" not in marks or "not gpu" in marks:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -175,7 +175,7 @@ def test_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     folder, uri = ready.search(tmp_path / "runs", tmp_path / "model"), f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
     journal = Journal.open(folder)
     MLflowSync(uri, journal.spec, journal.search_id, journal.reference).push(journal.snapshot(), final=True)
-    with pytest.raises(AutorankError, match="refuses 'a/b'"):
+    with pytest.raises(AutorankError, match="rejects 'a/b'"):
         autorank("export", "ready", "--register", "a/b", "--to", "out")
     assert not Path("out").exists()
     with monkeypatch.context() as patch:

@@ -110,9 +110,9 @@ def test_what_was_trusted_is_exported(own, ran, tmp_path, monkeypatch, merge):
     with pytest.raises(
         AutorankError, match=r"--register cannot be used: this search ran code that comes with its model"
     ):
-        searched.export(tmp_path / "out", merge=merge, register="own")
+        searched.export(to=tmp_path / "out", merge=merge, register="own")
     assert not (tmp_path / "out").exists()
-    searched.export(tmp_path / "out", merge=merge)
+    searched.export(to=tmp_path / "out", merge=merge)
     cards.append(tmp_path / "out" / "README.md")
     for card in cards:
         code = card.read_text().split("```python\n")[1].split("```")[0]
