@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -60,12 +62,28 @@ def write_pairs(folder: Path, train: int, validation: int = 10) -> None:
     tiny.pairs_file(folder / "validation.jsonl", validation, seed=2)
 
 
-def on_workers(work: Callable[[int, Path], None], folder: Path, seconds: float) -> None:
-    """`work(rank, folder)` in WORKERS processes that can form a group over gloo; what takes longer is killed."""
+Jobs = Callable[[Path], dict[str, Callable[[], dict[str, Any]]]]
+
+
+def _work(rank: int, jobs: Jobs, folder: Path) -> None:
+    """One of the workers: all jobs, each in a process group of its own, their results or errors in files."""
+    torch.set_num_threads(1)
+    for name, job in jobs(folder).items():
+        dist.init_process_group("gloo", f"file://{folder / name}.group", datetime.timedelta(seconds=60), WORKERS, rank)
+        try:
+            result = job()
+        except Exception as error:
+            result = {"error": f"{type(error).__name__}: {error}"}
+        torch.save(result, folder / f"{name}-{rank}.pt")
+        dist.destroy_process_group()
+
+
+def on_workers(jobs: Jobs, folder: Path, seconds: float) -> None:
+    """Run the named jobs of `jobs(folder)` in WORKERS processes, as groups over gloo; what takes longer is killed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("GLOO_SOCKET_IFNAME", "lo")
-        started = mp.spawn(work, (folder,), WORKERS, join=False)
+        started = mp.spawn(_work, (jobs, folder), WORKERS, join=False)
         deadline = time.monotonic() + seconds
         try:
             while not started.join(timeout=5) and time.monotonic() < deadline:

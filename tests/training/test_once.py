@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from autorank.errors import AutorankError
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization import distributed
 from autorank.training.run import TrainingRun
-from tests.trainables.trained import WORKERS, cached_in, on_workers, results, spec, write_model, write_pairs
+from tests.trainables.trained import cached_in, on_workers, results, spec, write_model, write_pairs
 
 CPU = torch.device("cpu")
 # method -> what it computes before training, on one worker only or of what all have
@@ -122,25 +121,13 @@ def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     return found | {"told": partial(told, folder)}
 
 
-def work(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    for name, job in jobs(folder).items():
-        dist.init_process_group("gloo", f"file://{folder / name}.group", datetime.timedelta(seconds=60), WORKERS, rank)
-        try:
-            result = job()
-        except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"}
-        torch.save(result, folder / f"{name}-{rank}.pt")
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("once")
     write_model(made / "model", dropout=0.0)
     write_pairs(made / "data", 32)
     with cached_in(made):
-        on_workers(work, made, seconds=300)
+        on_workers(jobs, made, seconds=300)
         yield made
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from autorank.modeling import adapters
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -19,7 +18,7 @@ from autorank.training.objectives import generation, labels, spans
 from autorank.training.optimization import forward_passes
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
-from tests.trainables.trained import WORKERS, cached_in, on_workers, results
+from tests.trainables.trained import cached_in, on_workers, results
 
 TASKS: dict[str, dict[str, Any]] = {
     "pairs": {"text": ("left", "right"), "label": "label"},
@@ -58,16 +57,8 @@ def evaluated(folder: Path, task: str) -> dict[str, Any]:
     return {"values": (dict(scores), pack([scores.outcomes]), loss, piece), "passes": passes}
 
 
-def work(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    for task in TASKS:
-        dist.init_process_group("gloo", f"file://{folder / task}.group", datetime.timedelta(seconds=60), WORKERS, rank)
-        try:
-            result = evaluated(folder, task)
-        except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"}
-        torch.save(result, folder / f"{task}-{rank}.pt")
-        dist.destroy_process_group()
+def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
+    return {task: partial(evaluated, folder, task) for task in TASKS}
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     texts.data(made / "texts")
     texts.model("llama", made / "llama")
     with cached_in(made):
-        on_workers(work, made, seconds=300)
+        on_workers(jobs, made, seconds=300)
         yield made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
-from tests.trainables.trained import WORKERS, cached_in, functional, on_workers, results, write_pairs
+from tests.trainables.trained import cached_in, functional, on_workers, results, write_pairs
 
 pytestmark = pytest.mark.long
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -115,19 +114,6 @@ def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     return found
 
 
-def work(rank: int, folder: Path) -> None:
-    """One of the workers: all jobs, each in a process group of its own, their results in files."""
-    torch.set_num_threads(1)
-    for name, job in jobs(folder).items():
-        dist.init_process_group("gloo", f"file://{folder / name}.group", datetime.timedelta(seconds=10), WORKERS, rank)
-        try:
-            result = job()
-        except Exception as error:
-            result = {"error": f"{type(error).__name__}: {error}"}
-        torch.save(result, folder / f"{name}-{rank}.pt")
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("workers")
@@ -141,7 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for data, examples in EXAMPLES.items():
         write_pairs(made / data, examples)
     with cached_in(made):
-        on_workers(work, made, seconds=600)
+        on_workers(jobs, made, seconds=600)
         yield made
 
 
