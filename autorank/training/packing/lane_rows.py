@@ -64,5 +64,5 @@ class LaneRows:
         if values.shape[0] % (len(self.lanes) * self.examples):
             raise AutorankError(
                 f"This model cannot train packed trials: a layer's input has {values.shape[0]} rows for "
-                f"{len(self.lanes)} x {self.examples} examples. Use --lanes 1."
+                f"{len(self.lanes)} x {self.examples} examples. Train its trials alone."
             )
