@@ -20,7 +20,8 @@ from autorank.options.shared import RUNS, ExportOptions, PointOptions, RankOptio
 from autorank.options.shrink import ShrinkCall
 from autorank.reporting.python_views import Front, Ranks, enable_inline_figures
 from autorank.runner import ShrinkResult, TrainResult, run_search, run_shrink, run_training
-from autorank.trials.front import Point, candidates, hypervolume, ranks_at
+from autorank.trials.front import candidates, hypervolume
+from autorank.trials.point import Point, ranks_at
 from autorank.trials.selection import pick
 from autorank.trials.statistics.confirmation_stats import gain_probabilities
 

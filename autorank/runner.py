@@ -15,7 +15,7 @@ from autorank.options.parsing import expand
 from autorank.options.shared import RUNS
 from autorank.options.shrink import ShrinkCall
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 
 if TYPE_CHECKING:
     from autorank.display.base import Locations

@@ -33,7 +33,8 @@ from autorank.searching.search import search as autorank_search
 from autorank.searching.space import space as spaces
 from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
-from autorank.trials.front import Point, hypervolume, non_dominated
+from autorank.trials.front import hypervolume, non_dominated
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 
 Tell = Callable[[int, float], None]  # adapter parameters and score of an evaluation

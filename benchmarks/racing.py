@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from autorank.searching.confirmation_seeds import equal_seeds, next_training
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import contested, summarise
 

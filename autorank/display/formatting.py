@@ -9,7 +9,7 @@ from rich.text import Text
 
 from autorank.reporting.tables import settings
 from autorank.spec import SearchSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Confirmations
 

@@ -13,7 +13,7 @@ from autorank.reporting.tables import count
 from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
 from autorank.training.run_summary import RunSummary, title
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 
 
 def follow(

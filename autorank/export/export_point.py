@@ -19,7 +19,7 @@ from autorank.modeling import adapter_file
 from autorank.modeling.loading.remote_code import trusting
 from autorank.reporting.search_results import SearchResults
 from autorank.spec import TrainSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly
 from autorank.tracking.mlflow_sync import SEARCH, TRIAL
 from autorank.tracking.tracking_uri import checked, sqlite_file
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.selection import pick
 
 if TYPE_CHECKING:

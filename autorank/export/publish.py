@@ -16,8 +16,8 @@ from autorank.export.mlflow_registry import Registry, aliased_points
 from autorank.export.output_dir import check_available, move_into_place, work_dir
 from autorank.reporting.search_results import SearchResults
 from autorank.tracking.tracking_uri import default_uri
-from autorank.trials.front import Point
 from autorank.trials.journal.journal import Journal
+from autorank.trials.point import Point
 from autorank.trials.retention import adapter_path
 from autorank.trials.selection import pick
 from autorank.trials.snapshot import Snapshot

@@ -16,7 +16,8 @@ from autorank.errors import AutorankError
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.tasks.metrics.resampling import resampled, weights
-from autorank.trials.front import Point, hypervolume
+from autorank.trials.front import hypervolume
+from autorank.trials.point import Point
 from autorank.trials.statistics import bootstrap, predictions
 from autorank.trials.statistics.certainty import RESAMPLES, sample_of
 from autorank.trials.statistics.forecast import subset_hypervolumes

@@ -14,8 +14,8 @@ from autorank.reporting.html.document import Figure, render_page
 from autorank.reporting.html.figures import third_objective
 from autorank.reporting.tables import count, setting
 from autorank.spec import SearchSpec
-from autorank.trials.front import Point, ranks_at
 from autorank.trials.history import History
+from autorank.trials.point import Point, ranks_at
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import best_gain, summarise
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from autorank.errors import AutorankError
 from autorank.reporting.certainty_texts import certainties
 from autorank.reporting.tables import count
-from autorank.trials.front import Point, candidates, size_curves
+from autorank.trials.front import candidates, size_curves
 from autorank.trials.history import Progress
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:

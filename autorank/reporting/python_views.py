@@ -15,7 +15,7 @@ from autorank.modeling import rank_map
 from autorank.reporting.front_csv_json import front_columns
 from autorank.reporting.notebook_html import table_html
 from autorank.reporting.tables import NOTHING, front_table, rank_table
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 
 if TYPE_CHECKING:

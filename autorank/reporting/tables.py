@@ -14,7 +14,8 @@ from autorank.errors import counted
 from autorank.modeling import rank_map
 from autorank.reporting.certainty_texts import certainties, front_notes, interval, share
 from autorank.training.evaluation import best
-from autorank.trials.front import Point, hypervolume
+from autorank.trials.front import hypervolume
+from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import Certainty, Key

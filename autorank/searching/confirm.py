@@ -22,8 +22,8 @@ from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
 from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import pack, unpack
-from autorank.trials.front import Point, points_of
 from autorank.trials.journal.journal import Journal
+from autorank.trials.point import Point, points_of
 from autorank.trials.retention import keep, remove
 from autorank.trials.statistics.confirmation_stats import contested
 

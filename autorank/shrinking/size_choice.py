@@ -8,7 +8,8 @@ from typing import Any
 
 from autorank.shrinking.cutting import Shrinking, Size
 from autorank.shrinking.scoring import ScoredShrinking
-from autorank.trials.front import Point, mark_knee
+from autorank.trials.front import mark_knee
+from autorank.trials.point import Point
 from autorank.trials.selection import pick
 
 

@@ -25,8 +25,9 @@ from autorank.tracking.mlflow_run import Run, metrics_at, ms
 from autorank.tracking.search_page import VIEW_TAG, view
 from autorank.tracking.tracking_uri import checked, sqlite_file
 from autorank.training.evaluation import best
-from autorank.trials.front import gain, points_of
+from autorank.trials.front import gain
 from autorank.trials.history import History
+from autorank.trials.point import points_of
 from autorank.trials.provenance import dataset, tags
 from autorank.trials.record import TrialRecord
 from autorank.trials.snapshot import Snapshot

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, Point, candidates, hypervolume, non_dominated
+from autorank.trials.front import EVERYTHING, candidates, hypervolume, non_dominated
+from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from autorank.errors import AutorankError, counted
-from autorank.trials.front import Point, mark_knee, non_dominated
+from autorank.trials.front import mark_knee, non_dominated
+from autorank.trials.point import Point
 
 
 def pick(

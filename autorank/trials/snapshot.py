@@ -9,7 +9,9 @@ from typing import Any
 
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import EVERYTHING, Point, admitted, costs, mark_knee, points_of
+from autorank.trials.front import EVERYTHING, costs, mark_knee
+from autorank.trials.limits import admitted
+from autorank.trials.point import Point, points_of
 from autorank.trials.record import TrialRecord
 
 Confirmations = Mapping[tuple[int, int, int, int], Mapping[str, Any]]

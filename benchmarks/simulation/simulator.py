@@ -18,9 +18,11 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import EVERYTHING, Point, admitted, hypervolume, non_dominated, points_of
+from autorank.trials.front import EVERYTHING, hypervolume, non_dominated
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.study_metadata import write_study
+from autorank.trials.limits import admitted
+from autorank.trials.point import Point, points_of
 from autorank.trials.record import TrialRecord
 from benchmarks.simulation.curves import Curves, Replay
 

@@ -1,13 +1,15 @@
 """A study of all methods: one search per task and method, new seeds for each front, and tables of what methods add.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.study --model MINILM --data GLUE --minutes 50 --report docs/results.md
+    OMP_NUM_THREADS=1 python -m benchmarks.study --model MINILM --pairs-model BASE --data GLUE --minutes 50 \\
+        --report docs/results.md
 
 Each method is searched alone, with the same number of trials as plain LoRA. In one search of all methods, trials go to
 methods that do well, so the others would have smaller budgets, and a failure would end all. Plain LoRA is searched
 twice: the second search shows what another search adds without another method.
 
-`--data` has one directory per task. The program stops after `--minutes`; the same command continues, in the middle of
-a trial if necessary. It prints each trial and each new seed as it ends, and the tables at the end.
+`--data` has one directory per task. BASE is made by `benchmarks/intermediate.py`: MRPC and STS-B begin with it. The
+program stops after `--minutes`; the same command continues, in the middle of a trial if necessary. It prints each trial
+and each new seed as it ends, and the tables at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from autorank.trials.retention import run_folder
 from autorank.trials.snapshot import Snapshot
 from benchmarks.study import report
 from benchmarks.study.results import read
-from benchmarks.study.settings import BASELINE, CONTROL, SEEDS, TASKS, all_methods, search_spec
+from benchmarks.study.settings import BASELINE, CONTROL, PAIRS, SEEDS, TASKS, all_methods, search_spec
 
 
 def main() -> None:
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(name for name in TASKS if name != "demo"))
     parser.add_argument("--methods", default=",".join(all_methods()), help="besides plain LoRA")
     parser.add_argument("--model", help="base model")
+    parser.add_argument("--pairs-model", help="base model of MRPC and STS-B; default: --model")
     parser.add_argument("--data", type=Path, help="a directory with a directory for each task; default: the Hub")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--trials", type=int, default=16, help="of each search")
@@ -50,6 +53,7 @@ def main() -> None:
     found = {task: [result for method in methods if (result := read(arguments.runs, task, method))] for task in tasks}
     command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
     command += " --model MODEL --data DATA" if arguments.model else ""
+    command += " --pairs-model BASE" if arguments.pairs_model else ""
     if arguments.methods != ",".join(all_methods()):
         command += f" --methods {shlex.quote(arguments.methods)}"
     section = report.render({task: results for task, results in found.items() if results}, command, arguments.trials)
@@ -63,7 +67,8 @@ def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> No
     before = read(arguments.runs, task, method)
     if before is not None and before.is_complete(arguments.trials):
         return
-    spec = search_spec(task, method, arguments.model, arguments.data, arguments.precision)
+    model = arguments.pairs_model if task in PAIRS and arguments.pairs_model else arguments.model
+    spec = search_spec(task, method, model, arguments.data, arguments.precision)
     seconds = None if end == float("inf") else end - time.monotonic()
     budget = Budget(arguments.trials, seconds=seconds, confirm=SEEDS, concurrency=arguments.concurrency)
     try:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.statistics.bootstrap import interval
 from autorank.trials.statistics.confirmation_stats import Measured, draws
 

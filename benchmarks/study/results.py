@@ -8,9 +8,10 @@ from pathlib import Path
 
 from autorank.searching.journal_searcher import ended
 from autorank.spec import SearchSpec
-from autorank.trials.front import Point, non_dominated
+from autorank.trials.front import non_dominated
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
+from autorank.trials.point import Point
 from autorank.trials.retention import run_folder
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import assess

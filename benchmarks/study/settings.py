@@ -25,6 +25,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "sst2": {"steps": 300, "eval_every": 60, "batch_size": 16, "max_length": 48, "max_train_examples": 5000},
     "demo": {"steps": 60, "eval_every": 20, "batch_size": 16, "max_train_examples": 600},
 }
+PAIRS = ("mrpc", "stsb")  # learned in so few steps only from a base model that was trained on other pairs before
 MAX_EVAL_EXAMPLES = 1000
 
 

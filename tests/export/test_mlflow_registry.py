@@ -28,8 +28,8 @@ from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.spec import TaskSpec, TrainSpec
 from autorank.tracking.mlflow_sync import MLflowSync
-from autorank.trials.front import Point
 from autorank.trials.journal.journal import Journal
+from autorank.trials.point import Point
 from tests import ready, texts, tiny
 
 IDS = torch.arange(4, 20).view(2, 8)

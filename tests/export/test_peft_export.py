@@ -16,7 +16,7 @@ from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file, adapters, base_model, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from tests import families, tiny
 
 ORIGIN_LABELS = ("no", "yes")

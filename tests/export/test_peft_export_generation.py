@@ -18,7 +18,7 @@ from autorank.modeling import adapter_file, adapters, base_model, heads, target_
 from autorank.modeling.forward.greedy_decoding import generating, greedy
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from tests import texts
 
 NEW = 6

@@ -15,7 +15,7 @@ from autorank.export.peft_export import write_peft
 from autorank.modeling import adapter_file
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from tests import tiny
 
 

@@ -14,8 +14,8 @@ from autorank.export.export_point import PointExport, plan_export
 from autorank.modeling import adapter_file, adapters, base_model, spectrum, target_modules
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.spec import TaskSpec, TrainSpec
-from autorank.trials.front import Point
 from autorank.trials.journal.journal import Journal
+from autorank.trials.point import Point
 from tests import ready, tiny
 
 IDS = torch.arange(4, 20).view(2, 8)

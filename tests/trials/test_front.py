@@ -7,16 +7,7 @@ import math
 import pytest
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import (
-    EVERYTHING,
-    candidates,
-    excesses,
-    front,
-    gain,
-    hypervolume,
-    knee,
-    non_dominated,
-)
+from autorank.trials.front import candidates, front, gain, hypervolume, knee, non_dominated
 from tests.trials.made_trials import evaluation, sliced, trial
 
 
@@ -46,11 +37,6 @@ def test_every_slice_is_a_candidate():
     assert (piece.metrics, piece.settings, piece.seconds) == ({"accuracy": 0.85}, whole.settings, whole.seconds)
     assert (whole.kept, whole.cut_from) == (None, None)
     assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and whole.label == "trial 0, step 10"
-
-
-def test_a_larger_training_is_within_the_limit_with_its_slices():
-    trials = [trial(0, sliced(10, 1000, 0.9, (10, 0.5), (100, 0.85)))]
-    assert places(front(trials, ObjectivesSpec(max_params=500))) == [(0, 10, 10, 0.5), (0, 10, 100, 0.85)]
 
 
 def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
@@ -170,35 +156,6 @@ def test_of_points_equal_in_three_objectives_the_earliest_stays():
     lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))
     assert places(front(equal, objectives)) == [(0, 10, 100, 0.9)]
     assert places(front([*equal, lighter], objectives)) == [(3, 10, 100, 0.9)]
-
-
-@pytest.mark.parametrize(
-    "limits, params",
-    [
-        ({}, [10, 100, 1000]),
-        ({"max_params": 100}, [10, 100]),  # as many are within
-        ({"max_params": 99}, [10]),
-        ({"min_score": 0.7}, [100, 1000]),
-        ({"min_score": 0.71}, [1000]),
-        ({"max_memory": 100}, [10, 100]),
-        ({"max_params": 100, "min_score": 0.7}, [100]),
-        ({"max_params": 9}, []),
-    ],
-)
-def test_limits(limits, params):
-    trials = [trial(i, evaluation(10, 10**i, 0.4 + 0.15 * i, peak_memory=10**i)) for i in (1, 2, 3)]
-    objectives = ObjectivesSpec(**limits)
-    assert [p.adapter_params for p in front(trials, objectives)] == params
-    assert [p.adapter_params for p in candidates(trials, objectives)] == params
-    assert sum(p.knee for p in front(trials, objectives)) == bool(params)
-
-
-def test_by_how_much_limits_are_broken():
-    (looked,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
-    assert excesses(looked, EVERYTHING) == {}
-    assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
-        {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
-    )
 
 
 def test_front_agrees_with_the_definition():

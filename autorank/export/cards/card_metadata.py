@@ -14,7 +14,7 @@ from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.loading.hub_access import hub_access, public_name
 from autorank.spec import TrainSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 
 
 def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, license: str | None) -> str:

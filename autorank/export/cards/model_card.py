@@ -17,7 +17,7 @@ from autorank.reporting.certainty_texts import certainties, interval, share
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.spec import TrainSpec
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
 
 FIGURE = "front.png"  # beside the card

@@ -14,7 +14,7 @@ from autorank.reporting.html.document import Figure
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.plots import log_params
 from autorank.reporting.tables import THIRD, count, settings
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from autorank.trials.statistics.certainty import Certainty, Key
 
 HOVER = "%{text}<extra></extra>"

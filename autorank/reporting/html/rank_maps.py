@@ -9,7 +9,7 @@ from autorank.reporting.html.document import Figure
 from autorank.reporting.html.figures import layout
 from autorank.reporting.html.trace_styles import escape_tags
 from autorank.reporting.tables import count
-from autorank.trials.front import Point, ranks_at
+from autorank.trials.point import Point, ranks_at
 from autorank.trials.record import TrialRecord
 
 RANKS = ("var(--rank-1)", "var(--rank-2)", "var(--rank-3)", "var(--rank-4)")

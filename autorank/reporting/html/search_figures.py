@@ -13,8 +13,9 @@ from autorank.reporting.html.figures import HOVER, band, hover_text, layout, poi
 from autorank.reporting.html.trace_styles import TraceStyle, escape_tags, method_styles
 from autorank.reporting.plots import log_params
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import Point, candidates, size_curves
+from autorank.trials.front import candidates, size_curves
 from autorank.trials.history import History
+from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import summarise

@@ -19,7 +19,8 @@ from autorank.reporting.html.setting_figures import (
 from autorank.reporting.tables import THIRD, count, duration, origins, settings
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
-from autorank.trials.front import Point, costs, hypervolume
+from autorank.trials.front import costs, hypervolume
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import Certainty, Key
 from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise

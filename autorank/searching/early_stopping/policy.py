@@ -10,7 +10,8 @@ from autorank.searching.early_stopping.mo_asha import Halving, Reached
 from autorank.searching.space.param_bounds import Bounds, sliced
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import best
-from autorank.trials.front import Point, candidates, non_dominated
+from autorank.trials.front import candidates, non_dominated
+from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
 
 BEATEN = "beaten"

@@ -14,7 +14,9 @@ from statistics import median
 from autorank.searching.early_stopping.policy import BEATEN
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import best
-from autorank.trials.front import admitted, excesses, hypervolume, points_of, third_of
+from autorank.trials.front import hypervolume, third_of
+from autorank.trials.limits import admitted, excesses
+from autorank.trials.point import points_of
 from autorank.trials.record import TrialRecord
 
 RECENT = 200  # number of latest trials from which the value of stopped trials is predicted

@@ -10,7 +10,8 @@ import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.resampling import resampled, weights
-from autorank.trials.front import Point, sizes
+from autorank.trials.front import sizes
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from autorank.tasks.metrics.outcomes import Outcomes
 from autorank.tasks.metrics.resampling import resampled, weights
-from autorank.trials.front import Point, gain
+from autorank.trials.front import gain
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
 from autorank.trials.statistics.certainty import RESAMPLES, Key, assess, sample_of

@@ -11,7 +11,8 @@ from pathlib import Path
 from autorank import atomic_io
 from autorank.tasks.metrics.outcomes import Outcomes, unpack
 from autorank.tasks.metrics.resampling import FORMULAS
-from autorank.trials.front import Point, admitted, points_of
+from autorank.trials.limits import admitted
+from autorank.trials.point import Point, points_of
 from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from autorank.trials.front import Point
+from autorank.trials.point import Point
 from tests import tiny
 from tests.tasks import loopback_hub
 from tests.trials.made_trials import search, snapshot, trial

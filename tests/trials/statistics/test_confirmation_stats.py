@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import Point, front
+from autorank.trials.front import front
+from autorank.trials.point import Point
 from autorank.trials.snapshot import Confirmations, Snapshot
 from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain
 from autorank.trials.statistics.confirmation_stats import summarise as summarised
