@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from autorank.api import Search, open_search, search, shrink, train
     from autorank.modeling.adapter_file import load_adapter
     from autorank.runner import ShrinkResult, TrainResult
-    from autorank.searching.ray.multi_worker import train_loop
-    from autorank.searching.ray.trainable import tune_trainable
+    from autorank.searching.ray.actors.multi_worker import train_loop
+    from autorank.searching.ray.actors.trainable import tune_trainable
 
 if sys.platform == "darwin":  # torch reads it when it is imported: operations that MPS lacks run on the CPU
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
@@ -31,8 +31,8 @@ MODULES = {
     "search": "autorank.api",
     "shrink": "autorank.api",
     "train": "autorank.api",
-    "train_loop": "autorank.searching.ray.multi_worker",
-    "tune_trainable": "autorank.searching.ray.trainable",
+    "train_loop": "autorank.searching.ray.actors.multi_worker",
+    "tune_trainable": "autorank.searching.ray.actors.trainable",
 }
 
 

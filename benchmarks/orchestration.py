@@ -22,8 +22,8 @@ from typing import Any
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.journal_searcher import JournalSearcher
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
-from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import REFRESH
 from autorank.searching.search import conduct
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec

@@ -166,7 +166,7 @@ def test_a_secret_that_is_a_path_names_a_file(monkeypatch, tmp_path):
 
 
 def test_why_a_trial_failed(monkeypatch):
-    from autorank.searching.ray.trainable import failed
+    from autorank.searching.ray.actors.recorded_run import failed
 
     monkeypatch.setenv("HF_TOKEN", f"hf_{MARK}")
     try:

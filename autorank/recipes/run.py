@@ -20,9 +20,9 @@ from autorank.recipes.scale import scaled
 from autorank.recipes.schema import Recipe
 from autorank.searching.budget import Budget
 from autorank.searching.ray import resources, shared_storage_check
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayWatch
-from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, TuneCallback
 from autorank.searching.ray.tune_run import fit
 from autorank.spec import TrainingSpec, TrainSpec

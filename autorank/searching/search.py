@@ -15,9 +15,9 @@ from autorank.searching.confirm import pending
 from autorank.searching.create import open_journal
 from autorank.searching.journal_searcher import ended
 from autorank.searching.ray import resources
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayLost, RayWatch
-from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress
 from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import (

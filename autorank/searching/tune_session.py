@@ -14,9 +14,9 @@ from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import LENGTH, JournalSearcher
 from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
-from autorank.searching.ray.trainable import WarmTrial, bind
 from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallback
 from autorank.searching.ray.tune_run import fit, share_data
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length

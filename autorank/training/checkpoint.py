@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,22 @@ def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> Non
         torch.save({"state": run.state_dict(), "evaluations": made}, partial)
 
 
+def read(path: Path) -> tuple[dict[str, Any] | None, list[Evaluation]]:
+    """Read a checkpoint.
+
+    Args:
+        path: the file, which may be missing.
+
+    Returns:
+        The state of the run and its evaluations so far; None and no evaluations if there is no checkpoint.
+    """
+    if not path.is_file():
+        return None, []
+    with path.open("rb") as file:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    return checkpoint["state"], [Evaluation.from_dict(values) for values in checkpoint["evaluations"]]
+
+
 def load(path: Path, run: TrainingRun) -> list[Evaluation]:
     """Resume a new run from a checkpoint.
 
@@ -38,12 +55,10 @@ def load(path: Path, run: TrainingRun) -> list[Evaluation]:
     Raises:
         AutorankError: the checkpoint belongs to another run.
     """
-    if not path.is_file():
-        return []
-    with path.open("rb") as file:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    run.load_state_dict(checkpoint["state"])
-    return [Evaluation.from_dict(values) for values in checkpoint["evaluations"]]
+    state, evaluations = read(path)
+    if state is not None:
+        run.load_state_dict(state)
+    return evaluations
 
 
 def _predictions(evaluation: Evaluation) -> dict[str, bytes]:

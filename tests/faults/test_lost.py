@@ -24,7 +24,7 @@ from ray.cluster_utils import Cluster
 from autorank.searching.create import open_journal
 from autorank.searching.budget import Budget
 from autorank.searching.search import conduct
-from autorank.searching.ray.trainable import bind
+from autorank.searching.ray.actors.trainable import bind
 from tests.searching.standin import StandInTrial, bounds, search_spec
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

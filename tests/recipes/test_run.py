@@ -16,7 +16,7 @@ from autorank.recipes.load import read
 from autorank.recipes.recipe_searcher import RecipeSearcher, Training, run_directory
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about, plan
-from autorank.searching.ray.trainable import WarmTrial, bind
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.retry_policy import Death
 from tests import tiny
 from tests.recipes.table import written

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from autorank.searching.ray.trainable import WarmTrial
+from autorank.searching.ray.actors.trainable import WarmTrial
 from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.evaluation import Evaluation
 from tests.trials.made_trials import evaluation

@@ -9,7 +9,7 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
-from autorank.searching.ray.trainable import bind
+from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.tune_run import SCRATCH
 from autorank.searching.search import conduct
 from autorank.spec import HalvingSpec

@@ -11,8 +11,8 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
+from autorank.searching.ray.actors.trainable import WarmTrial
 from autorank.searching.ray.cluster import connection
-from autorank.searching.ray.trainable import WarmTrial
 from autorank.searching.search import conduct
 from autorank.trials.journal.journal import Journal
 from tests.searching.standin import bounds, search_spec

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 from autorank.errors import AutorankError, counted
 from autorank.interruption import interrupt_main_thread
-from autorank.searching.ray import _compat, placement_groups
+from autorank.searching.ray import _compat
+from autorank.searching.ray.actors import placement_groups
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.stalls import TrialProcesses, why_waiting
 

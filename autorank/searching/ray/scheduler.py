@@ -11,8 +11,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from typing_extensions import override
 
 from autorank.redaction import hide
+from autorank.searching.ray.actors.placement_groups import free
 from autorank.searching.ray.base_searcher import BaseSearcher
-from autorank.searching.ray.placement_groups import free
 from autorank.searching.ray.shared_storage_check import NotShared
 from autorank.searching.retry_policy import Death
 

@@ -11,8 +11,8 @@ import ray
 from ray import tune
 
 from autorank.interruption import Handlers, leave_closed_terminal
+from autorank.searching.ray.actors.placement_groups import free
 from autorank.searching.ray.base_searcher import BaseSearcher
-from autorank.searching.ray.placement_groups import free
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.trials.snapshot import Snapshot
 

@@ -12,10 +12,10 @@ from ray import tune
 
 from autorank import tasks
 from autorank.errors import AutorankError, disk_full
+from autorank.searching.ray.actors.trainable import WarmTrial
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
-from autorank.searching.ray.trainable import WarmTrial
 from autorank.searching.ray.tune_callback import TuneCallback
 from autorank.spec import SearchSpec
 
@@ -59,7 +59,7 @@ def fit(
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     searcher.shares_gpus = 0 < resources.gpus < 1
     if resources.workers > 1:
-        from autorank.searching.ray.multi_worker import multi_worker_trial
+        from autorank.searching.ray.actors.multi_worker import multi_worker_trial
 
         trials: Any = multi_worker_trial(trainable, resources)
     else:

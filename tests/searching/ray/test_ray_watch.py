@@ -13,7 +13,8 @@ import ray
 from ray._private import worker
 
 from autorank.interruption import as_ctrl_c
-from autorank.searching.ray import placement_groups, ray_watch
+from autorank.searching.ray import ray_watch
+from autorank.searching.ray.actors import placement_groups
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.stalls import TrialProcesses

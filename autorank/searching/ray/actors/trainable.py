@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import gc
 import logging
-import traceback
-from collections import deque
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import ray
 import torch
 from ray import tune
-from ray.tune.result import RESULT_DUPLICATE
 from typing_extensions import override
 
 from autorank import methods
-from autorank.errors import AutorankError
-from autorank.redaction import hide
+from autorank.searching.ray.actors.recorded_run import ENDED, RecordedRun, failed
 from autorank.searching.ray.resources import keep_within
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
@@ -25,7 +21,7 @@ from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
-from autorank.trials.retention import adapter_path, checkpoint_path
+from autorank.trials.retention import checkpoint_path
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +53,7 @@ class MethodTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         evaluation = self.advance()
         if evaluation is None:
-            return {"done": True, RESULT_DUPLICATE: True}
+            return ENDED
         return {**row(evaluation), "done": self.finished}
 
     @override
@@ -151,27 +147,16 @@ class WarmTrial(MethodTrainable):
         return failure
 
     def _step(self) -> dict[str, Any]:
-        file = checkpoint_path(self.folder, self.number)
         if self.run is None:
             if self.mount_token is not None:
                 see(self.mount_token)
             self.run = self.open_run()
-            self._evaluations = checkpoint.load(file, self.run)
-            self._unreported = deque(e for e in self._evaluations if e.step > self.trial_config["recorded"])
-        if not self._unreported:
-            evaluation = next(self.run, None)
-            if evaluation is None:
-                return {"done": True, RESULT_DUPLICATE: True}
-            self._evaluations.append(evaluation)
-            self._unreported.append(evaluation)
-            if "until" not in self.trial_config:
-                self.run.save_adapter(adapter_path(self.folder, self.number, evaluation.step))
-            checkpoint.save(file, self.run, self._evaluations)
-        evaluation = self._unreported.popleft()
-        finished = evaluation.step == (self.trial_config.get("until") or self.run.total_steps)
-        if finished and self.trial_config.get("sizes"):
-            evaluation = self.run.with_slices(evaluation, self.trial_config["sizes"])
-        return {"evaluation": evaluation, "finished": finished, "done": finished}
+            evaluations = checkpoint.load(checkpoint_path(self.folder, self.number), self.run)
+            self._recorded = RecordedRun(self.folder, self.trial_config, self.run, evaluations)
+        if (result := self._recorded.unreported()) is not None:
+            return result
+        evaluation = next(self.run, None)
+        return ENDED if evaluation is None else self._recorded.record(evaluation)
 
     def _recover(self) -> None:
         """Return to a clean model cache after an error of the run."""
@@ -229,23 +214,3 @@ def row(evaluation: Evaluation) -> dict[str, float]:
     values = evaluation.to_dict()
     del values["ranks"], values["slices"]
     return {**values.pop("metrics"), **values}
-
-
-def failed(error: Exception) -> dict[str, Any]:
-    """The result of a trial whose run raised an error; call it in the `except` block."""
-    return {
-        "failed": hide(reason(error)),
-        "traceback": hide(traceback.format_exc()),
-        "out_of_memory": isinstance(error, torch.OutOfMemoryError),
-        "done": True,
-    }
-
-
-def reason(error: BaseException) -> str:
-    """The reason why a trial failed, in one line."""
-    if isinstance(error, AutorankError):
-        return " ".join(str(error).split())
-    text = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"out of memory: {text}" if text else "out of memory"
-    return f"{type(error).__name__}: {text}"

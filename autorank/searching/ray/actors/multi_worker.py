@@ -14,15 +14,15 @@ import torch
 from ray import train, tune
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.tune.result import RESULT_DUPLICATE
 from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.queue import Queue
 from typing_extensions import override
 
-from autorank.searching.ray.placement_groups import free, note
+from autorank.searching.ray.actors.placement_groups import free, note
+from autorank.searching.ray.actors.recorded_run import ENDED, failed
+from autorank.searching.ray.actors.trainable import WarmTrial, from_options, row
 from autorank.searching.ray.resources import Resources, keep_within
 from autorank.searching.ray.shared_storage_check import MountToken, Unreachable, see
-from autorank.searching.ray.trainable import WarmTrial, failed, from_options, row
 from autorank.training import checkpoint
 from autorank.training.evaluation import Evaluation
 from autorank.training.model_cache import ModelCache
@@ -184,7 +184,7 @@ class Workers:
     def _fit(self, trainer: Trainer) -> None:
         try:
             trainer.fit()
-            self._queue.put({"done": True, RESULT_DUPLICATE: True})
+            self._queue.put(ENDED)
         except Exception as error:
             self._queue.put(failure(error))
 

@@ -12,8 +12,9 @@ import torch
 import autorank
 from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.actors.recorded_run import reason
+from autorank.searching.ray.actors.trainable import WarmTrial, bind, from_options, row
 from autorank.searching.ray.scheduler import _death
-from autorank.searching.ray.trainable import WarmTrial, bind, from_options, reason, row
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
@@ -215,7 +216,7 @@ def test_storage_that_fails_ends_the_process(options, tmp_path, monkeypatch):
     def fails(mount_token):
         raise shared_storage_check.Unreachable("SlowDown")
 
-    monkeypatch.setattr("autorank.searching.ray.trainable.see", fails)
+    monkeypatch.setattr("autorank.searching.ray.actors.trainable.see", fails)
     trial = bind(WarmTrial, folder=tmp_path, mount_token=(tmp_path / shared_storage_check.MOUNT_TOKEN, "token"))(
         handed_out(options, 0, SETTINGS)
     )

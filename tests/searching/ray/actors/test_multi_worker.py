@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 
 import autorank
 from autorank.errors import AutorankError
-from autorank.searching.ray import multi_worker, placement_groups
-from autorank.searching.ray.multi_worker import ADAPTER, failure, multi_worker_trial
+from autorank.searching.ray.actors import multi_worker, placement_groups
+from autorank.searching.ray.actors.multi_worker import ADAPTER, failure, multi_worker_trial
+from autorank.searching.ray.actors.trainable import WarmTrial, bind, from_options
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.searching.ray.shared_storage_check import NotShared
-from autorank.searching.ray.trainable import WarmTrial, bind, from_options
 from autorank.training import checkpoint
 from autorank.training.model_cache import ModelCache
 from autorank.training.optimization.distributed import rank

@@ -1,0 +1,85 @@
+"""The run of a trial, whose evaluations are on disk before they are reported."""
+
+from __future__ import annotations
+
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray.tune.result import RESULT_DUPLICATE
+
+from autorank.errors import AutorankError
+from autorank.redaction import hide
+from autorank.training import checkpoint
+from autorank.training.evaluation import Evaluation
+from autorank.training.run import TrainingRun
+from autorank.trials.retention import adapter_path, checkpoint_path
+
+ENDED = {"done": True, RESULT_DUPLICATE: True}  # result of a trial that has no more evaluations
+
+
+class RecordedRun:
+    """Writes the adapter of each evaluation, then a checkpoint, and makes the results of Tune.
+
+    Args:
+        folder: directory of the search.
+        config: of the trial, see `WarmTrial`.
+        run: the run, resumed from the trial's checkpoint.
+        evaluations: those of the checkpoint; those after the last recorded step are reported first.
+    """
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], run: TrainingRun, evaluations: Sequence[Evaluation]
+    ) -> None:
+        self.run = run
+        self._folder, self._config, self._evaluations = folder, config, list(evaluations)
+        self._unreported = deque(e for e in evaluations if e.step > config["recorded"])
+
+    def unreported(self) -> dict[str, Any] | None:
+        """Return the result of the next evaluation that was not reported yet, or None."""
+        return self._result(self._unreported.popleft()) if self._unreported else None
+
+    def record(self, evaluation: Evaluation) -> dict[str, Any]:
+        """Write a new evaluation of the run.
+
+        Args:
+            evaluation: the evaluation.
+
+        Returns:
+            Its result.
+        """
+        self._evaluations.append(evaluation)
+        number = self._config["number"]
+        if "until" not in self._config:
+            self.run.save_adapter(adapter_path(self._folder, number, evaluation.step))
+        checkpoint.save(checkpoint_path(self._folder, number), self.run, self._evaluations)
+        return self._result(evaluation)
+
+    def _result(self, evaluation: Evaluation) -> dict[str, Any]:
+        finished = evaluation.step == (self._config.get("until") or self.run.total_steps)
+        if finished and self._config.get("sizes"):
+            evaluation = self.run.with_slices(evaluation, self._config["sizes"])
+        return {"evaluation": evaluation, "finished": finished, "done": finished}
+
+
+def failed(error: Exception) -> dict[str, Any]:
+    """The result of a trial whose run raised an error."""
+    return {
+        "failed": hide(reason(error)),
+        "traceback": hide("".join(traceback.format_exception(error))),
+        "out_of_memory": isinstance(error, torch.OutOfMemoryError),
+        "done": True,
+    }
+
+
+def reason(error: BaseException) -> str:
+    """The reason why a trial failed, in one line."""
+    if isinstance(error, AutorankError):
+        return " ".join(str(error).split())
+    text = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
+    return f"{type(error).__name__}: {text}"
