@@ -1,7 +1,7 @@
 """Loads the code of IncreLoRA's, AdaLoRA's and GoRA's authors from clones of their repositories.
 
-Nothing of that code is here. Replaced is what it needs of other packages' former versions: a debugger, the argument
-`verbose` of torch's LambdaLR, and the trainer's other modules.
+This file contains none of that code. It replaces what the code needs of former versions of other packages: a debugger,
+the argument `verbose` of torch's LambdaLR, and other modules of the trainer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRAINER = "NLU/src/transformers"
 
 
 def layers_code(repository: Path) -> Any:
-    """The repository's package `loralib`, under a name of its own, for both repositories have one."""
+    """Import the repository's package `loralib`, under a unique name, because two repositories have one."""
     sys.modules["ipdb"] = types.ModuleType("ipdb")
     name = f"authors_{repository.name.lower().replace('-', '_')}"
     folder = repository / "loralib" / "loralib"
@@ -41,15 +41,15 @@ def layers_code(repository: Path) -> Any:
 
 
 def functions(file: Path, names: list[str], scope: dict[str, Any]) -> dict[str, Any]:
-    """These functions of a file, or of a class in it, without running the rest of the file."""
+    """Define functions of a file, or of a class in it, without running the rest of the file; returns `scope`."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
-    exec(compile(ast.Module(found, type_ignores=[]), str(file), "exec"), scope)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names]
+    exec(compile(ast.Module(nodes, type_ignores=[]), str(file), "exec"), scope)
     return scope
 
 
 def optimization_code(repository: Path) -> Any:
-    """The trainer's optimizer and schedules."""
+    """Load the module with the trainer's optimizer and schedules."""
     from torch.optim import lr_scheduler
     from transformers.trainer_utils import SchedulerType
 
@@ -74,7 +74,7 @@ def optimization_code(repository: Path) -> Any:
 
 
 def authors_gora_ranks(repository: Path, layers: dict[str, tuple[Tensor, Tensor]], rank: int) -> dict[str, int]:
-    """Ranks that GoRA's published code gives layers of these weights and gradients, with the paper's settings."""
+    """The ranks by GoRA's published code for layers with these weights and gradients, with the paper's settings."""
 
     class LinearWithGoRA(nn.Linear):
         pass
@@ -93,5 +93,5 @@ def authors_gora_ranks(repository: Path, layers: dict[str, tuple[Tensor, Tensor]
         gora_importance_type="union_mean", gora_softmax_importance=False, lora_rank=rank, gora_min_rank=rank // 2,
         gora_max_rank=4 * rank, global_rank=0, device="cpu",
     )  # fmt: skip
-    given: dict[str, int] = code["get_allocated_rank"](model, arguments)[2]
-    return {name: int(value) for name, value in given.items()}
+    ranks: dict[str, int] = code["get_allocated_rank"](model, arguments)[2]
+    return {name: int(value) for name, value in ranks.items()}

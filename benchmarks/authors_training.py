@@ -1,6 +1,6 @@
 """Training with the authors' layers, allocators, penalties, optimizer and schedule, in the order of their trainers.
 
-Initial values and draws are ours, so that both sides start alike.
+Initial values and random draws are those of our methods, so both implementations start with the same values.
 """
 
 from __future__ import annotations
@@ -25,11 +25,15 @@ Draw = Callable[[int, int, int], tuple[Tensor, Tensor]]  # rank, in, out -> A, B
 
 @dataclass(frozen=True)
 class Setup:
-    """What both sides have in common.
+    """What both implementations share.
 
     Attributes:
-        starts: layer name -> A, B as ours has drawn them.
-        draw: the values that ours will draw next, in the same order.
+        starts: Layer name -> initial A and B.
+        draw: Repeats the random draws of our method, in the same order.
+        settings: The method's settings.
+        steps: Optimizer steps.
+        warmup: Steps of the warm-up.
+        learning_rate: Peak learning rate.
     """
 
     starts: dict[str, tuple[Tensor, Tensor]]
@@ -41,10 +45,15 @@ class Setup:
 
 
 class AuthorsTraining:
-    """The authors' layers on `model`, whose head alone requires gradients, in the order of their trainer.
+    """The authors' layers in a model, trained in the order of their trainer.
+
+    Args:
+        repository: The clone of the authors' repository.
+        model: The model, of which only the head requires gradients.
+        setup: What both implementations share.
 
     Attributes:
-        layers: name -> layer, in the model's order.
+        layers: Layer name -> the authors' layer, in the model's order.
     """
 
     def __init__(self, repository: Path, model: nn.Module, setup: Setup) -> None:
@@ -59,10 +68,8 @@ class AuthorsTraining:
         self.optimization = optimization_code(repository)
         self.optimizer = self.optimization.AdamW(list(trained.values()), lr=setup.learning_rate, eps=1e-8)
 
-        def norm(
-            *args: Any, **options: Any
-        ) -> Tensor:  # the penalty adds to one in place, which torch no longer allows
-            return torch.norm(*args, **options).clone()
+        def norm(*args: Any, **options: Any) -> Tensor:
+            return torch.norm(*args, **options).clone()  # the penalty adds in place, which torch no longer allows
 
         older = types.SimpleNamespace(**vars(torch) | {"norm": norm})
         scope = {"torch": older, "lora": self.code}
@@ -88,7 +95,7 @@ class AuthorsTraining:
         return self.code.SVDLinear(old.in_features, old.out_features, r=rank, lora_alpha=alpha, merge_weights=False)
 
     def step(self, number: int, batch: dict[str, Tensor]) -> float:
-        """One step of the trainer; returns the loss without the penalty."""
+        """Run one step of the trainer; returns the loss without the penalty."""
         self.model.train()
         inputs = {name: values for name, values in batch.items() if name != "labels"}
         loss = F.cross_entropy(self.model(**inputs).logits, batch["labels"])
@@ -107,7 +114,7 @@ class AuthorsTraining:
         raise NotImplementedError
 
     def move(self, number: int) -> None:
-        """The gradients are clipped: allocator, optimizer and schedule, in the trainer's order."""
+        """Run allocator, optimizer and schedule in the trainer's order; the gradients are clipped already."""
         raise NotImplementedError
 
 
@@ -139,7 +146,7 @@ class AuthorsIncreLoRA(AuthorsTraining):
         if settings["schedule"] == "restart":
             schedule = self.optimization.Multi_LambdaLR(self.optimizer, get_curve, setup.warmup, setup.steps)
             self._schedule: Callable[[int], None] = lambda number: schedule.step()
-        else:  # torch 1.11's LambdaLR, which theirs is then, leaves groups alone that it does not know
+        else:  # without restarts the authors use torch 1.11's LambdaLR, which ignores groups added later
             first = list(self.optimizer.param_groups)
 
             def follow(number: int) -> None:
@@ -200,5 +207,5 @@ class AuthorsAdaLoRA(AuthorsTraining):
 
     @property
     def ranks(self) -> list[int]:
-        """Triplets of each layer whose e is not zero."""
+        """Number of triplets of each layer whose e is not zero."""
         return [int(layer.lora_E.count_nonzero()) for layer in self.layers.values()]

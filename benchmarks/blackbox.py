@@ -1,12 +1,12 @@
-"""A table of curves in the format of Syne Tune's blackbox repository (syne-tune 0.16).
+"""Converts a table of curves to the format of Syne Tune's blackbox repository (syne-tune 0.16).
 
     python benchmarks/blackbox.py --curves benchmarks/curves/sst2.jsonl --task sst2 --to blackbox
 
 Writes a directory for `syne_tune.blackbox_repository.blackbox_tabular.deserialize`. A configuration is a trial of one
 method, the fidelity the number of its evaluation. Objectives, all to be minimized: `error` (1 - score),
-`adapter_params`, and `cost`, which is cumulative, in training steps. Evaluations that early stopping cut off are NaN,
-which Syne Tune fills with the last value. Slices and new seeds have no place in the format. Syne Tune is not needed;
-`--check` loads the directory with it and runs its MO-ASHA on it.
+`adapter_params`, and the cumulative `cost` in training steps. Evaluations after early stopping are NaN, which Syne Tune
+replaces by the last value. The format cannot hold slices and new seeds. Syne Tune is needed only for `--check`, which
+loads the directory and runs MO-ASHA on it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ FIDELITY = "evaluation"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--curves", type=Path, required=True)
-    parser.add_argument("--method", help="of a table with several methods")
-    parser.add_argument("--task", required=True, help="the name of the blackbox")
+    parser.add_argument("--method", help="method, if the table has several")
+    parser.add_argument("--task", required=True, help="name of the blackbox")
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--check", action="store_true", help="run Syne Tune's MO-ASHA on it")
     arguments = parser.parse_args()
@@ -42,10 +42,10 @@ def convert(file: Path, method: str | None, task: str, to: Path) -> None:
     """Write a directory of the blackbox repository.
 
     Args:
-        file: a table of curves.
-        method: the method, if the table has several.
-        task: the name of the blackbox.
-        to: the directory.
+        file: A table of curves.
+        method: The method, if the table has several.
+        task: Name of the blackbox.
+        to: The directory.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def convert(file: Path, method: str | None, task: str, to: Path) -> None:
 
 def objectives(curves: Curves) -> np.ndarray:
     """The objectives, `trials x evaluations x objectives`; NaN after a trial was stopped."""
-    values = np.full((len(curves.curves), max(map(len, curves.curves)), len(OBJECTIVES)), np.nan)
+    values = np.full((len(curves.curves), curves.evaluations, len(OBJECTIVES)), np.nan)
     for row, curve in zip(values, curves.curves, strict=True):
         for index, evaluation in enumerate(curve):
             cost = evaluation.step + (index + 1) * curves.evaluation_cost
@@ -76,7 +76,7 @@ def objectives(curves: Curves) -> np.ndarray:
 
 
 def domain(entry: dict[str, Any]) -> dict[str, Any]:
-    """A range of a search space as Syne Tune writes it in JSON."""
+    """A range of a search space in Syne Tune's JSON format."""
     if "choices" in entry:
         kind, limits = "Categorical", {"categories": entry["choices"]}
     else:
@@ -91,7 +91,7 @@ def domain(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def check(folder: Path, task: str) -> str:
-    """Load a directory with Syne Tune, run MO-ASHA on two workers until 40 trials have started, and describe it."""
+    """Load a directory with Syne Tune, run MO-ASHA on two workers until 40 trials have started; return a summary."""
     from syne_tune import StoppingCriterion, Tuner
     from syne_tune.backend.simulator_backend.simulator_callback import SimulatorCallback
     from syne_tune.blackbox_repository import UserBlackboxBackend, add_surrogate

@@ -1,4 +1,4 @@
-"""What `step_time.py` compares: training steps of our methods and of PEFT's, on a model with random weights."""
+"""Training steps that `step_time.py` compares: of our methods and of PEFT's, on a model with random weights."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ SHAPES = {  # hidden, layers, heads, intermediate
     "deberta-v3-base": (768, 12, 12, 3072),
 }
 BASELINE, PEFT_DORA, PEFT_ADALORA = "peft lora", "peft dora", "peft adalora"
-SCORED = 13 * 40 / 3450  # part of the steps, in IncreLoRA's published schedule for MRPC with a window of 40
+SCORED = 13 * 40 / 3450  # share of the steps in which IncreLoRA's published schedule for MRPC computes scores
 METHODS = ["lora", "prilora", "adalora", "increlora"]
 ALPHA = 16.0
 Step = Callable[[int], Tensor]
 
 
 def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step:
-    """The training step of a contender."""
+    """Create the training step of a contender."""
     plan = Plan(
         learning_rate=1e-3, batch_size=arguments.batch, accumulate=1, epochs=1, steps=arguments.steps,
         warmup_ratio=0.0, weight_decay=0.1, max_grad_norm=1.0, precision=arguments.precision, seed=0,
@@ -58,25 +58,20 @@ def make(name: str, arguments: argparse.Namespace, device: torch.device) -> Step
 
 
 def settings(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """A method's settings for a schedule of so many steps."""
+    """The settings of a method for a schedule of `arguments.steps`."""
     common: dict[str, Any] = {"targets": arguments.targets, "alpha": ALPHA}
     if name in ("lora", "dora"):
         return common | {"rank": arguments.rank}
     common["mean_rank"] = arguments.rank
     if name == "increlora":
-        common["score_window"] = math.ceil(SCORED * arguments.steps / allocations(arguments))
+        common["score_window"] = math.ceil(SCORED * arguments.steps / growth(arguments).rounds)
     return common
 
 
 def growth(arguments: argparse.Namespace) -> Growth:
-    """IncreLoRA's schedule, with its defaults."""
+    """IncreLoRA's default schedule."""
     layers = len(target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets))
     return Growth.plan(GrowthConfig(mean_rank=arguments.rank), layers, arguments.steps)
-
-
-def allocations(arguments: argparse.Namespace) -> int:
-    """IncreLoRA's, with its defaults."""
-    return growth(arguments).rounds
 
 
 def first_allocation(arguments: argparse.Namespace) -> int:
@@ -85,15 +80,15 @@ def first_allocation(arguments: argparse.Namespace) -> int:
 
 
 def scored(arguments: argparse.Namespace) -> float:
-    """Part of the steps that IncreLoRA scores."""
-    rounds = allocations(arguments)
+    """Share of the steps in which IncreLoRA computes scores."""
+    rounds = growth(arguments).rounds
     return rounds * math.ceil(SCORED * arguments.steps / rounds) / arguments.steps
 
 
 def our_step(
     name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
 ) -> Step:
-    """The method as it is, in our training loop."""
+    """The training step of one of our methods, in our training loop."""
     form: Form = "tokens" if arguments.shape.startswith("deberta") else "keys"
     objective = Classification(TaskData(TASKS["mrpc"], split, {}, digest="", pad_id=0))
     phase = OptimizationLoop(base.model, split, np.arange(len(split)), 0, objective, plan, device, mask_form=form)
@@ -135,7 +130,7 @@ def no_probe(*_: Any) -> None:
 def peft_step(
     name: str, base: BaseModel, arguments: argparse.Namespace, plan: Plan, split: Split, device: torch.device
 ) -> Step:
-    """A plain training step as PEFT's examples have it, with the same schedule, clipping and fused AdamW."""
+    """A training step as in PEFT's examples, with the same schedule, clipping and fused AdamW."""
     from peft import AdaLoraConfig, LoraConfig, get_peft_model
 
     layers = target_modules.find(base.model, arguments.targets)
@@ -184,7 +179,7 @@ def peft_step(
 
 
 def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
-    """Give PEFT's LoRA the initial values that ours draws."""
+    """Give PEFT's LoRA the initial values of our LoRA."""
     generator = torch.Generator().manual_seed(0)
     for name, layer in target_modules.find(random_base(arguments.shape, "fp32").model, arguments.targets).items():
         update = LowRankUpdate.lora(*target_modules.features(layer), arguments.rank, ALPHA, generator)
@@ -193,14 +188,14 @@ def draw_as_ours(model: Any, arguments: argparse.Namespace) -> None:
 
 
 def examples(batch: int, length: int) -> Split:
-    """One batch of random tokens, all of one length."""
+    """One batch of random tokens, all examples of the same length."""
     draw = np.random.default_rng(0)
     ids = draw.integers(5, 1000, batch * length).astype(np.int32)
     return Split(ids, None, np.arange(0, batch * length + 1, length), draw.integers(0, 2, batch))
 
 
 def random_base(shape: str, precision: str) -> BaseModel:
-    """A model of this shape with random weights: the time does not depend on them."""
+    """A model of a shape with random weights, on which the time does not depend."""
     import transformers as t
 
     hidden, layers, heads, intermediate = SHAPES[shape]

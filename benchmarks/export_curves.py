@@ -1,10 +1,10 @@
-"""Searches as a table for `benchmarks.simulation`: settings, curves with slices, and new seeds.
+"""Exports searches as a table for `benchmarks.simulation`: settings, curves with slices, and new seeds.
 
     python benchmarks/export_curves.py --runs study --task mrpc --out benchmarks/curves/mrpc.jsonl.gz
 
-A line per trial that was evaluated, of all searches on the task in the directory: as `benchmarks/record.py` writes it,
-and besides the search, the state of the trial, its training time in seconds, and `seeds`: [seed, step, parameters,
-score] of each point that was trained again. Parts of a curve that early stopping cut off are missing.
+The table has one line for each evaluated trial of all searches on the task in the directory. A line has the fields of
+`benchmarks/record.py`, and the search, the state of the trial, its training time in seconds, and `seeds`: [seed, step,
+parameters, score] of each point that was trained again. Curves of trials that were stopped early are shorter.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ def curve_row(evaluation: Evaluation) -> list[Any]:
 
 
 def evaluation_cost(journal: Journal) -> float:
-    """What an evaluation of an adapter costs, in training steps: a forward pass is a third of a step."""
+    """Cost of evaluating one adapter, in training steps; a forward pass is a third of a step."""
     examples = dict(journal.about["data"]["examples"])
     del examples["train"]
     return round(sum(examples.values()) / (3 * (journal.spec.training.batch_size or 1)), 3)
 
 
 def write(file: Path, lines: list[dict[str, Any]]) -> None:
-    """Write lines of JSON, compressed if the name ends in .gz; the same lines give the same bytes."""
+    """Write lines of JSON, compressed if the name ends in .gz; equal lines give equal bytes."""
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
     file.write_bytes(gzip.compress(text, mtime=0) if file.suffix == ".gz" else text)
 

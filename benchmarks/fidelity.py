@@ -1,14 +1,15 @@
-"""How far our methods are from their authors' code: trained side by side, the largest differences as a table.
+"""Compares our methods with their authors' code in training: a table of the largest differences.
 
     python benchmarks/fidelity.py --authors DIR                # a random BERT and DeBERTa-v2 of three layers
     python benchmarks/fidelity.py --authors DIR --model DIR    # an encoder of your own instead
 
-DIR holds clones of github.com/FeiyuZhang98/IncreLoRA, QingruZhang/AdaLoRA and hhnqqq/MyTransformers (GoRA), or some of
-them, as DIR/IncreLoRA, DIR/AdaLoRA and DIR/MyTransformers. Nothing is downloaded. Both sides have the same model,
-examples, initial values and draws; fp32, no dropout.
+DIR contains clones of github.com/FeiyuZhang98/IncreLoRA, QingruZhang/AdaLoRA and hhnqqq/MyTransformers (GoRA), or some
+of them, as DIR/IncreLoRA, DIR/AdaLoRA and DIR/MyTransformers. Nothing is downloaded. Both implementations have the same
+model, examples, initial values and random draws; fp32, no dropout.
 
 Columns: largest difference of the losses, before and after the ranks are final; largest difference of the smoothed
-importance, relative to the largest (IncreLoRA); the first step at whose end ranks differ, and how many do at the end.
+importance, relative to the largest importance (IncreLoRA); the first step after which ranks differ, and the number of
+ranks that differ at the end.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ INCRELORA = COMMON | {
 }  # fmt: skip
 ADALORA = COMMON | {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "published": True}
 NO_RESTART, NO_ADVANCE, NO_PENALTY = {"schedule": "constant"}, {"advance_learning": False}, {"orthogonality": 0.0}
-CASES: list[tuple[str, str, dict[str, Any]]] = [  # method, what differs, settings
+CASES: list[tuple[str, str, dict[str, Any]]] = [  # method, title, changed settings
     ("increlora", "published", {}),
     ("increlora", "published, table 2: --- (none)", NO_PENALTY | NO_ADVANCE | NO_RESTART),
     ("increlora", "published, table 2: -A-", NO_PENALTY | NO_RESTART),
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def compare(method: str, model: str, changed: dict[str, Any], repository: Path) -> str:
-    """The cells of one training."""
+    """Train both implementations; returns the cells of a row."""
     settings = (INCRELORA if method == "increlora" else ADALORA) | changed
     if method == "increlora":
         settings["top_h"] = len(target_modules.find(load(model).model, "all-linear")) // 4
@@ -105,7 +106,7 @@ def compare(method: str, model: str, changed: dict[str, Any], repository: Path) 
             if expected.max() > 0:
                 importance = max(importance, float((smoothed - expected).abs().max() / expected.max()))
         falling = settings.get("initial", 0) * STEPS < number < final and number % settings["interval"] == 0
-        if method == "increlora" or falling or number > final:  # what AdaLoRA masks shows in e when it has masked
+        if method == "increlora" or falling or number > final:  # AdaLoRA's code sets e to zero only in these steps
             count = sum(a != b for a, b in zip(ours.ranks, theirs.ranks, strict=True))
             differ = number if count and differ is None else differ
     shown = f"{importance:.0e}" if method == "increlora" else ""
@@ -117,8 +118,8 @@ class Ours:
     """A method in our training loop.
 
     Attributes:
-        method: the method.
-        starts: layer name -> A, B as drawn.
+        method: The method.
+        starts: Layer name -> initial A and B.
     """
 
     def __init__(self, method: str, model: str, settings: dict[str, Any]) -> None:
@@ -145,7 +146,7 @@ class Ours:
         self.starts = {n: (x.update.A.detach().clone(), x.update.B.detach().clone()) for n, x in layers.items()}
 
     def replayed(self) -> Any:
-        """A function that draws what ours will draw."""
+        """Return a function that repeats the random draws of our method from here on."""
         generator = torch.Generator()
         generator.set_state(self._run.generator.get_state())
         context = RunContext(**{**vars(self._run), "generator": generator})
@@ -164,17 +165,17 @@ class Ours:
 
 
 def unused(*_: Any) -> Any:
-    raise NotImplementedError("these methods have no phase before training")
+    raise NotImplementedError("these methods do nothing before training")
 
 
 def examples(count: int = 96, length: int = 12) -> Split:
-    """Random tokens; the label is whether the first is even."""
+    """Examples of random tokens, labelled by the parity of the first token."""
     ids = np.random.default_rng(0).integers(5, 60, count * length).astype(np.int32)
     return Split(ids, None, np.arange(0, count * length + 1, length), ids[::length].astype(np.int64) % 2)
 
 
 def load(model: str) -> BaseModel:
-    """The encoder in a directory, or a random one with weights large enough for attention to matter at this width."""
+    """Load an encoder from a directory, or create a random one with weights so large that attention has an effect."""
     import transformers as t
 
     if model not in RANDOM:
@@ -202,7 +203,7 @@ def load(model: str) -> BaseModel:
 
 
 def layer_sets(count: int) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
-    """Weights and gradients of 16 layers whose sizes and scales differ."""
+    """Yield random weights and gradients of 16 layers with different sizes and scales, by layer name."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(count):
         scales = torch.rand(16, generator=generator) + 0.05
@@ -212,7 +213,7 @@ def layer_sets(count: int) -> Iterator[dict[str, tuple[Tensor, Tensor]]]:
 
 
 def compare_gora(repository: Path) -> str:
-    """The cells of GoRA."""
+    """Compare GoRA's ranks; returns the cells of a row."""
     differ = total = 0
     for layers in layer_sets(200):
         importance = {name: (W * G).abs().mean().item() for name, (W, G) in layers.items()}

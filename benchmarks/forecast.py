@@ -1,21 +1,19 @@
-"""Forecasts of hypervolume on simulated searches: what their intervals cover, and what stopping flat searches costs.
+"""Measures forecasts of hypervolume on simulated searches: coverage of intervals, and the cost of `--stop-when-flat`.
 
     python benchmarks/forecast.py --curves benchmarks/curves/sst2.jsonl,benchmarks/curves/sst2_slices.jsonl --seeds 10
 
 Searches of 60 trials replay recorded curves (see `benchmarks.simulation.simulator`). After 6, 8, 12, 16, 24 and 32
-trials the gain of 4, 8 and 16 more is forecast. The first line has the share of gains within their 90 % interval, and
-the mean forecast and gain. The second has the number of trials after which `--stop-when-flat` stops, and the share of
-the final hypervolume that is then missing.
+trials, the gain of 4, 8 and 16 further trials is forecast. The first line of the output has the share of gains within
+their 90 % interval, the mean forecast and the mean gain. The second line has the number of trials after which
+`--stop-when-flat` stops, and the share of the final hypervolume that is missing at that time.
 """
 
 from __future__ import annotations
 
 import argparse
-import warnings
 from pathlib import Path
 
 import numpy as np
-import optuna
 
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
@@ -24,7 +22,7 @@ from autorank.trials.front import EVERYTHING
 from autorank.trials.record import TrialRecord
 from autorank.trials.statistics.forecast import HORIZON, forecast, subset_hypervolumes
 from benchmarks.simulation.curves import Curves
-from benchmarks.simulation.simulator import journal, simulate
+from benchmarks.simulation.simulator import memory_journal, quiet_optuna, simulate
 
 TRIALS = 60
 NOW, MORE = (6, 8, 12, 16, 24, 32), (4, 8, 16)
@@ -35,8 +33,7 @@ def main() -> None:
     parser.add_argument("--curves", required=True)
     parser.add_argument("--seeds", type=int, default=10)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # Optuna's, of what is experimental
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     forecasts, stops = [], []
     for curves in (Curves.read(Path(file)) for file in arguments.curves.split(",")):
         for seed in range(arguments.seeds):
@@ -58,31 +55,31 @@ def search(curves: Curves, seed: int) -> list[TrialRecord]:
         name="simulated", task=TaskSpec(name="recorded"), training=TrainingSpec(slices="auto"), seed=seed,
         methods=(curves.entry,),
     )  # fmt: skip
-    there = journal(spec, curves.reference)
-    searcher = JournalSearcher(there, curves.bounds, trials=TRIALS, evaluations=max(map(len, curves.curves)))
+    journal = memory_journal(spec, curves.reference)
+    searcher = JournalSearcher(journal, curves.bounds, trials=TRIALS, evaluations=curves.evaluations)
     simulate(searcher, Scheduler(searcher), curves, 2, 1e9)
-    return there.trials()
+    return journal.trials()
 
 
 def compared(
     trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray
 ) -> list[tuple[bool, float, float]]:
-    """Whether each gain is covered, its forecast and the gain."""
+    """For each forecast: whether its interval covers the gain, the forecast and the gain."""
     rows = []
     for now in NOW:
         for more in MORE:
-            seen = forecast(trials[:now], reference, more)
-            if seen is not None and now + more <= len(trials):
+            outlook = forecast(trials[:now], reference, more)
+            if outlook is not None and now + more <= len(trials):
                 gain = float(growth[now + more - 1] - growth[now - 1])
-                rows.append((seen.low - 1e-12 <= gain <= seen.high + 1e-12, seen.expected, gain))
+                rows.append((outlook.low - 1e-12 <= gain <= outlook.high + 1e-12, outlook.expected, gain))
     return rows
 
 
 def stopped(trials: list[TrialRecord], reference: tuple[float, float], growth: np.ndarray) -> tuple[int, float]:
-    """After how many trials a search stops, and the share of its final hypervolume that is then missing."""
+    """Number of trials after which a search stops, and the share of its final hypervolume that is then missing."""
     for now in range(1, len(trials) + 1):
-        seen = forecast(trials[:now], reference, min(HORIZON, len(trials) - now))
-        if seen is not None and seen.flat:
+        outlook = forecast(trials[:now], reference, min(HORIZON, len(trials) - now))
+        if outlook is not None and outlook.flat:
             break
     return now, float(1 - growth[now - 1] / growth[-1])
 

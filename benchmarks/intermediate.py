@@ -1,10 +1,10 @@
-"""A base model for short runs on pairs of sentences: MiniLM, fine-tuned on QQP before the task itself.
+"""Fine-tunes MiniLM on QQP: a base model for short runs on pairs of sentences.
 
     OMP_NUM_THREADS=2 python benchmarks/intermediate.py --data QQP --model MINILM --to BASE
 
-MiniLM was trained to embed single sentences, so adapters on MRPC and STS-B learn nothing in the few hundred steps that
-a CPU can afford for each of many trials. Training on a related task with more data first (STILTs, Phang et al. 2018,
-arXiv 1811.01088) gives a base with which they do. The head is not kept. QQP itself is not measured with this base.
+MiniLM was trained to embed single sentences, so adapters on MRPC and STS-B learn nothing in a few hundred steps, the
+length of a trial on a CPU. With a base model that was first trained on a related task with more data they do (STILTs,
+Phang et al. 2018, arXiv 1811.01088). The head is not kept. This base model is not used for QQP itself.
 """
 
 from __future__ import annotations

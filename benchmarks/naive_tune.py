@@ -1,22 +1,20 @@
-"""One real search three ways, one after the other: wall time to what the naive one has found in the end.
+"""Compares three implementations of one real search by the wall time to the same hypervolume.
 
     python benchmarks/naive_tune.py --data MRPC --model MINILM --out naive.jsonl
 
-naive   Ray Tune with OptunaSearch as it ships and one Ray Train TorchTrainer a trial, as Ray's documentation shows it
-warm    the same search over `autorank.tune_trainable` with `reuse_actors`: actors stay, trials run to their end
-ours    `autorank search` with everything on: slices, the journal, MLflow, early stopping, the baseline
+naive   Ray Tune with OptunaSearch and one Ray Train TorchTrainer per trial, as in Ray's documentation
+warm    the same search over `autorank.tune_trainable` with `reuse_actors`: warm actors, no early stopping
+ours    `autorank search` with slices, journal, MLflow, early stopping and the baseline
 
-All three train the same loop with the same settings' ranges, and as many trials at once as there are CPUs. A front's
-hypervolume is counted from the space's largest adapter and score 0, over all evaluations told so far (and the slices
-of ours), from the moment the way's own process starts its search: Ray's start counts. Of ours the baseline's points do
-not count.
-Ways that are in `--out` are not run again.
+All three use the same training loop and space, and run as many trials at once as there are CPUs. They run one after
+the other. Hypervolume is computed over all evaluations so far (for ours also slices, but not the baseline's points),
+with the space's largest adapter and score 0 as reference point. Times include the start of Ray. The table has the time
+at which each implementation reaches the final hypervolume of the naive one. Results in `--out` are reused.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -36,8 +34,9 @@ from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
 from autorank.trials.front import hypervolume, non_dominated
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
+from benchmarks import json_lines
 
-Tell = Callable[[int, float], None]  # adapter parameters and score of an evaluation
+Record = Callable[[int, float], None]  # called with adapter parameters and score of each evaluation
 
 
 def main() -> None:
@@ -52,8 +51,8 @@ def main() -> None:
     parser.add_argument("--eval-every", type=int, default=8, help="steps")
     parser.add_argument("--max-length", type=int)
     parser.add_argument("--precision", default="auto")
-    parser.add_argument("--set", action="append", default=[], help="key=value: a setting that is not searched")
-    parser.add_argument("--ways", default="ours,warm,naive")
+    parser.add_argument("--set", action="append", default=[], help="key=value: a fixed setting")
+    parser.add_argument("--variants", default="ours,warm,naive")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     task = TaskSpec(
@@ -61,39 +60,33 @@ def main() -> None:
         max_length=arguments.max_length,
     )  # fmt: skip
     training = TrainingSpec(epochs=arguments.epochs, eval_every=arguments.eval_every, precision=arguments.precision)
-    searched = spaces.load_all([arguments.method], overrides=arguments.set)
-    spec = make_spec(searched, task, arguments.model, training, name="benchmark")
-    known = {line["way"]: line for line in read(arguments.out)}
-    for way in arguments.ways.split(","):
-        if way not in known:
-            known[way] = run(way, spec, arguments.trials)
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(known[way]) + "\n")
-    if "naive" in known:
-        report(known, spec)
+    space = spaces.load_all([arguments.method], overrides=arguments.set)
+    spec = make_spec(space, task, arguments.model, training, name="benchmark")
+    results = {line["variant"]: line for line in json_lines.read(arguments.out)}
+    for variant in arguments.variants.split(","):
+        if variant not in results:
+            results[variant] = run(variant, spec, arguments.trials)
+            json_lines.append(arguments.out, results[variant])
+    if "naive" in results:
+        report(results, spec)
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """The ways that were run already."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def run(way: str, spec: SearchSpec, trials: int) -> dict[str, Any]:
-    """A search: when (seconds) which evaluation (parameters, score) was told."""
-    told: list[tuple[float, int, float]] = []
+def run(variant: str, spec: SearchSpec, trials: int) -> dict[str, Any]:
+    """Run a search; `evaluations` are (seconds since its start, parameters, score)."""
+    evaluations: list[tuple[float, int, float]] = []
     started = time.monotonic()
 
-    def tell(params: int, score: float) -> None:
-        told.append((time.monotonic() - started, params, score))
+    def record(params: int, score: float) -> None:
+        evaluations.append((time.monotonic() - started, params, score))
 
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
-        os.environ["AUTORANK_CACHE"] = cache  # each tokenises and probes for itself
-        {"naive": naive, "warm": warm, "ours": ours}[way](spec, trials, Path(folder), tell)
-    return {"way": way, "seconds": time.monotonic() - started, "told": told}
+        os.environ["AUTORANK_CACHE"] = cache  # variants share no tokenized data and no probes
+        {"naive": naive, "warm": warm, "ours": ours}[variant](spec, trials, Path(folder), record)
+    return {"variant": variant, "seconds": time.monotonic() - started, "evaluations": evaluations}
 
 
-def ours(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
-    """As `autorank search` does it."""
+def ours(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+    """Run `autorank search`."""
     seen: set[tuple[int, int]] = set()
 
     def progress(snapshot: Snapshot) -> None:
@@ -102,7 +95,7 @@ def ours(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
                 if (trial.number, evaluation.step) not in seen:
                     seen.add((trial.number, evaluation.step))
                     for point in (evaluation, *evaluation.slices):
-                        tell(point.adapter_params, point.score)
+                        record(point.adapter_params, point.score)
 
     training = spec.training.model_copy(update={"slices": "auto"})
     spec = spec.model_copy(update={"training": training})
@@ -110,49 +103,50 @@ def ours(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
 
 
 def options(spec: SearchSpec) -> dict[str, Any]:
-    """The same run as flat options of `train_loop` and `tune_trainable`."""
+    """The options of `train_loop` and `tune_trainable` for the trials of a search."""
     (entry,) = spec.methods
     task = {"data": spec.task.data, "max_train_examples": spec.task.max_train_examples}
     training = {name: value for name, value in spec.training.model_dump().items() if value is not None}
     return {"method": entry.method, "task": spec.task.name, "model": spec.model, **task, **training, **entry.settings}
 
 
-def stock(spec: SearchSpec) -> Any:
-    """OptunaSearch as Ray ships it, over the method's space."""
+def optuna_search(spec: SearchSpec) -> Any:
+    """Ray's OptunaSearch with its default sampler, over the method's space."""
     from ray.tune.search.optuna import OptunaSearch
 
     (entry,) = spec.methods
     return OptunaSearch(distributions(entry), metric=["adapter_params", "score"], mode=["min", "max"], seed=spec.seed)
 
 
-def fit(trainable: Any, spec: SearchSpec, trials: int, folder: Path, tell: Tell, warm: bool) -> None:
+def fit(trainable: Any, spec: SearchSpec, trials: int, folder: Path, record: Record, warm: bool) -> None:
+    """Run Tune over a trainable; `warm` reuses actors."""
     from ray import tune
 
-    class Watch(tune.Callback):
+    class RecordResults(tune.Callback):
         def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any) -> None:
-            tell(result["adapter_params"], result["score"])
+            record(result["adapter_params"], result["score"])
 
-    found = tune.Tuner(
+    results = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=stock(spec), num_samples=trials, max_concurrent_trials=os.cpu_count(), reuse_actors=warm
+            search_alg=optuna_search(spec), num_samples=trials, max_concurrent_trials=os.cpu_count(), reuse_actors=warm
         ),
-        run_config=tune.RunConfig(name="naive", storage_path=str(folder), callbacks=[Watch()], verbose=0),
+        run_config=tune.RunConfig(name="naive", storage_path=str(folder), callbacks=[RecordResults()], verbose=0),
     ).fit()
-    assert not found.errors, found.errors
+    assert not results.errors, results.errors
 
 
-def warm(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
-    """Stock search, warm actors."""
+def warm(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+    """Run OptunaSearch over warm actors."""
     from ray import tune
 
     with connection.running(None, folder / connection.LOG):
         trainable = tune.with_resources(autorank.tune_trainable(**options(spec)), {"cpu": 1})
-        fit(trainable, spec, trials, folder, tell, warm=True)
+        fit(trainable, spec, trials, folder, record, warm=True)
 
 
-def naive(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
-    """Stock search, a TorchTrainer of one worker a trial."""
+def naive(spec: SearchSpec, trials: int, folder: Path, record: Record) -> None:
+    """Run OptunaSearch with one TorchTrainer of one worker per trial."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -169,36 +163,38 @@ def naive(spec: SearchSpec, trials: int, folder: Path, tell: Tell) -> None:
         TorchTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=run_config).fit()
 
     with connection.running(None, folder / connection.LOG):
-        fit(tune.with_resources(driver, {"cpu": 0.1}), spec, trials, folder, tell, warm=False)
+        fit(tune.with_resources(driver, {"cpu": 0.1}), spec, trials, folder, record, warm=False)
 
 
-def grown(told: list[tuple[float, int, float]], reference: tuple[float, float]) -> list[tuple[float, float]]:
+def hypervolumes(
+    evaluations: list[tuple[float, int, float]], reference: tuple[float, float]
+) -> list[tuple[float, float]]:
     """(seconds, hypervolume) after each evaluation."""
     points: list[Point] = []
     history = []
-    for i, (seconds, params, score) in enumerate(told):
+    for i, (seconds, params, score) in enumerate(evaluations):
         points = non_dominated([*points, Point(0, i, params, score, {}, params, {})])
         history.append((seconds, hypervolume(points, reference)))
     return history
 
 
-def report(known: dict[str, dict[str, Any]], spec: SearchSpec) -> None:
-    """What each way found, and when it had what the naive one has in the end."""
+def report(results: dict[str, dict[str, Any]], spec: SearchSpec) -> None:
+    """Print the final hypervolume of each variant, and the time at which it reached that of the naive one."""
     reference = (float(parameter_range(spec, ParamBounds(spec.task, spec.model))[1]), 0.0)
-    histories = {way: grown(line["told"], reference) for way, line in known.items()}
-    goal = histories["naive"][-1][1]
+    histories = {variant: hypervolumes(result["evaluations"], reference) for variant, result in results.items()}
+    target = histories["naive"][-1][1]
     times = {
-        way: next((seconds for seconds, volume in history if volume >= goal), None)
-        for way, history in histories.items()
+        variant: next((seconds for seconds, volume in history if volume >= target), None)
+        for variant, history in histories.items()
     }
-    print("| way | evaluations | wall time | hypervolume | when at the naive one's | part of its time |")
+    print("| variant | evaluations | wall time | hypervolume | time to the naive variant's | ratio |")
     print("|---|---|---|---|---|---|")
-    for way, history in histories.items():
-        reached, naive_time = times[way], times["naive"]
-        when = "never" if reached is None else f"{reached:.0f} s"
-        part = "" if reached is None or naive_time is None else f"{reached / naive_time:.3f}"
-        cells = [way, str(len(history)), f"{known[way]['seconds']:.0f} s", f"{history[-1][1]:.4f}", when, part]
-        print(f"| {' | '.join(cells)} |")
+    for variant, history in histories.items():
+        seconds, naive_seconds = times[variant], times["naive"]
+        reached = "never" if seconds is None else f"{seconds:.0f} s"
+        ratio = "" if seconds is None or naive_seconds is None else f"{seconds / naive_seconds:.3f}"
+        wall_time, volume = f"{results[variant]['seconds']:.0f} s", f"{history[-1][1]:.4f}"
+        print(f"| {' | '.join([variant, str(len(history)), wall_time, volume, reached, ratio])} |")
 
 
 if __name__ == "__main__":

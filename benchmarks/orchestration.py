@@ -1,11 +1,10 @@
-"""What a trial costs beside its training.
-
-The trials do nothing. The warm ones pass through the real searcher, journal and actors; the nested ones are what Ray's
-documentation shows for tuning a trainer. The simulated ones need no Ray, so that there can be very many: searcher,
-early stopping, journal, the sweep of adapters and MLflow (SQLite) are real; the sampler is the random one, whose own
-time is next to nothing.
+"""Measures the overhead of a trial: its time without training.
 
     python benchmarks/orchestration.py [--warm 30] [--nested 3] [--simulated 10,100,1000]
+
+The trials train nothing. Warm trials use the real searcher, journal and actors. Nested trials run a TorchTrainer within
+each trial of Tune, as in Ray's documentation. Simulated trials run without Ray, in any number, with the real searcher,
+early stopping, journal, deletion of adapters and MLflow (SQLite), and the random sampler, which takes almost no time.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from autorank.trials.retention import adapter_path, sweep
 from autorank.trials.snapshot import Snapshot
 
 LAYERS = [f"encoder.layer.{i}.{kind}" for i in range(12) for kind in ("query", "key", "value", "out", "up", "down")]
-EVALUATIONS = 4  # a trial
+EVALUATIONS = 4  # per trial
 
 
 def evaluation(settings: Mapping[str, Any], step: int) -> Evaluation:
-    """Parameters are the rank; the score grows with rank and step, and is noisy."""
+    """An evaluation with the rank as its parameters, and a score that grows with rank and step, with noise."""
     score = 0.5 + settings["rank"] / 100 + step / 100 + random.Random(repr(settings)).random() / 10
     return Evaluation(
         step=step, epoch=step, score=score, metrics={"accuracy": score}, train_loss=0.0,
@@ -48,8 +47,8 @@ def evaluation(settings: Mapping[str, Any], step: int) -> Evaluation:
     )  # fmt: skip
 
 
-class NoRun:
-    """Stands in for a training run: evaluates at once."""
+class FakeRun:
+    """A training run without training."""
 
     total_steps = EVALUATIONS
 
@@ -72,11 +71,11 @@ class NoRun:
         pass
 
 
-class NoTrial(WarmTrial):
+class FakeTrial(WarmTrial):
     """A warm trial without training."""
 
     def open_run(self) -> Any:
-        return NoRun(self.spec.settings)
+        return FakeRun(self.spec.settings)
 
 
 def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
@@ -84,17 +83,17 @@ def bounds(method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def search_spec(**values: Any) -> SearchSpec:
-    """LoRA's rank and learning rate; no data, no model."""
+    """A search of LoRA's rank and learning rate, without data and model."""
     space: dict[str, dict[str, Any]] = {
         "rank": {"type": "int", "low": 1, "high": 16},
         "learning_rate": {"type": "float", "low": 1e-4, "high": 1e-2, "log": True},
     }
-    known = {"name": "nothing", "task": TaskSpec(name="demo"), "methods": (MethodSpec(method="lora", space=space),)}
-    return SearchSpec(**known | values)
+    defaults = {"name": "fake", "task": TaskSpec(name="demo"), "methods": (MethodSpec(method="lora", space=space),)}
+    return SearchSpec(**defaults | values)
 
 
 def warm(trials: int) -> tuple[float, float]:
-    """Seconds until the first trial's end, and of each one after it."""
+    """Seconds until the end of the first trial, and seconds per trial after it."""
     spec = search_spec(halving=None)
     ends: list[float] = []
 
@@ -104,14 +103,14 @@ def warm(trials: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         started = time.time()
         with open_journal(spec, Path(folder) / spec.name, lambda: (16.0, 0.0)) as journal:
-            trainable = bind(NoTrial, folder=journal.folder)
+            trainable = bind(FakeTrial, folder=journal.folder)
             conduct(journal, trainable, bounds, Budget(trials, concurrency=1), progress=watch)
             assert_complete(journal, trials)
     return ends[0] - started, (ends[-1] - ends[0]) / (trials - 1)
 
 
 def simulated(trials: int) -> tuple[float, float, float]:
-    """Of each trial: seconds, CPU seconds (MLflow's thread included); then the growth of memory in MB."""
+    """Seconds per trial, CPU seconds per trial (MLflow's thread included), and the growth of memory in MB."""
     spec = search_spec(sampler="random")
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -123,9 +122,9 @@ def simulated(trials: int) -> tuple[float, float, float]:
             journal, bounds, trials, on_evaluation=lambda: sweep(journal.folder, journal.snapshot())
         )
         shown, started, cpu, memory = 0.0, time.monotonic(), time.process_time(), peak()
-        while isinstance(asked := searcher.suggest("t"), dict):
-            replay(searcher, journal, asked)
-            if time.monotonic() - shown > REFRESH:  # as the watch does
+        while isinstance(trial := searcher.suggest("t"), dict):
+            run_trial(searcher, journal, trial)
+            if time.monotonic() - shown > REFRESH:  # as in `TuneCallback`
                 shown = time.monotonic()
                 mlflow_logger.update(journal.snapshot())
         assert searcher.problem is None and len(journal.trials()) == trials, searcher.problem
@@ -134,13 +133,13 @@ def simulated(trials: int) -> tuple[float, float, float]:
     return (time.monotonic() - started) / trials, (time.process_time() - cpu) / trials, peak() - memory
 
 
-def replay(searcher: JournalSearcher, journal: Journal, asked: dict[str, Any]) -> None:
-    """One trial, as Tune drives it."""
+def run_trial(searcher: JournalSearcher, journal: Journal, trial: dict[str, Any]) -> None:
+    """Report the results of one trial in the order in which Tune does."""
     for step in range(1, EVALUATIONS + 1):
-        file = adapter_path(journal.folder, asked["number"], step)
+        file = adapter_path(journal.folder, trial["number"], step)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-        result = {"evaluation": evaluation(asked["train"].settings, step), "finished": step == EVALUATIONS}
+        result = {"evaluation": evaluation(trial["train"].settings, step), "finished": step == EVALUATIONS}
         searcher.on_trial_result("t", result)
         if step < EVALUATIONS and searcher.should_stop("t"):
             break
@@ -148,7 +147,7 @@ def replay(searcher: JournalSearcher, journal: Journal, asked: dict[str, Any]) -
 
 
 def peak() -> float:
-    """Most memory this process has had, MB."""
+    """Peak memory of this process, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -159,7 +158,7 @@ def assert_complete(journal: Journal, trials: int) -> None:
 
 
 def nested(trials: int) -> tuple[float, float]:
-    """The same for a TorchTrainer within each Tune trial."""
+    """As `warm`, for a TorchTrainer within each trial of Tune."""
     from ray import train, tune
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -196,22 +195,22 @@ def nested(trials: int) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--warm", type=int, default=30, help="warm trials; 0 leaves them and the nested ones out")
-    parser.add_argument("--nested", type=int, default=3, help="nested trials; 0 leaves them out")
-    parser.add_argument("--simulated", default="", help="numbers of simulated trials, by commas")
-    asked = parser.parse_args()
-    for trials in [int(number) for number in asked.simulated.split(",") if number]:
+    parser.add_argument("--warm", type=int, default=30, help="number of warm trials; 0: no warm and no nested trials")
+    parser.add_argument("--nested", type=int, default=3, help="number of nested trials")
+    parser.add_argument("--simulated", default="", help="numbers of simulated trials, separated by commas")
+    arguments = parser.parse_args()
+    for trials in [int(number) for number in arguments.simulated.split(",") if number]:
         seconds, cpu, memory = simulated(trials)
-        print(f"{trials:6d} simulated trials: {seconds:.3f} s a trial, {cpu:.3f} s of CPU, memory +{memory:.0f} MB",
+        print(f"{trials:6d} simulated trials: {seconds:.3f} s per trial, {cpu:.3f} s of CPU, memory +{memory:.0f} MB",
               flush=True)  # fmt: skip
-    if not asked.warm:
+    if not arguments.warm:
         return
-    first, later = warm(asked.warm)
-    print(f"warm actors:          first trial {first:6.2f} s, each after it {later:8.3f} s", flush=True)
-    if asked.nested:
-        nested_first, nested_later = nested(asked.nested)
-        print(f"nested TorchTrainer:  first trial {nested_first:6.2f} s, each after it {nested_later:8.3f} s")
-        print(f"ratio of those after the first: {nested_later / later:.0f}")
+    first, later = warm(arguments.warm)
+    print(f"warm actors:          first trial {first:6.2f} s, each later one {later:8.3f} s", flush=True)
+    if arguments.nested:
+        nested_first, nested_later = nested(arguments.nested)
+        print(f"nested TorchTrainer:  first trial {nested_first:6.2f} s, each later one {nested_later:8.3f} s")
+        print(f"ratio of later trials: {nested_later / later:.0f}")
 
 
 if __name__ == "__main__":

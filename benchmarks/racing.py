@@ -1,11 +1,13 @@
-"""Seeds spent where a front is open, against equal seeds: how well the true front is found with as many trainings.
+"""Compares seeds for contested points of a front (`--confirm-seeds`) with equal seeds for all points.
 
     python benchmarks/racing.py --seeds 4,6 --repetitions 300
 
-A front of 8 points is drawn with its true means, which rise with the parameters by `step` on average, and some of which
-do not: they are not on the true front. A training of a point has its mean and a deviation of 0.008. Both ways spend
-as many trainings; `racing` as `--confirm-seeds` does. The table has the share of points whose membership is judged
-wrongly (probability above or below one half), and the mean squared error of the probabilities (Brier score).
+Each repetition draws the true mean scores of a front of 8 points. They rise with the parameters by `step` on average;
+points whose mean is not above all earlier ones are not on the true front. A training of a point has a normally
+distributed score around its mean, with standard deviation 0.008. `equal` trains all points equally often, `racing` as
+`--confirm-seeds` does, with the same number of trainings. The table has the share of points whose membership of the
+front is predicted wrongly (probability above or below one half), and the mean squared error of the probabilities (Brier
+score).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="4,6")
     parser.add_argument("--repetitions", type=int, default=300)
-    parser.add_argument("--out", type=Path, help="a file for the table")
+    parser.add_argument("--out", type=Path, help="file for the table")
     arguments = parser.parse_args()
     lines = [
         "| seeds | front | equal: wrong | racing: wrong | equal: Brier | racing: Brier | trainings |",
@@ -49,15 +51,15 @@ def main() -> None:
 
 
 def compared(seeds: int, step: float, repetition: int) -> Iterator[tuple[float, float, int]]:
-    """Share of wrong points, Brier score and number of trainings of both ways on one front: equal, then racing."""
+    """Yield share of wrong points, Brier score and number of trainings on one front: for equal, then for racing."""
     draw = np.random.default_rng([seeds, round(1e4 * step), repetition])
     means = 0.8 + np.cumsum(np.abs(draw.normal(size=POINTS)) * step + NOISE * draw.normal(size=POINTS))
     noise = DEVIATION * draw.normal(size=(POINTS, 2 * seeds))
     truth = means > np.maximum.accumulate(np.concatenate([[-np.inf], means[:-1]]))
     for racing in (False, True):
         counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if racing else seeds)
-        while racing and (chosen := _next(counts, means, noise, seeds)) is not None:
-            counts[chosen] += 1
+        while racing and (trial := _next(counts, means, noise, seeds)) is not None:
+            counts[trial] += 1
         points, snapshot = _front(counts, means, noise)
         stats = summarise(points, snapshot)
         probabilities = np.array([stats[point.key].on_front for point in points], dtype=float)

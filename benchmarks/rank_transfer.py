@@ -1,19 +1,18 @@
-"""Ranks of one task as the ranks of another: the score that this costs or gains at equal parameters.
+"""Trains LoRA with the ranks found on another task, at equal parameters.
 
     python benchmarks/rank_transfer.py --data GLUE --model MINILM --source mrpc --target sst2 --out ranks.jsonl
 
 LoRA of rank 8 on all linear layers is trained on the source task and on the target task, and cut to a quarter of its
-parameters. The ranks of the two slices are rank maps, as `autorank ranks` writes them. Then plain LoRA is trained on
-the target task, with other seeds: with the ranks of the source, with those of the target itself, and with rank 2 in
-every layer, which has as many parameters. The table has the score after the last step, mean and standard deviation over
-the seeds, and the mean difference from rank 2 with the same seed. Finished runs are in `--out` and are not run again.
+parameters. The ranks of the two slices are written as by `autorank ranks`. Then plain LoRA is trained on the target
+task with other seeds: with the ranks of the source task, with those of the target task, and with rank 2 in every layer,
+which has the same number of parameters. The table has the score after the last step and its difference from rank 2 with
+the same seed, as mean ± standard deviation over the seeds. Runs in `--out` are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from autorank.modeling import rank_map
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
+from benchmarks import json_lines
+from benchmarks.scores import spread
 
 RANK, SMALL = 8, 2
 
@@ -42,17 +43,17 @@ def main() -> None:
     arguments = parser.parse_args()
     cache = ModelCache()
     maps = {task: ranks_of(arguments, cache, task) for task in (arguments.source, arguments.target)}
-    ways = {"rank 2": None, **{f"ranks of {task}": ranks for task, ranks in maps.items()}}
+    variants = {"rank 2": None, **{f"ranks of {task}": ranks for task, ranks in maps.items()}}
     runs = {
-        way: [train(arguments, cache, arguments.target, seed, ranks) for seed in range(1, arguments.seeds + 1)]
-        for way, ranks in ways.items()
+        variant: [train(arguments, cache, arguments.target, seed, ranks) for seed in range(1, arguments.seeds + 1)]
+        for variant, ranks in variants.items()
     }
     print(f"\n| {arguments.target} | parameters | score | difference from rank 2 |\n|---|---|---|---|")
-    for way, results in runs.items():
+    for variant, results in runs.items():
         scores = [run["score"] for run in results]
         differences = [run["score"] - other["score"] for run, other in zip(results, runs["rank 2"], strict=True)]
-        cells = [way, f"{results[0]['params']:,}", spread(scores), "" if way == "rank 2" else spread(differences)]
-        print(f"| {' | '.join(cells)} |")
+        difference = "" if variant == "rank 2" else spread(differences)
+        print(f"| {variant} | {results[0]['params']:,} | {spread(scores)} | {difference} |")
 
 
 def ranks_of(arguments: argparse.Namespace, cache: ModelCache, task: str) -> dict[str, int]:
@@ -66,14 +67,14 @@ def train(
     arguments: argparse.Namespace, cache: ModelCache, task: str, seed: int, ranks: dict[str, int] | None,
     slices: int = 0,
 ) -> dict[str, Any]:  # fmt: skip
-    """The last score of a run and its slices; from `--out` if it is there."""
+    """Return the last score of a run and its slices; read from `--out` if the run is there."""
     values = {
         name: value for name, value in vars(arguments).items() if name not in ("out", "seeds", "source", "target")
     }
     key = json.dumps([{name: str(value) for name, value in values.items()}, task, seed, ranks, slices])
-    for line in arguments.out.read_text().splitlines() if arguments.out.exists() else ():
-        if (done := json.loads(line))["key"] == key:
-            return dict(done)
+    for line in json_lines.read(arguments.out):
+        if line["key"] == key:
+            return line
     with tempfile.TemporaryDirectory() as scratch:
         settings: dict[str, Any] = {"targets": "all-linear", "learning_rate": arguments.learning_rate}
         settings["rank"] = RANK if slices else SMALL
@@ -98,16 +99,11 @@ def train(
         "key": key, "score": last.score, "params": last.adapter_params,
         "slices": [[piece.adapter_params, piece.ranks] for piece in last.slices],
     }  # fmt: skip
-    with arguments.out.open("a") as out:
-        out.write(json.dumps(result) + "\n")
+    json_lines.append(arguments.out, result)
     print(
         f"{task}, seed {seed}, {last.adapter_params:,} parameters: {last.score:.4f} in {last.seconds:.0f} s", flush=True
     )
     return result
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
 if __name__ == "__main__":

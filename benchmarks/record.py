@@ -1,11 +1,11 @@
-"""Records how real trials learn: the table that `benchmarks.simulation.simulator` replays.
+"""Records learning curves of real trials: the table that `benchmarks.simulation.simulator` replays.
 
     python benchmarks/record.py --data SST2 --model MINILM --method lora --set targets=all-linear --out sst2.jsonl
 
-Trials are drawn from a method's own space by a scrambled Sobol sequence, so that any prefix of it covers the space
-evenly. A line per trial: its settings, what an evaluation costs in training steps, and for each evaluation the step,
-the score, the parameters and (parameters, score) of each slice. Trials in `--out` are not run again; a trial that
-diverges is recorded with the evaluations it has.
+Settings are drawn from the method's space by a scrambled Sobol sequence, each prefix of which covers the space evenly.
+The table has one line per trial: its settings, the cost of an evaluation in training steps, and for each evaluation the
+step, the score, the parameters and (parameters, score) of each slice. A trial that diverges is recorded with the
+evaluations before. Trials in `--out` are not run again.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.samplers import QMCSampler
 from optuna.study import create_study
-from optuna.trial import FixedTrial
 
 from autorank import tasks
 from autorank.errors import AutorankError
+from autorank.searching.sampling.optuna_study import distributions
 from autorank.searching.space import space as spaces
-from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
+from autorank.spec import MethodSpec, TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
+from benchmarks import json_lines
+from benchmarks.export_curves import curve_row
 
 
 def main() -> None:
@@ -42,42 +43,33 @@ def main() -> None:
     parser.add_argument("--eval-examples", type=int, default=436)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--max-length", type=int)
-    parser.add_argument("--set", action="append", default=[], help="key=value: a setting that is not searched")
+    parser.add_argument("--set", action="append", default=[], help="key=value: a fixed setting")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    known = {json.dumps(line["drawn"]) for line in read(arguments.out)}
+    recorded = {json.dumps(line["drawn"]) for line in json_lines.read(arguments.out)}
     space = spaces.load(arguments.method, overrides=arguments.set)
     cache = ModelCache()
-    for drawn in draw(space.ranges, arguments.trials):
-        if json.dumps(drawn) not in known:
-            line = {"method": arguments.method, "drawn": drawn} | train(arguments, cache, space.fixed | drawn)
-            with arguments.out.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+    entry = MethodSpec(method=arguments.method, settings=space.fixed, space=space.ranges)
+    for settings in draw(entry, arguments.trials):
+        if json.dumps(settings) not in recorded:
+            line = {"method": arguments.method, "drawn": settings} | train(arguments, cache, space.fixed | settings)
+            json_lines.append(arguments.out, line)
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """What is recorded already."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
-def draw(ranges: dict[str, dict[str, Any]], trials: int) -> list[dict[str, Any]]:
-    """Settings from a space's ranges, evenly spread: `trials` of them."""
+def draw(entry: MethodSpec, trials: int) -> list[dict[str, Any]]:
+    """Draw the searched settings of `trials` trials, evenly spread."""
     study = create_study(sampler=QMCSampler(scramble=True, seed=0, warn_independent_sampling=False))
-    distributions: dict[str, BaseDistribution] = {}
-    for name, entry in ranges.items():  # a fixed trial tells the distribution that `suggest` asks for
-        fixed = FixedTrial({name: entry["choices"][0] if "choices" in entry else entry["low"]})
-        spaces.suggest({name: entry}, fixed)  # type: ignore[arg-type]
-        distributions |= fixed.distributions
+    ranges = distributions(entry)
     drawn = []
     for _ in range(trials):
-        trial = study.ask(distributions)
+        trial = study.ask(ranges)
         study.tell(trial, 0.0)
         drawn.append(dict(trial.params))
     return drawn
 
 
 def train(arguments: argparse.Namespace, cache: ModelCache, settings: dict[str, Any]) -> dict[str, Any]:
-    """The cost of an evaluation and the curve of a trial: [step, score, parameters, slices] of each evaluation."""
+    """Train a trial; returns the cost of an evaluation and the curve, see `export_curves.curve_row`."""
     spec = TrainSpec(
         task=TaskSpec(
             name=arguments.task, data=arguments.data, max_train_examples=arguments.train_examples,
@@ -93,8 +85,7 @@ def train(arguments: argparse.Namespace, cache: ModelCache, settings: dict[str, 
     curve = []
     try:
         for evaluation in run:
-            slices = [[piece.adapter_params, round(piece.score, 6)] for piece in evaluation.slices]
-            curve.append([evaluation.step, round(evaluation.score, 6), evaluation.adapter_params, slices])
+            curve.append(curve_row(evaluation))
     except AutorankError as diverged:
         print(diverged, flush=True)
     data = cache.data(spec.task, tasks.base_model(spec.task, spec.model))

@@ -1,17 +1,16 @@
-"""Parameters against score, a method a row: the learning rate tuned alike for each, then fresh seeds at the best rate.
+"""Parameters and score of several methods, each with its own tuned learning rate and with new seeds.
 
     python benchmarks/scores.py --task mrpc --data MRPC --model MINILM --out scores.jsonl
 
-Every method runs with its defaults, on all linear layers, at one mean rank. Rates are doublings around 1e-3, from half
-to twice that and on in the direction of the best until it has a worse one on both sides; a rate is judged by its last
-evaluation on seed 0, and one that diverges is the worst. The table is of other seeds, on the same validation split.
-Finished runs are in `--out` and are not run again.
+All methods have their default settings, adapt all linear layers, and have the same mean rank. Learning rates are powers
+of two times 1e-3: first 0, -1 and 1, then further ones until the best rate has a worse one on both sides. A rate is
+rated by its last evaluation with seed 0; a run that diverges is worst. The table has the scores with the other seeds,
+on the same validation split. Runs in `--out` are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -22,9 +21,10 @@ from autorank.errors import AutorankError
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
+from benchmarks import json_lines
 
 MIDDLE = 1e-3
-FARTHEST = 3  # doublings
+FARTHEST = 3  # largest power of two, up and down
 METHODS = ("lora", "lora-drop", "prilora", "adalora", "increlora")
 
 
@@ -52,26 +52,26 @@ def main() -> None:
 
 
 def tune(score: Callable[[float], float]) -> float:
-    """The learning rate of the best score: doublings around 1e-3 until the best has a worse one on both sides."""
+    """Return the learning rate with the best score: powers of two times 1e-3 until both neighbours are worse."""
     scores: dict[int, float] = {}
-    wanted = [0, -1, 1]
-    while wanted:
-        for power in wanted:
+    untried = [0, -1, 1]
+    while untried:
+        for power in untried:
             scores[power] = score(MIDDLE * 2.0**power)
         best = max(scores, key=lambda power: scores[power])
-        wanted = [p for p in (best - 1, best + 1) if p not in scores and abs(p) <= FARTHEST]
+        untried = [p for p in (best - 1, best + 1) if p not in scores and abs(p) <= FARTHEST]
     return MIDDLE * 2.0**best
 
 
 def last_score(evaluations: list[dict[str, Any]]) -> float:
-    """The score of the last evaluation; a run that diverged has none and is the worst."""
+    """The score of the last evaluation; minus infinity for a run that diverged."""
     return float(evaluations[-1]["score"]) if evaluations else -math.inf
 
 
 def train(
     arguments: argparse.Namespace, model_cache: ModelCache, method: str, rate: float, seed: int
 ) -> list[dict[str, Any]]:
-    """All evaluations of a run, none if it diverges; from `--out` if it is there."""
+    """Return all evaluations of a run, none if it diverges; read from `--out` if the run is there."""
     rank = "rank" if method in ("lora", "lora-drop") else "mean_rank"
     spec = TrainSpec(
         task=TaskSpec(name=arguments.task, data=arguments.data),
@@ -81,11 +81,9 @@ def train(
         training=TrainingSpec(epochs=arguments.epochs, seed=seed, precision=arguments.precision),
     )
     key = spec.model_dump_json()
-    if arguments.out.exists():
-        for line in arguments.out.read_text().splitlines():
-            done = json.loads(line)
-            if done["spec"] == key:
-                return list(done["evaluations"])
+    for line in json_lines.read(arguments.out):
+        if line["spec"] == key:
+            return list(line["evaluations"])
     run = TrainingRun(spec, model_cache)
     try:
         evaluations = [evaluation.to_dict() for evaluation in run]
@@ -93,8 +91,7 @@ def train(
         print(error)
         evaluations = []
     run.release()
-    with arguments.out.open("a") as out:
-        out.write(json.dumps({"spec": key, "evaluations": evaluations}) + "\n")
+    json_lines.append(arguments.out, {"spec": key, "evaluations": evaluations})
     for last in evaluations[-1:]:
         print(f"{method} {rate:g} seed {seed}: {last['score']:.4f} with {last['adapter_params']:,} parameters in "
               f"{last['seconds']:.0f} s", flush=True)  # fmt: skip
@@ -102,7 +99,7 @@ def train(
 
 
 def row(method: str, rate: float, runs: list[list[dict[str, Any]]]) -> str:
-    """A line of the table: mean ± standard deviation over seeds."""
+    """A row of the table: means, and mean ± standard deviation of scores, over the seeds."""
     last = [run[-1] for run in runs]
     cells = [
         method, f"{rate:g}",
@@ -113,6 +110,7 @@ def row(method: str, rate: float, runs: list[list[dict[str, Any]]]) -> str:
 
 
 def spread(scores: list[float]) -> str:
+    """Mean ± standard deviation, as text."""
     return f"{statistics.fmean(scores):.4f} ± {statistics.stdev(scores):.4f}"
 
 

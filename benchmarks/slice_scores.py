@@ -1,16 +1,15 @@
-"""The scores by which slices keep components, compared on real tasks: energy, input and gradient.
+"""Compares the scores by which slices keep components (energy, input, gradient) on real tasks.
 
     python benchmarks/slice_scores.py --data GLUE --model MINILM --out slice_scores.jsonl
 
-GLUE has a directory a task. Plain LoRA is trained on all linear layers. Its adapter is then cut by each score to a
-half, a quarter, ... of its parameters, and each slice is evaluated. A line per task and seed is appended to `--out`;
-what is there is not run again.
+GLUE has one directory per task. Plain LoRA is trained on all linear layers. Its adapter is then cut by each score to a
+half, a quarter, ... of its parameters, and each slice is evaluated. `--out` receives one line per task and seed; those
+in it are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from statistics import fmean as mean
 from typing import Any, get_args
@@ -20,6 +19,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from autorank.training.slicing.slice_scorer import SliceScorer
+from benchmarks import json_lines
 
 SCORES: tuple[SliceScore, ...] = get_args(SliceScore)
 Result = dict[str, Any]
@@ -40,19 +40,18 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    results = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
+    results = json_lines.read(arguments.out)
     cache = ModelCache()
     for seed in range(arguments.seeds):
         for task in arguments.tasks.split(","):
             if not any((result["task"], result["seed"]) == (task, seed) for result in results):
                 results.append(compare(arguments, cache, task, seed))
-                with arguments.out.open("a") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
+                json_lines.append(arguments.out, results[-1])
     print(table(results), flush=True)
 
 
 def compare(arguments: argparse.Namespace, cache: ModelCache, task: str, seed: int) -> Result:
-    """Train one adapter and evaluate its slices: size -> score of the components -> score of the slice."""
+    """Train one adapter and evaluate its slices; `slices` is size -> score of components -> score of the slice."""
     run = TrainingRun(
         TrainSpec(
             task=TaskSpec(
@@ -84,9 +83,9 @@ def compare(arguments: argparse.Namespace, cache: ModelCache, task: str, seed: i
 
 
 def table(results: list[Result]) -> str:
-    """The mean scores over the seeds, a line per task and size, and the mean over all slices."""
+    """The mean scores over the seeds, one row per task and size, and the mean over all slices."""
     lines = ["| task | share of the parameters | " + " | ".join(SCORES) + " |", "|---|---|" + "---|" * len(SCORES)]
-    every: dict[str, list[float]] = {kind: [] for kind in SCORES}
+    slice_means: dict[str, list[float]] = {kind: [] for kind in SCORES}
     for task in dict.fromkeys(result["task"] for result in results):
         runs = [result for result in results if result["task"] == task]
         lines.append(
@@ -95,9 +94,9 @@ def table(results: list[Result]) -> str:
         for halving, rows in enumerate(zip(*(run["slices"].values() for run in runs), strict=True), 1):
             means = {kind: mean(row[kind] for row in rows) for kind in SCORES}
             for kind, value in means.items():
-                every[kind].append(value)
+                slice_means[kind].append(value)
             lines.append(f"| {task} | 1/{2**halving} | " + " | ".join(f"{means[kind]:.4f}" for kind in SCORES) + " |")
-    lines.append("| all slices | | " + " | ".join(f"{mean(every[kind]):.4f}" for kind in SCORES) + " |")
+    lines.append("| all slices | | " + " | ".join(f"{mean(slice_means[kind]):.4f}" for kind in SCORES) + " |")
     return "\n".join(lines)
 
 

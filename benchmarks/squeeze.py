@@ -1,19 +1,17 @@
-"""LoRA-Squeeze beside LoRA of the final rank and LoRA of the source rank that is cut after training.
+"""Compares LoRA-Squeeze with LoRA of the final rank, and with LoRA of the source rank that is cut after training.
 
     python benchmarks/squeeze.py --data GLUE --model MINILM --out squeeze.jsonl
 
-GLUE has a directory a task: `mrpc`, `qqp` and `sst2`, of which parts are trained on (see PARTS). All end with as many
-parameters as LoRA of `--rank`, on all linear layers, and all updates have the scale 2. The learning rate is tuned for
-each alone as in scores.py, by the last score of seed 0; the table is of all seeds, 0 among them, at the best rate. What
-is cut after training is LoRA's largest slice within the budget; the source rank uncut is shown for comparison.
-
-Finished runs are in `--out` and are not run again, so that the program can be stopped and started at will.
+GLUE has the directories `mrpc`, `qqp` and `sst2`; parts of QQP and SST-2 are used (see PARTS). All contenders have as
+many parameters at the end as LoRA of `--rank`; they adapt all linear layers, and all updates have the scale 2. The
+learning rate of each is tuned as in scores.py, by the last score with seed 0. The table has the scores with all seeds,
+including 0, at the best rate. LoRA that is cut after training is its largest slice within the budget; the uncut adapter
+is shown for comparison. Runs in `--out` are not run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import statistics
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from autorank.modeling.base_model import meta_model
 from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
+from benchmarks import json_lines
 from benchmarks.scores import spread, tune
 
 SCALE = 2
@@ -41,12 +40,13 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Contender:
-    """What is compared.
+    """A row of the table.
 
     Attributes:
-        label: its row.
-        method, settings: what is trained.
-        sliced: whether the score is that of the slice within the budget.
+        label: Name of the row.
+        method: The trained method.
+        settings: Its settings.
+        sliced: Whether the score is that of the largest slice within the budget.
     """
 
     label: str
@@ -55,13 +55,13 @@ class Contender:
     sliced: bool = False
 
     def read(self, result: Result) -> tuple[float, int]:
-        """Score and parameters."""
-        at = "slice_" if self.sliced else ""
-        return result[f"{at}score"], result[f"{at}params"]
+        """Return score and parameters."""
+        prefix = "slice_" if self.sliced else ""
+        return result[f"{prefix}score"], result[f"{prefix}params"]
 
 
 def contenders(rank: int, source: int) -> list[Contender]:
-    """All that are compared; those that train alike share runs."""
+    """All contenders; those with equal trainings share runs."""
     low, high = ({"rank": r, "alpha": SCALE * r} for r in (rank, source))
     squeezed = {"mean_rank": rank, "source_rank": source, "alpha": SCALE * source}
     return [
@@ -99,7 +99,7 @@ def main() -> None:
 
 
 def row(contender: Contender, arguments: argparse.Namespace, run: Callable[[TrainSpec], Result], task: str) -> str:
-    """Tune the learning rate, run the other seeds and return a line of the table."""
+    """Tune the learning rate, run all seeds and return a row of the table."""
     part = TaskSpec(name=task, data=arguments.data / task, **PARTS[task])  # type: ignore[arg-type]
 
     def scored(rate: float, seed: int) -> tuple[float, int]:
@@ -122,12 +122,11 @@ def row(contender: Contender, arguments: argparse.Namespace, run: Callable[[Trai
 
 
 def train(spec: TrainSpec, budget: int, cache: ModelCache, out: Path) -> Result:
-    """The last score of a run and that of its slice within the budget; from `out` if they are there."""
+    """Return the last score of a run and that of its slice within the budget; read from `out` if they are there."""
     key = spec.model_dump_json()
-    if out.exists():
-        for line in map(json.loads, out.read_text().splitlines()):
-            if line["spec"] == key and line["budget"] == budget:
-                return dict(line)
+    for line in json_lines.read(out):
+        if line["spec"] == key and line["budget"] == budget:
+            return line
     run = TrainingRun(spec, cache)
     result: Result = {"spec": key, "budget": budget, "score": -math.inf, "slice_score": -math.inf}
     result |= {"params": 0, "slice_params": 0}
@@ -139,10 +138,9 @@ def train(spec: TrainSpec, budget: int, cache: ModelCache, out: Path) -> Result:
     except AutorankError as diverged:
         print(diverged, flush=True)
     run.release()
-    with out.open("a") as file:
-        file.write(json.dumps(result) + "\n")
-    done = {key: value for key, value in result.items() if key != "spec"}
-    print(f"{spec.method} {spec.settings} seed {spec.training.seed}: {done}", flush=True)
+    json_lines.append(out, result)
+    values = {key: value for key, value in result.items() if key != "spec"}
+    print(f"{spec.method} {spec.settings} seed {spec.training.seed}: {values}", flush=True)
     return result
 
 

@@ -1,14 +1,15 @@
-"""Time and memory of a training step, ours over PEFT's LoRA: same model, batch and optimizer, in one run.
+"""Time and memory of a training step relative to PEFT's LoRA, with the same model, batch and optimizer.
 
     python benchmarks/step_time.py                                      # a BERT of MiniLM's size, every method
     python benchmarks/step_time.py --methods lora --targets query,value
     python benchmarks/step_time.py --shape deberta-v3-base              # on a GPU: in bf16
 
-All have the same mean rank at the end. Each method runs its whole schedule, shortened to `--steps`: AdaLoRA shrinks,
-IncreLoRA grows and scores at least as large a part of the steps as in its published schedule for MRPC (13 allocations
-in 3,450 steps, 40 steps scored before each). The methods take turns, step by step, so that a machine that slows down
-slows down all; the ratio is that of their means. LoRA's losses must equal PEFT's at every step, or it is no
-comparison. Peak memory is of a process of its own for each: of the GPU, or of the process (resident set) on a CPU.
+All contenders have the same mean rank at the end. Each method runs its whole schedule, shortened to `--steps`: AdaLoRA
+shrinks; IncreLoRA grows, and computes scores in at least as large a share of the steps as in its published schedule for
+MRPC (13 allocations in 3,450 steps, 40 steps with scores before each). The contenders take turns, step by step, so that
+a change in the machine's speed affects all. The ratio is that of the means. The losses of our LoRA and of PEFT's are
+compared at each step. Peak memory is measured in a separate process for each contender: GPU memory, or on a CPU the
+resident set size.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pathlib import Path
 import torch
 from contenders import BASELINE, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
 
-PRINTED = 10  # steps between lines on progress
-ALONE = 50  # steps of a process that measures memory: a whole schedule
+PRINTED = 10  # steps between messages on progress
+ALONE = 50  # steps of a process that measures memory, a whole schedule
 
 
 def main() -> None:
@@ -68,7 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--precision", choices=("fp32", "bf16"))
     parser.add_argument("--no-memory", action="store_true")
-    parser.add_argument("--alone", help=argparse.SUPPRESS)  # a child: a few steps of this one, its peak memory printed
+    parser.add_argument("--alone", help=argparse.SUPPRESS)  # child process: print the peak memory of one
     arguments = parser.parse_args()
     arguments.precision = arguments.precision or ("bf16" if pick_device().type == "cuda" else "fp32")
     return arguments
@@ -90,7 +91,7 @@ def timed(step: Step, number: int, device: torch.device) -> tuple[float, float]:
 
 
 def alone(name: str) -> int:
-    """Peak memory of a process that does nothing else, bytes: this script with the same options."""
+    """Peak memory of a separate process that runs this contender, in bytes."""
     command = [sys.executable, *sys.argv, "--alone", name, "--steps", str(ALONE)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -116,9 +117,9 @@ def report(arguments: argparse.Namespace, device: torch.device, times: dict[str,
         mean, median = statistics.fmean(values), statistics.median(values)
         print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[BASELINE]):8.3f}")
     if "increlora" in times:
-        print(f"increlora scores {scored(arguments):.1%} of the steps")
+        print(f"increlora computes scores in {scored(arguments):.1%} of the steps")
     if "lora" in times:
-        print(f"largest difference of LoRA's losses {worst:.1e}", flush=True)
+        print(f"largest difference between the losses of LoRA and PEFT's LoRA: {worst:.1e}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Searches that start from an earlier one against searches that do not, on recorded curves.
+"""Compares searches with and without `--warm-start` on recorded curves.
 
     python benchmarks/warm_start.py --curves benchmarks/curves/sst2.jsonl --seeds 12
 
-The earlier task is the table of `--earlier`, and the new task that of `--curves`. Without `--earlier` both are random
-halves of one table, other ones for each seed: the tasks are much alike, and the figures an upper limit of what
-transfers. For each seed a search of 20 whole trials runs on the earlier task. Searches of the new task run without and
-with `--warm-start`, both with the same seed. With `--first` there is no earlier search, and one setting is tried first,
-as if it came from a catalogue. The table has the cost, in whole trials, after which each has 95 % and 99 % of the final
-hypervolume of the search without, and the difference between the final hypervolumes; medians over the seeds.
+The earlier task is the table of `--earlier`, the new task that of `--curves`. Without `--earlier`, both are random
+halves of one table, drawn anew for each seed. The tasks are then very similar, so the figures are an upper limit. For
+each seed, one search with a budget of 20 complete trials runs on the earlier task, and one without and one with
+`--warm-start` on the new task. With `--first` there is no earlier search; the warm search tries these settings first.
+The table has the cost, in complete trials, after which each search has 95 % and 99 % of the final hypervolume of the
+cold search, and the difference of the final hypervolumes, as medians over the seeds.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import argparse
 import json
 import math
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from autorank.searching.journal_searcher import JournalSearcher
@@ -32,9 +30,9 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.journal.study_metadata import write_study
 from benchmarks.simulation.curves import Curves, read_lines
-from benchmarks.simulation.simulator import Progress, simulate
+from benchmarks.simulation.simulator import Progress, quiet_optuna, simulate
 
-TRIALS = 20  # whole trials: the budget of each search
+TRIALS = 20  # budget of each search, in complete trials
 SHARES = (0.95, 0.99)
 
 
@@ -46,8 +44,7 @@ def main() -> None:
     parser.add_argument("--first", type=json.loads, help="settings as JSON, instead of an earlier search")
     parser.add_argument("--seeds", type=int, default=12)
     arguments = parser.parse_args()
-    warnings.simplefilter("ignore")  # Optuna's, of what is experimental
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    quiet_optuna()
     rows = [compared(*tables(arguments, seed), seed, arguments.first) for seed in range(arguments.seeds)]
     print("| cold: 95% | warm: 95% | cold: 99% | warm: 99% | final, warm minus cold |\n" + "|---" * 5 + "|")
     print("| " + " | ".join(f"{value:.4g}" for value in np.median(rows, axis=0)) + " |")
@@ -67,7 +64,7 @@ def tables(arguments: argparse.Namespace, seed: int) -> tuple[Curves, Curves]:
 
 
 def compared(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | None = None) -> list[float]:
-    """The row of one seed."""
+    """The costs and the difference in hypervolume for one seed, see above."""
     with tempfile.TemporaryDirectory() as runs:
         warm = known_trials(Path(runs), earlier, new, seed) if first is None else (
             EarlierTrial(search="catalogue", method=new.entry.method, settings=first, ranks=(), first=True),
@@ -79,13 +76,13 @@ def compared(earlier: Curves, new: Curves, seed: int, first: dict[str, Any] | No
 
 
 def known_trials(runs: Path, earlier: Curves, new: Curves, seed: int) -> tuple[EarlierTrial, ...]:
-    """What a search of the new task takes from one of the earlier task."""
+    """The trials from which a search of the new task starts after one of the earlier task."""
     search(runs, "earlier", earlier, seed + 1000)
     return earlier_trials("earlier", runs, spec("warm", new, seed))
 
 
 def spec(name: str, curves: Curves, seed: int, warm: tuple[EarlierTrial, ...] = ()) -> SearchSpec:
-    """A search of a table."""
+    """The specification of a search."""
     return SearchSpec(
         name=name, task=TaskSpec(name="demo"), training=TrainingSpec(slices="auto"), methods=(curves.entry,), seed=seed,
         warm_start=warm,
@@ -99,7 +96,7 @@ def search(runs: Path, name: str, curves: Curves, seed: int, warm: tuple[Earlier
     backend = JournalFileBackend(str(folder / JOURNAL))
     write_study(backend, spec(name, curves, seed, warm), curves.reference)
     journal = Journal(backend, folder)
-    searcher = JournalSearcher(journal, curves.bounds, trials=10**6, evaluations=max(map(len, curves.curves)))
+    searcher = JournalSearcher(journal, curves.bounds, trials=10**6, evaluations=curves.evaluations)
     return simulate(searcher, Scheduler(searcher), curves, 2, TRIALS * curves.trial_cost)
 
 

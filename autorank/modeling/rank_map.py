@@ -1,4 +1,4 @@
-"""Ranks of layers: read and written as a JSON file, and arranged as a grid of layers and kinds of layers."""
+"""Ranks of layers: read and written as a JSON file, and arranged as a table of blocks and kinds of layers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from autorank import atomic_io
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, listed
 from autorank.modeling.target_modules import block, kind
 
 _REMEDY = "`autorank ranks NAME --to ranks.json` writes one."
-_SHOWN = 3  # errors that a message lists
+_SHOWN = 3  # invalid ranks that a message lists
 
 
 def read(path: Path) -> dict[str, int]:
@@ -35,11 +35,10 @@ def read(path: Path) -> dict[str, int]:
         raise AutorankError(f"The rank file {path} is not JSON: {error}. {_REMEDY}") from None
     if not isinstance(ranks, dict):
         raise AutorankError(f'The rank file {path} must contain {{"layer": rank, ...}}, not {_shown(ranks)}. {_REMEDY}')
-    wrong = [f"{layer!r} has {_shown(rank)}" for layer, rank in ranks.items() if type(rank) is not int or rank < 0]
-    if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+    invalid = [f"{layer!r} has {_shown(rank)}" for layer, rank in ranks.items() if type(rank) is not int or rank < 0]
+    if invalid:
         raise AutorankError(
-            f"Ranks in the rank file {path} must be integers of at least 0, but {', '.join(wrong[:_SHOWN])}{more}. "
+            f"Ranks in the rank file {path} must be integers of at least 0, but {listed(invalid, _SHOWN)}. "
             f"Correct the file; {_REMEDY}"
         )
     return ranks
@@ -79,7 +78,7 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
     """Arrange ranks as a table of blocks and kinds of layers.
 
     A row is a numbered block of the model: the layer's name up to its first number, so encoder and decoder have
-    separate rows. A column is a kind of layer, labelled with the shortest end of the name that is unique.
+    separate rows. A column is a kind of layer, labelled with the shortest unique suffix of its name.
 
     Args:
         ranks: The rank of each layer, by name.
@@ -88,16 +87,14 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
         Labels of the rows, labels of the columns, and the cells (rows x columns), all in the order of `ranks`. A cell
         without a layer is None.
     """
-    halves = [_halves(name) for name in ranks]
-    places = [(layer, kind(rest)) for layer, rest in halves]
-    if len(set(places)) < len(
-        places
-    ):  # several numbers in a name, as for experts: keep the numbers to distinguish them
-        places = halves
-    rows, columns = (list(dict.fromkeys(labels)) for labels in zip(*places, strict=True)) if places else ([], [])
-    by_place = dict(zip(places, ranks.values(), strict=True))
-    cells = [[by_place.get((row, column)) for column in columns] for row in rows]
-    return _without_common_start(rows), _shortest_ends(_without_common_start(columns)), cells
+    split_names = [(block(name), name.removeprefix(f"{block(name)}.")) for name in ranks]
+    positions = [(row, kind(rest)) for row, rest in split_names]
+    if len(set(positions)) < len(positions):  # names have further numbers, of experts for example, which are then kept
+        positions = split_names
+    rows, columns = (list(dict.fromkeys(labels)) for labels in zip(*positions, strict=True)) if ranks else ([], [])
+    rank_at = dict(zip(positions, ranks.values(), strict=True))
+    cells = [[rank_at.get((row, column)) for column in columns] for row in rows]
+    return _without_common_prefix(rows), _shortest_suffixes(_without_common_prefix(columns)), cells
 
 
 def shared(file: Path, ranks: Mapping[str, int]) -> list[str]:
@@ -108,8 +105,8 @@ def shared(file: Path, ranks: Mapping[str, int]) -> list[str]:
         ranks: The rank of each layer, by name.
 
     Returns:
-        One line for each shared update: `query of 0, 3, 5`. Empty if there is none, or if the file does not exist
-        (only adapters of points of the front are kept).
+        One line for each shared update: `query of 0, 3, 5`. Empty if no update is shared, or if the file does not exist
+        (only adapters on the front are kept).
 
     Raises:
         AutorankError: The file is not an adapter.
@@ -126,23 +123,17 @@ def shared(file: Path, ranks: Mapping[str, int]) -> list[str]:
         if name in updates:
             row, column = labels[number]
             groups.setdefault(updates[name], {}).setdefault(column, []).append(row)
-    several = [kinds for kinds in groups.values() if sum(map(len, kinds.values())) > 1]
-    return ["; ".join(f"{kind} of {', '.join(blocks)}" for kind, blocks in kinds.items()) for kinds in several]
+    shared_by = [kinds for kinds in groups.values() if sum(map(len, kinds.values())) > 1]
+    return ["; ".join(f"{column} of {', '.join(rows)}" for column, rows in kinds.items()) for kinds in shared_by]
 
 
 def summary(ranks: Mapping[str, int]) -> str:
-    """Total and mean rank: `total rank 96, mean 8.0`."""
+    """Return total and mean rank as text: `total rank 96, mean 8.0`."""
     total = sum(ranks.values())
     return f"total rank {total}, mean {total / max(len(ranks), 1):.1f}"
 
 
-def _halves(name: str) -> tuple[str, str]:
-    """Split a name into block and rest: `encoder.layer.3`, `attention.self.query`; without a number, block is empty."""
-    layer = block(name)
-    return layer, name.removeprefix(f"{layer}.")
-
-
-def _without_common_start(names: Sequence[str]) -> list[str]:
+def _without_common_prefix(names: Sequence[str]) -> list[str]:
     """Dotted names without their common leading parts; at least the last part of each remains."""
     names = list(names)
     while all("." in name for name in names) and len({name.partition(".")[0] for name in names}) == 1:
@@ -150,15 +141,15 @@ def _without_common_start(names: Sequence[str]) -> list[str]:
     return names
 
 
-def _shortest_ends(names: Sequence[str]) -> list[str]:
-    """The shortest unique end of each dotted name; the whole name if it is the end of another."""
+def _shortest_suffixes(names: Sequence[str]) -> list[str]:
+    """The shortest unique suffix of each dotted name; the whole name if it is a suffix of another."""
 
-    def end(name: str) -> str:
+    def shortest(name: str) -> str:
         parts = name.split(".")
-        ends = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
-        return next((e for e in ends if sum(f".{other}".endswith(f".{e}") for other in names) == 1), name)
+        suffixes = [".".join(parts[start:]) for start in reversed(range(len(parts)))]
+        return next((s for s in suffixes if sum(f".{other}".endswith(f".{s}") for other in names) == 1), name)
 
-    return [end(name) for name in names]
+    return [shortest(name) for name in names]
 
 
 def _shown(value: Any) -> str:

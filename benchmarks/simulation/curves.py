@@ -1,4 +1,4 @@
-"""Recorded learning curves of real trials, replayed as runs: microseconds where a search would train."""
+"""Recorded learning curves of real trials, replayed as runs without training."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ RATE = "learning_rate"
 
 
 class Replay:
-    """A recorded trial as a run: the iterator of its evaluations that a `TrainingRun` is.
+    """A recorded trial as an iterator over its evaluations, like `TrainingRun`.
 
     Args:
-        curve: its evaluations.
-        total_steps: of a trial that does not diverge.
-        evaluation_cost: what evaluating one adapter costs, in training steps.
+        curve: The trial's evaluations.
+        total_steps: Steps of a complete trial.
+        evaluation_cost: Cost of evaluating one adapter, in training steps.
 
     Attributes:
-        cost: what training and evaluating have cost so far, slices included, in training steps.
+        step: Step of the last evaluation.
+        cost: Cost of training and evaluating so far, slices included, in training steps.
 
     Raises:
-        AutorankError: after the last evaluation, if the trial diverged there.
+        AutorankError: After the last evaluation, if the trial diverged there.
     """
 
     def __init__(self, curve: tuple[Evaluation, ...], total_steps: int, evaluation_cost: float = 0.0) -> None:
@@ -48,7 +49,7 @@ class Replay:
         if self.step >= self.total_steps:
             raise StopIteration
         if self._next == len(self._curve):
-            self.step += self._curve[0].step  # it took until the next evaluation to see
+            self.step += self._curve[0].step  # divergence is noticed at the next evaluation
             self.cost += self._curve[0].step
             raise AutorankError("Training diverged.")
         evaluation = self._curve[self._next]
@@ -59,18 +60,23 @@ class Replay:
 
 
 class Curves:
-    """A table of recorded trials of one method. Settings replay the trial nearest to them in the space's unit cube.
+    """Recorded trials of one method. Settings replay the recorded trial that is nearest in the space's unit cube.
 
     Args:
-        lines: as benchmarks/record.py writes them.
-        entry: the method and its space; by default what was drawn of the space that the method brings.
+        lines: Lines as benchmarks/record.py writes them.
+        entry: The method and its space. None: the recorded settings of the method's built-in space.
 
     Attributes:
-        curves: every trial's evaluations, of those that came to one.
-        total_steps: of a trial that does not diverge.
-        evaluation_cost: what evaluating one adapter costs, in training steps. A forward pass of an example is a third
+        entry: The method and its space.
+        curves: The evaluations of each trial that was evaluated.
+        evaluations: Evaluations of a complete trial.
+        total_steps: Steps of a complete trial.
+        evaluation_cost: Cost of evaluating one adapter, in training steps. The forward pass of an example costs a third
             of its forward and backward pass.
-        reference: the worst corner for hypervolumes: the most parameters that a trial has, and score 0.
+        reference: The reference point of the hypervolume: the largest recorded number of parameters, and score 0.
+
+    Raises:
+        AutorankError: The lines have trials of several methods, or none that was evaluated.
     """
 
     def __init__(self, lines: Iterable[Mapping[str, Any]], entry: MethodSpec | None = None) -> None:
@@ -78,15 +84,16 @@ class Curves:
         if len({line["method"] for line in lines}) != 1:
             raise AutorankError("A table of curves holds trials of one method, and at least one that was evaluated.")
         if entry is None:
-            own = space.load(lines[0]["method"])
-            drawn = {name: own.ranges[name] for name in lines[0]["drawn"]}
-            entry = MethodSpec(method=lines[0]["method"], settings=own.fixed, space=drawn)
+            builtin = space.load(lines[0]["method"])
+            searched = {name: builtin.ranges[name] for name in lines[0]["drawn"]}
+            entry = MethodSpec(method=lines[0]["method"], settings=builtin.fixed, space=searched)
         self.entry = entry
         self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
+        self.evaluations = max(map(len, self.curves))
         self.total_steps = max(curve[-1].step for curve in self.curves)
         self.evaluation_cost = float(lines[0].get("evaluation_cost", 0.0))
         self.reference = float(max(curve[-1].adapter_params for curve in self.curves)), 0.0
-        self._places = np.array([self._place(line["drawn"]) for line in lines])  # trials x coordinates
+        self._positions = np.array([self._position(line["drawn"]) for line in lines])  # trials x coordinates
         self._rates = np.quantile([line["drawn"][RATE] for line in lines], np.linspace(0, 1, 16))
 
     @classmethod
@@ -94,8 +101,8 @@ class Curves:
         """Read a table.
 
         Args:
-            file: lines of JSON, compressed if the name ends in .gz.
-            method: the method, if the table has several.
+            file: Lines of JSON, compressed if the name ends in .gz.
+            method: The method, if the table has several.
 
         Returns:
             The table of this method.
@@ -104,57 +111,59 @@ class Curves:
 
     @cached_property
     def attainable(self) -> float:
-        """The hypervolume of the front of all evaluations."""
+        """The hypervolume of the front of all recorded evaluations and slices."""
         trials = [TrialRecord(i, self.entry.method, {}, evaluations=curve) for i, curve in enumerate(self.curves)]
         return hypervolume(front(trials), self.reference)
 
     def nearest(self, *settings: Mapping[str, Any]) -> list[int]:
-        """For each of these settings the index of the recorded trial that is nearest; ties go to the first."""
-        asked = np.array([self._place(each) for each in settings])
-        found: list[int] = ((asked[:, None] - self._places) ** 2).sum(axis=2).argmin(axis=1).tolist()
-        return found
+        """Return the index of the nearest recorded trial for each of these settings; ties go to the first."""
+        positions = np.array([self._position(values) for values in settings])
+        indices: list[int] = ((positions[:, None] - self._positions) ** 2).sum(axis=2).argmin(axis=1).tolist()
+        return indices
 
     @property
     def trial_cost(self) -> float:
-        """What a whole trial without slices costs, in training steps."""
-        return self.total_steps + self.evaluation_cost * max(map(len, self.curves))
+        """Cost of a complete trial without slices, in training steps."""
+        return self.total_steps + self.evaluation_cost * self.evaluations
 
     def run(self, settings: Mapping[str, Any], sliced: bool = True) -> Replay:
-        """The run that these settings stand for, with or without its slices."""
+        """Return the run that is replayed for these settings, with or without slices."""
         curve = self.curves[self.nearest(settings)[0]]
         if not sliced:
             curve = tuple(replace(evaluation, slices=()) for evaluation in curve)
         return Replay(curve, self.total_steps, self.evaluation_cost)
 
     def bounds(self, method: str, settings: Mapping[str, Any]) -> tuple[int, int]:
-        """`sizes.Bounds`: fewest and most parameters of the trials that these settings replay at any learning rate,
-        on which no method's parameters depend."""
+        """Return the fewest and the most parameters of the trials replayed for these settings at any learning rate.
+
+        The parameters of a trial do not depend on its learning rate. See `param_bounds.Bounds`.
+        """
         replayed = self.nearest(*({**settings, RATE: rate} for rate in self._rates))
         params = [self.curves[i][-1].adapter_params for i in replayed]
         return min(params), max(params)
 
-    def _place(self, settings: Mapping[str, Any]) -> list[float]:
-        """Coordinates in the unit cube. A choice has one for each value, so that any two are a distance of 1 apart."""
-        place = []
+    def _position(self, settings: Mapping[str, Any]) -> list[float]:
+        """Coordinates in the unit cube. A choice has one coordinate per value; any two values are at distance 1."""
+        coordinates: list[float] = []
         for name, entry in self.entry.space.items():
             if "choices" in entry:
-                place += [0.5**0.5 * (settings[name] == choice) for choice in entry["choices"]]
+                coordinates += [0.5**0.5 * (settings[name] == choice) for choice in entry["choices"]]
             else:
                 low, high, value = entry["low"], entry["high"], settings[name]
                 if entry.get("log"):
                     low, high, value = np.log([low, high, value])
-                place.append(float((value - low) / ((high - low) or 1)))
-        return place
+                coordinates.append(float((value - low) / ((high - low) or 1)))
+        return coordinates
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The lines of a table as benchmarks/record.py and benchmarks/export_curves.py write it, of all methods."""
+    """Read the lines of a table, of all methods, as benchmarks/record.py and benchmarks/export_curves.py write them."""
     content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
     return [json.loads(line) for line in content.splitlines()]
 
 
 def _evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int, float]] = ()) -> Evaluation:
-    """A recorded one, with the parameters and scores of its slices; what was not recorded of it is nothing."""
+    """A recorded evaluation with its slices; values that were not recorded are zero or empty."""
     return Evaluation(
         step=step, epoch=0.0, score=score, metrics={}, train_loss=0.0, adapter_params=params, nonzero_params=params,
         trainable_params=params, head_params=0, ranks={}, seconds=float(step), peak_memory=0,

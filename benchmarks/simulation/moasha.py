@@ -14,21 +14,21 @@ from benchmarks.simulation.curves import Curves
 
 
 def moasha(curves: Curves, seed: int) -> tuple[Searcher, FIFOScheduler]:
-    """Make MO-ASHA for a search: random settings, and successive halving of parameters and error together.
+    """Create MO-ASHA for a search: random settings, and successive halving by parameters and error.
 
     Args:
-        curves: the table.
-        seed: of the random settings.
+        curves: The table.
+        seed: Random seed of the settings.
 
     Returns:
-        Its searcher and its scheduler. The first rung is after a third of a run, as in autorank.
+        The searcher and the scheduler. The first rung is after a third of a run, as in autorank.
     """
     from syne_tune.config_space import config_space_from_json_dict
     from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
     np.random.seed(seed)  # its domains draw from NumPy's global generator
     space = config_space_from_json_dict({name: domain(entry) for name, entry in curves.entry.space.items()})
-    length = max(map(len, curves.curves))
+    length = curves.evaluations
     scheduler = MOASHA(
         space, ["adapter_params", "error"], max_t=length, grace_period=max(1, length // 3), random_seed=seed
     )

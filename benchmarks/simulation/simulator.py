@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import optuna
 from optuna.storages.journal import BaseJournalBackend
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
@@ -27,8 +29,8 @@ from autorank.trials.record import TrialRecord
 from benchmarks.simulation.curves import Curves, Replay
 
 
-class Memory(BaseJournalBackend):
-    """A journal's lines in memory."""
+class MemoryBackend(BaseJournalBackend):
+    """The lines of a journal in memory."""
 
     def __init__(self) -> None:
         self._lines: list[dict[str, Any]] = []
@@ -40,28 +42,48 @@ class Memory(BaseJournalBackend):
         self._lines += logs
 
 
-def journal(spec: SearchSpec, reference: tuple[float, float]) -> Journal:
-    """A new search's journal, on no disk."""
-    backend = Memory()
+def quiet_optuna() -> None:
+    """Turn off Optuna's log of trials, and its warnings about experimental features."""
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def memory_journal(spec: SearchSpec, reference: tuple[float, float]) -> Journal:
+    """Create the journal of a new search in memory."""
+    backend = MemoryBackend()
     write_study(backend, spec, reference)
     return Journal(backend, Path(spec.name))
 
 
 class Progress(NamedTuple):
-    """What a search has come to."""
+    """Cost and result of a search at one moment.
 
-    cost: float  # of training and evaluating, by all its trials, in training steps
-    hypervolume: float  # of the front of all evaluations and their slices
+    Attributes:
+        cost: Cost of training and evaluating all trials so far, in training steps.
+        hypervolume: Hypervolume of the front.
+    """
+
+    cost: float
+    hypervolume: float
 
 
 class Trial:
-    """A trial at work: as much of Tune's as schedulers look at, and its next result, which costs `cost` steps."""
+    """A running trial, with the attributes of Tune's trials that schedulers read.
+
+    Args:
+        trial_id: Tune's id.
+        run: The replayed run.
+
+    Attributes:
+        result: The next result.
+        cost: What the next result costs, in training steps.
+    """
 
     def __init__(self, trial_id: str, run: Replay) -> None:
         self.trial_id, self.run, self._count = trial_id, run, 0
 
     def train(self) -> None:
-        """Fetch the next result: what `WarmTrial` reports, and flat numbers for searchers that go by names."""
+        """Compute the next result: that of `WarmTrial`, and plain metrics for other searchers and schedulers."""
         before = self.run.cost
         self._count += 1
         self.result: dict[str, Any] = {"training_iteration": self._count}
@@ -80,29 +102,30 @@ def simulate(
     searcher: Searcher, scheduler: Any, curves: Curves, workers: int, budget: float, last: bool = False,
     sliced: bool = True,
 ) -> list[Progress]:  # fmt: skip
-    """One search, until its trials have cost `budget` training steps in all or the searcher has nothing more.
+    """Run one search until its trials have used up the budget or the searcher has no more trials.
 
-    A training step takes a unit of time, an evaluation `curves.evaluation_cost`, and as much for each slice.
+    A training step takes one unit of virtual time; an evaluation, and each slice, takes `curves.evaluation_cost`.
 
     Args:
-        searcher: suggests settings, or what `JournalSearcher` hands out.
-        scheduler: one of Tune's; asked about every evaluation of a trial but its last. There is no controller to it.
-        workers: trials at once.
-        budget: in training steps.
-        last: the front is of trials' last evaluations alone, which is what Ray's results and Optuna's study hold.
-        sliced: evaluations come with their slices.
+        searcher: The searcher; suggests settings, or trials as `JournalSearcher` does.
+        scheduler: A scheduler of Tune, called without a controller for each evaluation of a trial except the last.
+        curves: The recorded trials.
+        workers: Number of trials that run at the same time.
+        budget: The budget, in training steps.
+        last: Compute the front of the trials' last evaluations only, as in Ray's results and Optuna's study.
+        sliced: Include slices in evaluations.
 
     Returns:
-        A line whenever the front grew, the first at no cost, and one at the end.
+        The progress at the start, after each evaluation that changed the front, and at the end.
     """
     front: list[Point] = []
     history = [Progress(0.0, 0.0)]
     names = (f"trial-{number}" for number in itertools.count())
     order = itertools.count()
-    due: list[tuple[float, int, Trial]] = []  # (when the next result is there, order, trial)
+    due: list[tuple[float, int, Trial]] = []  # time of the next result, order, trial
     now = spent = 0.0
 
-    def go_on(trial: Trial) -> None:
+    def advance(trial: Trial) -> None:
         trial.train()
         heapq.heappush(due, (now + trial.cost, next(order), trial))
 
@@ -111,7 +134,7 @@ def simulate(
             settings = suggested["train"].settings if "train" in suggested else suggested
             trial = Trial(name, curves.run(settings, sliced))
             scheduler.on_trial_add(None, trial)
-            go_on(trial)
+            advance(trial)
         if not due:
             break
         now, _, trial = heapq.heappop(due)
@@ -119,7 +142,7 @@ def simulate(
         result = trial.result
         if not result["done"] and scheduler.on_trial_result(None, trial, result) == TrialScheduler.CONTINUE:
             searcher.on_trial_result(trial.trial_id, result)
-            go_on(trial)
+            advance(trial)
         else:
             scheduler.on_trial_complete(None, trial, result)
             searcher.on_trial_complete(trial.trial_id, result)
@@ -132,7 +155,7 @@ def simulate(
 
 
 def _grown(front: list[Point], evaluation: Evaluation) -> list[Point]:
-    """The front with an evaluation and its slices; empty if none of them is one of its points."""
+    """The front with an evaluation and its slices; empty if none of them is on it."""
     new = [
         point
         for point in points_of(TrialRecord(0, "", {}), evaluation)

@@ -15,9 +15,9 @@ from autorank.errors import AutorankError
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.spec import HalvingSpec, MethodSpec, SearchSpec, TaskSpec
-from benchmarks.search import contender, cost_of, grid, regrets
+from benchmarks.search import budget_grid, contender, cost_of, regrets
 from benchmarks.simulation.curves import Curves
-from benchmarks.simulation.simulator import Progress, journal, simulate
+from benchmarks.simulation.simulator import Progress, memory_journal, simulate
 from benchmarks.warm_start import tables
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "curves" / "sst2.jsonl"
@@ -53,7 +53,7 @@ def test_any_two_choices_are_as_far_apart_as_the_ends_of_a_range():
     lines = [{"method": "lora", "drawn": each, "curve": [[1, 0.5, 9]]} for each in drawn]
     curves = Curves(lines, MethodSpec(method="lora", space=space))
     assert curves.nearest({"learning_rate": 1e-2, "targets": "all"}) == [1]
-    assert sum((curves._places[0] - curves._places[1]) ** 2) == pytest.approx(1)
+    assert sum((curves._positions[0] - curves._positions[1]) ** 2) == pytest.approx(1)
 
 
 def test_a_replay_is_a_run():
@@ -139,18 +139,18 @@ def test_the_real_searcher_stops_trials_and_its_errors_come_out(monkeypatch):
     spec = SearchSpec(
         name="s", task=TaskSpec(name="recorded"), methods=(curves.entry,), halving=HalvingSpec(grace=2), seed=3
     )
-    searcher = JournalSearcher(there := journal(spec, curves.reference), curves.bounds, trials=12)
+    searcher = JournalSearcher(journal := memory_journal(spec, curves.reference), curves.bounds, trials=12)
     history = simulate(searcher, Scheduler(searcher), curves, workers=2, budget=10**6)
-    trials = there.trials()
+    trials = journal.trials()
     assert len(trials) == 12
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     assert all(trial.finished == (trial.state == "complete") for trial in trials)
     assert history[-1].cost == sum(trial.step for trial in trials)
     assert 0 < history[-1].hypervolume <= curves.attainable
-    assert {point.trial for point in there.snapshot().points} <= set(range(12))
+    assert {point.trial for point in journal.snapshot().points} <= set(range(12))
 
-    searcher = JournalSearcher(there := journal(spec, curves.reference), curves.bounds, trials=12)
-    monkeypatch.setattr(there, "record", lambda *_, **__: 1 / 0)
+    searcher = JournalSearcher(journal := memory_journal(spec, curves.reference), curves.bounds, trials=12)
+    monkeypatch.setattr(journal, "record", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         simulate(searcher, Scheduler(searcher), curves, workers=2, budget=10**6)
 
@@ -163,7 +163,7 @@ def test_a_search_is_the_same_again():
 
 def test_ours_gets_where_stock_ends_with_less_training():
     curves = Curves.read(TABLE)
-    budgets = grid(curves, 40)
+    budgets = budget_grid(curves, 40)
     stock, kept, ours = (
         np.array([regrets(name, curves, seed, 2, until) for seed in range(10)])
         for name, until in (
@@ -199,7 +199,7 @@ def test_other_schedulers_search_the_same_table_without_slices(name):
     if name == "moasha":
         pytest.importorskip("syne_tune")
     curves = Curves.read(TABLE)
-    first, again = (regrets(name, curves, 3, 2, grid(curves, 12)) for _ in range(2))
+    first, again = (regrets(name, curves, 3, 2, budget_grid(curves, 12)) for _ in range(2))
     assert first.tolist() == again.tolist()
     assert curves.attainable > first[1] > first[-1] >= 0
 
