@@ -6,7 +6,7 @@ import difflib
 import errno
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from autorank.redaction import hide
@@ -44,6 +44,26 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
+def listed(items: Sequence[str], limit: int, separator: str = ", ") -> str:
+    """Join items for a message, and count those beyond a limit: `a, b and 3 more`.
+
+    Args:
+        items: The items.
+        limit: Maximum number of items to name.
+        separator: Text between items.
+
+    Returns:
+        The text.
+    """
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return separator.join(items[:limit]) + more
+
+
+def similar(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to a mistyped one; None if no name is similar."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
     """Return an error for an unknown name, which suggests the most similar known name.
 
@@ -56,8 +76,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
         The error.
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    near = similar(name, known)
+    hint = f"Did you mean {near!r}? " if near else ""
     return AutorankError(f"Unknown {what} {name!r}. {hint}Available: {', '.join(known)}.")
 
 
@@ -76,8 +96,8 @@ def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> Auto
     for detail in error.errors():
         text = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden" and keys:
-            near = difflib.get_close_matches(str(detail["loc"][-1]), sorted(keys), n=1, cutoff=0.5)
-            text = "unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
+            near = similar(str(detail["loc"][-1]), keys)
+            text = "unknown key" + (f"; did you mean {near!r}?" if near else "")
         elif detail["type"] not in ("missing", "value_error"):
             text += f" (got {detail['input']!r})"
         lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")

@@ -12,7 +12,7 @@ from autorank.display.console import terminal
 from autorank.errors import AutorankError, require_posix
 from autorank.options.calls import ResumeCall, TrainCall
 from autorank.options.parsing import expand
-from autorank.options.shared import RUNS
+from autorank.options.shared import runs_option
 from autorank.options.shrink import ShrinkCall
 from autorank.training.evaluation import Evaluation
 from autorank.trials.point import Point
@@ -200,6 +200,6 @@ def _locations(folder: Path, runs: Path, tracking_uri: str | None) -> Locations:
 
     return Locations(
         folder,
-        f" --runs {shlex.quote(str(runs))}" if runs != RUNS else "",
+        runs_option(runs),
         f" --tracking-uri {shlex.quote(hide(tracking_uri))}" if tracking_uri else "",
     )

@@ -43,7 +43,7 @@ class BitFit(AllocationMethod[BitFitConfig]):
     @override
     def adapter_params(cls, config: BitFitConfig, model: nn.Module) -> tuple[int, int]:
         """All biases except the head's; a pooler that the checkpoint lacks is part of the head."""
-        fewest, most = (sum(p.numel() for p in biases(found).values()) for found in headless(model))
+        fewest, most = (sum(p.numel() for p in biases(parameters).values()) for parameters in headless(model))
         return fewest, most
 
 

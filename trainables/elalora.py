@@ -134,8 +134,8 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
 
     @override
     def prepare(self, run: RunContext) -> None:
-        given = start_ranks(self.config.mean_rank, len(run.layers))
-        for (name, layer), rank in zip(run.layers.items(), given, strict=True):
+        ranks = start_ranks(self.config.mean_rank, len(run.layers))
+        for (name, layer), rank in zip(run.layers.items(), ranks, strict=True):
             update = new_triplet(features(layer), rank, self.config.alpha / self.config.mean_rank, run)
             attach(run.model, name, update, self.config.dropout)
             run.train_components(name, update)

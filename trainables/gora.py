@@ -129,14 +129,13 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
         Layer name -> dL/dW, out x in, float32.
     """
     sizes = {name: features(layer)[::-1] for name, layer in run.layers.items()}
-    place = room_for(4 * sum(out * inner for out, inner in sizes.values()), run.device)
-    totals = {name: torch.zeros(size, device=place) for name, size in sizes.items()}
-    lift = torch.zeros(
-        (), device=run.device, requires_grad=True
-    )  # makes gradients flow although the layers below are frozen
+    device = device_for(4 * sum(out * inner for out, inner in sizes.values()), run.device)
+    totals = {name: torch.zeros(size, device=device) for name, size in sizes.items()}
+    # an input of `_Watched` that requires a gradient, so that gradients reach layers below which all is frozen
+    lift = torch.zeros((), device=run.device, requires_grad=True)
 
     def add(name: str, x: Tensor, g: Tensor) -> None:
-        totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).to(place)
+        totals[name] += (g.flatten(0, -2).float().t() @ x.flatten(0, -2).float()).to(device)
 
     def watch(name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
         watched: Tensor = _Watched.apply(output, inputs[0].detach(), lift, partial(add, name))
@@ -150,11 +149,11 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
         for handle in handles:
             handle.remove()
     weight = float(run.weights[chosen].sum())
-    return {name: run.sum(total.to(run.device)).to(place).div_(weight) for name, total in totals.items()}
+    return {name: run.sum(total.to(run.device)).to(device).div_(weight) for name, total in totals.items()}
 
 
-def room_for(size: int, device: torch.device) -> torch.device:
-    """The device if half of its free memory holds so many bytes, else the CPU."""
+def device_for(size: int, device: torch.device) -> torch.device:
+    """Return the device if half of its free memory holds `size` bytes, else the CPU."""
     if device.type == "cuda" and 2 * size > torch.cuda.mem_get_info(device)[0]:
         return torch.device("cpu")
     return device

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
-from autorank.modeling.layers.bottleneck import Activation, Bottleneck, Place, parameters, places
+from autorank.modeling.layers.bottleneck import Activation, Bottleneck, InsertionPoint, insertion_points, parameters
 from autorank.run_context import RunContext
 
 DEVIATION = 0.01
@@ -41,22 +41,24 @@ class Houlsby(AllocationMethod[HoulsbyConfig]):
 
     @override
     def prepare(self, run: RunContext) -> None:
-        for place in places(run.model):
-            attach_bottleneck(run.model, place.name, new_bottleneck(place, self.config.size, "silu", DEVIATION, run))
+        for point in insertion_points(run.model):
+            attach_bottleneck(run.model, point.name, new_bottleneck(point, self.config.size, "silu", DEVIATION, run))
 
     @classmethod
     @override
     def adapter_params(cls, config: HoulsbyConfig, model: nn.Module) -> tuple[int, int]:
         """Σ (2 · width · size + size + width) over both sub-layers of each block."""
-        total = parameters(places(model), config.size)
+        total = parameters(insertion_points(model), config.size)
         return total, total
 
 
-def new_bottleneck(place: Place, size: int, activation: Activation, deviation: float, run: RunContext) -> Bottleneck:
+def new_bottleneck(
+    point: InsertionPoint, size: int, activation: Activation, deviation: float, run: RunContext
+) -> Bottleneck:
     """Create a bottleneck.
 
     Args:
-        place: where it will be attached.
+        point: where it will be attached.
         size: width of the bottleneck.
         activation: the activation function between the projections.
         deviation: standard deviation of the initial weights.
@@ -65,6 +67,6 @@ def new_bottleneck(place: Place, size: int, activation: Activation, deviation: f
     Returns:
         The bottleneck, on the run's device.
     """
-    bottleneck = Bottleneck(place.width, size, activation, run.device)
+    bottleneck = Bottleneck(point.width, size, activation, run.device)
     bottleneck.initialize(deviation, run.generator)
     return bottleneck

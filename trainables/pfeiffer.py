@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from autorank.method import AllocationMethod, MethodConfig
 from autorank.modeling.adapters import attach_bottleneck
-from autorank.modeling.layers.bottleneck import parameters, places
+from autorank.modeling.layers.bottleneck import insertion_points, parameters
 from autorank.run_context import RunContext
 from trainables.houlsby import new_bottleneck
 
@@ -45,13 +45,13 @@ class Pfeiffer(AllocationMethod[PfeifferConfig]):
 
     @override
     def prepare(self, run: RunContext) -> None:
-        for place in places(run.model, attention=False):
-            bottleneck = new_bottleneck(place, self.config.size, "relu", DEVIATION, run)
-            attach_bottleneck(run.model, place.name, bottleneck, twice=place.post_norm)
+        for point in insertion_points(run.model, attention=False):
+            bottleneck = new_bottleneck(point, self.config.size, "relu", DEVIATION, run)
+            attach_bottleneck(run.model, point.name, bottleneck, twice=point.post_norm)
 
     @classmethod
     @override
     def adapter_params(cls, config: PfeifferConfig, model: nn.Module) -> tuple[int, int]:
         """Σ (2 · width · size + size + width) over the feed-forward layers of all blocks."""
-        total = parameters(places(model, attention=False), config.size)
+        total = parameters(insertion_points(model, attention=False), config.size)
         return total, total

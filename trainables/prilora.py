@@ -100,9 +100,8 @@ class PRILoRA(AllocationMethod[PRILoRAConfig]):
         self._updates = [layer.update for layer in layers.values()]
         self._factors = [(update, factor) for factor in pruned for update in self._updates]
         self._widths = [getattr(update, factor).shape[1] for update, factor in self._factors]
-        self._sums = torch.zeros(
-            sum(self._widths) + 1, device=run.device
-        )  # sums of squares of all features, and number of tokens
+        # sums of squares of all features, and the number of tokens
+        self._sums = torch.zeros(sum(self._widths) + 1, device=run.device)
         self._norms: Tensor | None = None  # n̄ of all features; None before the first step
         self._prunings = 0
         self._seen: tuple[Tensor, Tensor] | None = None

@@ -15,6 +15,7 @@ from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.run_context import RunContext
 
 DEVIATION = 0.02  # standard deviation of the initial A and B in the code of all three papers
+PUBLISHED_SCALE = 1e-5  # added to the rank in alpha / rank by the code of all three papers
 
 
 class TripletConfig(TargetedConfig):
@@ -71,9 +72,6 @@ def new_triplet(shape: tuple[int, int], rank: int, scale: float, run: RunContext
     """
     A, B = draw(shape, rank, run)
     return LowRankUpdate(nn.Parameter(A), nn.Parameter(B), scale, nn.Parameter(torch.zeros(rank, device=run.device)))
-
-
-PUBLISHED_SCALE = 1e-5  # added to the rank in alpha / rank by the code of all three papers
 
 
 class Sensitivity:

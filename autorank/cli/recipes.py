@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,7 @@ from autorank.options import completion
 from autorank.options.budget import BudgetOptions
 from autorank.options.parsing import expand
 from autorank.options.recipe import RecipeOptions
-from autorank.options.shared import RUNS, Runs
+from autorank.options.shared import RUNS, Runs, runs_option
 
 if TYPE_CHECKING:
     from autorank.recipes.recipe_searcher import Training
@@ -136,8 +135,7 @@ def run_recipe(
     messages += [f"{failed} training{'s' * (failed > 1)} failed."] if failed else []
     if messages:
         console.print(f"{' '.join(messages)} Run the same command to continue.")
-    option = f" --runs {shlex.quote(str(runs))}" if runs != RUNS else ""
-    console.print(f"\nNext:\n  autorank papers compare {name}{option}")
+    console.print(f"\nNext:\n  autorank papers compare {name}{runs_option(runs)}")
     if code := 130 if ending == "interrupted" else int(failed > 0):
         raise typer.Exit(code)
 

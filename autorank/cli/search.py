@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ from autorank.options.calls import ResumeCall, SearchCall
 from autorank.options.config_file import FileOptions
 from autorank.options.groups import with_options
 from autorank.options.recipe import CHANGES, RecipeOptions, refuse_alone, refuse_others
-from autorank.options.shared import RUNS, Name, read_search
+from autorank.options.shared import Name, read_search, runs_option
 
 if TYPE_CHECKING:
     from autorank.spec import SearchSpec
@@ -83,9 +82,8 @@ def _run(spec: SearchSpec, call: ResumeCall) -> None:
     """Run and display a search. Exit code 130 after Ctrl-C or another signal."""
     from autorank.runner import run_search
 
-    runs = f" --runs {shlex.quote(str(call.runs))}" if call.runs != RUNS else ""
-    last_words = f"autorank: Stopped. Finished trials are kept. Continue with: autorank resume {spec.name}{runs}"
-    with ended_by_force(last_words):
+    resume = f"autorank resume {spec.name}{runs_option(call.runs)}"
+    with ended_by_force(f"autorank: Stopped. Finished trials are kept. Continue with: {resume}"):
         outcome = run_search(spec, call, commands=True)
     if outcome.ending == "interrupted":
         raise typer.Exit(EXIT_CODE)

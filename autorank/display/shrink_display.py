@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.plots import front_figure
 from autorank.reporting.tables import count
 from autorank.shrinking.cutting import Size
@@ -30,22 +29,22 @@ def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
         The table.
     """
     whole, scored = sizes[-1], sizes[-1].score is not None
-    built = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    sizes_table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for header in ("parameters", "of whole", "energy", *(["score"] if scored else [])):
-        built.add_column(header, justify="right")
-    built.add_column("")
+        sizes_table.add_column(header, justify="right")
+    sizes_table.add_column("")
     front = {point.adapter_params for point in front_of(sizes)} if scored else set()
     size_chosen = None if chosen is None else chosen.adapter_params
     for size in sizes:
         marks = ["whole"] if size is whole else []
         marks += ["chosen"] if size.adapter_params == size_chosen else []
         marks += ["a smaller size scores as much"] if scored and size.adapter_params not in front else []
-        built.add_row(
+        sizes_table.add_row(
             count(size.adapter_params), f"{size.adapter_params / whole.adapter_params:.1%}", f"{size.energy:.1%}",
             *([f"{size.score:.4f}"] if size.score is not None else []), ", ".join(marks),
             style="bold" if size.adapter_params == size_chosen else None,
         )  # fmt: skip
-    return built
+    return sizes_table
 
 
 def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
@@ -70,11 +69,8 @@ def as_csv(sizes: Sequence[Size]) -> str:
         values.pop("ranks", None)
         values |= {f"metrics.{name}": value for name, value in values.pop("metrics", {}).items()}
         rows.append(values)
-    content = io.StringIO()
-    writer = csv.DictWriter(content, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return content.getvalue()
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return csv_text(columns, [[row.get(key) for key in columns] for row in rows])
 
 
 def draw(sizes: Sequence[Size], title: str, file: Path) -> None:

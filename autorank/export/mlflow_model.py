@@ -14,7 +14,7 @@ from autorank.export.export_point import PointExport
 from autorank.export.peft_export import without_deprecations
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.loading.hub_access import hub_access, public_name
+from autorank.modeling.loading.hub_access import hub_access
 
 
 def check_registrable(export: PointExport) -> None:
@@ -65,7 +65,7 @@ def save_model(to: Path, folder: Path, export: PointExport, model_id: str, base_
     with hub_access("model", origin.model):
         base = None if export.form == "merged model" else write_base_reference(origin, base_folder)
         model = _load(base or folder, origin)
-        model.name_or_path = model.config.name_or_path = public_name(origin.model) or origin.model
+        model.name_or_path = model.config.name_or_path = origin.public_model
         if base is not None:
             from peft import PeftModel
 

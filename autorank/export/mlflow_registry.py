@@ -20,7 +20,6 @@ from autorank.export.cards.rendering import render
 from autorank.export.cards.usage_snippets import base_code
 from autorank.export.export_point import PointExport
 from autorank.export.mlflow_model import save_model
-from autorank.modeling.loading.hub_access import public_name
 from autorank.spec import SearchSpec
 from autorank.tracking.mlflow_client import quietly
 from autorank.tracking.mlflow_sync import SEARCH, TRIAL
@@ -173,10 +172,10 @@ class Registry:
 
     def _tags(self, export: PointExport) -> dict[str, str]:
         """All tags of a version."""
-        point, base = export.point, export.origin.model
+        point = export.point
         values = {
             "search": self._spec.name, "method": point.method, "score": f"{point.score:.6g}",
-            "base_model": public_name(base) or base, "task": self._spec.task.name,
+            "base_model": export.origin.public_model, "task": self._spec.task.name,
         }  # fmt: skip
         return self._identity_tags(export) | {f"autorank.{name}": str(value) for name, value in values.items()}
 

@@ -17,7 +17,6 @@ from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters, base_model, heads
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.layers.lora_layer import LowRankUpdate
-from autorank.modeling.loading.hub_access import public_name
 
 T = TypeVar("T")
 
@@ -202,7 +201,7 @@ def _lora_config(
         use_dora=dora,
         **settings,
     )
-    config.base_model_name_or_path = public_name(origin.model) or origin.model
+    config.base_model_name_or_path = origin.public_model
     return config
 
 

@@ -20,9 +20,10 @@ import torch
 from torch import nn
 
 from autorank import atomic_io
-from autorank.errors import AutorankError, disk_full
+from autorank.errors import AutorankError, disk_full, listed
 from autorank.modeling import adapters, base_model, heads
 from autorank.modeling.heads import Head, ProblemType
+from autorank.modeling.loading.hub_access import public_name
 from autorank.modeling.target_modules import features
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Origin:
     head: Head = heads.SEQUENCE
     problem_type: ProblemType | None = None
     replaces_head: bool = False
+
+    @property
+    def public_model(self) -> str:
+        """The base model's name on the Hub if it is known, also for a directory of the Hub's cache, else `model`."""
+        return public_name(self.model) or self.model
 
 
 def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
@@ -147,9 +153,8 @@ def load_adapter(model: M, folder: str | Path) -> M:
         mismatches = _wrong_shapes(dict(model.named_parameters()), values)
     if mismatches:
         adapters.detach_all(model)
-        more = f" and {len(mismatches) - _SHOWN} more" if len(mismatches) > _SHOWN else ""
         raise AutorankError(
-            f"The adapter in {file} does not fit this model: {'; '.join(mismatches[:_SHOWN])}{more}. Load "
+            f"The adapter in {file} does not fit this model: {listed(mismatches, _SHOWN, '; ')}. Load "
             f"its base model {source.model!r} with num_labels={source.outputs}."
         )
     adapters.load_tensors(model, values)

@@ -47,7 +47,7 @@ def attach_bottleneck(model: nn.Module, name: str, bottleneck: Bottleneck, twice
 
     Args:
         model: The model.
-        name: Name of the module, one of `bottleneck.places`.
+        name: Name of the module, one of `bottleneck.insertion_points`.
         bottleneck: The bottleneck.
         twice: Apply the block's LayerNorm before the bottleneck too.
     """
@@ -99,12 +99,12 @@ def bottlenecked(model: nn.Module) -> dict[str, Bottlenecked]:
 
 def added(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of updates and bottlenecks, by name."""
-    modules = [*_updates(model), *(module.bottleneck for module in bottlenecked(model).values())]
+    modules = [*distinct_updates(model), *(module.bottleneck for module in bottlenecked(model).values())]
     ids = {id(parameter) for module in modules for parameter in module.parameters()}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in ids}
 
 
-def _updates(model: nn.Module) -> list[LowRankUpdate]:
+def distinct_updates(model: nn.Module) -> list[LowRankUpdate]:
     """The distinct updates, in the order of the layers."""
     return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
 
@@ -132,7 +132,7 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
     Yields:
         The tensors; shared ones once.
     """
-    updates = _updates(model)
+    updates = distinct_updates(model)
     users = Counter(id(update.B) for update in updates)
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
     kept = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
@@ -174,7 +174,7 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
     Returns:
         The layout as above; factors are indices into `factors`, equal for shared ones.
     """
-    updates = _updates(model)
+    updates = distinct_updates(model)
     factors: dict[nn.Parameter, int] = {}
     parts = _counting(updates) if counting else {}
 
@@ -241,7 +241,7 @@ def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]
     Returns:
         The tensors by parameter name.
     """
-    updates = _updates(model)
+    updates = distinct_updates(model)
     factors = {id(parameter) for update in updates for parameter in update.parameters()}
     parts = _counting(updates) if counting else {}
     return {

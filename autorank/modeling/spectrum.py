@@ -35,7 +35,7 @@ def sliceable(model: nn.Module) -> bool:
     True if the adapter consists of low-rank updates whose A and B are trained and not shared between updates. VeRA,
     Tied-LoRA, bottlenecks, BitFit and full fine-tuning have nothing to cut.
     """
-    updates = _distinct_updates(model)
+    updates = adapters.distinct_updates(model)
     users = Counter(id(factor) for update in updates for factor in (update.A, update.B))
     trained = all(update.A.requires_grad and update.B.requires_grad for update in updates)
     return bool(updates) and trained and max(users.values()) == 1 and not adapters.bottlenecked(model)
@@ -57,7 +57,7 @@ class Spectrum:
     def __init__(self, model: nn.Module) -> None:
         self._adapted = adapters.adapted(model)
         self._originals = {name: layer.update for name, layer in self._adapted.items()}
-        distinct = list(dict.fromkeys(self._originals.values()))
+        distinct = adapters.distinct_updates(model)
         pairs = [_factorise(update) for update in distinct]
         self.updates: list[LowRankUpdate] = [update for update, _ in pairs]
         self.values: list[Tensor] = [values for _, values in pairs]
@@ -174,10 +174,6 @@ def cut(model: nn.Module, kept: Mapping[str, int]) -> None:
         assert update.active is not None
         update.keep(update.active.nonzero().flatten())
         update.active = None
-
-
-def _distinct_updates(model: nn.Module) -> list[LowRankUpdate]:
-    return list(dict.fromkeys(layer.update for layer in adapters.adapted(model).values()))
 
 
 @torch.no_grad()

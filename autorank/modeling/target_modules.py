@@ -128,10 +128,10 @@ def fused_experts(model: nn.Module) -> list[str]:
     from torch.nn.modules.conv import _ConvNd
 
     names = (
-        f"{name}.{own}"
+        f"{name}.{parameter_name}"
         for name, module in model.named_modules()
         if NUMBERED.search(f"{name}.") and not isinstance(module, _ConvNd)
-        for own, parameter in module.named_parameters(recurse=False)
+        for parameter_name, parameter in module.named_parameters(recurse=False)
         if parameter.ndim == 3
     )
     return sorted({kind(name) for name in names})

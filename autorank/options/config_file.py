@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, similar
 from autorank.options.parsing import expand, parse_count, parse_seconds
 
 if TYPE_CHECKING:
@@ -50,7 +49,8 @@ def read(ctx: typer.Context, file: Path | None) -> Path | None:
     values, mistakes = {}, []
     for name, value in _load(file).items():
         if name not in options:
-            mistakes.append(f"{name}: `autorank {ctx.info_name}` has no such option{_hint(name, options)}")
+            hint = f"; did you mean {near!r}?" if (near := similar(name, options)) else ""
+            mistakes.append(f"{name}: `autorank {ctx.info_name}` has no such option{hint}")
         elif value is not None:
             try:
                 values[name] = _as_text(name, value, file.parent)
@@ -232,8 +232,3 @@ def _with_paths(block: Any, method: str, directory: Path) -> Any:
         if name in known:
             block = absolute_paths(name, block, directory)
     return block
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -130,6 +131,11 @@ class ExportOptions(PointOptions):
             rich_help_panel=FORM,
         ),
     ] = False
+
+
+def runs_option(runs: Path | str) -> str:
+    """Return ` --runs DIR` for a suggested command, or an empty text for the default directory."""
+    return f" --runs {shlex.quote(str(runs))}" if Path(runs) != RUNS else ""
 
 
 def read_search(name: str, runs: Path) -> tuple[Journal, Snapshot]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -17,6 +15,7 @@ from rich.text import Text
 from autorank.recipes.results import Run
 from autorank.recipes.rows import Row, rows
 from autorank.recipes.schema import Recipe, figure
+from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.tables import count
 
 Runs = Mapping[Run, Mapping[str, Any]]
@@ -53,13 +52,9 @@ def as_json(entries: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as CSV with a header line."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([", ".join(value) if isinstance(value, list) else value for value in
-                      (entry[name] for name in COLUMNS)] for entry in entries)  # fmt: skip
-    return text.getvalue()
+    """Return the rows as CSV with a header line; lists are joined by commas."""
+    rows = [[entry[name] for name in COLUMNS] for entry in entries]
+    return csv_text(COLUMNS, [[", ".join(v) if isinstance(v, list) else v for v in row] for row in rows])
 
 
 def as_table(entries: Sequence[Mapping[str, Any]]) -> Group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank import methods
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, similar
 from autorank.recipes.schema import Assumed, Recipe
 from autorank.spec import TrainingSpec, TrainSpec
 from autorank.tasks import TASKS
@@ -147,7 +146,5 @@ def chosen(rows: Sequence[str], pattern: str | None) -> list[str]:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    """The name, if it matches a known one, else the most similar known one, or an empty string."""
-    if any(fnmatchcase(candidate, name) for candidate in known):
-        return name
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), "")
+    """The pattern, if it matches a known name, else the most similar known name, or an empty string."""
+    return name if any(fnmatchcase(candidate, name) for candidate in known) else similar(name, known) or ""

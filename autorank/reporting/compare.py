@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from autorank.errors import AutorankError
+from autorank.reporting.front_csv_json import csv_text
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.tasks.metrics.resampling import resampled, weights
@@ -128,10 +127,8 @@ def check_comparable(searches: Sequence[SearchResults]) -> None:
     first, *others = searches
     for other in others:
         first_task, other_task = first.spec.task.model_dump(), other.spec.task.model_dump()
-        split_from = (
-            ("max_train_examples",) if first_task["tune_split"] else ()
-        )  # the validation data are a part of these
-        if differing := [name for name in (*SAME, *split_from) if first_task[name] != other_task[name]]:
+        fields = (*SAME, "max_train_examples") if first_task["tune_split"] else SAME  # validation is a part of them
+        if differing := [name for name in fields if first_task[name] != other_task[name]]:
             lines = "\n".join(f"  {name}: {first_task[name]} and {other_task[name]}" for name in differing)
             raise AutorankError(
                 f"{first.spec.name} and {other.spec.name} were not scored on the same data:\n{lines}\n"
@@ -224,12 +221,8 @@ def as_json(rows: Sequence[ComparisonRow]) -> str:
 
 def as_csv(rows: Sequence[ComparisonRow]) -> str:
     """The rows as CSV with a header line; methods are joined by `+`."""
-    text = io.StringIO()
-    flat: list[Mapping[str, Any]] = [asdict(row) | {"methods": "+".join(row.methods)} for row in rows]
-    writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    flat = [asdict(row) | {"methods": "+".join(row.methods)} for row in rows]
+    return csv_text(list(flat[0]), [list(row.values()) for row in flat])
 
 
 def _row(search: SearchResults, reference: tuple[float, float]) -> ComparisonRow:

@@ -1,4 +1,4 @@
-"""Fronts for programs: rows of plain values, JSON, CSV."""
+"""Fronts for programs: rows of plain values, JSON, CSV; and CSV of any rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -61,7 +61,19 @@ def front_columns(snapshot: Snapshot) -> tuple[list[str], list[list[Any]]]:
 
 def front_csv(snapshot: Snapshot) -> str:
     """The front's points as CSV with a header line."""
-    columns, rows = front_columns(snapshot)
+    return csv_text(*front_columns(snapshot))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Format rows of plain values as CSV with a header line; None becomes an empty cell.
+
+    Args:
+        columns: The header.
+        rows: The values of each row, in the order of the columns.
+
+    Returns:
+        The text.
+    """
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return text.getvalue()

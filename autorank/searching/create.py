@@ -82,9 +82,8 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     if not (folder / JOURNAL).exists():
         return Journal.create(folder, spec, reference())
     journal = Journal.open(folder, write=True)
-    spec = spec.model_copy(
-        update={"warm_start": journal.spec.warm_start}
-    )  # read once, because earlier searches may continue
+    # earlier trials are read only once, because their searches may continue
+    spec = spec.model_copy(update={"warm_start": journal.spec.warm_start})
     if journal.spec == spec:
         return journal
     journal.close()

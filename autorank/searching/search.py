@@ -162,8 +162,8 @@ def conduct(
     ending: Ending = "trials"
     try:
         if done < max(trials, len(journal.trials())) or pending(journal, confirm):
-            places = {"storage": address, "tracking": tracking}
-            journal.set_options(trials=trials, confirm=confirm, **{name: at for name, at in places.items() if at})
+            addresses = {name: uri for name, uri in (("storage", address), ("tracking", tracking)) if uri}
+            journal.set_options(trials=trials, confirm=confirm, **addresses)
             ending = _with_ray(session, trials, confirm, warn)
     except KeyboardInterrupt:  # while Ray starts, or a second Ctrl-C
         ending = "interrupted"

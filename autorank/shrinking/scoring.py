@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from autorank import tasks
 from autorank.errors import AutorankError
@@ -18,7 +17,7 @@ from autorank.shrinking.cutting import Shrinking, Size
 from autorank.spec import TaskSpec, TrainingSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
-from autorank.training.model_cache import ModelCache, resolve_precision
+from autorank.training.model_cache import BASE_DTYPES, ModelCache, resolve_precision
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization.hooks import Hooks
 from autorank.training.optimization.loop import OptimizationLoop
@@ -57,9 +56,8 @@ class ScoredShrinking(Shrinking):
             )
         self._data: TaskData = self._cache.data(task, self._name)
         precision = resolve_precision(training.precision, self._cache.device)
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
         with trusting(task.trust_remote_code):
-            self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, dtype)
+            self._base: BaseModel = self._cache.base(self._name, needed, definition.outputs, BASE_DTYPES[precision])
         self._base.reset(training.seed)
         self._base.model.config.pad_token_id = self._data.pad_id
         self._objective: Objective = objectives.create(self._data)

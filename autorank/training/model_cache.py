@@ -138,6 +138,9 @@ def _add(digest: Any, name: str, size: int, sample: Callable[[int], Any]) -> Non
         digest.update(sample(start))
 
 
+BASE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of frozen weights, by precision
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Replace `auto`: bf16 on a GPU that computes in it, fp16 on an older GPU, fp32 on a CPU.
 

@@ -23,7 +23,7 @@ from autorank.spec import TrainSpec
 from autorank.tasks.definition import TaskData
 from autorank.training import objectives
 from autorank.training.method_phases import MethodPhases
-from autorank.training.model_cache import ModelCache
+from autorank.training.model_cache import BASE_DTYPES, ModelCache
 from autorank.training.objectives.base import Objective
 from autorank.training.optimization import distributed
 from autorank.training.optimization.loop import OptimizationLoop
@@ -31,8 +31,6 @@ from autorank.training.optimization.micro_batching import MicroBatching
 from autorank.training.optimization.plan import Plan
 from autorank.training.slicing.component_scores import component_scores
 from autorank.training.slicing.slice_scorer import SliceScorer
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}  # of the frozen base, by precision
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def _base(
     task, training = data.task, spec.training
     with trusting(spec.task.trust_remote_code):
         name = tasks.base_model(spec.task, spec.model)
-        base = model_cache.base(name, task.kind.head, task.outputs, _DTYPES[precision], training.quantize)
+        base = model_cache.base(name, task.kind.head, task.outputs, BASE_DTYPES[precision], training.quantize)
     undo.append(partial(base.reset, training.seed))
     base.reset(training.seed)
     base.model.config.pad_token_id = data.pad_id  # decoders use the last token before padding

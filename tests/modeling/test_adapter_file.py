@@ -16,7 +16,7 @@ from autorank.errors import AutorankError
 from autorank.export.merge import check_mergeable, write_merged
 from autorank.export.peft_export import check_low_rank
 from autorank.modeling import adapter_file, adapters, base_model, rank_map
-from autorank.modeling.layers.bottleneck import Bottleneck, places
+from autorank.modeling.layers.bottleneck import Bottleneck, insertion_points
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, find
 from tests import tiny
@@ -40,10 +40,10 @@ def exported(form: str, folder: Path, architecture: str = "bert") -> tuple[Path,
         for name, layer in find(made.model, "query,value").items():
             adapters.attach(made.model, name, LowRankUpdate.lora(*features(layer), rank=2, alpha=8, generator=draw))
     elif form == "bottlenecks":
-        for place in places(made.model):
-            bottleneck = Bottleneck(place.width, 3, "relu")
+        for point in insertion_points(made.model):
+            bottleneck = Bottleneck(point.width, 3, "relu")
             bottleneck.initialize(0.2, draw)
-            adapters.attach_bottleneck(made.model, place.name, bottleneck, twice=place.post_norm)
+            adapters.attach_bottleneck(made.model, point.name, bottleneck, twice=point.post_norm)
     else:
         names = [name for name, _ in made.model.named_parameters()]
         made.unfreeze(name for name in names if form == "everything" or name.endswith("bias"))

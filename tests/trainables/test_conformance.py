@@ -23,7 +23,6 @@ from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
     cache,
-    cached_in,
     each_method,
     full_state,
     hooked,
@@ -35,21 +34,9 @@ from tests.trainables.trained import (
     train,
     until,
     untimed,
-    write_model,
-    write_pairs,
 )  # fmt: skip
 
 each_low_rank_method = pytest.mark.parametrize("name", LOW_RANK)
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("conformance")
-    write_model(folder / "model", dropout=0.1)
-    write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
 
 
 _trained: dict[str, Trained] = {}

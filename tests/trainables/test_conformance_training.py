@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from autorank.tasks.data.batches import collate
 from autorank.training.optimization.loop import OptimizationLoop
 from tests.trainables.cases import METHODS, PENALISED, STEPS
 from tests.trainables.trained import (
-    cached_in,
     each_method,
     functional,
     hooked,
@@ -26,19 +24,7 @@ from tests.trainables.trained import (
     start,
     until,
     weights,
-    write_model,
-    write_pairs,
 )
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("conformance")
-    write_model(folder / "model", dropout=0.1)
-    write_model(folder / "plain", dropout=0.0)
-    write_pairs(folder / "data", 60, 20)
-    with cached_in(folder):
-        yield folder
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from autorank.export.cards.card_metadata import base_license, front_matter
 from autorank.export.cards.rendering import render
 from autorank.export.cards.usage_snippets import Form, usage_code
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.loading.hub_access import public_name
 from autorank.reporting.certainty_texts import certainties, interval, share
 from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
@@ -48,7 +47,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
         train=train,
         origin=origin,
         form=form,
-        base=public_name(origin.model) or origin.model,
+        base=origin.public_model,
         base_license=license,
         short_count=count(point.adapter_params),
         data="a held-out part of the training data" if train.task.tune_split else "validation data",

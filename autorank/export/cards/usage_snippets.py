@@ -8,7 +8,7 @@ from autorank.export.cards.rendering import render
 from autorank.export.hf_metadata import SINGLE_LABEL
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.loading.hub_access import hub_access, public_name
+from autorank.modeling.loading.hub_access import hub_access
 from autorank.modeling.loading.remote_code import trusted
 from autorank.spec import TrainSpec
 
@@ -65,7 +65,7 @@ def base_code(origin: Origin, trust: bool = False) -> str:
     Returns:
         One statement.
     """
-    name = public_name(origin.model) or origin.model
+    name = origin.public_model
     if origin.head.generates:
         return f"base = AutoModelForCausalLM.from_pretrained({name!r}, dtype=torch.float32)"
     labels = dict(enumerate(origin.label_names))
@@ -102,7 +102,7 @@ def _generation_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     return render(
         "generate.py",
         loader=None if merged else _LOADERS[LIBRARIES[form]],
-        base="this folder" if merged else public_name(origin.model) or origin.model,
+        base="this folder" if merged else origin.public_model,
         model_class="AutoModelForCausalLM" if how.start is None else "AutoModelForSeq2SeqLM",
         trust=_TRUST if train.task.trust_remote_code else "",
         prompting=how,

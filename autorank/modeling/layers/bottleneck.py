@@ -124,7 +124,7 @@ class Bottlenecked(nn.Module):
 
 
 @dataclass(frozen=True)
-class Place:
+class InsertionPoint:
     """A module that a bottleneck can be attached to.
 
     Attributes:
@@ -138,7 +138,7 @@ class Place:
     post_norm: bool
 
 
-def places(model: nn.Module, attention: bool = True) -> list[Place]:
+def insertion_points(model: nn.Module, attention: bool = True) -> list[InsertionPoint]:
     """Find the modules to attach bottlenecks to.
 
     Args:
@@ -146,24 +146,24 @@ def places(model: nn.Module, attention: bool = True) -> list[Place]:
         attention: Include those of attention, not only of feed-forward layers.
 
     Returns:
-        The places in the model's order.
+        The insertion points in the model's order.
 
     Raises:
         AutorankError: The sub-layers of the architecture are unknown; the message lists its layers.
     """
     layers = adaptable_layers(model)
-    by_attention: dict[bool, list[Place]] = {True: [], False: []}
+    by_attention: dict[bool, list[InsertionPoint]] = {True: [], False: []}
     for name, layer in layers.items():
         owner, _, last = name.rpartition(".")
         width = features(layer)[1]
         if last == "dense" and all(hasattr(model.get_submodule(owner), part) for part in ("dropout", "LayerNorm")):
             *_, outer, end = owner.split(".")
             if end == "output" and (outer == "attention" or outer.isdigit()):
-                by_attention[outer == "attention"].append(Place(owner, width, True))
+                by_attention[outer == "attention"].append(InsertionPoint(owner, width, True))
         else:
             for of_attention, endings in ((True, ATTENTION), (False, FEED_FORWARD)):
                 if any(f".{name}".endswith(f".{ending}") for ending in endings):
-                    by_attention[of_attention].append(Place(name, width, False))
+                    by_attention[of_attention].append(InsertionPoint(name, width, False))
     if not by_attention[False] or len(by_attention[True]) != len(by_attention[False]):
         raise AutorankError(
             "Bottleneck adapters do not support this architecture: no known output projection of attention and "
@@ -172,9 +172,9 @@ def places(model: nn.Module, attention: bool = True) -> list[Place]:
         )
     selected = [*by_attention[False], *(by_attention[True] if attention else [])]
     order = {name: number for number, (name, _) in enumerate(model.named_modules())}
-    return sorted(selected, key=lambda place: order[place.name])
+    return sorted(selected, key=lambda point: order[point.name])
 
 
-def parameters(places: list[Place], size: int) -> int:
-    """Number of parameters of one bottleneck per place: Σ 2 · width · size + size + width."""
-    return sum(2 * place.width * size + size + place.width for place in places)
+def parameters(points: list[InsertionPoint], size: int) -> int:
+    """Number of parameters of one bottleneck per insertion point: Σ 2 · width · size + size + width."""
+    return sum(2 * point.width * size + size + point.width for point in points)

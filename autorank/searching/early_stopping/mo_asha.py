@@ -96,11 +96,11 @@ def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:
         return True
     layer, tops = best_points(rung)
     own_layer = layer[index]
-    places = math.ceil(len(rung) / factor) - sum(other < own_layer for other in layer)
+    slots = math.ceil(len(rung) / factor) - sum(other < own_layer for other in layer)  # for trials of this layer
     peers = [i for i, other in enumerate(layer) if other == own_layer]
-    if own_layer == 0 or len(peers) <= places:
+    if own_layer == 0 or len(peers) <= slots:
         return True
-    return places > 0 and index in [peers[i] for i in spread([tops[i] for i in peers])[:places]]
+    return slots > 0 and index in [peers[i] for i in spread([tops[i] for i in peers])[:slots]]
 
 
 def best_points(rung: Sequence[Curve]) -> tuple[list[int], list[Reached]]:

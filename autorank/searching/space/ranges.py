@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from autorank.errors import similar
 
 if TYPE_CHECKING:
     import optuna
@@ -83,8 +84,8 @@ def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean ...?)` with the most similar name, or all known names."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else f" (available: {', '.join(sorted(known))})"
+    near = similar(name, known)
+    return f" (did you mean {near!r}?)" if near else f" (available: {', '.join(sorted(known))})"
 
 
 def _choice_problems(entry: Range) -> list[str]:

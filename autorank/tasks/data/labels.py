@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, listed
 from autorank.tasks.data.label_values import Meaning, is_plain, is_uniform, meaning, meanings, respelled, shown
 from autorank.tasks.definition import Task
 from autorank.tasks.splits.examples import OWN_DATA
@@ -115,13 +115,12 @@ def describe_classes(task: Task, counts: np.ndarray) -> str:
         line ends with the option that makes them numbers.
     """
     numbers = all(isinstance(meaning(name), Decimal) for name in task.label_names)
-    order = range(len(counts)) if len(counts) <= DESCRIBED else np.argsort(-counts, kind="stable")[:DESCRIBED]
+    order = range(len(counts)) if len(counts) <= DESCRIBED else np.argsort(-counts, kind="stable")
     names = [repr(name) if numbers else name for name in task.label_names]
-    shares = ", ".join(f"{names[i]} {_percent(counts[i] / counts.sum())}" for i in order)
-    more = f" and {len(counts) - DESCRIBED} more" if len(counts) > DESCRIBED else ""
+    shares = listed([f"{names[i]} {_percent(counts[i] / counts.sum())}" for i in order], DESCRIBED)
     may_be_numbers = numbers and len(counts) > 2 and task.source == OWN_DATA
     hint = " (to predict numbers: --label-type number)" if may_be_numbers else ""
-    return f"{task.label}: {len(counts)} classes: {shares}{more}{hint}"
+    return f"{task.label}: {len(counts)} classes: {shares}{hint}"
 
 
 def _percent(share: float) -> str:
@@ -138,8 +137,7 @@ def _warnings(task: Task, table: Table, values: Sequence[Meaning], classes: Sequ
     different = respelled(labels, [task.label_names[classes[i]] for i in rows])
     if not different:
         return []
-    listed = ", ".join(different[:SHOWN]) + (f" and {len(different) - SHOWN} more" if len(different) > SHOWN else "")
     return [
         f"Column {task.label!r} of {table.source}: labels that differ in blanks, Unicode form or the form of a number "
-        f"are one class. Read {listed}."
+        f"are one class. Read {listed(different, SHOWN)}."
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from autorank.spec import TaskSpec
 from autorank.tasks.definition import Task
 from autorank.tasks.splits.examples import Examples
-from autorank.tasks.splits.tokenized import Split, Tokenization
+from autorank.tasks.splits.tokenized import Split, Tokenization, flat
 
 CHUNK = 10_000  # examples tokenized at a time
 
@@ -65,17 +65,12 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
             if not tokens:
                 tokens.append(end)
         lengths += list(map(len, encoding["input_ids"]))
-        ids.append(_flat(encoding["input_ids"], np.int32))
+        ids.append(flat(encoding["input_ids"]))
         cut += [bool(text.overflowing) for text in encoding.encodings or ()]  # unknown for slow tokenizers
         if "token_type_ids" in encoding:
-            type_ids.append(_flat([types or [0] for types in encoding["token_type_ids"]], np.int8))
+            type_ids.append(flat([types or [0] for types in encoding["token_type_ids"]], np.int8))
     offsets = np.zeros(len(examples) + 1, np.int64)
     np.cumsum(lengths, out=offsets[1:])
     types = np.concatenate(type_ids) if type_ids else None
     cut_flags = np.array(cut, np.int8) if len(cut) == len(examples) else None
     return Split(np.concatenate(ids), types, offsets, examples.labels, cut=cut_flags)
-
-
-def _flat(lists: list[list[int]], dtype: type) -> np.ndarray:
-    total = sum(map(len, lists))
-    return np.fromiter((token for tokens in lists for token in tokens), dtype, total)

@@ -11,7 +11,7 @@ import numpy as np
 from autorank.errors import AutorankError
 from autorank.tasks.data.spans import Reference
 from autorank.tasks.splits.examples import Examples
-from autorank.tasks.splits.tokenized import Split
+from autorank.tasks.splits.tokenized import Split, offsets
 
 STRIDE = 128  # tokens that two windows of a context share (BERT's SQuAD); a third of the window at most
 MIN_LENGTH = 24  # tokens of a window: a question, the overlap, and some more of the context
@@ -155,10 +155,8 @@ def tokenise(examples: Examples, tokenizer: Any, length: int) -> Windows:
             labels.append(_span(first, last, examples.references[begin + question]) or (null_token, null_token))
             if "token_type_ids" in encoding:
                 types.append(np.array(encoding["token_type_ids"][i], np.int8))
-    offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(list(map(len, ids)), out=offsets[1:])
     return Windows(
-        np.concatenate(ids), np.concatenate(types) if types else None, offsets, np.array(labels, np.int64),
+        np.concatenate(ids), np.concatenate(types) if types else None, offsets(ids), np.array(labels, np.int64),
         examples.references, owner=np.array(owner, np.int64), null=np.array(null, np.int64),
         starts=np.concatenate(starts), ends=np.concatenate(ends),
     )  # fmt: skip

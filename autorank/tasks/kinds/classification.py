@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, listed
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import labels as label_columns
@@ -66,11 +66,10 @@ class Classification(TaskKind):
         counts = np.bincount(labels, minlength=task.outputs)
         scarce = np.flatnonzero(counts < 2)
         if len(scarce):
-            listed = ", ".join(f"{task.label_names[i]!r} ({counts[i]})" for i in scarce[:SHOWN])
-            more = f" and {len(scarce) - SHOWN} more" if len(scarce) > SHOWN else ""
+            classes = listed([f"{task.label_names[i]!r} ({counts[i]})" for i in scarce], SHOWN)
             raise AutorankError(
                 f"--tune-split {ratio:g} needs two examples of each class, one to hold out and one to train on, but "
-                f"the {len(labels)} training examples have too few of {listed}{more}. Add examples of these classes "
+                f"the {len(labels)} training examples have too few of {classes}. Add examples of these classes "
                 "(or increase --max-train-examples), or omit --tune-split."
             )
         return stratified(labels, ratio, TUNE_SEED)

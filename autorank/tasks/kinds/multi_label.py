@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, listed
 from autorank.modeling import heads
 from autorank.spec import TaskSpec
 from autorank.tasks.data import label_values, texts
@@ -67,10 +67,9 @@ class MultiLabel(TaskKind):
         """The classes with the share of examples that have them, the most frequent first if there are many."""
         labels = train.labels
         shares = labels.mean(axis=0)
-        order = range(len(shares)) if len(shares) <= DESCRIBED else np.argsort(-shares, kind="stable")[:DESCRIBED]
-        listed = ", ".join(f"{task.label_names[i]} {100 * shares[i]:.2g} %" for i in order)
-        more = f" and {len(shares) - DESCRIBED} more" if len(shares) > DESCRIBED else ""
-        return f"{task.label}: any of {len(shares)} classes, {labels.sum(axis=1).mean():.1f} a row: {listed}{more}"
+        order = range(len(shares)) if len(shares) <= DESCRIBED else np.argsort(-shares, kind="stable")
+        classes = listed([f"{task.label_names[i]} {100 * shares[i]:.2g} %" for i in order], DESCRIBED)
+        return f"{task.label}: any of {len(shares)} classes, {labels.sum(axis=1).mean():.1f} a row: {classes}"
 
     @override
     def tokenization(self, task: Task, spec: TaskSpec, model: str, tokenizer: Any) -> Tokenization:

@@ -86,9 +86,8 @@ def outcomes(name: str, texts: Texts, references: References, splits: tuple[int,
     if name == "bleu":
         import sacrebleu
 
-        scorer = sacrebleu.BLEU(
-            tokenize=script.bleu, effective_order=True
-        )  # the counts do not depend on it; without it there are warnings
+        # effective_order avoids warnings about short sentences; the counts do not depend on it
+        scorer = sacrebleu.BLEU(tokenize=script.bleu, effective_order=True)
         scores = [scorer.sentence_score(text, text_references) for text, text_references in pairs]
         counts = [[*score.counts, *score.totals, score.sys_len, score.ref_len] for score in scores]
         return Outcomes(name, np.array(counts), np.empty((len(counts), 0), int), splits)

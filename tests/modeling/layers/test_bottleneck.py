@@ -1,4 +1,4 @@
-"""Bottlenecks against the same function written with hooks, in every architecture that has places for them."""
+"""Bottlenecks against the same function written with hooks, in every architecture that has insertion points."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from autorank.errors import AutorankError
 from autorank.modeling import adapter_file, adapters, base_model
-from autorank.modeling.layers.bottleneck import Bottleneck, parameters, places
+from autorank.modeling.layers.bottleneck import Bottleneck, insertion_points, parameters
 from tests import tiny
 
 SIZE = 3
@@ -61,12 +61,12 @@ def logits(model: nn.Module) -> Tensor:
 
 
 def put(model: nn.Module, attention: bool, twice: bool) -> dict[str, Bottleneck]:
-    """Bottlenecks that are far from the identity, at all places."""
+    """Bottlenecks that are far from the identity, at all insertion points."""
     made = {}
-    for place in places(model, attention):
-        made[place.name] = Bottleneck(place.width, SIZE, "silu" if attention else "relu")
-        made[place.name].initialize(0.5, torch.Generator().manual_seed(len(made)))
-        adapters.attach_bottleneck(model, place.name, made[place.name], twice and place.post_norm)
+    for point in insertion_points(model, attention):
+        made[point.name] = Bottleneck(point.width, SIZE, "silu" if attention else "relu")
+        made[point.name].initialize(0.5, torch.Generator().manual_seed(len(made)))
+        adapters.attach_bottleneck(model, point.name, made[point.name], twice and point.post_norm)
     return made
 
 
@@ -133,10 +133,10 @@ def test_pfeiffer_normalises_before_in_post_norm_encoders(architecture: str) -> 
 def test_all_of_a_bottleneck_trains(architecture: str) -> None:
     model = built(architecture)
     model.requires_grad_(False)
-    found = places(model)
+    points = insertion_points(model)
     put(model, attention=True, twice=False)
     new = adapters.added(model)
-    assert sum(p.numel() for p in new.values()) == parameters(found, SIZE) == len(found) * (2 * 16 * SIZE + SIZE + 16)
+    assert sum(p.numel() for p in new.values()) == parameters(points, SIZE) == len(points) * (2 * 16 * SIZE + SIZE + 16)
     model.train()
     model(input_ids=IDS).logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in new.values())
@@ -188,4 +188,4 @@ def test_an_unknown_architecture_is_refused() -> None:
 
     config = AlbertConfig(vocab_size=60, hidden_size=16, embedding_size=8, num_attention_heads=2, intermediate_size=32)
     with pytest.raises(AutorankError, match=r"do not support this architecture.*attention\.dense.*ffn_output"):
-        places(AlbertForSequenceClassification(config))
+        insertion_points(AlbertForSequenceClassification(config))

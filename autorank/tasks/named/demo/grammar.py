@@ -186,10 +186,10 @@ def _swap(field: str) -> Edit:
     """Swap a field of the parties."""
 
     def edit(m: Meaning, rng: Random) -> Meaning | None:
-        one, two = getattr(m.first, field), getattr(m.second, field)
-        if one == two:
+        first, second = getattr(m.first, field), getattr(m.second, field)
+        if first == second:
             return None
-        return replace(m, first=replace(m.first, **{field: two}), second=replace(m.second, **{field: one}))
+        return replace(m, first=replace(m.first, **{field: second}), second=replace(m.second, **{field: first}))
 
     return edit
 

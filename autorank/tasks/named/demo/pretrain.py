@@ -185,14 +185,19 @@ def train(
         schedule.step()
         recent[objective].append(loss.item())
         if step % 250 == 0:
-            losses = ", ".join(f"{name} {sum(found) / len(found):.3f}" for name, found in recent.items())
+            losses = ", ".join(f"{name} {sum(values) / len(values):.3f}" for name, values in recent.items())
             layers = model.config.num_hidden_layers
             print(f"{layers} layers, step {step}/{steps}: {losses}, {time.monotonic() - started:.0f} s", flush=True)
             recent = {name: [] for name in recent}
 
 
 def pretrain(to: Path, seed: int = 0) -> None:
-    """Writes model and tokenizer to `to`."""
+    """Train the model and write it, with its tokenizer, to a directory.
+
+    Args:
+        to: The directory.
+        seed: Random seed of data and weights.
+    """
     torch.manual_seed(seed)
     rng = Random(seed)
     tokenizer = build_tokenizer()
@@ -209,5 +214,5 @@ def pretrain(to: Path, seed: int = 0) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, required=True, help="folder for model and tokenizer")
+    parser.add_argument("--to", type=Path, required=True, help="directory for model and tokenizer")
     pretrain(parser.parse_args().to)

@@ -26,9 +26,9 @@ def corpus() -> dict[tuple[str, str], tuple[Meaning, Meaning]]:
     rows: dict[tuple[str, str], tuple[Meaning, Meaning]] = {}
     while len(rows) < sum(SIZES.values()):
         meanings = draw_pair(rng, same=len(rows) % 2 == 1)
-        one, two = (words(meaning, rng, rng.choice) for meaning in meanings)
-        if one != two and (one, two) not in rows and (two, one) not in rows:
-            rows[one, two] = meanings
+        first, second = (words(meaning, rng, rng.choice) for meaning in meanings)
+        if first != second and (first, second) not in rows and (second, first) not in rows:
+            rows[first, second] = meanings
     return rows
 
 
@@ -37,7 +37,7 @@ def pairs(split: str) -> dict[str, list[str] | list[int]]:
     rows = list(corpus().items())
     rows = rows[: SIZES["train"]] if split == "train" else rows[SIZES["train"] :]
     return {
-        "sentence1": [one for (one, _), _ in rows],
-        "sentence2": [two for (_, two), _ in rows],
-        "label": [int(one == two) for _, (one, two) in rows],
+        "sentence1": [first for (first, _), _ in rows],
+        "sentence2": [second for (_, second), _ in rows],
+        "label": [int(meaning == other) for _, (meaning, other) in rows],
     }
