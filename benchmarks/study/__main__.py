@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--pairs-model", help="base model of MRPC and STS-B; default: --model")
     parser.add_argument("--data", type=Path, help="a directory with a directory for each task; default: the Hub")
     parser.add_argument("--precision", choices=get_args(Precision), default="auto")
-    parser.add_argument("--trials", type=int, default=16, help="of each search")
+    parser.add_argument("--trials", type=int, default=6, help="of each search")
     parser.add_argument("--concurrency", type=int, help="trials at the same time")
     parser.add_argument("--minutes", type=float, help="stop after this time; default: when all is done")
     parser.add_argument("--runs", type=Path, default=Path("study"), help="directory of the searches")
