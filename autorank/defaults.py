@@ -19,6 +19,7 @@ SLICE_SCORE: SliceScore = "energy"
 SEED = 0
 TUNE_SPLIT = 0.0  # no part of the training data is held out
 WORKERS = 1
+LANES = 1  # trials per process
 WARMUP_RATIO = 0.06  # microsoft/LoRA, roberta_base scripts
 WEIGHT_DECAY = 0.1  # likewise
 MAX_GRAD_NORM = 1.0

@@ -113,6 +113,7 @@ def test_values_of_python_mean_what_their_texts_mean(tmp_path):
         (lambda: autorank.search(method="lora", task="demo", trials="²"), "'²' is not a number of trials"),
         (lambda: autorank.train(method="lora", task="demo", set={"learning_rate": float("inf")}), "a finite number"),
         (lambda: autorank.search(quiet=True, json=True), "cannot be combined"),
+        (lambda: autorank.search(method="lora", task="demo", lanes="all"), "--lanes all: expected an integer"),
     ],
 )
 def test_mistakes_are_autoranks_errors(call, said, tmp_path, monkeypatch):
@@ -131,6 +132,7 @@ def test_positional_arguments_are_refused(function):
 def test_bounds_are_kept_and_none_is_a_default():
     given = {"concurrency": None, "gpus_per_trial": 0.5, "workers_per_trial": np.int64(2), "max_retries": 0}
     assert grouped(SearchCall, "search", given).budget().gpus_per_trial == 0.5
+    assert grouped(SearchCall, "search", {"lanes": np.int64(4)}).budget().lanes == 4
 
 
 def test_values_that_are_as_good_as_their_types():

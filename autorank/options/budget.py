@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from autorank.defaults import MAX_RETRIES, WORKERS
+from autorank.defaults import LANES, MAX_RETRIES, WORKERS
 from autorank.errors import AutorankError
-from autorank.options.parsing import parse_seconds
+from autorank.options.parsing import int_or_auto, parse_seconds
 from autorank.options.shared import FRONT, MACHINES, RUNS, RUNS_OPTION, TrackingURI
 
 if TYPE_CHECKING:
@@ -69,6 +69,16 @@ class BudgetOptions:
             rich_help_panel=MACHINES,
         ),
     ] = WORKERS
+    lanes: Annotated[
+        int | str,
+        typer.Option(
+            help="Trials that train in one process, in the passes of one base model. auto: as many as pay off on the "
+            "GPU, measured once; 1 on a CPU.",
+            parser=int_or_auto,
+            metavar="N|auto",
+            rich_help_panel=MACHINES,
+        ),
+    ] = LANES
     max_retries: Annotated[
         int,
         typer.Option(min=0, help="How often a trial is restarted after its process died.", rich_help_panel=MACHINES),
@@ -114,9 +124,22 @@ class BudgetOptions:
         if self.trials is not None and (not number.isdecimal() or int(number) < 1):
             raise AutorankError(f"--trials {text!r} is not a number of trials. Write 30, or +20 for 20 more.")
         return Budget(
+            lanes=self._lanes(),
             trials=int(number) if number else None, more=text.startswith("+"),
             seconds=None if self.time_budget is None else parse_seconds(self.time_budget),
             concurrency=self.concurrency, gpus_per_trial=self.gpus_per_trial, workers=self.workers_per_trial,
             retries=self.max_retries, confirm=self.confirm_seeds, address=self.address, storage=self.storage,
             stop_when_flat=self.stop_when_flat,
         )  # fmt: skip
+
+    def _lanes(self) -> int | Literal["auto"]:
+        if self.lanes != 1 and self.workers_per_trial > 1:
+            raise AutorankError(
+                f"--lanes {self.lanes} and --workers-per-trial {self.workers_per_trial} cannot be combined. Use "
+                "--lanes for small trials that share a GPU, or --workers-per-trial for large ones that need several."
+            )
+        if self.lanes == "auto":
+            return "auto"
+        if isinstance(self.lanes, str) or self.lanes < 1:
+            raise AutorankError(f"--lanes {self.lanes}: expected an integer of at least 1, or auto.")
+        return self.lanes

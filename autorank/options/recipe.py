@@ -16,7 +16,7 @@ from autorank.options.budget import BudgetOptions
 RECIPE = "Recipe of a paper's table"
 CHANGES = ("accumulate", "gradient_checkpointing", "precision")  # options that fit a training to a machine
 ALLOWED = ("config", "name", "data", "model", "dry_run", *CHANGES)
-REFUSED = ("trials", "confirm_seeds", "stop_when_flat", "storage", "tracking_uri")
+REFUSED = ("trials", "confirm_seeds", "stop_when_flat", "lanes", "storage", "tracking_uri")
 DISPLAY = ("quiet", "json")
 
 

@@ -6,10 +6,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from autorank.defaults import MAX_RETRIES, WORKERS
+from autorank.defaults import LANES, MAX_RETRIES, WORKERS
+from autorank.errors import AutorankError
 from autorank.searching.ray import resources
+from autorank.spec import ObjectivesSpec
 
 TRIALS = 20  # default number of trials
 
@@ -27,6 +29,7 @@ class Budget:
         concurrency: number of concurrent trials; by default chosen by `resources.share`.
         gpus_per_trial: GPUs per trial, possibly a fraction; by default 1 per worker if there are GPUs.
         workers: workers per trial; with several, a trial is a Ray Train TorchTrainer.
+        lanes: trials that share a process and the passes of its base model; "auto": as many as pay off.
         retries: how often a trial whose process died is retried.
         confirm: number of new seeds with which the points of the front are retrained after the last trial; by default
             that of the last session.
@@ -43,6 +46,7 @@ class Budget:
     concurrency: int | None = None
     gpus_per_trial: float | None = None
     workers: int = WORKERS
+    lanes: int | Literal["auto"] = LANES
     retries: int = MAX_RETRIES
     confirm: int | None = None
     address: str | None = None
@@ -75,10 +79,23 @@ class Budget:
             trials = ended + self.trials
         return trials, before.get("confirm", 0) if self.confirm is None else self.confirm
 
+    def check(self, objectives: ObjectivesSpec) -> None:
+        """Check that the objectives of a search can be measured.
+
+        Raises:
+            AutorankError: memory is an objective, but trials share a process.
+        """
+        if self.lanes != 1 and (objectives.max_memory is not None or objectives.third == "memory"):
+            raise AutorankError(
+                f"--lanes {self.lanes} cannot be combined with --objective memory or --max-memory, because the trials "
+                "of a pack share their memory. Use --lanes 1."
+            )
+
     def share(self, nodes: Sequence[Mapping[str, float]]) -> resources.Resources:
-        """Return the resources of each trial on nodes with these resources.
+        """Return the resources of each trial, or pack, on nodes with these resources; `auto` lanes count as one.
 
         Raises:
             AutorankError: the resources do not suffice.
         """
-        return resources.share(nodes, self.concurrency, self.gpus_per_trial, self.workers)
+        lanes = 1 if self.lanes == "auto" else self.lanes
+        return resources.share(nodes, self.concurrency, self.gpus_per_trial, self.workers, lanes)

@@ -50,10 +50,11 @@ class Estimate:
 def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources, bounds: ParamBounds) -> Estimate:
     """Estimate the cost of a search from a few training steps of each method with its largest adapter.
 
-    The estimate is rough. It assumes that all trials are complete, that methods have equal shares, and that slices cost
-    the maximum allowed. The additional time of the first steps is that of the method's preparation (a probe) and
-    proportional to the training set. The time of an evaluation is proportional to its examples, and if texts are
-    generated to the longest reference, since untrained models generate up to the limit.
+    The estimate is rough. It assumes that all trials are complete, that methods have equal shares, that slices cost the
+    maximum allowed, and that trials in a pack take as long as one after the other. The additional time of the first
+    steps is that of the method's preparation (a probe) and proportional to the training set. The time of an evaluation
+    is proportional to its examples, and if texts are generated to the longest reference, since untrained models
+    generate up to the limit.
 
     Args:
         spec: the search.
@@ -78,7 +79,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
-    seconds = math.ceil(trials / trial_resources.concurrency) * trial
+    seconds = math.ceil(trials / trial_resources.packs) * trial
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ray.exceptions import RayError
+
 from autorank import tasks
+from autorank.redaction import hide
 from autorank.searching.budget import Budget
 from autorank.searching.confirm import pending
 from autorank.searching.create import open_journal
@@ -86,10 +89,12 @@ def search(
 
     Raises:
         AutorankError: the directory contains another search, data or model cannot be loaded, the resources do not
-            suffice, a method needs longer runs, the disk is full, or the first trials all fail for the same reason.
+            suffice, packs are combined with a limit of memory, a method needs longer runs, the disk is full, or the
+            first trials all fail for the same reason.
     """
     if tracking_uri is not None:
         checked(tracking_uri)
+    budget.check(spec.objectives)
     if budget.storage is not None:
         stored(budget.storage, spec.name)  # checks that it can be used
     if budget.address is None and "RAY_ADDRESS" not in os.environ:
@@ -182,7 +187,7 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
     while True:
         try:
             with connection.running(budget.address, log), Interrupt() as interrupt:
-                trial_resources = budget.share(resources.joined())
+                trial_resources = _with_lanes(session, resources.joined(), warn)
                 with RayWatch(trial_resources, warn) as watch:
                     return session.work(trial_resources, trials, confirm, interrupt, watch)
         except RayLost as lost:
@@ -190,3 +195,17 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
                 raise
             restarts -= 1
             warn(f"{lost} Restarting Ray.")
+
+
+def _with_lanes(
+    session: Session, nodes: Sequence[Mapping[str, float]], warn: Callable[[str], object]
+) -> resources.Resources:
+    """The resources of each pack; without lanes, those of each trial."""
+    budget = session.budget
+    try:
+        lanes = session.lanes(budget.share(nodes))
+    except RayError as error:
+        lines = str(error).strip().splitlines()
+        warn(f"--lanes auto could not be measured; trials train alone. {hide(lines[-1])}")
+        lanes = 1
+    return replace(budget, lanes=lanes).share(nodes)

@@ -14,11 +14,13 @@ from autorank.searching.confirm import FOLDER as CONFIRMING
 from autorank.searching.confirm import ConfirmSearcher, pending
 from autorank.searching.journal_searcher import LENGTH, JournalSearcher
 from autorank.searching.ray import shared_storage_check
+from autorank.searching.ray.actors.lane_count import on_gpu
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.ray_watch import RayWatch
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.tune_callback import Interrupt, Progress, TuneCallback
 from autorank.searching.ray.tune_run import fit, share_data
+from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.tasks.definition import TaskData
 from autorank.trials.journal.journal import Journal
@@ -78,7 +80,7 @@ class Session:
             budget.stop_when_flat,
         )  # fmt: skip
         confirmations = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
-        joined = budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not journal.folder
+        joined = self._joined
         with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
             for searcher, folder in ((trials_searcher, self.written), (confirmations, self.written / CONFIRMING)):
                 if searcher.has_work() and not interrupt.requested:
@@ -95,6 +97,32 @@ class Session:
         if trials_searcher.flat:
             return "flat"
         return "exhausted" if trials_searcher.exhausted else "trials"
+
+    @property
+    def _joined(self) -> bool:
+        """Whether trials may run on other machines."""
+        return self.budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not self.journal.folder
+
+    def lanes(self, resources: Resources) -> int:
+        """Return the number of lanes of each pack; for `auto`, that which pays off for the first method.
+
+        Args:
+            resources: resources of each pack.
+
+        Returns:
+            The number.
+
+        Raises:
+            RayError: it could not be measured.
+        """
+        if self.budget.lanes != "auto":
+            return self.budget.lanes
+        if not resources.gpus:
+            return 1
+        spec = self.journal.spec
+        entry = spec.methods[0]
+        train = spec.train(entry.method, fitting_settings(entry, self.bounds, self.check_length))
+        return on_gpu(train, resources, share_data(spec, final=False) if self._joined and self.data else None)
 
     def tidy(self) -> None:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""

@@ -44,7 +44,8 @@ SHORT: dict[str, dict[str, object]] = {
 NOT_RUN = {
     "--address": "needs a Ray cluster; tests/searching/ray/cluster/test_connection.py has one",
     "--storage": "needs object storage; tests/searching/ray/test_shared_storage_check.py has a stand-in",
-    "--workers-per-trial": "starts several processes a trial in Ray; tests/searching/ray/test_multi_worker.py",
+    "--workers-per-trial": "starts several processes a trial in Ray; tests/searching/ray/actors/test_multi_worker.py",
+    "--lanes": "starts several processes in Ray; tests/searching/test_packed_search.py",
     "--gpus-per-trial": "needs a GPU",
     "--push-to-hub": "would write to the Hub; tests/export/cards/test_model_card.py and its neighbours have a stand-in",
     "submit": "needs a Ray cluster; tests/searching/ray/cluster/test_jobs_real.py has one",

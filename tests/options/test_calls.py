@@ -18,6 +18,8 @@ LORA = ("search", "--method", "lora", "--task", "demo")
     [
         ((*LORA, "--json", "--quiet"), "--json and --quiet cannot be combined"),
         (("resume", "one", "--json", "--quiet"), "--json and --quiet cannot be combined"),
+        ((*LORA, "--lanes", "2", "--workers-per-trial", "3"), "--lanes 2 and --workers-per-trial 3 cannot be combined"),
+        ((*LORA, "--lanes", "0", "--dry-run"), "--lanes 0: expected an integer of at least 1, or auto"),
         ((*LORA, "--json", "--dry-run"), "--json prints the events of a search, but --dry-run starts no search"),
         ((*LORA, "--name", "n" * 241, "--dry-run"), r"name: String should have at most 240 characters"),
     ],

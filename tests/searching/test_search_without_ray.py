@@ -1,4 +1,4 @@
-"""A search whose Ray does not start: what it was asked for is not forgotten."""
+"""Searches that end before Ray starts: options that contradict each other; options are stored before."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ from autorank.searching.budget import Budget
 from autorank.searching.create import open_journal
 from autorank.searching.ray.actors.trainable import WarmTrial
 from autorank.searching.ray.cluster import connection
-from autorank.searching.search import conduct
+from autorank.searching.search import conduct, search
+from autorank.spec import ObjectivesSpec
 from autorank.trials.journal.journal import Journal
 from tests.searching.standin import bounds, search_spec
+
+
+@pytest.mark.parametrize("objectives", [ObjectivesSpec(third="memory"), ObjectivesSpec(max_memory=10**9)])
+def test_trials_in_packs_have_no_memory_of_their_own(tmp_path: Path, objectives: ObjectivesSpec) -> None:
+    with pytest.raises(AutorankError, match="--lanes auto cannot be combined with --objective memory or --max-memory"):
+        search(search_spec(objectives=objectives), tmp_path, Budget(lanes="auto"))
 
 
 def test_options_are_stored_before_ray_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,9 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from autorank.errors import AutorankError, counted
 from autorank.interruption import interrupt_main_thread
@@ -45,11 +45,16 @@ class RayWatch:
     Args:
         trial: What a trial needs.
         warn: Prints a warning.
+
+    Attributes:
+        lost: Why Ray is lost; None while it is not.
+        packs: The actors that train trials in packs.
     """
 
     def __init__(self, trial: Resources, warn: Callable[[str], object]) -> None:
         self.lost: RayLost | None = None
-        self._trial, self._warn = trial, warn
+        self.packs: Sequence[Any] = ()
+        self._trial, self.warn = trial, warn
         self._closed = threading.Event()
         self._running: Collection[str] = ()  # Tune's ids of the trials that run
         self._with_workers: set[str] = set()  # those of them whose workers have started
@@ -82,7 +87,7 @@ class RayWatch:
             running: Tune's ids of the trials that run.
         """
         self._running = running
-        if running and self._trial.workers == 1:
+        if running and self._trial.workers == 1 and not self.packs:
             self._waiting = 0.0
 
     def on_evaluation(self) -> None:
@@ -98,7 +103,7 @@ class RayWatch:
                     "search. See ray.log in its directory."
                 )
                 if not self._closed.wait(GRACE):  # Tune's loop is stuck in a call to Ray
-                    self._warn(str(self.lost))
+                    self.warn(str(self.lost))
                     self._interrupt()
                 return
 
@@ -137,6 +142,8 @@ class RayWatch:
         )
         if self._trial.workers > 1 and self._workers_have_started():
             self._waiting = 0.0
+        if self.packs and self._running and bool(self._asked(self._packs_have_started)):
+            self._waiting = 0.0
         if self._waiting > WAITING:
             self._waiting -= REMINDER
             return self._waiting_problem()
@@ -144,10 +151,10 @@ class RayWatch:
             reason = self._processes.stuck(self._stuck) if self._running else None
             self._stuck = 0.0 if reason is None else -REMINDER
             if reason is not None:
-                self._warn(f"The trials have used no CPU for {UNUSED:.0f} seconds: {reason}.")
+                self.warn(f"The trials have used no CPU for {UNUSED:.0f} seconds: {reason}.")
         elif self._quiet > UNUSUAL * self._longest:
             minutes, longest = (counted(max(1, round(time / 60)), "minute") for time in (self._quiet, self._longest))
-            self._warn(
+            self.warn(
                 f"No evaluation for {minutes}; the longest time between two was {longest} until now. See ray.log in "
                 "the search's directory. Ctrl-C ends the search, and the same command continues it."
             )
@@ -165,7 +172,7 @@ class RayWatch:
         if not nodes:
             return "its node does not answer"
         reason = why_waiting([node["Resources"] for node in nodes], free, self._trial)
-        self._warn(f"No trial has run for {WAITING:.0f} seconds. {reason}")
+        self.warn(f"No trial has run for {WAITING:.0f} seconds. {reason}")
         return None
 
     def _workers_have_started(self) -> bool:
@@ -174,6 +181,13 @@ class RayWatch:
             if self._asked(lambda trial=trial: placement_groups.noted(trial)):  # type: ignore[misc]
                 self._with_workers.add(trial)
         return bool(self._with_workers & set(self._running))
+
+    def _packs_have_started(self) -> bool:
+        """Whether a pack has its resources: for Tune its trials run already while they wait for it."""
+        import ray
+
+        calls = [pack.answer.options(max_task_retries=-1).remote() for pack in self.packs]
+        return bool(ray.wait(calls, timeout=INTERVAL)[0])
 
     def _asked(self, call: Callable[[], T]) -> T | None:
         """The result of a call to Ray, or None if it does not answer within `ANSWER` seconds."""

@@ -6,33 +6,42 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from autorank.errors import AutorankError
+from autorank.errors import AutorankError, counted
 
 FEW = 4  # without GPUs: so many trials at once before a trial gets a second CPU, and at most so many CPUs a trial
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of each worker, how many workers a trial has, and how many trials run at once."""
+    """Of each worker or pack, how many workers a trial or trials a pack has, and how many trials run at once."""
 
     concurrency: int
     cpus: int
     gpus: float
     workers: int = 1
+    lanes: int = 1
+
+    @property
+    def packs(self) -> int:
+        """The number of packs, that is, of processes if a trial has one worker."""
+        return -(-self.concurrency // self.lanes)
 
     def __str__(self) -> str:
         trials = "1 trial" if self.concurrency == 1 else f"{self.concurrency} trials"
+        packs = "" if self.lanes == 1 else f" in {counted(self.packs, 'pack')}"
         workers = "" if self.workers == 1 else f"{self.workers} workers of "
         cpus = "1 CPU" if self.cpus == 1 else f"{self.cpus} CPUs"
         gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{trials} at once, {workers}{cpus}{gpus} each"
+        return f"{trials} at once{packs}, {workers}{cpus}{gpus} each"
 
 
 def share(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None = None, gpus_per_trial: float | None = None,
-    workers: int = 1,
+    workers: int = 1, lanes: int = 1,
 ) -> Resources:  # fmt: skip
     """Divide resources among trials, and those of a trial among its workers, which may be on different nodes.
+
+    With several lanes, they are divided among packs.
 
     If there are GPUs, a worker gets one, or its part of `gpus_per_trial`. Otherwise trials share the CPUs, with at
     least four trials at once if there are enough CPUs: two small runs with one thread each are much faster than two
@@ -43,9 +52,10 @@ def share(
         concurrency: number of concurrent trials; None: chosen here.
         gpus_per_trial: GPUs per trial, possibly a fraction; None: one per worker.
         workers: workers per trial.
+        lanes: trials per pack.
 
     Returns:
-        The resources of each trial.
+        The resources of each trial, or of each pack.
 
     Raises:
         AutorankError: there are fewer resources than requested, in total or on every node.
@@ -61,19 +71,21 @@ def share(
     workers_in_total = places(nodes, 1, each)
     if not workers_in_total:
         raise AutorankError(_no_room(nodes, each))
-    most = workers_in_total // workers
+    most = lanes * (workers_in_total // workers)
     if not most:
         raise AutorankError(
             f"--workers-per-trial {workers} is too many: the nodes can run at most {workers_in_total} workers."
         )
-    concurrency = concurrency or max(1, most if each else min(most, max(FEW, cpus // FEW)))
+    at_once = most if each else min(most, max(FEW, cpus // FEW))
+    concurrency = concurrency or max(lanes, at_once // lanes * lanes)
     if concurrency > most:
         what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"
         each_with = f" of {workers} workers" if workers > 1 else ""
         raise AutorankError(f"--concurrency {concurrency} is too many: {what} are enough for {most} trials{each_with}.")
-    while places(nodes, cpus, each) < concurrency * workers:
+    packs = -(-concurrency // lanes)
+    while places(nodes, cpus, each) < packs * workers:
         cpus -= 1
-    return Resources(concurrency, cpus, each, workers)
+    return Resources(concurrency, cpus, each, workers, lanes)
 
 
 def places(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:

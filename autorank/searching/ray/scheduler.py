@@ -11,6 +11,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from typing_extensions import override
 
 from autorank.redaction import hide
+from autorank.searching.ray.actors.lane_trial import PackLost
 from autorank.searching.ray.actors.placement_groups import free
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.ray.shared_storage_check import NotShared
@@ -57,6 +58,8 @@ def _death(text: str) -> Death:
     text = hide(text)
     if storage_missing := re.findall(rf"{NotShared.__name__}: (Not all .*)", text):
         return Death(storage_missing[-1], storage_missing=True)
+    if PackLost.__name__ in text:
+        return Death("the process of its pack died: it crashed, was killed, or its node was lost; see ray.log", True)
     if any(word in text for word in PREEMPTED):
         return Death("its node was lost", preempted=True)
     if "running low on memory" in text:

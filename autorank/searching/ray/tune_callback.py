@@ -42,6 +42,7 @@ class TuneCallback(tune.Callback):
         self.watch = watch
         self._searcher, self._interrupt, self._look = searcher, interrupt, look
         self._looked = 0.0
+        self._alone: set[str] = set()  # methods that cannot be packed
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         """End the loop if it must end, else report progress; called by Tune after each step of its loop."""
@@ -73,6 +74,10 @@ class TuneCallback(tune.Callback):
             **info: Further arguments of Tune.
         """
         self.watch.on_evaluation()
+        method = trial.config["train"].method if "alone" in result else None
+        if method is not None and method not in self._alone:
+            self._alone.add(method)
+            self.watch.warn(f"Trials of {method} take their steps alone: {result['alone']}.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # see BaseSearcher

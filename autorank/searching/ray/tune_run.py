@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -57,14 +58,11 @@ def fit(
         Exception: an error of the searcher.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    searcher.shares_gpus = 0 < resources.gpus < 1
-    if resources.workers > 1:
-        from autorank.searching.ray.actors.multi_worker import multi_worker_trial
-
-        trials: Any = multi_worker_trial(trainable, resources)
-    else:
-        trials = tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus})
+    searcher.shares_gpus = resources.gpus > 0 and (resources.gpus < 1 or resources.lanes > 1)
+    started = contextlib.ExitStack()
     try:
+        trials = _tune_trainable(trainable, resources, started)
+        callback.watch.packs = getattr(trials, "packs", ())
         tuner = tune.Tuner(
             trials,
             tune_config=tune.TuneConfig(
@@ -85,6 +83,8 @@ def fit(
     else:
         problem = searcher.problem or callback.watch.lost
     finally:
+        if callback.watch.lost is None:  # else calls to Ray may not return
+            started.close()
         shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     if problem is not None:
         if disk_full(problem):
@@ -92,3 +92,16 @@ def fit(
                 f"No space left on the disk of {folder}. Free some space, then resume the search."
             ) from problem
         raise problem
+
+
+def _tune_trainable(trainable: type[WarmTrial], resources: Resources, started: contextlib.ExitStack) -> Any:
+    """The class that Tune runs; what is started for it ends with `started`."""
+    if resources.lanes > 1:
+        from autorank.searching.ray.actors.lane_trial import packed
+
+        return started.enter_context(packed(trainable, resources))
+    if resources.workers > 1:
+        from autorank.searching.ray.actors.multi_worker import multi_worker_trial
+
+        return multi_worker_trial(trainable, resources)
+    return tune.with_resources(trainable, {"cpu": resources.cpus, "gpu": resources.gpus})

@@ -53,13 +53,14 @@ class Pack:
     Attributes:
         cache: the model cache of the lanes.
         lanes: the runs that train.
+        fit: number of lanes that fit in a pass.
     """
 
     def __init__(self, model_cache: ModelCache | None = None) -> None:
         self.cache = SharingCache(model_cache or ModelCache())
         self.lanes: list[Lane] = []
         self._steps = 0
-        self._most = 1 << 40  # lanes that fit in a pass
+        self.fit = 1 << 40
         self._eval_batch_size = EvalBatchSize()
         self._packed: tuple[list[Lane], PackedModel, ForwardPasses] | None = None
         self._failed: dict[Lane, Result] = {}
@@ -148,8 +149,8 @@ class Pack:
         together = [lane for lane in lanes if lane.reason_alone is None]
         with stream(self.cache.device, lanes[0].spec.training.seed, "pack", self._steps):
             self._steps += 1
-            for start in range(0, len(together), self._most):
-                self._train(together[start : start + self._most])
+            for start in range(0, len(together), self.fit):
+                self._train(together[start : start + self.fit])
             for lane in lanes:
                 if lane not in together:
                     self._guarded(lane, lane.step_alone)
@@ -179,7 +180,7 @@ class Pack:
         self._train(lanes[:half])
         self._train(lanes[half:])
         if ran_out and all(lane in self.lanes for lane in lanes):
-            self._most = min(self._most, half)
+            self.fit = min(self.fit, half)
 
     def _gradients(self, lanes: Sequence[Lane]) -> None:
         """Compute the gradients of a step of these lanes."""

@@ -121,6 +121,18 @@ def test_a_trial_that_waits_for_its_workers(warnings: list[str], monkeypatch: py
     assert not warnings
 
 
+def test_trials_that_wait_for_their_pack(warnings: list[str]) -> None:
+    """The pack answers as soon as it has its resources."""
+    for answers in (False, True):
+        warnings.clear()
+        with RayWatch(Resources(concurrency=2, cpus=1, gpus=0.0, lanes=2), warnings.append) as watch:
+            watch._packs_have_started = lambda answers=answers: answers  # type: ignore[method-assign, misc]
+            watch.packs = ["a pack"]
+            watch.on_step(["a", "b"])
+            time.sleep(0.5)
+        assert bool(warnings) is not answers
+
+
 def test_trials_that_use_no_cpu(warnings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrialProcesses, "stuck", lambda self, elapsed: "process 1 is waiting")
     with RayWatch(NEEDS, warnings.append) as watch:

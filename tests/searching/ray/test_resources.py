@@ -24,6 +24,12 @@ from autorank.searching.ray.resources import Resources, joined, keep_within, loc
         ({"CPU": 16}, {"workers": 2}, Resources(4, 2, 0, 2)),
         ({"CPU": 16, "GPU": 4}, {"workers": 2}, Resources(2, 4, 1, 2)),
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 1, "workers": 2}, Resources(2, 4, 0.5, 2)),
+        ({"CPU": 2}, {"lanes": 3}, Resources(3, 2, 0, lanes=3)),
+        ({"CPU": 2}, {"lanes": 8}, Resources(8, 2, 0, lanes=8)),
+        ({"CPU": 64}, {"lanes": 3}, Resources(15, 12, 0, lanes=3)),  # five packs, no more trials than without lanes
+        ({"CPU": 8}, {"lanes": 4, "concurrency": 6}, Resources(6, 4, 0, lanes=4)),  # two packs
+        ({"CPU": 16, "GPU": 2}, {"lanes": 8}, Resources(16, 8, 1, lanes=8)),  # a pack on each GPU
+        ({"CPU": 16, "GPU": 2}, {"lanes": 4, "gpus_per_trial": 0.5}, Resources(16, 4, 0.5, lanes=4)),
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.4}, Resources(4, 4, 0.4)),  # two on each, not five on both
     ],
 )
@@ -39,6 +45,7 @@ def test_share(available, asked, expected):
         ({"workers": 2}, "--workers-per-trial 2 with a GPU each, 2 is more than the available GPUs \\(1\\)"),
         ({"gpus_per_trial": 0, "workers": 9}, "--workers-per-trial 9 is too many: the nodes can run at most 8 workers"),
         ({"gpus_per_trial": 0, "concurrency": 9}, "8 CPUs are enough for 8 trials"),
+        ({"gpus_per_trial": 0, "concurrency": 33, "lanes": 4}, "8 CPUs are enough for 32 trials"),
     ],
 )
 def test_more_than_there_is(asked, problem):
@@ -101,6 +108,7 @@ def test_this_machine():
     (here,) = local()
     assert here["CPU"] >= 1
     assert str(Resources(1, 2, 0)) == "1 trial at once, 2 CPUs each"
+    assert str(Resources(8, 4, 1, lanes=4)) == "8 trials at once in 2 packs, 4 CPUs, 1 GPU each"
     assert str(Resources(4, 1, 0.5)) == "4 trials at once, 1 CPU, 0.5 GPU each"
 
 

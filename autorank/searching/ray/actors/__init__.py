@@ -1,1 +1,1 @@
-"""The actors that train trials: one process per trial, or several workers per trial."""
+"""The actors that train trials: one process per trial, several workers per trial, or several trials per process."""

@@ -26,7 +26,7 @@ from autorank.trials.retention import checkpoint_path
 logger = logging.getLogger(__name__)
 
 STATE = "run.pt"
-T = TypeVar("T", bound="MethodTrainable")
+T = TypeVar("T", bound=tune.Trainable)
 
 
 class MethodTrainable(tune.Trainable):

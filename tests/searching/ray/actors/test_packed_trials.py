@@ -1,0 +1,191 @@
+"""Packed trials, without Ray: results and files are those of trials alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autorank.searching.ray.actors.packed_trials import PackedTrials
+from autorank.searching.ray.actors.trainable import WarmTrial, bind
+from autorank.training.packing.pack import Pack
+from tests.trainables import trained
+from tests.trainables.trained import cached_in, write_model, write_pairs
+
+EVERY = 6  # steps between evaluations
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("packed")
+    write_model(folder / "plain", dropout=0.0)
+    write_pairs(folder / "data", 60, 20)
+    with cached_in(folder):
+        yield folder
+
+
+def config(made: Path, number: int, method: str = "lora", **values: Any) -> dict[str, Any]:
+    """The config of a trial with rank `number + 1` that is evaluated three times."""
+    settings = values.pop("settings", {"rank": number + 1} if method == "lora" else {})
+    if method == "lora":
+        settings = settings | {"dropout": 0.0}
+    train = trained.spec(made, method, settings, "plain", steps=3 * EVERY, eval_every=EVERY)
+    return {"number": number, "train": train, "recorded": 0} | values
+
+
+def alone(folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The results of a trial in a process of its own."""
+    trial = bind(WarmTrial, folder=folder)(config)
+    results = [trial.step()]
+    while not results[-1]["done"]:
+        results.append(trial.step())
+    return results
+
+
+def finish(trials: PackedTrials, configs: dict[str, dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Train all trials to their ends."""
+    results: dict[str, list[dict[str, Any]]] = {lane: [] for lane in configs}
+    configs = dict(configs)
+    while configs:
+        for lane, result in trials.advance(configs).items():
+            results[lane].append(result)
+            if result["done"]:
+                del configs[lane]
+    return results
+
+
+def assert_equal(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    """Results are equal to rounding."""
+    assert [result["finished"] for result in ours] == [result["finished"] for result in theirs]
+    for our, their in zip((r["evaluation"] for r in ours), (r["evaluation"] for r in theirs), strict=True):
+        assert (our.step, our.adapter_params, our.ranks) == (their.step, their.adapter_params, their.ranks)
+        assert our.metrics == pytest.approx(their.metrics, rel=1e-4, nan_ok=True)
+        assert our.train_loss == pytest.approx(their.train_loss, rel=1e-4)
+
+
+def packed(folder: Path) -> PackedTrials:
+    return PackedTrials(folder, trained.cache())
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in (folder / "trials").rglob("*.*")}
+
+
+def test_packed_trials_equal_trials_alone(made: Path, tmp_path: Path) -> None:
+    """Of three methods, in results and files."""
+    configs = {
+        str(number): config(made, number, method) for number, method in enumerate(["lora", "increlora", "bitfit"])
+    }
+    results = finish(packed(tmp_path / "packed"), configs)
+    for lane, trial in configs.items():
+        assert_equal(results[lane], alone(tmp_path / "alone", trial))
+    assert files(tmp_path / "packed") == files(tmp_path / "alone")
+    assert [results[lane][0].get("alone") for lane in configs] == [None, None, "it trains no low-rank updates"]
+
+
+def test_a_stopped_trial_leaves_and_another_joins(made: Path, tmp_path: Path) -> None:
+    trials = packed(tmp_path / "packed")
+    configs = {lane: config(made, number) for number, lane in enumerate("abc")}
+    first = trials.advance({"a": configs["a"], "b": configs["b"]})
+    assert set(first) == {"a", "b"} and not first["a"]["done"]
+    rest = finish(trials, {"a": configs["a"], "c": configs["c"]})
+    assert_equal([first["a"], *rest["a"]], alone(tmp_path / "alone", configs["a"]))
+    assert_equal(rest["c"], alone(tmp_path / "alone", configs["c"]))
+    assert not trials._runs and not trials._pack.lanes
+
+
+@pytest.mark.parametrize("recorded", [0, 1, 2])
+def test_trials_continue_from_their_checkpoints(made: Path, tmp_path: Path, recorded: int) -> None:
+    """In another process; evaluations that were not recorded are reported first."""
+    trials = {lane: config(made, number) for number, lane in enumerate("ab")}
+    before = packed(tmp_path)
+    results: dict[str, list[dict[str, Any]]] = {lane: [] for lane in trials}
+    for _ in range(2):
+        for lane, result in before.advance(trials).items():
+            results[lane].append(result)
+    again = {lane: trial | {"recorded": recorded * EVERY} for lane, trial in trials.items()}
+    rest = finish(packed(tmp_path), again)
+    for lane, trial in trials.items():
+        assert_equal(results[lane][:recorded] + rest[lane], alone(tmp_path / "alone", trial))
+
+
+def test_a_trial_that_was_not_called_for_a_while_continues(made: Path, tmp_path: Path) -> None:
+    trials = packed(tmp_path / "packed")
+    a, b = config(made, 0), config(made, 1)
+    first = trials.advance({"a": a, "b": b})["b"]
+    trials.advance({"a": a | {"recorded": EVERY}})
+    rest = finish(trials, {"b": b | {"recorded": EVERY}})["b"]
+    assert_equal([first, *rest], alone(tmp_path / "alone", b))
+
+
+def test_a_trial_that_has_ended_is_not_trained_again(made: Path, tmp_path: Path) -> None:
+    trial = config(made, 0)
+    finish(packed(tmp_path), {"a": trial})
+    result = packed(tmp_path).advance({"a": trial | {"recorded": 3 * EVERY}})["a"]
+    assert result["done"] and "evaluation" not in result
+
+
+def test_failures_leave_the_others(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that a method refuses, a training that diverges, a file that cannot be written, lack of memory."""
+    configs = {
+        "good": config(made, 0),
+        "refused": config(made, 1, settings={"rank": 0}),
+        "diverges": config(made, 2, settings={"rank": 2, "learning_rate": 1e30}),
+        "unwritten": config(made, 3),
+    }
+    (tmp_path / "packed" / "trials").mkdir(parents=True)
+    (tmp_path / "packed" / "trials" / "3").touch()  # where its directory should be
+    results = finish(packed(tmp_path / "packed"), configs)
+    assert_equal(results["good"], alone(tmp_path / "alone", configs["good"]))
+    reasons = {lane: made[-1].get("failed", "") for lane, made in results.items()}
+    assert "rank" in reasons["refused"] and "diverged" in reasons["diverges"]
+    assert reasons["unwritten"].startswith(("FileExistsError", "NotADirectoryError"))
+    assert not any(results[lane][-1]["out_of_memory"] for lane in configs if lane != "good")
+
+
+def test_lack_of_memory_is_reported(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*args: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Pack, "_pass", exhausted)
+    results = finish(packed(tmp_path), {lane: config(made, number) for number, lane in enumerate("ab")})
+    assert [made[-1]["out_of_memory"] for made in results.values()] == [True, True]
+
+
+def test_an_error_of_the_whole_pack_fails_its_trials_alone(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials, later = packed(tmp_path), config(made, 2)
+    trials.advance({lane: config(made, number) for number, lane in enumerate("ab")})
+
+    def broken(pack: Pack) -> None:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pack, "advance", broken)
+        results = trials.advance({lane: config(made, number) for number, lane in enumerate("ab")})
+    assert [result["failed"] for result in results.values()] == ["RuntimeError: broken"] * 2
+    assert_equal(finish(trials, {"c": later})["c"], alone(tmp_path / "alone", later))
+
+
+def test_a_lost_gpu_context_is_raised(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*args: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Pack, "_pass", lost)
+    with pytest.raises(torch.AcceleratorError):
+        packed(tmp_path).advance({"a": config(made, 0)})
+
+
+def test_a_confirmation_ends_before_its_run(made: Path, tmp_path: Path) -> None:
+    """Only its last evaluation has a score, and slices of the requested sizes; no adapter is written."""
+    trial = config(made, 3, until=2 * EVERY, sizes=[200, 300])
+    results = finish(packed(tmp_path / "packed"), {"a": trial, "b": config(made, 0)})["a"]
+    assert_equal(results, alone(tmp_path / "alone", trial))
+    assert len(results) == 2 and len(results[-1]["evaluation"].slices) == 2
+    assert files(tmp_path / "packed") >= {"trials/3/run.pt"} and not list(
+        (tmp_path / "packed").rglob("3/*.safetensors")
+    )

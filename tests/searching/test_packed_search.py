@@ -1,0 +1,31 @@
+"""A search on a real Ray whose trials train in packs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autorank.searching.budget import Budget
+from autorank.searching.search import search
+from tests.searching.packed import BITFIT, LORA, assert_equal, spec, write
+from tests.trainables.trained import cached_in
+
+pytestmark = pytest.mark.long
+
+
+def test_trials_in_packs_equal_trials_alone(ray: None, tmp_path: Path) -> None:
+    """Also next to trials that diverge, and to those of a method that cannot be packed."""
+    write(tmp_path)
+    warnings: list[str] = []
+    with cached_in(tmp_path):
+        alone, packed = (
+            search(
+                spec(tmp_path, name, LORA, BITFIT), tmp_path / name, Budget(6, concurrency=concurrency, lanes=lanes),
+                warn=warnings.append,
+            ).snapshot
+            for name, concurrency, lanes in (("alone", 1, 1), ("packed", 3, 3))
+        )  # fmt: skip
+    assert_equal(packed, alone)
+    assert {trial.state for trial in packed.trials} == {"complete", "failed"}
+    assert warnings == ["Trials of bitfit take their steps alone: it trains no low-rank updates."]
