@@ -13,7 +13,7 @@ from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.spec import HalvingSpec, ObjectivesSpec, TrainingSpec
 from autorank.trials.record import TrialRecord
-from autorank.trials.statistics.forecast import MIN_TRIALS
+from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS
 from tests.searching.driven import REFERENCE, goes_on, reopened, result, searching, states
 from tests.searching.standin import bounds, search_spec
 from tests.trials.made_trials import evaluation, sliced
@@ -152,5 +152,5 @@ def test_a_flat_search_starts_no_trial_if_that_is_asked_for(tmp_path, asked):
                 break
             searcher.on_trial_complete(str(number), result(1, 0.9, params=1) | {"finished": True})
         assert searcher.flat == asked and searcher.has_work() != asked and searcher.problem is None
-        assert len(journal.trials()) == (MIN_TRIALS if asked else 9)
+        assert len(journal.trials()) == (FIXED + MIN_TRIALS if asked else 9)
         assert (searcher.suggest("more") == Searcher.FINISHED) == asked

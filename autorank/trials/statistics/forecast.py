@@ -11,8 +11,10 @@ from autorank.spec import ObjectivesSpec
 from autorank.trials.front import EVERYTHING, candidates, non_dominated
 from autorank.trials.record import TrialRecord
 
-MIN_TRIALS = 6  # with fewer there is no forecast (ours)
+MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
+FIXED = 2  # first trials of each method, whose settings are not sampled (see sampling/optuna_study.py)
 SPLITS = 200
+QUANTILE = 0.975  # of the draws; 10 % of the gains exceed it, as past trials do not know a later best (ours)
 FLAT = 0.002  # of the hypervolume: a search is flat if more trials are expected to add less (ours)
 HORIZON = 10  # trials that are looked ahead, at most, to see whether a search is flat (ours)
 
@@ -25,14 +27,13 @@ class Forecast:
         trials: number of further trials.
         hypervolume: hypervolume now.
         expected: median of the gain in hypervolume.
-        low, high: interval that contains the gain with 90 %.
+        high: the gain is at most this with 90 %. It may always be 0.
         mean: mean of the gain, which large gains that are unlikely raise above the median.
     """
 
     trials: int
     hypervolume: float
     expected: float
-    low: float
     high: float
     mean: float
 
@@ -42,7 +43,7 @@ class Forecast:
         return self.mean < FLAT * self.hypervolume
 
     def __str__(self) -> str:
-        return f"+{self.expected:.4f} expected from {self.trials} more trials (90%: {self.low:.4f} to {self.high:.4f})"
+        return f"+{self.expected:.4f} expected from {self.trials} more trials (90%: at most {self.high:.4f})"
 
 
 def forecast(
@@ -51,8 +52,9 @@ def forecast(
     """Forecast the gain in hypervolume of more trials (ours).
 
     Growth is alike at equal ratios of the number of trials, as it is for the maximum of independent draws: from n to
-    n + N trials a front is expected to grow as from m = n² / (n + N) to n. So m of the trials so far are drawn at
-    random, many times. The differences between their hypervolumes and that of all are the distribution of the gain.
+    n + N trials a front is expected to grow as from m = n² / (n + N) to n. So m of the sampled trials so far are drawn
+    at random, many times, and joined by the first trials of each method, which are not sampled. The differences between
+    their hypervolumes and that of all trials are the distribution of the gain.
 
     Args:
         trials: all trials; those of the baseline and those that run are left out.
@@ -61,22 +63,32 @@ def forecast(
         objectives: limits and third objective.
 
     Returns:
-        The forecast; None with fewer than `MIN_TRIALS` ended trials, or without further ones.
+        The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
     """
+    fixed = _first(trials)
     ended = [trial for trial in trials if not trial.baseline and trial.state != "running"]
-    if len(ended) < MIN_TRIALS or more < 1:
+    sampled = np.array([index for index, trial in enumerate(ended) if trial.number not in fixed])
+    count = len(sampled)
+    if count < MIN_TRIALS or more < 1:
         return None
-    count = len(ended)
     subset_size = max(1, round(count**2 / (count + more)))
     draw = np.random.default_rng(count)
-    chosen = np.zeros((SPLITS + 1, count), bool)
-    chosen[0] = True
+    chosen = np.ones((SPLITS + 1, len(ended)), bool)
     for row in chosen[1:]:
-        row[draw.choice(count, subset_size, replace=False)] = True
+        row[draw.choice(sampled, count - subset_size, replace=False)] = False
     volumes = subset_hypervolumes(ended, chosen, reference, objectives)
     gains = volumes[0] - volumes[1:]
-    low, middle, high = map(float, np.quantile(gains, [0.05, 0.5, 0.95]))
-    return Forecast(more, float(volumes[0]), middle, low, high, float(gains.mean()))
+    middle, high = map(float, np.quantile(gains, [0.5, QUANTILE]))
+    return Forecast(more, float(volumes[0]), middle, high, float(gains.mean()))
+
+
+def _first(trials: Sequence[TrialRecord]) -> set[int]:
+    """Numbers of the first trials of each method."""
+    numbers: dict[str, list[int]] = {}
+    for trial in trials:
+        if not trial.baseline:
+            numbers.setdefault(trial.method, []).append(trial.number)
+    return {number for listed in numbers.values() for number in sorted(listed)[:FIXED]}
 
 
 def subset_hypervolumes(
