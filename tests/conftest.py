@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
     marks = config.option.markexpr
     if "gpu" not in marks or "not gpu" in marks:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache for this test alone."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("AUTORANK_CACHE", str(cache))
+    return cache
 
 
 @pytest.fixture(scope="session")

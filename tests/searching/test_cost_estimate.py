@@ -26,6 +26,8 @@ from autorank.training.run import TrainingRun
 from tests import texts, tiny
 from trainables import eva
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RATE = {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
 
 
@@ -46,11 +48,6 @@ def spec(tmp_path_factory):
 
 def bounds(spec):
     return ParamBounds(spec.task, spec.model)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def test_shapes_come_from_the_config_alone(spec):

@@ -1,4 +1,4 @@
-"""Fixtures of the conformance suite."""
+"""Models and data that several files' tests use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.trainables import slow
 from tests.trainables.trained import cached_in, write_model, write_pairs
 
 
@@ -19,3 +20,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     write_pairs(folder / "data", 60, 20)
     with cached_in(folder):
         yield folder
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a BERT and data for comparisons with the slow references."""
+    return slow.write(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `bert`, with a DeBERTa."""
+    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")

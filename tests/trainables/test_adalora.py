@@ -12,6 +12,8 @@ from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_adalora import SlowAdaLoRA
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 STEPS = 50
 SETTINGS = {"mean_rank": 2, "start_ratio": 1.5, "initial": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -25,21 +27,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "published, on DeBERTa": ({"published": True}, {}),
     "published, the last masking one step later": ({"published": True, "interval": 4}, {}),  # the phase begins at 35
 }
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture(scope="module")
-def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def check_averages(run: TrainingRun, reference: SlowAdaLoRA) -> None:

@@ -21,6 +21,8 @@ from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_adalora import SlowAdaLoRA
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 STEPS = 50
 SETTINGS = {"mean_rank": 2, "start_ratio": 2.0, "initial": 0.1, "final": 0.3, "interval": 2, "alpha": 16}
 DROP = STEPS - int(0.3 * STEPS)
@@ -29,11 +31,6 @@ DROP = STEPS - int(0.3 * STEPS)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return slow.write(tmp_path_factory.mktemp("peft"))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 class PeftTraining:

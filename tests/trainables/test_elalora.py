@@ -15,6 +15,8 @@ from tests.trainables import slow
 from tests.trainables.slow_elalora import SlowElaLoRA
 from trainables.elalora import ElaLoRA, ElaLoRAConfig, elastic, start_ranks
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 STEPS = 40
 SETTINGS = {"mean_rank": 3, "initial": 0.1, "final": 0.3, "rounds": 7, "moved": 5}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -25,16 +27,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "other averages, micro-batches": ({"beta1": 0.5, "beta2": 0.95, "orthogonality": 0.3}, {"accumulate": 2}),
     "weight decay": ({"candidates": 4}, {"weight_decay": 0.1}),
 }
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -18,12 +18,9 @@ from tests import tiny
 from tests.trainables import beside_peft, slow
 from trainables import eva
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 SETTINGS = {"rank": 2, "alpha": 4.0, "svd_batch_size": 16}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def started(folder: Path, **settings: Any) -> TrainingRun:

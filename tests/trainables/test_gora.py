@@ -23,10 +23,7 @@ from tests import texts
 from tests.trainables import slow
 from trainables.gora import GoRA, GoRAConfig, compressed, ranks, weight_gradients
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def reference(run: TrainingRun, model: str, examples: int) -> dict[str, tuple[Tensor, Tensor]]:

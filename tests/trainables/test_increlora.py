@@ -12,6 +12,8 @@ from autorank.training.run import TrainingRun
 from tests.trainables import slow
 from tests.trainables.slow_increlora import SlowIncreLoRA
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 STEPS = 36
 SETTINGS = {"mean_rank": 3, "top_h": 4, "interval": 3, "score_window": "all"}  # 9 allocations, the last after step 30
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -33,21 +35,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "orthogonality, advance learning": ({"schedule": "original", "published": True}, {}),
     "orthogonality, restart": ({"advance_learning": False, "published": True}, {}),
 }
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture(scope="module")
-def deberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("deberta"), "deberta-v2")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def start(folder: Path, settings: dict[str, Any], **training: Any) -> tuple[TrainingRun, SlowIncreLoRA]:

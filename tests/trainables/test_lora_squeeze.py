@@ -22,6 +22,8 @@ from tests.trainables import slow
 from tests.trainables.slow_lora_squeeze import SlowLoRASqueeze
 from trainables.lora_squeeze import prefix_bounds
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 STEPS = 30
 SETTINGS = {"mean_rank": 2, "source_rank": 6}
 VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -29,16 +31,6 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "one cut, a mean that is no integer": ({"mean_rank": 2.4, "stages": 1}, {}),
     "many cuts, weight decay, micro-batches": ({"stages": 7, "final": 0.2}, {"weight_decay": 0.1, "accumulate": 2}),
 }
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return slow.write(tmp_path_factory.mktemp("bert"))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def check_moments(run: TrainingRun, reference: SlowLoRASqueeze) -> None:

@@ -21,12 +21,9 @@ from tests.trainables import beside_peft, slow
 from tests.trainables.test_dora import Int8Linear, full
 from trainables import pissa
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 RANK = 3
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def pair(folder: Path, architecture: str) -> tuple[nn.Module, Any]:

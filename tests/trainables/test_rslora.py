@@ -13,10 +13,7 @@ from autorank.modeling import base_model
 from tests import tiny
 from tests.trainables import beside_peft, slow
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def test_a_training_is_pefts(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.run import TrainingRun
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -21,11 +23,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.pairs_file(made / "data" / "train.jsonl", 90, seed=1)
     tiny.pairs_file(made / "data" / "validation.jsonl", 40, seed=2)
     return made
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def spec(folder: Path, method: str = "lora", settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:

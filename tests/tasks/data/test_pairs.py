@@ -23,12 +23,9 @@ from autorank.tasks.tokenization import load_tokenizer
 from tests import texts, tiny
 from tests.texts import IGNORED, library_batch
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 BOS, EOS, NL = 2, 3, 4
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
 
 
 def ids(*words: str) -> list[int]:

@@ -23,14 +23,10 @@ from autorank.tasks.splits.table import Table
 from autorank.tasks.tokenization import load_tokenizer
 from tests import tiny
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CLS, SEP = 2, 3
 V1, V2 = SQUAD["squad_v1"], SQUAD["squad_v2"]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "tokens"
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +161,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
     folder = tiny.questions_folder(tmp_path / "data", 60, unanswerable=True)
     spec = TaskSpec(name="squad_v2", data=folder, max_length=24)
     first = load(spec, model)
-    assert len(list(own_cache.iterdir())) == 2
+    assert len(list((own_cache / "tokens").iterdir())) == 2
     monkeypatch.setattr(windows, "tokenise", None)  # calling it would raise
     second = load(spec, model)
     assert isinstance(second.train, Windows) and second.digest == first.digest

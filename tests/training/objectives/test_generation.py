@@ -24,18 +24,6 @@ from tests.training.objectives.generation_runs import pieces, spec, start
 LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    texts.data(folder / "data")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(made / "cache"))
-
-
 @pytest.mark.parametrize("family", LEARNS)
 def test_it_is_learned(family: str, made: Path) -> None:
     """Three answers: whoever says the same one always is right in a third."""

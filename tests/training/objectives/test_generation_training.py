@@ -16,18 +16,6 @@ from tests.training.objectives.generation_runs import METHODS, pieces, spec, sta
 from trainables.lora_drop import output_squares
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
-    texts.data(folder / "data")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def _cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(made / "cache"))
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
 def test_the_loss_is_the_librarys(family: str, made: Path) -> None:
     """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""

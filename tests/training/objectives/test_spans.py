@@ -22,10 +22,7 @@ from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import tiny
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def spec(

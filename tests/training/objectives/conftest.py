@@ -1,0 +1,20 @@
+"""Data of the tests of text generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import texts
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory with texts and a cache."""
+    folder = tmp_path_factory.mktemp("texts")
+    texts.data(folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORANK_CACHE", str(folder / "cache"))
+        yield folder
