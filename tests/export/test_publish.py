@@ -86,7 +86,7 @@ def test_a_merged_model_is_a_pipeline(place: Path, tmp_path: Path) -> None:
     assert {each["label"]: each["score"] for each in found} == pytest.approx(wanted, abs=1e-4)
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_invalid_destinations_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"No destination given\. Use --to DIR, --register MODEL or --push"):
         autorank("export", "ready")
     with pytest.raises(AutorankError, match="cannot be combined"):

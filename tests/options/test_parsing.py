@@ -27,7 +27,7 @@ def test_counts_that_are_not_whole_are_refused(text: str | float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "k", "much", "-1", "0", "nan", "inf", "1:30", "1kk", "snan"])
-def test_what_is_no_count_is_refused(text: str) -> None:
+def test_invalid_counts_are_refused(text: str) -> None:
     with pytest.raises(AutorankError, match="is not a count"):
         parse_count(text)
 
@@ -40,7 +40,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["soon", "1:30", "-1h", "0", "inf", "1w"])
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_invalid_durations_are_refused(text: str) -> None:
     with pytest.raises(AutorankError, match="is not a duration"):
         parse_seconds(text)
 

@@ -136,7 +136,7 @@ def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place
         assert searcher.suggest("a") is not None and results.runs == {} and searcher.problem is None
 
 
-def test_what_fails_is_stored_tried_again_and_takes_its_dependants_along(tmp_path: Path, place_of: Path) -> None:
+def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, place_of: Path) -> None:
     recipe = read(written(tmp_path))
     trainings = small(recipe, place_of, "again/rte,lora/rte", 1)
     names = [each.run[0] for each in trainings]

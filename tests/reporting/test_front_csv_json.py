@@ -21,7 +21,7 @@ def test_no_points_no_rows():
     assert front_csv(NOTHING) == "trial,step,method,adapter_params,cut_from,nonzero_params,score,knee\n"
 
 
-def test_what_confirmed_a_point():
+def test_figures_of_confirmed_points():
     there = replace(snapshot(THREE), confirmed=CONFIRMED)
     rows = json.loads(front_json(there), parse_constant=pytest.fail)
     assert rows[0]["confirmed"] == {

@@ -65,7 +65,7 @@ def test_the_data_are_the_journal_s(trials):
     assert params == [r["adapter_params"] for r in rows]
 
 
-def test_slices_are_told(trials):
+def test_slices_name_the_adapter_they_were_cut_from(trials):
     curve = sliced(10, 200_000, 0.95, (50, 0.6), (100_000, 0.93), ranks=base_ranks())
     there = snapshot([*trials, trial(12, curve)])
     page = Page(render_report(there, SPEC, REFERENCE))

@@ -106,7 +106,7 @@ def test_polishing_trains_at_the_chosen_size(adapter: str, tmp_path: Path) -> No
         ({"task": "squad_v1", "data": "."}, "was trained for SEQ_CLS, but 'squad_v1' is a task of kind span"),
     ],
 )
-def test_what_is_refused(adapter: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_invalid_options_are_refused(adapter: str, options: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=message):
         autorank.shrink(adapter, **options)
 

@@ -129,7 +129,7 @@ def test_a_metric_of_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{file}:count", "higher_is_better"),
     ],
 )
-def test_what_is_refused_at_once(metric: str, words: str, file: Path) -> None:
+def test_invalid_metrics_are_refused_before_training(metric: str, words: str, file: Path) -> None:
     with pytest.raises(AutorankError, match=words):
         parse(metric.format(file=file))
 
@@ -181,7 +181,7 @@ def test_training_with_it(labels: list[Any], tmp_path: Path, monkeypatch: pytest
         assert metrics["seen"] == pytest.approx(metrics["accuracy"])
 
 
-def test_training_with_it_on_texts(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     found = autorank.train(
         method="lora", data=texts.data(tmp_path / "data"), prompt="asked", completion="told", metric=f"{file}:share",
@@ -192,7 +192,7 @@ def test_training_with_it_on_texts(file: Path, tmp_path: Path, monkeypatch: pyte
     assert metrics["share"] == pytest.approx(metrics["exact_match"])
 
 
-def test_the_spec_holds_what_identifies_it(file: Path) -> None:
+def test_the_spec_holds_path_name_and_hash_of_the_metric(file: Path) -> None:
     call = TrainCall(method="lora", data="x.csv", text="a", label="b", metric=f"{file}:share")
     spec = call.task_spec()
     assert spec.metric == f"{file}:share" and str(spec.metric_source).startswith("sha256:")

@@ -16,7 +16,7 @@ from autorank.tasks.named.generation import GENERATION
 from tests import tiny
 
 
-def test_what_there_is() -> None:
+def test_all_named_tasks_are_registered() -> None:
     glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"}
     assert set(TASKS) == glue | {"squad_v1", "squad_v2", "demo"} | set(GENERATION)
     assert resolve(TaskSpec(name="mrpc")) is TASKS["mrpc"]

@@ -30,7 +30,7 @@ from tests.trainables.trained import (
 @pytest.mark.parametrize(
     ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALISED else [0.0])]
 )
-def test_the_loss_told_is_the_tasks(name: str, weight: float, made: Path) -> None:
+def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: float, made: Path) -> None:
     """At the first step every update is zero still, or what it was drawn as."""
     settings = {PENALISED[name]: weight} if name in PENALISED else {}
     wanted = spec(made, name, settings, model="plain")

@@ -138,7 +138,7 @@ def test_workers_start_alike_and_stay_so(name: str, folder: Path) -> None:
     assert all(torch.equal(values, second["tensors"][name]) for name, values in first["tensors"].items())
 
 
-def test_what_workers_are_told(folder: Path) -> None:
+def test_workers_receive_the_first_workers_values(folder: Path) -> None:
     first, second = results(folder, "told")
     assert (first["calls"], second["calls"]) == (1, 0)
     for name, values in first["found"].items():
@@ -146,6 +146,6 @@ def test_what_workers_are_told(folder: Path) -> None:
     assert first["found"]["a"].eq(1).all() and first["found"]["none"].shape == (0, 4)
 
 
-def test_one_worker_is_told_nothing() -> None:
+def test_a_single_worker_returns_its_own_values() -> None:
     values = {"a": torch.ones(1)}
     assert distributed.once(lambda: values, CPU) is values

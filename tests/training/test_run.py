@@ -79,14 +79,14 @@ def test_evaluations_fall_at_epochs_and_at_the_end(folder: Path) -> None:
     assert [e.step for e in TrainingRun(spec(folder, steps=8, eval_every=3))] == [3, 6, 8]
 
 
-def test_it_learns(folder: Path) -> None:
+def test_training_beats_chance(folder: Path) -> None:
     wanted = spec(folder, settings={"targets": "all-linear", "rank": 8}, epochs=30, seed=5)
     evaluations = list(TrainingRun(wanted))
     assert evaluations[-1].train_loss < evaluations[0].train_loss - 0.1
     assert evaluations[-1].score > 0.75  # a head alone stays at chance
 
 
-def test_what_is_counted(folder: Path) -> None:
+def test_counts_of_parameters(folder: Path) -> None:
     last = list(TrainingRun(spec(folder)))[-1]
     layers, h = 2 * tiny.LAYERS, tiny.HIDDEN
     assert last.adapter_params == last.nonzero_params == layers * 2 * (h + h)

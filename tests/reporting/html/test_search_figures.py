@@ -109,7 +109,7 @@ def test_curves_mark_what_was_stopped_and_what_failed():
     assert search_figures.curves(snapshot([trial(0, state="failed")])) is None
 
 
-def test_a_third_objective_is_told():
+def test_hover_text_has_the_third_objective():
     there = snapshot([trial(0, (100, 0.5))], ObjectivesSpec(third="seconds"))
     figure = search_figures.front(there, REFERENCE)
     assert "<br>time 10s<br>" in traces(figure)["lora-drop"]["text"][0]

@@ -50,7 +50,7 @@ def test_classes_keep_their_names(labels: list[object], names: tuple[str, ...], 
 
 
 @pytest.mark.parametrize("labels", [[1.5, 2, 3.0], ["1.5", "2", "3"], [1.5, "2", 3]])
-def test_a_fraction_makes_it_regression(labels: list[object]) -> None:
+def test_labels_with_fractions_mean_regression(labels: list[object]) -> None:
     assert own(labels) == ("regression", (), [1.5, 2.0, 3.0])
 
 
@@ -141,7 +141,7 @@ def test_the_user_says_what_labels_are() -> None:
         to_examples(number, Table({"text": TEXT, "label": list("abcd")}, "x.csv"))
 
 
-def test_what_was_merged_is_said() -> None:
+def test_merged_labels_are_noted() -> None:
     table = Table({"text": TEXT, "label": ["yes ", "yes", "yes", "no"]}, "x.csv")
     (note,) = to_examples(infer_task("mine", ("text",), table, "label"), table).notes
     assert "'yes ' (1) as 'yes'" in note and "'no'" not in note

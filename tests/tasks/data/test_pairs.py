@@ -105,7 +105,7 @@ def test_grouped_has_each_prompt_once(tmp_path: Path) -> None:
     assert taken.references == ["a blue bird sings"]
 
 
-def test_what_is_cut(tmp_path: Path) -> None:
+def test_long_prompts_and_completions_are_truncated(tmp_path: Path) -> None:
     """Ten tokens: completions have five at most, prompts what the longest leaves, and lose their beginning."""
     long = " ".join(f"w{i}" for i in range(12))
     made = split(tmp_path, "[BOS] $A", None, [(long, "green"), ("w1", "red fox red fox red fox")], length=10)

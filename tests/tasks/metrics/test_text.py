@@ -110,7 +110,7 @@ def test_words_of_any_script() -> None:
     assert words("می‌خواهم") == ["می" + "خواهم"] and words("") == [] == words("?!")
 
 
-def test_what_is_said_of_scripts() -> None:
+def test_descriptions_of_scripts() -> None:
     assert script_of(["The café is open.", *["It serves good food to all guests."] * 9]).description == ""
     assert script_of([]).description == "" == script_of(["12"]).description
     assert "sacrebleu's tokenizer zh, ROUGE counts each character" in script_of(["今天 is good"]).description

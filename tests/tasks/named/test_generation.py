@@ -29,7 +29,7 @@ def folder(path: Path, **splits: list[dict[str, Any]]) -> Path:
     return path
 
 
-def test_what_there_is() -> None:
+def test_tasks_and_their_scores() -> None:
     assert set(GENERATION) == {"e2e", "dart", "dialogsum", "gsm8k"}
     for task in GENERATION.values():
         assert (task.kind.name, task.outputs, task.label_names, task.eval_examples) == ("generation", 0, (), 200)

@@ -19,7 +19,7 @@ EXPECTED = {
 }
 
 
-def test_there_are_eight() -> None:
+def test_all_eight_tasks_are_defined() -> None:
     assert set(GLUE) == set(EXPECTED)
 
 

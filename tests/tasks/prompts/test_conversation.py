@@ -92,6 +92,6 @@ def test_thoughts_stay() -> None:
         ([{"role": "user", "content": "\ud83d"}, PLAIN[2]], "half of a character"),
     ],
 )
-def test_what_is_refused(value: Any, reason: str) -> None:
+def test_invalid_conversations_are_refused(value: Any, reason: str) -> None:
     with pytest.raises(InvalidConversation, match=reason):
         read(value)

@@ -25,7 +25,7 @@ LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_it_is_learned(family: str, made: Path) -> None:
+def test_training_learns_completions(family: str, made: Path) -> None:
     """Three answers: whoever says the same one always is right in a third."""
     first, *_, last = start(spec(made, family, steps=LEARNS[family], eval_every=10))
     assert list(last.metrics) == ["rougeL", "exact_match", "bleu"] and last.score == last.metrics["rougeL"]

@@ -17,7 +17,7 @@ from trainables.lora_drop import output_squares
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
-def test_the_loss_is_the_librarys(family: str, made: Path) -> None:
+def test_the_loss_equals_transformers(family: str, made: Path) -> None:
     """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
     run = start(spec(made, family))
     next(run)

@@ -42,7 +42,7 @@ def spec(
 
 
 @pytest.mark.parametrize("architecture", ["roberta", "deberta-v2"])
-def test_it_learns(architecture: str, tmp_path: Path) -> None:
+def test_training_learns_spans(architecture: str, tmp_path: Path) -> None:
     evaluations = list(TrainingRun(spec(tmp_path, architecture, settings={"rank": 4}, epochs=6)))
     first, last = evaluations[0], evaluations[-1]
     assert last.train_loss < 0.7 * first.train_loss

@@ -102,7 +102,9 @@ def device(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return found
 
 
-def test_it_is_kept(run: TrainingRun, device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_estimate_is_cached(
+    run: TrainingRun, device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     assert run._context is not None
     tried = limited(run, monkeypatch, 4)
 
@@ -156,7 +158,7 @@ def test_what_trains_takes_memory_too(
     assert 6 * 2**28 < 18 * 10**8 < 7 * 2**28
 
 
-def test_what_the_number_depends_on(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_a_cached_estimate(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[list[object]] = []
 
     class Noted:

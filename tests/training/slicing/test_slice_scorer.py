@@ -127,7 +127,7 @@ def test_predictions_of_the_adapter_and_of_its_slices_give_their_scores() -> Non
 
 
 @pytest.mark.parametrize("method", ["vera", "tied-lora", "bitfit", "full", "pfeiffer"])
-def test_what_has_no_slices(method: str) -> None:
+def test_methods_without_slices(method: str) -> None:
     assert [evaluation.slices for evaluation in TrainingRun(spec(method))] == [(), ()]
 
 
