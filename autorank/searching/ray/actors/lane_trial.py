@@ -25,7 +25,7 @@ class PackLost(Exception):
 class LaneTrial(tune.Trainable):
     """A trial of a search that a pack trains. Config, files and results: see `WarmTrial`.
 
-    The pack has the resources; this process only waits for it, and does not import torch.
+    The pack has the resources; this process only waits for it.
 
     Attributes:
         packs: the actors of the search's packs.

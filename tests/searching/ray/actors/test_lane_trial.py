@@ -84,8 +84,8 @@ def test_a_pack_learns_what_was_returned(packs: list[Handle]) -> None:
     assert lanes[0] == lanes[1] != lanes[2] and packs[0].lanes == [lanes[2]]
 
 
-def test_processes_that_only_wait_do_not_import_torch() -> None:
-    """Each lane has such a process."""
+def test_the_module_does_not_import_torch() -> None:
+    """Each lane has a process that only waits."""
     code = f"import sys; import {LaneTrial.__module__}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
