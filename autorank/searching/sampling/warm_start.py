@@ -15,7 +15,7 @@ from autorank.trials.record import TrialRecord
 from autorank.trials.retention import run_folder
 
 AUTO = "auto"
-FIRST = 3  # settings of earlier fronts that each method tries first (ours)
+FIRST = 1  # setting of earlier fronts that each method tries first (ours)
 MOST = 10  # earlier trials of each method that its sampler starts from (ours)
 
 

@@ -13,13 +13,15 @@ from autorank.searching.sampling.warm_start import mid_ranks
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
 from autorank.trials.record import TrialRecord
 
+FADING = 2  # earlier trials that each trial of this search replaces (ours; docs/benchmarks.md has the figures)
+
 
 class WarmStudy(OptunaStudy):
     """A study of the trials of earlier searches and of this search.
 
     Values of different tasks cannot be compared, so the sampler receives the rank of each trial within its own search.
-    Ranks change with each trial that ends, so the study is created again for each proposal. Earlier trials have the
-    same weight as those of this search, but there are at most `warm_start.MOST` of them, so they are soon a minority.
+    Ranks change with each trial that ends, so the study is created again for each proposal. Each trial of this search
+    that ends replaces `FADING` earlier ones, because what was good on another task may be bad on this one.
 
     Args:
         spec: the search.
@@ -39,7 +41,7 @@ class WarmStudy(OptunaStudy):
     def propose(self, number: int, attempt: int = 0) -> Trial:
         """Return settings for trial `number`; see `OptunaStudy.propose`."""
         self._study = self._new_study()
-        for trial in self._earlier:
+        for trial in self._earlier[: max(0, len(self._earlier) - FADING * len(self._ended))]:
             if len(trial.ranks) == len(self._study.directions):
                 self._add(trial.settings, TrialState.COMPLETE, list(trial.ranks))
         scored = [trial for trial in self._ended if trial.sampler_values is not None]
