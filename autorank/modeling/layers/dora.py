@@ -27,6 +27,32 @@ def squared_row_norms(base: nn.Module) -> Tensor:
     return matrix(base).square().sum(dim=1)
 
 
+@torch.no_grad()
+def row_norms(
+    base: nn.Module, squares: Tensor, A: Tensor, B: Tensor, scale: float, dtype: torch.dtype
+) -> Tensor:  # fmt: skip
+    """Compute the norm of each row of W0 + s · B A.
+
+    Args:
+        base: the layer with the weight W0.
+        squares: squared norms of the rows of W0: out.
+        A: rank x in, or lanes x rank x in.
+        B: out x rank, or lanes x out x rank.
+        scale: s.
+        dtype: type of the base layer's input.
+
+    Returns:
+        out, or lanes x out.
+    """
+    images = product(base, A.reshape(-1, A.shape[-1]).to(dtype))  # of the rows of A
+    base_output = images.view(*A.shape[:-1], -1).mT.to(B.dtype)  # W0 Aᵀ, out x rank
+    add_product = torch.addmm if A.dim() == 2 else torch.baddbmm
+    with torch.autocast(A.device.type, enabled=False):
+        rest = add_product(base_output, B, A @ A.mT, beta=2 * scale, alpha=scale**2)
+        norms = squares + (rest * B).sum(dim=-1)
+        return norms.clamp_min_(torch.finfo(B.dtype).tiny).sqrt_()
+
+
 class DoraLinear(AdaptedLinear):
     """A frozen linear layer plus an update with a factor m, by equation 5 of the DoRA paper.
 
@@ -51,7 +77,9 @@ class DoraLinear(AdaptedLinear):
         assert self.update.m is not None
         x = self.convert(x)
         dropped = self._dropped(x)
-        norms = self._row_norms(x.dtype)
+        down, up = self.update.used()
+        up = up if self.update.u is None else up * self.update.u[:, None]
+        norms = row_norms(self.base, self.squares, down, up, self.update.scale, x.dtype)
         A, B, scale = self.update.product()
         if y is None and dropped is x and self._fuses(x) and A.dtype == x.dtype:
             fused: Tensor = _FusedDora.apply(x, self.base.weight, self.base.bias, A, B, scale, self.update.m, norms)
@@ -75,18 +103,6 @@ class DoraLinear(AdaptedLinear):
         moved = weight + self.update.scale * up @ down
         gain: Tensor = self.update.m / moved.norm(dim=1)
         return gain[:, None] * moved - weight
-
-    @torch.no_grad()
-    def _row_norms(self, dtype: torch.dtype) -> Tensor:
-        """Norm of each row of W0 + ΔW: out. `dtype` is the data type of the base layer's input."""
-        A, B = self.update.used()
-        scale = self.update.scale
-        base_output = product(self.base, A.to(dtype)).t().to(B.dtype)  # W0 Aᵀ, out x rank
-        with torch.autocast(A.device.type, enabled=False):
-            up = B if self.update.u is None else B * self.update.u[:, None]
-            rest = torch.addmm(base_output, up, A @ A.t(), beta=2 * scale, alpha=scale**2)
-            squares = self.squares + (rest * up).sum(dim=1)
-            return squares.clamp_min_(torch.finfo(up.dtype).tiny).sqrt_()
 
 
 class _FusedDora(torch.autograd.Function):

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
+from autorank.modeling.layers.dora import DoraLinear
 from autorank.modeling.layers.prepared_factors import prepared
+from autorank.training.packing.packed_dora import gains
 from autorank.training.packing.packed_linear import PackedLinear
 
 Ranks = tuple[tuple[int, tuple[int, ...]], ...]
@@ -34,7 +36,7 @@ def packed(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> Iterato
             yield
         finally:
             for layer in layers:
-                layer.factors, layer.apart = None, frozenset()
+                layer.factors, layer.gains, layer.apart = None, None, frozenset()
 
 
 def _stack(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> None:
@@ -42,7 +44,7 @@ def _stack(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> None:
     chosen, downs, ups = [], [], []
     for layer in layers:
         current = layer.current
-        batched = [lane is not None and _batches(lane) for lane in current]
+        batched = _batched(current)
         layer.apart = frozenset(
             k for k, lane in enumerate(current) if lane is not None and not batched[k] and _acts(lane)
         )
@@ -53,13 +55,29 @@ def _stack(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> None:
             ups.append([None if pair is None else pair[1] for pair in pairs])
     for layer, A, B in zip(chosen, padded_rows(downs), padded_columns(ups), strict=True):
         layer.factors = A, B
+        lanes = [None if k in layer.apart else _dora(lane) for k, lane in enumerate(layer.current)]
+        layer.gains = gains(layer.base, lanes, A, B) if any(lanes) else None
+
+
+def _batched(layers: Sequence[AdaptedLinear | None]) -> list[bool]:
+    """Which layers of lanes share batched products: W0 x + s · B · diag(e) · A x, DoRA, and nobody observes it."""
+    batched = [layer is not None and _batches(layer) for layer in layers]
+    dora = [_dora(layer) is not None for layer in layers]
+    kinds = {of_dora for of_dora, shares in zip(dora, batched, strict=True) if shares}
+    if len(kinds) == 2 and any(layer is not None and layer.training and layer.dropout for layer in layers):
+        # with dropout DoRA needs the frozen product of the dropped input, too; other lanes do without
+        batched = [shares and not of_dora for of_dora, shares in zip(dora, batched, strict=True)]
+    return batched
+
+
+def _dora(layer: AdaptedLinear | None) -> DoraLinear | None:
+    return layer if isinstance(layer, DoraLinear) else None
 
 
 def _batches(layer: AdaptedLinear) -> bool:
-    """Whether a layer is W0 x + s · B · diag(e) · A x, and nobody observes it."""
     update = layer.update
     observed = layer._forward_hooks or layer._forward_pre_hooks or update._forward_hooks or update._forward_pre_hooks
-    return type(layer) is AdaptedLinear and update.u is None and update.held > 0 and not observed
+    return type(layer) in (AdaptedLinear, DoraLinear) and update.u is None and update.held > 0 and not observed
 
 
 def _acts(layer: AdaptedLinear) -> bool:

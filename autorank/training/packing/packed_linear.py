@@ -1,7 +1,8 @@
 """A frozen linear layer with the updates of several lanes.
 
 The frozen product is computed once for all lanes. Plain updates are two batched products over the lanes, their ranks
-padded with zeros (`packed_factors`). Other layers (with hooks, DoRA, VeRA) compute the rows of their lane themselves.
+padded with zeros (`packed_factors`); so are DoRA's (`packed_dora`). Other layers (with hooks, VeRA) compute the rows of
+their lane themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from autorank.modeling.layers.adapted_linear import AdaptedLinear, InputConversion
 from autorank.training.packing.lane_rows import LaneRows
+from autorank.training.packing.packed_dora import fused_dora
 
 
 class PackedLinear(nn.Module):
@@ -29,6 +31,7 @@ class PackedLinear(nn.Module):
 
     Attributes:
         factors: A, lanes x rank x in, and B, lanes x out x rank, of the current pass; None: no lane is batched.
+        gains: factors of the rows of W0 + ΔW, lanes x out (see `packed_dora`); None: no batched lane has DoRA.
         apart: positions in the current pass of lanes whose layer computes its rows itself.
     """
 
@@ -42,6 +45,7 @@ class PackedLinear(nn.Module):
         self._layers = tuple(layers)  # not registered as modules: they belong to the models of the lanes
         self._rows, self._convert = rows, convert
         self.factors: tuple[Tensor, Tensor] | None = None
+        self.gains: Tensor | None = None
         self.apart: frozenset[int] = frozenset()
 
     @property
@@ -74,20 +78,27 @@ class PackedLinear(nn.Module):
     def _batched(self, x: Tensor) -> Tensor:
         """The frozen product, plus the updates of batched lanes."""
         if self.factors is None:
-            out: Tensor = self.base(x)
-            return out
+            return self.base(x)  # type: ignore[no-any-return]
         A, B = self.factors
         dropped = self._dropped(x)
-        if self._fuses(x) and A.dtype == x.dtype:
-            fused: Tensor = _FusedLanes.apply(
-                x, None if dropped is x else dropped, self.base.weight, self.base.bias, A, B
+        if self._fuses(x) and A.dtype == x.dtype and (self.gains is None or dropped is x):
+            weight, bias = self.weight, self.bias
+            fused: Tensor = (
+                _FusedLanes.apply(x, None if dropped is x else dropped, weight, bias, A, B)
+                if self.gains is None
+                else fused_dora(x, weight, bias, A, B, self.gains)
             )
             return fused.view(*x.shape[:-1], fused.shape[1])  # not within: some models change such views in place
         y: Tensor = self.base(x)
+        plain = y if self.gains is None or dropped is x else self.base(dropped)
         lanes = len(self._rows.lanes)
         down = dropped.reshape(lanes, -1, x.shape[-1]).to(A.dtype) @ A.mT
-        moved = torch.baddbmm(y.reshape(lanes, -1, y.shape[-1]).to(down.dtype), down, B.mT)
-        return moved.view(y.shape).to(y.dtype)
+        moved = torch.baddbmm(plain.reshape(lanes, -1, y.shape[-1]).to(down.dtype), down, B.mT)
+        if self.gains is not None:
+            gains = self.gains[:, None]
+            moved = moved * gains if self.bias is None else torch.addcmul(self.bias * (1 - gains), moved, gains)
+        out: Tensor = moved.view(y.shape)
+        return (out if plain is y else out + (y - plain)).to(y.dtype)
 
     def _fuses(self, x: Tensor) -> bool:
         base = self.base
