@@ -25,11 +25,11 @@ from unittest import mock
 from benchmarks import fake_cuda
 
 STEPS = 200  # of the schedule
-PACKED = (1, 8)  # trials of LoRA in one pack, of ranks 4 and 8 by turns
+PACKED = (("lora", 1), ("lora", 8), ("dora", 8))  # method and trials in one pack, of ranks 4 and 8 by turns
 DECODING = "llama-1b, all-linear, a decoded token, "
 # shape, targets, contenders
 CASES = (
-    ("roberta-base", "attention-qv", ("lora", "peft lora")),
+    ("roberta-base", "attention-qv", ("lora", "peft lora", "dora")),
     ("roberta-base", "all-linear", ("lora", "peft lora", "adalora", "prilora", "dora", "peft dora")),
     ("deberta-v3-base", "all-linear", ("increlora", "increlora scored", "peft lora")),
 )
@@ -60,10 +60,10 @@ def measured(layers: int, only: str = "", ours: bool = False) -> Iterator[tuple[
             case = f"{shape}, {targets}, {name}"
             if only in case and not (ours and name.startswith("peft")):
                 yield case, fake_cuda.apart(training, shape, targets, name, layers)
-    for lanes in PACKED:
-        case = f"roberta-base, attention-qv, lora, packed x {lanes}"
+    for method, lanes in PACKED:
+        case = f"roberta-base, attention-qv, {method}, packed x {lanes}"
         if only in case:
-            yield case, fake_cuda.apart(packed, lanes, layers)
+            yield case, fake_cuda.apart(packed, method, lanes, layers)
     for name in ("lora", "peft lora"):
         if only in DECODING + name and not (ours and name.startswith("peft")):
             yield DECODING + name, fake_cuda.apart(decoding, name, layers)
@@ -89,7 +89,7 @@ def training(shape: str, targets: str, name: str, layers: int) -> Counts:
     return recorder.kernels, recorder.waits
 
 
-def packed(lanes: int, layers: int) -> Counts:
+def packed(method: str, lanes: int, layers: int) -> Counts:
     """Record a step of so many trials in one pack."""
     from autorank.training.packing.pack import Pack
     from benchmarks.fake_cuda.recorder import DEVICE, recording
@@ -102,7 +102,7 @@ def packed(lanes: int, layers: int) -> Counts:
         pack = Pack(workload.RandomCache("roberta-base", data, DEVICE, Path(folder)))
         for lane in range(lanes):
             settings = {"rank": (8, 4)[lane % 2], "targets": "attention-qv"}
-            pack.join(workload.train_spec("lora", settings, steps=STEPS, batch_size=4, accumulate=1, precision="bf16"))
+            pack.join(workload.train_spec(method, settings, steps=STEPS, batch_size=4, accumulate=1, precision="bf16"))
         for _ in range(3):
             pack.step()
         recorder.clear()

@@ -3,8 +3,6 @@
 torch's FakeTensorMode tracks shapes, data types and devices of tensors without computing them. On a CPU build of
 torch, `device.cpp` supplies the device that autograd expects; it is compiled in a second or two. So an operation with
 tensors on different devices, autocast's conversions and transfers to the host show up without a GPU.
-
-Fake tensors whose data are exchanged (`parameter.data = ...`) can crash torch 2.13: see `apart`.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).with_name("device.cpp")
-ATTEMPTS = 3
 
 
 def load() -> None:
@@ -53,7 +50,7 @@ def load() -> None:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, again if it crashes: fake tensors whose data are exchanged may do so.
+    """Call a function in a process of its own, so that functions do not change the environment of each other.
 
     Args:
         function: the function.
@@ -63,23 +60,21 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         Its result.
 
     Raises:
-        RuntimeError: the function raised (the message is its traceback), or crashed each time.
+        RuntimeError: the function raised (the message is its traceback), or its process ended.
     """
-    for _ in range(ATTEMPTS):
-        receiver, sender = multiprocessing.Pipe(duplex=False)
-        process = multiprocessing.get_context("fork").Process(target=_send, args=(sender, function, arguments))
-        process.start()
-        sender.close()
-        try:
-            succeeded, result = receiver.recv()
-        except EOFError:
-            continue
-        finally:
-            process.join()
-        if not succeeded:
-            raise RuntimeError(result)
-        return result
-    raise RuntimeError(f"{function.__name__}{arguments} crashed {ATTEMPTS} times")
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=_send, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        succeeded, result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"{function.__name__}{arguments} ended with exit code {process.exitcode}") from None
+    process.join()
+    if not succeeded:
+        raise RuntimeError(result)
+    return result
 
 
 def _send(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

@@ -188,6 +188,8 @@ def recording() -> Iterator[Recorder]:
     with ExitStack() as stack:
         for name, value in replaced.items():
             stack.enter_context(mock.patch(name, value))
+        # a copy of a tensor belongs to the same mode; copies of the mode would free its memory again
+        stack.enter_context(mock.patch.object(FakeTensorMode, "__deepcopy__", lambda mode, _: mode, create=True))
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))  # modes belong to a thread
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield stack.enter_context(Recorder())

@@ -23,6 +23,7 @@ class _Factor:
 
     Attributes:
         state: exp_avg and exp_avg_sq, rank x width; steps (number of updates) and start (schedule start), rank x 1.
+        may_freeze: whether components have been frozen; the host knows it without waiting for `start`.
     """
 
     name: str
@@ -30,6 +31,7 @@ class _Factor:
     dim: int
     weight_decay: float
     state: dict[str, Tensor]
+    may_freeze: bool = False
 
     def rows(self, values: Tensor) -> Tensor:
         """Return a view, rank x width."""
@@ -40,6 +42,7 @@ class _Factor:
         rank, width = self.rows(self.parameter.data).shape
         fresh = _fresh(rank - len(self.state["steps"]), width, start, self.parameter.device)
         self.state = {key: torch.cat([self.state[key], value]) for key, value in fresh.items()}
+        self.may_freeze |= start >= FROZEN
 
 
 def _fresh(rank: int, width: int, start: int, device: torch.device) -> dict[str, Tensor]:
@@ -91,7 +94,7 @@ class ComponentwiseAdamW:
             weight_decay: weight decay.
             start: schedule start of all components, a step.
         """
-        factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {})
+        factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {}, start >= FROZEN)
         rank, width = factor.rows(parameter.data).shape
         factor.state = _fresh(rank, width, start, parameter.device)
         self._stacks = None
@@ -117,6 +120,7 @@ class ComponentwiseAdamW:
         """
         factor = self._factors[parameter]
         factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)
+        factor.may_freeze |= start >= FROZEN
         self._stacks = None
 
     @torch.no_grad()
@@ -175,10 +179,10 @@ class ComponentwiseAdamW:
         )
         self._masks = []
         for factor in factors:
-            trained = factor.state["start"].flatten() < FROZEN
-            if not trained.all():
+            if factor.may_freeze:
                 shape = [1] * factor.parameter.dim()
                 shape[factor.dim] = -1
+                trained = factor.state["start"].flatten() < FROZEN
                 self._masks.append((factor.parameter, trained.float().view(shape)))
 
     def state_dict(self) -> list[dict[str, Any]]:
@@ -195,4 +199,7 @@ class ComponentwiseAdamW:
         for saved in state:
             parameter = parameters[saved["name"]]
             values = {key: value.to(parameter.device).clone() for key, value in saved["state"].items()}
-            self._factors[parameter] = _Factor(saved["name"], parameter, saved["dim"], saved["weight_decay"], values)
+            frozen = bool((values["start"] >= FROZEN).any())
+            self._factors[parameter] = _Factor(
+                saved["name"], parameter, saved["dim"], saved["weight_decay"], values, frozen
+            )
