@@ -30,7 +30,7 @@ runpy.run_module("benchmarks.gpu", run_name="__main__", alter_sys=True)
 
 
 def test_parts_run_without_what_training_does_not_need(tmp_path: Path) -> None:
-    parts = ["methods", "memory", "time", "text"]
+    parts = ["methods", "memory", "time", "text", "packing"]
     command = [sys.executable, "-c", HIDDEN, *parts, "--device", "cpu", "--out", str(tmp_path / "gpu.json")]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -43,6 +43,10 @@ def test_parts_run_without_what_training_does_not_need(tmp_path: Path) -> None:
         assert 0 < row["bf16"] < 0.1
     assert [row["contender"] for row in report["parts"]["time"]] == ["lora", "peft lora"]
     assert report["parts"]["text"][-1]["tokens per second"] > 0
+    compared, alone, packed = report["parts"]["packing"]
+    assert compared["ok"] and 0 <= compared["largest difference"] < 1e-4
+    assert (alone["in"], packed["in"], packed["trials"]) == ("a run alone", "a pack", 2)
+    assert 0 < alone["wall ms"] < packed["one after the other ms"]
 
 
 def test_processes_start_together() -> None:
@@ -57,5 +61,5 @@ def test_no_gpu_is_one_message() -> None:
         [sys.executable, "-m", "benchmarks.gpu"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 2 and ran.stderr.strip().count("\n") == 0 and "--device cpu" in ran.stderr
-    unknown = [sys.executable, "-m", "benchmarks.gpu", "packing"]
+    unknown = [sys.executable, "-m", "benchmarks.gpu", "unknown"]
     assert subprocess.run(unknown, cwd=ROOT, capture_output=True, check=False).returncode == 2

@@ -1,0 +1,138 @@
+"""Packs of trials next to the same trials one after the other: results, time, launches and memory."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autorank.spec import TrainSpec
+from autorank.training.packing.pack import Pack
+from autorank.training.run import TrainingRun
+from benchmarks.gpu import workload
+from benchmarks.gpu.memory import GIB, clean
+from benchmarks.gpu.methods import DATA, EVERY, distance
+from benchmarks.gpu.timing import profiled, wait
+from benchmarks.gpu.workload import Options, RandomCache, losses, train_spec
+from tests.trainables.cases import LOW_RANK, METHODS, STEPS
+
+LANES = (8, 1, 16, 4, 2)  # in the order of value, in case time runs out
+SIZES = ((16, 64), (16, 16))  # examples and tokens of a step of each trial
+RANKS = (8, 4)  # of the trials, by turns
+WARM, TIMED = 3, 12
+LIMIT = 1e-2  # relative, between losses of a lane and of a run alone
+
+
+def run(options: Options) -> Iterator[dict[str, Any]]:
+    """A row that compares losses; then one for a trial alone and one per number of lanes."""
+    yield check(options)
+    shape, lanes = ("tiny-bert", (2,)) if options.tiny else ("roberta-base", LANES)
+    for batch, length in ((2, 8),) if options.tiny else SIZES:
+        yield from compared(shape, lanes, batch, length, options)
+
+
+def check(options: Options) -> dict[str, Any]:
+    """Compare the losses of all methods in one pack with those of runs alone, in float32."""
+    methods = ("lora", "increlora") if options.tiny else LOW_RANK
+    specs = [
+        train_spec(
+            name, {key: value for key, value in METHODS[name].settings.items() if key != "dropout"},
+            steps=STEPS, batch_size=8, eval_every=EVERY, precision="fp32", accumulate=1,
+        )
+        for name in methods
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+
+        def cache() -> RandomCache:
+            return RandomCache("tiny-bert", DATA, options.device, Path(folder))
+
+        pack = Pack(cache())
+        lanes = [pack.join(spec) for spec in specs]
+        packed: list[list[float]] = [[] for _ in lanes]
+        while results := pack.advance():
+            for lane, result in results.items():
+                if isinstance(result, Exception):
+                    raise result
+                packed[lanes.index(lane)].append(result.train_loss)
+        differences = {
+            name: distance(values, losses(TrainingRun(spec, cache())))
+            for name, values, spec in zip(methods, packed, specs, strict=True)
+        }
+    worst = max(differences, key=lambda name: differences[name])
+    row = {"case": f"losses of {len(methods)} methods in a pack", "largest difference": differences[worst]}
+    return row | {"method": worst, "ok": differences[worst] <= LIMIT}
+
+
+def compared(
+    shape: str, lanes: Sequence[int], batch: int, length: int, options: Options
+) -> Iterator[dict[str, Any]]:  # fmt: skip
+    """Measure trials alone, one of each rank, and packs."""
+    data = workload.task_data(
+        workload.examples(20 * batch, length, length), workload.examples(8, length, length, seed=1)
+    )
+    case = f"{shape} {batch}x{length}"
+    specs = [
+        train_spec(
+            "lora", {"targets": "attention-qv", "rank": RANKS[k % len(RANKS)]}, steps=1000, batch_size=batch,
+            eval_every=1000, accumulate=1,
+        )
+        for k in range(max(lanes))
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+
+        def cache() -> RandomCache:
+            return RandomCache(shape, data, options.device, Path(folder))
+
+        alone = []
+        for spec in specs[: len(RANKS)]:
+            clean()
+            alone.append(measured(start_alone(spec, cache()), options))
+        yield {"case": case, "trials": 1, "in": "a run alone"} | alone[0]
+        for count in lanes:
+            if options.late:
+                yield {"case": case, "trials": count, "not run": "no time left"}
+                continue
+            clean()
+            row = measured(start_pack(specs[:count], cache()), options)
+            one_by_one = sum(alone[k % len(RANKS)]["wall ms"] for k in range(count))
+            yield {"case": case, "trials": count, "in": "a pack"} | row | {
+                "one after the other ms": one_by_one, "times faster": one_by_one / row["wall ms"],
+                "steps per second": 1e3 * count / row["wall ms"],
+            }  # fmt: skip
+
+
+def start_alone(spec: TrainSpec, cache: RandomCache) -> Callable[[], None]:
+    """Start a run; return its step."""
+    run = TrainingRun(spec, cache)
+    run.begin()
+    return run._train_step
+
+
+def start_pack(specs: Sequence[TrainSpec], cache: RandomCache) -> Callable[[], None]:
+    """Start a pack; return its step, of all lanes."""
+    pack = Pack(cache)
+    for spec in specs:
+        pack.join(spec)
+    return pack.step
+
+
+def measured(step: Callable[[], None], options: Options) -> dict[str, Any]:
+    """Median wall time of a step; on a GPU its GPU time, launches and memory, too."""
+    warm, timed = (1, 2) if options.tiny else (WARM, TIMED)
+    seconds = []
+    for _ in range(warm + timed):
+        wait(options)
+        started = time.perf_counter()
+        step()
+        wait(options)
+        seconds.append(time.perf_counter() - started)
+    row = {"wall ms": 1e3 * statistics.median(seconds[warm:])}
+    if options.cuda:
+        row["peak GiB"] = torch.cuda.max_memory_allocated() / GIB
+        row |= profiled(lambda _: step(), 0)
+    return row
