@@ -17,6 +17,7 @@ from autorank.spec import MethodSpec, SearchSpec, TaskSpec, TrainSpec
 from autorank.tasks.definition import TaskData
 
 if TYPE_CHECKING:
+    from autorank.tasks.data.pairs import Pairs
     from autorank.training.run import TrainingRun
 
 TIMED = 512  # training examples of the timed run: enough to measure a method's preparation
@@ -73,9 +74,10 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     small = tasks.load(spec.task.model_copy(update=_cut(spec.task)), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
-    timed = [_timed(spec, entry, steps, trial_resources.cpus, bounds) for entry in spec.entries]
-    step, scoring, preparation = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
-    scoring *= _work(data) / _work(small)
+    tokens = _longest_text(data)
+    timed = [_timed(spec, entry, steps, trial_resources.cpus, bounds, tokens) for entry in spec.entries]
+    step, scoring, preparation, prompts = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
+    scoring *= _work(data, int(prompts)) / _work(small, int(prompts))
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
@@ -83,23 +85,40 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
 
 
-def _work(data: TaskData) -> int:
-    """The work of an evaluation: its examples, or the number of sequential tokens if texts are generated."""
-    from autorank.tasks.data.pairs import Pairs
+def _writes(data: TaskData) -> bool:
+    """Whether evaluations generate texts for the score."""
     from autorank.tasks.metrics.text import FORWARD
-    from autorank.training.eval_batch_size import DECODED
 
+    return data.task.kind.head.generates and data.task.metrics[0] not in FORWARD
+
+
+def _longest_text(data: TaskData) -> int:
+    """Tokens of the longest prompt and the longest completion of an evaluation; 0: no texts are generated."""
+    if not _writes(data):
+        return 0
+    splits = [cast("Pairs", split) for split in data.validation.values()]
+    return int(
+        max(split.prompt_lengths.max() for split in splits) + max(split.target_lengths.max() for split in splits)
+    )
+
+
+def _work(data: TaskData, prompts_at_once: int) -> int:
+    """The work of an evaluation: its examples, or the number of sequential tokens if texts are generated."""
     splits = data.validation.values()
-    if not data.task.kind.head.generates or data.task.metrics[0] in FORWARD:
+    if not _writes(data):
         return sum(map(len, splits))
     prompts = sum(len(set(split.labels.tolist())) for split in splits)
-    return math.ceil(prompts / DECODED) * int(max(cast(Pairs, split).target_lengths.max() for split in splits))
+    longest = max(cast("Pairs", split).target_lengths.max() for split in splits)
+    return math.ceil(prompts / prompts_at_once) * int(longest)
 
 
 def _timed(
-    spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds
-) -> tuple[float, float, float]:
-    """Seconds of a step, of an evaluation and of the preparation, with the examples of `_cut`."""
+    spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds, tokens: int
+) -> tuple[float, float, float, int]:
+    """Seconds of a step, an evaluation and the preparation, with the examples of `_cut`.
+
+    Also the number of prompts that are decoded together if they and their completions have so many tokens.
+    """
     import torch
 
     from autorank.training.model_cache import ModelCache
@@ -114,11 +133,12 @@ def _timed(
                 model_cache.probes = Path(probes) / name  # so that no probe is cached
                 run = TrainingRun(_small(spec, entry, steps, bounds), model_cache)
                 laps = [_lap(run) for _ in range(count)]
+                prompts = run.decoding_batch(tokens) if tokens else 1
                 run.release()
     finally:
         torch.set_num_threads(before)
     first, later = laps[0][0], min(training for training, _ in laps[1:])
-    return later / CHUNK, min(scoring for _, scoring in laps[1:]), max(0.0, first - later)
+    return later / CHUNK, min(scoring for _, scoring in laps[1:]), max(0.0, first - later), prompts
 
 
 def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:

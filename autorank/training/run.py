@@ -223,6 +223,10 @@ class TrainingRun:
             peak_memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0,
         )
 
+    def decoding_batch(self, tokens: int) -> int:
+        """Return how many prompts an evaluation completes together; with completions they have so many `tokens`."""
+        return self._phase.decoding_batch(tokens)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state after an evaluation, with which the run can be resumed; equal on all workers."""
         model = self._base.model

@@ -19,8 +19,10 @@ from autorank.searching.sampling.optuna_study import first_settings
 from autorank.searching.space import space
 from autorank.searching.space.param_bounds import ParamBounds, parameter_range
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.training.eval_batch_size import DECODED
 from autorank.training.model_cache import ModelCache
 from autorank.training.objectives.generation import Generation
+from autorank.training.optimization.forward_passes import ForwardPasses
 from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.run import TrainingRun
 from tests import texts, tiny
@@ -91,15 +93,19 @@ class Clock:
         return timed
 
 
-@pytest.mark.parametrize("method", ["lora", "eva"])
-def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
-    """Of a text-to-text task, whose evaluations write batches of 32 prompts, a token of each at a time; on a clock that
+@pytest.mark.parametrize(("method", "prompts"), [("lora", 32), ("eva", 32), ("lora", 64)])
+def test_an_estimate_is_what_a_run_takes(method, prompts, tmp_path, monkeypatch):
+    """Of a text-to-text task, whose evaluations write batches of prompts, a token of each at a time; on a clock that
     tells seconds by what is done. EVA's preparation counts too, though other runs find what it computes."""
     clock = Clock()
+    if prompts != DECODED:  # as on a GPU
+        monkeypatch.setattr(ForwardPasses, "decoding_batch", lambda *_: prompts)
     for module in ("autorank.training.run", "autorank.searching.cost_estimate"):
         monkeypatch.setattr(f"{module}.time", clock)
     steps = clock.moved_by(lambda *_: 2.0, OptimizationLoop.step)
-    written = clock.moved_by(lambda _, phase, split, longest: -(-len(split) // 32) * longest * 0.5, Generation.write)
+    written = clock.moved_by(
+        lambda _, phase, split, longest: -(-len(split) // prompts) * longest * 0.5, Generation.write
+    )
     monkeypatch.setattr(OptimizationLoop, "step", steps)
     monkeypatch.setattr(Generation, "write", written)
     monkeypatch.setattr(eva, "directions", clock.moved_by(lambda *_: 7.0, eva.directions))
@@ -112,9 +118,10 @@ def test_an_estimate_is_what_a_run_takes(method, tmp_path, monkeypatch):
     cost = estimate(search, 1, Resources(1, 1, 0), ParamBounds(search.task, search.model))
     run = TrainingRun(search.train(method, {"learning_rate": 1e-6}), ModelCache(probes=tmp_path / "probes"))
     *_, last = run
-    longest = 5  # tokens: "a blue bird sings" and its end
-    assert cost.seconds_per_step == 2 and cost.seconds_per_evaluation == 3 * longest * 0.5
-    assert cost.seconds_per_trial == last.seconds == 24 * 2 + 4 * 3 * longest * 0.5 + (7 if method == "eva" else 0)
+    longest, batches = 5, -(-70 // prompts)  # tokens: "a blue bird sings" and its end
+    assert cost.seconds_per_step == 2 and cost.seconds_per_evaluation == batches * longest * 0.5
+    preparation = 7 if method == "eva" else 0
+    assert cost.seconds_per_trial == last.seconds == 24 * 2 + 4 * batches * longest * 0.5 + preparation
 
 
 @pytest.mark.parametrize("method", names())
