@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from autorank.modeling.forward.greedy_decoding import generating, greedy
+from autorank.modeling.forward.greedy_decoding import complete, generating, greedy
 from autorank.tasks.data.batches import collate, eval_batches
 from autorank.tasks.data.pairs import EncodedPairs, Pairs
 from autorank.tasks.definition import TaskData
@@ -180,8 +180,6 @@ class Generation(Objective):
         Returns:
             The texts in the split's order; None if there is a NaN among the logits.
         """
-        from transformers import LogitsProcessorList
-
         model: Any = predictor.model
         model.eval()
         nan_detector = NaNDetector()
@@ -191,9 +189,7 @@ class Generation(Objective):
         def generate(examples: np.ndarray) -> tuple[list[list[int]], bool]:
             prompts = split.prompts(examples, self.pad_id)
             batch = {name: values.to(predictor.device) for name, values in prompts.items()}
-            generated = model.generate(**batch, logits_processor=LogitsProcessorList([nan_detector]))
-            first = 1 if self.encoder_decoder else batch["input_ids"].shape[1]
-            ids: list[list[int]] = generated[:, first:].tolist()
+            ids = complete(model, batch, self.data.ends, max_new_tokens, nan_detector)
             return ids, nan_detector.detected
 
         lengths = split.prompt_lengths
