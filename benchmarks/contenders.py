@@ -37,6 +37,7 @@ SHAPES = {  # hidden, layers, heads, intermediate
 BASELINE, PEFT_DORA, PEFT_ADALORA = "peft lora", "peft dora", "peft adalora"
 SCORED = 13 * 40 / 3450  # share of the steps in which IncreLoRA's published schedule for MRPC computes scores
 METHODS = ["lora", "prilora", "adalora", "increlora"]
+COMPILED = "lora compiled"  # its forward pass by torch.compile
 ALPHA = 16.0
 Step = Callable[[int], Tensor]
 
@@ -109,9 +110,11 @@ def our_step(
         gradients=no_probe,
         optimizer=phase.optimizer,
     )
-    method = configure(name, settings(name, arguments))
+    method = configure(name.split()[0], settings(name.split()[0], arguments))
     method.prepare(run)
     phase.train_rest()
+    if name == COMPILED:
+        base.model.compile()
     if device.type == "cuda" and plan.precision != "fp32":
         adapters.share_conversions(base.model)
     hooks = MethodHooks(method, run)

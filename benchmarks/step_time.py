@@ -3,6 +3,7 @@
     python benchmarks/step_time.py                                      # a BERT of MiniLM's size, every method
     python benchmarks/step_time.py --methods lora --targets query,value
     python benchmarks/step_time.py --shape deberta-v3-base              # on a GPU: in bf16
+    python benchmarks/step_time.py --methods lora "lora compiled"       # torch.compile
 
 All contenders have the same mean rank at the end. Each method runs its whole schedule, shortened to `--steps`: AdaLoRA
 shrinks; IncreLoRA grows, and computes scores in at least as large a share of the steps as in its published schedule for
@@ -22,7 +23,7 @@ import time
 from pathlib import Path
 
 import torch
-from contenders import BASELINE, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
+from contenders import BASELINE, COMPILED, METHODS, PEFT_ADALORA, SHAPES, Step, make, scored
 
 PRINTED = 10  # steps between messages on progress
 ALONE = 50  # steps of a process that measures memory, a whole schedule
@@ -37,6 +38,7 @@ def main() -> None:
     contenders = [BASELINE, *arguments.methods, PEFT_ADALORA]
     steps = {name: make(name, arguments, device) for name in contenders}
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    first: dict[str, float] = {}
     worst = 0.0
     for step in range(arguments.steps):
         if step % PRINTED == 0:
@@ -44,11 +46,12 @@ def main() -> None:
         losses = {}
         for name in contenders[step % len(contenders) :] + contenders[: step % len(contenders)]:
             seconds, losses[name] = timed(steps[name], step, device)
+            first.setdefault(name, seconds)
             if step >= arguments.warmup:
                 times[name].append(seconds)
         if "lora" in losses:
             worst = max(worst, abs(losses["lora"] - losses[BASELINE]))
-    report(arguments, device, times, worst)
+    report(arguments, device, times, first, worst)
     if not arguments.no_memory:
         print(f"{'':14}{'peak':>10}{'ratio':>8}")
         memory: dict[str, int] = {}
@@ -60,7 +63,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="minilm")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, COMPILED], default=METHODS)
     parser.add_argument("--targets", default="all-linear")
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--batch", type=int, default=16)
@@ -108,14 +111,18 @@ def measure_memory(arguments: argparse.Namespace) -> None:
         print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
 
 
-def report(arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], worst: float) -> None:
+def report(
+    arguments: argparse.Namespace, device: torch.device, times: dict[str, list[float]], first: dict[str, float],
+    worst: float,
+) -> None:  # fmt: skip
     machine = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     print(f"{machine}, {arguments.precision}, {arguments.shape}, {arguments.targets}, mean rank {arguments.rank}, "
           f"{arguments.batch} x {arguments.length} tokens, {len(times[BASELINE])} steps each")  # fmt: skip
-    print(f"{'':14}{'mean':>9}{'median':>9}{'ratio':>8}")
+    print(f"{'':14}{'mean':>9}{'median':>9}{'ratio':>8}{'first step':>12}")
     for name, values in times.items():
         mean, median = statistics.fmean(values), statistics.median(values)
-        print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{mean / statistics.fmean(times[BASELINE]):8.3f}")
+        ratio = mean / statistics.fmean(times[BASELINE])
+        print(f"{name:14}{1e3 * mean:7.1f}ms{1e3 * median:7.1f}ms{ratio:8.3f}{first[name]:11.1f}s")
     if "increlora" in times:
         print(f"increlora computes scores in {scored(arguments):.1%} of the steps")
     if "lora" in times:
