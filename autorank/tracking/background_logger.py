@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import traceback
@@ -38,6 +39,7 @@ class BackgroundLogger:
         self._sent = False
         self._context = ExitStack()
         self._context.enter_context(quietly())  # not in the thread, because it changes the environment
+        importlib.import_module("mlflow.tracking")  # likewise: Ray imports MLflow, too, and two imports can deadlock
         self._thread = threading.Thread(target=self._work, name="autorank-mlflow", daemon=True)
         self._thread.start()
 

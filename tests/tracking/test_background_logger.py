@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -130,3 +132,14 @@ def test_mlflow_is_left_as_it_was(monkeypatch):
     mlflow_logger = BackgroundLogger(Sending())
     assert set(ENVIRONMENT) <= set(os.environ) and mlflow_logger.close()
     assert dict(os.environ) == before
+
+
+def test_mlflow_is_imported_before_the_thread_starts():
+    """Ray imports MLflow in the main thread; two imports of it at the same time can end in a deadlock error."""
+    code = (
+        "import sys, threading; from unittest.mock import Mock\n"
+        "from autorank.tracking.background_logger import BackgroundLogger\n"
+        "threading.Thread.start = lambda self: None\n"
+        "BackgroundLogger(Mock()); assert 'mlflow.tracking' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
