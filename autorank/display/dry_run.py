@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     Returns:
         What rich prints.
     """
-    on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
-    resources_per_trial = (Budget() if on_cluster else budget).share(resources.local())
+    resources_per_trial = (Budget() if budget.on_cluster else budget).share(resources.this_machine())
     trials = budget.trials or TRIALS
     cost = estimate(spec, trials, resources_per_trial, ParamBounds(spec.task, spec.model))
     rows: list[RenderableType] = [title(spec, ", dry run")]
@@ -47,7 +45,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     low, high = cost.params
     if cost.labels:
         rows.append(Text(f"\n{cost.labels}"))
-    origin = " (of this machine, not of the cluster)" if on_cluster else ""
+    origin = " (of this machine, not of the cluster)" if budget.on_cluster else ""
     rows.append(
         Text(f"\nadapter parameters  {low:,} to {high:,}\n"
              f"resources           {resources_per_trial}{origin}\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -139,9 +138,8 @@ def run(
     remaining = [training for training in trainings if not results.done(training.run)]
     if not remaining:
         return "complete"
-    on_cluster = budget.address is not None or "RAY_ADDRESS" in os.environ
-    if not on_cluster:
-        budget.share(resources.local())
+    if not budget.on_cluster:
+        budget.share(resources.this_machine())
     check(remaining)
     ended: set[tuple[str, int]] = set()
 
@@ -155,9 +153,9 @@ def run(
         with (
             connection.running(budget.address, folder / connection.LOG),
             Interrupt() as interrupt,
-            shared_storage_check.shared(folder) if on_cluster else contextlib.nullcontext() as mount_token,
+            shared_storage_check.shared(folder) if budget.on_cluster else contextlib.nullcontext() as mount_token,
         ):
-            resources_per_trial = budget.share(resources.joined())
+            resources_per_trial = budget.share(resources.cluster_nodes())
             with RayWatch(resources_per_trial, logger.warning) as watch:
                 fit(
                     searcher,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from autorank.defaults import LANES, MAX_RETRIES, WORKERS
 from autorank.errors import AutorankError
 from autorank.searching.ray import resources
+from autorank.searching.ray.cluster import connection
 from autorank.spec import ObjectivesSpec
 
 TRIALS = 20  # default number of trials
@@ -58,6 +59,11 @@ class Budget:
     def deadline(self) -> float:
         """When `seconds` are over, as `time.monotonic` counts; infinite without a limit."""
         return math.inf if self.seconds is None else self.created + self.seconds
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether trials run on an existing Ray cluster, that of `address` or RAY_ADDRESS."""
+        return connection.resolved(self.address) != connection.LOCAL
 
     def totals(self, before: Mapping[str, Any], ended: int, unconfirmed: bool = False) -> tuple[int, int]:
         """Resolve the numbers of trials and of confirmation seeds.

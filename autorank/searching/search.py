@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,8 +96,8 @@ def search(
     budget.check(spec.objectives)
     if budget.storage is not None:
         stored(budget.storage, spec.name)  # checks that it can be used
-    if budget.address is None and "RAY_ADDRESS" not in os.environ:
-        budget.share(resources.local())
+    if not budget.on_cluster:
+        budget.share(resources.this_machine())
     # trials read them from the cache, and errors appear before anything starts
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
     if data.labels:
@@ -187,7 +186,7 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
     while True:
         try:
             with connection.running(budget.address, log), Interrupt() as interrupt:
-                trial_resources = _with_lanes(session, resources.joined(), warn)
+                trial_resources = _with_lanes(session, resources.cluster_nodes(), warn)
                 with RayWatch(trial_resources, warn) as watch:
                     return session.work(trial_resources, trials, confirm, interrupt, watch)
         except RayLost as lost:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +100,7 @@ class Session:
     @property
     def _joined(self) -> bool:
         """Whether trials may run on other machines."""
-        return self.budget.address is not None or "RAY_ADDRESS" in os.environ or self.written is not self.journal.folder
+        return self.budget.on_cluster or self.written is not self.journal.folder
 
     def lanes(self, resources: Resources) -> int:
         """Return the number of lanes of each pack; for `auto`, that which pays off for the first method.

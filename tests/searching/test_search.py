@@ -136,6 +136,22 @@ def test_cut_off_in_confirming_the_same_command_does_not_ask_for_more():
     assert Budget(5, more=True, confirm=2).totals({"trials": 8, "confirm": 2}, 8, unconfirmed=True) == (8, 2)
 
 
+@pytest.mark.parametrize(
+    ("address", "variable", "expected"),
+    [
+        (None, None, False),
+        ("10.0.0.1:6379", None, True),
+        (None, "10.0.0.1:6379", True),
+        ("local", "10.0.0.1:6379", False),
+    ],
+)
+def test_trials_run_on_the_cluster_of_the_address_or_of_ray_address(address, variable, expected, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if variable:
+        monkeypatch.setenv("RAY_ADDRESS", variable)
+    assert Budget(address=address).on_cluster is expected
+
+
 def test_so_many_more(conducted):
     assert len(conducted(2, {}).snapshot.trials) == 2
     assert len(conducted(3, {}, more=True).snapshot.trials) == 5

@@ -1,4 +1,4 @@
-"""What one trial gets of the machine or cluster, and how many run at once."""
+"""The resources of a trial, and the number of concurrent trials."""
 
 from __future__ import annotations
 
@@ -8,12 +8,22 @@ from dataclasses import dataclass
 
 from autorank.errors import AutorankError, counted
 
-FEW = 4  # without GPUs: so many trials at once before a trial gets a second CPU, and at most so many CPUs a trial
+# Without GPUs
+MIN_TRIALS = 4  # concurrent trials, before a trial gets a second CPU
+MAX_CPUS = 4  # CPUs of a trial, before there are more concurrent trials
 
 
 @dataclass(frozen=True)
 class Resources:
-    """Of each worker or pack, how many workers a trial or trials a pack has, and how many trials run at once."""
+    """Resources of a search.
+
+    Attributes:
+        concurrency: number of concurrent trials.
+        cpus: CPUs of each worker, or of each pack.
+        gpus: GPUs of each worker, or of each pack.
+        workers: workers of a trial.
+        lanes: trials of a pack.
+    """
 
     concurrency: int
     cpus: int
@@ -39,9 +49,9 @@ def share(
     nodes: Sequence[Mapping[str, float]], concurrency: int | None = None, gpus_per_trial: float | None = None,
     workers: int = 1, lanes: int = 1,
 ) -> Resources:  # fmt: skip
-    """Divide resources among trials, and those of a trial among its workers, which may be on different nodes.
+    """Divide resources among trials or packs, and those of a trial among its workers.
 
-    With several lanes, they are divided among packs.
+    The workers of a trial may be on different nodes.
 
     If there are GPUs, a worker gets one, or its part of `gpus_per_trial`. Otherwise trials share the CPUs, with at
     least four trials at once if there are enough CPUs: two small runs with one thread each are much faster than two
@@ -61,34 +71,39 @@ def share(
         AutorankError: there are fewer resources than requested, in total or on every node.
     """
     cpus, gpus = sum(_cpus(node) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
-    each = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
-    if each * workers > gpus:
-        asked = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
-        raise AutorankError(f"{asked} {each * workers:g} is more than the available GPUs ({gpus:g}).")
-    if each > 1 and each != int(each):
-        raise AutorankError(f"--gpus-per-trial {each:g}: use a fraction of one GPU, or a whole number of GPUs.")
+    worker_gpus = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
+    trial_gpus = worker_gpus * workers
+    if trial_gpus > gpus:
+        option = "--gpus-per-trial" if gpus_per_trial is not None else f"--workers-per-trial {workers} with a GPU each,"
+        raise AutorankError(f"{option} {trial_gpus:g} is more than the available GPUs ({gpus:g}).")
+    if worker_gpus > 1 and worker_gpus != int(worker_gpus):
+        raise AutorankError(f"--gpus-per-trial {worker_gpus:g}: use a fraction of one GPU, or a whole number of GPUs.")
 
-    workers_in_total = places(nodes, 1, each)
-    if not workers_in_total:
-        raise AutorankError(_no_room(nodes, each))
-    most = lanes * (workers_in_total // workers)
-    if not most:
+    max_workers = worker_capacity(nodes, 1, worker_gpus)
+    if not max_workers:
+        raise AutorankError(_nodes_too_small(nodes, worker_gpus))
+    max_trials = lanes * (max_workers // workers)
+    if not max_trials:
         raise AutorankError(
-            f"--workers-per-trial {workers} is too many: the nodes can run at most {workers_in_total} workers."
+            f"--workers-per-trial {workers} is too many: the nodes can run at most {max_workers} workers."
         )
-    at_once = most if each else min(most, max(FEW, cpus // FEW))
-    concurrency = concurrency or max(lanes, at_once // lanes * lanes)
-    if concurrency > most:
-        what = f"{gpus:g} GPUs at {each * workers:g} a trial" if each and most < cpus // workers else f"{cpus} CPUs"
-        each_with = f" of {workers} workers" if workers > 1 else ""
-        raise AutorankError(f"--concurrency {concurrency} is too many: {what} are enough for {most} trials{each_with}.")
+    if concurrency is None:
+        trials = max_trials if worker_gpus else min(max_trials, max(MIN_TRIALS, cpus // MAX_CPUS))
+        concurrency = max(lanes, trials // lanes * lanes)
+    if concurrency > max_trials:
+        by_gpus = worker_gpus and max_trials < cpus // workers
+        available = f"{gpus:g} GPUs at {trial_gpus:g} a trial" if by_gpus else f"{cpus} CPUs"
+        of_workers = f" of {workers} workers" if workers > 1 else ""
+        raise AutorankError(
+            f"--concurrency {concurrency} is too many: {available} are enough for {max_trials} trials{of_workers}."
+        )
     packs = -(-concurrency // lanes)
-    while places(nodes, cpus, each) < packs * workers:
+    while worker_capacity(nodes, cpus, worker_gpus) < packs * workers:
         cpus -= 1
-    return Resources(concurrency, cpus, each, workers, lanes)
+    return Resources(concurrency, cpus, worker_gpus, workers, lanes)
 
 
-def places(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
+def worker_capacity(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
     """Return how many workers fit on nodes.
 
     Args:
@@ -99,32 +114,33 @@ def places(nodes: Sequence[Mapping[str, float]], cpus: int, gpus: float) -> int:
     Returns:
         The number of workers.
     """
-    return sum(_rooms(node, cpus, gpus) for node in nodes)
+    return sum(_node_capacity(node, cpus, gpus) for node in nodes)
 
 
 def _cpus(node: Mapping[str, float]) -> int:
     return int(node.get("CPU", 0))
 
 
-def _rooms(node: Mapping[str, float], cpus: int, gpus: float) -> int:
-    """How many workers of so many CPUs and GPUs a node holds."""
-    there = node.get("GPU", 0.0)
+def _node_capacity(node: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """The number of workers that fit on one node. A worker with a fraction of a GPU uses a single GPU."""
     by_cpus = _cpus(node) // cpus
     if not gpus:
         return by_cpus
-    return min(by_cpus, int(there) * int(1 / gpus + 1e-9) if gpus < 1 else int(there // gpus))  # none spans two GPUs
+    node_gpus = node.get("GPU", 0.0)
+    by_gpus = int(node_gpus) * int(1 / gpus + 1e-9) if gpus < 1 else int(node_gpus // gpus)
+    return min(by_cpus, by_gpus)
 
 
-def _no_room(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
-    have = "; ".join(sorted({f"{_cpus(node)} CPUs, {node.get('GPU', 0.0):g} GPUs" for node in nodes}))
-    what, remedy = "1 CPU", "Wait until such a node has joined"
+def _nodes_too_small(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
+    available = "; ".join(sorted({f"{_cpus(node)} CPUs, {node.get('GPU', 0.0):g} GPUs" for node in nodes}))
+    required, remedy = "1 CPU", "Wait until such a node has joined"
     if gpus:
-        what, remedy = f"1 CPU and {gpus:g} GPU", "Use a lower --gpus-per-trial; 0 trains on CPUs"
-    return f"No node of the cluster has the {what} that a trial needs. Available: {have}. {remedy}."
+        required, remedy = f"1 CPU and {gpus:g} GPU", "Use a lower --gpus-per-trial; 0 trains on CPUs"
+    return f"No node of the cluster has the {required} that a trial needs. Available: {available}. {remedy}."
 
 
 def keep_within(cpus: float, gpus: float) -> None:
-    """Let this process use no more than what was reserved for it: threads, and its part of a shared GPU's memory.
+    """Limit this process to its resources: the number of threads, and its part of the memory of a shared GPU.
 
     Args:
         cpus: reserved CPUs.
@@ -139,21 +155,21 @@ def keep_within(cpus: float, gpus: float) -> None:
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs that this process may use; macOS does not tell, so there it is the machine's."""
+    """Return the number of CPUs that this process may use; on macOS, which does not tell, that of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def local() -> list[dict[str, float]]:
-    """What this machine has, as a cluster of one node, without starting Ray."""
+def this_machine() -> list[dict[str, float]]:
+    """Return the resources of this machine as those of a cluster of one node, without starting Ray."""
     import torch
 
     return [{"CPU": cpu_count(), "GPU": torch.cuda.device_count()}]
 
 
-def joined() -> list[dict[str, float]]:
-    """What each node of the Ray that this process has joined offers."""
+def cluster_nodes() -> list[dict[str, float]]:
+    """Return the resources of each node of the Ray cluster that this process has joined."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from autorank.errors import counted
-from autorank.searching.ray.resources import Resources, places
+from autorank.searching.ray.resources import Resources, worker_capacity
 
 BUSY = 0.02  # CPU seconds a second: Ray's own threads in an idle process use less (ours)
 INTERNAL = ("ray::IDLE", "ray::DashboardA", "ray::RuntimeEnv")  # prefixes: the system cuts names
@@ -33,7 +33,7 @@ def why_waiting(nodes: Sequence[Mapping[str, Any]], free: Mapping[str, float], t
     cpus, gpus = trial.workers * trial.cpus, trial.workers * trial.gpus
     available = f"{free.get('CPU', 0):g} CPUs, {free.get('GPU', 0):g} GPUs"
     state = f"Free on {counted(len(nodes), 'node')}: {available}; a trial needs {cpus:g} and {gpus:g}."
-    if places(nodes, trial.cpus, trial.gpus) < trial.workers:
+    if worker_capacity(nodes, trial.cpus, trial.gpus) < trial.workers:
         return (
             f"{state} The nodes of the cluster are too small for it, because a node has left. Trials start when such a "
             "node joins; or end the search and continue it with the nodes that remain."

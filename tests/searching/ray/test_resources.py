@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from autorank.errors import AutorankError
-from autorank.searching.ray.resources import Resources, joined, keep_within, local, share
+from autorank.searching.ray.resources import Resources, cluster_nodes, keep_within, share, this_machine
 
 
 @pytest.mark.parametrize(
-    ("available", "asked", "expected"),
+    ("available", "options", "expected"),
     [
         ({"CPU": 2}, {}, Resources(2, 1, 0)),
         ({"CPU": 8}, {}, Resources(4, 2, 0)),
@@ -33,12 +33,12 @@ from autorank.searching.ray.resources import Resources, joined, keep_within, loc
         ({"CPU": 16, "GPU": 2}, {"gpus_per_trial": 0.4}, Resources(4, 4, 0.4)),  # two on each, not five on both
     ],
 )
-def test_share(available, asked, expected):
-    assert share([available], **asked) == expected
+def test_share(available, options, expected):
+    assert share([available], **options) == expected
 
 
 @pytest.mark.parametrize(
-    ("asked", "problem"),
+    ("options", "problem"),
     [
         ({"gpus_per_trial": 2}, "--gpus-per-trial 2 is more than the available GPUs \\(1\\)"),
         ({"gpus_per_trial": 0.5, "concurrency": 3}, "1 GPUs at 0.5 a trial are enough for 2 trials"),
@@ -48,16 +48,16 @@ def test_share(available, asked, expected):
         ({"gpus_per_trial": 0, "concurrency": 33, "lanes": 4}, "8 CPUs are enough for 32 trials"),
     ],
 )
-def test_more_than_there_is(asked, problem):
+def test_more_than_there_is(options, problem):
     with pytest.raises(AutorankError, match=problem):
-        share([{"CPU": 8, "GPU": 1}], **asked)
+        share([{"CPU": 8, "GPU": 1}], **options)
 
 
 HEAD, GPU_NODE = {"CPU": 16}, {"CPU": 4, "GPU": 1}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "asked", "expected"),
+    ("nodes", "options", "expected"),
     [
         ([HEAD, GPU_NODE, GPU_NODE], {}, Resources(2, 4, 1)),  # the head's CPUs are beside no GPU
         ([HEAD, GPU_NODE, GPU_NODE], {"gpus_per_trial": 0}, Resources(6, 4, 0)),  # 4 on the head, 1 on each other
@@ -78,12 +78,12 @@ HEAD, GPU_NODE = {"CPU": 16}, {"CPU": 4, "GPU": 1}
         ([{"memory": 1.0}, GPU_NODE], {}, Resources(1, 4, 1)),
     ],
 )
-def test_nodes_of_a_cluster(nodes, asked, expected):
-    assert share(nodes, **asked) == expected
+def test_nodes_of_a_cluster(nodes, options, expected):
+    assert share(nodes, **options) == expected
 
 
 @pytest.mark.parametrize(
-    ("nodes", "asked", "problem"),
+    ("nodes", "options", "problem"),
     [
         ([GPU_NODE, GPU_NODE], {"gpus_per_trial": 2}, "1 CPU and 2 GPU that .* Available: 4 CPUs, 1 GPUs. Use a lower"),
         ([HEAD, {"GPU": 2}], {}, "1 CPU and 1 GPU that .* Available: 0 CPUs, 2 GPUs; 16 CPUs, 0 GPUs. Use"),
@@ -93,19 +93,19 @@ def test_nodes_of_a_cluster(nodes, asked, expected):
         ([{"CPU": 3}] * 2, {"workers": 7}, "--workers-per-trial 7 is too many: the nodes can run at most 6 workers"),
     ],
 )
-def test_more_than_the_nodes_have(nodes, asked, problem):
+def test_more_than_the_nodes_have(nodes, options, problem):
     with pytest.raises(AutorankError, match=problem):
-        share(nodes, **asked)
+        share(nodes, **options)
 
 
 def test_nodes_that_are_gone_offer_nothing(monkeypatch):
     nodes = [{"Alive": True, "Resources": HEAD}, {"Alive": False, "Resources": GPU_NODE}]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
-    assert joined() == [HEAD]
+    assert cluster_nodes() == [HEAD]
 
 
 def test_this_machine():
-    (here,) = local()
+    (here,) = this_machine()
     assert here["CPU"] >= 1
     assert str(Resources(1, 2, 0)) == "1 trial at once, 2 CPUs each"
     assert str(Resources(8, 4, 1, lanes=4)) == "8 trials at once in 2 packs, 4 CPUs, 1 GPU each"
@@ -115,7 +115,7 @@ def test_this_machine():
 def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
     monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
     monkeypatch.setattr("os.cpu_count", lambda: 6)
-    assert local()[0]["CPU"] == 6
+    assert this_machine()[0]["CPU"] == 6
 
 
 @pytest.mark.parametrize(("gpus", "part"), [(0, 1.0), (0.25, 0.25), (1, 1.0), (2, 1.0)])

@@ -63,10 +63,10 @@ def running(address: str | None, log: Path) -> Iterator[None]:
         starts_ray = not ray.is_initialized()
         try:
             if starts_ray:
-                where = address or os.environ.get("RAY_ADDRESS") or LOCAL
-                within.enter_context(_loopback() if where == LOCAL else contextlib.nullcontext())
+                cluster = resolved(address)
+                within.enter_context(_loopback() if cluster == LOCAL else contextlib.nullcontext())
                 with _native_output_to(log):
-                    _connect(where)
+                    _connect(cluster)
             yield
         finally:
             if starts_ray:
@@ -78,7 +78,12 @@ def is_local(address: str | None) -> bool:
     """Return whether `running` starts a local Ray for this address."""
     import ray
 
-    return not ray.is_initialized() and (address or os.environ.get("RAY_ADDRESS") or LOCAL) == LOCAL
+    return not ray.is_initialized() and resolved(address) == LOCAL
+
+
+def resolved(address: str | None) -> str:
+    """Return the address that `running` uses: the given one, else RAY_ADDRESS, else `LOCAL`."""
+    return address or os.environ.get("RAY_ADDRESS") or LOCAL
 
 
 @contextlib.contextmanager
