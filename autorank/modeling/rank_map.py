@@ -55,7 +55,8 @@ def read_for(path: Path, layers: Collection[str]) -> dict[str, int]:
         The ranks above 0, in the order of `layers`.
 
     Raises:
-        AutorankError: The file cannot be read, names a layer that is not in `layers`, or has no rank above 0.
+        AutorankError: The file cannot be read, has no rank above 0, or was made with another model: it names a layer
+            that is not in `layers`, or no layer of the last blocks.
     """
     ranks = read(path)
     if unknown := [name for name in ranks if name not in layers]:
@@ -65,7 +66,29 @@ def read_for(path: Path, layers: Collection[str]) -> dict[str, int]:
         )
     if not any(ranks.values()):
         raise AutorankError(f"The rank file {path} has no rank above 0. {_REMEDY}")
+    if missing := _in_later_blocks(ranks, layers):
+        raise AutorankError(
+            f"The rank file {path} has no ranks for the last blocks of the model ({listed(missing, _SHOWN)}). "
+            "Use a file made with the same model, or add these layers with rank 0 if they get no update."
+        )
     return {name: ranks[name] for name in layers if ranks.get(name)}
+
+
+def _in_later_blocks(ranks: Collection[str], layers: Collection[str]) -> list[str]:
+    """Layers after the last block of `ranks`, of the same stack and of kinds that `ranks` has."""
+    kinds = {kind(name) for name in ranks}
+    last: dict[str, int] = {}
+    for name in ranks:
+        stack, number = _position(name)
+        last[stack] = max(number, last.get(stack, 0))
+    positions = {name: _position(name) for name in layers if kind(name) in kinds}
+    return [name for name, (stack, number) in positions.items() if number > last.get(stack, number)]
+
+
+def _position(name: str) -> tuple[str, int]:
+    """The stack of a layer's block (`encoder.layer`) and the block's number; ("", 0) for a layer outside blocks."""
+    stack, _, number = block(name).rpartition(".")
+    return stack, int(number or 0)
 
 
 def write(path: Path, ranks: Mapping[str, int]) -> None:

@@ -52,6 +52,41 @@ def test_a_folder_is_no_rank_file(tmp_path: Path) -> None:
         rank_map.read(tmp_path)
 
 
+def bert_layers(blocks: int, kinds: list[str] = BERT) -> list[str]:
+    return [f"bert.encoder.layer.{i}.{kind}" for i in range(blocks) for kind in kinds]
+
+
+def test_a_file_of_a_smaller_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    rank_map.write(path, dict.fromkeys(bert_layers(10, ["attention.self.query"]), 4))
+    missing = "bert.encoder.layer.10.attention.self.query, bert.encoder.layer.11.attention.self.query"
+    with pytest.raises(
+        AutorankError, match=rf"{path} has no ranks .*\({missing}\). Use a file made with the same model"
+    ):
+        rank_map.read_for(path, bert_layers(12))
+
+
+def test_each_stack_has_its_last_block(tmp_path: Path) -> None:
+    def layers(encoder: int, decoder: int) -> list[str]:
+        return [f"encoder.block.{i}.q" for i in range(encoder)] + [f"decoder.block.{i}.q" for i in range(decoder)]
+
+    path = tmp_path / "ranks.json"
+    rank_map.write(path, dict.fromkeys(layers(2, 4), 4))
+    assert len(rank_map.read_for(path, layers(2, 4))) == 6
+    with pytest.raises(AutorankError, match=r"\(encoder.block.2.q\)"):
+        rank_map.read_for(path, layers(3, 4))
+
+
+def test_layers_of_kinds_that_the_file_does_not_have_get_no_rank(tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    ranks = {name: 2 * i for i, name in enumerate(bert_layers(3, ["attention.self.query"]))}  # the first one is 0
+    del ranks["bert.encoder.layer.1.attention.self.query"]  # as EVA's layers without a rank
+    rank_map.write(path, ranks)
+    assert rank_map.read_for(path, bert_layers(3)) == {"bert.encoder.layer.2.attention.self.query": 4}
+    rank_map.write(path, {**ranks, "bert.encoder.layer.3.attention.self.query": 0})
+    assert rank_map.read_for(path, bert_layers(4)) == {"bert.encoder.layer.2.attention.self.query": 4}
+
+
 def test_bert_is_layers_by_kinds() -> None:
     ranks = numbered([f"bert.encoder.layer.{i}.{kind}" for i in range(12) for kind in BERT])
     rows, columns, cells = rank_map.grid(ranks)
