@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -53,10 +53,11 @@ from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import PhasedConfig
 from trainables.svd_updates import PUBLISHED_SCALE, Sensitivity, TripletConfig, new_triplet, whole
 
 
-class AdaLoRAConfig(TripletConfig):
+class AdaLoRAConfig(PhasedConfig, TripletConfig):
     """AdaLoRA's settings."""
 
     start_ratio: float = Field(
@@ -71,12 +72,6 @@ class AdaLoRAConfig(TripletConfig):
     published: bool = Field(
         False, description="reproduce the published code where autorank differs by default: see the list of differences"
     )
-
-    @model_validator(mode="after")
-    def _falls(self) -> AdaLoRAConfig:
-        if self.initial + self.final >= 1:
-            raise ValueError(f"initial {self.initial:g} plus final {self.final:g} must be less than 1")
-        return self
 
     @property
     def start_rank(self) -> int:
@@ -115,7 +110,7 @@ class Shrinking:
         Raises:
             AutorankError: the run is too short.
         """
-        initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
+        initial, fixed = config.phases(total_steps)
         if not initial < fixed < total_steps:
             raise AutorankError(
                 f"adalora has no steps for lowering its budget: in a run of {total_steps} steps the initial phase "

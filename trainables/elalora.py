@@ -39,7 +39,7 @@ from itertools import accumulate
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -50,12 +50,13 @@ from autorank.modeling.layers.batched_factors import Orthogonality
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import PhasedConfig
 from trainables.svd_updates import Sensitivity, TripletConfig, new_triplet, whole
 
 NEW = 1e-13  # e of a new triplet: the function stays the same
 
 
-class ElaLoRAConfig(TripletConfig):
+class ElaLoRAConfig(PhasedConfig, TripletConfig):
     """ElaLoRA's settings; the defaults are those of the published script for MRPC, except for the rank."""
 
     mean_rank: float = Field(8.0, ge=1, description="rank, averaged over layers, from start to end: the budget")
@@ -70,12 +71,6 @@ class ElaLoRAConfig(TripletConfig):
     scheduler: bool = Field(
         True, description="lower the number of moved ranks on a cubic curve; otherwise it is the same in every round"
     )
-
-    @model_validator(mode="after")
-    def _between(self) -> ElaLoRAConfig:
-        if self.initial + self.final >= 1:
-            raise ValueError(f"initial {self.initial:g} plus final {self.final:g} must be less than 1")
-        return self
 
     def moves(self) -> list[int]:
         """Return the number of ranks that move in each round."""
@@ -108,7 +103,7 @@ class Rounds:
         Raises:
             AutorankError: the run is too short.
         """
-        initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
+        initial, fixed = config.phases(total_steps)
         interval = (fixed - initial) // (config.rounds + 1)
         if interval < 1:
             raise AutorankError(

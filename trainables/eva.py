@@ -28,22 +28,22 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from autorank.tasks.data.batches import token_mask
 from trainables.cached_tensors import cached
+from trainables.configs import LowRankConfig
 
 
-class EVAConfig(TargetedConfig):
+class EVAConfig(LowRankConfig):
     """EVA's settings; alpha, rho and tau as in PEFT, which is the authors' implementation."""
 
     rank: int = Field(8, ge=1, description="rank, averaged over the layers")
     rho: float = Field(2.0, ge=1, description="maximum rank of a layer as a multiple of rank; 1: equal ranks")
     alpha: float = Field(1.0, gt=0, description="every update is scaled by alpha / rank, whatever its own rank is")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
     tau: float = Field(0.99, gt=0, le=1, description="cosine similarity at which a direction has converged")
     svd_batch_size: int = Field(16, ge=1, le=64, description="examples per step of the decomposition (ours)")
     svd_steps: int = Field(256, ge=2, description="maximum number of steps of the decomposition (ours)")

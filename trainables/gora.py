@@ -38,18 +38,18 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.frozen_weight import matrix
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import AllLinearConfig
 
 
-class GoRAConfig(TargetedConfig):
+class GoRAConfig(AllLinearConfig):
     """GoRA's settings."""
 
-    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     reference_rank: int = Field(8, ge=1, description="the budget is that of LoRA with this rank")
     min_rank: int | None = Field(None, ge=1, description="minimum rank; none: half the reference rank (published: 4)")
     max_rank: int | None = Field(
@@ -58,7 +58,6 @@ class GoRAConfig(TargetedConfig):
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / √rank")
     gamma: float = Field(0.05, ge=0, description="γ, size of the initial step of B; 0: B starts at zero, as in LoRA")
     examples: int = Field(2048, ge=1, description="training examples for the gradients; at most all of them")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
     @model_validator(mode="after")
     def _ordered(self) -> GoRAConfig:

@@ -48,7 +48,6 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -64,6 +63,7 @@ from autorank.modeling.layers.importance import Importance
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import CONSTANT, FROZEN, RunContext
+from trainables.configs import RetrainConfig
 from trainables.growth_schedule import Growth, GrowthConfig
 from trainables.svd_updates import PUBLISHED_SCALE, draw, new_triplet
 
@@ -71,8 +71,8 @@ RESERVE = 1e-5  # e of a reserve: too small to change the output, large enough f
 NEGLIGIBLE = 0.0015  # weight in a moving average below which a step is not scored: 40 steps at β = 0.85 (ours)
 
 
-class IncreLoRAConfig(GrowthConfig):
-    """IncreLoRA's settings."""
+class IncreLoRAConfig(RetrainConfig, GrowthConfig):
+    """IncreLoRA's settings. With `retrain` ranks do not grow (table 3)."""
 
     score_norm: Literal["sqrt", "mean", "none"] = Field(
         "sqrt", description="importance is divided by √(in·out) (published code), in·out (paper) or 1"
@@ -93,7 +93,6 @@ class IncreLoRAConfig(GrowthConfig):
     published: bool = Field(
         False, description="reproduce the published code where autorank differs by default: see the list of differences"
     )
-    retrain: Path | None = Field(None, description="table 3: a rank map (JSON file) to train with from the start")
 
 
 class IncreLoRA(AllocationMethod[IncreLoRAConfig]):

@@ -7,33 +7,30 @@ microsoft/LoRA's scripts for RoBERTa-base (rank 8, alpha 16, query and value).
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
 from typing_extensions import override
 
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling import rank_map
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import LowRankConfig, RetrainConfig
 
 
-class UniformConfig(TargetedConfig):
+class UniformConfig(LowRankConfig):
     """Settings of LoRA updates of equal rank."""
 
     rank: int = Field(8, ge=1, description="rank of every update")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
 
-class LoRAConfig(UniformConfig):
-    """LoRA's settings."""
-
-    retrain: Path | None = Field(None, description="a rank map (JSON file) of another run, used instead of `rank`")
+class LoRAConfig(RetrainConfig, UniformConfig):
+    """LoRA's settings. The ranks of `retrain`, if it is given, replace `rank`."""
 
 
 class LoRA(AllocationMethod[LoRAConfig]):

@@ -34,18 +34,18 @@ from typing_extensions import override
 
 from autorank.defaults import SliceScore
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.spectrum import factorised
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import AllLinearConfig, PhasedConfig
 from trainables.lora import new_update
 
 
-class LoRASqueezeConfig(TargetedConfig):
+class LoRASqueezeConfig(PhasedConfig, AllLinearConfig):
     """LoRA-Squeeze's settings; all defaults are ours."""
 
-    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     mean_rank: float = Field(8.0, gt=0, description="the budget: the number of parameters of LoRA with this rank")
     source_rank: int = Field(32, ge=1, description="rank of every layer at the start")
     stages: int = Field(
@@ -55,14 +55,11 @@ class LoRASqueezeConfig(TargetedConfig):
     final: float = Field(0.4, gt=0, lt=1, description="fraction of the run with final ranks")
     score: SliceScore = Field("energy", description="score by which components are kept: energy, input or gradient")
     alpha: float = Field(16.0, gt=0, description="the update is scaled by alpha / source rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
     @model_validator(mode="after")
     def _descends(self) -> LoRASqueezeConfig:
         if self.mean_rank > self.source_rank:
             raise ValueError(f"mean_rank {self.mean_rank:g} is greater than source_rank {self.source_rank}")
-        if self.initial + self.final >= 1:
-            raise ValueError(f"initial {self.initial:g} plus final {self.final:g} must be less than 1")
         return self
 
 
@@ -179,7 +176,7 @@ def cut_steps(config: LoRASqueezeConfig, total_steps: int) -> list[int]:
     Raises:
         AutorankError: the run is too short for the number of cuts.
     """
-    initial, fixed = int(config.initial * total_steps), total_steps - int(config.final * total_steps)
+    initial, fixed = config.phases(total_steps)
     if fixed - initial < config.stages or fixed == total_steps:
         raise AutorankError(
             f"lora-squeeze has too few steps for {config.stages} stages: in a run of {total_steps} steps the initial "

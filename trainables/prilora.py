@@ -32,18 +32,18 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from autorank.errors import AutorankError
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.adapted_linear import AdaptedLinear
 from autorank.modeling.target_modules import block, features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import AllLinearConfig
 from trainables.lora import new_update
 
 
-class PRILoRAConfig(TargetedConfig):
+class PRILoRAConfig(AllLinearConfig):
     """PRILoRA's settings."""
 
-    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     mean_rank: float = Field(8.0, gt=0, description="rank, averaged over the layers")
     slope: float = Field(
         0.5,
@@ -52,7 +52,6 @@ class PRILoRAConfig(TargetedConfig):
         description="distance of the last layer's rank above the mean, and of the first layer's below it, in means",
     )
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
     pruning: float = Field(0.5, ge=0, lt=1, description="fraction of A that is pruned")
     pruned: Literal["A", "B", "both"] = Field("A", description="ablation: the factors that are pruned")
     importance: Literal["input", "random"] = Field(

@@ -41,13 +41,13 @@ from autorank.modeling.adapters import adapted, attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import block, features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import AllLinearConfig
 from trainables.lora import UniformConfig, new_update
 
 
-class SoRAConfig(UniformConfig):
+class SoRAConfig(AllLinearConfig, UniformConfig):
     """SoRA's settings, including LoRA's; the defaults are those of the published script without a schedule."""
 
-    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     rank: int = Field(8, ge=1, description="initial rank of every update (r_max)")
     sparse_lambda: float = Field(10.0, ge=0, description="weight of the mean absolute gate in the loss")
     threshold: float = Field(3e-4, ge=0, description="ξ, by which gates shrink in each step")

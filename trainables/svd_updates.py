@@ -9,22 +9,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.method import TargetedConfig
 from autorank.modeling.layers.batched_factors import BatchedFactors, gradient_rows, rows
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.run_context import RunContext
+from trainables.configs import AllLinearConfig
 
 DEVIATION = 0.02  # standard deviation of the initial A and B in the code of all three papers
 PUBLISHED_SCALE = 1e-5  # added to the rank in alpha / rank by the code of all three papers
 
 
-class TripletConfig(TargetedConfig):
+class TripletConfig(AllLinearConfig):
     """Settings of the three methods; alpha, γ and the decays are those of IncreLoRA's and AdaLoRA's MRPC scripts."""
 
-    targets: str = Field("all-linear", description="adapted layers: attention-qv, attention, ffn, all-linear or names")
     mean_rank: float = Field(8.0, gt=0, description="final rank, averaged over layers: the budget")
     alpha: float = Field(32.0, gt=0, description="the update is scaled by alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
     orthogonality: float = Field(0.1, ge=0, description="γ, weight of the penalty that keeps A and B orthogonal")
     beta1: float = Field(0.85, ge=0, lt=1, description="decay of the moving average of importance")
     beta2: float = Field(0.85, ge=0, lt=1, description="decay of the moving average of its uncertainty")

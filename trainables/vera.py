@@ -22,14 +22,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import override
 
-from autorank.method import AllocationMethod, TargetedConfig
+from autorank.method import AllocationMethod
 from autorank.modeling.adapters import attach
 from autorank.modeling.layers.lora_layer import LowRankUpdate
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
+from trainables.configs import LowRankConfig
 
 
-class VeRAConfig(TargetedConfig):
+class VeRAConfig(LowRankConfig):
     """VeRA's settings."""
 
     learning_rate: float = Field(4e-3, gt=0, description="peak learning rate (paper: 4e-3 to 1e-2 on RoBERTa-base)")
@@ -38,7 +39,6 @@ class VeRAConfig(TargetedConfig):
     projection_seed: int = Field(
         0, ge=0, description="random seed of A and B, independent of the run's seed (as in PEFT)"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the update's input")
 
 
 class VeRA(AllocationMethod[VeRAConfig]):
