@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from autorank.errors import AutorankError
-from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
+from autorank.export.hf_metadata import export_tokenizer, set_head_metadata
 from autorank.modeling import base_model
 from autorank.modeling.adapter_file import Origin
 from autorank.modeling.forward.greedy_decoding import greedy
@@ -53,7 +53,7 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
         weights = []
     config.save_pretrained(folder)
     if not origin.outputs:
-        greedy(text_ends(load_tokenizer(origin, None)), origin.pad_id, None).save_pretrained(folder)
+        greedy(text_ends(export_tokenizer(origin, None)), origin.pad_id, None).save_pretrained(folder)
     for file in weights:
         link = folder / file.name
         link.unlink(missing_ok=True)

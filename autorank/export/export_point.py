@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -140,8 +139,6 @@ def _max_length(train: TrainSpec, origin: adapter_file.Origin) -> int | None:
 
 def _figure(search: SearchResults, point: Point) -> bytes:
     """The front with the point circled, as PNG."""
-    from autorank.reporting.plots import front_figure
+    from autorank.reporting.plots import front_figure, png
 
-    content = io.BytesIO()
-    front_figure(search.snapshot, search.spec.title, search.reference, point).savefig(content, format="png")
-    return content.getvalue()
+    return png(front_figure(search.snapshot, search.spec.title, search.reference, point))

@@ -8,9 +8,8 @@ from transformers import PreTrainedConfig
 
 from autorank.modeling import heads
 from autorank.modeling.adapter_file import Origin
-from autorank.modeling.loading.hub_access import hub_access
-from autorank.modeling.loading.remote_code import trusted
 from autorank.modeling.text_limits import text_limits
+from autorank.tasks.tokenization import load_tokenizer
 
 # transformers' name of one of several classes
 SINGLE_LABEL: Literal["single_label_classification"] = "single_label_classification"
@@ -31,8 +30,8 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
     config.pad_token_id = origin.pad_id
 
 
-def load_tokenizer(origin: Origin, max_length: int | None) -> Any:
-    """The base model's tokenizer, with the maximum length of training; see `text_limits`.
+def export_tokenizer(origin: Origin, max_length: int | None) -> Any:
+    """Return the base model's tokenizer, with the maximum length of training; see `text_limits`.
 
     Args:
         origin: the base model.
@@ -41,10 +40,7 @@ def load_tokenizer(origin: Origin, max_length: int | None) -> Any:
     Returns:
         A transformers tokenizer.
     """
-    from transformers import AutoTokenizer
-
-    with hub_access("model", origin.model):
-        tokenizer = AutoTokenizer.from_pretrained(origin.model, trust_remote_code=trusted())
+    tokenizer = load_tokenizer(origin.model)
     if max_length is not None:
         limit = min(max_length, tokenizer.model_max_length)
         tokenizer.model_max_length = text_limits(origin.model, origin.outputs, origin.head, limit).length

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from autorank.errors import AutorankError
-from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
+from autorank.export.hf_metadata import export_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.forward.greedy_decoding import greedy
@@ -48,7 +48,7 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
     trained, origin = adapter_file.load(adapter)
     merge(trained)
     set_head_metadata(trained.model.config, origin)
-    tokenizer = load_tokenizer(origin, max_length)
+    tokenizer = export_tokenizer(origin, max_length)
     if origin.head.generates:
         start = getattr(trained.model.config, "decoder_start_token_id", None)
         trained.model.generation_config = greedy(text_ends(tokenizer), origin.pad_id, start)

@@ -13,7 +13,7 @@ import torch
 
 from autorank.errors import AutorankError
 from autorank.export import padding
-from autorank.export.hf_metadata import load_tokenizer, set_head_metadata
+from autorank.export.hf_metadata import export_tokenizer, set_head_metadata
 from autorank.modeling import adapter_file, adapters, base_model, heads
 from autorank.modeling.base_model import BaseModel
 from autorank.modeling.layers.lora_layer import LowRankUpdate
@@ -106,7 +106,7 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
                 layer.lora_magnitude_vector["default"].weight.copy_(updates[name].m)
     wrapped.save_pretrained(folder, save_embedding_layers=False)  # True would make PEFT ask the Hub about them
     _check_restored(wrapped, folder, factors)
-    load_tokenizer(origin, max_length).save_pretrained(folder)
+    export_tokenizer(origin, max_length).save_pretrained(folder)
 
 
 def without_deprecations() -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 
 INK, QUIET, LINE, KNEE, BASELINE = "#1f2430", "#8a919e", "#1f6feb", "#d9480f", "#6b7280"
 HUES = (LINE, "#b45309", "#0f8a5f", "#a21caf", "#be123c", "#0e7490", "#4d7c0f", "#5b21b6")  # of several fronts
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float], chosen: Point | None = None) -> Figure:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from autorank.modeling import rank_map
-from autorank.reporting.plots import INK, LINE, QUIET
+from autorank.reporting.plots import INK, LINE, QUIET, png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,9 +70,7 @@ def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
     Returns:
         The PNG file's content.
     """
-    content = io.BytesIO()
-    rank_map_figure(dict(ranks), title).savefig(content)
-    return content.getvalue()
+    return png(rank_map_figure(dict(ranks), title))
 
 
 def _widest(texts: Sequence[str]) -> int:

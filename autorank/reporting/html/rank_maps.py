@@ -23,15 +23,20 @@ def rank_maps(points: Sequence[Point], trials: Sequence[TrialRecord]) -> dict[st
         trials: all trials, by number.
 
     Returns:
-        `TRIAL-STEP-PARAMETERS` -> description and figure.
+        `option` of a point -> description and figure.
     """
     maps = {}
     for point in points:
         if ranks := ranks_at(point, trials):
             text = f"{count(point.adapter_params)} parameters, score {point.score:.4f}"
             text += f" ({point.method}, {point.label})"
-            maps["-".join(map(str, point.key))] = text, rank_map_figure(ranks)
+            maps[option(point)] = text, rank_map_figure(ranks)
     return maps
+
+
+def option(point: Point) -> str:
+    """Return the value of a point in the menu of rank maps: `TRIAL-STEP-PARAMETERS`."""
+    return "-".join(map(str, point.key))
 
 
 def rank_map_figure(ranks: Mapping[str, int]) -> Figure:

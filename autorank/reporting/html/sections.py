@@ -9,7 +9,7 @@ from typing import NamedTuple
 from autorank.reporting.certainty_texts import certainties, interval, share
 from autorank.reporting.html.document import Cell, Column, Figure, HtmlTable
 from autorank.reporting.html.figures import third_objective
-from autorank.reporting.html.rank_maps import rank_maps
+from autorank.reporting.html.rank_maps import option, rank_maps
 from autorank.reporting.html.setting_figures import (
     importance_figure,
     parallel_coordinates,
@@ -134,7 +134,7 @@ def trials_table(snapshot: Snapshot) -> HtmlTable:
 def rank_menu(snapshot: Snapshot) -> Menu:
     """The rank maps of the points of both fronts, the knee first; figures are named `ranks-TRIAL-STEP-PARAMETERS`."""
     maps = rank_maps([*snapshot.points, *snapshot.baseline], snapshot.trials)
-    knee = next((_key(p) for p in snapshot.points if p.knee), "")
+    knee = next((option(p) for p in snapshot.points if p.knee), "")
     keys = sorted(maps, key=lambda key: key != knee)
     return Menu({key: maps[key][0] for key in keys}, {f"ranks-{key}": maps[key][1] for key in keys})
 
@@ -149,7 +149,7 @@ def methods_without_ranks(points: Sequence[Point], menu: Menu) -> list[str]:
     Returns:
         Names of methods, sorted.
     """
-    return sorted({p.method for p in points if _key(p) not in menu.options})
+    return sorted({p.method for p in points if option(p) not in menu.options})
 
 
 def settings_menu(snapshot: Snapshot, spec: SearchSpec) -> Menu:
@@ -180,7 +180,3 @@ def settings_menu(snapshot: Snapshot, spec: SearchSpec) -> Menu:
         else:
             figures[f"importance-{index}"] = importance_figure(importances)
     return Menu(options, figures)
-
-
-def _key(point: Point) -> str:
-    return "-".join(map(str, point.key))
