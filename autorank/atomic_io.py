@@ -16,7 +16,7 @@ def writing(path: Path) -> Iterator[Path]:
     Readers see the old or the new file. If writing fails, the temporary file is deleted.
 
     Args:
-        path: the file, on a disk or in object storage (a `UPath`).
+        path: The file, on a disk or in object storage (a `UPath`).
 
     Yields:
         The temporary file.
@@ -39,8 +39,8 @@ def put(partial: Path, path: Path) -> None:
     """Replace a file by another one on the same disk; readers see the old or the new file.
 
     Args:
-        partial: the new file, completely written.
-        path: the file to replace.
+        partial: The new file, completely written.
+        path: The file to replace.
     """
     with partial.open("rb") as file:
         os.fsync(file.fileno())
@@ -56,8 +56,8 @@ def append(line: str, file: Path) -> None:
     """Append a line to a file. When the function returns, the line is on the disk.
 
     Args:
-        line: the line, without a newline.
-        file: the file.
+        line: The line, without a newline.
+        file: The file.
     """
     with file.open("a", encoding="utf-8") as out:
         out.write(line + "\n")

@@ -28,7 +28,7 @@ def search(
     """Write it, and its base model to `model`; returns the search's folder. Trial number = place on the front.
 
     Args:
-        slices: the last trial has slices of so many components too, which score less than all trials.
+        slices: The last trial has slices of so many components too, which score less than all trials.
     """
     tiny.model(architecture, model)
     space = {"rank": {"type": "int", "low": 1, "high": 8}}

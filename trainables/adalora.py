@@ -84,10 +84,10 @@ class Shrinking:
     """The schedule of the budget, fixed before the first step.
 
     Attributes:
-        start: total rank at the start.
-        target: total rank at the end.
-        initial: the last step before the budget falls.
-        fixed: the step after which the ranks are final.
+        start: Total rank at the start.
+        target: Total rank at the end.
+        initial: The last step before the budget falls.
+        fixed: The step after which the ranks are final.
     """
 
     start: int
@@ -100,15 +100,15 @@ class Shrinking:
         """Plan the schedule of a run.
 
         Args:
-            config: the method's settings.
-            layers: number of adapted layers.
-            total_steps: optimizer steps of the run.
+            config: The method's settings.
+            layers: Number of adapted layers.
+            total_steps: Optimizer steps of the run.
 
         Returns:
             The schedule.
 
         Raises:
-            AutorankError: the run is too short.
+            AutorankError: The run is too short.
         """
         initial, fixed = config.phases(total_steps)
         if not initial < fixed < total_steps:

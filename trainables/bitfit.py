@@ -51,7 +51,7 @@ def biases(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
     """Return the parameters that are biases.
 
     Raises:
-        AutorankError: the model has no biases.
+        AutorankError: The model has no biases.
     """
     selected = {name: p for name, p in parameters.items() if name.endswith("bias")}
     if not selected:

@@ -20,10 +20,10 @@ def cached(run: RunContext, name: str, key: Any, make: Callable[[], dict[str, Te
     With several workers, the first one computes the result for all.
 
     Args:
-        run: the run.
-        name: the method's name, which is part of the file's name.
+        run: The run.
+        name: The method's name, which is part of the file's name.
         key: JSON values that, together with `run.key`, identify everything that the result depends on.
-        make: computes the tensors, as in `RunContext.once`.
+        make: Computes the tensors, as in `RunContext.once`.
 
     Returns:
         The tensors by name, on the run's device.

@@ -84,7 +84,7 @@ class Rounds:
     """The schedule of the rounds, fixed before the first step.
 
     Attributes:
-        moves: step -> number of ranks that move after it.
+        moves: Step -> number of ranks that move after it.
     """
 
     moves: dict[int, int]
@@ -94,14 +94,14 @@ class Rounds:
         """Plan the rounds of a run.
 
         Args:
-            config: the method's settings.
-            total_steps: optimizer steps of the run.
+            config: The method's settings.
+            total_steps: Optimizer steps of the run.
 
         Returns:
             The schedule.
 
         Raises:
-            AutorankError: the run is too short.
+            AutorankError: The run is too short.
         """
         initial, fixed = config.phases(total_steps)
         interval = (fixed - initial) // (config.rounds + 1)
@@ -211,9 +211,9 @@ def elastic(scores: Sequence[Sequence[float]], moved: int, candidates: int) -> t
     Of equal scores the earlier triplet is pruned first, and the earlier triplet's layer gains first.
 
     Args:
-        scores: scores of each layer's triplets.
-        moved: number of triplets to move.
-        candidates: maximum number of candidates of a layer.
+        scores: Scores of each layer's triplets.
+        moved: Number of triplets to move.
+        candidates: Maximum number of candidates of a layer.
 
     Returns:
         Indices of the triplets that each layer loses, and the number of triplets that each layer gains.

@@ -94,9 +94,9 @@ class Decomposition:
     """The incremental decomposition of a layer's inputs, shared with layers that have the same input.
 
     Args:
-        inputs: number of input features.
-        count: number of directions.
-        tau: cosine similarity at which a direction has converged.
+        inputs: Number of input features.
+        count: Number of directions.
+        tau: Cosine similarity at which a direction has converged.
 
     Attributes:
         settled: bool, count: directions that the last step did not change.
@@ -142,14 +142,14 @@ def directions(run: RunContext, config: EVAConfig) -> dict[str, Tensor]:
     """Compute the rows of each layer's A.
 
     Args:
-        run: the run.
-        config: the method's settings.
+        run: The run.
+        config: The method's settings.
 
     Returns:
         Layer name -> rank x in; the mean rank is `config.rank`.
 
     Raises:
-        AutorankError: the batches have too few tokens.
+        AutorankError: The batches have too few tokens.
     """
     source = same_inputs(run, config)
     decompositions = {
@@ -216,9 +216,9 @@ def pass_through(run: RunContext, examples: np.ndarray, see: Mapping[str, Callab
     examples are split into several batches to save memory, the inputs of all batches are concatenated.
 
     Args:
-        run: the run.
-        examples: indices of the examples.
-        see: layer name -> function that receives the layer's input, tokens x in, without padding where the layer's
+        run: The run.
+        examples: Indices of the examples.
+        see: Layer name -> function that receives the layer's input, tokens x in, without padding where the layer's
             input has a sequence dimension.
     """
     passing: dict[str, Tensor] = {}

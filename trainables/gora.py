@@ -121,8 +121,8 @@ def weight_gradients(run: RunContext, examples: int) -> dict[str, Tensor]:
     are on the run's device if half of its free memory holds them, otherwise on the CPU.
 
     Args:
-        run: the run.
-        examples: number of training examples, drawn at random.
+        run: The run.
+        examples: Number of training examples, drawn at random.
 
     Returns:
         Layer name -> dL/dW, out x in, float32.
@@ -194,15 +194,15 @@ def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]],
     """Compute the rank of every layer (item 2 of the method).
 
     Args:
-        importance: layer name -> I.
-        sizes: layer name -> (in, out).
-        config: the method's settings.
+        importance: Layer name -> I.
+        sizes: Layer name -> (in, out).
+        config: The method's settings.
 
     Returns:
         Layer name -> rank.
 
     Raises:
-        AutorankError: the total importance of the layers is zero or not finite.
+        AutorankError: The total importance of the layers is zero or not finite.
     """
     total = sum(importance.values())
     if not 0 < total < math.inf:

@@ -31,12 +31,12 @@ class Growth:
     """The schedule of the allocations, fixed before the first step.
 
     Attributes:
-        budget: the total rank.
-        top_h: layers that grow at an allocation.
-        components: ranks that each of these layers gains.
-        interval: steps between allocations.
-        first: intervals before the first one.
-        rounds: number of allocations.
+        budget: The total rank.
+        top_h: Layers that grow at an allocation.
+        components: Ranks that each of these layers gains.
+        interval: Steps between allocations.
+        first: Intervals before the first one.
+        rounds: Number of allocations.
     """
 
     budget: int
@@ -51,9 +51,9 @@ class Growth:
         """Plan the allocations of a run.
 
         Args:
-            config: the settings.
-            layers: number of adapted layers, each of which starts with rank 1.
-            total_steps: optimizer steps of the run.
+            config: The settings.
+            layers: Number of adapted layers, each of which starts with rank 1.
+            total_steps: Optimizer steps of the run.
 
         Returns:
             The schedule.
@@ -84,8 +84,8 @@ class Growth:
         """Return the ranks of an allocation, which go to the highest scores; of equal scores, to the earlier layer.
 
         Args:
-            scores: score of each layer.
-            spent: total rank before the allocation; afterwards the total is at most `budget`.
+            scores: Score of each layer.
+            spent: Total rank before the allocation; afterwards the total is at most `budget`.
 
         Returns:
             Index of a layer -> ranks that it gains.
@@ -101,7 +101,7 @@ class Growth:
         """Count the parameters after the last allocation if the layers of largest `sign` · size always score highest.
 
         Args:
-            sizes: in + out of each layer.
+            sizes: In + out of each layer.
             sign: 1 or -1.
 
         Returns:

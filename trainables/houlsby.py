@@ -58,11 +58,11 @@ def new_bottleneck(
     """Create a bottleneck.
 
     Args:
-        point: where it will be attached.
-        size: width of the bottleneck.
-        activation: the activation function between the projections.
-        deviation: standard deviation of the initial weights.
-        run: the run, from whose generator the weights are drawn.
+        point: Where it will be attached.
+        size: Width of the bottleneck.
+        activation: The activation function between the projections.
+        deviation: Standard deviation of the initial weights.
+        run: The run, from whose generator the weights are drawn.
 
     Returns:
         The bottleneck, on the run's device.

@@ -66,9 +66,9 @@ def new_update(shape: tuple[int, int], rank: int, alpha: float, run: RunContext)
 
     Args:
         shape: (in, out) of the layer.
-        rank: rank of the update.
-        alpha: the update is scaled by alpha / rank.
-        run: the run, from whose generator A is drawn.
+        rank: Rank of the update.
+        alpha: The update is scaled by alpha / rank.
+        run: The run, from whose generator A is drawn.
 
     Returns:
         The update, on the run's device.

@@ -174,8 +174,8 @@ def select(squares: Sequence[float], threshold: float, least: bool = False) -> l
 
     Args:
         squares: g of each layer.
-        threshold: the share. Ties go to the earlier layer.
-        least: select as many of the least important layers instead (the paper's ablation "inv").
+        threshold: The share. Ties go to the earlier layer.
+        least: Select as many of the least important layers instead (the paper's ablation "inv").
 
     Returns:
         The indices of the selected layers, rising.
@@ -194,9 +194,9 @@ def output_squares(run: RunContext, examples: np.ndarray, tokens: Literal["all",
     """Compute g of eq. 2.
 
     Args:
-        run: the run, with an update on every layer.
-        examples: indices of the examples.
-        tokens: all tokens except padding, or only the first token of each example.
+        run: The run, with an update on every layer.
+        examples: Indices of the examples.
+        tokens: All tokens except padding, or only the first token of each example.
 
     Returns:
         Layer name -> Σ ‖ΔW x‖².

@@ -68,8 +68,8 @@ class Descent:
     """The schedule of the cuts, fixed before the first step.
 
     Attributes:
-        steps: steps after which parameters are cut, rising.
-        budgets: maximum number of parameters after each cut.
+        steps: Steps after which parameters are cut, rising.
+        budgets: Maximum number of parameters after each cut.
     """
 
     steps: list[int]
@@ -80,9 +80,9 @@ class Descent:
         """Plan the cuts of a run.
 
         Args:
-            config: the method's settings.
-            sizes: parameters of one component of each layer: in + out.
-            total_steps: optimizer steps of the run.
+            config: The method's settings.
+            sizes: Parameters of one component of each layer: in + out.
+            total_steps: Optimizer steps of the run.
 
         Returns:
             The schedule, with `stages` cuts.
@@ -174,7 +174,7 @@ def cut_steps(config: LoRASqueezeConfig, total_steps: int) -> list[int]:
     """Return the steps after which parameters are cut.
 
     Raises:
-        AutorankError: the run is too short for the number of cuts.
+        AutorankError: The run is too short for the number of cuts.
     """
     initial, fixed = config.phases(total_steps)
     if fixed - initial < config.stages or fixed == total_steps:
@@ -195,7 +195,7 @@ def final_budget(config: LoRASqueezeConfig, sizes: Sequence[int]) -> int:
     """Return the maximum number of parameters of a finished run.
 
     Raises:
-        AutorankError: the budget is smaller than a component of the largest layer.
+        AutorankError: The budget is smaller than a component of the largest layer.
     """
     budget = _budget(config.mean_rank, sizes)
     if budget < max(sizes, default=0):
@@ -214,8 +214,8 @@ def prefix_bounds(components: Mapping[int, int], budget: int) -> tuple[int, int]
     """Return the bounds of the total size if components are taken in some order until one does not fit.
 
     Args:
-        components: number of parameters -> number of components of this size.
-        budget: maximum number of parameters.
+        components: Number of parameters -> number of components of this size.
+        budget: Maximum number of parameters.
 
     Returns:
         The fewest and the most parameters.

@@ -78,8 +78,8 @@ def principal(layers: dict[str, nn.Module], rank: int) -> dict[str, Tensor]:
     The sign of a direction is the one that makes its largest entry in A positive.
 
     Args:
-        layers: the layers by name.
-        rank: number of directions; at most the number of singular values.
+        layers: The layers by name.
+        rank: Number of directions; at most the number of singular values.
 
     Returns:
         √S Vᵀ (`name.A`, rank x in) and U √S (`name.B`, out x rank) of each layer.

@@ -211,8 +211,8 @@ def ranks(layers: Iterable[str], config: PRILoRAConfig) -> dict[str, int]:
     """Compute the rank of each matrix; all matrices of a layer have the same rank.
 
     Args:
-        layers: names of the matrices, in the model's order.
-        config: the settings.
+        layers: Names of the matrices, in the model's order.
+        config: The settings.
 
     Returns:
         Name of a matrix -> its rank.
@@ -233,9 +233,9 @@ def linear(layers: int, mean: float, slope: float) -> list[int]:
     """Round ranks on a line to integers with the exact total, layers · mean (rounded, halves up).
 
     Args:
-        layers: number of layers.
-        mean: the mean rank.
-        slope: see `PRILoRAConfig.slope`.
+        layers: Number of layers.
+        mean: The mean rank.
+        slope: See `PRILoRAConfig.slope`.
 
     Returns:
         The rank of each layer.
@@ -255,8 +255,8 @@ def masks(importance: Sequence[Tensor], config: PRILoRAConfig) -> list[Tensor]:
     """Choose the entries that stay.
 
     Args:
-        importance: importance of each factor's entries, rank x in for A, out x rank for B.
-        config: the settings.
+        importance: Importance of each factor's entries, rank x in for A, out x rank for B.
+        config: The settings.
 
     Returns:
         Bool masks of the same shapes: False for the lowest fraction of each group (`scope`).

@@ -106,9 +106,9 @@ def sample(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:
     """Draw examples at random, `per_class` times the number of classes of them.
 
     Args:
-        labels: labels of the training examples; floats for a regression, which counts as one class.
-        per_class: examples per class.
-        seed: random seed.
+        labels: Labels of the training examples; floats for a regression, which counts as one class.
+        per_class: Examples per class.
+        seed: Random seed.
 
     Returns:
         Indices of the examples, rising.
@@ -122,8 +122,8 @@ def masks(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
     """Choose the entries that stay.
 
     Args:
-        scores: scores of the entries of each factor.
-        sparsity: fraction of entries to mask; of equal scores the earlier entry is masked first.
+        scores: Scores of the entries of each factor.
+        sparsity: Fraction of entries to mask; of equal scores the earlier entry is masked first.
 
     Returns:
         Bool masks of the same shapes: False for the ⌈sparsity · n⌉ lowest of all n entries.

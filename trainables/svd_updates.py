@@ -32,7 +32,7 @@ def whole(mean_rank: float, layers: int) -> int:
     """Return the total rank of a budget, rounded to the nearest integer, halves up.
 
     Raises:
-        AutorankError: the total is 0.
+        AutorankError: The total is 0.
     """
     total = int(mean_rank * layers + 0.5)
     if not total:
@@ -45,8 +45,8 @@ def draw(shape: tuple[int, int], rank: int, run: RunContext) -> tuple[Tensor, Te
 
     Args:
         shape: (in, out) of the layer.
-        rank: number of components.
-        run: the run, whose generator is used.
+        rank: Number of components.
+        run: The run, whose generator is used.
 
     Returns:
         A (rank x in) and B (out x rank), on the run's device.
@@ -61,9 +61,9 @@ def new_triplet(shape: tuple[int, int], rank: int, scale: float, run: RunContext
 
     Args:
         shape: (in, out) of the layer.
-        rank: number of triplets.
-        scale: factor of the update.
-        run: the run, whose generator is used.
+        rank: Number of triplets.
+        scale: Factor of the update.
+        run: The run, whose generator is used.
 
     Returns:
         The update, on the run's device.
@@ -79,12 +79,12 @@ class Sensitivity:
     score of a triplet is Ī · U of its e plus the means of Ī · U over its row of A and its column of B.
 
     Args:
-        updates: the updates.
-        beta1: decay of Ī.
-        beta2: decay of U.
+        updates: The updates.
+        beta1: Decay of Ī.
+        beta2: Decay of U.
 
     Attributes:
-        stacks: the layout in which entries of all updates are stacked.
+        stacks: The layout in which entries of all updates are stacked.
         smoothed: Ī of all entries.
         uncertainty: U of all entries.
     """

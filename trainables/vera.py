@@ -74,10 +74,10 @@ def projections(in_features: int, out_features: int, rank: int, seed: int) -> tu
     """Draw A, then B, on the CPU.
 
     Args:
-        in_features: columns of A.
-        out_features: rows of B.
-        rank: rows of A and columns of B.
-        seed: random seed.
+        in_features: Columns of A.
+        out_features: Rows of B.
+        rank: Rows of A and columns of B.
+        seed: Random seed.
 
     Returns:
         A (rank x in) and B (out x rank).

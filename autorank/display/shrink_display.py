@@ -22,8 +22,8 @@ def table(sizes: Sequence[Size], chosen: Size | None) -> Table:
     """The sizes as a table, one row each.
 
     Args:
-        sizes: by rising parameters, the whole adapter last.
-        chosen: the size to mark.
+        sizes: By rising parameters, the whole adapter last.
+        chosen: The size to mark.
 
     Returns:
         The table.
@@ -51,8 +51,8 @@ def as_json(sizes: Sequence[Size], chosen: Size | None) -> str:
     """The sizes as a JSON list of objects.
 
     Args:
-        sizes: by rising parameters.
-        chosen: the size that gets `"chosen": true`.
+        sizes: By rising parameters.
+        chosen: The size that gets `"chosen": true`.
 
     Returns:
         The text.
@@ -77,8 +77,8 @@ def draw(sizes: Sequence[Size], title: str, file: Path) -> None:
     """Draw the scores over the parameters.
 
     Args:
-        sizes: scored sizes, the whole adapter last.
-        title: the figure's title.
+        sizes: Scored sizes, the whole adapter last.
+        title: The figure's title.
         file: .png, .svg or .pdf.
     """
     whole, slices = sizes[-1], []

@@ -25,8 +25,8 @@ def write_base_reference(origin: Origin, folder: Path) -> Path:
     """Write a directory with the base model's config for this head and links to its weights.
 
     Args:
-        origin: the base model and the head.
-        folder: the directory to write; created if necessary.
+        origin: The base model and the head.
+        folder: The directory to write; created if necessary.
 
     Returns:
         `folder`.

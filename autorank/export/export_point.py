@@ -26,11 +26,11 @@ class PointExport:
     """An export that has been checked and can be written.
 
     Attributes:
-        adapter: the file of the trained adapter; a slice is cut from it.
-        point: the point of the front.
-        train: how the adapter was trained.
-        form: the form to write.
-        origin: the base model and the head of the adapter.
+        adapter: The file of the trained adapter; a slice is cut from it.
+        point: The point of the front.
+        train: How the adapter was trained.
+        form: The form to write.
+        origin: The base model and the head of the adapter.
     """
 
     adapter: Path
@@ -45,8 +45,8 @@ class PointExport:
         The base model's own code is run if it was allowed in training.
 
         Args:
-            folder: the directory to create.
-            search: the search of the point; adds the front's figure to the card.
+            folder: The directory to create.
+            search: The search of the point; adds the front's figure to the card.
 
         Raises:
             AutorankError: `folder` exists and is not empty, the base model cannot be loaded, or a PEFT adapter cannot
@@ -84,11 +84,11 @@ def plan_export(adapter: Path, point: Point, train: TrainSpec, merge: bool = Fal
     `pad`), else autorank's own format.
 
     Args:
-        adapter: the file of the trained adapter.
-        point: the point of the front.
-        train: how the adapter was trained.
-        merge: request a merged model.
-        pad: request a PEFT adapter with one rank for all layers.
+        adapter: The file of the trained adapter.
+        point: The point of the front.
+        train: How the adapter was trained.
+        merge: Request a merged model.
+        pad: Request a PEFT adapter with one rank for all layers.
 
     Returns:
         The export, not yet written.

@@ -19,8 +19,8 @@ def set_head_metadata(config: PreTrainedConfig, origin: Origin) -> None:
     """Store class names, the problem type and the padding token in a model's config.
 
     Args:
-        config: changed in place.
-        origin: the base model and the head of the adapter.
+        config: Changed in place.
+        origin: The base model and the head of the adapter.
     """
     if origin.label_names:
         config.id2label = dict(enumerate(origin.label_names))
@@ -34,8 +34,8 @@ def export_tokenizer(origin: Origin, max_length: int | None) -> Any:
     """Return the base model's tokenizer, with the maximum length of training; see `text_limits`.
 
     Args:
-        origin: the base model.
-        max_length: tokens; None: the tokenizer's own maximum.
+        origin: The base model.
+        max_length: Tokens; None: the tokenizer's own maximum.
 
     Returns:
         A transformers tokenizer.

@@ -50,9 +50,9 @@ def remove_local_paths(folder: Path, train: TrainSpec, origin: Origin) -> None:
     """Replace paths of this machine in an export by the last part of the path, or by the Hub's name of the model.
 
     Args:
-        folder: the written export; changed in place.
-        train: how the adapter was trained.
-        origin: the base model.
+        folder: The written export; changed in place.
+        train: How the adapter was trained.
+        origin: The base model.
     """
     files = [Path(value) for value in train.settings.values() if isinstance(value, str) and Path(value).is_absolute()]
     data = train.task.data
@@ -77,9 +77,9 @@ def push(folder: Path, repository: str, message: str) -> str:
     deleted.
 
     Args:
-        folder: the directory to upload.
+        folder: The directory to upload.
         repository: NAME or OWNER/NAME.
-        message: the commit message.
+        message: The commit message.
 
     Returns:
         The repository's address.

@@ -20,7 +20,7 @@ def check_mergeable(adapter: Path) -> None:
     """Check that an adapter can be added to the base model's weights.
 
     Args:
-        adapter: the adapter file.
+        adapter: The adapter file.
 
     Raises:
         AutorankError: The adapter has bottleneck layers, which are not linear, or leaves position queries unadapted.
@@ -41,9 +41,9 @@ def write_merged(adapter: Path, folder: Path, max_length: int | None = None) -> 
     """Write the base model with the adapter added to its weights, and the tokenizer.
 
     Args:
-        adapter: the adapter file; see `check_mergeable`.
-        folder: the directory to write to.
-        max_length: maximum length that the tokenizer is given, in tokens; None: the model's own.
+        adapter: The adapter file; see `check_mergeable`.
+        folder: The directory to write to.
+        max_length: Maximum length that the tokenizer is given, in tokens; None: the model's own.
     """
     trained, origin = adapter_file.load(adapter)
     merge(trained)
@@ -62,7 +62,7 @@ def merge(trained: BaseModel) -> None:
     """Add every update to the weight that it adapts, W = W0 + ΔW, and remove it.
 
     Args:
-        trained: the base model with its updates; changed in place.
+        trained: The base model with its updates; changed in place.
 
     Raises:
         AutorankError: The weights of the base model are quantized.

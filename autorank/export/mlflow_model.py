@@ -21,7 +21,7 @@ def check_registrable(export: PointExport) -> None:
     """Check that `mlflow.transformers` can hold an export.
 
     Args:
-        export: the export.
+        export: The export.
 
     Raises:
         AutorankError: It cannot; the error names the trial and the alternatives.
@@ -50,11 +50,11 @@ def save_model(to: Path, folder: Path, export: PointExport, model_id: str, base_
     """Write a model directory that `mlflow.transformers.load_model` reads.
 
     Args:
-        to: the directory to write.
-        folder: the written export.
-        export: what it holds; see `check_registrable`.
-        model_id: the id of the logged model in MLflow.
-        base_folder: the directory for an adapter's reference to its base model.
+        to: The directory to write.
+        folder: The written export.
+        export: What it holds; see `check_registrable`.
+        model_id: The id of the logged model in MLflow.
+        base_folder: The directory for an adapter's reference to its base model.
     """
     import mlflow.transformers
     from huggingface_hub import ModelCard

@@ -35,7 +35,7 @@ def aliased_points(points: Sequence[Point]) -> dict[str, Point]:
     """The points of a front that get an alias.
 
     Args:
-        points: the front, not empty.
+        points: The front, not empty.
 
     Returns:
         `knee`, `smallest` and `best` -> point; one point may have several aliases.
@@ -51,11 +51,11 @@ class Registry:
     """A registered model, created on first use. Registering a point again creates no new version.
 
     Args:
-        uri: the MLflow store; its registry is used unless MLFLOW_REGISTRY_URI names another.
-        name: the registered model.
-        spec: the search.
-        folder: the search's directory, which holds the reference to the base model.
-        search_id: the id of the search's journal.
+        uri: The MLflow store; its registry is used unless MLFLOW_REGISTRY_URI names another.
+        name: The registered model.
+        spec: The search.
+        folder: The search's directory, which holds the reference to the base model.
+        search_id: The id of the search's journal.
     """
 
     def __init__(self, uri: str, name: str, spec: SearchSpec, folder: Path, search_id: str) -> None:
@@ -93,9 +93,9 @@ class Registry:
         """Register an export as a version with aliases, or give the aliases to the version that exists already.
 
         Args:
-            folder: the written export.
-            export: what it holds; see `mlflow_model.check_registrable`.
-            aliases: aliases that the version gets; other versions lose them.
+            folder: The written export.
+            export: What it holds; see `mlflow_model.check_registrable`.
+            aliases: Aliases that the version gets; other versions lose them.
 
         Returns:
             The version's number.

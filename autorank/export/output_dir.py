@@ -18,7 +18,7 @@ def check_available(folder: Path) -> None:
     """Check that a directory can be written: it does not exist or is empty.
 
     Args:
-        folder: the directory.
+        folder: The directory.
 
     Raises:
         AutorankError: `folder` is a file or a directory that is not empty.
@@ -34,7 +34,7 @@ def partial_dir(folder: Path) -> Iterator[Path]:
     It is inside `folder` if that exists, which may be the mount point of a disk.
 
     Args:
-        folder: the directory to be written later.
+        folder: The directory to be written later.
 
     Yields:
         The temporary directory.
@@ -60,7 +60,7 @@ def work_dir(to: Path | None) -> Iterator[Path]:
     """A temporary directory: on the disk of `to` if given (see `partial_dir`), else the system's.
 
     Args:
-        to: the directory to be written later.
+        to: The directory to be written later.
 
     Yields:
         The temporary directory.
@@ -80,8 +80,8 @@ def move_into_place(source: Path, folder: Path) -> None:
     point, somebody's working directory): the files are moved into it one by one.
 
     Args:
-        source: the complete directory.
-        folder: its final name.
+        source: The complete directory.
+        folder: Its final name.
 
     Raises:
         AutorankError: `folder` exists and is not empty.
@@ -99,7 +99,7 @@ def complete_dir(folder: Path) -> Iterator[Path]:
     """A directory to fill, which becomes `folder` at the end, with the permissions of the umask.
 
     Args:
-        folder: the directory to create.
+        folder: The directory to create.
 
     Yields:
         The temporary directory to write to.
@@ -123,8 +123,8 @@ def keep_on_failure(file: Path, folder: Path) -> Iterator[None]:
     """Keep the best adapter if training or the export fails; the error says where it is.
 
     Args:
-        file: the adapter, in a `partial_dir` of `folder`.
-        folder: the directory that would have been written.
+        file: The adapter, in a `partial_dir` of `folder`.
+        folder: The directory that would have been written.
 
     Raises:
         AutorankError: In place of an AutorankError or OSError in the body, with the path of the kept adapter.

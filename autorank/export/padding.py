@@ -23,8 +23,8 @@ def pad_factors(model: nn.Module, updates: Mapping[str, LowRankUpdate]) -> Facto
     """A and B of every layer of the adapted kinds, all of the highest rank, with B · A = ΔW.
 
     Args:
-        model: the base model, without its updates.
-        updates: layer name -> update, of rank 1 or more.
+        model: The base model, without its updates.
+        updates: Layer name -> update, of rank 1 or more.
 
     Returns:
         Layer name -> A (rank x in) and B (out x rank).
@@ -48,8 +48,8 @@ def shortest_suffixes(model: nn.Module, names: Collection[str]) -> list[str]:
     """The shortest suffixes (`q_proj`) that match these modules and no others, as PEFT's `target_modules`.
 
     Args:
-        model: the base model.
-        names: full names of modules in it.
+        model: The base model.
+        names: Full names of modules in it.
 
     Returns:
         Sorted suffixes, or the full names where no suffixes match exactly these modules.

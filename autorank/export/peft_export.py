@@ -25,7 +25,7 @@ def check_low_rank(adapter: Path) -> None:
     """Check that a PEFT LoRA adapter can represent an adapter.
 
     Args:
-        adapter: the adapter file.
+        adapter: The adapter file.
 
     Raises:
         AutorankError: The adapter has parameters that are not low-rank updates, or leaves position queries unadapted.
@@ -44,7 +44,7 @@ def peft_adapts(adapter: Path) -> bool:
     In some mixtures of experts it does not: PEFT 0.21 takes `gate_proj` of a shared expert for the fused experts.
 
     Args:
-        adapter: the adapter file, which has low-rank updates.
+        adapter: The adapter file, which has low-rank updates.
 
     Returns:
         Whether a PEFT adapter can hold it.
@@ -73,10 +73,10 @@ def write_peft(adapter: Path, folder: Path, max_length: int | None = None, pad: 
     Where a frozen start is subtracted, the adapter has twice the rank, as in PEFT's own conversion of PiSSA.
 
     Args:
-        adapter: the adapter file; see `check_low_rank`.
-        folder: the directory to write to.
-        max_length: maximum length that the tokenizer is given, in tokens; None: the model's own.
-        pad: give all layers one rank and one alpha, padded with zeros; see `autorank.export.padding`.
+        adapter: The adapter file; see `check_low_rank`.
+        folder: The directory to write to.
+        max_length: Maximum length that the tokenizer is given, in tokens; None: the model's own.
+        pad: Give all layers one rank and one alpha, padded with zeros; see `autorank.export.padding`.
 
     Raises:
         AutorankError: Nothing is adapted, or a PEFT adapter cannot represent the adapter.

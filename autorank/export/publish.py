@@ -28,9 +28,9 @@ class Version:
     """A version of a registered model.
 
     Attributes:
-        number: the version's number in the registry.
-        aliases: the aliases that it was given.
-        point: the point of the front that it holds.
+        number: The version's number in the registry.
+        aliases: The aliases that it was given.
+        point: The point of the front that it holds.
     """
 
     number: int
@@ -43,11 +43,11 @@ class Published:
     """Where a point was published.
 
     Attributes:
-        point: the point of the front.
-        form: the form of the export.
-        folder: the directory that was written, if any.
-        address: the address on the Hub, if it was pushed.
-        versions: the versions in MLflow's registry.
+        point: The point of the front.
+        form: The form of the export.
+        folder: The directory that was written, if any.
+        address: The address on the Hub, if it was pushed.
+        versions: The versions in MLflow's registry.
     """
 
     point: Point
@@ -67,14 +67,14 @@ def publish_points(
     failure: a push is repeated, and a registered point keeps its version.
 
     Args:
-        journal: the search.
-        snapshot: its trials and its front.
-        chosen: the point; None: the knee, and with `register` the smallest and the best point of the front too.
-        to: directory to write; None: no directory is kept.
-        merge: export a merged model.
-        pad: export a PEFT adapter with one rank for all layers.
-        register: name of the registered model in MLflow.
-        push_to_hub: name of the repository on the Hub.
+        journal: The search.
+        snapshot: Its trials and its front.
+        chosen: The point; None: the knee, and with `register` the smallest and the best point of the front too.
+        to: Directory to write; None: no directory is kept.
+        merge: Export a merged model.
+        pad: Export a PEFT adapter with one rank for all layers.
+        register: Name of the registered model in MLflow.
+        push_to_hub: Name of the repository on the Hub.
         tracking_uri: MLflow's store; None: the search's.
 
     Returns:

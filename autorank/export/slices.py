@@ -12,9 +12,9 @@ def write_slice(adapter: Path, kept: Mapping[str, int], to: Path) -> None:
     """Write a slice of an adapter as an adapter file of its own.
 
     Args:
-        adapter: the file of the whole adapter.
-        kept: the components to keep, as in `Slice.kept`.
-        to: the file to write.
+        adapter: The file of the whole adapter.
+        kept: The components to keep, as in `Slice.kept`.
+        to: The file to write.
     """
     trained, origin = adapter_file.load(adapter)
     spectrum.cut(trained.model, kept)

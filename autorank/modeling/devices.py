@@ -22,7 +22,7 @@ def double(tensor: Tensor) -> Tensor:
     """Convert a tensor to float64.
 
     Args:
-        tensor: a tensor of any shape and floating-point type.
+        tensor: A tensor of any shape and floating-point type.
 
     Returns:
         The tensor in float64: on its device, or on the CPU if the device has no float64 (MPS).

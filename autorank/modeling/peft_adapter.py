@@ -44,10 +44,10 @@ class PeftAdapter:
     """A PEFT adapter.
 
     Attributes:
-        folder: its directory, or name on the Hub.
+        folder: Its directory, or name on the Hub.
         config: PEFT's configuration of it.
-        updates: layer name -> update.
-        others: name in the base model -> value, of all other parameters that it stores: its head, biases.
+        updates: Layer name -> update.
+        others: Name in the base model -> value, of all other parameters that it stores: its head, biases.
     """
 
     folder: str
@@ -71,7 +71,7 @@ def read(folder: str) -> PeftAdapter:
     """Read a PEFT adapter.
 
     Args:
-        folder: its directory, or name on the Hub.
+        folder: Its directory, or name on the Hub.
 
     Returns:
         The adapter. Its updates are trainable parameters on the CPU.
@@ -110,8 +110,8 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
     """Put a copy of an adapter on a base model, with its head and all other parameters that it stores.
 
     Args:
-        adapter: the adapter.
-        base: the base model with a head for the task, nothing attached.
+        adapter: The adapter.
+        base: The base model with a head for the task, nothing attached.
 
     Raises:
         AutorankError: The adapter does not fit the model or its head, or has no head for it.
@@ -175,11 +175,11 @@ def write(
     """Write a PEFT LoRA adapter with other updates; everything else is the adapter's.
 
     Args:
-        adapter: the adapter that the updates were cut from.
-        updates: layer name -> update; those of rank 0 are left out.
-        others: parameters to store with them, as `PeftAdapter.others`.
-        to: the directory to write to, which exists.
-        pad: give all layers one rank, padded with zeros.
+        adapter: The adapter that the updates were cut from.
+        updates: Layer name -> update; those of rank 0 are left out.
+        others: Parameters to store with them, as `PeftAdapter.others`.
+        to: The directory to write to, which exists.
+        pad: Give all layers one rank, padded with zeros.
 
     Raises:
         AutorankError: DoRA updates are to be padded.

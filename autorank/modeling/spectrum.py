@@ -48,10 +48,10 @@ class Spectrum:
             spectrum.cut(spectrum.keep(count))
 
     Attributes:
-        updates: the distinct updates in factorised form (A', B', scale 1), in the model's order.
-        values: singular values of each update, falling: one tensor of shape rank for each update.
-        sizes: parameters of one component of each update: in + out.
-        layers: layer name -> index of its update.
+        updates: The distinct updates in factorised form (A', B', scale 1), in the model's order.
+        values: Singular values of each update, falling: one tensor of shape rank for each update.
+        sizes: Parameters of one component of each update: in + out.
+        layers: Layer name -> index of its update.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -80,7 +80,7 @@ class Spectrum:
         """Sort the components by other scores than their energies.
 
         Args:
-            scores: for each update a tensor of shape rank; higher scores are kept first.
+            scores: For each update a tensor of shape rank; higher scores are kept first.
         """
         self._order = self._sorted(scores)
 
@@ -149,7 +149,7 @@ def factorised(model: nn.Module) -> Iterator[Spectrum]:
     """Give a model its updates in factorised form for the time of the context.
 
     Args:
-        model: a model whose adapter is `sliceable`.
+        model: A model whose adapter is `sliceable`.
 
     Yields:
         The spectrum; nothing is cut yet.
@@ -165,8 +165,8 @@ def cut(model: nn.Module, kept: Mapping[str, int]) -> None:
     """Replace the adapter of a model by a slice of it, for good.
 
     Args:
-        model: a model whose adapter is `sliceable`.
-        kept: the components to keep, as in `Slice.kept`.
+        model: A model whose adapter is `sliceable`.
+        kept: The components to keep, as in `Slice.kept`.
     """
     spectrum = Spectrum(model)
     spectrum.cut(kept)

@@ -29,9 +29,9 @@ class Training:
     """One training of a recipe.
 
     Attributes:
-        run: row and seed.
-        train: the specification.
-        ranks_of: row and seed of the training whose final ranks this one uses.
+        run: Row and seed.
+        train: The specification.
+        ranks_of: Row and seed of the training whose final ranks this one uses.
     """
 
     run: Run
@@ -50,11 +50,11 @@ class RecipeSearcher(BaseSearcher):
     A training whose process died or that ran out of memory is retried from its last evaluation; see `RetryPolicy`.
 
     Args:
-        trainings: the trainings.
-        results: the results so far, to which the outcomes are added.
+        trainings: The trainings.
+        results: The results so far, to which the outcomes are added.
         deadline: `time.monotonic()` after which no training starts or continues; stopped ones are not stored.
-        retries: how often a training whose process died is retried.
-        on_result: called with the run and the outcome of each training that ends.
+        retries: How often a training whose process died is retried.
+        on_result: Called with the run and the outcome of each training that ends.
     """
 
     def __init__(

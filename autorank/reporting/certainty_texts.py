@@ -14,7 +14,7 @@ def certainties(snapshot: Snapshot) -> Mapping[Key, Certainty]:
     """The certainty of each point of the front that has predictions.
 
     Args:
-        snapshot: the search.
+        snapshot: The search.
 
     Returns:
         Key of a point -> its certainty.
@@ -39,7 +39,7 @@ def front_notes(snapshot: Snapshot) -> list[str]:
     """What is known about a front from the predictions of its points.
 
     Args:
-        snapshot: the search; its front is not empty.
+        snapshot: The search; its front is not empty.
 
     Returns:
         Sentences; one alone if there are no predictions.

@@ -39,25 +39,25 @@ class ComparisonRow:
     """A search's front, and how it compares with the first search's (fields that are None in the first row).
 
     Attributes:
-        name: the search.
-        methods: its methods, without the baseline.
-        trials: number of trials.
-        points: number of points on the front.
-        smallest: adapter parameters of the smallest point.
-        best: the best score.
-        hypervolume: with the reference point that all searches share.
-        ratio: hypervolume relative to the first search's.
-        low: lower end of the ratio's interval.
-        high: upper end of the ratio's interval.
-        gain: the largest gain.
-        gain_at: adapter parameters of the largest gain.
-        better: probability that the largest gain is above 0, over resamples of the validation examples; None without
+        name: The search.
+        methods: Its methods, without the baseline.
+        trials: Number of trials.
+        points: Number of points on the front.
+        smallest: Adapter parameters of the smallest point.
+        best: The best score.
+        hypervolume: With the reference point that all searches share.
+        ratio: Hypervolume relative to the first search's.
+        low: Lower end of the ratio's interval.
+        high: Upper end of the ratio's interval.
+        gain: The largest gain.
+        gain_at: Adapter parameters of the largest gain.
+        better: Probability that the largest gain is above 0, over resamples of the validation examples; None without
             predictions of both points on the same examples.
-        gain_low: lower end of the 90% interval of the largest gain.
-        gain_high: upper end of this interval.
-        mean_gain: the mean gain over the logarithm of the parameters.
-        lowest: lower end of the range of parameters of the gains.
-        highest: upper end of the range of parameters of the gains.
+        gain_low: Lower end of the 90% interval of the largest gain.
+        gain_high: Upper end of this interval.
+        mean_gain: The mean gain over the logarithm of the parameters.
+        lowest: Lower end of the range of parameters of the gains.
+        highest: Upper end of the range of parameters of the gains.
     """
 
     name: str
@@ -88,7 +88,7 @@ def compare(searches: Sequence[SearchResults]) -> list[ComparisonRow]:
     that point.
 
     Args:
-        searches: at least two searches that were scored on the same data.
+        searches: At least two searches that were scored on the same data.
 
     Returns:
         A row for each search.
@@ -117,7 +117,7 @@ def check_comparable(searches: Sequence[SearchResults]) -> None:
     """Check that searches can be compared.
 
     Args:
-        searches: the searches.
+        searches: The searches.
 
     Raises:
         AutorankError: There are fewer than two searches, they were not scored on the same data, or one has no front.
@@ -151,10 +151,10 @@ def bootstrap_hypervolumes(
     """Hypervolumes of the front when the search's trials are resampled with replacement, without the baseline's.
 
     Args:
-        search: the search.
-        reference: the reference point, (adapter parameters, score).
-        stream: number of the random stream, different for each search.
-        draws: number of resamplings.
+        search: The search.
+        reference: The reference point, (adapter parameters, score).
+        stream: Number of the random stream, different for each search.
+        draws: Number of resamplings.
 
     Returns:
         The hypervolumes, of shape `draws`.
@@ -174,8 +174,8 @@ def gains(points: Sequence[Point], first: Sequence[Point]) -> dict[str, Any]:
     parameters is reported.
 
     Args:
-        points: a front.
-        first: the front that it is compared with.
+        points: A front.
+        first: The front that it is compared with.
 
     Returns:
         The gains among `ComparisonRow`'s fields.

@@ -32,10 +32,10 @@ def render_report(
     """Render the report of a search. Equal journals give equal pages.
 
     Args:
-        snapshot: the trials and the fronts.
-        spec: the search.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
-        runs: the directory of runs, for the commands in the page; None: the default.
+        snapshot: The trials and the fronts.
+        spec: The search.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
+        runs: The directory of runs, for the commands in the page; None: the default.
 
     Returns:
         The HTML file's text.
@@ -72,10 +72,10 @@ def write_figures(snapshot: Snapshot, spec: SearchSpec, reference: tuple[float, 
     """Write the front, its hypervolume and the ranks at its knee. Equal journals give equal files.
 
     Args:
-        snapshot: the trials and the fronts.
-        spec: the search.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
-        folder: the directory to write to.
+        snapshot: The trials and the fronts.
+        spec: The search.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
+        folder: The directory to write to.
 
     Returns:
         The PNG and SVG files.
@@ -102,8 +102,8 @@ def save_figure(figure: matplotlib_figure.Figure, to: Path) -> None:
     """Write a Matplotlib figure. Equal figures give equal files.
 
     Args:
-        figure: the figure.
-        to: a PNG or SVG file; missing directories are created.
+        figure: The figure.
+        to: A PNG or SVG file; missing directories are created.
     """
     import matplotlib as mpl
 
@@ -117,7 +117,7 @@ def write_page(text: str, to: Path) -> None:
 
     Args:
         text: HTML.
-        to: the file; missing directories are created.
+        to: The file; missing directories are created.
 
     Raises:
         AutorankError: The file cannot be written.
@@ -133,10 +133,10 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
     """The command that exports a point of the front.
 
     Args:
-        name: the search.
-        point: the point.
-        runs: the directory of runs; None: the default.
-        third: the search's third objective; without one, the point is the best with at most as many parameters.
+        name: The search.
+        point: The point.
+        runs: The directory of runs; None: the default.
+        third: The search's third objective; without one, the point is the best with at most as many parameters.
 
     Returns:
         A shell command, quoted where needed.

@@ -37,10 +37,10 @@ def front_figure(snapshot: Snapshot, title: str, reference: tuple[float, float],
     Plain LoRA's front is dashed. A thin line joins the sizes of an evaluation that has a point on a front.
 
     Args:
-        snapshot: the trials and the fronts.
-        title: the figure's title.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
-        chosen: a point to circle instead of the knee.
+        snapshot: The trials and the fronts.
+        title: The figure's title.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
+        chosen: A point to circle instead of the knee.
 
     Returns:
         The figure.
@@ -86,7 +86,7 @@ def fronts_figure(fronts: Mapping[str, Sequence[Point]]) -> Figure:
     """The fronts of several searches as step functions.
 
     Args:
-        fronts: name -> front, not empty.
+        fronts: Name -> front, not empty.
 
     Returns:
         The figure.
@@ -134,8 +134,8 @@ def hypervolume_figure(steps: Sequence[Progress], reference: tuple[float, float]
     """The front's hypervolume after each finished trial.
 
     Args:
-        steps: the hypervolume's history.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
+        steps: The hypervolume's history.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
 
     Returns:
         The figure.

@@ -28,9 +28,9 @@ class Front(list[Point]):
     """The points of a front by increasing parameters.
 
     Args:
-        points: the points.
-        snapshot: the search, for gains and scores with new seeds.
-        varied: settings to show; None: those that differ between points.
+        points: The points.
+        snapshot: The search, for gains and scores with new seeds.
+        varied: Settings to show; None: those that differ between points.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Ranks(dict[str, int]):
     """The rank of each layer at a point of a front.
 
     Args:
-        ranks: layer name -> rank.
-        point: the point.
+        ranks: Layer name -> rank.
+        point: The point.
     """
 
     def __init__(self, ranks: Mapping[str, int], point: Point) -> None:
@@ -78,8 +78,8 @@ class Ranks(dict[str, int]):
         """Write the ranks to a file.
 
         Args:
-            to: a JSON file, or a figure with another suffix.
-            title: the figure's title.
+            to: A JSON file, or a figure with another suffix.
+            title: The figure's title.
         """
         if to.suffix == ".json":
             rank_map.write(to, self)

@@ -22,8 +22,8 @@ def rank_map_figure(ranks: Mapping[str, int], title: str) -> Figure:
     Cells have a fixed size in inches, and the figure grows with them.
 
     Args:
-        ranks: layer name -> rank; cells without an adapted layer are empty.
-        title: the figure's title.
+        ranks: Layer name -> rank; cells without an adapted layer are empty.
+        title: The figure's title.
 
     Returns:
         The figure.
@@ -65,7 +65,7 @@ def rank_map_png(ranks: tuple[tuple[str, int], ...], title: str) -> bytes:
 
     Args:
         ranks: (layer name, rank) of each layer.
-        title: the figure's title.
+        title: The figure's title.
 
     Returns:
         The PNG file's content.

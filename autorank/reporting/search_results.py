@@ -13,9 +13,9 @@ class SearchResults:
     """A search and its results.
 
     Attributes:
-        spec: what was searched.
-        snapshot: the trials and the front.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
+        spec: What was searched.
+        snapshot: The trials and the front.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
     """
 
     spec: SearchSpec

@@ -62,10 +62,10 @@ def front_table(
     """The front as a table, one row per point.
 
     Args:
-        points: the front.
-        snapshot: the search; adds gains if it has a baseline, scores with new seeds, and how certain they are.
-        varied: the settings to show; None: those that differ between points.
-        wrap: wrap long settings; else they are truncated.
+        points: The front.
+        snapshot: The search; adds gains if it has a baseline, scores with new seeds, and how certain they are.
+        varied: The settings to show; None: those that differ between points.
+        wrap: Wrap long settings; else they are truncated.
 
     Returns:
         The table. It has no settings if a trial has several points; see `trial_settings`.
@@ -114,8 +114,8 @@ def trial_settings(points: Sequence[Point], varied: Sequence[str] | None = None)
     """The settings of each trial of a front, once, where a trial has several points; else nothing.
 
     Args:
-        points: the front.
-        varied: the settings to show; None: those that differ between points.
+        points: The front.
+        varied: The settings to show; None: those that differ between points.
 
     Returns:
         A line for each trial.
@@ -162,9 +162,9 @@ def front_summary(
     """The front as a table, its hypervolume and its gain over plain LoRA, and the trials that failed.
 
     Args:
-        snapshot: the trials and the fronts.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
-        varied: the settings to show; None: those that differ between points.
+        snapshot: The trials and the fronts.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
+        varied: The settings to show; None: those that differ between points.
 
     Returns:
         What Rich prints.

@@ -22,22 +22,22 @@ class Budget:
     """The budget of a search.
 
     Attributes:
-        trials: total number of trials, including those of earlier sessions; by default the number of the last session,
+        trials: Total number of trials, including those of earlier sessions; by default the number of the last session,
             or TRIALS.
-        more: add `trials` to the number of ended trials, unless trials or confirmations of the last session are
+        more: Add `trials` to the number of ended trials, unless trials or confirmations of the last session are
             missing.
-        seconds: time limit from `created` on. Then no trial starts, and running trials stop at their next evaluation.
-        concurrency: number of concurrent trials; by default chosen by `resources.share`.
+        seconds: Time limit from `created` on. Then no trial starts, and running trials stop at their next evaluation.
+        concurrency: Number of concurrent trials; by default chosen by `resources.share`.
         gpus_per_trial: GPUs per trial, possibly a fraction; by default 1 per worker if there are GPUs.
-        workers: workers per trial; with several, a trial is a Ray Train TorchTrainer.
-        lanes: trials that share a process and the passes of its base model; "auto": as many as pay off.
-        retries: how often a trial whose process died is retried.
-        confirm: number of new seeds with which the points of the front are retrained after the last trial; by default
+        workers: Workers per trial; with several, a trial is a Ray Train TorchTrainer.
+        lanes: Trials that share a process and the passes of its base model; "auto": as many as pay off.
+        retries: How often a trial whose process died is retried.
+        confirm: Number of new seeds with which the points of the front are retrained after the last trial; by default
             that of the last session.
-        address: address of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
-        storage: address of object storage for checkpoints and adapters if nodes share no directory; by default that of
+        address: Address of a Ray cluster; by default RAY_ADDRESS, or a local Ray.
+        storage: Address of object storage for checkpoints and adapters if nodes share no directory; by default that of
             the last session.
-        stop_when_flat: start no trial if more trials are not expected to add to the front.
+        stop_when_flat: Start no trial if more trials are not expected to add to the front.
         created: `time.monotonic()` of the creation of this object.
     """
 
@@ -69,9 +69,9 @@ class Budget:
         """Resolve the numbers of trials and of confirmation seeds.
 
         Args:
-            before: the values of the last session.
-            ended: number of ended trials.
-            unconfirmed: whether confirmations of the last session were not tried yet.
+            before: The values of the last session.
+            ended: Number of ended trials.
+            unconfirmed: Whether confirmations of the last session were not tried yet.
 
         Returns:
             The total number of trials and the number of seeds.
@@ -89,7 +89,7 @@ class Budget:
         """Check that the objectives of a search can be measured.
 
         Raises:
-            AutorankError: memory is an objective, but trials share a process.
+            AutorankError: Memory is an objective, but trials share a process.
         """
         if self.lanes != 1 and (objectives.max_memory is not None or objectives.third == "memory"):
             raise AutorankError(
@@ -101,7 +101,7 @@ class Budget:
         """Return the resources of each trial, or pack, on nodes with these resources; `auto` lanes count as one.
 
         Raises:
-            AutorankError: the resources do not suffice.
+            AutorankError: The resources do not suffice.
         """
         lanes = 1 if self.lanes == "auto" else self.lanes
         return resources.share(nodes, self.concurrency, self.gpus_per_trial, self.workers, lanes)

@@ -56,11 +56,11 @@ class ConfirmSearcher(BaseSearcher):
     retried.
 
     Args:
-        journal: the journal of the search, open for writing.
-        seeds: number of seeds.
-        folder: directory of the checkpoints, which are deleted when a run ends.
+        journal: The journal of the search, open for writing.
+        seeds: Number of seeds.
+        folder: Directory of the checkpoints, which are deleted when a run ends.
         deadline: `time.monotonic()` after which no run starts or continues; the results of stopped runs are not stored.
-        retries: how often a run whose process died is retried.
+        retries: How often a run whose process died is retried.
     """
 
     def __init__(
@@ -162,9 +162,9 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
     trainings are tried again.
 
     Args:
-        journal: the search.
-        seeds: mean number of seeds.
-        started: trainings of this session, which are not repeated.
+        journal: The search.
+        seeds: Mean number of seeds.
+        started: Trainings of this session, which are not repeated.
 
     Returns:
         Training -> its points.

@@ -15,7 +15,7 @@ def equal_seeds(seeds: int) -> int:
     """Return how many seeds every training gets before others are distributed by `next_training`.
 
     Args:
-        seeds: mean number of seeds of a training.
+        seeds: Mean number of seeds of a training.
 
     Returns:
         At most `START`; one less than `seeds`, but at least two if there are two.
@@ -30,9 +30,9 @@ def next_training(counts: Mapping[T, int], contested: Mapping[T, float], seeds: 
     variance of a mean of n seeds in proportion to 1 / (n (n + 1)).
 
     Args:
-        counts: training -> number of seeds, including running ones; at least `equal_seeds`.
-        contested: training -> weight, see `bootstrap.contested`.
-        seeds: mean number of seeds of a training; the product with the number of trainings is never exceeded.
+        counts: Training -> number of seeds, including running ones; at least `equal_seeds`.
+        contested: Training -> weight, see `bootstrap.contested`.
+        seeds: Mean number of seeds of a training; the product with the number of trainings is never exceeded.
 
     Returns:
         The training; None if no seeds are left, or the membership of all points is certain.

@@ -30,13 +30,13 @@ class Estimate:
     """The estimated cost of a search. Times are those of the current machine.
 
     Attributes:
-        params: fewest and most adapter parameters in the space.
-        seconds_per_step: seconds of an optimizer step.
-        seconds_per_evaluation: seconds of an evaluation.
-        seconds_per_trial: seconds of a complete trial.
-        seconds: seconds of all trials, without the start of Ray.
-        steps: optimizer steps of a trial.
-        labels: description of the labels.
+        params: Fewest and most adapter parameters in the space.
+        seconds_per_step: Seconds of an optimizer step.
+        seconds_per_evaluation: Seconds of an evaluation.
+        seconds_per_trial: Seconds of a complete trial.
+        seconds: Seconds of all trials, without the start of Ray.
+        steps: Optimizer steps of a trial.
+        labels: Description of the labels.
     """
 
     params: tuple[int, int]
@@ -58,16 +58,16 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     generate up to the limit.
 
     Args:
-        spec: the search.
-        trials: number of trials.
-        trial_resources: resources of each trial.
-        bounds: bounds of adapter parameters.
+        spec: The search.
+        trials: Number of trials.
+        trial_resources: Resources of each trial.
+        bounds: Bounds of adapter parameters.
 
     Returns:
         The estimate.
 
     Raises:
-        AutorankError: data or model cannot be loaded, or a method needs longer runs.
+        AutorankError: Data or model cannot be loaded, or a method needs longer runs.
     """
     from autorank.training.slicing.slice_scorer import SHARE
 

@@ -24,20 +24,20 @@ def make_spec(
     """Create the spec of a search.
 
     Args:
-        spaces: method -> its search space.
-        task: the task.
-        model: base model; None: that of the task.
-        training: training settings; None: the defaults.
-        name: name of the search; by default made from methods and task.
-        baseline: add plain LoRA as a baseline, unless it is one of the methods.
-        beside: search space of the baseline; None: its built-in space.
-        values: other fields of `SearchSpec`.
+        spaces: Method -> its search space.
+        task: The task.
+        model: Base model; None: that of the task.
+        training: Training settings; None: the defaults.
+        name: Name of the search; by default made from methods and task.
+        baseline: Add plain LoRA as a baseline, unless it is one of the methods.
+        beside: Search space of the baseline; None: its built-in space.
+        values: Other fields of `SearchSpec`.
 
     Returns:
         The spec.
 
     Raises:
-        AutorankError: a value is not valid.
+        AutorankError: A value is not valid.
     """
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join([*spaces, task.name]))
     entries = [_entry(method, space) for method, space in spaces.items()]
@@ -69,15 +69,15 @@ def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[f
     """Create or open the journal of a search, for writing.
 
     Args:
-        spec: the search.
-        folder: its directory.
-        reference: called for a new journal; returns the reference point of the hypervolume, parameters and score.
+        spec: The search.
+        folder: Its directory.
+        reference: Called for a new journal; returns the reference point of the hypervolume, parameters and score.
 
     Returns:
         The journal.
 
     Raises:
-        AutorankError: the directory contains another search; the message lists the differences.
+        AutorankError: The directory contains another search; the message lists the differences.
     """
     if not (folder / JOURNAL).exists():
         return Journal.create(folder, spec, reference())

@@ -38,20 +38,20 @@ class JournalSearcher(BaseSearcher):
     that ran out of memory are retried as `RetryPolicy` decides.
 
     Args:
-        journal: the journal of the search, open for writing.
-        bounds: bounds of adapter parameters.
-        trials: total number of trials, including those of earlier sessions.
+        journal: The journal of the search, open for writing.
+        bounds: Bounds of adapter parameters.
+        trials: Total number of trials, including those of earlier sessions.
         deadline: `time.monotonic()` after which no trial starts or continues.
-        retries: how often a trial whose process died is retried.
-        evaluations: evaluations of a complete run.
-        on_evaluation: called after each evaluation is in the journal, and after the end of each trial.
-        check_length: check of the length of runs.
-        stop_when_flat: start no trial if more trials are not expected to add to the front.
+        retries: How often a trial whose process died is retried.
+        evaluations: Evaluations of a complete run.
+        on_evaluation: Called after each evaluation is in the journal, and after the end of each trial.
+        check_length: Check of the length of runs.
+        stop_when_flat: Start no trial if more trials are not expected to add to the front.
 
     Attributes:
-        exhausted: whether all settings of the space were tried.
-        flat: whether the search stopped because more trials were not expected to add to the front.
-        cut_off: whether a trial was stopped because the time was over.
+        exhausted: Whether all settings of the space were tried.
+        flat: Whether the search stopped because more trials were not expected to add to the front.
+        cut_off: Whether a trial was stopped because the time was over.
     """
 
     def __init__(

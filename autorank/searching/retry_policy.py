@@ -16,9 +16,9 @@ class Death:
     """Why a trial's process died.
 
     Attributes:
-        reason: one line.
-        preempted: whether its node was lost.
-        storage_missing: whether its node could not access the search's directory.
+        reason: One line.
+        preempted: Whether its node was lost.
+        storage_missing: Whether its node could not access the search's directory.
     """
 
     reason: str
@@ -35,7 +35,7 @@ class RetryPolicy:
     micro-batch, up to 3 times, and alone, because other runs may have used the memory.
 
     Args:
-        retries: number of deaths after which a run is not tried again.
+        retries: Number of deaths after which a run is not tried again.
     """
 
     def __init__(self, retries: int) -> None:
@@ -48,9 +48,9 @@ class RetryPolicy:
         """Restore the counts of an earlier session.
 
         Args:
-            run: the run.
-            deaths: number of deaths that count.
-            halvings: how often its micro-batch was halved.
+            run: The run.
+            deaths: Number of deaths that count.
+            halvings: How often its micro-batch was halved.
         """
         self._deaths[run], self._halvings[run] = deaths, halvings
 
@@ -72,11 +72,11 @@ class RetryPolicy:
         """Count a run that ended early, and decide whether it is retried.
 
         Args:
-            run: the run.
-            step: step of its last evaluation.
-            train: its original specification.
-            death: why its process died; None if it did not.
-            out_of_memory: whether the run ran out of memory.
+            run: The run.
+            step: Step of its last evaluation.
+            train: Its original specification.
+            death: Why its process died; None if it did not.
+            out_of_memory: Whether the run ran out of memory.
 
         Returns:
             Whether the run is retried.

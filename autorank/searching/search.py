@@ -49,10 +49,10 @@ class Outcome:
     """How a search ended.
 
     Attributes:
-        snapshot: the trials and the front.
-        ending: why it ended.
-        tracked: whether MLflow has everything; otherwise `autorank sync` sends the rest.
-        unconfirmed: number of missing confirmations.
+        snapshot: The trials and the front.
+        ending: Why it ended.
+        tracked: Whether MLflow has everything; otherwise `autorank sync` sends the rest.
+        unconfirmed: Number of missing confirmations.
     """
 
     snapshot: Snapshot
@@ -75,19 +75,19 @@ def search(
     After Ctrl-C the same call resumes the search, and its interrupted trials from their last evaluations.
 
     Args:
-        spec: the search.
-        folder: its directory (see `retention.run_folder`).
-        budget: trials, time and resources.
-        tracking_uri: address of the MLflow store; None: no tracking.
-        progress: called twice a second with a snapshot.
-        warn: called with warnings.
-        inform: called with a description of the labels.
+        spec: The search.
+        folder: Its directory (see `retention.run_folder`).
+        budget: Trials, time and resources.
+        tracking_uri: Address of the MLflow store; None: no tracking.
+        progress: Called twice a second with a snapshot.
+        warn: Called with warnings.
+        inform: Called with a description of the labels.
 
     Returns:
         How the search ended.
 
     Raises:
-        AutorankError: the directory contains another search, data or model cannot be loaded, the resources do not
+        AutorankError: The directory contains another search, data or model cannot be loaded, the resources do not
             suffice, packs are combined with a limit of memory, a method needs longer runs, the disk is full, or the
             first trials all fail for the same reason.
     """
@@ -132,15 +132,15 @@ def conduct(
     """Run the missing trials and confirmations of a journal. Errors as in `search`.
 
     Args:
-        journal: the journal, open for writing.
-        trainable: the class of Tune's actors.
-        bounds: bounds of adapter parameters.
-        budget: see `search`.
-        tracking_uri: see `search`.
-        progress: see `search`.
-        warn: see `search`.
-        data: the task's tokenized data, which the nodes of a cluster receive.
-        check_length: check of the length of runs.
+        journal: The journal, open for writing.
+        trainable: The class of Tune's actors.
+        bounds: Bounds of adapter parameters.
+        budget: See `search`.
+        tracking_uri: See `search`.
+        progress: See `search`.
+        warn: See `search`.
+        data: The task's tokenized data, which the nodes of a cluster receive.
+        check_length: Check of the length of runs.
 
     Returns:
         How the search ended.

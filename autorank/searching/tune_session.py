@@ -34,14 +34,14 @@ class Session:
     """A session of a search, from its start or resumption to its end.
 
     Attributes:
-        journal: the journal, open for writing.
-        trainable: the class of Tune's actors.
-        bounds: bounds of adapter parameters.
-        budget: trials, time and resources.
-        written: directory to which trials write: that of the journal, or object storage.
-        listeners: called with snapshots.
-        data: the task's tokenized data, or None.
-        check_length: check of the length of runs.
+        journal: The journal, open for writing.
+        trainable: The class of Tune's actors.
+        bounds: Bounds of adapter parameters.
+        budget: Trials, time and resources.
+        written: Directory to which trials write: that of the journal, or object storage.
+        listeners: Called with snapshots.
+        data: The task's tokenized data, or None.
+        check_length: Check of the length of runs.
         started: `time.monotonic()` of the start.
     """
 
@@ -58,11 +58,11 @@ class Session:
         """Run the missing trials, then the missing confirmations.
 
         Args:
-            resources: resources of each trial.
-            trials: total number of trials.
-            confirm: number of seeds for confirmations.
-            interrupt: whether Ctrl-C was pressed.
-            watch: watches Ray.
+            resources: Resources of each trial.
+            trials: Total number of trials.
+            confirm: Number of seeds for confirmations.
+            interrupt: Whether Ctrl-C was pressed.
+            watch: Watches Ray.
 
         Returns:
             Why the session ended.
@@ -106,13 +106,13 @@ class Session:
         """Return the number of lanes of each pack; for `auto`, that which pays off for the first method.
 
         Args:
-            resources: resources of each pack.
+            resources: Resources of each pack.
 
         Returns:
             The number.
 
         Raises:
-            RayError: it could not be measured.
+            RayError: It could not be measured.
         """
         if self.budget.lanes != "auto":
             return self.budget.lanes

@@ -18,11 +18,11 @@ class Size:
     """A size to which an adapter can be cut.
 
     Attributes:
-        adapter_params: parameters of the adapter, its head not counted.
-        energy: share of the adapter's energy, the sum of squared singular values, that is kept.
-        kept: layer name -> components, as a bit mask; None: the whole adapter.
-        score: the task's main metric; None without data.
-        metrics: all metrics of the task.
+        adapter_params: Parameters of the adapter, its head not counted.
+        energy: Share of the adapter's energy, the sum of squared singular values, that is kept.
+        kept: Layer name -> components, as a bit mask; None: the whole adapter.
+        score: The task's main metric; None without data.
+        metrics: All metrics of the task.
     """
 
     adapter_params: int
@@ -36,10 +36,10 @@ class Shrinking:
     """An adapter that is cut to smaller sizes without data.
 
     Args:
-        folder: a PEFT adapter: its directory, or name on the Hub.
+        folder: A PEFT adapter: its directory, or name on the Hub.
 
     Raises:
-        AutorankError: see `peft_adapter.read`.
+        AutorankError: See `peft_adapter.read`.
     """
 
     def __init__(self, folder: str) -> None:
@@ -62,7 +62,7 @@ class Shrinking:
         """Return the smallest size that keeps a share of the energy (as PARA's threshold, arXiv 2604.27796).
 
         Args:
-            share: above 0, at most 1.
+            share: Above 0, at most 1.
 
         Returns:
             The size.
@@ -86,9 +86,9 @@ class Shrinking:
         """Write the adapter cut to a size as a PEFT adapter.
 
         Args:
-            size: one of this adapter's sizes.
-            to: the directory to write to, which exists.
-            pad: give all layers one rank, padded with zeros, for servers that require it.
+            size: One of this adapter's sizes.
+            to: The directory to write to, which exists.
+            pad: Give all layers one rank, padded with zeros, for servers that require it.
         """
         module = peft_adapter.skeleton(self.adapter)
         if size.kept is not None:

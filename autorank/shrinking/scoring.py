@@ -32,10 +32,10 @@ class ScoredShrinking(Shrinking):
     """An adapter whose sizes are scored on a task's validation data.
 
     Args:
-        folder: as for `Shrinking`.
-        task: the task.
-        model: the base model; None: the one that the adapter's configuration names.
-        training: batch size, precision and seed.
+        folder: As for `Shrinking`.
+        task: The task.
+        model: The base model; None: the one that the adapter's configuration names.
+        training: Batch size, precision and seed.
 
     Raises:
         AutorankError: The adapter was trained for another kind of task, or does not fit the base model or the task.
@@ -75,7 +75,7 @@ class ScoredShrinking(Shrinking):
         """Score the whole adapter and at most `count` smaller ones.
 
         Args:
-            count: number of smaller sizes.
+            count: Number of smaller sizes.
 
         Returns:
             The sizes, by rising parameters.
@@ -104,7 +104,7 @@ class ScoredShrinking(Shrinking):
         """Score a size.
 
         Args:
-            size: one of this adapter's sizes.
+            size: One of this adapter's sizes.
 
         Returns:
             The size with its score.
@@ -119,9 +119,9 @@ class ScoredShrinking(Shrinking):
         """Cut the adapter to a size for good and train it, with its head, for some more steps.
 
         Args:
-            size: one of the sizes of `scored`.
-            steps: optimizer steps.
-            learning_rate: peak learning rate.
+            size: One of the sizes of `scored`.
+            steps: Optimizer steps.
+            learning_rate: Peak learning rate.
 
         Returns:
             The size with its new score; `write` writes the trained adapter from now on if it is not worse.
@@ -143,9 +143,9 @@ class ScoredShrinking(Shrinking):
         """Write the adapter cut to a size as a PEFT adapter; after `polish` with the trained weights.
 
         Args:
-            size: one of this adapter's sizes.
-            to: the directory to write to, which exists.
-            pad: give all layers one rank, padded with zeros.
+            size: One of this adapter's sizes.
+            to: The directory to write to, which exists.
+            pad: Give all layers one rank, padded with zeros.
         """
         if self._polished is None or size != self._polished:
             super().write(size, to, pad)

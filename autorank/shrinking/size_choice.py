@@ -20,13 +20,13 @@ def choose(
     """Choose a size.
 
     Args:
-        shrinking: the adapter.
-        sizes: its sizes, the whole adapter last.
-        max_params: the best size with at most so many parameters, of `sizes` and the largest such size, which is
+        shrinking: The adapter.
+        sizes: Its sizes, the whole adapter last.
+        max_params: The best size with at most so many parameters, of `sizes` and the largest such size, which is
             scored for it; without scores the largest.
-        min_score: the smallest size with at least this score.
-        max_loss: the smallest size that loses at most this much of the whole adapter's score.
-        energy: the smallest size with this share of the energy.
+        min_score: The smallest size with at least this score.
+        max_loss: The smallest size that loses at most this much of the whole adapter's score.
+        energy: The smallest size with this share of the energy.
 
     Returns:
         The size; without a condition the knee of the front, or None if nothing is scored.
@@ -52,7 +52,7 @@ def front_of(sizes: Sequence[Size]) -> list[Point]:
     """The scored sizes that no other dominates, as points, the knee marked.
 
     Args:
-        sizes: scored sizes of one adapter.
+        sizes: Scored sizes of one adapter.
 
     Returns:
         The points, by rising parameters.

@@ -17,9 +17,9 @@ def save(path: Path, run: TrainingRun, evaluations: Sequence[Evaluation]) -> Non
     """Write a checkpoint atomically.
 
     Args:
-        path: the file.
-        run: the run.
-        evaluations: all evaluations of the run so far.
+        path: The file.
+        run: The run.
+        evaluations: All evaluations of the run so far.
     """
     with atomic_io.writing(path) as partial:
         made = [evaluation.to_dict() | _predictions(evaluation) for evaluation in evaluations]
@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[dict[str, Any] | None, list[Evaluation]]:
     """Read a checkpoint.
 
     Args:
-        path: the file, which may be missing.
+        path: The file, which may be missing.
 
     Returns:
         The state of the run and its evaluations so far; None and no evaluations if there is no checkpoint.
@@ -46,14 +46,14 @@ def load(path: Path, run: TrainingRun) -> list[Evaluation]:
     """Resume a new run from a checkpoint.
 
     Args:
-        path: the file, which may be missing.
-        run: the run, which has not started yet.
+        path: The file, which may be missing.
+        run: The run, which has not started yet.
 
     Returns:
         The evaluations so far; empty if there is no checkpoint.
 
     Raises:
-        AutorankError: the checkpoint belongs to another run.
+        AutorankError: The checkpoint belongs to another run.
     """
     state, evaluations = read(path)
     if state is not None:

@@ -48,7 +48,7 @@ class EvalBatchSize:
     """Halves batches that do not fit in memory, and remembers the size that fits.
 
     Attributes:
-        most: number of examples that fit, as far as known.
+        most: Number of examples that fit, as far as known.
     """
 
     def __init__(self) -> None:
@@ -60,14 +60,14 @@ class EvalBatchSize:
         No result is kept here. The caller should not keep a result during the next call either.
 
         Args:
-            batches: indices of examples.
-            call: the function.
+            batches: Indices of examples.
+            call: The function.
 
         Yields:
             The indices that were passed to the function, and its result.
 
         Raises:
-            torch.OutOfMemoryError: a single example does not fit.
+            torch.OutOfMemoryError: A single example does not fit.
         """
         waiting = list(reversed(batches))
         while waiting:

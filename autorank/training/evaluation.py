@@ -13,10 +13,10 @@ class Slice:
     """A smaller adapter cut from the adapter of an evaluation, with its score.
 
     Attributes:
-        adapter_params: its parameters, counted as in an evaluation; all of them are nonzero.
-        score: the task's main metric; higher is better.
-        metrics: all metrics of the task.
-        kept: layer name -> components of the layer, as a bit mask (see `modeling.spectrum`).
+        adapter_params: Its parameters, counted as in an evaluation; all of them are nonzero.
+        score: The task's main metric; higher is better.
+        metrics: All metrics of the task.
+        kept: Layer name -> components of the layer, as a bit mask (see `modeling.spectrum`).
     """
 
     adapter_params: int
@@ -35,21 +35,21 @@ class Evaluation:
     """Scores of a model during training. Every evaluation of every trial is a candidate for the front.
 
     Attributes:
-        step: number of optimizer steps before the evaluation.
-        epoch: number of epochs, with a fraction.
-        score: the task's main metric; higher is better.
-        metrics: all metrics of the task.
-        train_loss: mean training loss since the previous evaluation.
-        adapter_params: numbers in the exported adapter, shared ones counted once, without the head. The axis of the
+        step: Number of optimizer steps before the evaluation.
+        epoch: Number of epochs, with a fraction.
+        score: The task's main metric; higher is better.
+        metrics: All metrics of the task.
+        train_loss: Mean training loss since the previous evaluation.
+        adapter_params: Numbers in the exported adapter, shared ones counted once, without the head. The axis of the
             front.
-        nonzero_params: the same without zeros.
-        trainable_params: peak number of trained parameters so far, including the head.
-        head_params: parameters of the head.
-        ranks: module name -> rank.
-        seconds: training and evaluation time so far, without start-up.
-        peak_memory: bytes on the GPU; 0 on a CPU.
-        slices: smaller adapters cut from this one, by rising parameters.
-        predictions: outcomes of each example for the adapter and its slices, compressed by
+        nonzero_params: The same without zeros.
+        trainable_params: Peak number of trained parameters so far, including the head.
+        head_params: Parameters of the head.
+        ranks: Module name -> rank.
+        seconds: Training and evaluation time so far, without start-up.
+        peak_memory: Bytes on the GPU; 0 on a CPU.
+        slices: Smaller adapters cut from this one, by rising parameters.
+        predictions: Outcomes of each example for the adapter and its slices, compressed by
             `tasks.metrics.outcomes.pack`; empty if there are none. Not part of `to_dict`.
     """
 

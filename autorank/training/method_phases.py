@@ -23,14 +23,14 @@ class MethodPhases:
     """Creates the phases of a run.
 
     Args:
-        base: the base model.
-        data: the task's data.
-        objective: the task's objective.
-        model_cache: holds device and evaluation batch size.
-        plan: the plan of the run.
+        base: The base model.
+        data: The task's data.
+        objective: The task's objective.
+        model_cache: Holds device and evaluation batch size.
+        plan: The plan of the run.
 
     Attributes:
-        own: the phase of the run itself, with all training examples.
+        own: The phase of the run itself, with all training examples.
     """
 
     def __init__(

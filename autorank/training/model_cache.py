@@ -28,11 +28,11 @@ class ModelCache:
     Only the latest of each is kept, because the runs of a search share them.
 
     Args:
-        device: device of the base model; by default `devices.default_device()`.
-        probes: directory in which methods store results for other runs.
+        device: Device of the base model; by default `devices.default_device()`.
+        probes: Directory in which methods store results for other runs.
 
     Attributes:
-        eval_batch_size: batch size with which the base model can be evaluated.
+        eval_batch_size: Batch size with which the base model can be evaluated.
     """
 
     def __init__(self, device: torch.device | str | None = None, probes: Path | None = None) -> None:
@@ -53,10 +53,10 @@ class ModelCache:
         """Store data that were tokenized elsewhere, and a base model from its files.
 
         Args:
-            task: the task.
-            model: name or directory of the base model.
-            data: the tokenized data.
-            files: file name -> content (bytes or an array of them), of a model that is a directory on another machine;
+            task: The task.
+            model: Name or directory of the base model.
+            data: The tokenized data.
+            files: File name -> content (bytes or an array of them), of a model that is a directory on another machine;
                 empty otherwise. They are written once on each node, to a directory named by their content.
         """
         self._data = (task, model), data
@@ -90,11 +90,11 @@ class ModelCache:
         """Return the base model in the state of the last run; call its `reset` before use.
 
         Args:
-            model: name or directory.
-            head: kind of the head.
-            outputs: number of outputs of the head.
-            dtype: data type of the frozen weights.
-            quantize: quantization, or None.
+            model: Name or directory.
+            head: Kind of the head.
+            outputs: Number of outputs of the head.
+            dtype: Data type of the frozen weights.
+            quantize: Quantization, or None.
 
         Returns:
             The base model, on the device.

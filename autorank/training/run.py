@@ -41,17 +41,17 @@ class TrainingRun:
     the same weights as an uninterrupted run, bit for bit on a CPU.
 
     Args:
-        spec: the specification of the run.
-        model_cache: provides base model and data for one run at a time (see `release`); a new one by default.
+        spec: The specification of the run.
+        model_cache: Provides base model and data for one run at a time (see `release`); a new one by default.
 
     Attributes:
-        step: number of optimizer steps so far.
-        total_steps: optimizer steps of the run; None until the data are loaded.
-        evaluating: seconds of the last evaluation, without training.
-        score_from: step from which evaluations have scores; earlier ones have NaN, which costs no time.
+        step: Number of optimizer steps so far.
+        total_steps: Optimizer steps of the run; None until the data are loaded.
+        evaluating: Seconds of the last evaluation, without training.
+        score_from: Step from which evaluations have scores; earlier ones have NaN, which costs no time.
 
     Raises:
-        AutorankError: the spec cannot be run, or training diverges.
+        AutorankError: The spec cannot be run, or training diverges.
     """
 
     def __init__(self, spec: TrainSpec, model_cache: ModelCache | None = None) -> None:
@@ -135,8 +135,8 @@ class TrainingRun:
         """Score slices of the adapter as the model is now.
 
         Args:
-            evaluation: the last evaluation.
-            sizes: adapter parameters of each slice, at most; if all slices are larger, it has no components.
+            evaluation: The last evaluation.
+            sizes: Adapter parameters of each slice, at most; if all slices are larger, it has no components.
 
         Returns:
             The evaluation with these slices.
@@ -251,7 +251,7 @@ class TrainingRun:
         memory can continue with less.
 
         Raises:
-            AutorankError: the state belongs to a run with another spec.
+            AutorankError: The state belongs to a run with another spec.
         """
         if _identity(TrainSpec.model_validate(state["spec"])) != _identity(self.spec):
             raise AutorankError("This checkpoint belongs to a run with other settings; resume it with its own spec.")

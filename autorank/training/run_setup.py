@@ -38,13 +38,13 @@ class RunSetup:
     """The parts of a run before its method is prepared.
 
     Attributes:
-        data: the task's data.
-        base: the base model, without updates.
-        objective: the task's objective.
-        phase: the training phase, over all training examples.
-        slices: scores slices of the adapter.
-        micro_batching: finds the number of micro-batches; None if it is given, or on a CPU.
-        context: what the method can access.
+        data: The task's data.
+        base: The base model, without updates.
+        objective: The task's objective.
+        phase: The training phase, over all training examples.
+        slices: Scores slices of the adapter.
+        micro_batching: Finds the number of micro-batches; None if it is given, or on a CPU.
+        context: What the method can access.
     """
 
     data: TaskData
@@ -63,17 +63,17 @@ def set_up(
     """Load data and base model, and create the parts of a run.
 
     Args:
-        spec: the specification of the run.
-        method: its method.
-        model_cache: provides data and base model.
+        spec: The specification of the run.
+        method: Its method.
+        model_cache: Provides data and base model.
         precision: fp32, bf16 or fp16.
-        undo: receives calls that restore the base model at the end of the run.
+        undo: Receives calls that restore the base model at the end of the run.
 
     Returns:
         The parts.
 
     Raises:
-        AutorankError: the spec cannot be run.
+        AutorankError: The spec cannot be run.
     """
     training, config = spec.training, method.config
     data = model_cache.data(spec.task, tasks.base_model(spec.task, spec.model))
@@ -123,12 +123,12 @@ def memory_trial(
     """Create the object that finds the number of micro-batches, for all runs that need the same memory.
 
     Args:
-        spec: the run; seed, length and schedule do not matter.
-        method: its method.
-        phase: the phase of the run.
-        base: the base model.
-        data: the task's data.
-        model_cache: provides the directory in which numbers are stored.
+        spec: The run; seed, length and schedule do not matter.
+        method: Its method.
+        phase: The phase of the run.
+        base: The base model.
+        data: The task's data.
+        model_cache: Provides the directory in which numbers are stored.
 
     Returns:
         The object.

@@ -18,12 +18,12 @@ class RunSummary:
     """Summary of a run before its first step.
 
     Attributes:
-        data: the task's data.
-        steps: optimizer steps of the run.
-        trained: parameters that are trained from the start, including the head.
-        device: device of the run.
+        data: The task's data.
+        steps: Optimizer steps of the run.
+        trained: Parameters that are trained from the start, including the head.
+        device: Device of the run.
         precision: fp32, bf16 or fp16.
-        warnings: sentences about the data and the adapted layers.
+        warnings: Sentences about the data and the adapted layers.
     """
 
     data: TaskData

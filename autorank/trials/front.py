@@ -34,9 +34,9 @@ def front(
     Of points with equal objectives, the one with the lowest `precedence` is kept.
 
     Args:
-        trials: all trials.
-        objectives: limits and the third objective.
-        baseline: use the baseline's trials only; otherwise all other trials.
+        trials: All trials.
+        objectives: Limits and the third objective.
+        baseline: Use the baseline's trials only; otherwise all other trials.
 
     Returns:
         The points of the front.
@@ -61,8 +61,8 @@ def size_curves(points: Sequence[Point], front: Sequence[Point]) -> list[list[Po
     """The sizes of each evaluation that has slices and a point on the front.
 
     Args:
-        points: all candidates.
-        front: the points of one or more fronts.
+        points: All candidates.
+        front: The points of one or more fronts.
 
     Returns:
         For each such evaluation, by trial and step, its points by rising parameters.

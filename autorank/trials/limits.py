@@ -17,8 +17,8 @@ def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
     """Return by how much a point exceeds each limit; at most 0 if it meets the limit.
 
     Args:
-        point: the point.
-        objectives: the limits.
+        point: The point.
+        objectives: The limits.
 
     Returns:
         Name of the limit -> excess: a fraction of the limit for `max_params` and `max_memory`, a difference of

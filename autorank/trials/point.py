@@ -15,11 +15,11 @@ class Point:
     """A candidate for the front: the adapter of an evaluation, or a slice of that adapter.
 
     Attributes:
-        settings: the settings of the trial.
-        seconds: training and evaluation time up to this evaluation, in seconds.
-        memory: peak GPU memory, in bytes.
-        kept: components that a slice keeps (see `Slice`); None for a whole adapter.
-        cut_from: parameters of the whole adapter of a slice; None for a whole adapter.
+        settings: The settings of the trial.
+        seconds: Training and evaluation time up to this evaluation, in seconds.
+        memory: Peak GPU memory, in bytes.
+        kept: Components that a slice keeps (see `Slice`); None for a whole adapter.
+        cut_from: Parameters of the whole adapter of a slice; None for a whole adapter.
     """
 
     trial: int
@@ -72,8 +72,8 @@ def ranks_at(point: Point, trials: Sequence[TrialRecord]) -> dict[str, int]:
     """The rank of each layer at a point.
 
     Args:
-        point: the point.
-        trials: all trials, by number.
+        point: The point.
+        trials: All trials, by number.
 
     Returns:
         Layer name -> rank; empty for methods without low-rank updates.

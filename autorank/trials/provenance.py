@@ -45,9 +45,9 @@ def tags(spec: SearchSpec, about: Mapping[str, Any], method: str) -> dict[str, s
     """Tags of an MLflow run.
 
     Args:
-        spec: the search.
-        about: provenance from the journal; missing entries are left out.
-        method: name of the method.
+        spec: The search.
+        about: Provenance from the journal; missing entries are left out.
+        method: Name of the method.
 
     Returns:
         Tag -> value.

@@ -24,7 +24,7 @@ def run_folder(runs: Path, name: str) -> Path:
     """The folder of the search `name` in the folder of runs.
 
     Raises:
-        AutorankError: the name leads elsewhere, or the folder is an address.
+        AutorankError: The name leads elsewhere, or the folder is an address.
     """
     if re.match(r"[a-z0-9]+:/", str(runs)):
         raise AutorankError(
@@ -44,9 +44,9 @@ def adapter_path(folder: Path, trial: int | str, step: int) -> Path:
     """Path of the adapter of an evaluation. Only adapters on a front are kept.
 
     Args:
-        folder: directory of the search.
-        trial: number of the trial, or name of the run.
-        step: optimizer step of the evaluation.
+        folder: Directory of the search.
+        trial: Number of the trial, or name of the run.
+        step: Optimizer step of the evaluation.
 
     Returns:
         Path of the safetensors file.
@@ -64,7 +64,7 @@ def stored(address: str, search_id: str) -> Path:
 
     Args:
         address: s3://BUCKET/PATH, gs://..., or another address that fsspec supports.
-        search_id: unique identifier of the search.
+        search_id: Unique identifier of the search.
 
     Returns:
         The directory as a `UPath`.
@@ -95,9 +95,9 @@ def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
     """Copy adapters of the front from object storage to the search's folder.
 
     Args:
-        folder: directory of the search.
-        stored: the search's directory in object storage.
-        snapshot: the search, with its fronts.
+        folder: Directory of the search.
+        stored: The search's directory in object storage.
+        snapshot: The search, with its fronts.
     """
     for file, content in _lacking(folder, stored, snapshot):
         with atomic_io.writing(file) as partial:
@@ -149,8 +149,8 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
     Files that a running trial needs are kept.
 
     Args:
-        folder: directory of the search, or object storage.
-        snapshot: the search, with its fronts.
+        folder: Directory of the search, or object storage.
+        snapshot: The search, with its fronts.
     """
     kept = {adapter_path(folder, point.trial, point.step) for point in (*snapshot.points, *snapshot.baseline)}
     with _retried_later(folder):

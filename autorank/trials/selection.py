@@ -25,13 +25,13 @@ def pick(
     parameters, else the one with the best score; ties go to the other axis.
 
     Args:
-        points: the points to choose from.
-        trial: only points of this trial: its adapters and their slices.
-        step: only points of this step.
-        max_params: only points with at most this many adapter parameters.
-        min_score: only points with at least this score.
-        min_gain_probability: only points that are better than the baseline with at least this probability.
-        better: key of a point -> that probability, for `min_gain_probability`.
+        points: The points to choose from.
+        trial: Only points of this trial: its adapters and their slices.
+        step: Only points of this step.
+        max_params: Only points with at most this many adapter parameters.
+        min_score: Only points with at least this score.
+        min_gain_probability: Only points that are better than the baseline with at least this probability.
+        better: Key of a point -> that probability, for `min_gain_probability`.
 
     Returns:
         The point.

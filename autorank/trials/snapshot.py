@@ -23,12 +23,12 @@ class Snapshot:
     """State of a search at one moment.
 
     Attributes:
-        points, baseline: the fronts of the methods and of the baseline, knees marked.
-        confirmed: see `trials.confirmation_stats`.
-        requested: number of trials requested.
-        objectives: limits and third objective of the search.
-        reference: the hypervolume's reference point (parameters, score); None without a search.
-        folder: directory of the search; None without one.
+        points, baseline: The fronts of the methods and of the baseline, knees marked.
+        confirmed: See `trials.confirmation_stats`.
+        requested: Number of trials requested.
+        objectives: Limits and third objective of the search.
+        reference: The hypervolume's reference point (parameters, score); None without a search.
+        folder: Directory of the search; None without one.
     """
 
     trials: list[TrialRecord]

@@ -18,15 +18,15 @@ class Case:
     """A method as the suite trains it: STEPS steps, each of them evaluated, all linear layers.
 
     Attributes:
-        total: steps done -> what the ranks add up to; none: the weights decide.
-        stops: steps done when a run is stopped, to go on in another.
-        spare: those of them at which there are components for training alone.
-        emptied: whether some layers end with rank 0.
-        low_rank: whether it trains low-rank updates: has ranks, and is exported to PEFT.
-        exported: ranks of the PEFT adapter for each of ours.
-        starts_at_zero: whether the updates change nothing until they are trained.
-        refusals: setting -> a value that it cannot have.
-        short: settings whose schedule takes more than STEPS steps; none: the method has no schedule.
+        total: Steps done -> what the ranks add up to; none: the weights decide.
+        stops: Steps done when a run is stopped, to go on in another.
+        spare: Those of them at which there are components for training alone.
+        emptied: Whether some layers end with rank 0.
+        low_rank: Whether it trains low-rank updates: has ranks, and is exported to PEFT.
+        exported: Ranks of the PEFT adapter for each of ours.
+        starts_at_zero: Whether the updates change nothing until they are trained.
+        refusals: Setting -> a value that it cannot have.
+        short: Settings whose schedule takes more than STEPS steps; none: the method has no schedule.
     """
 
     settings: dict[str, Any]

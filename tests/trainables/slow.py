@@ -100,8 +100,8 @@ class SlowTraining:
     """A whole training on one thread of thought; subclasses say what ΔW is and what happens around the step.
 
     Attributes:
-        layers: name -> layer, in the model's order.
-        groups: the optimizer's; each has a `start`, and `factor` says what that means.
+        layers: Name -> layer, in the model's order.
+        groups: The optimizer's; each has a `start`, and `factor` says what that means.
     """
 
     gamma: float

@@ -17,11 +17,11 @@ class SlowAdaLoRA(SlowTraining):
     """See SlowTraining. A layer keeps all of its triplets; `kept` says which still exist.
 
     Attributes:
-        A, B, e: layer name -> init_r x in, out x init_r, init_r.
+        A, B, e: Layer name -> init_r x in, out x init_r, init_r.
         smoothed, uncertainty: Parameter -> element-wise moving averages of |w · dL/dw|.
-        kept: layer name -> numbers of the triplets that exist.
-        counted: layer name -> numbers of those that the last masking spared; the others take no part in evaluations.
-        budgets: step -> triplets left by the masking at that step.
+        kept: Layer name -> numbers of the triplets that exist.
+        counted: Layer name -> numbers of those that the last masking spared; the others take no part in evaluations.
+        budgets: Step -> triplets left by the masking at that step.
     """
 
     def __init__(self, wanted: TrainSpec) -> None:

@@ -50,10 +50,10 @@ class SlowElaLoRA(SlowTraining):
     """See SlowTraining.
 
     Attributes:
-        triplets: layer name -> those that it has now.
-        scores: layer name -> its triplets' scores when the last round began.
-        moved: step -> ranks that moved after it.
-        fixed: the step at which the final phase begins.
+        triplets: Layer name -> those that it has now.
+        scores: Layer name -> its triplets' scores when the last round began.
+        moved: Step -> ranks that moved after it.
+        fixed: The step at which the final phase begins.
     """
 
     def __init__(self, wanted: TrainSpec) -> None:

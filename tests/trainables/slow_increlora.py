@@ -45,8 +45,8 @@ class SlowIncreLoRA(SlowTraining):
     """See SlowTraining. Every component's factors are Parameters of their own.
 
     Attributes:
-        active, reserve: layer name -> components, oldest first.
-        smoothed, uncertainty: layer name -> the score's two moving averages.
+        active, reserve: Layer name -> components, oldest first.
+        smoothed, uncertainty: Layer name -> the score's two moving averages.
         allocations: (step, layer name -> components given), one an allocation.
     """
 

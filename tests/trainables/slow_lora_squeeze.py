@@ -16,9 +16,9 @@ class SlowLoRASqueeze(SlowTraining):
     """See SlowTraining.
 
     Attributes:
-        A, B: layer name -> rank x in, out x rank.
-        cuts: step -> most parameters after it.
-        weakest: least part of a cut's pooled scores by which what is kept and what is not differ.
+        A, B: Layer name -> rank x in, out x rank.
+        cuts: Step -> most parameters after it.
+        weakest: Least part of a cut's pooled scores by which what is kept and what is not differ.
     """
 
     gamma = 0.0

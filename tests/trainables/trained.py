@@ -177,8 +177,8 @@ class Trained:
     """A whole run, and what it left at each of the case's stops.
 
     Attributes:
-        held: steps done -> components there are, those for training alone included.
-        penalties: numbers of the steps at which the penalty was asked for.
+        held: Steps done -> components there are, those for training alone included.
+        penalties: Numbers of the steps at which the penalty was asked for.
     """
 
     run: TrainingRun

@@ -21,11 +21,11 @@ def front_matter(point: Point, train: TrainSpec, origin: Origin, form: Form, lic
     """The metadata of a model card.
 
     Args:
-        point: the exported point.
-        train: how its adapter was trained.
-        origin: the base model and the head of the adapter.
-        form: the form of the export.
-        license: the base model's license; it holds for a merged model, which contains the base model's weights.
+        point: The exported point.
+        train: How its adapter was trained.
+        origin: The base model and the head of the adapter.
+        form: The form of the export.
+        license: The base model's license; it holds for a merged model, which contains the base model's weights.
 
     Returns:
         YAML between two lines of dashes.
@@ -54,7 +54,7 @@ def base_license(model: str) -> str | None:
     """The license in a model's card.
 
     Args:
-        model: a local directory or a name on the Hub.
+        model: A local directory or a name on the Hub.
 
     Returns:
         The license's name; None where no card names one.

@@ -26,11 +26,11 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
     """The model card of an exported point.
 
     Args:
-        point: the point of the front.
-        train: how its adapter was trained.
-        origin: the base model and the head of the adapter.
-        form: the form of the export.
-        search: the search of the point, if it has one: adds the front's figure and the scores with new seeds.
+        point: The point of the front.
+        train: How its adapter was trained.
+        origin: The base model and the head of the adapter.
+        form: The form of the export.
+        search: The search of the point, if it has one: adds the front's figure and the scores with new seeds.
 
     Returns:
         Markdown with the Hub's metadata.
@@ -82,8 +82,8 @@ def train_command(train: TrainSpec, settings: Mapping[str, Any]) -> str:
     """The `autorank train` command that repeats a training.
 
     Args:
-        train: the task, the model and the training options.
-        settings: the method's settings.
+        train: The task, the model and the training options.
+        settings: The method's settings.
 
     Returns:
         A shell command, quoted where needed.

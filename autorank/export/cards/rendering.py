@@ -12,8 +12,8 @@ def render(template: str, **values: Any) -> str:
     """A rendered file of `templates/`.
 
     Args:
-        template: file name, without the ending `.j2`.
-        **values: the template's variables.
+        template: File name, without the ending `.j2`.
+        **values: The template's variables.
 
     Returns:
         The text, without a newline at the end.

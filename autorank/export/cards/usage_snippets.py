@@ -39,9 +39,9 @@ def usage_code(origin: Origin, form: Form, train: TrainSpec) -> str:
     """Python code that loads an export as `model` and, where that is short, applies it.
 
     Args:
-        origin: the base model and the head of the adapter.
-        form: the form of the export.
-        train: how the adapter was trained; a generation task's prompt is taken from it.
+        origin: The base model and the head of the adapter.
+        form: The form of the export.
+        train: How the adapter was trained; a generation task's prompt is taken from it.
 
     Returns:
         Code in which the export's directory is written as "this folder".
@@ -59,8 +59,8 @@ def base_code(origin: Origin, trust: bool = False) -> str:
     """Python code that loads the base model as `base`, with a new head unless the task is text generation.
 
     Args:
-        origin: the base model and the head.
-        trust: allow the code that comes with the model (`trust_remote_code`).
+        origin: The base model and the head.
+        trust: Allow the code that comes with the model (`trust_remote_code`).
 
     Returns:
         One statement.

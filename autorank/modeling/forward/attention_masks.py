@@ -22,7 +22,7 @@ def additive(tokens: Tensor, form: Form, dtype: torch.dtype) -> Tensor:
     Args:
         tokens: 1 for tokens, 0 for padding on the right: batch x seq.
         form: `keys`: the same for all queries; `causal`: also -inf for later keys.
-        dtype: data type in which the model computes.
+        dtype: Data type in which the model computes.
 
     Returns:
         batch x 1 x seq x seq.
@@ -40,7 +40,7 @@ def find_form(model: nn.Module, batch: dict[str, Tensor], dtype: torch.dtype) ->
     Args:
         model: The model in evaluation mode.
         batch: Inputs in which at least one example has padding.
-        dtype: data type in which the model computes.
+        dtype: Data type in which the model computes.
 
     Returns:
         The form; `tokens` if there is no other.

@@ -40,10 +40,10 @@ class AdaptedLinear(nn.Module):
     """A frozen linear layer plus a low-rank update of it.
 
     Args:
-        base: the frozen layer; its output has the last dimension `out`.
-        update: the factors, which several layers may share.
-        dropout: probability of dropout on the input of the update.
-        convert: conversion of the input, shared with layers of the same parent; a new one by default.
+        base: The frozen layer; its output has the last dimension `out`.
+        update: The factors, which several layers may share.
+        dropout: Probability of dropout on the input of the update.
+        convert: Conversion of the input, shared with layers of the same parent; a new one by default.
 
     Attributes:
         position_queries: False if DeBERTa's position queries pass through `base` alone (see position_queries.py).
@@ -67,7 +67,7 @@ class AdaptedLinear(nn.Module):
 
         Args:
             x: batch x seq x in.
-            y: output of the base for `x`, batch x seq x out; None: it is computed.
+            y: Output of the base for `x`, batch x seq x out; None: it is computed.
 
         Returns:
             batch x seq x out.

@@ -34,12 +34,12 @@ def row_norms(
     """Compute the norm of each row of W0 + s · B A.
 
     Args:
-        base: the layer with the weight W0.
-        squares: squared norms of the rows of W0: out.
+        base: The layer with the weight W0.
+        squares: Squared norms of the rows of W0: out.
         A: rank x in, or lanes x rank x in.
         B: out x rank, or lanes x out x rank.
         scale: s.
-        dtype: type of the base layer's input.
+        dtype: Type of the base layer's input.
 
     Returns:
         out, or lanes x out.
@@ -57,10 +57,10 @@ class DoraLinear(AdaptedLinear):
     """A frozen linear layer plus an update with a factor m, by equation 5 of the DoRA paper.
 
     Args:
-        base: the frozen layer.
-        update: the factors, m among them.
-        dropout: probability of dropout on the input of W' - W0.
-        convert: conversion of the input, shared with layers of the same parent; a new one by default.
+        base: The frozen layer.
+        update: The factors, m among them.
+        dropout: Probability of dropout on the input of W' - W0.
+        convert: Conversion of the input, shared with layers of the same parent; a new one by default.
     """
 
     squares: Tensor  # squared norms of the rows of W0: out

@@ -39,7 +39,7 @@ class LowRankUpdate(nn.Module):
         A: rank x in.
         B: out x rank.
         scale: s.
-        e: rank, or None.
+        e: Rank, or None.
         u: out, or None.
         active: Which components count, rank, bool. None: all.
         m: The norm of each row of the base's weight with the update (DoRA), out, or None.
@@ -233,7 +233,7 @@ class LowRankUpdate(nn.Module):
         Args:
             A: new x in.
             B: out x new.
-            e: new; required if the update has a factor e.
+            e: New; required if the update has a factor e.
 
         Raises:
             ValueError: The update has a factor e and none is given, or it has a start.
@@ -256,7 +256,7 @@ class LowRankUpdate(nn.Module):
         """Replace all components, in place: the Parameters stay the same objects.
 
         Args:
-            A: new rank x in.
+            A: New rank x in.
             B: out x new rank.
 
         Raises:

@@ -14,8 +14,8 @@ def render_comparison(searches: Sequence[SearchResults], rows: Sequence[compare.
     """The page with the fronts of all searches in one figure, and the table.
 
     Args:
-        searches: the searches, the first of which the others are compared with.
-        rows: the rows of `autorank.reporting.compare.compare`.
+        searches: The searches, the first of which the others are compared with.
+        rows: The rows of `autorank.reporting.compare.compare`.
 
     Returns:
         The HTML file's text.

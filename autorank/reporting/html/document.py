@@ -41,11 +41,11 @@ def render_page(
     """Render a page.
 
     Args:
-        template: file name in `templates/`, without the ending `.html.j2`; it extends `page.html.j2`.
-        title: plain text.
-        figures: name -> figure; an element with the attribute `data-figure` shows the figure of that name.
-        points: the points between which the slider selects.
-        **values: the template's variables; plain text, which is escaped.
+        template: File name in `templates/`, without the ending `.html.j2`; it extends `page.html.j2`.
+        title: Plain text.
+        figures: Name -> figure; an element with the attribute `data-figure` shows the figure of that name.
+        points: The points between which the slider selects.
+        **values: The template's variables; plain text, which is escaped.
 
     Returns:
         The HTML file's text.

@@ -24,10 +24,10 @@ def layout(x: str, y: str, height: int = 420, **values: Any) -> Figure:
     """The layout that all figures share.
 
     Args:
-        x: title of the x axis.
-        y: title of the y axis.
-        height: pixels.
-        **values: further fields, which take precedence.
+        x: Title of the x axis.
+        y: Title of the y axis.
+        height: Pixels.
+        **values: Further fields, which take precedence.
 
     Returns:
         A layout as Plotly reads it.
@@ -51,7 +51,7 @@ def set_params_axis(figure: Figure) -> Figure:
     """Make the x axis logarithmic: ticks at 1, 2, 5 times powers of ten if few decades are shown.
 
     Args:
-        figure: changed in place.
+        figure: Changed in place.
 
     Returns:
         The figure.
@@ -66,11 +66,11 @@ def stair(points: Sequence[Point], right: float, color: str, name: str, dashed: 
     """A front as a step function: the best score with at most so many parameters.
 
     Args:
-        points: the front, by increasing parameters.
-        right: the parameters at which the line ends.
-        color: a CSS color.
-        name: the name in the legend.
-        dashed: draw a dashed line.
+        points: The front, by increasing parameters.
+        right: The parameters at which the line ends.
+        color: A CSS color.
+        name: The name in the legend.
+        dashed: Draw a dashed line.
 
     Returns:
         A trace.
@@ -87,10 +87,10 @@ def band(points: Sequence[Point], certain: Mapping[Key, Certainty], right: float
     """The 90% intervals of the scores of a front, as an area between two step functions.
 
     Args:
-        points: the front, by increasing parameters.
-        certain: key of a point -> its certainty.
-        right: the parameters at which the area ends.
-        color: a CSS color.
+        points: The front, by increasing parameters.
+        certain: Key of a point -> its certainty.
+        right: The parameters at which the area ends.
+        color: A CSS color.
 
     Returns:
         Two traces, the lower ends first; none if no point has an interval.
@@ -112,11 +112,11 @@ def point_markers(
     """Points as markers.
 
     Args:
-        points: the points.
-        name: the name in the legend.
+        points: The points.
+        name: The name in the legend.
         marker: Plotly's marker.
-        third: the search's third objective, for the hover text.
-        **values: further fields of the trace, which take precedence.
+        third: The search's third objective, for the hover text.
+        **values: Further fields of the trace, which take precedence.
 
     Returns:
         A trace.
@@ -132,8 +132,8 @@ def hover_text(*points: Point, third: str | None = None) -> str:
     """The text shown when the pointer is over a marker: the values of its points, and their settings.
 
     Args:
-        *points: points of one evaluation.
-        third: the search's third objective.
+        *points: Points of one evaluation.
+        third: The search's third objective.
 
     Returns:
         Lines joined by `<br>`, escaped for Plotly.
@@ -152,8 +152,8 @@ def third_objective(third: str, point: Point) -> tuple[str, str]:
     """The third objective of a point.
 
     Args:
-        third: the search's third objective.
-        point: the point.
+        third: The search's third objective.
+        point: The point.
 
     Returns:
         The objective's name and its value, as texts.

@@ -19,8 +19,8 @@ def rank_maps(points: Sequence[Point], trials: Sequence[TrialRecord]) -> dict[st
     """The rank maps of all points that have ranks.
 
     Args:
-        points: points of fronts.
-        trials: all trials, by number.
+        points: Points of fronts.
+        trials: All trials, by number.
 
     Returns:
         `option` of a point -> description and figure.
@@ -43,7 +43,7 @@ def rank_map_figure(ranks: Mapping[str, int]) -> Figure:
     """Ranks as a heat map, layers x kinds of weight, the first layer at the bottom.
 
     Args:
-        ranks: layer name -> rank; cells without an adapted layer are empty.
+        ranks: Layer name -> rank; cells without an adapted layer are empty.
 
     Returns:
         The figure.

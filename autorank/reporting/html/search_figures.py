@@ -29,8 +29,8 @@ def front(snapshot: Snapshot, reference: tuple[float, float]) -> Figure:
     A line joins the sizes of an evaluation that has a point on a front.
 
     Args:
-        snapshot: the trials and the fronts.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
+        snapshot: The trials and the fronts.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
 
     Returns:
         The figure; its x axis is logarithmic.
@@ -92,9 +92,9 @@ def growth(snapshot: Snapshot, reference: tuple[float, float], objectives: Objec
     """Hypervolume after each finished trial, over time and over training steps; each front counts its own steps.
 
     Args:
-        snapshot: the trials.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
-        objectives: the search's objectives and limits.
+        snapshot: The trials.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
+        objectives: The search's objectives and limits.
 
     Returns:
         `growth-time` and `growth-steps` -> figure; empty if no trial has finished.
@@ -132,7 +132,7 @@ def curves(snapshot: Snapshot) -> Figure | None:
     """Score by step, one line per trial; the ends of stopped and failed trials and the front's points are marked.
 
     Args:
-        snapshot: the trials and the front.
+        snapshot: The trials and the front.
 
     Returns:
         The figure; None if no trial has been evaluated.

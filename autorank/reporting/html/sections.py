@@ -32,8 +32,8 @@ class Menu(NamedTuple):
     """A menu and the figures that it switches.
 
     Attributes:
-        options: value -> text; the first option is shown at the start.
-        figures: name -> figure; names end with the options' values.
+        options: Value -> text; the first option is shown at the start.
+        figures: Name -> figure; names end with the options' values.
     """
 
     options: dict[str, str]
@@ -44,8 +44,8 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
     """The key figures of a search.
 
     Args:
-        snapshot: the trials and the fronts.
-        reference: the reference point of the hypervolume, (adapter parameters, score).
+        snapshot: The trials and the fronts.
+        reference: The reference point of the hypervolume, (adapter parameters, score).
 
     Returns:
         Name -> value, as texts.
@@ -143,8 +143,8 @@ def methods_without_ranks(points: Sequence[Point], menu: Menu) -> list[str]:
     """The methods with points that have no rank map.
 
     Args:
-        points: the points of the front.
-        menu: of `rank_menu`.
+        points: The points of the front.
+        menu: Of `rank_menu`.
 
     Returns:
         Names of methods, sorted.
@@ -156,8 +156,8 @@ def settings_menu(snapshot: Snapshot, spec: SearchSpec) -> Menu:
     """Parallel coordinates and importances, of all methods together and of each method.
 
     Args:
-        snapshot: the trials.
-        spec: the search.
+        snapshot: The trials.
+        spec: The search.
 
     Returns:
         Figures `parallel-OPTION` and `importance-OPTION`; a figure may be replaced by `{"note": text}`.

@@ -26,8 +26,8 @@ def parallel_coordinates(entry: MethodSpec, trials: Sequence[TrialRecord]) -> Fi
     """One line per trial through a method's searched settings, its parameters and its best score.
 
     Args:
-        entry: the method and its space.
-        trials: the method's trials.
+        entry: The method and its space.
+        trials: The method's trials.
 
     Returns:
         The figure; None if no trial has a score.
@@ -39,8 +39,8 @@ def shared_parallel_coordinates(entries: Sequence[MethodSpec], trials: Sequence[
     """One line per trial of several methods through the settings that all methods search.
 
     Args:
-        entries: the methods and their spaces.
-        trials: the trials of all methods.
+        entries: The methods and their spaces.
+        trials: The trials of all methods.
 
     Returns:
         The figure; None if no trial has a score.
@@ -85,8 +85,8 @@ def setting_importances(entry: MethodSpec, trials: Sequence[TrialRecord]) -> dic
     ties by their contribution to the hypervolume. Stopped trials have the values that they were expected to reach.
 
     Args:
-        entry: the method and its space.
-        trials: the method's trials.
+        entry: The method and its space.
+        trials: The method's trials.
 
     Returns:
         Setting -> share of the importance, by decreasing importance; or a text that says why there are none.
@@ -125,7 +125,7 @@ def importance_figure(importances: Mapping[str, float]) -> Figure:
     """Importances as horizontal bars, the most important setting at the top.
 
     Args:
-        importances: setting -> share, by decreasing importance.
+        importances: Setting -> share, by decreasing importance.
 
     Returns:
         The figure.
@@ -146,7 +146,7 @@ def distribution(values: Mapping[str, Any]) -> BaseDistribution:
     """The Optuna distribution of a setting.
 
     Args:
-        values: the setting's entry in the space.
+        values: The setting's entry in the space.
 
     Returns:
         The distribution from which the sampler draws.

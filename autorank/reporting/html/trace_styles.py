@@ -15,8 +15,8 @@ class TraceStyle(NamedTuple):
     """The style of a method's traces. Color and symbol both identify the method.
 
     Attributes:
-        name: the name in legends.
-        color: a CSS color.
+        name: The name in legends.
+        color: A CSS color.
         symbol: Plotly's name of a marker.
     """
 
@@ -31,7 +31,7 @@ def method_styles(snapshot: Snapshot) -> dict[str, TraceStyle]:
     If there are more methods than colors, those on the front come first, and the rest share one style.
 
     Args:
-        snapshot: the trials and the front.
+        snapshot: The trials and the front.
 
     Returns:
         Method -> style; a single method has the color of the front.

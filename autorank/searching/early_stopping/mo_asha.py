@@ -43,8 +43,8 @@ class Halving:
     similar scores (on SST-2 a first rung after a ninth stopped the wrong trials).
 
     Args:
-        spec: settings of successive halving.
-        evaluations: evaluations of a complete run.
+        spec: Settings of successive halving.
+        evaluations: Evaluations of a complete run.
     """
 
     def __init__(self, spec: HalvingSpec, evaluations: int) -> None:
@@ -56,10 +56,10 @@ class Halving:
         """Record a trial's curve at a rung, and decide whether the trial continues.
 
         Args:
-            method: method of the trial.
-            number: number of the trial.
-            evaluations: number of its evaluations.
-            curve: its points.
+            method: Method of the trial.
+            number: Number of the trial.
+            evaluations: Number of its evaluations.
+            curve: Its points.
 
         Returns:
             Whether it continues; always True between rungs. A later call may return False, since other trials may have
@@ -85,8 +85,8 @@ def promoted(rung: Sequence[Curve], index: int, factor: int) -> bool:
     """Decide whether a trial continues.
 
     Args:
-        rung: curves of the trials at a rung.
-        index: index of the trial.
+        rung: Curves of the trials at a rung.
+        index: Index of the trial.
         factor: η.
 
     Returns:

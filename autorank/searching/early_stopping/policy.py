@@ -21,9 +21,9 @@ class StoppingPolicy:
     """The early stopping of a search.
 
     Args:
-        spec: the search.
-        bounds: bounds of adapter parameters.
-        evaluations: evaluations of a complete run.
+        spec: The search.
+        bounds: Bounds of adapter parameters.
+        evaluations: Evaluations of a complete run.
     """
 
     def __init__(self, spec: SearchSpec, bounds: Bounds, evaluations: int) -> None:

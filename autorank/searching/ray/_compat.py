@@ -25,7 +25,7 @@ def check_private() -> None:
     """Refuse a Ray without the private names that protect this machine and secrets.
 
     Raises:
-        AutorankError: names what is missing.
+        AutorankError: Names what is missing.
     """
     lacking = []
     for path, purpose in PRIVATE.items():

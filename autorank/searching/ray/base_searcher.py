@@ -21,12 +21,12 @@ class BaseSearcher(Searcher):
 
     Args:
         deadline: `time.monotonic()` after which no run starts or continues.
-        retries: how often a run whose process died is retried.
+        retries: How often a run whose process died is retried.
 
     Attributes:
-        problem: an error of the searcher, which ends the session.
+        problem: An error of the searcher, which ends the session.
         deaths: Tune's id -> why the trial's process died; written by `Scheduler`.
-        shares_gpus: whether several trials train on one GPU, so that one may run out of memory because of others.
+        shares_gpus: Whether several trials train on one GPU, so that one may run out of memory because of others.
     """
 
     def __init__(self, deadline: float, retries: int) -> None:
@@ -52,10 +52,10 @@ class BaseSearcher(Searcher):
         """Record that a run has reported an evaluation or has ended.
 
         Args:
-            death: why the run's process died; None if it did not.
+            death: Why the run's process died; None if it did not.
 
         Raises:
-            AutorankError: too many nodes in a row could not access the search's directory, and no run is running.
+            AutorankError: Too many nodes in a row could not access the search's directory, and no run is running.
         """
         self._storage_missing = self._storage_missing + 1 if death and death.storage_missing else 0
         if death and self._storage_missing > self._retry.retries and not self._running:

@@ -18,11 +18,11 @@ class Resources:
     """Resources of a search.
 
     Attributes:
-        concurrency: number of concurrent trials.
+        concurrency: Number of concurrent trials.
         cpus: CPUs of each worker, or of each pack.
         gpus: GPUs of each worker, or of each pack.
-        workers: workers of a trial.
-        lanes: trials of a pack.
+        workers: Workers of a trial.
+        lanes: Trials of a pack.
     """
 
     concurrency: int
@@ -58,17 +58,17 @@ def share(
     consecutive runs with two threads. More concurrent trials would leave the sampler with less to learn from.
 
     Args:
-        nodes: resources of each node, `CPU` and `GPU` as Ray counts them.
-        concurrency: number of concurrent trials; None: chosen here.
+        nodes: Resources of each node, `CPU` and `GPU` as Ray counts them.
+        concurrency: Number of concurrent trials; None: chosen here.
         gpus_per_trial: GPUs per trial, possibly a fraction; None: one per worker.
-        workers: workers per trial.
-        lanes: trials per pack.
+        workers: Workers per trial.
+        lanes: Trials per pack.
 
     Returns:
         The resources of each trial, or of each pack.
 
     Raises:
-        AutorankError: there are fewer resources than requested, in total or on every node.
+        AutorankError: There are fewer resources than requested, in total or on every node.
     """
     cpus, gpus = sum(_cpus(node) for node in nodes), sum(node.get("GPU", 0.0) for node in nodes)
     worker_gpus = gpus_per_trial / workers if gpus_per_trial is not None else min(1.0, gpus)
@@ -143,8 +143,8 @@ def keep_within(cpus: float, gpus: float) -> None:
     """Limit this process to its resources: the number of threads, and its part of the memory of a shared GPU.
 
     Args:
-        cpus: reserved CPUs.
-        gpus: reserved GPUs, possibly a fraction; 0: none, so there is nothing to share.
+        cpus: Reserved CPUs.
+        gpus: Reserved GPUs, possibly a fraction; 0: none, so there is nothing to share.
     """
     import torch
 

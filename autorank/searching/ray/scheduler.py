@@ -30,7 +30,7 @@ class Scheduler(FIFOScheduler):
     Tune does not do.
 
     Args:
-        searcher: decides which trials stop.
+        searcher: Decides which trials stop.
     """
 
     def __init__(self, searcher: BaseSearcher) -> None:

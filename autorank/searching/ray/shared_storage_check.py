@@ -56,11 +56,11 @@ def see(mount_token: MountToken) -> None:
     """Check that this node can read the directory with this mount token.
 
     Args:
-        mount_token: the file and its content.
+        mount_token: The file and its content.
 
     Raises:
-        NotShared: the node does not have the directory, or may not read it; the message names the node.
-        Unreachable: the file could not be read for another reason, such as a network fault.
+        NotShared: The node does not have the directory, or may not read it; the message names the node.
+        Unreachable: The file could not be read for another reason, such as a network fault.
     """
     file, token = mount_token
     try:
@@ -82,10 +82,10 @@ def check(folder: Path) -> None:
     All files are deleted afterwards.
 
     Args:
-        folder: the directory, possibly a `UPath`.
+        folder: The directory, possibly a `UPath`.
 
     Raises:
-        AutorankError: lists the nodes that cannot access the directory, cannot write there, or do not answer.
+        AutorankError: Lists the nodes that cannot access the directory, cannot write there, or do not answer.
     """
     token = secrets.token_hex(16)
     directory = folder.absolute() / f".storage-{token[:8]}"
@@ -120,13 +120,13 @@ def read(file: Path) -> str:
     """Read a file that another node may have written; on network storage it may appear up to `LAG` seconds later.
 
     Args:
-        file: the file.
+        file: The file.
 
     Returns:
         Its text.
 
     Raises:
-        FileNotFoundError: the file does not appear.
+        FileNotFoundError: The file does not appear.
     """
     deadline = time.monotonic() + LAG
     while not file.exists() and time.monotonic() < deadline and file.parent.parent.exists():

@@ -27,8 +27,8 @@ def share_data(spec: SearchSpec, final: bool) -> Any:
     """Put a task's data, and a base model that is a directory, into the cluster's object store.
 
     Args:
-        spec: the search.
-        final: use the task's own validation split, as confirmations do.
+        spec: The search.
+        final: Use the task's own validation split, as confirmations do.
 
     Returns:
         The reference for `WarmTrial.shared_data`.
@@ -47,15 +47,15 @@ def fit(
     """Run trials with Tune until the searcher has no more.
 
     Args:
-        searcher: starts trials and receives their results.
-        callback: called by Tune twice a second.
-        trainable: the class of the actors.
-        resources: resources of each trial.
-        folder: the search's directory.
+        searcher: Starts trials and receives their results.
+        callback: Called by Tune twice a second.
+        trainable: The class of the actors.
+        resources: Resources of each trial.
+        folder: The search's directory.
 
     Raises:
-        AutorankError: the disk is full, or Ray is lost.
-        Exception: an error of the searcher.
+        AutorankError: The disk is full, or Ray is lost.
+        Exception: An error of the searcher.
     """
     shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     searcher.shares_gpus = resources.gpus > 0 and (resources.gpus < 1 or resources.lanes > 1)

@@ -26,10 +26,10 @@ def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple
     """Return the hypervolume of a trial's first evaluations and their slices.
 
     Args:
-        trial: the trial.
-        objectives: the limits; points beyond them count for nothing.
-        reference: the worst corner: parameters and score.
-        count: number of evaluations.
+        trial: The trial.
+        objectives: The limits; points beyond them count for nothing.
+        reference: The worst corner: parameters and score.
+        count: Number of evaluations.
 
     Returns:
         A share of the box, from 0 to 1. If all points are beyond the limits, minus the least sum of their excesses.
@@ -56,10 +56,10 @@ def learnt(
     complete trial. The third objective grows in proportion to theirs.
 
     Args:
-        trial: the trial.
-        trials: all trials of the search.
-        objectives: the limits and the third objective.
-        reference: the worst corner for hypervolumes: parameters and score.
+        trial: The trial.
+        trials: All trials of the search.
+        objectives: The limits and the third objective.
+        reference: The worst corner for hypervolumes: parameters and score.
 
     Returns:
         The curve's value and the third objective of the best evaluation, if there is one; None without a finite score.

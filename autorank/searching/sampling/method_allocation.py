@@ -29,10 +29,10 @@ def next_method(
     """Return the method of the next trial.
 
     Args:
-        spec: the search.
-        trials: all trials so far.
-        front: numbers of the trials on the front.
-        untried: methods with settings that were not tried yet; at least one of them is not the baseline.
+        spec: The search.
+        trials: All trials so far.
+        front: Numbers of the trials on the front.
+        untried: Methods with settings that were not tried yet; at least one of them is not the baseline.
 
     Returns:
         The method and its space.

@@ -29,9 +29,9 @@ class OptunaStudy:
     would have proposed.
 
     Args:
-        spec: the search.
-        entry: the method and its space.
-        first: settings of the method's first trials.
+        spec: The search.
+        entry: The method and its space.
+        first: Settings of the method's first trials.
     """
 
     def __init__(self, spec: SearchSpec, entry: MethodSpec, first: Sequence[dict[str, Any]] = ()) -> None:
@@ -103,9 +103,9 @@ def first_settings(entry: MethodSpec, bounds: Bounds, sliced: bool) -> list[dict
     sliced begins with its smallest adapter instead: a front has most of its hypervolume there.
 
     Args:
-        entry: the method and its space.
-        bounds: of adapter parameters.
-        sliced: whether the method's adapters are sliced in this search.
+        entry: The method and its space.
+        bounds: Of adapter parameters.
+        sliced: Whether the method's adapters are sliced in this search.
 
     Returns:
         The searched settings of each trial. A default that lies outside its range leaves that setting to the sampler.

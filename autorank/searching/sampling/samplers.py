@@ -17,7 +17,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 
     Args:
         name: tpe, nsga2, gp or random.
-        seed: random seed of the sampler.
+        seed: Random seed of the sampler.
 
     Returns:
         The sampler.

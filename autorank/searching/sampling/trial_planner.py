@@ -33,9 +33,9 @@ class TrialPlanner:
     runs.
 
     Args:
-        journal: open for writing.
-        bounds: of adapter parameters.
-        check_length: of the search's runs.
+        journal: Open for writing.
+        bounds: Of adapter parameters.
+        check_length: Of the search's runs.
     """
 
     def __init__(self, journal: Journal, bounds: Bounds, check_length: LengthCheck = any_length) -> None:
@@ -110,15 +110,15 @@ def fitting_settings(entry: MethodSpec, bounds: Bounds, check_length: LengthChec
     """Return settings for which the search's runs are long enough.
 
     Args:
-        entry: the method and its space.
-        bounds: of adapter parameters.
-        check_length: of the search's runs.
+        entry: The method and its space.
+        bounds: Of adapter parameters.
+        check_length: Of the search's runs.
 
     Returns:
         The settings of the largest adapter if they fit, else those of the smallest if they fit, else random ones.
 
     Raises:
-        AutorankError: all of them are refused.
+        AutorankError: All of them are refused.
     """
     refusal = None
     for settings in _candidates(entry, bounds):

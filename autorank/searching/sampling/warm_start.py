@@ -25,16 +25,16 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
     Trials are ranked within their own search, because values of different tasks do not compare.
 
     Args:
-        names: names of earlier searches, separated by commas; `auto`: all in `runs` with the same base model and at
+        names: Names of earlier searches, separated by commas; `auto`: all in `runs` with the same base model and at
             least one of the methods.
-        runs: the directory of searches.
-        spec: the new search.
+        runs: The directory of searches.
+        spec: The new search.
 
     Returns:
         Trials of the new search's methods, those to be tried first in front, the best first.
 
     Raises:
-        AutorankError: a search does not exist or is damaged, or has another base model or none of the methods.
+        AutorankError: A search does not exist or is damaged, or has another base model or none of the methods.
     """
     journals = _all(runs, spec) if names.strip() == AUTO else [_named(name, runs, spec) for name in _split(names)]
     trials: list[EarlierTrial] = []
@@ -116,7 +116,7 @@ def mid_ranks(values: Sequence[float]) -> list[float]:
     """Rank values from 0 to 1.
 
     Args:
-        values: any numbers.
+        values: Any numbers.
 
     Returns:
         For each value the share of smaller ones, and half the share of equal ones.

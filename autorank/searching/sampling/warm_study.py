@@ -24,10 +24,10 @@ class WarmStudy(OptunaStudy):
     that ends replaces `FADING` earlier ones, because what was good on another task may be bad on this one.
 
     Args:
-        spec: the search.
-        entry: the method and its space.
-        earlier: earlier trials of the method.
-        first: settings of the method's first trials, after those of earlier trials that are to be tried first.
+        spec: The search.
+        entry: The method and its space.
+        earlier: Earlier trials of the method.
+        first: Settings of the method's first trials, after those of earlier trials that are to be tried first.
     """
 
     def __init__(

@@ -45,11 +45,11 @@ class ParamBounds:
     """`Bounds` for a base model, which is loaded without weights on the first call.
 
     Args:
-        task: the task.
-        model: the base model; None: that of the task.
+        task: The task.
+        model: The base model; None: that of the task.
 
     Raises:
-        AutorankError: from any call, if the model cannot be loaded or `targets` match none of its layers.
+        AutorankError: From any call, if the model cannot be loaded or `targets` match none of its layers.
     """
 
     def __init__(self, task: TaskSpec, model: str | None) -> None:
@@ -95,14 +95,14 @@ def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
     Both are limited to `max_params`.
 
     Args:
-        spec: the search.
-        bounds: bounds of adapter parameters.
+        spec: The search.
+        bounds: Bounds of adapter parameters.
 
     Returns:
         The fewest and the most.
 
     Raises:
-        AutorankError: the smallest adapter is larger than `max_params`, and no method's adapters are sliced.
+        AutorankError: The smallest adapter is larger than `max_params`, and no method's adapters are sliced.
     """
     fewest = min(bounds(entry.method, smallest(entry, bounds))[0] for entry in spec.methods)
     most = max(bounds(entry.method, largest(entry, bounds))[1] for entry in spec.methods)
@@ -131,9 +131,9 @@ def resizing(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> 
     """Return the searched settings that change the number of parameters when each alone is moved to another end.
 
     Args:
-        entry: the method and its space.
-        bounds: of adapter parameters.
-        settings: all settings, at the corner from which each is moved.
+        entry: The method and its space.
+        bounds: Of adapter parameters.
+        settings: All settings, at the corner from which each is moved.
 
     Returns:
         Setting -> its value in `settings`.

@@ -67,9 +67,9 @@ def draw(name: str, entry: Range, trial: optuna.Trial) -> Any:
     """Sample the value of a setting.
 
     Args:
-        name: name of the setting.
-        entry: its range.
-        trial: the trial, whose sampler is used.
+        name: Name of the setting.
+        entry: Its range.
+        trial: The trial, whose sampler is used.
 
     Returns:
         The value.

@@ -38,8 +38,8 @@ class Space:
     """A search space.
 
     Attributes:
-        ranges: setting -> range, as in YAML, without its source.
-        fixed: settings that are not searched.
+        ranges: Setting -> range, as in YAML, without its source.
+        fixed: Settings that are not searched.
     """
 
     ranges: dict[str, dict[str, Any]]
@@ -50,15 +50,15 @@ def load(method: str, file: Source = None, overrides: Iterable[str] = ()) -> Spa
     """Return the space of a method.
 
     Args:
-        method: its name.
-        file: the space; None: the built-in one.
-        overrides: settings to fix, as `key=value` with the value in YAML.
+        method: Its name.
+        file: The space; None: the built-in one.
+        overrides: Settings to fix, as `key=value` with the value in YAML.
 
     Returns:
         The space.
 
     Raises:
-        AutorankError: the method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
+        AutorankError: The method is unknown, the file cannot be read, or the space is not valid; all errors are listed.
     """
     where = f"The space in {file}" if isinstance(file, Path) else f"The space of {method}"
     if isinstance(file, Mapping):
@@ -85,15 +85,15 @@ def load_all(methods: Sequence[str], file: Source = None, overrides: Sequence[st
     """Return the space of each method; an override applies to the methods that have the setting.
 
     Args:
-        methods: their names.
-        file: spaces; None: the built-in ones.
-        overrides: settings to fix, as `key=value`.
+        methods: Their names.
+        file: Spaces; None: the built-in ones.
+        overrides: Settings to fix, as `key=value`.
 
     Returns:
         Method -> space.
 
     Raises:
-        AutorankError: as `load` and `by_method`; or no method has the setting of an override.
+        AutorankError: As `load` and `by_method`; or no method has the setting of an override.
     """
     if len(methods) == 1:
         return {methods[0]: load(methods[0], by_method(methods, file).get(methods[0]), overrides)}
@@ -117,8 +117,8 @@ def by_method(methods: Sequence[str], source: Source) -> dict[str, Source]:
     """Return the part of `source` for each method; the baseline may be among them.
 
     Args:
-        methods: the methods of the search.
-        source: one space, or spaces by method.
+        methods: The methods of the search.
+        source: One space, or spaces by method.
 
     Returns:
         Method -> its part.
@@ -146,7 +146,7 @@ def builtin(method: str) -> str:
     """Return the YAML text of a method's built-in space: in `search_spaces`, or next to the method's module.
 
     Raises:
-        AutorankError: the method is unknown or has no space.
+        AutorankError: The method is unknown or has no space.
     """
     module = inspect.getfile(find(method))
     resource = importlib.resources.files("search_spaces") / f"{method.replace('-', '_')}.yaml"

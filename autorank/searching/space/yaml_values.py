@@ -26,7 +26,7 @@ def parse_settings(overrides: Iterable[str]) -> dict[str, Any]:
     """Return settings from `key=value` texts, with values in YAML.
 
     Raises:
-        AutorankError: a text is not of this form.
+        AutorankError: A text is not of this form.
     """
     settings, mistakes = read_overrides(overrides)
     if mistakes:

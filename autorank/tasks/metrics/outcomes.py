@@ -14,10 +14,10 @@ class Outcomes:
     """What a model predicted for each example, or the terms that each example adds to a score.
 
     Attributes:
-        formula: how the score follows from them, a key of `resampling.FORMULAS`.
-        values: of this model, `examples x columns`.
-        reference: what all models have in common, such as labels, `examples x columns`.
-        splits: number of examples of each validation split, in their order.
+        formula: How the score follows from them, a key of `resampling.FORMULAS`.
+        values: Of this model, `examples x columns`.
+        reference: What all models have in common, such as labels, `examples x columns`.
+        splits: Number of examples of each validation split, in their order.
     """
 
     formula: str
@@ -33,8 +33,8 @@ class Scores(dict[str, float]):
     """Metrics by name, the score first, with the outcomes that the score follows from.
 
     Args:
-        metrics: the metrics.
-        outcomes: the outcomes; None if the score cannot be computed from values of examples, or is not finite.
+        metrics: The metrics.
+        outcomes: The outcomes; None if the score cannot be computed from values of examples, or is not finite.
     """
 
     def __init__(self, metrics: dict[str, float], outcomes: Outcomes | None = None) -> None:
@@ -46,7 +46,7 @@ def pack(models: Sequence[Outcomes]) -> bytes:
     """Compress outcomes of several models on the same examples: one byte or two for each value before compression.
 
     Args:
-        models: outcomes of at least one model; all have the same formula, reference and splits.
+        models: Outcomes of at least one model; all have the same formula, reference and splits.
 
     Returns:
         A compressed NumPy archive.
@@ -64,13 +64,13 @@ def unpack(content: bytes) -> list[Outcomes]:
     """Return the outcomes that `pack` compressed.
 
     Args:
-        content: what `pack` returned.
+        content: What `pack` returned.
 
     Returns:
         The outcomes of each model.
 
     Raises:
-        ValueError: the content is damaged.
+        ValueError: The content is damaged.
     """
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:

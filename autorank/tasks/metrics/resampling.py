@@ -22,9 +22,9 @@ def weights(splits: Sequence[int], draws: int, generator: np.random.Generator) -
     """Draw resamples of examples with replacement, within each split.
 
     Args:
-        splits: number of examples of each split.
-        draws: number of resamples.
-        generator: random numbers.
+        splits: Number of examples of each split.
+        draws: Number of resamples.
+        generator: Random numbers.
 
     Returns:
         How often each example was drawn, float32, `draws x examples`.
@@ -42,8 +42,8 @@ def resampled(models: Sequence[Outcomes], weights: np.ndarray) -> np.ndarray:
     """Compute the scores of models on resampled examples.
 
     Args:
-        models: outcomes on the same examples, in the same order.
-        weights: how often each example was drawn, `draws x examples`.
+        models: Outcomes on the same examples, in the same order.
+        weights: How often each example was drawn, `draws x examples`.
 
     Returns:
         Scores, `draws x models`.
@@ -154,7 +154,7 @@ class _Ranks:
 
     Args:
         values: `examples`.
-        drawn: how often each example was drawn, `examples x draws`.
+        drawn: How often each example was drawn, `examples x draws`.
     """
 
     def __init__(self, values: Array, drawn: Array) -> None:

@@ -20,7 +20,7 @@ class Examples:
     Attributes:
         texts: One or two columns of texts.
         labels: `examples`. Classification: class numbers, int64. Regression: targets, float32. Spans: 1 where the
-            question has an answer, else 0, int64. Generation: the number of the prompt, int64.
+            question has an answer, else 0, int64. Generation: The number of the prompt, int64.
         references: As in `Split`, but plain values.
         notes: What the user should know about how they were read.
     """

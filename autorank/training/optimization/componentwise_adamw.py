@@ -23,7 +23,7 @@ class _Factor:
 
     Attributes:
         state: exp_avg and exp_avg_sq, rank x width; steps (number of updates) and start (schedule start), rank x 1.
-        may_freeze: whether components have been frozen; the host knows it without waiting for `start`.
+        may_freeze: Whether components have been frozen; the host knows it without waiting for `start`.
     """
 
     name: str
@@ -88,11 +88,11 @@ class ComponentwiseAdamW:
         """Train a factor.
 
         Args:
-            name: name of the parameter.
-            parameter: the factor.
-            dim: dimension of its components.
-            weight_decay: weight decay.
-            start: schedule start of all components, a step.
+            name: Name of the parameter.
+            parameter: The factor.
+            dim: Dimension of its components.
+            weight_decay: Weight decay.
+            start: Schedule start of all components, a step.
         """
         factor = self._factors[parameter] = _Factor(name, parameter, dim, weight_decay, {}, start >= FROZEN)
         rank, width = factor.rows(parameter.data).shape
@@ -114,9 +114,9 @@ class ComponentwiseAdamW:
         """Set the schedule start of components.
 
         Args:
-            parameter: a factor.
-            index: indices of the components.
-            start: a step, or `FROZEN`, which stops their training.
+            parameter: A factor.
+            index: Indices of the components.
+            start: A step, or `FROZEN`, which stops their training.
         """
         factor = self._factors[parameter]
         factor.state["start"] = factor.state["start"].index_fill(0, index.to(parameter.device), start)

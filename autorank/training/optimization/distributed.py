@@ -37,7 +37,7 @@ def gather(value: T) -> list[T]:
     """Collect a value of each worker, which can be pickled, on all of them.
 
     Args:
-        value: of this worker.
+        value: Of this worker.
 
     Returns:
         The values in the order of the workers.
@@ -60,14 +60,14 @@ def once(make: Callable[[], dict[str, Tensor]], device: torch.device) -> dict[st
     Other devices may round differently, and then the workers' models would diverge.
 
     Args:
-        make: called on the first worker only, so it must not wait for the others.
-        device: device of the result if there are several workers; with one worker the result of `make` is returned.
+        make: Called on the first worker only, so it must not wait for the others.
+        device: Device of the result if there are several workers; with one worker the result of `make` is returned.
 
     Returns:
         The tensors by name, equal on all workers.
 
     Raises:
-        Exception: an exception of `make`, on every worker; as a RuntimeError if it cannot be pickled.
+        Exception: An exception of `make`, on every worker; as a RuntimeError if it cannot be pickled.
     """
     if count() == 1:
         return make()

@@ -30,17 +30,17 @@ class ForwardPasses:
     """Passes batches through a model.
 
     Args:
-        model: the model.
-        split: the split of `inputs`.
-        pad_id: id of the padding token.
-        objective: the task's objective.
+        model: The model.
+        split: The split of `inputs`.
+        pad_id: Id of the padding token.
+        objective: The task's objective.
         precision: fp32, bf16 or fp16.
-        device: device of the model.
-        eval_batch_size: batch size of passes without gradients; a new one by default.
-        mask_form: form in which the model takes attention masks.
+        device: Device of the model.
+        eval_batch_size: Batch size of passes without gradients; a new one by default.
+        mask_form: Form in which the model takes attention masks.
 
     Attributes:
-        dtype: type of autocast; None: there is no autocast.
+        dtype: Type of autocast; None: there is no autocast.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class ForwardPasses:
         """Pass batches through the model in evaluation mode.
 
         Args:
-            split: the split.
-            batches: indices in the split; a batch that does not fit in memory is halved, unless `before` is given.
-            before: called with each batch before its forward pass.
+            split: The split.
+            batches: Indices in the split; a batch that does not fit in memory is halved, unless `before` is given.
+            before: Called with each batch before its forward pass.
 
         Yields:
             The indices of a batch, and the model's output.
@@ -140,9 +140,9 @@ class ForwardPasses:
         """Pass batches through the model in evaluation mode; the workers of a run share them.
 
         Args:
-            split: the split.
-            batches: indices in the split.
-            reader: called with the indices of a batch (or of a part of it, if memory runs out) and the model's
+            split: The split.
+            batches: Indices in the split.
+            reader: Called with the indices of a batch (or of a part of it, if memory runs out) and the model's
                 outputs. Its result must be on the CPU.
 
         Returns:
@@ -158,8 +158,8 @@ class ForwardPasses:
         """Call a function for each batch (or for parts of it, if memory runs out) on one of the workers.
 
         Args:
-            batches: indices.
-            call: the function. Its result must be on the CPU.
+            batches: Indices.
+            call: The function. Its result must be on the CPU.
 
         Returns:
             The indices and results of all batches, equal on all workers.
@@ -175,8 +175,8 @@ class ForwardPasses:
         """Compute logits in evaluation mode.
 
         Args:
-            split: the split.
-            batches: indices in the split.
+            split: The split.
+            batches: Indices in the split.
 
         Returns:
             examples x outputs, in the order of the split; rows of examples in no batch are NaN.

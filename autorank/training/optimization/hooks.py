@@ -19,9 +19,9 @@ class Hooks:
         """Called before the forward pass of a micro-batch.
 
         Args:
-            batch: the inputs of the model.
-            micro_batch: number of the micro-batch in the step, from 0.
-            micro_batches: micro-batches of the step on this worker; 0: the worker has no examples in this step.
+            batch: The inputs of the model.
+            micro_batch: Number of the micro-batch in the step, from 0.
+            micro_batches: Micro-batches of the step on this worker; 0: the worker has no examples in this step.
         """
 
     def most_memory(self, batch: dict[str, Tensor], micro_batches: int) -> AbstractContextManager[None]:
@@ -43,8 +43,8 @@ class MethodHooks(Hooks):
     """Hooks of a method.
 
     Args:
-        method: the method.
-        run: the run, which the hooks receive.
+        method: The method.
+        run: The run, which the hooks receive.
     """
 
     def __init__(self, method: AllocationMethod[Any], run: RunContext) -> None:

@@ -31,8 +31,8 @@ class MicroBatch:
     """A part of a step's examples.
 
     Attributes:
-        examples: indices in the split.
-        weight: factor of the mean loss of the examples in the loss of the step.
+        examples: Indices in the split.
+        weight: Factor of the mean loss of the examples in the loss of the step.
     """
 
     examples: np.ndarray
@@ -43,15 +43,15 @@ class OptimizationLoop(ForwardPasses):
     """Trains a model on examples of a split.
 
     Args:
-        model: the model.
-        split: the split.
-        examples: indices of the examples in the split.
-        pad_id: id of the padding token.
-        objective: the task's objective.
-        plan: settings of the phase.
-        device: device of the model.
-        eval_batch_size: batch size of passes without gradients; a new one by default.
-        mask_form: form in which the model takes attention masks.
+        model: The model.
+        split: The split.
+        examples: Indices of the examples in the split.
+        pad_id: Id of the padding token.
+        objective: The task's objective.
+        plan: Settings of the phase.
+        device: Device of the model.
+        eval_batch_size: Batch size of passes without gradients; a new one by default.
+        mask_form: Form in which the model takes attention masks.
     """
 
     def __init__(
@@ -87,14 +87,14 @@ class OptimizationLoop(ForwardPasses):
         """Run one optimizer step.
 
         Args:
-            step: number of the step, from 0.
-            hooks: hooks of the step.
+            step: Number of the step, from 0.
+            hooks: Hooks of the step.
 
         Returns:
             The mean loss without the penalty, a scalar on the device.
 
         Raises:
-            AutorankError: training diverged.
+            AutorankError: Training diverged.
         """
         if not self.model.training:
             self.model.train()
@@ -116,7 +116,7 @@ class OptimizationLoop(ForwardPasses):
         """Divide a step's examples.
 
         Args:
-            step: number of the step.
+            step: Number of the step.
 
         Returns:
             The micro-batches of this worker, and their number: 0 for a worker without examples, which takes part with
@@ -133,8 +133,8 @@ class OptimizationLoop(ForwardPasses):
         """Update the weights once the gradients of all micro-batches are summed.
 
         Args:
-            step: number of the step.
-            hooks: hooks of the step.
+            step: Number of the step.
+            hooks: Hooks of the step.
         """
         trained = list(self.optimizer.parameters)
         penalty = hooks.penalty()
@@ -156,7 +156,7 @@ class OptimizationLoop(ForwardPasses):
         """Check every `CHECK_EVERY` steps that the loss of a step is finite.
 
         Raises:
-            AutorankError: it is not.
+            AutorankError: It is not.
         """
         if step % CHECK_EVERY == 0 and not math.isfinite(loss.item()):
             raise self.diverged(f"the loss is {loss.item()} at step {step + 1}")
@@ -174,7 +174,7 @@ class OptimizationLoop(ForwardPasses):
         micro-batch.
 
         Args:
-            examples: indices of the examples in the split.
+            examples: Indices of the examples in the split.
 
         Returns:
             Name -> gradient of each trained parameter.

@@ -35,11 +35,11 @@ class MicroBatching:
     """The number of micro-batches of a run on a GPU.
 
     Args:
-        phase: the phase of the run, over the whole training set.
-        trained: maximum number of trained parameters.
-        kept: directory in which numbers are stored, by `key`, the name of the device, the memory that this process may
+        phase: The phase of the run, over the whole training set.
+        trained: Maximum number of trained parameters.
+        kept: Directory in which numbers are stored, by `key`, the name of the device, the memory that this process may
             use, the number of workers, and the arguments of the trial.
-        key: identifies data, model, precision and everything else that activations depend on.
+        key: Identifies data, model, precision and everything else that activations depend on.
     """
 
     def __init__(self, phase: OptimizationLoop, trained: int, kept: Path, key: list[Any]) -> None:
@@ -52,13 +52,13 @@ class MicroBatching:
         """Try plain LoRA.
 
         Args:
-            layers: that will be adapted; none: every layer, since other methods need all activations.
+            layers: That will be adapted; none: every layer, since other methods need all activations.
 
         Returns:
             The fewest micro-batches with which a step over the longest examples fits, a power of two.
 
         Raises:
-            AutorankError: not even one example at a time fits.
+            AutorankError: Not even one example at a time fits.
         """
 
         def find() -> int:
@@ -71,9 +71,9 @@ class MicroBatching:
         """Try the prepared model; as `estimate`.
 
         Args:
-            hooks: the method's.
-            method: its name, and the settings that memory depends on.
-            parts: micro-batches to begin with.
+            hooks: The method's.
+            method: Its name, and the settings that memory depends on.
+            parts: Micro-batches to begin with.
 
         Returns:
             The number, as `estimate`.
@@ -123,16 +123,16 @@ def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) ->
     """Find the smallest number of micro-batches that fit: `parts`, twice as many, and so on.
 
     Args:
-        phase: over the model as it trains.
-        taken: bytes that are set aside.
-        hooks: of the method.
-        parts: micro-batches to begin with.
+        phase: Over the model as it trains.
+        taken: Bytes that are set aside.
+        hooks: Of the method.
+        parts: Micro-batches to begin with.
 
     Returns:
         The number of micro-batches.
 
     Raises:
-        AutorankError: not even one example at a time fits.
+        AutorankError: Not even one example at a time fits.
     """
     share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
     while not _fits(phase, taken, hooks, -(-share // parts), parts):

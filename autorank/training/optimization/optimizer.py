@@ -27,11 +27,11 @@ class GroupedAdamW:
     `ComponentwiseAdamW`.
 
     Args:
-        learning_rate: the peak learning rate.
-        weight_decay: weight decay, except for biases and normalization layers.
-        total_steps: optimizer steps of the run.
-        warmup_steps: steps of the warm-up of each schedule.
-        fused: use one kernel for all parameters, which is faster and gives the same results.
+        learning_rate: The peak learning rate.
+        weight_decay: Weight decay, except for biases and normalization layers.
+        total_steps: Optimizer steps of the run.
+        warmup_steps: Steps of the warm-up of each schedule.
+        fused: Use one kernel for all parameters, which is faster and gives the same results.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class GroupedAdamW:
         """Train parameters.
 
         Args:
-            parameters: the parameters by name.
-            start: the step in which their schedule starts.
-            weight_decay: weight decay; None: that of the run.
+            parameters: The parameters by name.
+            start: The step in which their schedule starts.
+            weight_decay: Weight decay; None: that of the run.
         """
         decay = self.weight_decay if weight_decay is None else weight_decay
         for skip in (False, True):
@@ -91,9 +91,9 @@ class GroupedAdamW:
         """Train a factor whose components have their own schedule starts, initially step 0.
 
         Args:
-            name: name of the parameter.
-            parameter: the factor.
-            dim: dimension of its components.
+            name: Name of the parameter.
+            parameter: The factor.
+            dim: Dimension of its components.
         """
         self._componentwise.add(name, parameter, dim, 0.0 if undecayed(name) else self.weight_decay)
 
@@ -101,9 +101,9 @@ class GroupedAdamW:
         """Set the schedule start of components.
 
         Args:
-            parameter: a factor added by `add_components`.
-            index: indices of the components.
-            start: a step, `CONSTANT` or `FROZEN`.
+            parameter: A factor added by `add_components`.
+            index: Indices of the components.
+            start: A step, `CONSTANT` or `FROZEN`.
         """
         self._componentwise.set_schedule_start(parameter, index, start)
 
@@ -111,8 +111,8 @@ class GroupedAdamW:
         """Compute the learning rate as a fraction of the peak.
 
         Args:
-            step: the step.
-            start: schedule starts of groups or components.
+            step: The step.
+            start: Schedule starts of groups or components.
 
         Returns:
             The fractions, in the shape of `start`.
@@ -151,9 +151,9 @@ class GroupedAdamW:
         """Follow a parameter of which only a part is left.
 
         Args:
-            parameter: the parameter.
-            index: indices of the remaining components.
-            dim: dimension of the components.
+            parameter: The parameter.
+            index: Indices of the remaining components.
+            dim: Dimension of the components.
         """
         if parameter in self._componentwise:
             self._componentwise.keep(parameter, index)
@@ -171,9 +171,9 @@ class GroupedAdamW:
         is exact if the gradients of the old components are uncorrelated (ours).
 
         Args:
-            parameter: a factor without schedule starts of its own.
+            parameter: A factor without schedule starts of its own.
             coefficients: new x old components.
-            dim: dimension of the components.
+            dim: Dimension of the components.
         """
         state = self._state(parameter)
         for moment, weights in zip(MOMENTS, (coefficients, coefficients.square()), strict=True):

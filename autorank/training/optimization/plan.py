@@ -13,16 +13,16 @@ class Plan:
     """Settings of a phase, with all defaults filled in.
 
     Attributes:
-        learning_rate: peak learning rate.
-        batch_size: examples per optimizer step.
-        accumulate: micro-batches per optimizer step.
-        epochs: epochs over the examples.
-        steps: optimizer steps; takes precedence over `epochs`.
-        warmup_ratio: fraction of the steps in which the learning rate rises.
-        weight_decay: weight decay.
-        max_grad_norm: norm to which gradients are clipped.
+        learning_rate: Peak learning rate.
+        batch_size: Examples per optimizer step.
+        accumulate: Micro-batches per optimizer step.
+        epochs: Epochs over the examples.
+        steps: Optimizer steps; takes precedence over `epochs`.
+        warmup_ratio: Fraction of the steps in which the learning rate rises.
+        weight_decay: Weight decay.
+        max_grad_norm: Norm to which gradients are clipped.
         precision: fp32, bf16 or fp16.
-        seed: random seed.
+        seed: Random seed.
     """
 
     learning_rate: float
@@ -41,10 +41,10 @@ class Plan:
         """Create a plan.
 
         Args:
-            spec: the training settings of a run.
-            task: the task, which provides defaults.
-            learning_rate: peak learning rate.
-            accumulate: micro-batches per optimizer step.
+            spec: The training settings of a run.
+            task: The task, which provides defaults.
+            learning_rate: Peak learning rate.
+            accumulate: Micro-batches per optimizer step.
             precision: fp32, bf16 or fp16.
 
         Returns:

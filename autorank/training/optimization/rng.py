@@ -16,8 +16,8 @@ def stream(device: torch.device, *name: int | str) -> Iterator[None]:
     A stream depends only on its name, so no generator state has to be saved.
 
     Args:
-        device: device whose generator is replaced, besides that of the CPU.
-        name: parts of the stream's name.
+        device: Device whose generator is replaced, besides that of the CPU.
+        name: Parts of the stream's name.
     """
     seed = int.from_bytes(hashlib.sha256(repr(name).encode()).digest()[:8])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

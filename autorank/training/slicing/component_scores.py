@@ -37,9 +37,9 @@ def component_scores(kind: SliceScore, spectrum: Spectrum, loop: OptimizationLoo
     """Score the components of a factorised adapter.
 
     Args:
-        kind: which score.
-        spectrum: of the model of `loop`, in the context `factorised`, nothing cut yet.
-        loop: with the model and the training examples.
+        kind: Which score.
+        spectrum: Of the model of `loop`, in the context `factorised`, nothing cut yet.
+        loop: With the model and the training examples.
 
     Returns:
         For each update a tensor of shape rank, as `Spectrum.order_by` takes them.

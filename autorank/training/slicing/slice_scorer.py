@@ -45,13 +45,13 @@ class SliceScorer:
     """Scores slices of a run's adapter.
 
     Args:
-        base: the model with its adapter.
-        loop: evaluates the model.
-        objective: scores it.
-        data: the task.
+        base: The model with its adapter.
+        loop: Evaluates the model.
+        objective: Scores it.
+        data: The task.
         option: `auto` spends up to a fifth of the cost of training, N scores up to N slices after each evaluation.
-        order: the score by which slices keep components.
-        max_params: parameters of the largest slice to score; None: any.
+        order: The score by which slices keep components.
+        max_params: Parameters of the largest slice to score; None: any.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class SliceScorer:
         """Score slices after an evaluation.
 
         Args:
-            step: optimizer steps done.
-            last: whether it is the run's last evaluation.
-            params: parameters of the whole adapter.
-            score: score of the whole adapter.
+            step: Optimizer steps done.
+            last: Whether it is the run's last evaluation.
+            params: Parameters of the whole adapter.
+            score: Score of the whole adapter.
 
         Returns:
             The slices and their scores, by rising parameters; none if the adapter has no smaller ones, or none can be
@@ -104,7 +104,7 @@ class SliceScorer:
         """Score the largest slice with at most so many parameters.
 
         Args:
-            max_params: adapter parameters.
+            max_params: Adapter parameters.
 
         Returns:
             The slice and its scores; one without components if all are larger.
@@ -179,9 +179,9 @@ def with_slices(
     """Add slices, and the predictions of the adapter and of the slices.
 
     Args:
-        evaluation: the evaluation of the adapter.
-        outcomes: its outcomes; None if there are none.
-        pieces: the slices and their scores, by rising parameters.
+        evaluation: The evaluation of the adapter.
+        outcomes: Its outcomes; None if there are none.
+        pieces: The slices and their scores, by rising parameters.
 
     Returns:
         The evaluation with these slices; without predictions if some are missing.
@@ -198,10 +198,10 @@ def explore(
     """Score slices, each chosen by `next_count`, until no other can add to the front.
 
     Args:
-        sizes: number of components -> parameters, of all slices, rising.
-        whole: parameters and score of the whole adapter.
-        score: the score of the slice with so many components.
-        limit: most slices to score; a fraction of one is none.
+        sizes: Number of components -> parameters, of all slices, rising.
+        whole: Parameters and score of the whole adapter.
+        score: The score of the slice with so many components.
+        limit: Most slices to score; a fraction of one is none.
 
     Returns:
         Number of components -> score.
@@ -216,9 +216,9 @@ def next_count(sizes: Mapping[int, int], whole: tuple[int, float], scores: Mappi
     """Choose the next slice to score.
 
     Args:
-        sizes: number of components -> parameters, of all slices, rising.
-        whole: parameters and score of the whole adapter.
-        scores: number of components -> score, of the slices scored so far.
+        sizes: Number of components -> parameters, of all slices, rising.
+        whole: Parameters and score of the whole adapter.
+        scores: Number of components -> score, of the slices scored so far.
 
     Returns:
         A number of components; None if no other size can add to the front.

@@ -37,9 +37,9 @@ class Journal:
     """Trials of a search: settings, states and evaluations. Use `create` or `open`; a context manager.
 
     Attributes:
-        spec: the search.
+        spec: The search.
         reference: (params, score), the reference point of the hypervolume.
-        cut: bytes of an incomplete last line, which is ignored; 0 if there is none.
+        cut: Bytes of an incomplete last line, which is ignored; 0 if there is none.
     """
 
     def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:
@@ -76,9 +76,9 @@ class Journal:
         """Create a search in `folder` and open it for writing.
 
         Args:
-            folder: directory of the search; created if missing.
-            spec: the search.
-            reference: reference point of the hypervolume (parameters, score).
+            folder: Directory of the search; created if missing.
+            spec: The search.
+            reference: Reference point of the hypervolume (parameters, score).
 
         Returns:
             The open journal.
@@ -189,11 +189,11 @@ class Journal:
         """Start a trial. It is written atomically, in one line.
 
         Args:
-            method: name of the method.
-            settings: all settings: sampled, fixed and default ones.
-            sampled: setting -> its sampled value and distribution.
-            baseline: whether it is a trial of the baseline.
-            generation: attributes of a genetic sampler.
+            method: Name of the method.
+            settings: All settings: sampled, fixed and default ones.
+            sampled: Setting -> its sampled value and distribution.
+            baseline: Whether it is a trial of the baseline.
+            generation: Attributes of a genetic sampler.
 
         Returns:
             The running trial.
@@ -213,10 +213,10 @@ class Journal:
         """Store an evaluation of a running trial, and its predictions in a file.
 
         Args:
-            number: number of the trial.
-            evaluation: the evaluation.
-            last: whether it is the last evaluation of the run.
-            stop_reason: why the trial stops after it; None if it continues.
+            number: Number of the trial.
+            evaluation: The evaluation.
+            last: Whether it is the last evaluation of the run.
+            stop_reason: Why the trial stops after it; None if it continues.
 
         Returns:
             False if the evaluation is already stored.
@@ -250,10 +250,10 @@ class Journal:
         """Finish a running trial. No evaluation can be stored for it afterwards.
 
         Args:
-            number: number of the trial.
-            state: final state; a complete trial without a finite score becomes failed (samplers cannot use NaN).
-            reason: why it failed or was pruned.
-            sampler_values: objective values for samplers (see `searching.sampling.curve_value`).
+            number: Number of the trial.
+            state: Final state; a complete trial without a finite score becomes failed (samplers cannot use NaN).
+            reason: Why it failed or was pruned.
+            sampler_values: Objective values for samplers (see `searching.sampling.curve_value`).
 
         Returns:
             The finished trial.
@@ -278,12 +278,12 @@ class Journal:
         """Store the result of retraining a point of the front with another seed.
 
         Args:
-            trial: number of the point's trial.
-            step: its step.
-            params: its adapter parameters.
-            seed: random seed of the new training.
-            result: score and size, or the reason of the failure.
-            outcomes: packed predictions on the validation examples; empty if there are none.
+            trial: Number of the point's trial.
+            step: Its step.
+            params: Its adapter parameters.
+            seed: Random seed of the new training.
+            result: Score and size, or the reason of the failure.
+            outcomes: Packed predictions on the validation examples; empty if there are none.
         """
         predictions.write(outcomes, self.folder, trial, step, params, seed)
         self._storage.set_study_user_attr(self._study, f"{CONFIRMED}{trial}:{step}:{params}:{seed}", dict(result))

@@ -33,7 +33,7 @@ class DriverLock(JournalFileOpenLock):
         """Acquire the lock.
 
         Raises:
-            AutorankError: another driver holds the lock, or the file system does not support locks.
+            AutorankError: Another driver holds the lock, or the file system does not support locks.
         """
         file = self._journal.with_name(LOCK).open("a+")
         for attempt in range(3):  # `driver` holds the lock for a moment

@@ -27,8 +27,8 @@ class PackedMasks(Mapping[str, int]):
     """Layer name -> bit mask, as one number: a search may have a hundred thousand slices of hundreds of layers.
 
     Args:
-        names: layer names; equal tuples are shared.
-        text: the masks as `pack` returns them.
+        names: Layer names; equal tuples are shared.
+        text: The masks as `pack` returns them.
     """
 
     __slots__ = ("_names", "_number", "_width")
@@ -68,7 +68,7 @@ class Rows:
     Layer names are stored once, in `layers`: a rank map with the names of 72 modules would add 4 kB to each evaluation.
 
     Args:
-        layers: lists of module names, as they were stored.
+        layers: Lists of module names, as they were stored.
     """
 
     def __init__(self, layers: list[list[str]]) -> None:

@@ -22,9 +22,9 @@ def write_study(backend: BaseJournalBackend, spec: SearchSpec, reference: tuple[
     """Write the first lines of a journal.
 
     Args:
-        backend: the empty journal.
-        spec: the search.
-        reference: reference point of the hypervolume (parameters, score).
+        backend: The empty journal.
+        spec: The search.
+        reference: Reference point of the hypervolume (parameters, score).
     """
     with optuna_logging.quiet():
         study = optuna.create_study(

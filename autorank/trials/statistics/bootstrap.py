@@ -33,7 +33,7 @@ def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:
 
     Args:
         scores: `draws x points`.
-        costs: minimized objectives, `points x costs`.
+        costs: Minimized objectives, `points x costs`.
 
     Returns:
         `draws x points`.
@@ -56,7 +56,7 @@ def contested(scores: Array, costs: Array) -> list[float]:
 
     Args:
         scores: `draws x points`.
-        costs: minimized objectives, `points x costs`.
+        costs: Minimized objectives, `points x costs`.
 
     Returns:
         The weight of each point.
@@ -78,8 +78,8 @@ def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDA
 
     Args:
         scores: `draws x points`.
-        params: adapter parameters, rising, `points`.
-        front: which points are on the front, `draws x points`.
+        params: Adapter parameters, rising, `points`.
+        front: Which points are on the front, `draws x points`.
 
     Returns:
         Index of the knee, `draws`.
@@ -100,7 +100,7 @@ def optimism(scores: Array, observed: Array) -> float:
 
     Args:
         scores: `draws x points`.
-        observed: scores on all examples, `points`.
+        observed: Scores on all examples, `points`.
 
     Returns:
         The expected loss, at least 0.

@@ -28,12 +28,12 @@ class Certainty:
     """Certainty of one point. Intervals contain 90 % of the resamples.
 
     Attributes:
-        low, high: interval of the score.
-        on_front: probability of being on the front, among the points on it and near it.
-        knee: probability of being the knee.
-        gain_low, gain_high: interval of the gain over the best point of the baseline with no more parameters; None
+        low, high: Interval of the score.
+        on_front: Probability of being on the front, among the points on it and near it.
+        knee: Probability of being the knee.
+        gain_low, gain_high: Interval of the gain over the best point of the baseline with no more parameters; None
             without one.
-        better: probability that this gain is above 0.
+        better: Probability that this gain is above 0.
     """
 
     low: float
@@ -50,11 +50,11 @@ class FrontCertainty:
     """Certainty of a front.
 
     Attributes:
-        points: key of a point -> its certainty; of all points of the front with predictions.
-        examples: number of validation examples, the units that are resampled.
-        missing: points of the front without predictions.
-        optimism: by how much the best score is expected to fall on fresh examples.
-        knee: interval of the knee's adapter parameters.
+        points: Key of a point -> its certainty; of all points of the front with predictions.
+        examples: Number of validation examples, the units that are resampled.
+        missing: Points of the front without predictions.
+        optimism: By how much the best score is expected to fall on fresh examples.
+        knee: Interval of the knee's adapter parameters.
     """
 
     points: Mapping[Key, Certainty]
@@ -72,7 +72,7 @@ def assess(snapshot: Snapshot) -> FrontCertainty | None:
     """Assess the front of a search.
 
     Args:
-        snapshot: the search.
+        snapshot: The search.
 
     Returns:
         The certainty; None if no point of the front has predictions.
@@ -134,11 +134,11 @@ def gain_draws(
     """Gains over the best point of the baseline with no more parameters.
 
     Args:
-        point: the point.
-        scores: its scores, `draws`.
-        front: the baseline's front.
-        points: the points of the baseline with predictions.
-        baseline: their scores, `draws x points`.
+        point: The point.
+        scores: Its scores, `draws`.
+        front: The baseline's front.
+        points: The points of the baseline with predictions.
+        baseline: Their scores, `draws x points`.
 
     Returns:
         `draws`; None if there is no such point, or it has no predictions.
@@ -153,8 +153,8 @@ def comparable(models: Sequence[Model], preferred: set[Key]) -> list[Model]:
     """The models that were scored on the same examples: the largest such group among the preferred ones.
 
     Args:
-        models: points and their outcomes.
-        preferred: keys of points that are counted.
+        models: Points and their outcomes.
+        preferred: Keys of points that are counted.
 
     Returns:
         The models of the group.
@@ -170,7 +170,7 @@ def sample_of(outcomes: Outcomes) -> tuple[str, tuple[int, ...], bytes]:
     """Return what models have in common that were scored on the same examples, for comparisons.
 
     Args:
-        outcomes: outcomes of a model.
+        outcomes: Outcomes of a model.
 
     Returns:
         Formula, sizes of the splits, and what all models share.

@@ -24,11 +24,11 @@ class Forecast:
     """What more trials are expected to add.
 
     Attributes:
-        trials: number of further trials.
-        hypervolume: hypervolume now.
-        expected: median of the gain in hypervolume.
-        high: the gain is at most this with 90 %. It may always be 0.
-        mean: mean of the gain, which large gains that are unlikely raise above the median.
+        trials: Number of further trials.
+        hypervolume: Hypervolume now.
+        expected: Median of the gain in hypervolume.
+        high: The gain is at most this with 90 %. It may always be 0.
+        mean: Mean of the gain, which large gains that are unlikely raise above the median.
     """
 
     trials: int
@@ -57,10 +57,10 @@ def forecast(
     their hypervolumes and that of all trials are the distribution of the gain.
 
     Args:
-        trials: all trials; those of the baseline and those that run are left out.
-        reference: reference point of the hypervolume (parameters, score).
-        more: number of further trials.
-        objectives: limits and third objective.
+        trials: All trials; those of the baseline and those that run are left out.
+        reference: Reference point of the hypervolume (parameters, score).
+        more: Number of further trials.
+        objectives: Limits and third objective.
 
     Returns:
         The forecast; None with fewer than `MIN_TRIALS` sampled trials that have ended, or without further ones.
@@ -97,10 +97,10 @@ def subset_hypervolumes(
     """Compute the hypervolumes of the fronts of subsets of trials.
 
     Args:
-        trials: the trials.
-        chosen: which trials a subset has, `subsets x trials`.
-        reference: reference point of the hypervolume (parameters, score).
-        objectives: limits of the points.
+        trials: The trials.
+        chosen: Which trials a subset has, `subsets x trials`.
+        reference: Reference point of the hypervolume (parameters, score).
+        objectives: Limits of the points.
 
     Returns:
         The hypervolumes, `subsets`.

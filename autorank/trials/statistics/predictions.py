@@ -25,10 +25,10 @@ def predictions_path(folder: Path, trial: int, step: int, *confirmation: int) ->
     """Path of the predictions of an evaluation and its slices, or of one point that was trained again.
 
     Args:
-        folder: directory of the search.
-        trial: number of the trial.
-        step: optimizer step of the evaluation.
-        *confirmation: parameters of the point, and the seed of the new training; empty for the evaluation itself.
+        folder: Directory of the search.
+        trial: Number of the trial.
+        step: Optimizer step of the evaluation.
+        *confirmation: Parameters of the point, and the seed of the new training; empty for the evaluation itself.
 
     Returns:
         Path of the file.
@@ -40,11 +40,11 @@ def write(content: bytes, folder: Path, trial: int, step: int, *confirmation: in
     """Write predictions if there are any.
 
     Args:
-        content: the predictions as `tasks.metrics.outcomes.pack` compresses them; empty if there are none.
-        folder: directory of the search.
-        trial: number of the trial.
-        step: step of the evaluation.
-        *confirmation: parameters of the point and seed of a retrained point; see `predictions_path`.
+        content: The predictions as `tasks.metrics.outcomes.pack` compresses them; empty if there are none.
+        folder: Directory of the search.
+        trial: Number of the trial.
+        step: Step of the evaluation.
+        *confirmation: Parameters of the point and seed of a retrained point; see `predictions_path`.
     """
     if content:
         with atomic_io.writing(predictions_path(folder, trial, step, *confirmation)) as partial:
@@ -55,7 +55,7 @@ def read(file: Path) -> list[Outcomes]:
     """Read predictions.
 
     Args:
-        file: see `predictions_path`.
+        file: See `predictions_path`.
 
     Returns:
         The outcomes of each model: the adapter and its slices, in their order. Empty if the file is missing or damaged,
@@ -86,8 +86,8 @@ def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, 
     """The points with predictions: of the front and near it.
 
     Args:
-        snapshot: the search.
-        baseline: use the baseline's trials only; otherwise all other trials.
+        snapshot: The search.
+        baseline: Use the baseline's trials only; otherwise all other trials.
 
     Returns:
         Points within the limits, and their outcomes.
@@ -105,8 +105,8 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
     """Delete predictions, except for the `KEPT` evaluations nearest to the fronts and for retrained points.
 
     Args:
-        folder: directory of the search.
-        snapshot: the search, with its fronts.
+        folder: Directory of the search.
+        snapshot: The search, with its fronts.
     """
     fronts = {False: snapshot.points, True: snapshot.baseline}
     deficits = {
@@ -149,8 +149,8 @@ def deficit(point: Point, front: Sequence[Point]) -> float:
     """By how much a score is below the best of a front with at most as many parameters.
 
     Args:
-        point: the point.
-        front: the front.
+        point: The point.
+        front: The front.
 
     Returns:
         The difference of scores; negative for points that are better.

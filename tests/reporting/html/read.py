@@ -62,7 +62,7 @@ def valid(figure: Figure) -> None:
     """Plotly's own classes read it.
 
     Raises:
-        ValueError: they do not.
+        ValueError: They do not.
     """
     import plotly.graph_objects as go
 

@@ -46,11 +46,11 @@ def running(address: str | None, log: Path) -> Iterator[None]:
     A Ray that was started, or a connection that was made, by this context ends with it.
 
     Args:
-        address: address of the cluster; None: RAY_ADDRESS if it is set, else a local Ray.
-        log: file to which Ray's output is written.
+        address: Address of the cluster; None: RAY_ADDRESS if it is set, else a local Ray.
+        log: File to which Ray's output is written.
 
     Raises:
-        AutorankError: no cluster answers at the address, or Ray is installed without its extras.
+        AutorankError: No cluster answers at the address, or Ray is installed without its extras.
     """
     check_install()
     with contextlib.ExitStack() as within:
@@ -91,8 +91,8 @@ def _environment(variables: Mapping[str, str], override: bool = False) -> Iterat
     """Set environment variables of this process, and restore them.
 
     Args:
-        variables: name -> value.
-        override: replace a value that is set already.
+        variables: Name -> value.
+        override: Replace a value that is set already.
     """
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update({name: value for name, value in variables.items() if override or before[name] is None})
@@ -177,7 +177,7 @@ def check_install() -> None:
     """Refuse a Ray without its extra `default`, which jobs and the release of stopped trials' resources need.
 
     Raises:
-        AutorankError: lists the missing packages.
+        AutorankError: Lists the missing packages.
     """
     missing = [name for name in ("ray", "aiohttp_cors", "opencensus") if importlib.util.find_spec(name) is None]
     if missing:

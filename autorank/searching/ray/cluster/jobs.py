@@ -38,10 +38,10 @@ class Job:
     """A submitted job.
 
     Attributes:
-        id: its id.
-        address: address of the cluster's dashboard.
+        id: Its id.
+        address: Address of the cluster's dashboard.
         client: Ray's client for the dashboard.
-        token: whether the cluster requires a token.
+        token: Whether the cluster requires a token.
     """
 
     id: str
@@ -58,13 +58,13 @@ def resolve(address: str | None) -> str:
     """Return the address of the dashboard.
 
     Args:
-        address: the user's; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this machine's.
+        address: The user's; None: RAY_API_SERVER_ADDRESS, else RAY_ADDRESS, else this machine's.
 
     Returns:
         The address.
 
     Raises:
-        AutorankError: it is not an http address.
+        AutorankError: It is not an http address.
     """
     url = address or next((os.environ[name] for name in VARIABLES if os.environ.get(name)), DEFAULT)
     if not url.startswith(("http://", "https://")):
@@ -83,15 +83,15 @@ def submit(address: str, entrypoint: str, working_dir: Path | None = None) -> Jo
     authentication is read from where Ray reads it.
 
     Args:
-        address: address of the cluster's dashboard.
-        entrypoint: the shell command.
-        working_dir: directory that is copied to the cluster, in whose copy the job starts.
+        address: Address of the cluster's dashboard.
+        entrypoint: The shell command.
+        working_dir: Directory that is copied to the cluster, in whose copy the job starts.
 
     Returns:
         The job.
 
     Raises:
-        AutorankError: there is no Ray dashboard at the address, the token is missing or refused, or the job is refused.
+        AutorankError: There is no Ray dashboard at the address, the token is missing or refused, or the job is refused.
     """
     check_install()
     import requests
@@ -122,14 +122,14 @@ def follow(job: Job, write: Callable[[str], object]) -> int:
     Ctrl-C raises KeyboardInterrupt; the job continues.
 
     Args:
-        job: the job.
-        write: prints a part of the log.
+        job: The job.
+        write: Prints a part of the log.
 
     Returns:
         The exit code of the job's process; 1 if it never started, 130 if the job was stopped.
 
     Raises:
-        AutorankError: the cluster no longer answers.
+        AutorankError: The cluster no longer answers.
     """
     import aiohttp
     import requests
@@ -193,7 +193,7 @@ def _accepts(address: str, headers: dict[str, str]) -> bool:
     """Whether a Ray dashboard with jobs accepts these headers; False if it requires another token.
 
     Raises:
-        AutorankError: nothing answers at the address, or it is not such a dashboard.
+        AutorankError: Nothing answers at the address, or it is not such a dashboard.
     """
     import requests
 

@@ -23,7 +23,7 @@ class Rounds:
     """In place of the trials: records the lanes of each round, and gives a result to each.
 
     Args:
-        last: evaluations of a trial.
+        last: Evaluations of a trial.
     """
 
     def __init__(self, last: int = 2) -> None:
