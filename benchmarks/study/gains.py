@@ -113,7 +113,7 @@ def shares(front: Sequence[Retrained], low: float, high: float, scale: Callable[
 def _difference(front: Sequence[Retrained], weights: np.ndarray) -> Difference:
     samples = [entry.sample for entry in front]
     value = float(weights @ np.array([sample.mean for sample in samples]))
-    drawn = draws(samples, [])
+    drawn = draws(samples)
     if drawn is None:
         return Difference(value)
     values = drawn @ weights

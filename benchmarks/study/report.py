@@ -95,7 +95,7 @@ def front_table(results: Sequence[Result]) -> str:
     """The front of all methods together, with intervals."""
     baseline = results[0].front
     pairs = common_front(list(results))
-    drawn = draws([entry.sample for _, entry in pairs], [])
+    drawn = draws([entry.sample for _, entry in pairs])
     rows = []
     for index, (result, entry) in enumerate(pairs):
         scores, point = entry.sample.scores, entry.point

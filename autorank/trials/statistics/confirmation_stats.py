@@ -17,6 +17,7 @@ from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, predictions
 from autorank.trials.statistics.certainty import RESAMPLES, Key, assess, sample_of
+from autorank.trials.statistics.seed_variance import draw_variances
 
 DRAWS = 20 * RESAMPLES
 
@@ -73,10 +74,10 @@ class Measured(NamedTuple):
 def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
     """Summarise the points that were retrained.
 
-    Seeds and examples vary together (ours). Over seeds, the true means follow a multivariate Student's t distribution
-    around the sample means, with the pooled variance and its degrees of freedom. Over examples, the mean over a point's
-    seeds varies as in a paired bootstrap: all points and seeds are scored on the same resample. In each draw both
-    deviations are added. Without predictions only seeds vary.
+    Seeds and examples vary together (ours). Over seeds, the true means are normally distributed around the sample
+    means, with variances that are drawn, too (`seed_variance.py`). Over examples, the mean over a point's seeds varies
+    as in a paired bootstrap: all points and seeds are scored on the same resample. In each draw both deviations are
+    added. Without predictions only seeds vary.
 
     Args:
         points: points of a front.
@@ -88,7 +89,7 @@ def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     retrained = [(point, sample) for point in points if (sample := measured(point, snapshot))]
     baseline = [sample for point in snapshot.baseline if (sample := measured(point, snapshot))]
     samples = [sample for _, sample in retrained]
-    drawn = draws(samples, baseline)
+    drawn = draws([*samples, *baseline])
     front = None
     if drawn is not None:
         front = bootstrap.on_front(drawn[:, : len(samples)], np.array([sample.costs for sample in samples]))
@@ -107,7 +108,7 @@ def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
     """
     retrained = [(point, sample) for point in points if (sample := measured(point, snapshot))]
     samples = [sample for _, sample in retrained]
-    drawn = draws(samples, [])
+    drawn = draws(samples)
     if drawn is None:
         return {}
     weights = bootstrap.contested(drawn, np.array([sample.costs for sample in samples]))
@@ -200,49 +201,44 @@ def _models(point: Point, snapshot: Snapshot) -> tuple[Outcomes, ...]:
     return tuple(model[0] for model in models) if all(models) else ()
 
 
-def draws(samples: Sequence[Measured], baseline: Sequence[Measured]) -> np.ndarray | None:
+def draws(samples: Sequence[Measured]) -> bootstrap.Array | None:
     """Draw expected scores, as `summarise` describes it.
 
     Args:
-        samples: retrained points, from whose seeds the variance is pooled.
-        baseline: further retrained points.
+        samples: points that were retrained.
 
     Returns:
-        `draws x (samples + baseline)`; None if nothing is known about their deviations.
+        `draws x samples`; None if nothing is known about their deviations.
     """
-    every = [*samples, *baseline]
-    freedom = sum(len(sample.scores) - 1 for sample in samples)
-    examples, shared = _example_deviations(every)
-    if freedom < 1 and examples is None:
+    seeds = np.array([len(sample.scores) for sample in samples])
+    examples, shared = _example_deviations(samples)
+    if seeds.max(initial=0) < 2 and examples is None:
         return None
-    drawn = np.tile([sample.mean for sample in every], (DRAWS, 1))
-    if freedom >= 1:
-        squares = sum(float(((sample.scores - sample.mean) ** 2).sum()) for sample in samples)
-        variance = max(0.0, squares / freedom - shared)
-        scale = math.sqrt(variance) / np.sqrt([len(sample.scores) for sample in every])
-        draw = np.random.default_rng(0)
-        normal = draw.standard_normal((DRAWS, len(every)))
-        drawn += scale * normal / np.sqrt(draw.chisquare(freedom, (DRAWS, 1)) / freedom)
+    random = np.random.default_rng(0)
+    observed = np.array([sample.scores.var(ddof=1) if len(sample.scores) > 1 else 0.0 for sample in samples])
+    variances = np.maximum(0.0, draw_variances(observed, seeds - 1.0, DRAWS, random) - shared)
+    drawn: bootstrap.Array = np.array([sample.mean for sample in samples])
+    drawn = drawn + np.sqrt(variances / seeds) * random.standard_normal(variances.shape)
     if examples is not None:
         drawn += np.tile(examples, (DRAWS // len(examples), 1))
     return drawn
 
 
-def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None, float]:
+def _example_deviations(samples: Sequence[Measured]) -> tuple[np.ndarray | None, np.ndarray]:
     """By how much the mean over each sample's seeds differs on resampled examples, `resamples x samples`.
 
-    None if predictions are missing, or not all are on the same examples. The second value is the variance of a seed's
-    score that is due to its examples alone: the seeds' variance has it too, so it is to be counted once.
+    None if predictions are missing, or not all are on the same examples. The second value is the part of the variance
+    of each sample's scores that is due to the examples alone: the variance over seeds includes it, so it is to be
+    counted once.
     """
     models = [model for sample in samples for model in sample.models]
     if not models or not all(sample.models for sample in samples) or len({sample_of(m) for m in models}) > 1:
-        return None, 0.0
+        return None, np.zeros(len(samples))
     drawn = weights(models[0].splits, RESAMPLES, np.random.default_rng(0))
     whole = np.ones((1, len(models[0])), np.float32)
     scores = resampled(models, drawn) - resampled(models, whole)
     ends = np.cumsum([0, *(len(sample.models) for sample in samples)])
     parts = [scores[:, start:end] for start, end in pairwise(ends)]
     means = np.stack([part.mean(axis=1) for part in parts], axis=1)
-    squares = sum(float((part - part.mean(axis=1, keepdims=True)).var(axis=0).sum()) for part in parts)
-    freedom = sum(part.shape[1] - 1 for part in parts)
-    return means, squares / freedom if freedom else 0.0
+    shared = [part.var(axis=1, ddof=1).mean() if part.shape[1] > 1 else 0.0 for part in parts]
+    return means, np.array(shared)

@@ -119,7 +119,7 @@ def test_intervals_over_seeds_and_examples_cover_what_they_say(
                 models.append(Outcomes("accuracy", wrong.astype(int)[:, None], 0 * LABELS[:, None], (EXAMPLES,)))
             scores = np.array([1 - model.values.mean() for model in models])
             samples.append(confirmation_stats.Measured(scores, (100.0,), 0, tuple(models)))
-        drawn = confirmation_stats.draws(samples[:-1], samples[-1:])
+        drawn = confirmation_stats.draws(samples)
         assert drawn is not None
         for index in range(5):
             for values, value in (

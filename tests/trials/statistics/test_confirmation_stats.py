@@ -72,13 +72,13 @@ def student(t: float, freedom: int) -> float:
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_the_probability_is_student_ts(seeds: int) -> None:
-    """Of two means with one pooled variance: their difference over its standard error has Student's t."""
+    """Of two means with nearly one variance: their difference over its standard error has nearly Student's t."""
     low = [0.70, 0.74, 0.78, 0.72, 0.76][:seeds]
     high = [0.75, 0.79, 0.83, 0.77, 0.81][:seeds]
     found = summarise(points((10, 0.7), (100, 0.8)), results(low, high))
     pooled = (statistics.variance(low) + statistics.variance(high)) / 2
     t = (statistics.fmean(high) - statistics.fmean(low)) / math.sqrt(2 * pooled / seeds)
-    assert found[1, 10].on_front == pytest.approx(student(t, 2 * (seeds - 1)), abs=0.01)
+    assert found[1, 10].on_front == pytest.approx(student(t, 2 * (seeds - 1)), abs=0.02)
 
 
 def test_sizes_that_a_seed_changes_are_compared_as_they_came_out() -> None:

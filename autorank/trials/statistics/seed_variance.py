@@ -1,0 +1,61 @@
+"""The variance of scores over training seeds, of points with a few seeds each: a hierarchical model.
+
+Two or three seeds say little about the variance of one point, and points differ: at a high learning rate some seeds
+fail. So the variances of all points are assumed to come from one distribution, whose width is estimated, too (the model
+of Smyth 2004, "Linear models and empirical Bayes methods"; ours: its two parameters are not fixed at estimates, but
+averaged over a grid by their likelihoods, because a front has few points).
+
+    variance of point i      ~ degrees * center / chi-squared(degrees)
+    sample variance of it    ~ variance of point i * chi-squared(freedom of i) / freedom of i
+
+With many degrees all points have one variance; with few, each has its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from autorank.trials.statistics.bootstrap import Array
+
+DEGREES = 2.0 ** np.arange(9)  # equally likely before any seed
+CENTERS = np.geomspace(1e-6, 1e6, 121)  # times the mean sample variance; likewise
+
+
+def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.random.Generator) -> Array:
+    """Draw the variance of each point given the sample variances of all.
+
+    Args:
+        variances: sample variances, `points`; of points with one seed, any number.
+        freedoms: numbers of seeds minus one, `points`.
+        draws: number of draws.
+        random: generator.
+
+    Returns:
+        `draws x points`; 0 if all scores of each point are equal.
+    """
+    total = freedoms.sum()
+    mean = float((variances * freedoms).sum() / total) if total else 0.0
+    if mean == 0:
+        return np.zeros((draws, len(variances)))
+    squares = np.where(freedoms > 0, variances * freedoms, 0.0) / mean
+    degrees, centers = (axis.ravel() for axis in np.meshgrid(DEGREES, CENTERS))
+    likelihoods = _log_likelihoods(squares, freedoms, degrees, centers)
+    probabilities = np.exp(likelihoods - likelihoods.max())
+    chosen = random.choice(len(degrees), draws, p=probabilities / probabilities.sum())
+    degrees, centers = degrees[chosen, None], centers[chosen, None]
+    result: Array = mean * (degrees * centers + squares) / random.chisquare(degrees + freedoms)
+    return result
+
+
+def _log_likelihoods(squares: Array, freedoms: Array, degrees: Array, centers: Array) -> Array:
+    """Of each pair of degrees and center, up to a constant: sample variances over the center have an F distribution."""
+    gamma = np.vectorize(math.lgamma)
+    prior, freedom = (degrees * centers)[:, None], freedoms[None]
+    terms = (
+        gamma((degrees[:, None] + freedom) / 2) - gamma(degrees / 2)[:, None]
+        - freedom / 2 * np.log(prior) - (degrees[:, None] + freedom) / 2 * np.log1p(squares / prior)
+    )  # fmt: skip
+    total: Array = terms.sum(axis=1)
+    return total
