@@ -3,7 +3,7 @@
     python benchmarks/step_time.py                                      # a BERT of MiniLM's size, every method
     python benchmarks/step_time.py --methods lora --targets query,value
     python benchmarks/step_time.py --shape deberta-v3-base              # on a GPU: in bf16
-    python benchmarks/step_time.py --methods lora "lora compiled"       # torch.compile
+    python benchmarks/step_time.py --methods lora "lora compiled"       # torch.compile; CUDA graphs on a GPU
 
 All contenders have the same mean rank at the end. Each method runs its whole schedule, shortened to `--steps`: AdaLoRA
 shrinks; IncreLoRA grows, and computes scores in at least as large a share of the steps as in its published schedule for
