@@ -8,6 +8,7 @@ from pathlib import Path
 from autorank.trials.statistics.bootstrap import interval
 from autorank.trials.statistics.confirmation_stats import draws
 from benchmarks.study import gains
+from benchmarks.study.calibration import calibration
 from benchmarks.study.results import Result, common_front
 from benchmarks.study.settings import BASELINE
 
@@ -27,6 +28,15 @@ alone, and may be negative.
 - *loss of the best*: by how much the best score of the search fell with new seeds on the validation split, which may be
   harder than held-out training examples (those of SST-2 are phrases, not sentences); in parentheses, the loss that the
   search expected from its predictions, for new examples of the same kind."""
+
+INTERVALS = """\
+### How often the intervals held
+
+- *search*: points of all fronts whose mean over new seeds, on the validation split, is in the 90 % interval of the search.
+  It covers other examples of the same kind, but neither other seeds nor another split, so the share is below 90 %.
+- *seeds*: points with three or more new seeds whose last seed is in the 90 % interval that is predicted from the others,
+  with the variances that `--confirm-seeds` uses (`autorank/trials/statistics/seed_variance.py`).
+- *expected loss, loss*: of the best score, as above, mean over the searches."""
 
 
 def write(file: Path, section: str) -> None:
@@ -65,6 +75,9 @@ def render(results: dict[str, list[Result]], command: str, trials: int) -> str:
             parts.append(f"Not complete yet: {', '.join(waiting)}.")
         if complete and complete[0].method == BASELINE:
             parts += [methods_table(complete), "The front of all methods together:", front_table(complete)]
+    finished = {task: [s for s in searches if s.is_complete(trials)] for task, searches in results.items()}
+    if any(finished.values()):
+        parts += [INTERVALS, calibration_table({task: searches for task, searches in finished.items() if searches})]
     return "\n\n".join(parts)
 
 
@@ -107,6 +120,22 @@ def front_table(results: Sequence[Result]) -> str:
             f"{entry.sample.mean:.4f}{spread} ({len(scores)})", band, "" if gain is None else _difference(gain),
         ])  # fmt: skip
     return _table(["parameters", "method", "search", "new seeds (number)", "90 %", "gain over plain LoRA"], rows)
+
+
+def calibration_table(results: dict[str, list[Result]]) -> str:
+    """How often intervals held, for each task and for all."""
+    rows = []
+    for task, searches in [*results.items(), ("all", [search for group in results.values() for search in group])]:
+        counts = calibration(searches)
+        rows.append([
+            task, str(len(searches)), _share(counts.in_search, counts.points), _share(counts.predicted, counts.left_out),
+            "" if counts.expected is None else f"{counts.expected:.4f}", f"{counts.loss:+.4f}",
+        ])  # fmt: skip
+    return _table(["task", "searches", "search", "seeds", "expected loss", "loss"], rows)
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count} of {total} ({count / total:.0%})" if total else ""
 
 
 def _setting(result: Result) -> str:

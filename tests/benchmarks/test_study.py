@@ -12,6 +12,7 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
 from benchmarks.study import gains, report
+from benchmarks.study.calibration import left_out
 from benchmarks.study.gains import Retrained
 from benchmarks.study.results import Result, common_front, read
 from benchmarks.study.settings import CONTROL, TASKS, all_methods, search_name, search_spec
@@ -74,6 +75,17 @@ def test_intervals_contain_the_true_difference_as_often_as_they_say():
 
 def test_without_deviations_there_is_no_interval():
     assert gains.added([entry(200, 0.75, 0.7)], [entry(100, 0.6, 0.5)], 1000) == gains.Difference(pytest.approx(0.16))
+
+
+def test_a_seed_is_predicted_from_the_others_as_often_as_it_says():
+    draw = np.random.default_rng(2)
+    held = []
+    for _ in range(60):
+        deviations = np.where(draw.random(8) < 0.3, 0.2, 0.01)
+        held += left_out([0.7 + deviation * draw.normal(size=3) for deviation in deviations])
+    assert len(held) == 480
+    assert 0.85 <= np.mean(held) <= 0.95
+    assert left_out([np.array([0.5, 0.6])]) == []
 
 
 def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
@@ -141,6 +153,7 @@ def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_p
     row = next(line for line in section.splitlines() if line.startswith("| `vera`"))
     assert row.startswith("| `vera` | +0.0280 (")
     assert "| 200 | `vera` | 0.7500 | 0.6600 ± 0.0283 (2) |" in section
+    assert "| all | 2 |  |  |  | +0.0950 |" in section  # no predictions, and two seeds at most
     page = tmp_path / "results.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.write(page, section)

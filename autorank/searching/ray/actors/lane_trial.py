@@ -93,10 +93,11 @@ def packed(trial: type[WarmTrial], resources: Resources) -> Iterator[type[LaneTr
     from autorank.searching.ray.actors.pack_actor import PackActor
     from autorank.searching.ray.actors.trainable import bind
 
-    actor = ray.remote(PackActor).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=-1)
     attributes = {name: getattr(trial, name) for name in ("folder", "shared_data", "mount_token")}
+    actor: Any = ray.remote(bind(PackActor, trial=attributes))
+    actor = actor.options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=-1)
     fewest, more = divmod(resources.concurrency, resources.packs)
-    packs: list[Any] = [actor.remote(attributes, resources, fewest + (i < more)) for i in range(resources.packs)]
+    packs: list[Any] = [actor.remote(resources, fewest + (i < more)) for i in range(resources.packs)]
     try:
         yield bind(LaneTrial, packs=packs)
     finally:

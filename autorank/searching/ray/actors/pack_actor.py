@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import ray
 
-from autorank.searching.ray.actors.packed_trials import PackedTrials
 from autorank.searching.ray.resources import Resources, keep_within
 from autorank.searching.ray.shared_storage_check import see
-from autorank.training.model_cache import ModelCache
+
+if TYPE_CHECKING:
+    from autorank.searching.ray.actors.packed_trials import PackedTrials
 
 START = 20.0  # seconds in which the processes of the first trials must start
 PATIENCE = 2.0  # seconds in which Tune must decide which trials stop, and start others
@@ -38,13 +40,18 @@ class PackActor:
     Calls are handled in an event loop, and all training is done in one thread.
 
     Args:
-        trial: `folder`, `shared_data` and `mount_token` of `WarmTrial`.
         resources: those of a pack.
         lanes: number of lanes.
+
+    Attributes:
+        trial: `folder`, `shared_data` and `mount_token` of `WarmTrial`. No argument, because Ray warns that an actor
+            whose arguments refer to shared objects may not be restarted.
     """
 
-    def __init__(self, trial: dict[str, Any], resources: Resources, lanes: int) -> None:
-        self._trial, self._capacity = trial, lanes
+    trial: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, resources: Resources, lanes: int) -> None:
+        self._capacity = lanes
         self._thread = ThreadPoolExecutor(1, initializer=keep_within, initargs=(resources.cpus, resources.gpus))
         self._trials: PackedTrials | None = None
         self._lanes: set[str] = set()
@@ -132,13 +139,17 @@ class PackActor:
 
     def _advance(self, configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """A round; called in the thread that trains."""
-        if self._trial["mount_token"] is not None:
-            see(self._trial["mount_token"])
+        if self.trial["mount_token"] is not None:
+            see(self.trial["mount_token"])
         if self._trials is None:
+            # not at the top: the processes of the trials import this module, and need no torch
+            from autorank.searching.ray.actors.packed_trials import PackedTrials
+            from autorank.training.model_cache import ModelCache
+
             model_cache = ModelCache()
-            if self._trial["shared_data"] is not None:
-                model_cache.keep(*ray.get(self._trial["shared_data"]))
-            self._trials = PackedTrials(self._trial["folder"], model_cache)
+            if self.trial["shared_data"] is not None:
+                model_cache.keep(*ray.get(self.trial["shared_data"]))
+            self._trials = PackedTrials(self.trial["folder"], model_cache)
         return self._trials.advance(configs)
 
     def _end(self, error: Exception) -> None:

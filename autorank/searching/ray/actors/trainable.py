@@ -26,7 +26,7 @@ from autorank.trials.retention import checkpoint_path
 logger = logging.getLogger(__name__)
 
 STATE = "run.pt"
-T = TypeVar("T", bound=tune.Trainable)
+T = TypeVar("T")
 
 
 class MethodTrainable(tune.Trainable):
@@ -172,7 +172,7 @@ class WarmTrial(MethodTrainable):
 
 
 def bind(base: type[T], **attributes: Any) -> type[T]:
-    """A subclass with these class attributes, which is sent to the processes of trials."""
+    """A subclass with these class attributes, which is sent to the processes of trials and packs."""
     return type(base.__name__, (base,), attributes)
 
 

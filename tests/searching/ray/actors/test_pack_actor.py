@@ -13,6 +13,7 @@ import pytest
 
 from autorank.searching.ray.actors import pack_actor
 from autorank.searching.ray.actors.pack_actor import PackActor
+from autorank.searching.ray.actors.trainable import bind
 from autorank.searching.ray.resources import Resources
 from autorank.searching.ray.shared_storage_check import Unreachable
 
@@ -43,9 +44,8 @@ class Rounds:
 def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackActor:
     for name in ("START", "PATIENCE"):
         monkeypatch.setattr(pack_actor, name, 0.2)
-    made = PackActor(
-        {"folder": tmp_path, "shared_data": None, "mount_token": None}, Resources(LANES, 1, 0, lanes=LANES), LANES
-    )
+    attributes = {"folder": tmp_path, "shared_data": None, "mount_token": None}
+    made = bind(PackActor, trial=attributes)(Resources(LANES, 1, 0, lanes=LANES), LANES)
     made._trials = Rounds()  # type: ignore[assignment]
     return made
 
