@@ -32,10 +32,11 @@ alone, and may be negative.
 INTERVALS = """\
 ### How often the intervals held
 
-- *search*: points of all fronts whose mean over new seeds, on the validation split, is in the 90 % interval of the search.
-  It covers other examples of the same kind, but neither other seeds nor another split, so the share is below 90 %.
-- *seeds*: points with three or more new seeds whose last seed is in the 90 % interval that is predicted from the others,
-  with the variances that `--confirm-seeds` uses (`autorank/trials/statistics/seed_variance.py`).
+- *search*: points of all fronts whose mean over new seeds, on the validation split, is in the 90 % interval of the
+  search. It covers other examples of the same kind, but neither other seeds nor another split, so the share is below
+  90 %.
+- *seeds*: points with three or more new seeds whose last seed is in the 90 % interval that is predicted from the
+  others, with the variances that `--confirm-seeds` uses (`autorank/trials/statistics/seed_variance.py`).
 - *expected loss, loss*: of the best score, as above, mean over the searches."""
 
 
@@ -128,7 +129,8 @@ def calibration_table(results: dict[str, list[Result]]) -> str:
     for task, searches in [*results.items(), ("all", [search for group in results.values() for search in group])]:
         counts = calibration(searches)
         rows.append([
-            task, str(len(searches)), _share(counts.in_search, counts.points), _share(counts.predicted, counts.left_out),
+            task, str(len(searches)),
+            _share(counts.in_search, counts.points), _share(counts.predicted, counts.left_out),
             "" if counts.expected is None else f"{counts.expected:.4f}", f"{counts.loss:+.4f}",
         ])  # fmt: skip
     return _table(["task", "searches", "search", "seeds", "expected loss", "loss"], rows)
