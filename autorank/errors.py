@@ -64,11 +64,11 @@ def similar(name: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)), None)
 
 
-def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
+def unknown(noun: str, name: str, known: Iterable[str]) -> AutorankError:
     """Return an error for an unknown name, which suggests the most similar known name.
 
     Args:
-        what: What the name is of: `method`, `task`.
+        noun: What the name is of: `method`, `task`.
         name: The unknown name.
         known: All known names.
 
@@ -76,9 +76,9 @@ def unknown(what: str, name: str, known: Iterable[str]) -> AutorankError:
         The error.
     """
     known = sorted(known)
-    near = similar(name, known)
-    hint = f"Did you mean {near!r}? " if near else ""
-    return AutorankError(f"Unknown {what} {name!r}. {hint}Available: {', '.join(known)}.")
+    suggestion = similar(name, known)
+    hint = f"Did you mean {suggestion!r}? " if suggestion else ""
+    return AutorankError(f"Unknown {noun} {name!r}. {hint}Available: {', '.join(known)}.")
 
 
 def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> AutorankError:
@@ -96,8 +96,8 @@ def explain(error: ValidationError, what: str, keys: Iterable[str] = ()) -> Auto
     for detail in error.errors():
         text = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden" and keys:
-            near = similar(str(detail["loc"][-1]), keys)
-            text = "unknown key" + (f"; did you mean {near!r}?" if near else "")
+            suggestion = similar(str(detail["loc"][-1]), keys)
+            text = "unknown key" + (f"; did you mean {suggestion!r}?" if suggestion else "")
         elif detail["type"] not in ("missing", "value_error"):
             text += f" (got {detail['input']!r})"
         lines.append(f"  {'.'.join(map(str, detail['loc'])) or what}: {text}")

@@ -55,9 +55,9 @@ def leave_closed_terminal() -> bool:
             os.get_terminal_size(stream)
         except OSError as error:
             if error.errno in (errno.EIO, errno.ENXIO):  # for pipes and files it is ENOTTY
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, stream)
-                os.close(nowhere)
+                devnull = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(devnull, stream)
+                os.close(devnull)
                 _closed_terminal.add(stream)
     return bool(_closed_terminal)
 
@@ -92,7 +92,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    devnull = os.open(os.devnull, os.O_WRONLY)
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     closed = threading.Event()
@@ -100,7 +100,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     def wait() -> None:
         while received := os.read(reader, 64):  # empty when the writer is closed
             if set(received) & set(SIGNALS):
-                faulthandler.dump_traceback_later(2 * PATIENCE, exit=True, file=nowhere)  # while no thread can run
+                faulthandler.dump_traceback_later(2 * PATIENCE, exit=True, file=devnull)  # while no thread can run
                 if not closed.wait(PATIENCE):
                     cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a live table hides it
                     with contextlib.suppress(OSError, ValueError):  # the terminal may be closed
@@ -120,7 +120,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
         os.close(writer)
         thread.join()
         os.close(reader)
-        os.close(nowhere)
+        os.close(devnull)
 
 
 def interrupt_main_thread() -> None:

@@ -80,7 +80,7 @@ class ShrinkResult:
         chosen: The chosen size, as it is written: after training if it was polished.
         adapter: Directory of the written adapter, or None if none was written.
         notes: What was done, one line each.
-        data_notes: What the labels were understood as, and warnings about the data.
+        data_notes: How the labels were interpreted, and warnings about the data.
     """
 
     sizes: list[Size]
@@ -101,7 +101,7 @@ def run_shrink(adapter: str, call: ShrinkCall) -> ShrinkResult:
         The result, with all sizes.
 
     Raises:
-        AutorankError: An option is invalid, it is no adapter that can be cut, or it does not fit the task.
+        AutorankError: An option is invalid, the adapter cannot be cut, or it does not fit the task.
     """
     from autorank.export import output_dir
     from autorank.shrinking.cutting import Shrinking

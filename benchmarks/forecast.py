@@ -18,7 +18,7 @@ import numpy as np
 from autorank.searching.journal_searcher import JournalSearcher
 from autorank.searching.ray.scheduler import Scheduler
 from autorank.spec import SearchSpec, TaskSpec, TrainingSpec
-from autorank.trials.front import EVERYTHING
+from autorank.trials.front import NO_LIMITS
 from autorank.trials.record import TrialRecord
 from autorank.trials.statistics.forecast import HORIZON, forecast, subset_hypervolumes
 from benchmarks.simulation.curves import Curves
@@ -38,7 +38,7 @@ def main() -> None:
     for curves in (Curves.read(Path(file)) for file in arguments.curves.split(",")):
         for seed in range(arguments.seeds):
             trials = search(curves, seed)
-            growth = subset_hypervolumes(trials, np.tri(len(trials), dtype=bool), curves.reference, EVERYTHING)
+            growth = subset_hypervolumes(trials, np.tri(len(trials), dtype=bool), curves.reference, NO_LIMITS)
             forecasts += compared(trials, curves.reference, growth)
             stops.append(stopped(trials, curves.reference, growth))
     rows = np.array(forecasts)

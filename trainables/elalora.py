@@ -137,9 +137,9 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
         self._begin(run)
         self._sensitivity = self._observer()
 
-    def _begin(self, run: RunContext, done: int = 0) -> None:
+    def _begin(self, run: RunContext, rounds: int = 0) -> None:
         """Set up what the hooks need, once the updates are attached and `done` rounds have taken place."""
-        self._done = done
+        self._done = rounds
         self._updates = [layer.update for layer in adapted(run.model).values()]
         self._rounds = Rounds.plan(self.config, run.total_steps)
         self._orthogonality = Orthogonality()
@@ -201,8 +201,8 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
 
 def start_ranks(mean_rank: float, layers: int) -> list[int]:
     """Return equal ranks; the remainder goes to the first layers."""
-    rank, rest = divmod(whole(mean_rank, layers), layers)
-    return [rank + (i < rest) for i in range(layers)]
+    rank, remainder = divmod(whole(mean_rank, layers), layers)
+    return [rank + (i < remainder) for i in range(layers)]
 
 
 def elastic(scores: Sequence[Sequence[float]], moved: int, candidates: int) -> tuple[list[list[int]], list[int]]:
@@ -248,10 +248,10 @@ def _moved(config: ElaLoRAConfig, sizes: Sequence[int], sign: int) -> int:
     moved ranks limits the number of moves.
     """
     ranks = start_ranks(config.mean_rank, len(sizes))
-    held = sorted((sign * size, rank) for size, rank in zip(sizes, ranks, strict=True))
-    total = sum(size * rank for size, rank in held)
-    moves, most = config.moves(), config.candidates * config.rounds
-    takers = [size for size, _ in held for _ in range(most)]
-    givers = [size for size, rank in reversed(held) for _ in range(min(rank - 1, most))]
+    layers = sorted((sign * size, rank) for size, rank in zip(sizes, ranks, strict=True))
+    total = sum(size * rank for size, rank in layers)
+    moves, max_moves = config.moves(), config.candidates * config.rounds
+    takers = [size for size, _ in layers for _ in range(max_moves)]
+    givers = [size for size, rank in reversed(layers) for _ in range(min(rank - 1, max_moves))]
     gained = (taker - giver for taker, giver in zip(takers, givers, strict=False))
     return sign * min(accumulate(list(gained)[: sum(moves)], initial=total))

@@ -76,9 +76,9 @@ class Growth:
             )
         return cls(budget, top_h, components, interval, config.first, rounds)
 
-    def due(self, done: int) -> int:
+    def due(self, allocations: int) -> int:
         """Return the step, counted from 0, after which the next allocation takes place if `done` have taken place."""
-        return (self.first + done) * self.interval
+        return (self.first + allocations) * self.interval
 
     def gains(self, scores: Sequence[float], spent: int) -> dict[int, int]:
         """Return the ranks of an allocation, which go to the highest scores; of equal scores, to the earlier layer.

@@ -227,19 +227,19 @@ def prefix_bounds(components: Mapping[int, int], budget: int) -> tuple[int, int]
         return total * unit, total * unit
     fewest = []
     for size in counts:  # size of the first component that does not fit
-        above = max(limit - size + 1, 0)
-        if beyond := _totals({**counts, size: counts[size] - 1}, limit) >> above:
-            fewest.append(above + (beyond & -beyond).bit_length() - 1)
+        lowest = max(limit - size + 1, 0)
+        if reachable := _totals({**counts, size: counts[size] - 1}, limit) >> lowest:
+            fewest.append(lowest + (reachable & -reachable).bit_length() - 1)
     return min(fewest) * unit, (_totals(counts, limit).bit_length() - 1) * unit
 
 
 def _totals(counts: Mapping[int, int], limit: int) -> int:
     """Return the sums up to `limit` that are reached with at most `counts` of each size, as bits of an integer."""
-    totals, within = 1, (1 << limit + 1) - 1
+    totals, mask = 1, (1 << limit + 1) - 1
     for size, count in counts.items():
         batch = 1
         while count:  # 1, 2, 4, ... and the rest: sums of these are all numbers up to `count`
             batch = min(batch, count)
-            totals |= totals << batch * size & within
+            totals |= totals << batch * size & mask
             count, batch = count - batch, 2 * batch
     return totals

@@ -56,14 +56,14 @@ class TiedLoRA(AllocationMethod[TiedLoRAConfig]):
 
         rank, alpha = self.config.rank, self.config.alpha
         sizes = {name: features(layer) for name, layer in run.layers.items()}
-        held: dict[Any, nn.Parameter] = {}
+        shared: dict[Any, nn.Parameter] = {}
         for name, owned in owners(sizes).items():
-            if owned["A"] not in held:
-                held[owned["A"]] = new_update(sizes[name], rank, alpha, run).A
+            if owned["A"] not in shared:
+                shared[owned["A"]] = new_update(sizes[name], rank, alpha, run).A
             out = sizes[name][1]
-            B = held.setdefault(owned["B"], parameter(0.0, out, rank))
-            e = held.setdefault(owned["e"], parameter(1.0, rank))
-            update = LowRankUpdate(held[owned["A"]], B, alpha / rank, e, parameter(1.0, out))
+            B = shared.setdefault(owned["B"], parameter(0.0, out, rank))
+            e = shared.setdefault(owned["e"], parameter(1.0, rank))
+            update = LowRankUpdate(shared[owned["A"]], B, alpha / rank, e, parameter(1.0, out))
             attach(run.model, name, update, self.config.dropout)
 
     @classmethod

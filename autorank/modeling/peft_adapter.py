@@ -191,23 +191,23 @@ def write(
     dora = any(update.m is not None for update in written.values())
     if dora and pad:
         raise AutorankError("DoRA adapters cannot be padded. Omit --pad.")
-    most = max([update.rank for update in written.values()], default=1)
+    max_rank = max([update.rank for update in written.values()], default=1)
     tensors = {_stored_name(name, written): value for name, value in others.items()}
     ranks = {}
     for name, update in written.items():
         down, up = update.folded()
-        ranks[name] = most if pad else update.rank
+        ranks[name] = max_rank if pad else update.rank
         missing = ranks[name] - update.rank
         tensors[f"{PREFIX}{name}.lora_A.weight"] = nn.functional.pad(down, (0, 0, 0, missing))
         tensors[f"{PREFIX}{name}.lora_B.weight"] = nn.functional.pad(up * update.scale, (0, missing))
         if update.m is not None:
             tensors[f"{PREFIX}{name}.lora_magnitude_vector"] = update.m
     old = adapter.config
-    patterns = {name: rank for name, rank in ranks.items() if rank != most}
+    patterns = {name: rank for name, rank in ranks.items() if rank != max_rank}
     config = LoraConfig(
         task_type=old.task_type, base_model_name_or_path=old.base_model_name_or_path, revision=old.revision,
-        inference_mode=True, r=most, lora_alpha=most, target_modules=sorted(written) or ["none"], rank_pattern=patterns,
-        alpha_pattern=dict(patterns), modules_to_save=old.modules_to_save, bias=old.bias,
+        inference_mode=True, r=max_rank, lora_alpha=max_rank, target_modules=sorted(written) or ["none"],
+        rank_pattern=patterns, alpha_pattern=dict(patterns), modules_to_save=old.modules_to_save, bias=old.bias,
         fan_in_fan_out=old.fan_in_fan_out, use_dora=dora,
     )  # fmt: skip
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, to / FILES[0],

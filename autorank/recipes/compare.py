@@ -61,12 +61,12 @@ def as_table(entries: Sequence[Mapping[str, Any]]) -> Group:
     """Return the rows that were run, or all if none was, as a table for the terminal."""
     run = [entry for entry in entries if entry["seeds"] or entry["failed"]]
     omitted = len(entries) - len(run) if run else 0
-    below: list[RenderableType] = []
+    footer: list[RenderableType] = []
     if omitted:
-        below.append(Text(f"\n{omitted} more rows were not run; --format json and csv list their reported scores."))
+        footer.append(Text(f"\n{omitted} more rows were not run; --format json and csv list their reported scores."))
     notes = {entry["line"]: entry["note"] for entry in run or entries if entry["note"]}
-    below += [Text(f"\n{line}: {note}", style="dim") for line, note in notes.items()]
-    return Group(_table(run or entries), *below)
+    footer += [Text(f"\n{line}: {note}", style="dim") for line, note in notes.items()]
+    return Group(_table(run or entries), *footer)
 
 
 def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
@@ -99,10 +99,10 @@ def _entry(recipe: Recipe, row: Row, metric: str, printed: Any, runs: Runs) -> d
     reported = recipe.methods[row.line].reported
     params = reported.params.get(row.task) if isinstance(reported.params, dict) else reported.params
     row_runs = [run for run in runs if run[0] == row.name]
-    ended = [_best(runs[run], metric) for run in row_runs if _best(runs[run], metric)]
+    outcomes = [_best(runs[run], metric) for run in row_runs if _best(runs[run], metric)]
     return _filled(
-        recipe, row.line, row.task, metric, printed, ended, reported_params=params, failed=len(row_runs) - len(ended),
-        assumed=sorted(row.assumed),
+        recipe, row.line, row.task, metric, printed, outcomes, reported_params=params,
+        failed=len(row_runs) - len(outcomes), assumed=sorted(row.assumed),
     )  # fmt: skip
 
 
@@ -134,18 +134,18 @@ def _best(outcome: Mapping[str, Any], metric: str) -> tuple[float, ...]:
 
 
 def _filled(
-    recipe: Recipe, line: str, task: str, metric: str, printed: Any, ended: Sequence[tuple[float, ...]], **more: Any
+    recipe: Recipe, line: str, task: str, metric: str, printed: Any, outcomes: Sequence[tuple[float, ...]], **known: Any
 ) -> dict[str, Any]:
     block = recipe.methods[line]
     mean, sd = (None, None) if printed is None else figure(printed)
-    scores, last, params, nonzero = ([values[i] for values in ended] for i in range(4))
+    scores, last, params, nonzero = ([values[i] for values in outcomes] for i in range(4))
     values: dict[str, Any] = {
         "line": line, "method": block.method or line, "task": task, "metric": metric, "reported": mean,
         "reported_sd": sd, "measured": _mean(scores), "last": _mean(last), "seeds": len(scores),
         "measured_sd": statistics.stdev(scores) if len(scores) > 1 else None, "measured_params": _mean(params),
         "measured_nonzero": _mean(nonzero), "reported_params": None, "failed": 0, "assumed": [], "note": block.not_run,
     }  # fmt: skip
-    return values | more
+    return values | known
 
 
 def _mean(values: Sequence[float]) -> float | None:

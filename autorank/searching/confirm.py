@@ -84,9 +84,9 @@ class ConfirmSearcher(BaseSearcher):
                 self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
         if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):
             self._planned = results
-            raced = trainings(self._journal, self._seeds, set(self._points))
-            self._points |= raced
-            self._left.extend(raced)
+            further = trainings(self._journal, self._seeds, set(self._points))
+            self._points |= further
+            self._left.extend(further)
         return bool(self._left) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
@@ -172,16 +172,16 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
     snapshot = journal.snapshot()
     missing: dict[Repeat, list[Point]] = {}
     waiting = False
-    for seed in islice(fresh(journal.spec.training.seed), equal_seeds(seeds)):
+    for seed in islice(new_seeds(journal.spec.training.seed), equal_seeds(seeds)):
         for point in (*snapshot.points, *snapshot.baseline):
             result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(point.trial, point.step, seed)
             waiting |= result is None
             if "score" not in (result or {}) and repeat not in started:
                 missing.setdefault(repeat, []).append(point)
-    return missing if missing or waiting else _raced(journal, seeds, started)
+    return missing if missing or waiting else _contested_training(journal, seeds, started)
 
 
-def _raced(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
+def _contested_training(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
     """The training that `next_training` chooses, with its points; empty if it chooses none."""
     snapshot = journal.snapshot()
     points: dict[tuple[int, int], list[Point]] = {}
@@ -194,7 +194,7 @@ def _raced(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Re
     training = next_training({training: len(used[training]) for training in points}, weights, seeds)
     if training is None:
         return {}
-    seed = next(seed for seed in fresh(journal.spec.training.seed) if seed not in used[training])
+    seed = next(seed for seed in new_seeds(journal.spec.training.seed) if seed not in used[training])
     return {Repeat(*training, seed): points[training]}
 
 
@@ -203,9 +203,9 @@ def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
     return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
 
 
-def fresh(used: int) -> Iterator[int]:
+def new_seeds(search_seed: int) -> Iterator[int]:
     """Return an iterator of seeds other than the search's own."""
-    return (seed for seed in count(FIRST_SEED) if seed != used)
+    return (seed for seed in count(FIRST_SEED) if seed != search_seed)
 
 
 def _outcome(point: Point) -> dict[str, Any]:

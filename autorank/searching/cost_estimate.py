@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from autorank.training.run import TrainingRun
 
 TIMED = 512  # training examples of the timed run: enough to measure a method's preparation
-SCORED = 32  # examples of its evaluations: a full batch of generated texts takes as long as a single text
+EVALUATED = 32  # examples of its evaluations: a full batch of generated texts takes as long as a single text
 CHUNK = 4  # steps between its evaluations
 
 
@@ -72,12 +72,12 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     from autorank.training.slicing.slice_scorer import SHARE
 
     data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
-    small = tasks.load(spec.task.model_copy(update=_cut(spec.task)), tasks.base_model(spec.task, spec.model))
+    small = tasks.load(spec.task.model_copy(update=_few_examples(spec.task)), tasks.base_model(spec.task, spec.model))
     steps, evaluations = run_length(spec, data)
     tokens = _longest_text(data)
-    timed = [_timed(spec, entry, steps, trial_resources.cpus, bounds, tokens) for entry in spec.entries]
+    timed = [_measure(spec, entry, steps, trial_resources.cpus, bounds, tokens) for entry in spec.entries]
     step, scoring, preparation, prompts = (sum(parts) / len(timed) for parts in zip(*timed, strict=True))
-    scoring *= _work(data, int(prompts)) / _work(small, int(prompts))
+    scoring *= _evaluation_work(data, int(prompts)) / _evaluation_work(small, int(prompts))
     trial = preparation * len(data.train) / len(small.train) + steps * step + evaluations * scoring
     trial += SHARE * steps * step if spec.training.slices == "auto" else 0
     trial += spec.training.slices * evaluations * scoring if isinstance(spec.training.slices, int) else 0
@@ -85,7 +85,7 @@ def estimate(spec: SearchSpec, trials: int, trial_resources: resources.Resources
     return Estimate(parameter_range(spec, bounds), step, scoring, trial, seconds, steps, data.labels)
 
 
-def _writes(data: TaskData) -> bool:
+def _generates_texts(data: TaskData) -> bool:
     """Whether evaluations generate texts for the score."""
     from autorank.tasks.metrics.text import FORWARD
 
@@ -94,7 +94,7 @@ def _writes(data: TaskData) -> bool:
 
 def _longest_text(data: TaskData) -> int:
     """Tokens of the longest prompt and the longest completion of an evaluation; 0: no texts are generated."""
-    if not _writes(data):
+    if not _generates_texts(data):
         return 0
     splits = [cast("Pairs", split) for split in data.validation.values()]
     return int(
@@ -102,20 +102,20 @@ def _longest_text(data: TaskData) -> int:
     )
 
 
-def _work(data: TaskData, prompts_at_once: int) -> int:
+def _evaluation_work(data: TaskData, prompts_at_once: int) -> int:
     """The work of an evaluation: its examples, or the number of sequential tokens if texts are generated."""
     splits = data.validation.values()
-    if not _writes(data):
+    if not _generates_texts(data):
         return sum(map(len, splits))
     prompts = sum(len(set(split.labels.tolist())) for split in splits)
     longest = max(cast("Pairs", split).target_lengths.max() for split in splits)
     return math.ceil(prompts / prompts_at_once) * int(longest)
 
 
-def _timed(
+def _measure(
     spec: SearchSpec, entry: MethodSpec, steps: int, threads: int, bounds: ParamBounds, tokens: int
 ) -> tuple[float, float, float, int]:
-    """Seconds of a step, an evaluation and the preparation, with the examples of `_cut`.
+    """Seconds of a step, an evaluation and the preparation, with the examples of `_few_examples`.
 
     Also the number of prompts that are decoded together if they and their completions have so many tokens.
     """
@@ -124,41 +124,41 @@ def _timed(
     from autorank.training.model_cache import ModelCache
     from autorank.training.run import TrainingRun
 
-    before = torch.get_num_threads()
+    threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with tempfile.TemporaryDirectory() as probes:
             model_cache = ModelCache()
             for name, count in (("warm", 1), ("timed", 3)):  # the first run loads and warms up
                 model_cache.probes = Path(probes) / name  # so that no probe is cached
-                run = TrainingRun(_small(spec, entry, steps, bounds), model_cache)
-                laps = [_lap(run) for _ in range(count)]
+                run = TrainingRun(_timed_run(spec, entry, steps, bounds), model_cache)
+                times = [_seconds(run) for _ in range(count)]
                 prompts = run.decoding_batch(tokens) if tokens else 1
                 run.release()
     finally:
-        torch.set_num_threads(before)
-    first, later = laps[0][0], min(training for training, _ in laps[1:])
-    return later / CHUNK, min(scoring for _, scoring in laps[1:]), max(0.0, first - later), prompts
+        torch.set_num_threads(threads_before)
+    first, later = times[0][0], min(training for training, _ in times[1:])
+    return later / CHUNK, min(scoring for _, scoring in times[1:]), max(0.0, first - later), prompts
 
 
-def _small(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:
+def _timed_run(spec: SearchSpec, entry: MethodSpec, steps: int, bounds: ParamBounds) -> TrainSpec:
     """A run with the largest adapter for which trials are long enough, on few examples."""
     settings = fitting_settings(entry, bounds, bounds.length_check(steps)) | {"learning_rate": 1e-6}
     # as many steps as a trial, because schedules depend on them, although few are run
     training = {"steps": max(steps, 3 * CHUNK), "eval_every": CHUNK, "slices": "off"}
-    return spec.train(entry.method, settings).changed(task=_cut(spec.task), training=training)
+    return spec.train(entry.method, settings).changed(task=_few_examples(spec.task), training=training)
 
 
-def _cut(task: TaskSpec) -> dict[str, Any]:
+def _few_examples(task: TaskSpec) -> dict[str, Any]:
     """Fields of the task with few examples."""
     return {
         "max_train_examples": min(task.max_train_examples or TIMED, TIMED),
-        "max_eval_examples": min(task.max_eval_examples or SCORED, SCORED),
+        "max_eval_examples": min(task.max_eval_examples or EVALUATED, EVALUATED),
         "tune_split": 0.0,  # a part of so few examples may lack a class
     }
 
 
-def _lap(run: TrainingRun) -> tuple[float, float]:
+def _seconds(run: TrainingRun) -> tuple[float, float]:
     """Seconds of `CHUNK` steps, including the preparation before the first, and of the evaluation after them."""
     started = time.perf_counter()
     next(run)

@@ -17,7 +17,7 @@ from autorank.errors import AutorankError, disk_full
 from autorank.searching.early_stopping.policy import StoppingPolicy
 from autorank.searching.ray.base_searcher import BaseSearcher
 from autorank.searching.retry_policy import Death
-from autorank.searching.sampling.curve_value import learnt
+from autorank.searching.sampling.curve_value import learned_values
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length
 from autorank.trials.journal.journal import Journal
@@ -77,14 +77,14 @@ class JournalSearcher(BaseSearcher):
         self._running: dict[str, int] = {}  # Tune's id -> number in the journal
         earlier = journal.trials()
         self._waiting = deque(trial.number for trial in earlier if trial.state == "running")
-        self._left = trials - len(earlier)
+        self._remaining = trials - len(earlier)
         for trial in earlier:
             self._stopping.replay(trial)
             self._retry.restore(trial.number, trial.retries, trial.reduced_micro_batch)
 
     def has_work(self) -> bool:
         """Return whether trials are waiting or new ones can start."""
-        return bool(self._waiting) or (self._left > 0 and not self.exhausted and not self.flat)
+        return bool(self._waiting) or (self._remaining > 0 and not self.exhausted and not self.flat)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next trial, FINISHED, or None: ask again later.
@@ -111,30 +111,30 @@ class JournalSearcher(BaseSearcher):
             if reason := trial.stop_reason or (OUT_OF_TIME if self.out_of_time else None):
                 self._end(trial.number, "pruned", reason)
                 continue
-            return self._hand_out(trial_id, trial)
-        while self._left > 0 and not self.out_of_time and not self.problem and not self._is_flat():
+            return self._start(trial_id, trial)
+        while self._remaining > 0 and not self.out_of_time and not self.problem and not self._is_flat():
             new = self._planner.begin()
             if new is None:
                 self.exhausted = True
                 break
-            self._left -= 1
+            self._remaining -= 1
             if new.state == "running":
-                return self._hand_out(trial_id, new)
+                return self._start(trial_id, new)
             self._check_hopeless(str(new.reason))
         # a running trial may have to be retried
         return None if self._running and not self.out_of_time and not self.problem else self.FINISHED
 
     def _is_flat(self) -> bool:
-        """Whether the search stops because it is flat; looked at whenever a trial has ended."""
+        """Whether the search stops because it is flat; computed when a trial has ended."""
         trials = self._journal.trials()
         if self._stop_when_flat and not self.flat and (count := len(ended(trials))) != self._forecast_at:
             self._forecast_at = count
             spec, reference = self._journal.spec, self._journal.reference
-            outlook = forecast(trials, reference, min(HORIZON, self._left), spec.objectives)
-            self.flat = outlook is not None and outlook.flat
+            prediction = forecast(trials, reference, min(HORIZON, self._remaining), spec.objectives)
+            self.flat = prediction is not None and prediction.flat
         return self.flat
 
-    def _hand_out(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
+    def _start(self, trial_id: str, trial: TrialRecord) -> dict[str, Any]:
         self._running[trial_id] = trial.number
         train = self._retry.reduced(trial.number, self._journal.spec.train(trial.method, trial.settings))
         return {"number": trial.number, "train": train, "recorded": trial.step}
@@ -180,18 +180,18 @@ class JournalSearcher(BaseSearcher):
         death = self.deaths.pop(trial_id, Death("its process died")) if error else None
         try:
             self.on_progress(death)  # if it raises, the trial continues when the search is resumed
-            self._ended(number, result or {}, death)
+            self._finish(number, result or {}, death)
             self._on_evaluation()
         except Exception as problem:
             self.problem = problem
 
-    def _ended(self, number: int, result: dict[str, Any], death: Death | None) -> None:
+    def _finish(self, number: int, result: dict[str, Any], death: Death | None) -> None:
         trial = self._journal.trial(number)
         train = self._journal.spec.train(trial.method, trial.settings)
         if trial.finished:  # also if its process died afterwards
             self._end(number, "complete")
         elif self._retry.retry(number, trial.step, train, death, bool(result.get("out_of_memory"))):
-            self._again(number, death.reason if death else result["failed"])
+            self._requeue(number, death.reason if death else result["failed"])
         elif death:
             self._fail(number, death.reason)
         elif "failed" in result:
@@ -200,7 +200,7 @@ class JournalSearcher(BaseSearcher):
         else:
             self._end(number, "pruned", trial.stop_reason or (OUT_OF_TIME if self.out_of_time else "stopped"))
 
-    def _again(self, number: int, reason: str) -> None:
+    def _requeue(self, number: int, reason: str) -> None:
         """Continue a trial from its last evaluation if there is time left."""
         counts = {"retries": self._retry.deaths(number), "reduced_micro_batch": self._retry.halvings(number)}
         trial = self._journal.trial(number)
@@ -216,7 +216,8 @@ class JournalSearcher(BaseSearcher):
         self.cut_off |= reason == OUT_OF_TIME
         if state != "failed":
             journal = self._journal
-            sampler_values = learnt(journal.trial(number), journal.trials(), journal.spec.objectives, journal.reference)
+            objectives, reference = journal.spec.objectives, journal.reference
+            sampler_values = learned_values(journal.trial(number), journal.trials(), objectives, reference)
         self._planner.learn(self._journal.finish(number, state, reason, sampler_values))
 
     def _fail(self, number: int, reason: str) -> None:

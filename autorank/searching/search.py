@@ -105,7 +105,7 @@ def search(
     for warning in data.warnings:
         warn(warning)
     bounds = ParamBounds(spec.task, spec.model)
-    most = parameter_range(spec, bounds)[1]
+    max_params = parameter_range(spec, bounds)[1]
     check_length = bounds.length_check(run_length(spec, data)[0])
     for entry in spec.entries:
         fitting_settings(entry, bounds, check_length)
@@ -113,7 +113,7 @@ def search(
         warn(sentence)
     if spec.objectives.max_memory or spec.objectives.third == "memory":
         warn("Memory is measured on GPUs; on a CPU it is 0.")
-    with open_journal(spec, folder, lambda: (float(most), 0.0)) as journal:
+    with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)
 
@@ -145,28 +145,28 @@ def conduct(
     Returns:
         How the search ended.
     """
-    address = budget.storage or journal.options.get("storage")
+    storage = budget.storage or journal.options.get("storage")
     if journal.cut:
         warn(f"The journal is truncated; ignoring the incomplete last line ({journal.cut} bytes).")
     if data is not None and not journal.describe(described(data)):
         warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
-    done, before = len(ended(journal.trials())), journal.options
-    untried = set(pending(journal, before.get("confirm", 0))) - set(journal.snapshot().confirmed)
-    trials, confirm = budget.totals(before, done, unconfirmed=bool(untried))
+    ended_trials, options = len(ended(journal.trials())), journal.options
+    untried_points = set(pending(journal, options.get("confirm", 0))) - set(journal.snapshot().confirmed)
+    trials, confirm = budget.totals(options, ended_trials, unconfirmed=bool(untried_points))
     listeners: list[Progress] = [] if progress is None else [progress]
-    mlflow_logger, tracking = None, before.get("tracking")
+    mlflow_logger, tracking = None, options.get("tracking")
     if tracking_uri is not None:
         runs = journal.folder.parent
         tracking = remembered(tracking_uri, runs)
         sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)
-    written = stored(address, journal.search_id) if address else journal.folder
-    session = Session(journal, trainable, bounds, budget, written, listeners, data, check_length)
+    output = stored(storage, journal.search_id) if storage else journal.folder
+    session = Session(journal, trainable, bounds, budget, output, listeners, data, check_length)
     ending: Ending = "trials"
     try:
-        if done < max(trials, len(journal.trials())) or pending(journal, confirm):
-            addresses = {name: uri for name, uri in (("storage", address), ("tracking", tracking)) if uri}
+        if ended_trials < max(trials, len(journal.trials())) or pending(journal, confirm):
+            addresses = {name: uri for name, uri in (("storage", storage), ("tracking", tracking)) if uri}
             journal.set_options(trials=trials, confirm=confirm, **addresses)
             ending = _with_ray(session, trials, confirm, warn)
     except KeyboardInterrupt:  # while Ray starts, or a second Ctrl-C
@@ -188,7 +188,7 @@ def _with_ray(session: Session, trials: int, confirm: int, warn: Callable[[str],
             with connection.running(budget.address, log), Interrupt() as interrupt:
                 trial_resources = _with_lanes(session, resources.cluster_nodes(), warn)
                 with RayWatch(trial_resources, warn) as watch:
-                    return session.work(trial_resources, trials, confirm, interrupt, watch)
+                    return session.run(trial_resources, trials, confirm, interrupt, watch)
         except RayLost as lost:
             if not restarts:
                 raise

@@ -38,23 +38,22 @@ class Session:
         trainable: The class of Tune's actors.
         bounds: Bounds of adapter parameters.
         budget: Trials, time and resources.
-        written: Directory to which trials write: that of the journal, or object storage.
+        output: Directory to which trials write: that of the journal, or object storage.
         listeners: Called with snapshots.
         data: The task's tokenized data, or None.
         check_length: Check of the length of runs.
-        started: `time.monotonic()` of the start.
     """
 
     journal: Journal
     trainable: type[WarmTrial]
     bounds: Bounds
     budget: Budget
-    written: Path
+    output: Path
     listeners: Sequence[Progress]
     data: TaskData | None
     check_length: LengthCheck = any_length
 
-    def work(self, resources: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
+    def run(self, resources: Resources, trials: int, confirm: int, interrupt: Interrupt, watch: RayWatch) -> Ending:
         """Run the missing trials, then the missing confirmations.
 
         Args:
@@ -78,12 +77,12 @@ class Session:
             journal, self.bounds, trials, budget.deadline, budget.retries, length, self.tidy, self.check_length,
             budget.stop_when_flat,
         )  # fmt: skip
-        confirmations = ConfirmSearcher(journal, confirm, self.written / CONFIRMING, budget.deadline, budget.retries)
-        joined = self._joined
-        with shared_storage_check.shared(self.written) if joined else contextlib.nullcontext() as mount_token:
-            for searcher, folder in ((trials_searcher, self.written), (confirmations, self.written / CONFIRMING)):
+        confirmations = ConfirmSearcher(journal, confirm, self.output / CONFIRMING, budget.deadline, budget.retries)
+        remote = self._remote
+        with shared_storage_check.shared(self.output) if remote else contextlib.nullcontext() as mount_token:
+            for searcher, folder in ((trials_searcher, self.output), (confirmations, self.output / CONFIRMING)):
                 if searcher.has_work() and not interrupt.requested:
-                    shared_data = share_data(journal.spec, searcher is confirmations) if joined and self.data else None
+                    shared_data = share_data(journal.spec, searcher is confirmations) if remote and self.data else None
                     trainable = bind(self.trainable, folder=folder, shared_data=shared_data, mount_token=mount_token)
                     callback = TuneCallback(searcher, interrupt, watch, self.notify)
                     fit(searcher, callback, trainable, resources, journal.folder)
@@ -98,9 +97,9 @@ class Session:
         return "exhausted" if trials_searcher.exhausted else "trials"
 
     @property
-    def _joined(self) -> bool:
+    def _remote(self) -> bool:
         """Whether trials may run on other machines."""
-        return self.budget.on_cluster or self.written is not self.journal.folder
+        return self.budget.on_cluster or self.output is not self.journal.folder
 
     def lanes(self, resources: Resources) -> int:
         """Return the number of lanes of each pack; for `auto`, that which pays off for the first method.
@@ -121,14 +120,14 @@ class Session:
         spec = self.journal.spec
         entry = spec.methods[0]
         train = spec.train(entry.method, fitting_settings(entry, self.bounds, self.check_length))
-        return on_gpu(train, resources, share_data(spec, final=False) if self._joined and self.data else None)
+        return on_gpu(train, resources, share_data(spec, final=False) if self._remote and self.data else None)
 
     def tidy(self) -> None:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""
         snapshot, folder = self.journal.snapshot(), self.journal.folder
-        if self.written is not folder:
-            collect(folder, self.written, snapshot)
-            sweep(self.written, snapshot)
+        if self.output is not folder:
+            collect(folder, self.output, snapshot)
+            sweep(self.output, snapshot)
         sweep(folder, snapshot)
         predictions.sweep(folder, snapshot)
 

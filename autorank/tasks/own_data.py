@@ -196,5 +196,5 @@ def with_validation(task: Task, train: Examples, source: str) -> Splits:
             f"{source} has too few rows of each class to hold any out for validation. Add rows, or use "
             "a folder with train and validation files."
         )
-    rest = np.setdiff1d(np.arange(len(train)), validation)
-    return task, train.take(rest), {"validation": train.take(validation)}
+    remaining = np.setdiff1d(np.arange(len(train)), validation)
+    return task, train.take(remaining), {"validation": train.take(validation)}

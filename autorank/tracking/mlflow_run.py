@@ -96,8 +96,8 @@ class Run:
 
         if sent == self.sent:
             return
-        *most, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow accepts 1,000 entries, including the tag
-        for chunk in most:
+        *earlier, last = _chunks(metrics, 999) if metrics else ((),)  # MLflow accepts 1,000 entries, including the tag
+        for chunk in earlier:
             client.log_batch(self.id, metrics=chunk)
         client.log_batch(self.id, metrics=last, tags=[RunTag(_SENT, str(sent))])
         self.sent = sent
@@ -170,8 +170,8 @@ class Run:
         client.log_text(self.id, json.dumps({"columns": columns, "data": rows}), file)
         client.set_tag(self.id, "mlflow.loggedArtifacts", json.dumps([{"path": file, "type": "table"}]))
 
-    def _terminate(self, client: MlflowClient, status: str, when: float) -> None:
-        client.set_terminated(self.id, status, ms(when))  # also for a run that was ended before and then resumed
+    def _terminate(self, client: MlflowClient, status: str, ended: float) -> None:
+        client.set_terminated(self.id, status, ms(ended))  # also for a run that was ended before and then resumed
         self.status = status
 
 
@@ -188,12 +188,12 @@ def _slices(trial: TrialRecord) -> list[dict[str, Any]]:
     ]
 
 
-def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metric]:
+def metrics_at(values: Mapping[str, float], time: float, step: int) -> list[Metric]:
     """Create metrics of the finite values; MLflow would store infinity as 1.8e308.
 
     Args:
         values: The values by name; characters that MLflow refuses in names (in `recall:C++`) become underscores.
-        when: Unix time in seconds.
+        time: Unix time in seconds.
         step: Step of the metrics.
 
     Returns:
@@ -202,7 +202,7 @@ def metrics_at(values: Mapping[str, float], when: float, step: int) -> list[Metr
     from mlflow.entities import Metric
 
     return [
-        Metric(re.sub(r"[^\w.\- :/]", "_", name), float(value), ms(when), step)
+        Metric(re.sub(r"[^\w.\- :/]", "_", name), float(value), ms(time), step)
         for name, value in values.items() if math.isfinite(value)
     ]  # fmt: skip
 

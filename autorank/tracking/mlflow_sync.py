@@ -152,11 +152,11 @@ class MLflowSync:
             if not token:
                 return
 
-    def _deduplicate(self, client: MlflowClient, run: Run, other: Run | None) -> Run:
+    def _deduplicate(self, client: MlflowClient, run: Run, known_run: Run | None) -> Run:
         """Keep the run with more data and delete the other; a slow server can create two runs of one trial."""
-        if other is None:
+        if known_run is None:
             return run
-        best, duplicate = sorted((run, other), key=lambda r: (r.closed, r.sent, r.id), reverse=True)
+        best, duplicate = sorted((run, known_run), key=lambda r: (r.closed, r.sent, r.id), reverse=True)
         client.delete_run(duplicate.id)
         return best
 
@@ -199,12 +199,12 @@ class MLflowSync:
             run.push_params(client, self.spec, self._methods, settings)
         history = self._history.update(snapshot.trials)
         metrics = []
-        for finished, after in enumerate(history[max(0, run.sent) :], start=max(0, run.sent) + 1):
-            values: dict[str, float] = {"hypervolume": after.hypervolume, "front_size": len(after.points)}
-            if after.points:
-                top = max(after.points, key=lambda point: point.score)
+        for finished, state in enumerate(history[max(0, run.sent) :], start=max(0, run.sent) + 1):
+            values: dict[str, float] = {"hypervolume": state.hypervolume, "front_size": len(state.points)}
+            if state.points:
+                top = max(state.points, key=lambda point: point.score)
                 values |= {"best_score": top.score, "best_adapter_params": top.adapter_params}
-            metrics += metrics_at(values, after.at, finished)
+            metrics += metrics_at(values, state.at, finished)
         run.push_metrics(client, metrics, max(run.sent, len(history)))
         self._push_front(client, snapshot, final)
         status = "FINISHED" if final else "RUNNING"

@@ -14,10 +14,10 @@ from autorank.trials.limits import admitted
 from autorank.trials.point import Point, points_of
 from autorank.trials.record import TrialRecord
 
-EVERYTHING = ObjectivesSpec()  # parameters against score, without limits
+NO_LIMITS = ObjectivesSpec()  # parameters against score, without limits
 
 
-def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> list[Point]:
+def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS) -> list[Point]:
     """Every adapter and slice with a finite score within the objectives' limits, by trial and step; the baseline's too.
 
     Evaluations of failed and stopped trials count too: they are valid, and their adapters are stored.
@@ -26,9 +26,7 @@ def candidates(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERY
     return [point for point in every if admitted(point, objectives)]
 
 
-def front(
-    trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING, baseline: bool = False
-) -> list[Point]:
+def front(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS, baseline: bool = False) -> list[Point]:
     """The candidates that no other dominates, by rising parameters, with the knee marked.
 
     Of points with equal objectives, the one with the lowest `precedence` is kept.
@@ -93,7 +91,7 @@ def sizes(point: Point, third: str | None = None) -> tuple[float, ...]:
 def hypervolume(points: Sequence[Point], reference: tuple[float, float]) -> float:
     """Share of the box [0, reference params] x [reference score, 1] that the points dominate, in [0, 1].
 
-    Linear axes. Points outside the box count for nothing. 1 would be a perfect score for no parameters.
+    Axes are linear. Points outside the box are ignored. 1 would be a perfect score with no parameters.
     """
     params, score = reference
     if params <= 0 or score >= 1:
@@ -114,12 +112,17 @@ def gain(point: Point, baseline: Sequence[Point]) -> float | None:
 
 
 def knee(points: Sequence[Point]) -> Point | None:
-    """Where the front bends most: the point farthest above the chord between its ends, by rising parameters.
+    """Return the point farthest above the chord between the ends of the front (Kneedle, Satopaa et al. 2011).
 
-    log10(params) and score are scaled to [0, 1] first, so the chord is the diagonal and the height above it
-    is score - params (as in Kneedle, Satopaa et al. 2011). Ties go to fewer parameters. A front of one or two
-    points, or one that nowhere rises above its chord, has no bend: its score still climbs at the end, and
-    that end, the best score, is taken (the other end is often a model that was hardly trained).
+    log10(params) and score are scaled to [0, 1] first, so the height above the chord is score - params. Of equal
+    heights the point with fewer parameters is chosen. If no point is above the chord, as with one or two points, it is
+    the point with the best score, because the smallest adapter is often hardly trained.
+
+    Args:
+        points: The front, by rising parameters.
+
+    Returns:
+        The point; None if the front is empty.
     """
     if not points:
         return None

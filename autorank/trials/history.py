@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, candidates, hypervolume, non_dominated
+from autorank.trials.front import NO_LIMITS, candidates, hypervolume, non_dominated
 from autorank.trials.point import Point
 from autorank.trials.record import TrialRecord
 
@@ -22,7 +22,7 @@ class Progress(NamedTuple):
 class History:
     """The front and its hypervolume after each finished trial, in the order in which the trials ended."""
 
-    def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = EVERYTHING) -> None:
+    def __init__(self, reference: tuple[float, float], objectives: ObjectivesSpec = NO_LIMITS) -> None:
         self.steps: list[Progress] = []
         self._reference, self._objectives = reference, objectives
         self._known: set[int] = set()

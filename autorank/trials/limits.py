@@ -25,10 +25,10 @@ def excesses(point: Point, objectives: ObjectivesSpec) -> dict[str, float]:
         scores for `min_score`.
     """
     excess = {}
-    if (most := objectives.max_params) is not None:
-        excess["max_params"] = point.adapter_params / most - 1
+    if (limit := objectives.max_params) is not None:
+        excess["max_params"] = point.adapter_params / limit - 1
     if (least := objectives.min_score) is not None:
         excess["min_score"] = least - point.score
-    if (most := objectives.max_memory) is not None:
-        excess["max_memory"] = point.memory / most - 1
+    if (limit := objectives.max_memory) is not None:
+        excess["max_memory"] = point.memory / limit - 1
     return excess

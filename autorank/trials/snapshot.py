@@ -9,7 +9,7 @@ from typing import Any
 
 from autorank.spec import ObjectivesSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import EVERYTHING, costs, mark_knee
+from autorank.trials.front import NO_LIMITS, costs, mark_knee
 from autorank.trials.limits import admitted
 from autorank.trials.point import Point, points_of
 from autorank.trials.record import TrialRecord
@@ -36,7 +36,7 @@ class Snapshot:
     baseline: list[Point]
     confirmed: Confirmations = field(default_factory=dict)
     requested: int = 0
-    objectives: ObjectivesSpec = EVERYTHING
+    objectives: ObjectivesSpec = NO_LIMITS
     reference: tuple[float, float] | None = None
     folder: Path | None = field(default=None, compare=False)
 

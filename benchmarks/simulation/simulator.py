@@ -20,7 +20,7 @@ from ray.tune.search import Searcher
 from autorank.errors import AutorankError
 from autorank.spec import SearchSpec
 from autorank.training.evaluation import Evaluation
-from autorank.trials.front import EVERYTHING, hypervolume, non_dominated
+from autorank.trials.front import NO_LIMITS, hypervolume, non_dominated
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.study_metadata import write_study
 from autorank.trials.limits import admitted
@@ -159,7 +159,7 @@ def _grown(front: list[Point], evaluation: Evaluation) -> list[Point]:
     new = [
         point
         for point in points_of(TrialRecord(0, "", {}), evaluation)
-        if admitted(point, EVERYTHING)
+        if admitted(point, NO_LIMITS)
         and not any(old.adapter_params <= point.adapter_params and old.score >= point.score for old in front)
     ]
     return non_dominated([*front, *new]) if new else []

@@ -9,7 +9,7 @@ from typing import Any
 
 from autorank.spec import MethodSpec, ObjectivesSpec, SearchSpec, TaskSpec
 from autorank.training.evaluation import Evaluation, Slice
-from autorank.trials.front import EVERYTHING, front
+from autorank.trials.front import NO_LIMITS, front
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 
@@ -79,7 +79,7 @@ def trial(
     return TrialRecord(number=number, state=state, evaluations=evaluations, **known | values)
 
 
-def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = EVERYTHING) -> Snapshot:
+def snapshot(trials: Sequence[TrialRecord], objectives: ObjectivesSpec = NO_LIMITS) -> Snapshot:
     """The trials with their fronts, taken from scratch."""
     points, baseline = front(trials, objectives), front(trials, objectives, baseline=True)
     return Snapshot(list(trials), points, baseline, objectives=objectives)

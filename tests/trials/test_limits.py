@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, candidates, front
+from autorank.trials.front import NO_LIMITS, candidates, front
 from autorank.trials.limits import excesses
 from tests.trials.made_trials import evaluation, sliced, trial
 
@@ -41,7 +41,7 @@ def test_limits(limits, params):
 
 def test_by_how_much_limits_are_broken():
     (looked,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
-    assert excesses(looked, EVERYTHING) == {}
+    assert excesses(looked, NO_LIMITS) == {}
     assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(
         {"max_params": 0.5, "min_score": 0.25, "max_memory": -0.2}
     )

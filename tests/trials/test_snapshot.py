@@ -9,12 +9,12 @@ import random
 import pytest
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, candidates, front
+from autorank.trials.front import NO_LIMITS, candidates, front
 from autorank.trials.snapshot import Archive
 from tests.trials.made_trials import evaluation, sliced, trial
 
 OBJECTIVES = {
-    "two": EVERYTHING,
+    "two": NO_LIMITS,
     "within limits": ObjectivesSpec(max_params=6, min_score=0.2, max_memory=6),
     "nonzero": ObjectivesSpec(third="nonzero_params"),
     "seconds": ObjectivesSpec(third="seconds"),
@@ -112,7 +112,7 @@ def test_it_is_the_front_after_every_evaluation(objectives):
 def test_of_equal_points_the_earliest_stays_whichever_comes_first():
     equal = [(trial(number), evaluation(step, 5, 0.5)) for number, step in [(0, 20), (0, 10), (1, 5), (2, 1)]]
     for order in itertools.permutations(equal):
-        archive = Archive(EVERYTHING)
+        archive = Archive(NO_LIMITS)
         for each, looked in order:
             archive.add(each, looked)
         assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
@@ -121,20 +121,20 @@ def test_of_equal_points_the_earliest_stays_whichever_comes_first():
 def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
     arrivals = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
     for order in itertools.permutations(arrivals):
-        archive = Archive(EVERYTHING)
+        archive = Archive(NO_LIMITS)
         for owner, looked in order:
             archive.add(owner, looked)
         assert [(p.key, p.kept) for p in archive.points] == [((1, 10, 5), None)]
 
 
 def test_the_baseline_s_front_is_apart():
-    archive = Archive(EVERYTHING, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
+    archive = Archive(NO_LIMITS, [trial(0, (100, 0.6)), trial(1, (50, 0.9), baseline=True, method="lora")])
     assert [(p.trial, p.method, p.knee) for p in archive.points] == [(0, "lora-drop", True)]
     assert [(p.trial, p.method, p.knee) for p in archive.baseline] == [(1, "lora", True)]
 
 
 def test_what_was_handed_out_stays_as_it_was():
-    archive = Archive(EVERYTHING, [trial(0, (100, 0.6))])
+    archive = Archive(NO_LIMITS, [trial(0, (100, 0.6))])
     before = archive.points
     archive.add(trial(1), evaluation(1, 50, 0.9))
     assert [p.trial for p in before] == [0] and [p.trial for p in archive.points] == [1]

@@ -48,8 +48,8 @@ def row_norms(
     base_output = images.view(*A.shape[:-1], -1).mT.to(B.dtype)  # W0 Aᵀ, out x rank
     add_product = torch.addmm if A.dim() == 2 else torch.baddbmm
     with torch.autocast(A.device.type, enabled=False):
-        rest = add_product(base_output, B, A @ A.mT, beta=2 * scale, alpha=scale**2)
-        norms = squares + (rest * B).sum(dim=-1)
+        cross_term = add_product(base_output, B, A @ A.mT, beta=2 * scale, alpha=scale**2)
+        norms = squares + (cross_term * B).sum(dim=-1)
         return norms.clamp_min_(torch.finfo(B.dtype).tiny).sqrt_()
 
 

@@ -38,24 +38,24 @@ class StoppingPolicy:
         """
         if self._halving is None:
             return None
-        if (limit := self._over(trial)) is not None:
+        if (limit := self._exceeded(trial)) is not None:
             return limit
-        return None if self._promoted(trial) or self._joins(trial, front) else BEATEN
+        return None if self._promoted(trial) or self._on_front(trial, front) else BEATEN
 
     def replay(self, trial: TrialRecord) -> None:
         """Add a trial of an earlier session to the rungs that it reached."""
         for count in range(1, len(trial.evaluations) + 1):
-            sofar = replace(trial, evaluations=trial.evaluations[:count])
-            if self._halving is not None and self._over(sofar) is None:
-                self._promoted(sofar)
+            earlier = replace(trial, evaluations=trial.evaluations[:count])
+            if self._halving is not None and self._exceeded(earlier) is None:
+                self._promoted(earlier)
 
     def target(self, trial: TrialRecord) -> float:
         """Return the final parameters of a trial: exact if the settings determine them, otherwise the current ones.
 
         The current ones are final in methods that allocate before training.
         """
-        fewest, most = self._bounds(trial.method, trial.settings)
-        return float(min(max(trial.evaluations[-1].adapter_params, fewest), most)) if trial.evaluations else float(most)
+        low, high = self._bounds(trial.method, trial.settings)
+        return float(min(max(trial.evaluations[-1].adapter_params, low), high)) if trial.evaluations else float(high)
 
     def _promoted(self, trial: TrialRecord) -> bool:
         assert self._halving is not None
@@ -66,27 +66,27 @@ class StoppingPolicy:
 
     def _curve(self, trial: TrialRecord, score: float) -> list[Reached]:
         """The final adapter and the slices so far; only those within `max_params` if there are any."""
-        slices = [part for evaluation in trial.evaluations for part in evaluation.slices if isfinite(part.score)]
-        curve = [Reached(self.target(trial), score), *(Reached(part.adapter_params, part.score) for part in slices)]
-        most = self._objectives.max_params
-        return [point for point in curve if most is None or point.params <= most] or curve
+        slices = [piece for evaluation in trial.evaluations for piece in evaluation.slices if isfinite(piece.score)]
+        curve = [Reached(self.target(trial), score), *(Reached(piece.adapter_params, piece.score) for piece in slices)]
+        max_params = self._objectives.max_params
+        return [point for point in curve if max_params is None or point.params <= max_params] or curve
 
-    def _joins(self, trial: TrialRecord, front: Sequence[Point]) -> bool:
+    def _on_front(self, trial: TrialRecord, front: Sequence[Point]) -> bool:
         third = self._objectives.third
         if third is None:
             return False
-        now = candidates([replace(trial, evaluations=trial.evaluations[-1:])], self._objectives)
-        return any(point in now for point in non_dominated([*front, *now], third))
+        latest_points = candidates([replace(trial, evaluations=trial.evaluations[-1:])], self._objectives)
+        return any(point in latest_points for point in non_dominated([*front, *latest_points], third))
 
-    def _over(self, trial: TrialRecord) -> str | None:
+    def _exceeded(self, trial: TrialRecord) -> str | None:
         """The limit that a trial exceeds now and at its end, or None.
 
         Slices of a too large adapter may be small enough.
         """
-        now, limits = trial.evaluations[-1], self._objectives
-        if limits.max_memory is not None and now.peak_memory > limits.max_memory:
-            return f"over --max-memory with {now.peak_memory:,} bytes"
-        most = None if sliced(self._spec, trial.method) else limits.max_params
-        if most is not None and min(now.adapter_params, self.target(trial)) > most:
-            return f"over --max-params with {now.adapter_params:,}"
+        latest, limits = trial.evaluations[-1], self._objectives
+        if limits.max_memory is not None and latest.peak_memory > limits.max_memory:
+            return f"over --max-memory with {latest.peak_memory:,} bytes"
+        max_params = None if sliced(self._spec, trial.method) else limits.max_params
+        if max_params is not None and min(latest.adapter_params, self.target(trial)) > max_params:
+            return f"over --max-params with {latest.adapter_params:,}"
         return None

@@ -46,7 +46,7 @@ def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple
     return hypervolume(within, reference)
 
 
-def learnt(
+def learned_values(
     trial: TrialRecord, trials: Sequence[TrialRecord], objectives: ObjectivesSpec, reference: tuple[float, float]
 ) -> tuple[float, ...] | None:
     """Return what samplers learn of a trial that has ended.
@@ -77,9 +77,9 @@ def learnt(
             for peer in peers
             if peer.sampler_values
         ]
-        reached = value + median([ended - sofar for sofar, ended in values] or [0.0])
-        most = max((ended for _, ended in values), default=reached)
-        value = max(value, min(reached, most)) if trial.stop_reason == BEATEN else reached
+        reached = value + median([final - sofar for sofar, final in values] or [0.0])
+        best_value = max((final for _, final in values), default=reached)
+        value = max(value, min(reached, best_value)) if trial.stop_reason == BEATEN else reached
         costs = [cost * median([_growth(peer, count, str(third)) for peer in peers] or [1.0]) for cost in costs]
     return value, *costs
 

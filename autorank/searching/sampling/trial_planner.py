@@ -96,8 +96,8 @@ class TrialPlanner:
 
     def _fits(self, entry: MethodSpec, method: AllocationMethod[Any], settings: dict[str, Any]) -> bool:
         """Whether the adapter or its slices may be small enough, and the search's runs are long enough."""
-        most = self._spec.objectives.max_params
-        if most is not None and not sliced(self._spec, entry.method) and self._bounds(entry.method, settings)[0] > most:
+        spec, limit = self._spec, self._spec.objectives.max_params
+        if limit is not None and not sliced(spec, entry.method) and self._bounds(entry.method, settings)[0] > limit:
             return False
         try:
             self._check_length(method)

@@ -25,15 +25,15 @@ def with_metric(task: Task, spec: TaskSpec) -> Task:
     Raises:
         AutorankError: There is no such metric of this kind of task.
     """
-    others = text.chosen(task.metrics, spec.metric, spec.final) if task.kind.head.generates else task.metrics
+    metrics = text.chosen(task.metrics, spec.metric, spec.final) if task.kind.head.generates else task.metrics
     if spec.metric is None:
-        return task if others == task.metrics else replace(task, metrics=others)
+        return task if metrics == task.metrics else replace(task, metrics=metrics)
     if spec.metric_source or (spec.metric not in task.kind.metrics and spec.metric in installed()):
         own = OwnMetric(spec.metric, spec.metric_source or "")
-        rest = (name for name in others if name not in (*own.names, spec.metric))
-        return replace(task, metrics=(*own.names, *rest), own_metric=own)
+        remaining = (name for name in metrics if name not in (*own.names, spec.metric))
+        return replace(task, metrics=(*own.names, *remaining), own_metric=own)
     _check(task, spec.metric, spec)
-    return replace(task, metrics=(spec.metric, *(name for name in others if name != spec.metric)))
+    return replace(task, metrics=(spec.metric, *(name for name in metrics if name != spec.metric)))
 
 
 def _check(task: Task, metric: str, spec: TaskSpec) -> None:

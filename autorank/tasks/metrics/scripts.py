@@ -56,10 +56,10 @@ def script_of(texts: Iterable[str]) -> Script:
     letters = max(1, sum(map(str.isalpha, text)))
     han, kana = len(HAN.findall(text)), len(KANA.findall(text))
     counts = {name: len(pattern.findall(text)) for name, pattern in OTHERS.items()}
-    most = max(counts, key=counts.__getitem__)
+    likeliest = max(counts, key=counts.__getitem__)
     if han + kana + sum(counts.values()) >= SHARE_UNSPACED * letters:
-        if counts[most] > han + kana:
-            return Script(most, "char", True)
+        if counts[likeliest] > han + kana:
+            return Script(likeliest, "char", True)
         if kana >= SHARE_KANA * (han + kana):
             mecab = all(importlib.util.find_spec(package) for package in ("MeCab", "ipadic"))
             return Script("Japanese", "ja-mecab" if mecab else "char", True)

@@ -22,11 +22,11 @@ OWN_MODEL, OWN_MODEL_LICENSE = "Qwen/Qwen3-0.6B-Base", "Apache-2.0"
 
 def _named(
     name: str, prompt: str, completion: str, metrics: tuple[str, ...], template: str, hub: tuple[str, str] | None,
-    batch_size: int, epochs: int, source: str, **others: Any,
+    batch_size: int, epochs: int, source: str, **fields: Any,
 ) -> Task:  # fmt: skip
     return Task(
         name, generation.GENERATION, (prompt,), completion, (), metrics, hub=hub, model=MODEL, epochs=epochs,
-        batch_size=batch_size, template=template, eval_examples=EVAL_EXAMPLES, source=source, **others,
+        batch_size=batch_size, template=template, eval_examples=EVAL_EXAMPLES, source=source, **fields,
     )  # fmt: skip
 
 

@@ -91,10 +91,10 @@ class ChatTemplate:
             UnclearTemplate: The template does not render an answer, or adds text after the last message.
         """
         question, answer = ({"role": role, "content": "question"} for role in ("user", "assistant"))
-        whole = self._around([question, answer], None, 1)[1]
-        if not self._around([question, answer, question], None, 1)[1].startswith(whole):
+        text_after = self._around([question, answer], None, 1)[1]
+        if not self._around([question, answer, question], None, 1)[1].startswith(text_after):
             raise UnclearTemplate("the template adds text after the last message of a conversation")
-        return whole.strip()
+        return text_after.strip()
 
     def _marks_turns(self, tools: list[Any] | None) -> bool:
         template = self.tokenizer.get_chat_template(None, tools)
@@ -142,18 +142,18 @@ class ChatTemplate:
     ) -> tuple[int, int]:
         """Start and end of turn `i`, found by what stands before and after it."""
         left, right = self._around(messages, tools, i)
-        header, mark = self._around(messages[: i + 1], tools, i)
+        header, end_mark = self._around(messages[: i + 1], tools, i)
         opening = ""
         if before is not None:
-            same = _common(before, header)
-            opening = header[same:]
-            if same < min(len(before), len(header)):
+            common = _common(before, header)
+            opening = header[common:]
+            if common < min(len(before), len(header)):
                 raise UnclearTemplate("the template's generation prompt is not how it begins a turn of the assistant")
         start = len(left) - len(opening) if left.endswith(opening) else len(left)
         if before is not None and text.startswith(before):
             start = len(before)
-        later = right.removeprefix(mark)
-        if not right.startswith(mark) or text[:start] != left[:start] or not text[start:].endswith(later):
+        later = right.removeprefix(end_mark)
+        if not right.startswith(end_mark) or text[:start] != left[:start] or not text[start:].endswith(later):
             raise UnclearTemplate(
                 f"the template renders messages differently once others follow, so the turn of message {i + 1} "
                 "cannot be told from its neighbours"

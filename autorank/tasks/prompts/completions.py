@@ -58,9 +58,9 @@ def _conversations(task: Task, table: Table) -> Examples:
     tools, systems = (table.columns.get(name, missing) for name in (conversation.TOOLS, conversation.SYSTEM))
     wrong: dict[str, list[int]] = defaultdict(list)
     conversations = []
-    for i, (value, *apart) in enumerate(zip(table[task.text[0]], tools, systems, strict=True)):
+    for i, (value, *extra) in enumerate(zip(table[task.text[0]], tools, systems, strict=True)):
         try:
-            conversations.append(conversation.read(value, *apart))
+            conversations.append(conversation.read(value, *extra))
         except conversation.InvalidConversation as error:
             wrong[f"{task.text[0]!r} {error}"].append(i)
     _check(table, wrong)

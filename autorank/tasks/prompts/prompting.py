@@ -95,13 +95,13 @@ class Prompting:
         """Completions with their end tokens, and in encoder-decoders with the start token."""
         end = self.tokenizer.eos_token_id
         if self.start is None:
-            most, before = self.length // 2, []
-            ended = [[*ids, end] for ids in self._ids(texts)]
+            max_length, before = self.length // 2, []
+            all_ids = [[*ids, end] for ids in self._ids(texts)]
         else:
-            most, before = self.length, [self.start]
+            max_length, before = self.length, [self.start]
             encoded = self.tokenizer(text_target=texts, verbose=False)["input_ids"]
-            ended = [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
-        return [before + ids[:most] for ids in ended], [len(ids) > most for ids in ended]
+            all_ids = [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
+        return [before + ids[:max_length] for ids in all_ids], [len(ids) > max_length for ids in all_ids]
 
     def _prompts(self, texts: list[str], room: int) -> Shortened:
         """Prompts with the tokenizer's special tokens; in decoder-only models only those before the text."""

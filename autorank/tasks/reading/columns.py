@@ -89,8 +89,8 @@ def check_nested(source: object, columns: Mapping[str, Sequence[Any]], values: M
             continue
         nested = {
             f"{column}.{key}"
-            for column, whole in values.items()
-            for value in whole[:EXAMPLES]
+            for column, cells in values.items()
+            for value in cells[:EXAMPLES]
             if isinstance(value, dict)
             for key in value
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, candidates, non_dominated
+from autorank.trials.front import NO_LIMITS, candidates, non_dominated
 from autorank.trials.record import TrialRecord
 
 MIN_TRIALS = 6  # sampled trials; with fewer there is no forecast (ours)
@@ -47,7 +47,7 @@ class Forecast:
 
 
 def forecast(
-    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = EVERYTHING
+    trials: Sequence[TrialRecord], reference: tuple[float, float], more: int, objectives: ObjectivesSpec = NO_LIMITS
 ) -> Forecast | None:
     """Forecast the gain in hypervolume of more trials (ours).
 

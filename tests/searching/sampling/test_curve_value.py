@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from autorank.searching.early_stopping.policy import BEATEN
-from autorank.searching.sampling.curve_value import curve_value, learnt
+from autorank.searching.sampling.curve_value import curve_value, learned_values
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING
+from autorank.trials.front import NO_LIMITS
 from autorank.trials.record import TrialRecord
 from tests.trials.made_trials import sliced
 
@@ -25,10 +25,10 @@ FIRST, WHOLE = 0.6 * 0.4 + 0.2 * 0.5, 0.1 * 0.2 + 0.2 * 0.4 + 0.4 * 0.8 + 0.2 * 
 
 
 def test_the_value_is_the_area_under_all_evaluations_and_slices():
-    assert curve_value(LEARNS, EVERYTHING, BOX, 1) == pytest.approx(FIRST)
-    assert curve_value(LEARNS, EVERYTHING, BOX, 2) == pytest.approx(WHOLE)
-    assert learnt(LEARNS, [], EVERYTHING, BOX) == (pytest.approx(WHOLE),)
-    assert learnt(trial(sliced(1, 80, float("nan"), (20, 0.4))), [], EVERYTHING, BOX) is None
+    assert curve_value(LEARNS, NO_LIMITS, BOX, 1) == pytest.approx(FIRST)
+    assert curve_value(LEARNS, NO_LIMITS, BOX, 2) == pytest.approx(WHOLE)
+    assert learned_values(LEARNS, [], NO_LIMITS, BOX) == (pytest.approx(WHOLE),)
+    assert learned_values(trial(sliced(1, 80, float("nan"), (20, 0.4))), [], NO_LIMITS, BOX) is None
 
 
 def test_points_beyond_a_limit_count_for_nothing_and_alone_by_their_excess():
@@ -44,4 +44,4 @@ def test_a_stopped_trial_has_the_value_that_it_was_expected_to_reach(stop, value
     peer = replace(LEARNS, number=1, state="complete", sampler_values=(WHOLE,))
     other_method = replace(peer, number=2, method="eva", sampler_values=(0.99,))
     stopped = trial(sliced(1, 50, 1.0), stop_reason=stop)
-    assert learnt(stopped, [peer, other_method, stopped], EVERYTHING, BOX) == (pytest.approx(value),)
+    assert learned_values(stopped, [peer, other_method, stopped], NO_LIMITS, BOX) == (pytest.approx(value),)

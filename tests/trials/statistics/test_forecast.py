@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from autorank.spec import ObjectivesSpec
-from autorank.trials.front import EVERYTHING, front, hypervolume
+from autorank.trials.front import NO_LIMITS, front, hypervolume
 from autorank.trials.record import TrialRecord
 from autorank.trials.statistics.forecast import FIXED, MIN_TRIALS, forecast, subset_hypervolumes
 from tests.trials.made_trials import sliced, trial
@@ -24,7 +24,7 @@ def drawn(count: int) -> list[TrialRecord]:
     return trials
 
 
-@pytest.mark.parametrize("objectives", [EVERYTHING, ObjectivesSpec(max_params=600)])
+@pytest.mark.parametrize("objectives", [NO_LIMITS, ObjectivesSpec(max_params=600)])
 def test_subsets_have_the_hypervolumes_of_their_fronts(objectives: ObjectivesSpec) -> None:
     trials = drawn(12)
     chosen = rng.random((20, 12)) < 0.4
