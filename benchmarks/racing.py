@@ -4,10 +4,10 @@
 
 Each repetition draws the true mean scores of a front of 8 points. They rise with the parameters by `step` on average;
 points whose mean is not above all earlier ones are not on the true front. A training of a point has a normally
-distributed score around its mean, with standard deviation 0.008. `equal` trains all points equally often, `racing` as
-`--confirm-seeds` does, with the same number of trainings. The table has the share of points whose membership of the
-front is predicted wrongly (probability above or below one half), and the mean squared error of the probabilities (Brier
-score).
+distributed score around its mean, with standard deviation 0.008, and on the front `failing` 0.08 for a quarter of the
+points. `equal` trains all points equally often, `racing` as `--confirm-seeds` does, with the same number of trainings.
+The table has the share of points whose membership of the front is predicted wrongly (probability above or below one
+half), and the mean squared error of the probabilities (Brier score).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import contested, summarise
 
 POINTS, DEVIATION, NOISE = 8, 0.008, 0.003
-STEPS = {"flat": 0.004, "usual": 0.008, "steep": 0.02}
+FRONTS = {"flat": (0.004, 0.0), "usual": (0.008, 0.0), "steep": (0.02, 0.0), "failing": (0.008, 0.25)}
 
 
 def main() -> None:
@@ -38,8 +38,10 @@ def main() -> None:
         "|---" * 7 + "|",
     ]
     for seeds in map(int, arguments.seeds.split(",")):
-        for name, step in STEPS.items():
-            results = np.array([list(compared(seeds, step, repetition)) for repetition in range(arguments.repetitions)])
+        for name, (step, failing) in FRONTS.items():
+            results = np.array(
+                [list(compared(seeds, step, failing, repetition)) for repetition in range(arguments.repetitions)]
+            )
             equal, racing = results.mean(axis=0)
             lines.append(
                 f"| {seeds} | {name} | {equal[0]:.3f} | {racing[0]:.3f} | {equal[1]:.4f} | {racing[1]:.4f} "
@@ -50,11 +52,12 @@ def main() -> None:
         arguments.out.write_text("\n".join(lines) + "\n")
 
 
-def compared(seeds: int, step: float, repetition: int) -> Iterator[tuple[float, float, int]]:
+def compared(seeds: int, step: float, failing: float, repetition: int) -> Iterator[tuple[float, float, int]]:
     """Yield share of wrong points, Brier score and number of trainings on one front: for equal, then for racing."""
     draw = np.random.default_rng([seeds, round(1e4 * step), repetition])
     means = 0.8 + np.cumsum(np.abs(draw.normal(size=POINTS)) * step + NOISE * draw.normal(size=POINTS))
     noise = DEVIATION * draw.normal(size=(POINTS, 2 * seeds))
+    noise[draw.random(POINTS) < failing] *= 10
     truth = means > np.maximum.accumulate(np.concatenate([[-np.inf], means[:-1]]))
     for racing in (False, True):
         counts = dict.fromkeys(range(POINTS), equal_seeds(seeds) if racing else seeds)

@@ -8,7 +8,7 @@ methods that do well, so the others would have smaller budgets, and a failure wo
 twice: the second search shows what another search adds without another method.
 
 `--data` has one directory per task. BASE is made by `benchmarks/intermediate.py`: MRPC and STS-B begin with it. The
-program stops after `--minutes`; the same command continues, in the middle of a trial if necessary. It prints each trial
+program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary. It prints each trial
 and each new seed as it ends, and the tables at the end.
 """
 
@@ -48,8 +48,8 @@ def main() -> None:
     end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
     for task, method in 2 * [(task, method) for task in tasks for method in methods]:  # what failed is tried once more
-        if time.monotonic() < end:
-            run(arguments, task, method, end)
+        if time.monotonic() >= end or run(arguments, task, method, end) == "interrupted":
+            break
     found = {task: [result for method in methods if (result := read(arguments.runs, task, method))] for task in tasks}
     command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
     command += " --model MODEL --data DATA" if arguments.model else ""
@@ -62,19 +62,21 @@ def main() -> None:
         report.write(arguments.report, section)
 
 
-def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> None:
-    """Run or continue one search until `end`, as `time.monotonic` counts; nothing if it is complete."""
+def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> str | None:
+    """Run or continue one search until `end`, as `time.monotonic` counts, and return why it ended, if it ran."""
     before = read(arguments.runs, task, method)
     if before is not None and before.is_complete(arguments.trials):
-        return
+        return None
     model = arguments.pairs_model if task in PAIRS and arguments.pairs_model else arguments.model
     spec = search_spec(task, method, model, arguments.data, arguments.precision)
     seconds = None if end == float("inf") else end - time.monotonic()
     budget = Budget(arguments.trials, seconds=seconds, confirm=SEEDS, concurrency=arguments.concurrency)
     try:
-        search(spec, run_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
+        outcome = search(spec, run_folder(arguments.runs, spec.name), budget, progress=Log(spec.name), warn=print)
     except AutorankError as error:
         print(f"{spec.name}: {error}", flush=True)
+        return None
+    return outcome.ending
 
 
 class Log:
