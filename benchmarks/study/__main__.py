@@ -8,8 +8,8 @@ methods that do well, so the others would have smaller budgets, and a failure wo
 twice: the second search shows what another search adds without another method.
 
 `--data` has one directory per task. BASE is made by `benchmarks/intermediate.py`: MRPC and STS-B begin with it. The
-program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary. It prints each trial
-and each new seed as it ends, and the tables at the end.
+program stops after `--minutes` or with Ctrl-C; the same command continues, in the middle of a trial if necessary. It
+prints each trial and each new seed as it ends, and the tables at the end.
 """
 
 from __future__ import annotations
