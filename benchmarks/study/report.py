@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from autorank.trials.statistics.bootstrap import interval
 from autorank.trials.statistics.confirmation_stats import draws
 from benchmarks.study import gains
@@ -114,7 +116,7 @@ def front_table(results: Sequence[Result]) -> str:
     for index, (result, entry) in enumerate(pairs):
         scores, point = entry.sample.scores, entry.point
         spread = f" ± {scores.std(ddof=1):.4f}" if len(scores) > 1 else ""
-        band = "" if drawn is None else "{:.4f} to {:.4f}".format(*interval(drawn[:, index]))
+        band = "" if drawn is None else _interval(drawn[:, index])
         gain = None if result is results[0] else gains.gain(entry, baseline)
         rows.append([
             f"{point.adapter_params:,}", f"`{result.method}`", f"{point.score:.4f}",
@@ -134,6 +136,11 @@ def calibration_table(results: dict[str, list[Result]]) -> str:
             "" if counts.expected is None else f"{counts.expected:.4f}", f"{counts.loss:+.4f}",
         ])  # fmt: skip
     return _table(["task", "searches", "search", "seeds", "expected loss", "loss"], rows)
+
+
+def _interval(scores: np.ndarray) -> str:
+    low, high = interval(scores)
+    return f"{low:.4f} to {min(high, 1.0):.4f}"
 
 
 def _share(count: int, total: int) -> str:

@@ -34,7 +34,7 @@ class Confirmed:
         on_front: probability of being on the front; None if every point has one seed, and predictions are missing.
         adapter_params: mean number of adapter parameters; differs from the point's if the size depends on the seed.
         gain_over_baseline: mean score minus the best mean of plain LoRA with no more parameters; None without one.
-        low, high: interval that contains the expected score with 90 %; None where `on_front` is.
+        low, high: interval that contains the expected score with 90 %; no score is above 1. None where `on_front` is.
         better: probability that the gain over the baseline is above 0; None without a gain or interval.
     """
 
@@ -136,7 +136,7 @@ def _describe(
         return stats
     low, high = bootstrap.interval(drawn[:, index])
     better = None if best is None else float((drawn[:, index] > drawn[:, len(samples) + best]).mean())
-    return replace(stats, on_front=float(front[:, index].mean()), low=low, high=high, better=better)
+    return replace(stats, on_front=float(front[:, index].mean()), low=low, high=min(high, 1.0), better=better)
 
 
 def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> float | None:

@@ -81,6 +81,11 @@ def test_the_probability_is_student_ts(seeds: int) -> None:
     assert found[1, 10].on_front == pytest.approx(student(t, 2 * (seeds - 1)), abs=0.02)
 
 
+def test_no_interval_ends_above_the_highest_score() -> None:
+    (found,) = summarise(points((10, 0.9)), results([0.95, 0.99])).values()
+    assert found.high == 1 and found.low < 0.95
+
+
 def test_sizes_that_a_seed_changes_are_compared_as_they_came_out() -> None:
     at, scores = points((100, 0.7), (200, 0.8)), results([0.90, 0.91], [0.85, 0.86])
     for seed in (0, 1):
