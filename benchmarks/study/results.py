@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from autorank.searching.confirm import pending
 from autorank.searching.journal_searcher import ended
 from autorank.spec import SearchSpec
 from autorank.trials.front import non_dominated
@@ -17,7 +18,7 @@ from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import measured
 from benchmarks.study.gains import Retrained
-from benchmarks.study.settings import search_name
+from benchmarks.study.settings import SEEDS, search_name
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class Result:
         spec: the search.
         snapshot: its trials and its front.
         most: the most adapter parameters of its space.
+        pending: number of trainings with new seeds that are left.
     """
 
     method: str
     spec: SearchSpec
     snapshot: Snapshot
     most: float
+    pending: int
 
     @cached_property
     def front(self) -> list[Retrained]:
@@ -48,8 +51,8 @@ class Result:
         return len(ended(self.snapshot.trials))
 
     def is_complete(self, trials: int) -> bool:
-        """Whether all trials have ended and all points of the front were retrained."""
-        return self.ended >= trials and 0 < len(self.snapshot.points) == len(self.front)
+        """Whether all trials have ended and all points of the front were retrained with all seeds."""
+        return self.ended >= trials and self.pending == 0 < len(self.snapshot.points) == len(self.front)
 
     @property
     def steps(self) -> int:
@@ -85,7 +88,7 @@ def read(runs: Path, task: str, method: str) -> Result | None:
     if not (folder / JOURNAL).exists():
         return None
     journal = Journal.open(folder)
-    return Result(method, journal.spec, journal.snapshot(), journal.reference[0])
+    return Result(method, journal.spec, journal.snapshot(), journal.reference[0], len(pending(journal, SEEDS)))
 
 
 def common_front(results: list[Result]) -> list[tuple[Result, Retrained]]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from autorank import methods
+from autorank.searching.confirm import new_seeds
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
@@ -121,7 +122,8 @@ def runs(tmp_path):
                 journal.begin(method, {"learning_rate": 1e-3 * (number + 1)}, {})
                 journal.record(number, evaluation(20, point.adapter_params, point.score))
                 journal.finish(number, "complete")
-                for seed, score in enumerate(sample.scores if method != "sora" else ()):
+                scores = {"lora": [*sample.scores, sample.mean], "vera": sample.scores, "sora": []}[method]
+                for seed, score in zip(new_seeds(0), scores, strict=False):
                     values = {"score": float(score), "adapter_params": point.adapter_params}
                     journal.confirm(number, 20, point.adapter_params, seed, values)
     return tmp_path
@@ -133,6 +135,7 @@ def test_results_are_read_from_the_journals(runs):
     assert (lora.ended, lora.steps, lora.most) == (2, 40, 1000.0)
     assert lora.is_complete(2)
     assert not lora.is_complete(3)
+    assert not replace(lora, pending=1).is_complete(2)
     assert not read(runs, "demo", "sora").is_complete(1)
     assert lora.loss == pytest.approx(0.8 - 0.7)
     assert lora.expected_loss is None  # no predictions
