@@ -156,7 +156,7 @@ def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_p
     row = next(line for line in section.splitlines() if line.startswith("| `vera`"))
     assert row.startswith("| `vera` | +0.0280 (")
     assert "| 200 | `vera` | 0.7500 | 0.6600 ± 0.0283 (2) |" in section
-    assert "| all | 2 |  |  |  | +0.0950 |" in section  # no predictions, and two seeds at most
+    assert "| all | 2 |  | 2 of 2 (100%) |  | +0.0950 |" in section  # without predictions
     page = tmp_path / "results.md"
     page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.write(page, section)
