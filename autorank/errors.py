@@ -30,10 +30,10 @@ class AutorankError(Exception):
         message: The message.
 
     Attributes:
-        at_once: Whether the command exits without the exit handlers of libraries, which could wait forever.
+        skip_exit_handlers: Whether the command exits without the exit handlers of libraries, which could wait forever.
     """
 
-    at_once = False
+    skip_exit_handlers = False
 
     def __init__(self, message: str) -> None:
         super().__init__(hide(message))

@@ -190,7 +190,8 @@ class AdaLoRA(AllocationMethod[AdaLoRAConfig]):
         """Set e of all triplets except the best to zero."""
         best = scores.sort(descending=True, stable=True).indices[:budget]
         kept = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, best, True)
-        for update, active in zip(self._updates, kept.split([update.held for update in self._updates]), strict=True):
+        components = [update.components for update in self._updates]
+        for update, active in zip(self._updates, kept.split(components), strict=True):
             assert update.e is not None
             update.active = active
             update.e.mul_(active)

@@ -167,11 +167,11 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     def _move(self, run: RunContext, sensitivity: Sensitivity, moved: int) -> None:
         """Prune the lowest candidates and add as many triplets to the layers of the highest."""
         # summed, so that workers whose devices round differently move the same triplets
-        scores = run.sum(sensitivity.scores()).cpu().split([update.held for update in self._updates])
+        scores = run.sum(sensitivity.scores()).cpu().split([update.components for update in self._updates])
         pruned, gains = elastic([values.tolist() for values in scores], moved, self.config.candidates)
         kept = []
         for update, lost, gain in zip(self._updates, pruned, gains, strict=True):
-            stays = [i for i in range(update.held) if i not in lost]
+            stays = [i for i in range(update.components) if i not in lost]
             kept.append(torch.tensor(stays, dtype=torch.long, device=run.device))
             if lost:
                 run.keep(update, kept[-1])

@@ -218,12 +218,12 @@ class IncreLoRA(AllocationMethod[IncreLoRAConfig]):
         """Add reserves after all other components; without advance learning they are not trained."""
         learning = self.config.advance_learning
         if update.active is None:
-            update.active = torch.ones(update.held, dtype=torch.bool, device=run.device)
+            update.active = torch.ones(update.components, dtype=torch.bool, device=run.device)
         A, B = draw((update.A.shape[1], update.B.shape[0]), self._growth.components, run)
         e = torch.full((len(A),), RESERVE if learning else 0.0)
         run.grow(update, A, B, e, self._schedule_start(run) if learning else FROZEN)
         assert update.e is not None
-        run.optimizer.set_schedule_start(update.e, torch.arange(update.held - len(A), update.held), FROZEN)
+        run.optimizer.set_schedule_start(update.e, torch.arange(update.components - len(A), update.components), FROZEN)
 
     def _activate(self, run: RunContext, update: LowRankUpdate, gain: int) -> None:
         """Activate the oldest `gain` reserves."""

@@ -105,7 +105,7 @@ def main() -> None:
         if "--debug" in sys.argv or not is_user_error:
             raise
         print(hide(f"autorank: {error if isinstance(error, AutorankError) else _explain(error)}"), file=sys.stderr)
-        if getattr(error, "at_once", False):
+        if getattr(error, "skip_exit_handlers", False):
             exit_now(2)
         sys.exit(2)
     except ModuleNotFoundError as error:

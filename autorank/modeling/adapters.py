@@ -137,7 +137,7 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
     kept = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
     folded = {id(vector) for update in foldable for vector in (update.e, update.u)} - kept
-    exported = _counting(updates) | {id(update.B): update.own()[1].detach() for update in foldable}
+    exported = _counting(updates) | {id(update.B): update.without_start()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in head and id(parameter) not in folded:
             yield exported.get(id(parameter), parameter)

@@ -95,7 +95,7 @@ class Spectrum:
     @property
     def fewest(self) -> int:
         """Components of the smallest slice: one, or one for each DoRA update."""
-        return max(1, sum(update.m is not None and update.held > 0 for update in self.updates))
+        return max(1, sum(update.m is not None and update.components > 0 for update in self.updates))
 
     def kept_energy(self) -> list[float]:
         """Return the share of the energy, the sum of squared singular values, in the best 0, 1, 2, ... components."""
@@ -122,7 +122,7 @@ class Spectrum:
         """Cut the model's adapter to these components; all others are inactive."""
         for name, index in self.layers.items():
             mask = kept.get(name, 0)
-            active = [bool(mask >> component & 1) for component in range(self.updates[index].held)]
+            active = [bool(mask >> component & 1) for component in range(self.updates[index].components)]
             self.updates[index].active = torch.tensor(active, dtype=torch.bool, device=self.updates[index].A.device)
 
     def restore(self) -> None:

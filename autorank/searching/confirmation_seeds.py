@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-START = 3  # seeds of every training; the others go to points that may or may not be on the front (ours)
-MOST = 2  # maximum number of seeds of a training, as a multiple of the mean (ours)
+FIRST_SEEDS = 3  # seeds of every training; further ones go to points that may or may not be on the front (ours)
+MAX_FACTOR = 2  # maximum number of seeds of a training, as a multiple of the mean (ours)
 
 T = TypeVar("T")
 
@@ -18,9 +18,9 @@ def equal_seeds(seeds: int) -> int:
         seeds: Mean number of seeds of a training.
 
     Returns:
-        At most `START`; one less than `seeds`, but at least two if there are two.
+        At most `FIRST_SEEDS`; one less than `seeds`, but at least two if there are two.
     """
-    return min(seeds, max(2, min(START, seeds - 1)))
+    return min(seeds, max(2, min(FIRST_SEEDS, seeds - 1)))
 
 
 def next_training(counts: Mapping[T, int], contested: Mapping[T, float], seeds: int) -> T | None:
@@ -42,7 +42,7 @@ def next_training(counts: Mapping[T, int], contested: Mapping[T, float], seeds: 
     values = {
         training: contested.get(training, 0.0) / (count * (count + 1))
         for training, count in counts.items()
-        if count < MOST * seeds
+        if count < MAX_FACTOR * seeds
     }
     best = max(values, key=lambda training: values[training], default=None)
     return best if best is not None and values[best] > 0 else None

@@ -12,7 +12,7 @@ from autorank.training import gpu
 
 T = TypeVar("T")
 DECODED = 32  # prompts that are decoded together on a CPU, where larger batches gain little (ours)
-MOST_DECODED = 256  # on a GPU, on which a token takes nearly as long for one prompt as for many (ours)
+MAX_DECODED = 256  # on a GPU, on which a token takes nearly as long for one prompt as for many (ours)
 CACHE_SHARE = 0.5  # of the free memory that keys and values may take (ours)
 
 
@@ -26,12 +26,12 @@ def decoding_batch(config: Any, tokens: int, device: torch.device) -> int:
 
     Returns:
         A power of two: on a GPU as many as their keys and values fit into half of the free memory, at most
-        `MOST_DECODED`; elsewhere `DECODED`.
+        `MAX_DECODED`; elsewhere `DECODED`.
     """
     if device.type != "cuda":
         return DECODED
     fitting = CACHE_SHARE * gpu.free_memory(device) / (tokens * _cache_bytes(config))
-    return int(1 << max(0, min(int(fitting), MOST_DECODED).bit_length() - 1))
+    return int(1 << max(0, min(int(fitting), MAX_DECODED).bit_length() - 1))
 
 
 def _cache_bytes(config: Any) -> int:
@@ -48,11 +48,11 @@ class EvalBatchSize:
     """Halves batches that do not fit in memory, and remembers the size that fits.
 
     Attributes:
-        most: Number of examples that fit, as far as known.
+        limit: Number of examples that fit, as far as known.
     """
 
     def __init__(self) -> None:
-        self.most = 1 << 40
+        self.limit = 1 << 40
 
     def map(self, batches: Sequence[np.ndarray], call: Callable[[np.ndarray], T]) -> Iterator[tuple[np.ndarray, T]]:
         """Call a function for each batch, or for parts of it if the batch does not fit in memory, in order.
@@ -72,15 +72,15 @@ class EvalBatchSize:
         waiting = list(reversed(batches))
         while waiting:
             examples = waiting.pop()
-            if len(examples) > self.most:
-                waiting += [examples[self.most :], examples[: self.most]]
+            if len(examples) > self.limit:
+                waiting += [examples[self.limit :], examples[: self.limit]]
                 continue
             try:
                 result = call(examples)
             except torch.OutOfMemoryError:
                 if len(examples) == 1:
                     raise
-                self.most = len(examples) // 2
+                self.limit = len(examples) // 2
                 waiting.append(examples)
             else:
                 yield examples, result

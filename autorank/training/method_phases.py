@@ -30,19 +30,19 @@ class MethodPhases:
         plan: The plan of the run.
 
     Attributes:
-        own: The phase of the run itself, with all training examples.
+        main: The phase of the run itself, with all training examples.
     """
 
     def __init__(
         self, base: BaseModel, data: TaskData, objective: Objective, model_cache: ModelCache, plan: Plan
     ) -> None:
         self._base, self._data, self._objective, self._model_cache = base, data, objective, model_cache
-        self.own = self._over(np.arange(len(data.train)), plan)
+        self.main = self._phase(np.arange(len(data.train)), plan)
 
     def train_on(self, examples: np.ndarray, epochs: int) -> None:
         """Train a separate phase with its own random numbers (`RunContext.train_on`)."""
-        plan = replace(self.own.plan, epochs=epochs, steps=None)
-        phase = self._over(examples, plan)
+        plan = replace(self.main.plan, epochs=epochs, steps=None)
+        phase = self._phase(examples, plan)
         phase.train_rest()
         with stream(self._model_cache.device, plan.seed, distributed.rank(), "train_on"):
             for step in range(phase.total_steps):
@@ -51,12 +51,12 @@ class MethodPhases:
     def observe(self, examples: np.ndarray, before: Any) -> None:
         """Pass examples through the model (`RunContext.observe`)."""
         lengths = self._data.train.lengths[examples]
-        size = max(1, EVAL_BATCH // self.own.plan.accumulate)  # split like a step, which saves memory
+        size = max(1, EVAL_BATCH // self.main.plan.accumulate)  # split like a step, which saves memory
         batches = [examples[i] for i in eval_batches(lengths, size)]
-        for outputs in self.own.outputs(self._data.train, batches, before):
+        for outputs in self.main.outputs(self._data.train, batches, before):
             del outputs  # see `EvalBatchSize.map`
 
-    def _over(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
+    def _phase(self, examples: np.ndarray, plan: Plan) -> OptimizationLoop:
         return OptimizationLoop(
             self._base.model, self._data.train, examples, self._data.pad_id, self._objective, plan,
             self._model_cache.device, self._model_cache.eval_batch_size, self._base.mask_form or "tokens",

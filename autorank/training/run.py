@@ -161,10 +161,10 @@ class TrainingRun:
         self._method.prepare(self._context)
         self._base.check_unfrozen()
         self._phase.train_rest()
-        self._settle()
+        self._fit_memory()
 
-    def _settle(self) -> None:
-        """The method is prepared: fit steps into memory, whose peak counts from here on."""
+    def _fit_memory(self) -> None:
+        """Fit the steps of the prepared method into memory, and start the measurement of its peak."""
         phase, device = self._phase, self._model_cache.device
         if self._micro_batching is not None:
             method = [self._method.name, bool(getattr(self._method.config, "dropout", 0.0))]
@@ -268,7 +268,7 @@ class TrainingRun:
         context.generator.set_state(state["generator"])
         self._seconds, self._peak_trainable = state["seconds"], state["peak_trainable"]
         self._slices.spent = state["spent_on_slices"]
-        self._settle()
+        self._fit_memory()
 
     def save_adapter(self, path: Path) -> None:
         """Write the trained tensors and the data needed to attach them to the base (see modeling/adapter_file.py)."""

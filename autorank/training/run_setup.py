@@ -89,9 +89,9 @@ def set_up(
     phases_of = partial(MethodPhases, base, data, objective, model_cache)
     phases = phases_of(plan)
     if base.mask_form is None and on_gpu:  # a CPU gains nothing
-        base.mask_form = phases.own.find_mask_form()
+        base.mask_form = phases.main.find_mask_form()
         phases = phases_of(plan)
-    phase, micro_batching = phases.own, None
+    phase, micro_batching = phases.main, None
     if training.accumulate == "auto" and on_gpu:
         micro_batching = memory_trial(spec, method, phase, base, data, model_cache)
         phase.plan = replace(plan, accumulate=micro_batching.estimate(layers))
@@ -144,7 +144,7 @@ def _context(
     phases: MethodPhases, base: BaseModel, data: TaskData, model_cache: ModelCache, layers: dict[str, nn.Module],
     key: str, undo: list[Callable[[], object]],
 ) -> RunContext:  # fmt: skip
-    phase, device, seed = phases.own, model_cache.device, phases.own.plan.seed
+    phase, device, seed = phases.main, model_cache.device, phases.main.plan.seed
     return RunContext(
         base=base, layers=layers, generator=torch.Generator().manual_seed(seed), device=device, seed=seed,
         labels=data.train.strata, weights=data.train.weights, total_steps=phase.total_steps,

@@ -98,7 +98,7 @@ def recovery(options: Options) -> dict[str, Any]:
         left = (allocated(options) - before) / 2**20
         smaller = start("roberta-base", "lora", {}, 4, 512, options, Path(folder), accumulate=1)
         losses(smaller)  # its evaluation needs more memory than its steps
-        most = smaller._model_cache.eval_batch_size.most
+        most = smaller._model_cache.eval_batch_size.limit
     torch.cuda.set_per_process_memory_fraction(1.0)
     del smaller
     clean()

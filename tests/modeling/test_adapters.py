@@ -196,7 +196,7 @@ def test_a_layout_keeps_what_counts_apart(bert: base_model.BaseModel, tmp_path: 
         assert adapters.ranks(other.model) == adapters.ranks(bert.model)
         other.model.eval()
         torch.testing.assert_close(other.model(input_ids=ids).logits, expected)
-        held = [layer.update.held for layer in adapters.adapted(other.model).values()]
+        held = [layer.update.components for layer in adapters.adapted(other.model).values()]
         assert held == ([2, 4, 0] if counting else [4, 4, 4])
 
 

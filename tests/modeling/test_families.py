@@ -163,7 +163,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(made: Made) -> None:
     adapt(made, dropout=0.1)
     passes: list[bool] = []
     for layer in adapters.adapted(made.base.model).values():
-        layer.update.register_forward_hook(lambda *_: passes.append(gradient_checkpointing.again()))
+        layer.update.register_forward_hook(lambda *_: passes.append(gradient_checkpointing.recomputing()))
     expected = gradients(made)
     once = len(passes)
     undo = gradient_checkpointing.enable(made.base.model)

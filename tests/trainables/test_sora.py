@@ -114,7 +114,7 @@ def test_a_zero_gate_may_come_back(made: Path) -> None:
         layer.update.e.data[0] = 0
         layer.update.B.data.fill_(0.1)
     ranks = [sum(next(run).ranks.values()) for _ in range(8)]
-    assert all(layer.update.held == 4 for layer in layers)
+    assert all(layer.update.components == 4 for layer in layers)
     assert any(layer.update.e[0] != 0 for layer in layers if layer.update.e is not None)
     assert ranks[-1] == int((gates(run) != 0).sum())
 

@@ -206,7 +206,7 @@ def train(name: str, made: Path) -> Trained:
             result.states[step] = made / f"{name}-{step}.pt"
             torch.save(run.state_dict(), result.states[step])
             updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
-            result.held[step] = sum(update.held for update in updates)
+            result.held[step] = sum(update.components for update in updates)
     return result
 
 

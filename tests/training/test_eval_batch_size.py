@@ -38,7 +38,7 @@ def test_batches_are_halved_until_they_fit() -> None:
     found = [pair for pair in batch_size.map(batches, limited(3, sizes))]
     assert [example for _, result in found for example in result] == list(range(19))
     assert all(list(examples) == result for examples, result in found)
-    assert sizes == [8, 4] + 8 * [2] + [2, 1] and batch_size.most == 2
+    assert sizes == [8, 4] + 8 * [2] + [2, 1] and batch_size.limit == 2
     sizes.clear()
     list(batch_size.map(batches, limited(3, sizes)))
     assert max(sizes) == 2  # it is remembered

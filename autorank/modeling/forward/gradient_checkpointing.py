@@ -1,8 +1,8 @@
 """Gradient checkpointing: the activations of a block are recomputed in the backward pass instead of being stored.
 
 Results are the same, including dropout, at the cost of one more forward pass per step. A hook in a block runs in both
-passes; `again` returns True in the second one. Tensors that a hook stores are not recomputed; those that an autograd
-function saves are.
+passes; `recomputing` returns True in the second one. Tensors that a hook stores are not recomputed; those that an
+autograd function saves are.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-_again = False
+_recomputing = False
 
 
-def again() -> bool:
+def recomputing() -> bool:
     """Whether the current forward pass is a recomputation."""
-    return _again
+    return _recomputing
 
 
 def enable(model: PreTrainedModel) -> Callable[[], object]:
@@ -112,9 +112,9 @@ def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[No
 
 @contextmanager
 def _recomputation() -> Iterator[None]:
-    global _again
-    _again = True
+    global _recomputing
+    _recomputing = True
     try:
         yield
     finally:
-        _again = False
+        _recomputing = False

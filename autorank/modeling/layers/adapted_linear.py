@@ -90,7 +90,7 @@ class AdaptedLinear(nn.Module):
         return (
             type(base) is nn.Linear and base.weight.dtype == x.dtype  # quantized weights have another type
             and not base.weight.requires_grad and (base.bias is None or not base.bias.requires_grad)
-            and update.held > 0 and update.u is None and x.numel() > 0
+            and update.components > 0 and update.u is None and x.numel() > 0
             and not (base._forward_hooks or base._forward_pre_hooks or update._forward_hooks)
         )  # fmt: skip
 
@@ -100,7 +100,7 @@ class AdaptedLinear(nn.Module):
 
     def _dropped(self, x: Tensor) -> Tensor:
         """The update's input; `x` itself where no dropout acts."""
-        return F.dropout(x, self.dropout) if self.dropout and self.training and self.update.held else x
+        return F.dropout(x, self.dropout) if self.dropout and self.training and self.update.components else x
 
     @property
     def weight(self) -> Tensor:

@@ -63,7 +63,7 @@ class Orthogonality:
 
     def __call__(self, updates: Sequence[LowRankUpdate]) -> Tensor:
         """Compute the penalty: a scalar with gradients for every A and B."""
-        factors = [matrix for update in updates if update.held for matrix in rows(update)[:2]]
+        factors = [matrix for update in updates if update.components for matrix in rows(update)[:2]]
         value: Tensor = _Orthogonality.apply(self._padding, *factors)
         return value
 

@@ -74,7 +74,7 @@ class Importance:
         self._handles = []
 
     def _forward(self, i: int, update: nn.Module, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        if self.watching and output.requires_grad and not gradient_checkpointing.again():
+        if self.watching and output.requires_grad and not gradient_checkpointing.recomputing():
             ignored = self._first_call and self._open[i] > 0
             self._open[i] += 1
             output.register_hook(partial(self._backward, i, None if ignored else inputs[0].detach()))

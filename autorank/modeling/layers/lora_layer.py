@@ -106,18 +106,18 @@ class LowRankUpdate(nn.Module):
         return cls(nn.Parameter(A.to(device)), nn.Parameter(B.to(device)), alpha / rank)
 
     @property
-    def held(self) -> int:
+    def components(self) -> int:
         """Number of all components, including those that exist only in training."""
         return self.A.shape[0]
 
     @property
     def rank(self) -> int:
-        """Number of components that count."""
-        return self.held if self.active is None else int(self.active.sum())
+        """Number of components that are part of the exported adapter."""
+        return self.components if self.active is None else int(self.active.sum())
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Return `y` plus the update of `x`, ... x out. x: ... x in, y: ... x out."""
-        if self.held == 0:
+        if self.components == 0:
             return y
         if x.dtype != self.A.dtype and not torch.is_autocast_enabled(x.device.type):
             return self._add(x.to(self.A.dtype), y.to(self.A.dtype)).to(y.dtype)
@@ -144,11 +144,11 @@ class LowRankUpdate(nn.Module):
             # zeros instead of fewer components, because indexing would wait for the GPU
             e = self.active.to(A.dtype) * (1 if e is None else e)
         if self.A0 is not None:
-            return self._less_start(A, B)
+            return self._minus_start(A, B)
         # multiplying A by e needs less memory than an extra tokens x rank tensor in the backward pass
         return A if e is None else A * e[:, None], B
 
-    def _less_start(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
+    def _minus_start(self, A: Tensor, B: Tensor) -> tuple[Tensor, Tensor]:
         """Factors of B A - B0 A0, with twice the rank.
 
         Computed as (B - B0) A + B0 (A - A0), which is exactly zero at the start in any precision. In 16 bits, rounding
@@ -185,10 +185,10 @@ class LowRankUpdate(nn.Module):
         Returns:
             rank x in and out x rank; with a start, which they include, twice the rank.
         """
-        down, up = self.own()
-        return (down, up) if self.A0 is None else self._less_start(down, up)
+        down, up = self.without_start()
+        return (down, up) if self.A0 is None else self._minus_start(down, up)
 
-    def own(self) -> tuple[Tensor, Tensor]:
+    def without_start(self) -> tuple[Tensor, Tensor]:
         """A (rank x in) and diag(u) · B · diag(e) (out x rank), without the start."""
         down, up, e = self.counting()
         if e is not None:

@@ -29,9 +29,8 @@ def prepared(updates: Iterable[LowRankUpdate], dtype: torch.dtype | None) -> Ite
         updates: The updates; equal ones count once.
         dtype: Type in which the passes compute (autocast's); None: that of the factors.
     """
-    ready = [
-        update for update in dict.fromkeys(updates) if update.held and update.A.requires_grad and update.A0 is None
-    ]
+    distinct = dict.fromkeys(updates)
+    ready = [update for update in distinct if update.components and update.A.requires_grad and update.A0 is None]
     if ready:
         factors = _trained(ready, dtype) if torch.is_grad_enabled() and ready[0].training else _fixed(ready, dtype)
         for update, pair in zip(ready, factors, strict=True):

@@ -34,7 +34,7 @@ UNUSUAL = 10  # times the longest time between two evaluations so far, after whi
 class RayLost(AutorankError):
     """Ray is gone: its processes have exited, or do not answer."""
 
-    at_once = True
+    skip_exit_handlers = True
 
 
 class RayWatch:
@@ -142,7 +142,7 @@ class RayWatch:
         )
         if self._trial.workers > 1 and self._workers_have_started():
             self._waiting = 0.0
-        if self.packs and self._running and bool(self._asked(self._packs_have_started)):
+        if self.packs and self._running and bool(self._result(self._packs_have_started)):
             self._waiting = 0.0
         if self._waiting > WAITING:
             self._waiting -= REMINDER
@@ -165,7 +165,7 @@ class RayWatch:
         """Warn that no trial runs; return why Ray is lost if it is."""
         import ray
 
-        state = self._asked(lambda: ([node for node in ray.nodes() if node["Alive"]], ray.available_resources()))
+        state = self._result(lambda: ([node for node in ray.nodes() if node["Alive"]], ray.available_resources()))
         if state is None:
             return f"it has not answered for {ANSWER:.0f} seconds"
         nodes, free = state
@@ -178,7 +178,7 @@ class RayWatch:
     def _workers_have_started(self) -> bool:
         """Whether a running trial has its workers: for Tune it runs already while it waits for them."""
         for trial in set(self._running) - self._with_workers:
-            if self._asked(lambda trial=trial: placement_groups.noted(trial)):  # type: ignore[misc]
+            if self._result(lambda trial=trial: placement_groups.noted(trial)):  # type: ignore[misc]
                 self._with_workers.add(trial)
         return bool(self._with_workers & set(self._running))
 
@@ -189,7 +189,7 @@ class RayWatch:
         calls = [pack.answer.options(max_task_retries=-1).remote() for pack in self.packs]
         return bool(ray.wait(calls, timeout=INTERVAL)[0])
 
-    def _asked(self, call: Callable[[], T]) -> T | None:
+    def _result(self, call: Callable[[], T]) -> T | None:
         """The result of a call to Ray, or None if it does not answer within `ANSWER` seconds."""
         results: list[T] = []
 

@@ -16,7 +16,7 @@ from autorank.trials.retention import run_folder
 
 AUTO = "auto"
 FIRST = 1  # setting of earlier fronts that each method tries first (ours)
-MOST = 10  # earlier trials of each method that its sampler starts from (ours)
+MAX_EARLIER = 10  # earlier trials of each method that its sampler starts from (ours)
 
 
 def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTrial, ...]:
@@ -43,7 +43,7 @@ def earlier_trials(names: str, runs: Path, spec: SearchSpec) -> tuple[EarlierTri
         ranked.sort(key=lambda trial: (not trial.first, [-rank for rank in trial.ranks]))
         firsts = _distinct([trial for trial in ranked if trial.first])[:FIRST]
         others = [trial.model_copy(update={"first": False}) for trial in ranked if trial not in firsts]
-        trials += [*firsts, *_spread(others, MOST - len(firsts))]
+        trials += [*firsts, *_spread(others, MAX_EARLIER - len(firsts))]
     return tuple(trials)
 
 

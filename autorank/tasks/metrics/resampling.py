@@ -85,13 +85,13 @@ def _accuracy(values: Array, reference: Array, weights: Array) -> Array:
 def _f1(values: Array, reference: Array, weights: Array) -> Array:
     """F1 of class 1; 0 if it is neither predicted nor there."""
     predicted, actual = values[..., 0] == 1, reference[None, :, 0] == 1
-    return _over(2 * _sums(predicted & actual, weights), _sums(predicted, weights) + _sums(actual, weights))
+    return _divided(2 * _sums(predicted & actual, weights), _sums(predicted, weights) + _sums(actual, weights))
 
 
 def _recall(values: Array, reference: Array, weights: Array) -> Array:
     """Share of the examples of class 1 that are predicted to have it; 0 if there are none."""
     predicted, actual = values[..., 0] == 1, reference[None, :, 0] == 1
-    return _over(_sums(predicted & actual, weights), _sums(actual, weights))
+    return _divided(_sums(predicted & actual, weights), _sums(actual, weights))
 
 
 def _balanced_accuracy(values: Array, reference: Array, weights: Array) -> Array:
@@ -99,7 +99,7 @@ def _balanced_accuracy(values: Array, reference: Array, weights: Array) -> Array
     classes = np.unique(reference)
     recalls = [_recall(values == label, reference == label, weights) for label in classes]
     present = [_sums((reference == label)[None, :, 0], weights) > 0 for label in classes]
-    return _over(np.sum(recalls, axis=0), np.sum(present, axis=0))
+    return _divided(np.sum(recalls, axis=0), np.sum(present, axis=0))
 
 
 def _macro_f1_of_classes(values: Array, reference: Array, weights: Array) -> Array:
@@ -110,7 +110,7 @@ def _macro_f1_of_classes(values: Array, reference: Array, weights: Array) -> Arr
         _sums((values == label)[..., 0], weights) + _sums((reference == label)[None, :, 0], weights) > 0
         for label in classes
     ]
-    return _over(np.sum(scores, axis=0), np.sum(counted, axis=0))
+    return _divided(np.sum(scores, axis=0), np.sum(counted, axis=0))
 
 
 def _matthews(values: Array, reference: Array, weights: Array) -> Array:
@@ -125,7 +125,7 @@ def _matthews(values: Array, reference: Array, weights: Array) -> Array:
         spread_actual = spread_actual - counts[1].astype(np.float64) ** 2
     for label in np.unique(predicted):
         spread_predicted = spread_predicted - _sums(predicted == label, weights).astype(np.float64) ** 2
-    return _over(covariance, np.sqrt(np.maximum(spread_predicted * spread_actual, 0)))
+    return _divided(covariance, np.sqrt(np.maximum(spread_predicted * spread_actual, 0)))
 
 
 def _pearson(values: Array, reference: Array, weights: Array) -> Array:
@@ -146,7 +146,7 @@ def _spearman(values: Array, reference: Array, weights: Array) -> Array:
         ranks = _Ranks(predicted, drawn)
         covariances.append((ranks.summed(drawn * target) * ranks.of_groups).sum(axis=0))
         spreads.append(ranks.spread * actual.spread)
-    return _over(np.stack(covariances, axis=1), np.sqrt(np.stack(spreads, axis=1)))
+    return _divided(np.stack(covariances, axis=1), np.sqrt(np.stack(spreads, axis=1)))
 
 
 class _Ranks:
@@ -194,7 +194,7 @@ def _correlation(x: Array, y: Array, xx: Array, yy: Array, xy: Array, total: Arr
     """Correlation from weighted sums, each `draws x models`."""
     x, y, xx, yy, xy = (term / total for term in (x, y, xx, yy, xy))
     spread = np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0)
-    return _over(xy - x * y, np.sqrt(np.where(spread < 1e-12, 0, spread)))
+    return _divided(xy - x * y, np.sqrt(np.where(spread < 1e-12, 0, spread)))
 
 
 def _bleu(values: Array, reference: Array, weights: Array) -> Array:
@@ -206,10 +206,10 @@ def _bleu(values: Array, reference: Array, weights: Array) -> Array:
     right, total = sums[..., :ORDERS].astype(np.float64), sums[..., ORDERS : 2 * ORDERS].astype(np.float64)
     length, target = sums[..., 2 * ORDERS].astype(np.float64), sums[..., 2 * ORDERS + 1].astype(np.float64)
     smoothed = 1 / 2.0 ** np.cumsum(right == 0, axis=-1)
-    precisions = _over(np.where(right > 0, right, smoothed), total)
+    precisions = _divided(np.where(right > 0, right, smoothed), total)
     with np.errstate(divide="ignore"):
         geometric = np.exp(np.log(precisions).mean(axis=-1))
-    brevity = np.where(length < target, np.exp(1 - _over(target, length)), 1.0)
+    brevity = np.where(length < target, np.exp(1 - _divided(target, length)), 1.0)
     return np.where((total > 0).all(axis=-1) & (right > 0).any(axis=-1), brevity * geometric, 0.0)
 
 
@@ -217,7 +217,7 @@ def _micro_f1(values: Array, reference: Array, weights: Array) -> Array:
     """F1 over all pairs of example and class; columns are classes."""
     predicted, actual = values == 1, reference[None] == 1
     right, counts = (predicted & actual).sum(axis=-1), (predicted.sum(axis=-1), actual.sum(axis=-1))
-    return _over(2 * _sums(right, weights), _sums(counts[0], weights) + _sums(counts[1], weights))
+    return _divided(2 * _sums(right, weights), _sums(counts[0], weights) + _sums(counts[1], weights))
 
 
 def _macro_f1(values: Array, reference: Array, weights: Array) -> Array:
@@ -232,7 +232,7 @@ def _subset_accuracy(values: Array, reference: Array, weights: Array) -> Array:
     return _mean((values == reference).all(axis=-1, keepdims=True), reference, weights)
 
 
-def _over(numerator: Array, denominator: Array) -> Array:
+def _divided(numerator: Array, denominator: Array) -> Array:
     """The quotient; 0 where the denominator is 0."""
     shape = np.broadcast_shapes(numerator.shape, denominator.shape)
     return np.divide(numerator, denominator, out=np.zeros(shape), where=denominator > 0)

@@ -26,7 +26,7 @@ from autorank.training.objectives.base import Objective, Predictor
 DECODING = 8  # a generated token costs as much as 8 tokens of a prompt, which pass through the model together (ours)
 EVAL_BATCH = 32  # examples in a batch of a forward pass, fewer if memory runs out; in float32 results are equal
 FORWARD_TOKENS = 4096  # tokens in a batch of a forward pass: logits of large vocabularies need much memory (ours)
-WRITTEN = 200  # prompts that are completed if generated texts are not the score, since generation is slow (ours)
+COMPLETED = 200  # prompts that are completed if generated texts are not the score, since generation is slow (ours)
 
 
 class Generation(Objective):
@@ -56,7 +56,7 @@ class Generation(Objective):
         return F.cross_entropy(outputs.logits[0].float(), labels)
 
     @property
-    def _written(self) -> list[str]:
+    def _text_metrics(self) -> list[str]:
         """The metrics of generated texts."""
         return [name for name in self.task.metrics if name not in text_metrics.FORWARD]
 
@@ -69,7 +69,7 @@ class Generation(Objective):
         Returns:
             Tokens of a forward pass.
         """
-        if not self._written:
+        if not self._text_metrics:
             return self.forward_cost(splits)
         prompts = self._prompts(splits)
         generated = sum(map(len, prompts.values())) * _max_new_tokens(splits)
@@ -87,11 +87,11 @@ class Generation(Objective):
         """
         metrics: dict[str, float] = {}
         outcomes = []
-        if len(self._written) < len(self.task.metrics):
+        if len(self._text_metrics) < len(self.task.metrics):
             forward = self._forward(predictor, splits)
             metrics |= forward
             outcomes.append(forward.outcomes)
-        if self._written:
+        if self._text_metrics:
             texts = self._score_texts(predictor, splits)
             metrics |= texts
             outcomes.append(texts.outcomes)
@@ -140,27 +140,27 @@ class Generation(Objective):
         for split in prompts.values():
             completions = self.write(predictor, split, _max_new_tokens(splits))
             if completions is None:
-                return Scores(dict.fromkeys(self._written, math.nan))
+                return Scores(dict.fromkeys(self._text_metrics, math.nan))
             texts += completions
             references += split.references or ()
-        own = self.task.own_metric
-        if own is not None:
-            answers = [list(map(text_metrics.answer, known)) for known in references]
-            scores = own.scores_of_texts(list(map(text_metrics.answer, texts)), answers)
-            others = [name for name in self._written if name not in scores]
-            return Scores(scores | text_metrics.compute(others, texts, references))
+        own_metric = self.task.own_metric
+        if own_metric is not None:
+            answers = [list(map(text_metrics.answer, targets)) for targets in references]
+            scores = own_metric.scores_of_texts(list(map(text_metrics.answer, texts)), answers)
+            other_metrics = [name for name in self._text_metrics if name not in scores]
+            return Scores(scores | text_metrics.compute(other_metrics, texts, references))
         sizes = tuple(map(len, prompts.values()))
         return Scores(
-            text_metrics.compute(self._written, texts, references),
-            text_metrics.outcomes(self._written[0], texts, references, sizes),
+            text_metrics.compute(self._text_metrics, texts, references),
+            text_metrics.outcomes(self._text_metrics[0], texts, references, sizes),
         )
 
     def _prompts(self, splits: Mapping[str, Split]) -> dict[str, Pairs]:
         """The prompts to complete, each once; a part of them if the score needs no texts."""
         prompts = {name: cast(Pairs, split).grouped() for name, split in splits.items()}
-        if self.task.metrics[0] in self._written:
+        if self.task.metrics[0] in self._text_metrics:
             return prompts
-        return {name: split.take(shuffled(len(split), WRITTEN)) for name, split in prompts.items()}
+        return {name: split.take(shuffled(len(split), COMPLETED)) for name, split in prompts.items()}
 
     @torch.no_grad()
     def write(

@@ -37,22 +37,22 @@ class MicroBatching:
     Args:
         phase: The phase of the run, over the whole training set.
         trained: Maximum number of trained parameters.
-        kept: Directory in which numbers are stored, by `key`, the name of the device, the memory that this process may
-            use, the number of workers, and the arguments of the trial.
+        folder: Directory in which numbers are stored, by `key`, the name of the device, the memory that this process
+            may use, the number of workers, and the arguments of the trial.
         key: Identifies data, model, precision and everything else that activations depend on.
     """
 
-    def __init__(self, phase: OptimizationLoop, trained: int, kept: Path, key: list[Any]) -> None:
-        self._phase, self._kept, self._taken = phase, kept, reserve(trained)
+    def __init__(self, phase: OptimizationLoop, trained: int, folder: Path, key: list[Any]) -> None:
+        self._phase, self._folder, self._reserved = phase, folder, reserved_memory(trained)
         device = [torch.cuda.get_device_properties(phase.device).name, gpu.memory_limit(phase.device)]
-        self._key = [*key, *device, distributed.count(), phase.plan.batch_size, self._taken]
+        self._key = [*key, *device, distributed.count(), phase.plan.batch_size, self._reserved]
         self._file: Path | None = None
 
     def estimate(self, layers: Mapping[str, nn.Module]) -> int:
         """Try plain LoRA.
 
         Args:
-            layers: That will be adapted; none: every layer, since other methods need all activations.
+            layers: The layers that will be adapted; empty: all layers, because other methods need all activations.
 
         Returns:
             The fewest micro-batches with which a step over the longest examples fits, a power of two.
@@ -63,15 +63,15 @@ class MicroBatching:
 
         def find() -> int:
             with plain_lora(self._phase, layers):
-                return fewest(self._phase, self._taken, Hooks())
+                return fewest_micro_batches(self._phase, self._reserved, Hooks())
 
-        return self._known(sorted(layers), find)
+        return self._stored(sorted(layers), find)
 
     def measure(self, hooks: Hooks, method: list[Any], parts: int) -> int:
         """Try the prepared model; as `estimate`.
 
         Args:
-            hooks: The method's.
+            hooks: The hooks of the method.
             method: Its name, and the settings that memory depends on.
             parts: Micro-batches to begin with.
 
@@ -79,16 +79,16 @@ class MicroBatching:
             The number, as `estimate`.
         """
         layers = sorted(adapters.adapted(self._phase.model))
-        return self._known([method, layers], lambda: fewest(self._phase, self._taken, hooks, parts))
+        return self._stored([method, layers], lambda: fewest_micro_batches(self._phase, self._reserved, hooks, parts))
 
     def double(self) -> None:
         """Double the stored number for the next run, because memory ran out in spite of the trial."""
         if self._file is not None and self._file.exists():
             _write(self._file, 2 * int(self._file.read_text()))
 
-    def _known(self, key: list[Any], find: Callable[[], int]) -> int:
+    def _stored(self, key: list[Any], find: Callable[[], int]) -> int:
         name = json.dumps([self._key, key])
-        file = self._kept / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        file = self._folder / f"micro-batches-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
         missing = torch.tensor(float(not file.exists()), device=self._phase.device)
         if distributed.sum_(missing):  # a worker lacks it
             _write(file, find())
@@ -101,7 +101,7 @@ def _write(file: Path, number: int) -> None:
         partial.write_text(str(number))
 
 
-def reserve(trained: int) -> int:
+def reserved_memory(trained: int) -> int:
     """Memory of trained parameters, in bytes, without activations."""
     return -(-trained * BYTES // STEP) * STEP
 
@@ -119,13 +119,13 @@ def plain_lora(phase: OptimizationLoop, layers: Mapping[str, nn.Module]) -> Iter
         adapters.detach_all(phase.model)
 
 
-def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) -> int:
+def fewest_micro_batches(phase: OptimizationLoop, reserved: int, hooks: Hooks, parts: int = 1) -> int:
     """Find the smallest number of micro-batches that fit: `parts`, twice as many, and so on.
 
     Args:
-        phase: Over the model as it trains.
-        taken: Bytes that are set aside.
-        hooks: Of the method.
+        phase: The phase of the run.
+        reserved: Bytes that are set aside for trained parameters.
+        hooks: The hooks of the method.
         parts: Micro-batches to begin with.
 
     Returns:
@@ -135,7 +135,7 @@ def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) ->
         AutorankError: Not even one example at a time fits.
     """
     share = -(-phase.plan.batch_size // distributed.count())  # examples of a step on one worker
-    while not _fits(phase, taken, hooks, -(-share // parts), parts):
+    while not _fits(phase, reserved, hooks, -(-share // parts), parts):
         if parts >= share:
             longest = int(phase.split.lengths.max())
             raise AutorankError(
@@ -146,20 +146,20 @@ def fewest(phase: OptimizationLoop, taken: int, hooks: Hooks, parts: int = 1) ->
     return parts
 
 
-def _fits(phase: OptimizationLoop, taken: int, hooks: Hooks, examples: int, parts: int) -> bool:
+def _fits(phase: OptimizationLoop, reserved: int, hooks: Hooks, examples: int, parts: int) -> bool:
     """Whether a forward and a backward pass of the longest examples fit into memory on all workers."""
     phase.model.train()
     longest = np.argsort(-phase.split.lengths, kind="stable")[:examples]
     too_much = 0.0
-    held = None
+    block = None
     try:
-        held = torch.empty(taken, dtype=torch.uint8, device=phase.device)
+        block = torch.empty(reserved, dtype=torch.uint8, device=phase.device)
         batch = phase.inputs(longest)
         with hooks.most_memory(batch, parts):
             phase.loss(batch).backward()
     except torch.OutOfMemoryError:
         too_much = 1.0
-    del held
+    del block
     phase.model.zero_grad(set_to_none=True)
     if phase.device.type == "cuda":
         torch.cuda.empty_cache()

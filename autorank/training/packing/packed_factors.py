@@ -77,12 +77,13 @@ def _dora(layer: AdaptedLinear | None) -> DoraLinear | None:
 def _batches(layer: AdaptedLinear) -> bool:
     update = layer.update
     observed = layer._forward_hooks or layer._forward_pre_hooks or update._forward_hooks or update._forward_pre_hooks
-    return type(layer) in (AdaptedLinear, DoraLinear) and update.u is None and update.held > 0 and not observed
+    return type(layer) in (AdaptedLinear, DoraLinear) and update.u is None and update.components > 0 and not observed
 
 
 def _acts(layer: AdaptedLinear) -> bool:
     """Whether a layer differs from its base, or is observed."""
-    return layer.update.held > 0 or layer.update.m is not None or bool(layer._forward_pre_hooks or layer._forward_hooks)
+    observed = bool(layer._forward_pre_hooks or layer._forward_hooks)
+    return layer.update.components > 0 or layer.update.m is not None or observed
 
 
 def _factors(layer: AdaptedLinear, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:

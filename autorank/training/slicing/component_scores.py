@@ -59,7 +59,7 @@ def _calibration(loop: OptimizationLoop) -> list[np.ndarray]:
 def _output_energies(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
     """Σ over an update's layers of mean (A' x)² ∘ ‖B'‖², rank each: S v·x is √S times A' x, and ‖B' column‖² is S."""
     layers = adapters.adapted(loop.model)
-    sums = {name: torch.zeros(spectrum.updates[index].held) for name, index in spectrum.layers.items()}
+    sums = {name: torch.zeros(spectrum.updates[index].components) for name, index in spectrum.layers.items()}
     tokens = dict.fromkeys(sums, 0.0)
     batch: dict[str, Tensor] = {}
 
@@ -77,7 +77,7 @@ def _output_energies(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]
     finally:
         for handle in handles:
             handle.remove()
-    totals = [torch.zeros(update.held) for update in spectrum.updates]
+    totals = [torch.zeros(update.components) for update in spectrum.updates]
     for name, index in spectrum.layers.items():
         totals[index] += sums[name] / max(tokens[name], 1) * spectrum.updates[index].B.square().sum(dim=0).cpu()
     return totals
@@ -88,7 +88,7 @@ def _sensitivities(spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
 
     The parenthesis is the derivative by a gate on the component: the column of B' times its gradient.
     """
-    totals = [torch.zeros(update.held) for update in spectrum.updates]
+    totals = [torch.zeros(update.components) for update in spectrum.updates]
     factors = [update.B for update in spectrum.updates]
     batches = _calibration(loop)
     with gradient_checkpointing.evaluating(loop.model):

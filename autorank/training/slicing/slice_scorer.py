@@ -3,7 +3,7 @@
 Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth, and so on; then between neighbours,
 where the score differs most over the logarithm of the size. A size that could not add to the front is not scored: one
 between two sizes of equal score, or above the limit of the search. The choice depends on counts of tokens and on
-scores, never on the clock, so that a run that goes on from a checkpoint scores the same slices.
+scores, never on the clock, so a run that is resumed from a checkpoint scores the same slices.
 
 Where an evaluation generates text, which is expensive, sizes are chosen by the loss on the validation examples first,
 for up to a quarter of the budget; text is generated for those that no smaller size beats in loss.
@@ -31,12 +31,12 @@ from autorank.training.optimization.loop import OptimizationLoop
 from autorank.training.slicing.component_scores import PASSES, component_scores
 
 SHARE = 0.2  # of the cost of training that `auto` spends on slices (ours)
-EARLY = 0.5  # of what has accrued, that evaluations before the last may spend: the finished run's slices matter most
-MOST = 16  # slices that `auto` scores after an evaluation
+EARLY_SHARE = 0.5  # of that cost, before the last evaluation: the slices of the finished run matter most
+MAX_SLICES = 16  # slices that `auto` scores after an evaluation
 LADDER = 4  # factor between the sizes that are scored first
 TRAINING_PASSES = 2  # a training step costs at least as much as two forward passes; the base is frozen
 LOSS_SHARE = 0.25  # of the budget of an evaluation that generates text, for choosing sizes by loss
-LOSSES = 4  # sizes whose loss is computed for each slice, at most
+LOSSES_PER_SLICE = 4  # maximum number of sizes whose loss is computed, for each slice
 
 SliceOption = int | Literal["auto", "off"]
 
@@ -60,7 +60,7 @@ class SliceScorer:
     ) -> None:  # fmt: skip
         self.spent = 0.0  # tokens of forward passes
         self._base, self._loop, self._objective, self._data = base, loop, objective, data
-        self._option, self._order, self._most = option, order, math.inf if max_params is None else max_params
+        self._option, self._order, self._max_params = option, order, math.inf if max_params is None else max_params
 
     def score(self, step: int, last: bool, params: int, score: float) -> list[tuple[Slice, Scores]]:
         """Score slices after an evaluation.
@@ -87,7 +87,7 @@ class SliceScorer:
             budget -= self._order_cost
             fixed = self._fixed(parts)
             sizes = {count: parts.params[count] + fixed for count in range(parts.fewest, len(parts.params))}
-            sizes = {count: size for count, size in sizes.items() if size <= self._most}
+            sizes = {count: size for count, size in sizes.items() if size <= self._max_params}
             before = self.spent
             candidates = self._by_loss(parts, sizes, params, min(LOSS_SHARE * budget, budget - cost), limit)
             affordable = min(limit, (budget - (self.spent - before)) / cost)
@@ -132,7 +132,7 @@ class SliceScorer:
         return Slice(params, scores[self._data.task.metrics[0]], dict(scores), kept), scores
 
     def _by_loss(
-        self, parts: Spectrum, sizes: Mapping[int, int], whole: int, budget: float, limit: int
+        self, parts: Spectrum, sizes: Mapping[int, int], adapter_params: int, budget: float, limit: int
     ) -> Mapping[int, int]:
         """The sizes that no smaller one beats in loss, of those whose loss the budget allows to compute.
 
@@ -140,7 +140,7 @@ class SliceScorer:
         """
         validation = self._data.validation
         cost = self._objective.forward_cost(validation)
-        passes = min(1 + LOSSES * limit, budget / cost)
+        passes = min(1 + LOSSES_PER_SLICE * limit, budget / cost)
         if self._objective.evaluation_cost(validation) == cost or passes < 2:
             return sizes
 
@@ -148,7 +148,7 @@ class SliceScorer:
             parts.cut(parts.keep(count))
             return -self._loop.mean_loss(validation)
 
-        losses = explore(sizes, (whole, score(len(parts.params) - 1)), score, passes - 1)
+        losses = explore(sizes, (adapter_params, score(len(parts.params) - 1)), score, passes - 1)
         self.spent += cost * (1 + len(losses))
         return {
             count: sizes[count]
@@ -165,7 +165,7 @@ class SliceScorer:
             return math.inf, self._option
         per_step = float(self._data.train.lengths.mean()) * self._loop.plan.batch_size * TRAINING_PASSES
         accrued = SHARE * per_step * step
-        return accrued * (1 if last else EARLY) - self.spent, MOST
+        return accrued * (1 if last else EARLY_SHARE) - self.spent, MAX_SLICES
 
     @property
     def _order_cost(self) -> float:

@@ -95,7 +95,7 @@ def test_first_gradients_are_the_same(
         return loss(phase, batch)
 
     def see(module: nn.Module, _: object) -> None:
-        passes.append(gradient_checkpointing.again())
+        passes.append(gradient_checkpointing.recomputing())
         seen.add(module.training)
 
     seen: set[bool] = set()

@@ -121,7 +121,7 @@ def test_components_that_do_not_count_are_there_in_training_alone(e: bool) -> No
     torch.testing.assert_close(update.train()(x, y), whole(x, y))
     torch.testing.assert_close(update.eval()(x, y), without(x, y))
     assert not torch.allclose(whole(x, y), without(x, y))
-    assert update.rank == 2 and update.held == 3
+    assert update.rank == 2 and update.components == 3
     for ours, theirs in zip(update.folded(), without.folded(), strict=True):
         assert torch.equal(ours, theirs)
     torch.testing.assert_close(update.delta_weight(), without.delta_weight())

@@ -59,7 +59,7 @@ def test_few_are_tried_first_and_the_others_are_spread_over_the_ranks(
     for name in ("a", "b"):
         searched(tmp_path, name)
     monkeypatch.setattr(warm_start, "FIRST", 2)
-    monkeypatch.setattr(warm_start, "MOST", 5)
+    monkeypatch.setattr(warm_start, "MAX_EARLIER", 5)
     trials = earlier_trials("a, b", tmp_path, spec())
     assert [trial.settings["learning_rate"] for trial in trials if trial.first] == [3e-3, 1e-3]  # each once
     assert [trial.ranks[0] for trial in trials if not trial.first] == [0.875, 0.375, 0.125]

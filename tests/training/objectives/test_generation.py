@@ -75,7 +75,7 @@ def test_all_completions_of_a_prompt_count(made: Path, tmp_path: Path) -> None:
 
 def test_a_final_scoring_writes_too(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The score stays the same; texts are generated for a part of the prompts."""
-    monkeypatch.setattr("autorank.training.objectives.generation.WRITTEN", 7)
+    monkeypatch.setattr("autorank.training.objectives.generation.COMPLETED", 7)
     plain = spec(made, "llama", metric=None)
     run = start(plain.model_copy(update={"task": plain.task.model_copy(update={"final": True})}))
     found = next(run)

@@ -56,7 +56,7 @@ class OneByOne:
             component["adam"].step()
 
     def check(self, held: LowRankUpdate) -> None:
-        assert held.e is not None and held.held == len(self.components)
+        assert held.e is not None and held.components == len(self.components)
         for i, component in enumerate(self.components):
             for ours, theirs in zip((held.A[i], held.B[:, i], held.e[i]), component["parts"], strict=True):
                 torch.testing.assert_close(ours, theirs, rtol=2e-6, atol=1e-7)
@@ -69,7 +69,7 @@ def gradients(held: LowRankUpdate, draw: torch.Generator) -> list[tuple[torch.Te
         parameter.grad = torch.randn(parameter.shape, generator=draw)
     A, B, e = held.A.grad, held.B.grad, held.e.grad
     assert A is not None and B is not None and e is not None
-    return [(A[i], B[:, i], e[i]) for i in range(held.held)]
+    return [(A[i], B[:, i], e[i]) for i in range(held.components)]
 
 
 def test_growing_and_shrinking_leave_every_component_as_if_it_were_alone() -> None:

@@ -55,7 +55,7 @@ def limited(run: TrainingRun, monkeypatch: pytest.MonkeyPatch, most: int) -> lis
 def estimated(run: TrainingRun, layers: dict[str, Any]) -> int:
     """The number found by trying plain LoRA."""
     with micro_batching.plain_lora(run._phase, layers):
-        return micro_batching.fewest(run._phase, 0, Hooks())
+        return micro_batching.fewest_micro_batches(run._phase, 0, Hooks())
 
 
 def test_as_few_as_fit(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
