@@ -82,7 +82,7 @@ def as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_by_force(last_words: str) -> Iterator[None]:
-    """End the process `PATIENCE` seconds after a signal if this context is still open, whatever it waits for.
+    """End the process `PATIENCE` seconds after a signal if this context is still open.
 
     The processes that it started end too. For commands, not for notebooks.
 

@@ -64,7 +64,7 @@ def find(name: str) -> type[AllocationMethod[Any]]:
 
 
 def configure(name: str, settings: Mapping[str, Any]) -> AllocationMethod[Any]:
-    """Create a method from its settings, which are validated here and nowhere else.
+    """Create a method from its settings. Only this function validates them.
 
     *Settings* are plain values by name, as they are given, sampled and stored. The *config* of a method is the
     validated object made from them, with all defaults.

@@ -6,8 +6,8 @@ Paischer et al. 2024, "Parameter Efficient Fine-tuning via Explained Variance Ad
      (without padding) runs until its directions no longer change: cosine similarity of at least τ to the previous ones.
   2. The directions of all layers are sorted by the share of their layer's variance that they explain. The best
      rank · L are selected, at most rho · rank in a layer. A layer of rank 0 has no update.
-  3. The selected directions are the rows of A; B is zero. All updates are scaled by alpha / rank, whatever their own
-     rank.
+  3. The selected directions are the rows of A; B is zero. All updates are scaled by alpha / rank, where rank is
+     the setting.
 
 The decomposition is PEFT's, and the order of operations is that of its `get_eva_state_dict`, except that the number of
 steps is limited (`svd_steps`, ours) and that all precisions are supported. With several workers the first one computes

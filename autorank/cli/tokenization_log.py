@@ -1,4 +1,4 @@
-"""Log lines about tokenization, which takes minutes for large data: on stderr, or nowhere with --quiet."""
+"""Log lines about tokenization, which takes minutes for large data: on stderr, none with --quiet."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     Args:
         spec: The search.
         budget: Its budget.
-        folder: Its directory, from which a search that goes on is forecast.
+        folder: Its directory; a search that exists already is forecast from its journal.
 
     Returns:
         What rich prints.
@@ -60,15 +60,15 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
         first = sum(trial.first for trial in spec.warm_start)
         rows.append(Text(f"warm start          {first} settings first, {len(spec.warm_start)} trials for the sampler, "
                          f"of {searches}"))  # fmt: skip
-    if folder is not None and (outlook := _outlook(folder, budget)) is not None:
-        rows.append(Text(f"hypervolume         {outlook.hypervolume:.4f} now, {outlook}"))
+    if folder is not None and (expected := _forecast(folder, budget)) is not None:
+        rows.append(Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}"))
     if budget.confirm:
         fronts = "both fronts" if spec.baseline else "the front"
         rows.append(Text(f"confirmation        {budget.confirm} more runs for each adapter with points on {fronts}"))
     return Group(*rows)
 
 
-def _outlook(folder: Path, budget: Budget) -> Forecast | None:
+def _forecast(folder: Path, budget: Budget) -> Forecast | None:
     """What the further trials of a search that has begun are expected to add; None if it is new."""
     if not (folder / JOURNAL).exists():
         return None

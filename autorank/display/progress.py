@@ -24,7 +24,7 @@ class Progress:
         front: Number of points on the front, and of the trials that they come from, in words.
         best: Best score.
         hypervolume: Hypervolume of the front.
-        forecast: What the trials that are left are expected to add.
+        forecast: Expected gain of the remaining trials.
         steps_per_second: Optimizer steps per second of all trials together, in this session.
         passed: Seconds since the session began.
         left: Estimated remaining seconds.
@@ -76,19 +76,19 @@ class Pace:
 
     def __call__(self, snapshot: Snapshot) -> Progress:
         """Return the progress of the search."""
-        done = [trial for trial in snapshot.trials if trial.state != "running"]
-        states = Counter(trial.state for trial in done)
+        ended = [trial for trial in snapshot.trials if trial.state != "running"]
+        states = Counter(trial.state for trial in ended)
         points = snapshot.points
         return Progress(
-            len(done), snapshot.requested,
+            len(ended), snapshot.requested,
             [f"{states[state]} {state}" for state in ("pruned", "failed") if states[state]],
             origins(points), max((point.score for point in points), default=None),
             hypervolume(points, snapshot.reference) if points and snapshot.reference else None,
-            self._outlook(snapshot, len(done)),
-            self._rate(snapshot), self._clock() - self._began, self._left(snapshot),
+            self._updated_forecast(snapshot, len(ended)),
+            self._rate(snapshot), self._clock() - self._began, self._remaining_seconds(snapshot),
         )  # fmt: skip
 
-    def _outlook(self, snapshot: Snapshot, ended: int) -> Forecast | None:
+    def _updated_forecast(self, snapshot: Snapshot, ended: int) -> Forecast | None:
         if ended != self._forecast[0] and snapshot.reference is not None:
             left = snapshot.requested - ended
             self._forecast = ended, forecast(snapshot.trials, snapshot.reference, left, snapshot.objectives)
@@ -106,7 +106,7 @@ class Pace:
         passed = self._last[0] - self._first[0]
         return (self._last[1] - self._first[1]) / passed if passed > 0 else None
 
-    def _left(self, snapshot: Snapshot) -> float | None:
+    def _remaining_seconds(self, snapshot: Snapshot) -> float | None:
         """Remaining seconds: of the budget, or of the trials at the pace of this session, whichever is less."""
         passed = self._clock() - self._began
         done = [trial for trial in snapshot.trials if trial.state != "running"]

@@ -202,7 +202,7 @@ class Registry:
 
 
 def _use_tracking_uri() -> Callable[[str], AbstractContextManager[None]]:
-    """MLflow's context manager that changes the tracking URI for a while; the public functions cannot be undone."""
+    """MLflow's context manager that changes the tracking URI temporarily; the public functions have no way back."""
     try:
         from mlflow.tracking._tracking_service.utils import _use_tracking_uri
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""PEFT's LoRA adapters, whoever trained them: read into low-rank updates, put on a base model, written again.
+"""PEFT's LoRA adapters, trained by any program: read into low-rank updates, put on a base model, written again.
 
 AdaLoRA adapters are read as PEFT saves them: its E is multiplied into A, its scale is alpha / (initial rank + 1e-5).
 """
@@ -90,7 +90,7 @@ def read(folder: str) -> PeftAdapter:
     with hub_access("adapter", folder), warnings.catch_warnings(action="ignore"):
         try:
             config = PeftConfig.from_pretrained(folder)
-        except ValueError as error:  # PEFT's, whatever was in the way
+        except ValueError as error:  # PEFT raises it for every problem
             raise AutorankError(
                 f"{folder!r} is neither a directory nor a PEFT adapter that the Hub has. Check the path or the name."
             ) from error

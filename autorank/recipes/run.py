@@ -75,7 +75,7 @@ def plan(
 def about(
     recipe: Recipe, scale: float, model: str | None, data: Path | None, precision: str | None = None
 ) -> dict[str, Any]:
-    """Return the first line of the results, which tells runs of recipes apart.
+    """Return the first line of the results, which identifies a run of a recipe.
 
     Args:
         recipe: The recipe.

@@ -89,7 +89,7 @@ class RetryPolicy:
 
     def _halve(self, run: Hashable, train: TrainSpec) -> bool:
         more = self._halvings[run] + 1
-        automatic = train.training.accumulate == "auto"  # then the run itself halves what it has measured
+        automatic = train.training.accumulate == "auto"  # then the run itself halves its measured size
         if more > HALVINGS or (not automatic and _micro_batches(train, more) == _micro_batches(train, more - 1)):
             return False
         self._halvings[run] = more

@@ -68,7 +68,7 @@ class ScoredShrinking(Shrinking):
 
     @property
     def data_notes(self) -> list[str]:
-        """What the labels were understood as, and warnings about the data, as `autorank train` prints them."""
+        """How the labels were interpreted, and warnings about the data, as `autorank train` prints them."""
         return [note for note in (self._data.labels, *self._data.warnings) if note]
 
     def scored(self, count: int) -> list[Size]:

@@ -70,7 +70,7 @@ class TaskKind(ABC):
         """
 
     def describe(self, task: Task, train: Examples) -> str:
-        """Describe labels or references in a line, so that the user sees what they were understood as.
+        """Describe labels or references in a line, so that the user sees how they were interpreted.
 
         Args:
             task: The task.
@@ -191,7 +191,7 @@ class TaskData:
         tokenizer: The tokenizer, if predictions are text.
         length: Number of tokens at which texts are cut.
         ends: Tokens that end a generated text.
-        labels: What the labels or references of the training split were understood as; may be empty.
+        labels: How the labels or references of the training split were interpreted; may be empty.
         notes: What the user should know about how the data were read.
     """
 

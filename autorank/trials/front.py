@@ -133,7 +133,7 @@ def knee(points: Sequence[Point]) -> Point | None:
 
 
 def mark_knee(points: Sequence[Point]) -> list[Point]:
-    """The points of a front with `knee` set on its knee and nowhere else."""
+    """The points of a front, with `knee` set on its knee only."""
     chosen = knee(points)
     return [replace(point, knee=point is chosen) for point in points]
 

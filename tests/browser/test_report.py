@@ -88,7 +88,7 @@ def test_the_slider_picks_a_point_and_its_command(page: Page, points: list[dict[
     assert "The smallest point" in page.locator("#chosen-facts").inner_text() and chosen(page) == ([], [])
 
 
-def test_hovering_a_point_tells_its_settings(page: Page, points: list[dict[str, Any]]) -> None:
+def test_hovering_over_a_point_shows_its_settings(page: Page, points: list[dict[str, Any]]) -> None:
     page.locator("#slider").fill("1000")
     point = picked(points, points[-1]["params"])
     page.locator("#plot-front").scroll_into_view_if_needed()

@@ -30,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return users_folder(tmp_path_factory.mktemp("place"))
 
 
-def test_tokenising_is_told_above_a_live_table_and_not_with_quiet(
+def test_tokenization_is_logged_above_a_live_table_and_not_with_quiet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tokenization_log.LOGGER, "handlers", [])
@@ -193,7 +193,7 @@ def test_several_methods_with_a_baseline_and_a_confirmed_front(place: Path) -> N
 
 
 @pytest.mark.long
-def test_ctrl_c_keeps_what_ended_and_says_how_to_go_on(place: Path) -> None:
+def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(place: Path) -> None:
     run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
     process = subprocess.Popen(
         command(run), cwd=place, env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -108,7 +108,7 @@ def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys:
     assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
 
 
-def test_what_a_shell_sees_of_bad_input(place: Path) -> None:
+def test_invalid_input_has_exit_code_2_and_a_message(place: Path) -> None:
     done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr

@@ -90,7 +90,7 @@ def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:
     assert again.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
 
 
-def test_a_change_that_a_row_cannot_have_is_told_with_the_row(tmp_path: Path) -> None:
+def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"The training of grown/rte is not valid(.|\n)*not a multiple of acc"):
         run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 5, "--dry-run")
 

@@ -65,7 +65,7 @@ def test_the_board_fits_a_terminal(width):
         assert "…" not in line.rpartition("sparse-adapter")[0]
 
 
-def test_the_board_says_how_far_what_and_how_fast():
+def test_the_live_table_shows_progress_results_and_speed():
     now = [START]
     pace = Pace(None, lambda: now[0])
     board = Board(search(), pace)
@@ -93,7 +93,7 @@ def test_steps_of_earlier_sessions_are_no_pace():
     assert pace(snapshot(after)).steps_per_second == pytest.approx(1.0)
 
 
-def test_lines_are_told_once_and_of_this_session():
+def test_each_line_is_printed_once_and_for_this_session_only():
     console = Console(width=80, file=io.StringIO(), color_system=None)
     lines = Lines(console, search(), Locations(Path("/runs/first")), False)
     late = trial(1, (10, 0.5), ended=4e9, sampled={"rank": 8})
@@ -105,7 +105,7 @@ def test_lines_are_told_once_and_of_this_session():
     ]  # fmt: skip
 
 
-def test_a_confirmation_that_failed_and_is_tried_again_is_told():
+def test_a_failed_and_repeated_confirmation_is_printed():
     results = {(1, 20, 64, 5): {"failed": "out of memory"}, (1, 20, 64, 6): {"score": 0.7}}
     before = replace(snapshot([]), confirmed=results)
     now = replace(before, confirmed=before.confirmed | {(1, 20, 64, 5): {"score": 0.8}})
@@ -113,7 +113,7 @@ def test_a_confirmation_that_failed_and_is_tried_again_is_told():
     assert new_confirmations(now.confirmed, now.confirmed) == []
 
 
-def test_confirmations_are_told_in_order():
+def test_confirmations_are_printed_in_order():
     console = Console(width=80, file=io.StringIO(), color_system=None)
     lines = Lines(console, search(), Locations(Path("/runs/first")), False)
     lines.update(snapshot([]))

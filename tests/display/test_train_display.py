@@ -14,7 +14,7 @@ from autorank.training.run import TrainingRun
 from tests import tiny
 
 
-def test_what_is_going_to_be_done_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_plan_is_printed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
     tiny.pairs_file(tmp_path / "data" / "train.jsonl", 60)

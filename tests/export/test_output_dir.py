@@ -46,7 +46,7 @@ def test_what_cannot_be_written_fails_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_all_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
+def test_exported_files_follow_the_umask(tmp_path: Path) -> None:
     with complete_dir(tmp_path / "out") as made:
         (made / "sub").mkdir()
         save_file({"a": torch.zeros(1)}, made / "sub" / "a.safetensors")
@@ -54,7 +54,7 @@ def test_all_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
     assert modes == {"out": 0o750, "sub": 0o750, "a.safetensors": 0o640}
 
 
-def test_what_was_trained_outlives_a_failed_writing(tmp_path: Path) -> None:
+def test_the_adapter_is_kept_if_the_export_fails(tmp_path: Path) -> None:
     def fail(error: Exception) -> Path:
         with pytest.raises(Exception) as raised, partial_dir(tmp_path / "out") as work:
             (work / "best.safetensors").write_text("weights")

@@ -29,7 +29,7 @@ def test_ends_are_short_but_no_other_module_s(tmp_path: Path) -> None:
     assert padding.shortest_suffixes(model, ffn) == sorted(".".join(name.split(".")[-3:]) for name in ffn)
 
 
-def test_a_kind_that_nothing_adapts_gets_nothing(tmp_path: Path) -> None:
+def test_kinds_without_adapters_are_not_padded(tmp_path: Path) -> None:
     model = base_model.load(tiny.model("bert", tmp_path), outputs=2).model
     name = "bert.encoder.layer.1.attention.self.query"
     update = LowRankUpdate.lora(tiny.HIDDEN, tiny.HIDDEN, 2, 6, torch.Generator().manual_seed(0))

@@ -112,7 +112,7 @@ def test_an_adapter_file_gives_the_same_logits(tmp_path: Path) -> None:
     assert torch.equal(restored.model(input_ids=ids).logits, expected)
 
 
-def test_a_taken_folder_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_directory_is_not_changed(tmp_path: Path) -> None:
     file, _, _ = adapted("bert", tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "mine.txt").write_text("mine")

@@ -130,9 +130,7 @@ def test_pushed_to_a_hub(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-def test_another_form_takes_the_place_of_the_first(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_form_replaces_the_first(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of an adapter would be loaded in place of the merged model; what others put there stays."""
     there: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -193,7 +191,7 @@ def test_the_store_is_the_one_that_the_search_was_tracked_in(place: Path, monkey
     assert (place / "elsewhere.db").exists() and not (place / "runs" / "mlflow.db").exists()
 
 
-def test_a_push_that_is_done_is_told_of_when_mlflow_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_completed_push_is_reported_when_mlflow_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the culprit is this machine, MLflow is not blamed."""
     from autorank.export import mlflow_registry
 
@@ -212,7 +210,7 @@ def test_a_push_that_is_done_is_told_of_when_mlflow_fails(place: Path, monkeypat
             autorank("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
 
 
-def test_a_store_that_is_not_there_is_not_made(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_store_is_not_created(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(AutorankError, match="has no search 'ready'"):
         autorank("export", "ready", "--register", "small")

@@ -122,7 +122,7 @@ def test_a_trial_that_is_stopped(place: Path, attacked) -> None:
     assert same_as_undisturbed(place, "trial-stopped")
 
 
-def test_a_search_that_is_stopped_for_a_while_goes_on(place: Path, attacked) -> None:
+def test_a_stopped_search_continues(place: Path, attacked) -> None:
     process, _ = attacked("stopped")
     process.send_signal(signal.SIGSTOP)
     time.sleep(20)

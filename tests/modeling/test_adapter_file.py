@@ -80,7 +80,7 @@ def test_a_decoder_learns_its_padding_token(tmp_path: Path) -> None:
     assert torch.equal(logits(autorank.load_adapter(model, folder)), expected)
 
 
-def test_another_base_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
+def test_another_base_model_is_refused_and_not_changed(tmp_path: Path) -> None:
     folder, _ = exported("low-rank", tmp_path)
     (tmp_path / "other").mkdir()
     tiny.model("gpt2", tmp_path / "other" / "model")
@@ -123,7 +123,7 @@ def test_a_second_adapter_is_refused(tmp_path: Path) -> None:
         autorank.load_adapter(model, folder)
 
 
-def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_adapters_are_refused(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     tiny.model("bert", tmp_path / "model")
@@ -153,7 +153,7 @@ def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
         torch.testing.assert_close(logits(merged.eval()), expected, rtol=0, atol=1e-5)
 
 
-def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
+def test_layers_that_share_an_update_are_listed(tmp_path: Path) -> None:
     made = base_model.load(tiny.model("bert", tmp_path / "model"), outputs=2)
     layers = find(made.model, "query,value")
     draw = torch.Generator().manual_seed(0)
@@ -172,7 +172,7 @@ def test_layers_that_share_an_update_are_told(tmp_path: Path) -> None:
         rank_map.shared(tmp_path / "other", dict.fromkeys(layers, 2))
 
 
-def test_a_file_is_readable_for_whom_the_umask_says(tmp_path: Path) -> None:
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         exported("biases", tmp_path)

@@ -123,7 +123,7 @@ def test_padding_changes_nothing(made: Made) -> None:
 
 
 @each_family
-def test_what_is_attached_trains_and_comes_off_clean(made: Made) -> None:
+def test_attached_updates_train_and_are_removed_completely(made: Made) -> None:
     before = {name: p.clone() for name, p in made.base.model.named_parameters()}
     adapt(made, dropout=0.1)
     trained = {name for name, p in made.base.model.named_parameters() if p.requires_grad}

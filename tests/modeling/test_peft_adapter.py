@@ -141,7 +141,7 @@ def bert_lora(folder: Path, **settings: Any) -> tuple[str, str]:
     return saved(model, folder), name
 
 
-def test_what_is_no_adapter_that_can_be_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adapters_that_cannot_be_cut_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(AutorankError, match=r"has no adapter_config\.json, so it is not a PEFT adapter"):
         peft_adapter.read(str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -38,7 +38,7 @@ def test_round_trip_in_order(tmp_path: Path) -> None:
         (json.dumps(dict.fromkeys("abcde")), "'c' has null and 2 more"),
     ],
 )
-def test_what_is_no_rank_file_is_said(content: str | bytes | None, said: str, tmp_path: Path) -> None:
+def test_invalid_rank_files_are_refused_with_the_reason(content: str | bytes | None, said: str, tmp_path: Path) -> None:
     path = tmp_path / "ranks.json"
     if content is not None:
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -47,7 +47,7 @@ def test_what_is_no_rank_file_is_said(content: str | bytes | None, said: str, tm
     assert str(path) in str(error.value) and "autorank ranks NAME --to ranks.json" in str(error.value)
 
 
-def test_a_folder_is_no_rank_file(tmp_path: Path) -> None:
+def test_a_directory_is_not_a_rank_file(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match="no rank file"):
         rank_map.read(tmp_path)
 
@@ -100,7 +100,7 @@ def test_a_cell_without_a_layer_is_none_and_zero_is_zero() -> None:
     assert rank_map.grid({"h.0.q": 0, "h.0.v": 2, "h.2.q": 3}) == (["0", "2"], ["q", "v"], [[0, 2], [3, None]])
 
 
-def test_stacks_keep_apart_and_share_their_kinds() -> None:
+def test_stacks_have_separate_rows_and_common_columns() -> None:
     ranks = {
         "encoder.block.0.layer.0.SelfAttention.q": 1,
         "encoder.block.1.layer.0.SelfAttention.q": 2,
@@ -113,7 +113,7 @@ def test_stacks_keep_apart_and_share_their_kinds() -> None:
     assert cells == [[1, None], [2, None], [3, 4]]
 
 
-def test_layers_numbered_twice_do_not_hide_each_other() -> None:
+def test_layers_with_two_numbers_have_separate_cells() -> None:
     ranks = {f"layers.{i}.experts.{e}.w": 10 * i + e for i in range(2) for e in range(3)}
     assert rank_map.grid(ranks)[2] == [[0, 1, 2], [10, 11, 12]]
 

@@ -120,7 +120,7 @@ def test_names_match_whole_parts_only(tmp_path: Path) -> None:
     }
 
 
-def test_no_match_lists_what_there_is(tmp_path: Path) -> None:
+def test_without_a_match_the_error_lists_the_layers(tmp_path: Path) -> None:
     model = base_model.meta_model(tiny.model("bert", tmp_path / "m"), outputs=2)
     with pytest.raises(AutorankError, match=r"'quary' matches no linear layer.*attention\.self\.query"):
         target_modules.find(model, "quary")

@@ -39,7 +39,7 @@ def file(folder: Path, **options: Any) -> Path:
     return folder / "options.yaml"
 
 
-def test_a_file_asks_for_what_the_command_line_would(asked: Any, tmp_path: Path) -> None:
+def test_a_file_gives_the_same_options_as_the_command_line(asked: Any, tmp_path: Path) -> None:
     config = file(
         tmp_path / "there", method=["lora-drop", "prilora"], task="demo", trials=12, epochs=3, tune_split=0.1,
         max_params="150k", baseline=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,

@@ -29,7 +29,7 @@ def test_a_row_has_the_nearest_value_of_each_setting(tmp_path: Path) -> None:
     assert found["again/rte"].ranks_of == "grown/rte" and found["gone/rte"].train is None
 
 
-def test_all_mistakes_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
     wrong = {
         "tasks: [rte, mrpc]": "tasks: [rte, mrcp]",
         "rank: 4": "rnk: 4",
@@ -66,7 +66,7 @@ def test_ranks_that_nobody_has(line: str, why: str, tmp_path: Path) -> None:
         read(written(tmp_path, changes))
 
 
-def test_seeds_and_rows_that_are_asked_for(tmp_path: Path) -> None:
+def test_requested_seeds_and_rows_are_selected(tmp_path: Path) -> None:
     recipe = read(written(tmp_path, {"seeds: 2": "seeds: [41, 42]"}))
     assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]
     names = [row.name for row in rows(recipe)]

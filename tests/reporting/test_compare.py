@@ -109,7 +109,7 @@ def test_training_data_matter_where_a_part_is_held_out():
         compare.check_comparable(made[2:])
 
 
-def test_what_cannot_be_compared_says_why(first):
+def test_incomparable_searches_are_refused_with_the_reason(first):
     with pytest.raises(AutorankError, match="Name at least two searches"):
         compare.compare([first])
     with pytest.raises(AutorankError, match="empty has no front yet"):

@@ -119,7 +119,7 @@ def test_commands_name_another_folder_of_runs(trials, tmp_path):
     assert shlex.split(page.data["points"][0]["command"])[-2:] == ["--runs", str(tmp_path / "my runs")]
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_a_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(AutorankError, match=r"Cannot write .*a\.html: .*Choose another --to"):
         write_page("", tmp_path / "file" / "a.html")

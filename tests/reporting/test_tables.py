@@ -71,7 +71,7 @@ def test_front_table():
     ]
 
 
-def test_front_table_shows_the_settings_that_are_asked_for():
+def test_front_table_shows_the_requested_settings():
     (_, row) = shown(front_table(front([trial(0, (9216, 0.7))]), varied=["rank", "depth"]))
     assert row.split() == ["0", "10", "9.22k", "0.7000", "knee", "rank", "8"]
 
@@ -99,7 +99,7 @@ def test_front_table_with_a_baseline_has_gains():
     ]
 
 
-def test_front_table_tells_what_slices_were_cut_from():
+def test_front_table_shows_the_adapter_of_each_slice():
     trials = [trial(0, sliced(10, 147_456, 0.8, (9216, 0.7), (36_864, 0.79))), trial(1, (200_000, 0.81))]
     assert shown(front_table(front(trials))) == [
         "                          cut",
@@ -157,7 +157,7 @@ def test_a_search_without_predictions_says_so():
     assert "No intervals: this search has no usable predictions on the validation examples." in text
 
 
-def test_a_summary_counts_the_trials_and_tells_of_the_baseline():
+def test_a_summary_counts_the_trials_and_mentions_the_baseline():
     trials = [
         trial(0, (100_000, 0.7), (100_000, 0.6)),
         trial(1, (200_000, 0.8), state="running"),

@@ -93,7 +93,7 @@ def test_a_slice_alone_is_confirmed_by_a_training_of_its_own(journal, tmp_path):
     assert [(key, value["score"]) for key, value in journal.snapshot().confirmed.items()] == [((3, 10, 40, 1000), 0.5)]
 
 
-def test_cut_off_it_goes_on_with_what_is_missing(journal, tmp_path):
+def test_an_interrupted_session_continues_with_the_missing_runs(journal, tmp_path):
     searcher = ConfirmSearcher(journal, 2, tmp_path)
     searcher.suggest("a")
     searcher.suggest("b")
@@ -102,7 +102,7 @@ def test_cut_off_it_goes_on_with_what_is_missing(journal, tmp_path):
     assert ConfirmSearcher(journal, 2, tmp_path).suggest("c")["number"] == "1-10-1000"
 
 
-def test_what_fails_is_noted_and_what_dies_is_tried_again(journal, tmp_path):
+def test_failures_are_recorded_and_dead_runs_are_retried(journal, tmp_path):
     searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
     searcher.suggest("a")
     searcher.suggest("b")
@@ -131,7 +131,7 @@ def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
 STORAGE_MISSING = Death("10.0.0.7 does not see the folder", storage_missing=True)
 
 
-def test_nodes_that_do_not_see_the_folder_are_no_fault_of_what_is_confirmed(journal, tmp_path):
+def test_nodes_without_the_directory_do_not_count_as_failures(journal, tmp_path):
     searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
     searcher.suggest("fine")
     for step in range(1, 4):
@@ -168,14 +168,14 @@ def test_a_checkpoint_goes_with_its_run(journal, tmp_path):
     assert list((tmp_path / "trials").iterdir()) == []
 
 
-def test_what_a_killed_session_left_of_other_points_goes(journal, tmp_path):
+def test_checkpoints_of_other_points_of_a_killed_session_are_deleted(journal, tmp_path):
     for name in ("0-10-1000", "1-10-1000"):
         (tmp_path / "trials" / name).mkdir(parents=True)
     ConfirmSearcher(journal, 1, tmp_path).suggest("a")
     assert [home.name for home in (tmp_path / "trials").iterdir()] == ["1-10-1000"]
 
 
-def test_the_search_s_own_seed_is_not_fresh(tmp_path):
+def test_new_seeds_exclude_the_seed_of_the_search(tmp_path):
     spec = search_spec("s", training=TrainingSpec(seed=FIRST_SEED))
     with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
         journal.begin("lora", {"rank": 1, "learning_rate": 1e-3}, {})
@@ -184,7 +184,7 @@ def test_the_search_s_own_seed_is_not_fresh(tmp_path):
         assert [seed for *_, seed in pending(journal, 2)] == [FIRST_SEED + 1, FIRST_SEED + 2]
 
 
-def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal, tmp_path):
+def test_runs_out_of_memory_are_retried_alone_with_half_the_micro_batch(journal, tmp_path):
     memory = {"failed": "out of memory", "out_of_memory": True}
     searcher = ConfirmSearcher(journal, 1, tmp_path)
     searcher.suggest("a")

@@ -135,7 +135,7 @@ def test_every_methods_own_space_can_be_timed(spec, method):
     assert cost.steps == 160 and cost.seconds_per_step > 0
 
 
-def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
+def test_the_largest_allowed_adapter_is_the_end_of_the_range(spec):
     limited = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=500)})
     assert parameter_range(limited, bounds(spec)) == (2 * 2 * 32, 500)
     none = spec.model_copy(update={"objectives": ObjectivesSpec(max_params=100)})
@@ -143,7 +143,7 @@ def test_the_largest_adapter_that_is_wanted_is_the_end_of_the_range(spec):
         parameter_range(none, bounds(spec))
 
 
-def test_a_dry_run_tells_of_confirmations_and_asks_no_cluster(spec, monkeypatch):
+def test_a_dry_run_mentions_confirmations_and_joins_no_cluster(spec, monkeypatch):
     cost = Estimate((128, 512), 0.1, 1.0, 5.0, 20.0, 12, "label: 2 classes: a 50 %, b 50 %")
     monkeypatch.setattr("autorank.display.dry_run.estimate", lambda *_: cost)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

@@ -40,7 +40,7 @@ def test_a_search_starts_with_the_methods_defaults_and_its_smallest_adapter(jour
     assert [each["learning_rate"] for each in settings] == [1e-3] * 2
 
 
-def test_as_many_trials_as_asked_for_in_all(journal):
+def test_the_requested_number_of_trials_in_total(journal):
     searcher = searching(journal, 2)
     for trial in "ab":
         assert searcher.suggest(trial) != Searcher.FINISHED

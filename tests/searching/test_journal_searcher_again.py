@@ -18,7 +18,7 @@ from tests.searching.standin import search_spec
 TRIALS = 14
 
 
-def test_trials_cut_off_go_on_first_from_their_last_evaluation(journal):
+def test_interrupted_trials_continue_first_from_their_last_evaluation(journal):
     searcher = searching(journal)
     asked = [searcher.suggest(name) for name in "abc"]
     searcher.on_trial_result("a", result(1))
@@ -57,7 +57,7 @@ def test_a_decision_is_made_once(journal):
         assert searching(later).suggest("k")["number"] == 0
 
 
-def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
+def test_dead_processes_are_retried_and_lost_nodes_do_not_count(journal):
     searcher = searching(journal, 1, retries=1)
     asked = searcher.suggest("a")
     lost = Death("its node went away", preempted=True)
@@ -71,7 +71,7 @@ def test_a_dead_process_is_tried_again_and_a_lost_node_does_not_count(journal):
     assert states(journal) == [("failed", "crashed again")] and searcher.suggest("e") == Searcher.FINISHED
 
 
-def test_out_of_memory_is_tried_again_alone_with_half_the_micro_batch(journal):
+def test_runs_out_of_memory_are_retried_alone_with_half_the_micro_batch(journal):
     searcher = searching(journal)
     searcher.suggest("a")
     searcher.suggest("b")
@@ -143,7 +143,7 @@ def test_micro_batches_of_one_cannot_be_halved_and_fail_with_their_reason(tmp_pa
         assert states(journal) == [("failed", "out of memory")]
 
 
-def test_a_node_that_goes_away_again_at_once_counts(journal):
+def test_a_node_lost_without_progress_counts(journal):
     searcher = searching(journal, 1, retries=0)
     for name in "ab":
         searcher.suggest(name)

@@ -31,7 +31,7 @@ def begun(journal):
     return journal.trials()
 
 
-def test_what_is_over_a_limit_stops_at_once_and_beats_nobody(tmp_path):
+def test_trials_over_a_limit_stop_and_beat_no_others(tmp_path):
     spec = search_spec(objectives=ObjectivesSpec(max_memory=100))
     with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
         searcher = searching(journal)
@@ -144,7 +144,7 @@ def test_being_on_the_front_once_does_not_spare_a_trial_for_good(tmp_path):
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_a_flat_search_starts_no_trial_if_that_is_asked_for(tmp_path, asked):
+def test_a_flat_search_starts_no_trial_with_stop_when_flat(tmp_path, asked):
     with open_journal(search_spec(), tmp_path / "flat", lambda: REFERENCE) as journal:
         searcher = JournalSearcher(journal, bounds, 30, stop_when_flat=asked)
         for number in range(9):

@@ -45,7 +45,7 @@ def test_deaths_count_but_for_those_that_are_the_machines():
     assert not policy.retry("new", 9, train, None)
 
 
-def test_an_earlier_sessions_counts_go_on():
+def test_counts_of_an_earlier_session_are_restored():
     policy, train = RetryPolicy(retries=2), run(16, 1)
     policy.restore("run", deaths=2, halvings=2)
     assert policy.reduced("run", train).training.accumulate == 4

@@ -51,7 +51,7 @@ def test_trials_fail_alone_actors_stay_warm_and_only_the_fronts_adapters_stay(co
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on_with_the_same_trial(conducted, tmp_path):
+def test_after_ctrl_c_the_journal_is_complete_and_the_trial_continues(conducted, tmp_path):
     pressed = []
 
     def ctrl_c(snapshot):
@@ -73,7 +73,7 @@ def test_ctrl_c_leaves_a_whole_journal_and_the_next_start_goes_on_with_the_same_
     assert not checkpoint_path(tmp_path / "standin", 0).exists()
 
 
-def test_a_trial_whose_process_dies_goes_on_from_its_last_evaluation(conducted):
+def test_a_trial_whose_process_died_resumes_from_its_last_evaluation(conducted):
     records = conducted(3, {0: "dies once", 1: "dies"}, retries=1).snapshot.trials
     assert [(trial.state, trial.step, trial.retries) for trial in records] == [
         ("complete", STEPS, 1),
@@ -84,7 +84,7 @@ def test_a_trial_whose_process_dies_goes_on_from_its_last_evaluation(conducted):
     assert len({e.metrics["pid"] for e in records[0].evaluations}) == 2
 
 
-def test_a_trial_that_ran_out_of_memory_goes_on_alone_with_half_the_micro_batch(conducted):
+def test_a_trial_out_of_memory_resumes_alone_with_half_the_micro_batch(conducted):
     records = conducted(4, {1: "memory"}, concurrency=2).snapshot.trials
     assert [(trial.state, trial.step, trial.reduced_micro_batch) for trial in records] == [
         ("complete", STEPS, number == 1) for number in range(4)
@@ -112,7 +112,7 @@ def test_a_full_disk_ends_the_search_with_a_remedy(conducted):
         conducted(4, {0: "full"})
 
 
-def test_more_is_asked_for_than_there_is(conducted):
+def test_more_gpus_than_available_are_refused(conducted):
     with pytest.raises(AutorankError, match="--gpus-per-trial 99 is more"):
         conducted(1, {}, gpus_per_trial=99)
 

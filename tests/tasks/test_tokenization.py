@@ -134,7 +134,7 @@ def test_text_label_length_and_tokenizer_decide(cache: Path, model: Path, spec: 
 
 
 @pytest.mark.parametrize("damage", [b"", b"ARROW1 nonsense", None])
-def test_a_broken_file_is_made_anew(damage: bytes | None, cache: Path, model: Path, spec: TaskSpec) -> None:
+def test_a_broken_file_is_written_again(damage: bytes | None, cache: Path, model: Path, spec: TaskSpec) -> None:
     first = load(spec, str(model))
     kept = Split(*(np.array(array) for array in vars(first.train).values()))
     for path in list(cache.iterdir()):

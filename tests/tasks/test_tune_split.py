@@ -119,7 +119,7 @@ def test_limits(view: Load) -> None:
     assert rows(search.train) == rows(final.train) == rows(limited.train) and search.digest == final.digest
 
 
-def test_no_more_is_tokenised_than_is_asked_for(view: Load, made: list[int], folder: Path) -> None:
+def test_only_the_requested_examples_are_tokenized(view: Load, made: list[int], folder: Path) -> None:
     """The same examples, in the same order, as where the whole splits are there."""
     asked = {"max_train_examples": 30, "max_eval_examples": 3, "tune_split": 0.2}
     views: list[dict[str, Any]] = [asked, asked | {"final": True}]

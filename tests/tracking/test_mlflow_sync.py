@@ -101,7 +101,7 @@ def test_a_finished_trial_has_its_last_ranks(new_sync, trials, client, server_ru
         assert not there & {"ranks.json", "ranks.png"}
 
 
-def test_the_parent_tells_the_search(new_sync, trials, client, server_runs, own, front_of):
+def test_the_parent_run_describes_the_search(new_sync, trials, client, server_runs, own, front_of):
     new_sync().push(snapshot(trials), final=True)
     parent, _ = server_runs()
     assert parent.info.status == "FINISHED" and parent.data.params["sampler"] == "tpe"

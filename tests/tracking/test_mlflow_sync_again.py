@@ -50,7 +50,7 @@ def test_live_and_afterwards_come_to_the_same(new_sync, trials, client, server_r
     assert shape("live") == shape("afterwards")
 
 
-def test_a_search_that_goes_on_is_running_again(new_sync, trials, server_runs):
+def test_a_continued_search_is_running_again(new_sync, trials, server_runs):
     new_sync().push(snapshot(trials[:3]), final=True)
     assert server_runs()[0].info.status == "FINISHED"
     new_sync().push(snapshot(trials))
@@ -58,7 +58,7 @@ def test_a_search_that_goes_on_is_running_again(new_sync, trials, server_runs):
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["same process", "another"])
-def test_a_trial_left_running_is_killed_and_goes_on(new_sync, trials, client, server_runs, same):
+def test_a_running_trial_of_a_killed_session_continues(new_sync, trials, client, server_runs, same):
     sync = new_sync()
     sync.push(snapshot(trials), final=True)
     parent, nested = server_runs()
@@ -121,7 +121,7 @@ def failing_at(patch, fatal, arrives):
     return calls
 
 
-def test_cut_off_between_two_calls_it_goes_on(new_sync, client, server_runs, monkeypatch):
+def test_interrupted_between_two_calls_the_sync_continues(new_sync, client, server_runs, monkeypatch):
     from mlflow.tracking import MlflowClient
 
     # pictures would take most of the time

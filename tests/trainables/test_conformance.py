@@ -219,7 +219,7 @@ def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, t
 
 
 @each_method
-def test_the_penalty_is_asked_for_once_a_step(name: str, trained: Trained) -> None:
+def test_the_penalty_is_computed_once_per_step(name: str, trained: Trained) -> None:
     assert trained.penalties == list(range(STEPS))  # of every step and no evaluation
 
 

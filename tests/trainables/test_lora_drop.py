@@ -144,7 +144,7 @@ def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(made: Path, monkeypa
         TrainingRun(final).load_state_dict(state)
 
 
-def test_warm_start_goes_on_from_the_probe(made: Path) -> None:
+def test_warm_start_continues_from_the_probe(made: Path) -> None:
     from safetensors.torch import load_file
 
     spec = run(made, threshold=1.0, start="warm").spec

@@ -119,7 +119,7 @@ def test_what_is_learnt_outlives_16_bits() -> None:
     torch.testing.assert_close(moved, x @ adapted.delta_weight().T, rtol=2e-2, atol=1e-4)
 
 
-def test_a_start_stands_by_itself() -> None:
+def test_an_update_with_a_start_cannot_be_changed_otherwise() -> None:
     draw = torch.Generator().manual_seed(0)
     update = started(torch.randn(2, 5, generator=draw), torch.randn(4, 2, generator=draw))
     with pytest.raises(ValueError, match="start"):

@@ -139,7 +139,7 @@ def test_b_has_its_zeros_in_evaluations_and_exports(made: Path, tmp_path: Path) 
     assert zeros == evaluations[-1].adapter_params // 2
 
 
-def test_random_pruning_is_the_same_for_a_seed_and_goes_on_from_a_checkpoint(made: Path) -> None:
+def test_random_pruning_depends_on_the_seed_and_resumes(made: Path) -> None:
     settings = {"interval": 2, "importance": "random"}
     run, again = opened(made, settings, steps=6), opened(made, settings, steps=6)
     found = []

@@ -151,7 +151,7 @@ def test_a_run_may_lose_all_components(made: Path, tmp_path: Path) -> None:
     assert not any(value.numel() for name, value in values.items() if ".update." in name)
 
 
-def test_normalisation_layers_train_and_count_if_asked_for(made: Path, tmp_path: Path) -> None:
+def test_normalization_layers_are_trained_and_counted_if_set(made: Path, tmp_path: Path) -> None:
     settings = {"layer_norms": True, "threshold": 0.05, "rank": 4, "targets": "query,value"}
     run = opened(made, settings)
     model = run._base.model

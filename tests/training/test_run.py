@@ -56,7 +56,7 @@ def test_a_state_from_before_an_option_was_invented(folder: Path) -> None:
     assert next(again) and again.step == 12
 
 
-def test_a_run_may_go_on_with_smaller_micro_batches(folder: Path) -> None:
+def test_a_run_may_resume_with_smaller_micro_batches(folder: Path) -> None:
     settings = {"dropout": 0.0}
     whole = TrainingRun(spec(folder, settings=settings))
     next(whole)

@@ -87,7 +87,7 @@ def test_nothing_is_left_out(method: str, made: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_a_run_stopped_after_a_skipped_step_goes_on_bit_for_bit(method: str, made: Path) -> None:
+def test_a_run_stopped_after_a_skipped_step_resumes_bit_for_bit(method: str, made: Path) -> None:
     wanted = spec(made, method)
     whole, first = (scaled(start(wanted), ACTS[method]) for _ in range(2))
     skipped = ACTS[method][-1]

@@ -152,7 +152,7 @@ def test_object_storage_that_is_away_is_tried_again(tmp_path, monkeypatch, caplo
     remove(place)
 
 
-def test_a_full_disk_is_told_while_the_front_is_collected(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypatch):
     def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -136,7 +136,7 @@ def _accepts(model: nn.Module, length: int) -> bool:
             model(**batch)
     except TooManyOperations:
         return True
-    except Exception:  # whatever an architecture raises for a text that is too long
+    except Exception:  # architectures raise different errors for a text that is too long
         return False
     return True
 
@@ -216,7 +216,7 @@ def _gather(func: Any, values: Tensor, dim: int, index: Tensor, *args: Any, **kw
 
 def _index(func: Any, values: Tensor, indices: list[Tensor | None], *args: Any, **kwargs: Any) -> Any:
     positions: list[Tensor | None] = []
-    for index in indices:  # a mask stands for the positions where it is true
+    for index in indices:  # a mask selects the positions where it is true
         positions += _nonzero(func, index).unbind(1) if index is not None and index.dtype == torch.bool else [index]
     for index, size in zip(positions, values.shape, strict=False):
         _check(index, size)

@@ -1,4 +1,4 @@
-"""Greedy decoding without sampling, beam search or penalties, whatever the checkpoint's generation config says."""
+"""Greedy decoding without sampling, beam search or penalties; the checkpoint's generation config is ignored."""
 
 from __future__ import annotations
 

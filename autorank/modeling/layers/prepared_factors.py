@@ -1,7 +1,7 @@
 """The factors of all updates as forward passes use them, computed at once in a few kernels.
 
 A forward pass needs s · diag(e) · A and B in the precision in which it computes. Here they are computed once for all
-layers while the weights stand still: for the micro-batch of a training step, and for all batches of an evaluation.
+layers while the weights do not change: for the micro-batch of a training step, and for all batches of an evaluation.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ INTERVAL = 2.0  # seconds between checks
 FAILURES = 5  # checks in a row in which the head of a cluster does not answer, until it counts as gone
 GRACE = 10.0  # seconds that Tune's loop has to end by itself
 ANSWER = 5.0  # seconds in which Ray must answer
-WAITING = 40.0  # seconds without a running trial until the user is told why
-UNUSED = 25.0  # seconds in which running trials use no CPU until the user is told
-REMINDER = 600.0  # seconds until the user is told again
-UNUSUAL = 10  # times the longest time between two evaluations so far, after which the user is told
+WAITING = 40.0  # seconds without a running trial, after which a warning says why
+UNUSED = 25.0  # seconds in which running trials use no CPU, after which the user is warned
+REMINDER = 600.0  # seconds between warnings
+UNUSUAL = 10  # times the longest time between two evaluations so far, after which the user is warned
 
 
 class RayLost(AutorankError):
@@ -40,7 +40,7 @@ class RayLost(AutorankError):
 class RayWatch:
     """Checks Ray and the trials in a thread of its own while trials run.
 
-    Time is counted in checks, so it stands still while the search itself is stopped (SIGSTOP).
+    Time is counted in checks, so the time in which the search itself is stopped (SIGSTOP) does not count.
 
     Args:
         trial: What a trial needs.

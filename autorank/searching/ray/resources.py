@@ -155,7 +155,7 @@ def keep_within(cpus: float, gpus: float) -> None:
 
 
 def cpu_count() -> int:
-    """Return the number of CPUs that this process may use; on macOS, which does not tell, that of the machine."""
+    """Return the number of CPUs that this process may use; on macOS, where it is unknown, that of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

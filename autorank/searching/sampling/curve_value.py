@@ -27,7 +27,7 @@ def curve_value(trial: TrialRecord, objectives: ObjectivesSpec, reference: tuple
 
     Args:
         trial: The trial.
-        objectives: The limits; points beyond them count for nothing.
+        objectives: The limits; points beyond them are ignored.
         reference: The worst corner: parameters and score.
         count: Number of evaluations.
 

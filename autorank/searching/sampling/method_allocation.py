@@ -1,6 +1,6 @@
 """Which method runs the next trial (ours).
 
-1. Every fourth trial is the baseline's, if there is one: it must be tuned as well as what it is compared with.
+1. Every fourth trial is the baseline's, if there is one: it must be tuned as well as the methods.
 2. A method with fewer than `MIN_TRIALS` trials comes first: the one with the fewest, in the order of the search.
 3. So does a method with less than a third of an equal share: methods that start slowly are not given up.
 4. Otherwise the method is drawn by Thompson sampling. Each has a Beta(1 + hits, 1 + misses) belief about how often one

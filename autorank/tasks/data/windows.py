@@ -27,7 +27,7 @@ class Windows(Split):
             answer. int64, `windows x 2`.
         references: A `Reference` for each question.
         owner: The window's question, ascending. int64, `windows`.
-        null: The token that stands for no answer: [CLS], or the first if there is no [CLS]. int64, `windows`.
+        null: The token that means no answer: [CLS], or the first if there is no [CLS]. int64, `windows`.
         starts: Start of each token of the context, in characters of it; -1 for all other tokens. int32, `tokens`.
         ends: End of each token, likewise.
     """

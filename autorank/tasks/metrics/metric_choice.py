@@ -50,7 +50,7 @@ def _check(task: Task, metric: str, spec: TaskSpec) -> None:
     if spec.label is not None and by_label_type and metric in (*CORRELATIONS, *CLASS_METRICS):
         label_type, other_type = ("classes", "number") if task.label_names else ("numbers", "class")
         raise AutorankError(
-            f"--metric {metric} is not a metric of {label_type}, and the labels in {spec.label!r} were understood as "
+            f"--metric {metric} is not a metric of {label_type}, and the labels in {spec.label!r} were read as "
             f"{label_type}. Add --label-type {other_type}, or use one of {', '.join(available)}."
         )
     shown = [f"{RECALL}:CLASS" if name == RECALL else name for name in available]

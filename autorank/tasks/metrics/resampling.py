@@ -1,7 +1,7 @@
 """Scores of resampled examples, for many models at once.
 
 A resample is a weight for each example: how often it was drawn. Every score here is a function of weighted sums over
-examples, except for Spearman's correlation, whose ranks are computed anew for each resample.
+examples, except for Spearman's correlation, whose ranks are computed for each resample.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ def words(text: str) -> list[str]:
         elif kind:
             result.append(character)
             before = kind
-        elif category != "Cf":  # joiners stand inside words
+        elif category != "Cf":  # joiners are inside words
             before = ""
     return result
 

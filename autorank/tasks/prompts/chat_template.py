@@ -3,8 +3,8 @@
 A template with `{% generation %}` marks these turns itself. Of other templates a turn begins where the conversation
 before it ends, rendered with the generation prompt, and ends where the conversation up to it ends: both must be
 prefixes of the whole text. Templates that render a message differently once others follow (Qwen3 leaves thoughts out)
-have no such prefix. There the turn is found by its neighbours: its text is replaced by a probe, and what stands around
-the probe must be what stands around the turn. White space after the mark that ends a turn is not part of it.
+have no such prefix. There the turn is found by its neighbours: its text is replaced by a probe, and the text around
+the probe must equal the text around the turn. White space after the mark that ends a turn is not part of it.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class ChatTemplate:
     def _between(
         self, messages: Sequence[Message], tools: list[Any] | None, i: int, text: str, before: str | None
     ) -> tuple[int, int]:
-        """Start and end of turn `i`, found by what stands before and after it."""
+        """Start and end of turn `i`, found by the text before and after it."""
         left, right = self._around(messages, tools, i)
         header, end_mark = self._around(messages[: i + 1], tools, i)
         opening = ""
@@ -156,7 +156,7 @@ class ChatTemplate:
         if not right.startswith(end_mark) or text[:start] != left[:start] or not text[start:].endswith(later):
             raise UnclearTemplate(
                 f"the template renders messages differently once others follow, so the turn of message {i + 1} "
-                "cannot be told from its neighbours"
+                "cannot be separated from its neighbours"
             )
         return start, len(text) - len(later)
 

@@ -173,7 +173,7 @@ def _uses_template(spec: TaskSpec, model: str, tokenizer: Any, encoder_decoder: 
     elif not tokenizer.chat_template:
         problem = f"the tokenizer of {model!r} has none"
     elif not tokenizer.is_fast:
-        problem = f"the tokenizer of {model!r} does not tell where tokens are in a text (it is no fast tokenizer)"
+        problem = f"the tokenizer of {model!r} is not a fast one, so the positions of tokens in a text are unknown"
     if problem and needed:
         raise AutorankError(
             f"{option} needs a chat template, but {problem}. Use another model (of instruct models, most tokenizers "

@@ -19,7 +19,7 @@ class Table:
         columns: Column name -> the values of all rows.
         source: Where they come from (a file, or a split on the Hub), for messages.
         files: Name and number of rows of each file, if there are several.
-        typed: Whether the format tells text from numbers and missing values; csv does not.
+        typed: Whether the format distinguishes text, numbers and missing values; csv does not.
     """
 
     columns: Mapping[str, Sequence[Any]]

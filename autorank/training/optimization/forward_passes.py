@@ -96,7 +96,7 @@ class ForwardPasses:
         return math.fsum(terms) / weight  # fsum, because the order depends on the number of workers
 
     def prepared(self) -> AbstractContextManager[None]:
-        """A context in which the weights stand still, and the factors of all updates are prepared for passes."""
+        """Return a context in which weights must not change; the factors of all updates are prepared for passes."""
         return prepared((layer.update for layer in adapters.adapted(self.model).values()), self.dtype)
 
     def autocast(self) -> AbstractContextManager[None]:

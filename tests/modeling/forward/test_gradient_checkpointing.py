@@ -49,7 +49,7 @@ def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path)
         assert same(state | {"spec": None}, expected[1] | {"spec": None})
 
 
-def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_base_is_restored_after_a_run_that_never_began(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AutorankError("not even one example fits")
 
@@ -65,7 +65,7 @@ def test_the_base_comes_back_from_a_run_that_never_began(made: Path, monkeypatch
     assert not model.is_activation_checkpointing and model.config.use_cache
 
 
-def test_the_base_comes_back_without_it(made: Path) -> None:
+def test_release_turns_gradient_checkpointing_off(made: Path) -> None:
     run = start(spec(made, "lora", {"dropout": 0.0}, model="llama", steps=1, gradient_checkpointing=True))
     next(run)
     model = run._base.model

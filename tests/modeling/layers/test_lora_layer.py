@@ -114,7 +114,7 @@ def with_reserves(e: bool = True) -> LowRankUpdate:
 
 
 @pytest.mark.parametrize("e", [False, True])
-def test_components_that_do_not_count_are_there_in_training_alone(e: bool) -> None:
+def test_inactive_components_exist_only_in_training(e: bool) -> None:
     update, whole, without = with_reserves(e), make(e), make(e)
     without.keep(torch.tensor([0, 2]))
     x, y = torch.randn(2, 4, IN, dtype=torch.float64), torch.randn(2, 4, OUT, dtype=torch.float64)

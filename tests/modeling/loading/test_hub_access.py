@@ -51,7 +51,7 @@ def test_each_failure_has_its_message(error: Exception, words: list[str]) -> Non
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes differ"), OSError(errno.EACCES, "denied"), KeyError("a")])
-def test_other_errors_are_left_alone(error: Exception) -> None:
+def test_other_errors_are_not_changed(error: Exception) -> None:
     assert hub_error(error, "model 'x'") is None
     with pytest.raises(type(error)), hub_access("model", str(Path(__file__).parent)):
         raise error
@@ -83,7 +83,7 @@ def test_offline_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not constants.is_offline_mode()
 
 
-def test_a_hub_that_gives_no_answer_is_not_asked_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_answer_is_not_retried_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
     from huggingface_hub import constants
 

@@ -30,14 +30,14 @@ def test_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
         quantization.check()
 
 
-def test_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_of_4_bit_quantization(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantization, "check", lambda: None)
     asked = quantization.four_bit(torch.bfloat16, ("score",)).to_dict()
     assert asked["bnb_4bit_quant_type"] == "nf4" and asked["bnb_4bit_use_double_quant"]
     assert asked["llm_int8_skip_modules"] == ["score"] and asked["bnb_4bit_compute_dtype"] == "bfloat16"
 
 
-def test_what_is_quantised_does_not_train(tmp_path: Path) -> None:
+def test_quantized_weights_are_not_trained(tmp_path: Path) -> None:
     loaded = base_model.load(tiny.model("bert", tmp_path / "m"), 2)
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     loaded.model.get_parameter(name).data = torch.zeros(4, 1, dtype=torch.uint8)

@@ -61,7 +61,7 @@ def own(tmp_path):
 REFUSED = r"comes with Python code \(auto_map.*--trust-remote-code"
 
 
-def test_a_model_s_own_code_is_not_run_unasked(own, ran):
+def test_a_model_s_own_code_is_not_run_without_consent(own, ran):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8)
     for load in (
         lambda: base_model.load(own, 2),
@@ -86,7 +86,7 @@ def test_trusted_it_trains(own, ran):
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_what_was_trusted_is_exported(own, ran, tmp_path, monkeypatch, merge):
+def test_trusted_models_are_exported(own, ran, tmp_path, monkeypatch, merge):
     """By `train --to` and from a search; its card's own lines load it, and say that code is run. MLflow is refused."""
     monkeypatch.chdir(tmp_path)
     demo = {"max_train_examples": 8, "max_eval_examples": 8, "trust_remote_code": True}

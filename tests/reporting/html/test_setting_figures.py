@@ -33,7 +33,7 @@ def made(number, score, params=100, **drawn):
     return trial(number, (params, score), settings=drawn, sampled=drawn, sampler_values=(score,), method="lora")
 
 
-def test_axes_say_what_was_tried():
+def test_axes_show_the_ranges_that_were_tried():
     import plotly.graph_objects as go
 
     figure = parallel_coordinates(

@@ -8,7 +8,7 @@ from tests.reporting.html.read import traces
 from tests.trials.made_trials import snapshot, trial
 
 
-def test_methods_are_told_apart_by_colour_and_symbol_and_many_are_one_group():
+def test_methods_differ_in_color_and_symbol_and_many_are_grouped():
     few = [trial(i, (100 * (i + 1), 0.5 + i / 10), method=f"m{i}") for i in range(3)]
     found = method_styles(snapshot(few))
     assert [style.name for style in found.values()] == ["m0", "m1", "m2"]

@@ -33,7 +33,7 @@ def test_layers_are_what_peeling_gives() -> None:
         assert layers(rung) == layers_by_definition(rung)
 
 
-def test_fewer_parameters_alone_beat_nobody_and_more_never_do() -> None:
+def test_a_trial_with_fewer_parameters_but_no_higher_score_beats_none() -> None:
     assert layers([Reached(10, 0.5), Reached(100, 0.5)]) == [0, 0]  # scores do not differ yet
     assert layers([Reached(10, 0.5), Reached(100, 0.9)]) == [0, 0]
     assert layers([Reached(10, 0.6), Reached(100, 0.5)]) == [0, 1]
@@ -67,12 +67,12 @@ def test_a_curve_is_as_good_as_the_best_of_its_points() -> None:
             assert (numbers[number] == 0) == unbeaten
 
 
-def test_what_nothing_beats_goes_on_however_many_there_are() -> None:
+def test_all_trials_that_are_not_beaten_continue() -> None:
     front = [Reached(10 * i, 0.5 + i / 100) for i in range(1, 10)]
     assert all(promoted(single(front), i, factor=3) for i in range(9))
 
 
-def test_a_third_goes_on() -> None:
+def test_a_third_of_the_trials_continues() -> None:
     chain = [Reached(10, 0.9 - i / 100) for i in range(9)]  # each beaten by all before
     assert [promoted(single(chain), i, factor=3) for i in range(9)] == [True] * 3 + [False] * 6
 
@@ -119,7 +119,7 @@ def test_methods_are_not_compared() -> None:
     assert halving.decide("adalora", 4, 1, [Reached(10, 0.5)])
 
 
-def test_asked_again_the_answer_is_the_same() -> None:
+def test_repeated_decisions_are_equal() -> None:
     """A trial that goes on after a crash is asked again, and counts once."""
     halving = Halving(HalvingSpec(), 3)
     for number in range(4):

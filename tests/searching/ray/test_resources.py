@@ -48,7 +48,7 @@ def test_share(available, options, expected):
         ({"gpus_per_trial": 0, "concurrency": 33, "lanes": 4}, "8 CPUs are enough for 32 trials"),
     ],
 )
-def test_more_than_there_is(options, problem):
+def test_more_resources_than_available_are_refused(options, problem):
     with pytest.raises(AutorankError, match=problem):
         share([{"CPU": 8, "GPU": 1}], **options)
 
@@ -119,7 +119,7 @@ def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
 
 
 @pytest.mark.parametrize(("gpus", "part"), [(0, 1.0), (0.25, 0.25), (1, 1.0), (2, 1.0)])
-def test_a_process_keeps_within_what_was_reserved(gpus, part, monkeypatch):
+def test_a_process_is_limited_to_its_resources(gpus, part, monkeypatch):
     used = []
     monkeypatch.setattr("torch.set_num_threads", used.append)
     monkeypatch.setattr("autorank.training.gpu.limit_memory", used.append)

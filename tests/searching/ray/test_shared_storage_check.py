@@ -157,7 +157,9 @@ def test_storage_that_fails_is_no_node_that_does_not_see_it(ray, error: Exceptio
     assert str(tmp_path) in death.reason and (death.storage_missing or "SlowDown" in death.reason)
 
 
-def test_a_seal_that_cannot_be_taken_away_hides_nothing(ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_token_that_cannot_be_deleted_hides_no_error(
+    ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clients of object storage raise what is no OSError."""
 
     def refuse(file: Path, *given: object) -> None:
@@ -168,7 +170,7 @@ def test_a_seal_that_cannot_be_taken_away_hides_nothing(ray, tmp_path: Path, mon
         raise KeyError("what went wrong")
 
 
-def test_why_a_process_died_tells_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reasons_of_deaths_contain_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
     assert _death("OSError: planted-secret is refused by https://me:hush@storage").reason == (
         "OSError: *** is refused by https://storage"

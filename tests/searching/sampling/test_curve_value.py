@@ -31,7 +31,7 @@ def test_the_value_is_the_area_under_all_evaluations_and_slices():
     assert learned_values(trial(sliced(1, 80, float("nan"), (20, 0.4))), [], NO_LIMITS, BOX) is None
 
 
-def test_points_beyond_a_limit_count_for_nothing_and_alone_by_their_excess():
+def test_points_beyond_a_limit_count_only_if_there_are_no_others():
     limits = ObjectivesSpec(max_params=50, min_score=0.3)
     assert curve_value(LEARNS, limits, BOX, 2) == pytest.approx(0.2 * 0.4 + 0.6 * 0.8)  # 20 and 40 parameters
     too_large = trial(sliced(1, 80, 0.5, (60, 0.2)))  # the whole is over by 0.6 of the limit, the slice by 0.2 and 0.1

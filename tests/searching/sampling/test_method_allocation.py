@@ -36,7 +36,7 @@ def test_each_method_gets_enough_first_in_turn() -> None:
     assert first[:6] == [*METHODS, *METHODS]
 
 
-def test_those_that_extend_the_front_get_more_and_none_is_given_up() -> None:
+def test_methods_that_extend_the_front_get_more_trials_and_none_is_given_up() -> None:
     shares = Counter(dealt(180, good="increlora"))
     assert shares["increlora"] > 100
     assert min(shares.values()) >= 180 // 9

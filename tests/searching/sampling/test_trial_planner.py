@@ -45,7 +45,7 @@ def test_the_settings_that_fit_are_the_largest_that_runs_are_long_enough_for() -
     assert fitting_settings(entry, SIZES, SIZES.length_check(4)) == smallest(entry, SIZES)
 
 
-def test_where_nothing_fits_the_search_says_so_before_it_starts(tmp_path: Any, monkeypatch: Any) -> None:
+def test_without_fitting_settings_the_search_is_refused_before_it_starts(tmp_path: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     spec = spec_of("prilora", 4, ("interval=40", "pruning=0.5"))
     with pytest.raises(

@@ -45,7 +45,7 @@ def test_trials_are_ranked_within_their_search_and_the_front_comes_first(tmp_pat
     ]  # fmt: skip
 
 
-def test_settings_that_the_new_search_does_not_have_are_left_out(tmp_path: Path) -> None:
+def test_settings_that_the_new_search_lacks_are_ignored(tmp_path: Path) -> None:
     """A trial with a value outside the new range is left out, whole."""
     searched(tmp_path, "a")
     entry = MethodSpec(method="lora", space={"learning_rate": SPACE["learning_rate"] | {"high": 5e-3}})
@@ -108,7 +108,7 @@ def test_earlier_settings_come_first_and_again_after_an_interruption(tmp_path: P
         assert proposed is not None and again.params == {name: proposed.settings[name] for name in SPACE}
 
 
-def test_the_search_goes_on_with_what_was_read_at_its_beginning(tmp_path: Path) -> None:
+def test_the_search_continues_with_the_trials_read_at_its_start(tmp_path: Path) -> None:
     searched(tmp_path, "a")
     new = spec(warm_start=earlier_trials("a", tmp_path, spec()))
     open_journal(new, tmp_path / "new", lambda: (64.0, 0.0)).close()

@@ -47,7 +47,7 @@ def test_ends_of_sizes_to_which_no_setting_may_matter_alone(size) -> None:
     assert bounds("lora", largest(entry, bounds))[1] == max(found)
 
 
-def test_sixteen_ranges_take_few_looks() -> None:
+def test_sixteen_ranges_need_few_evaluations_of_the_bounds() -> None:
     """They have 65,536 corners."""
     looks = []
 

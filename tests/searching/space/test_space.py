@@ -45,7 +45,7 @@ def test_set_fixes_a_setting_even_the_learning_rate():
     assert "learning_rate" not in space.ranges
 
 
-def test_all_mistakes_come_at_once(tmp_path):
+def test_all_mistakes_are_reported_together(tmp_path):
     text = """
     rank: {type: float, low: 1, high: 8}
     thresold: {type: float, low: 0.1, high: 0.2}
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_space(tmp_path, text, problem):
         load("lora", written(tmp_path, text))
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(AutorankError, match="No such file"):
         load("lora", tmp_path / "none.yaml")
 
@@ -125,7 +125,7 @@ def test_an_unknown_method():
         load("lora-dorp")
 
 
-def test_nothing_left_to_search(tmp_path):
+def test_a_space_without_ranges(tmp_path):
     with pytest.raises(AutorankError, match="nothing is left to search"):
         load("lora", written(tmp_path, RATE), ["learning_rate=1e-3"])
 
@@ -244,7 +244,7 @@ def test_parse_settings():
         parse_settings(["rank=[1, 2]"])
 
 
-def test_several_methods_spaces_and_who_gets_an_override():
+def test_overrides_apply_to_the_methods_that_have_the_setting():
     spaces = load_all(["lora-drop", "lora"], overrides=["rank=4", "threshold=0.8"])
     assert {name: space.fixed["rank"] for name, space in spaces.items()} == {"lora-drop": 4, "lora": 4}
     assert spaces["lora-drop"].fixed["threshold"] == 0.8 and "threshold" not in spaces["lora"].fixed

@@ -113,7 +113,7 @@ def test_a_long_question_loses_its_beginning_and_a_long_answer_its_end() -> None
         encoding("chatml", length=8).split(examples(said(words, "a")))
 
 
-def test_what_a_template_refuses_is_told_once_for_each_reason() -> None:
+def test_refusals_of_a_template_are_listed_once_per_reason() -> None:
     bad, good = said("What?", "That.", system="Be brief."), said("a", "b")
     with pytest.raises(AutorankError) as caught:
         encoding("gemma").split(examples(bad, good, bad))

@@ -76,7 +76,7 @@ def test_bfloat16(family: str, made: Path) -> None:
     assert len(objective.write(run._phase, split, 3) or []) == len(split)
 
 
-def test_a_stopped_run_goes_on(made: Path) -> None:
+def test_a_stopped_run_resumes(made: Path) -> None:
     wanted = spec(made, "llama", steps=8, eval_every=4)
     whole = list(start(wanted))
     first = start(wanted)

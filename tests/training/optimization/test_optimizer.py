@@ -23,7 +23,7 @@ def test_the_first_group_follows_transformers_linear_schedule() -> None:
         reference.step(), schedule.step()
 
 
-def test_a_later_group_warms_up_anew_and_ends_with_the_rest() -> None:
+def test_a_later_group_has_its_own_warmup_and_the_same_end() -> None:
     ours = GroupedAdamW(1.0, 0.0, total_steps=40, warmup_steps=5)
     assert [factor(ours, step, start=20) for step in (20, 21, 25, 40)] == pytest.approx([0.0, 0.2, 1.0, 0.0])
     assert factor(ours, 32, start=20) == pytest.approx((40 - 32) / (40 - 20 - 5))

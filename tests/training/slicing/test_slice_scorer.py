@@ -161,7 +161,7 @@ def test_off_factorises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run.state_dict()["spent_on_slices"] == 0
 
 
-def test_auto_spends_a_fifth_of_training_and_goes_on_with_what_is_left() -> None:
+def test_auto_spends_a_fifth_of_training_and_resumes_with_the_remaining_budget() -> None:
     whole = TrainingRun(spec(slices="auto", steps=150, eval_every=50))
     evaluations = [next(whole)]
     state = whole.state_dict()

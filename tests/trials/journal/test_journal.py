@@ -270,7 +270,7 @@ def test_an_unknown_run_names_those_there_are(journal, folder):
     assert not (folder.parent / "nowhere").exists()
 
 
-def test_optuna_opens_it_and_goes_on(journal, folder):
+def test_optuna_opens_the_journal_and_continues_it(journal, folder):
     for number in range(6):
         begun(journal)
         journal.record(number, evaluation(1, 50 - number, 0.6 - number / 100))

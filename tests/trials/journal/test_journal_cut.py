@@ -40,7 +40,7 @@ def test_a_trial_s_beginning_cut_off_anywhere_is_there_whole_or_not_at_all(journ
         assert len(Journal.open(folder).trials()) == len(there) + 1
 
 
-def test_a_recording_cut_off_anywhere_leaves_what_stood_before(journal, folder):
+def test_an_interrupted_write_leaves_the_previous_content(journal, folder):
     path = folder / JOURNAL
     number = begun(journal)
     journal.record(number, evaluation(1, 50, 0.6))

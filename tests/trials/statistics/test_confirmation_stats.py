@@ -134,7 +134,7 @@ def test_what_failed_or_is_not_on_the_front_does_not_count() -> None:
     assert summarise(points((10, 0.7)), known) == {}
 
 
-def test_seeds_that_failed_are_told() -> None:
+def test_failed_seeds_are_reported() -> None:
     known = results([0.7, 0.72], [0.8, math.nan]) | {(1, 10, 3): {"failed": "diverged"}}
     found = summarise(points((10, 0.7), (100, 0.8)), known)
     assert (found[0, 10].failed, found[1, 10].failed, found[1, 10].seeds) == (0, 2, 1)

@@ -93,7 +93,7 @@ def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_p
 
 
 @pytest.mark.parametrize("end", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
-def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, tmp_path, end):
+def test_a_resumed_trial_gets_the_resources_of_an_ended_one(ray, options, tmp_path, end):
     """Both want all CPUs. The second has a checkpoint whose evaluation was never recorded."""
     from ray import cluster_resources, kill, tune
     from ray.tune.schedulers import TrialScheduler
@@ -132,7 +132,7 @@ def test_a_trial_that_ends_gives_its_workers_to_one_that_goes_on(ray, options, t
     assert all(adapter_path(tmp_path, 1, step).exists() for step in (8, 12))
 
 
-def test_what_a_dead_trial_had_reserved_is_free_before_the_next_is_handed_out(tmp_path, monkeypatch):
+def test_resources_of_a_dead_trial_are_free_before_the_next_starts(tmp_path, monkeypatch):
     notes, did = {}, []
     group = placement_groups.PlacementGroup(placement_groups.PlacementGroupID.from_random())
     monkeypatch.setattr(placement_groups._compat, "kv_put", lambda key, value, namespace: notes.update({key: value}))
@@ -169,7 +169,7 @@ def test_a_reservation_is_found_in_the_cluster(ray):
     assert state(second) == "REMOVED"
 
 
-def test_what_was_cut_off_between_its_last_evaluation_and_its_end_trains_no_further(options, tmp_path, monkeypatch):
+def test_a_trial_interrupted_after_its_last_evaluation_does_not_train_further(options, tmp_path, monkeypatch):
     monkeypatch.setattr(multi_worker, "get_device", lambda: "cpu")
     told = []
     config = {

@@ -66,7 +66,7 @@ def test_a_warm_trial_is_like_a_cold_one(options, method):
     warm.stop()
 
 
-def test_a_checkpoint_goes_on_in_another_actor(options, tmp_path):
+def test_a_checkpoint_is_resumed_in_another_actor(options, tmp_path):
     kind = autorank.tune_trainable("lora", "pairs", **options, dropout=0.1)
     first = kind(dict(SETTINGS))
     first.train()
@@ -100,7 +100,7 @@ def test_a_trial_that_raises_is_a_result_and_the_next_one_runs(options, tmp_path
     assert [trial.step()["finished"] for _ in range(3)] == [False, False, True]
 
 
-def test_a_trial_goes_on_from_its_checkpoint_and_tells_what_was_never_recorded(options, tmp_path):
+def test_a_resumed_trial_reports_evaluations_that_were_not_recorded(options, tmp_path):
     trial = warm_trial(options, tmp_path, SETTINGS)
     whole = [replace(trial.step()["evaluation"], seconds=0.0) for _ in range(3)]
     for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
@@ -130,7 +130,7 @@ def test_of_a_trial_that_ends_before_its_run_only_the_last_evaluation_is_scored(
     assert scored.predictions == last.predictions != b""
 
 
-def test_a_trial_that_ends_early_is_cut_to_the_sizes_asked_for(options, tmp_path):
+def test_a_trial_that_ends_early_is_cut_to_the_requested_sizes(options, tmp_path):
     """Also when it was cut off after its last evaluation, with other sizes."""
     for sizes in ([128, 200], [10, 64]):
         trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8, sizes=sizes))
@@ -144,7 +144,7 @@ def test_a_trial_that_ends_early_is_cut_to_the_sizes_asked_for(options, tmp_path
         assert all(0 <= score <= 1 for score in scores.values())
 
 
-def test_out_of_memory_is_told(options, tmp_path, monkeypatch):
+def test_out_of_memory_is_reported(options, tmp_path, monkeypatch):
     trial = warm_trial(options, tmp_path, SETTINGS)
     trial.step()
 
@@ -160,7 +160,7 @@ def test_settings_that_the_method_refuses_fail_the_trial(options, tmp_path):
     assert "rank" in failed["failed"]
 
 
-def test_a_base_model_that_cannot_be_given_back_is_loaded_anew(options, tmp_path, monkeypatch):
+def test_a_base_model_that_cannot_be_restored_is_loaded_again(options, tmp_path, monkeypatch):
     trial = warm_trial(options, tmp_path, SETTINGS)
     trial.step()
     before = trial.model_cache

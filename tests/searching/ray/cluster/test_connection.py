@@ -78,7 +78,7 @@ def test_a_local_ray_is_for_this_machine_alone(ray):
     assert connection.SINGLE_NODE in os.environ  # for the workers to come
 
 
-def test_what_is_for_a_local_ray_ends_with_it(monkeypatch):
+def test_settings_for_a_local_ray_end_with_it(monkeypatch):
     from ray._private import ray_constants
 
     for before in (None, "1"):

@@ -120,7 +120,7 @@ def submit(dashboard: Dashboard, *words: str) -> Any:
     return CliRunner().invoke(app.app, ["submit", "--address", dashboard.address, *words])
 
 
-def test_the_log_is_told_and_the_code_is_the_drivers(dashboard: Dashboard) -> None:
+def test_the_log_is_printed_and_the_exit_code_is_the_drivers(dashboard: Dashboard) -> None:
     done = submit(dashboard, "--", *SEARCH)
     assert done.exit_code == 0, done.output
     assert f"ray job stop --address {dashboard.address} {ID}" in done.stdout
@@ -143,7 +143,7 @@ def test_a_job_that_never_started_says_why(dashboard: Dashboard) -> None:
     assert done.exit_code == 1 and "runtime_env setup failed" in done.stdout
 
 
-def test_a_broken_connection_tells_nothing_twice(dashboard: Dashboard) -> None:
+def test_a_broken_connection_repeats_no_output(dashboard: Dashboard) -> None:
     job = jobs.submit(dashboard.address, "x")
     dashboard.end, told = {"status": "RUNNING"}, []
 
@@ -208,7 +208,7 @@ def test_a_token_is_used_where_the_cluster_asks(
     assert "RAY_AUTH_MODE=token ray job stop" in done.stdout and TOKEN not in done.stdout
 
 
-def test_no_token_and_a_wrong_one_are_told(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_wrong_token_is_reported(dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     dashboard.token = TOKEN
     with pytest.raises(AutorankError, match=r"requires a token.* RAY_AUTH_MODE=token.*~/\.ray/auth_token"):
         jobs.submit(dashboard.address, "x")
@@ -281,7 +281,9 @@ def test_what_would_not_work_is_not_sent(
     assert isinstance(done.exception, AutorankError) and said in str(done.exception)
 
 
-def test_what_the_cluster_finds_is_sent(dashboard: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_on_the_cluster_are_submitted(
+    dashboard: Dashboard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Names of the Hub, absolute paths, and files in the working dir, seen from there."""
     (tmp_path / "in" / "model").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
