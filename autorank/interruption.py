@@ -108,7 +108,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
                     exit_now()
                 return
 
-    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    previous_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=wait, name="autorank-interruption", daemon=True)
     thread.start()
     try:
@@ -116,7 +116,7 @@ def ended_by_force(last_words: str) -> Iterator[None]:
     finally:
         closed.set()
         faulthandler.cancel_dump_traceback_later()
-        signal.set_wakeup_fd(before)
+        signal.set_wakeup_fd(previous_fd)
         os.close(writer)
         thread.join()
         os.close(reader)

@@ -32,13 +32,13 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="number of layers, in place of those of the shape")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--length", type=int, default=64)
-    given = parser.parse_args()
+    options = parser.parse_args()
     register_methods()
-    family, size = workload.SHAPES[given.shape]
-    if given.layers:
-        workload.SHAPES[given.shape] = family, size | {"num_hidden_layers": given.layers}
-    together, alone = measured(given.lanes, given.shape, given.batch, given.length)
-    print(f"{given.lanes} trials, {given.shape}, {given.batch} x {given.length}, a step of each:")
+    family, size = workload.SHAPES[options.shape]
+    if options.layers:
+        workload.SHAPES[options.shape] = family, size | {"num_hidden_layers": options.layers}
+    together, alone = measured(options.lanes, options.shape, options.batch, options.length)
+    print(f"{options.lanes} trials, {options.shape}, {options.batch} x {options.length}, a step of each:")
     print(
         f"in a pack {1000 * together:.1f} ms, one after the other {1000 * alone:.1f} ms, ratio {together / alone:.2f}"
     )

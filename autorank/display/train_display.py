@@ -36,9 +36,9 @@ def follow(
     best: Evaluation | None = None
     evaluations = []
     console.print(f"{title(run.spec)}: loading data and model", markup=False)
-    outlook = run.begin()
-    _print_summary(console, outlook)
-    for warning in outlook.warnings:
+    summary = run.begin()
+    _print_summary(console, summary)
+    for warning in summary.warnings:
         warn(warning)
     console.print(_row("epoch", "step", "loss", "score", "parameters", "seconds"), style="dim")
     for evaluation in run:
@@ -63,15 +63,15 @@ def follow(
     return point, evaluations
 
 
-def _print_summary(console: Console, outlook: RunSummary) -> None:
+def _print_summary(console: Console, summary: RunSummary) -> None:
     """Print the size of the training, since the first evaluation may take long."""
-    data = outlook.data
+    data = summary.data
     if data.labels:
         console.print(data.labels, markup=False, soft_wrap=True)
     validated = " + ".join(f"{split.examples:,}" for split in data.validation.values())
     console.print(
-        f"{data.train.examples:,} training and {validated} validation examples; {outlook.steps:,} steps; "
-        f"{outlook.trained:,} trainable parameters; {outlook.device}, {outlook.precision}", soft_wrap=True,
+        f"{data.train.examples:,} training and {validated} validation examples; {summary.steps:,} steps; "
+        f"{summary.trained:,} trainable parameters; {summary.device}, {summary.precision}", soft_wrap=True,
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class SearchCall(ResumeCall, SearchOptions, RunOptions):
         spec = make_spec(
             spaces.load_all(self.methods, source, self.overrides), self.task_spec(), self.model_name(),
             self.training_spec(), self.name, seed=self.seed,
-            beside=spaces.by_method(self.methods, source).get(spaces.BASELINE), **self.values(),
+            baseline_space=spaces.by_method(self.methods, source).get(spaces.BASELINE), **self.values(),
         )  # fmt: skip
         if self.warm_start is None:
             return spec

@@ -63,13 +63,13 @@ class RecipeSearcher(BaseSearcher):
     ) -> None:  # fmt: skip
         super().__init__(deadline, retries)
         self._results, self._on_result = results, on_result
-        self._left = [training for training in trainings if not results.done(training.run)]
+        self._remaining = [training for training in trainings if not results.done(training.run)]
         self._running: dict[str, Run] = {}
         self._progress: dict[str, tuple[Training, dict[int, Evaluation]]] = {}  # Tune's id -> training, step -> result
 
     def has_work(self) -> bool:
         """Return whether trainings are left to start before the deadline."""
-        return bool(self._left) and not self.out_of_time
+        return bool(self._remaining) and not self.out_of_time
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """Return the next training as `WarmTrial` expects it, FINISHED, or None: ask again later."""
@@ -77,14 +77,14 @@ class RecipeSearcher(BaseSearcher):
             return None
         try:
             self._fail_without_ranks()
-            ready = next((training for training in self._left if self._ready(training)), None)
+            ready = next((training for training in self._remaining if self._ready(training)), None)
         except Exception as error:
             self.problem, ready = error, None
         if ready is not None and self._must_wait(ready.run):
             return None
         if ready is None or self.problem or self.out_of_time:
             return None if self._running and not self.problem and not self.out_of_time else self.FINISHED
-        self._left.remove(ready)
+        self._remaining.remove(ready)
         self._running[trial_id] = ready.run
         self._progress[trial_id] = ready, {}
         return {"number": ready.name, "train": self._spec(ready), "recorded": 0, "until": None}
@@ -110,7 +110,7 @@ class RecipeSearcher(BaseSearcher):
             self.on_progress(death)
             step, memory = max(evaluations, default=0), bool(result.get("out_of_memory"))
             if self._retry.retry(training.run, step, training.train, death, memory):
-                self._left.append(training)
+                self._remaining.append(training)
             elif death or "failed" in result:
                 self._fail(training, death.reason if death else result["failed"])
             elif result.get("finished"):
@@ -124,12 +124,12 @@ class RecipeSearcher(BaseSearcher):
     def _fail_without_ranks(self) -> None:
         """Fail the trainings that need the ranks of a training that has failed."""
         unfinished = {
-            training.run for training in (*self._left, *(training for training, _ in self._progress.values()))
+            training.run for training in (*self._remaining, *(training for training, _ in self._progress.values()))
         }
-        for training in list(self._left):
+        for training in list(self._remaining):
             source = training.ranks_of
             if source and not self._ready(training) and source not in unfinished:
-                self._left.remove(training)
+                self._remaining.remove(training)
                 self._fail(training, f"it uses the ranks of {source[0]}, seed {source[1]}, which failed")
 
     def _spec(self, training: Training) -> TrainSpec:

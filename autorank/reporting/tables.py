@@ -97,7 +97,7 @@ def front_table(
     several = len({point.method for point in points}) > 1
     if several and not known:
         columns["method"] = lambda p: p.method
-    if not _several_of_a_trial(points):
+    if not _share_trials(points):
         in_settings = several and bool(known)  # 80 columns are too few for a column of methods
         columns["method, settings" if in_settings else "settings"] = lambda p: (
             (f"{p.method}, " if in_settings else "") + _varied_settings(p.settings, varied)
@@ -120,7 +120,7 @@ def trial_settings(points: Sequence[Point], varied: Sequence[str] | None = None)
     Returns:
         A line for each trial.
     """
-    if not _several_of_a_trial(points):
+    if not _share_trials(points):
         return Text()
     varied = _differing([point.settings for point in points]) if varied is None else varied
     trials = {point.trial: f"{point.method}, {_varied_settings(point.settings, varied)}" for point in points}
@@ -128,7 +128,7 @@ def trial_settings(points: Sequence[Point], varied: Sequence[str] | None = None)
     return Text("\n" + "\n".join(f"trial {trial:>{width}}: {text}" for trial, text in sorted(trials.items())))
 
 
-def _several_of_a_trial(points: Sequence[Point]) -> bool:
+def _share_trials(points: Sequence[Point]) -> bool:
     return len({point.trial for point in points}) < len(points)
 
 
@@ -176,9 +176,9 @@ def front_summary(
     counts = ", ".join(f"{states[state]} {state}" for state in names if states[state])
     if not points:
         finite = any(best(trial.evaluations) for trial in searched)
-        why = "no evaluation is within the limits" if finite else "no evaluation has a finite score"
+        reason = "no evaluation is within the limits" if finite else "no evaluation has a finite score"
         return Group(
-            Text(f"No front yet: {why} ({counts or 'no trials'})."),
+            Text(f"No front yet: {reason} ({counts or 'no trials'})."),
             trials_table(trials),
         )
     measured = counted(sum(len(trial.evaluations) for trial in searched), "evaluation")
@@ -192,10 +192,12 @@ def front_summary(
     ]  # fmt: skip
     if snapshot.baseline:
         runs = len(trials) - len(searched)
-        size = hypervolume(snapshot.baseline, reference)
-        again = ", with new seeds where confirmed" if snapshot.confirmed else ""
-        rows.append(Text(f"gain: over plain LoRA with at most as many parameters{again}, tuned in {runs} further "
-                         f"trial{'s' if runs > 1 else ''} (its hypervolume is {size:.4f})", style="dim"))  # fmt: skip
+        seeds_note = ", with new seeds where confirmed" if snapshot.confirmed else ""
+        note = (
+            f"gain: over plain LoRA with at most as many parameters{seeds_note}, tuned in "
+            f"{counted(runs, 'further trial')} (its hypervolume is {hypervolume(snapshot.baseline, reference):.4f})"
+        )
+        rows.append(Text(note, style="dim"))
     rows += [Text(note, style="dim") for note in front_notes(snapshot)]
     if failed := [trial for trial in trials if trial.state == "failed"]:
         rows += [Text(), trials_table(failed)]

@@ -19,7 +19,7 @@ from autorank.trials.journal.journal_file import JOURNAL
 
 def make_spec(
     spaces: Mapping[str, Space], task: TaskSpec, model: str | None = None, training: TrainingSpec | None = None,
-    name: str | None = None, baseline: bool = True, beside: Source = None, **values: Any,
+    name: str | None = None, baseline: bool = True, baseline_space: Source = None, **values: Any,
 ) -> SearchSpec:  # fmt: skip
     """Create the spec of a search.
 
@@ -30,7 +30,7 @@ def make_spec(
         training: Training settings; None: the defaults.
         name: Name of the search; by default made from methods and task.
         baseline: Add plain LoRA as a baseline, unless it is one of the methods.
-        beside: Search space of the baseline; None: its built-in space.
+        baseline_space: Search space of the baseline; None: its built-in space.
         values: Other fields of `SearchSpec`.
 
     Returns:
@@ -43,7 +43,8 @@ def make_spec(
     entries = [_entry(method, space) for method, space in spaces.items()]
     plain = None
     if baseline and BASELINE not in spaces:
-        plain = _entry(BASELINE, load(BASELINE, beside, _common(spaces) if beside is None else ()))
+        settings = _common_targets(spaces) if baseline_space is None else ()
+        plain = _entry(BASELINE, load(BASELINE, baseline_space, settings))
     try:
         return SearchSpec(
             name=name, task=task, model=model, training=training or TrainingSpec(), methods=tuple(entries),
@@ -57,12 +58,12 @@ def _entry(method: str, space: Space) -> MethodSpec:
     return MethodSpec(method=method, settings=absolute_paths(method, space.fixed), space=space.ranges)
 
 
-def _common(spaces: Mapping[str, Space]) -> list[str]:
+def _common_targets(spaces: Mapping[str, Space]) -> list[str]:
     """The adapted layers as a setting for the baseline, if all methods with this setting fix the same value."""
-    aiming = [space for method, space in spaces.items() if "targets" in find(method).Config.model_fields]
-    named = {space.fixed.get("targets") for space in aiming}
-    (only,) = named if len(named) == 1 else (None,)
-    return [] if only is None else [f"targets={only}"]
+    targeted = [space for method, space in spaces.items() if "targets" in find(method).Config.model_fields]
+    values = {space.fixed.get("targets") for space in targeted}
+    (targets,) = values if len(values) == 1 else (None,)
+    return [] if targets is None else [f"targets={targets}"]
 
 
 def open_journal(spec: SearchSpec, folder: Path, reference: Callable[[], tuple[float, float]]) -> Journal:

@@ -97,7 +97,7 @@ class Shrinking:
         peft_adapter.write(self.adapter, updates, self.adapter.others, to, pad)
 
     def energy_of(self, kept: Mapping[str, int]) -> float:
-        """Return the share of the energy that components hold."""
+        """Return the share of the energy of these components."""
         return self._spectrum.energy_of(kept)
 
     def _size(self, count: int) -> Size:

@@ -116,7 +116,7 @@ class ScoredShrinking(Shrinking):
         )
 
     def polish(self, size: Size, steps: int, learning_rate: float) -> Size:
-        """Cut the adapter to a size for good and train it, with its head, for some more steps.
+        """Cut the adapter permanently to a size and train it, with its head, for some more steps.
 
         Args:
             size: One of the sizes of `scored`.

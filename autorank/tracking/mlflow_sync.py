@@ -181,9 +181,9 @@ class MLflowSync:
         for trial in snapshot.trials:
             run, top = self._runs[trial.number], best(trial.evaluations)
             if top is not None and not trial.baseline and (final or run.gain is None):
-                gained = gain(points_of(trial, top)[0], snapshot.baseline)
-                if gained is not None and round(gained, 6) != run.gain:
-                    run.push_gain(client, round(gained, 6), trial.step)
+                trial_gain = gain(points_of(trial, top)[0], snapshot.baseline)
+                if trial_gain is not None and round(trial_gain, 6) != run.gain:
+                    run.push_gain(client, round(trial_gain, 6), trial.step)
 
     @property
     def _methods(self) -> str:

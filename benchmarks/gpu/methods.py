@@ -62,11 +62,11 @@ def compare(name: str, shape: str, options: Options, folder: Path) -> dict[str, 
     def start(device: str = options.device.type, **given: Any) -> TrainingRun:
         settings = {key: value for key, value in METHODS[name].settings.items() if key != "dropout"}
         training: dict[str, Any] = {"steps": STEPS, "batch_size": 8, "eval_every": EVERY, "precision": "fp32"} | given
-        cache = RandomCache(shape, DATA, torch.device(device), folder / device)  # each has its own probes
+        cache = RandomCache(shape, DATA, torch.device(device), folder / device)  # devices have separate probes
         return TrainingRun(train_spec(name, settings, **training), cache)
 
     reference, run = start("cpu"), start()
-    expected_gradients, gradients = (first_gradients(each) for each in (reference, run))
+    expected_gradients, gradients = map(first_gradients, (reference, run))
     expected = losses(reference)
     before = losses(run, STEPS // EVERY // 2)
     state = io.BytesIO()
@@ -147,9 +147,9 @@ def overflow(run: TrainingRun) -> tuple[int, bool]:
 
 
 def synchronisations(run: TrainingRun) -> Counter[str]:
-    """Places in the code that wait for the GPU in a few steps after the first, with how often they do."""
+    """Code locations that wait for the GPU in a few steps after the first, with their counts."""
     run.begin()
-    places = Counter[str]()
+    locations = Counter[str]()
     for step in range(2 * WATCHED):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -160,6 +160,6 @@ def synchronisations(run: TrainingRun) -> Counter[str]:
                 torch.cuda.set_sync_debug_mode("default")
         for warning in caught:
             if "synchroniz" in str(warning.message):
-                places[f"{Path(warning.filename).name}:{warning.lineno}"] += 1
+                locations[f"{Path(warning.filename).name}:{warning.lineno}"] += 1
     run.release()
-    return places
+    return locations

@@ -97,11 +97,11 @@ def work(folder: Path, number: int, tiny: bool) -> None:
     """Train LoRA on RoBERTa-base for a few seconds; print the steps per second."""
     device = torch.device("cpu" if tiny else "cuda")
     torch.set_num_threads(1)
-    given = Namespace(
+    options = Namespace(
         shape="minilm" if tiny else "roberta-base", targets="attention-qv", rank=8, batch=2 if tiny else 16,
         length=8 if tiny else 64, steps=1_000_000, precision="fp32" if tiny else "bf16",
     )  # fmt: skip
-    step = contenders.make("lora", given, device)
+    step = contenders.make("lora", options, device)
     done = 0
     for _ in range(3):
         step(done := done + 1)

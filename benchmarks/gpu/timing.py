@@ -40,11 +40,11 @@ def measured(
     options: Options,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Time the contenders in turns, step by step."""
-    given = Namespace(
+    case_options = Namespace(
         shape=shape, targets=targets, rank=8, batch=batch, length=length, steps=200,
         precision="bf16" if options.cuda else "fp32",
     )  # fmt: skip
-    steps = {name: contenders.make(name, given, options.device) for name in names}
+    steps = {name: contenders.make(name, case_options, options.device) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(1, warm + timed + 1):
         for name in names:

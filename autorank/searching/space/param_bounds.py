@@ -104,12 +104,14 @@ def parameter_range(spec: SearchSpec, bounds: Bounds) -> tuple[int, int]:
     Raises:
         AutorankError: The smallest adapter is larger than `max_params`, and no method's adapters are sliced.
     """
-    fewest = min(bounds(entry.method, smallest(entry, bounds))[0] for entry in spec.methods)
-    most = max(bounds(entry.method, largest(entry, bounds))[1] for entry in spec.methods)
-    limit = spec.objectives.max_params or most
-    if fewest > limit and not any(sliced(spec, entry.method) for entry in spec.methods):
-        raise AutorankError(f"--max-params {limit:,} is less than the smallest adapter of the space, {fewest:,}.")
-    return min(fewest, limit), min(most, limit)
+    smallest_params = min(bounds(entry.method, smallest(entry, bounds))[0] for entry in spec.methods)
+    largest_params = max(bounds(entry.method, largest(entry, bounds))[1] for entry in spec.methods)
+    limit = spec.objectives.max_params or largest_params
+    if smallest_params > limit and not any(sliced(spec, entry.method) for entry in spec.methods):
+        raise AutorankError(
+            f"--max-params {limit:,} is less than the smallest adapter of the space, {smallest_params:,}."
+        )
+    return min(smallest_params, limit), min(largest_params, limit)
 
 
 def sliced(spec: SearchSpec, method: str) -> bool:
@@ -138,11 +140,11 @@ def resizing(entry: MethodSpec, bounds: Bounds, settings: Mapping[str, Any]) -> 
     Returns:
         Setting -> its value in `settings`.
     """
-    before = bounds(entry.method, settings)
+    params = bounds(entry.method, settings)
     return {
         name: settings[name]
         for name, values in entry.space.items()
-        if any(bounds(entry.method, {**settings, name: end}) != before for end in ranges.ends(values))
+        if any(bounds(entry.method, {**settings, name: end}) != params for end in ranges.ends(values))
     }
 
 
@@ -150,15 +152,15 @@ def _lowest(entry: MethodSpec, cost: Callable[[Mapping[str, Any]], int]) -> dict
     """The corner of a space with the lowest cost, by coordinate descent (ours).
 
     One setting after another is moved to its best end or choice, until none lowers the cost; from two starts, all first
-    ends and all last ones. This is exact where the cost rises or falls with each setting, whatever the others are, and
-    its time is linear in the number of settings; the number of corners is exponential.
+    ends and all last ones. This is exact if the cost rises or falls with each setting independently of the others. The
+    time is linear in the number of settings; the number of corners is exponential.
     """
     corners = []
     for start in (0, -1):
         corner = entry.settings | {name: ranges.ends(values)[start] for name, values in entry.space.items()}
-        lowest, before = cost(corner), None
-        while before != lowest:
-            before = lowest
+        lowest, previous = cost(corner), None
+        while previous != lowest:
+            previous = lowest
             for name, values in entry.space.items():
                 for end in ranges.ends(values):
                     moved = {**corner, name: end}

@@ -81,17 +81,17 @@ def words(text: str) -> list[str]:
         The words.
     """
     result: list[str] = []
-    before = ""  # what the last character was: part of a word, a character of its own, or neither
+    previous = ""  # what the last character was: part of a word, a character of its own, or neither
     for character in unicodedata.normalize("NFKC", text).casefold():
         category = unicodedata.category(character)
         kind = "" if category[0] not in "LNM" else "character" if UNSPACED.match(character) else "word"
-        if before and (category[0] == "M" or kind == before == "word"):
+        if previous and (category[0] == "M" or kind == previous == "word"):
             result[-1] += character
         elif kind:
             result.append(character)
-            before = kind
+            previous = kind
         elif category != "Cf":  # joiners are inside words
-            before = ""
+            previous = ""
     return result
 
 
