@@ -8,6 +8,7 @@ tensors on different devices, autocast's conversions and transfers to the host s
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import multiprocessing
 import subprocess
@@ -19,10 +20,19 @@ from pathlib import Path
 from typing import Any
 
 SOURCE = Path(__file__).with_name("device.cpp")
+IMPORTED = (  # once, before processes fork
+    "torch._dynamo",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.roberta.modeling_roberta",
+    "benchmarks.contenders",
+    "benchmarks.gpu.workload",
+    "benchmarks.fake_cuda.recorder",
+    "autorank.training.packing.pack",
+)
 
 
 def load() -> None:
-    """Load the device. Call it before torch is imported.
+    """Load the device, and import what functions that are called `apart` need. Call it before torch is imported.
 
     Raises:
         RuntimeError: torch is imported already, the system is not Linux, or there is no C++ compiler.
@@ -47,6 +57,8 @@ def load() -> None:
         for name in ("libc10.so", "libtorch_cpu.so"):
             ctypes.CDLL(str(torch / "lib" / name), ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(library))
+    for module in IMPORTED:
+        importlib.import_module(module)
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
