@@ -30,7 +30,7 @@ from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.training.evaluation import Evaluation
 from autorank.trials.journal.journal import Journal
-from autorank.trials.retention import adapter_path, sweep
+from autorank.trials.retention import adapter_path, delete_unneeded
 from autorank.trials.snapshot import Snapshot
 
 LAYERS = [f"encoder.layer.{i}.{kind}" for i in range(12) for kind in ("query", "key", "value", "out", "up", "down")]
@@ -119,7 +119,7 @@ def simulated(trials: int) -> tuple[float, float, float]:
         sync = MLflowSync(f"sqlite:///{folder}/mlflow.db", spec, journal.search_id, journal.reference)
         mlflow_logger = BackgroundLogger(sync)
         searcher = JournalSearcher(
-            journal, bounds, trials, on_evaluation=lambda: sweep(journal.folder, journal.snapshot())
+            journal, bounds, trials, on_evaluation=lambda: delete_unneeded(journal.folder, journal.snapshot())
         )
         shown, started, cpu, memory = 0.0, time.monotonic(), time.process_time(), peak()
         while isinstance(trial := searcher.suggest("t"), dict):

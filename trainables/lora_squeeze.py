@@ -144,7 +144,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
             parts.order_by(run.component_scores(self.config.score, parts))
             parts.cut(parts.keep(bisect_right(parts.params, budget) - 1))
             for name, index in parts.layers.items():
-                A, B, _ = parts.updates[index].counting()
+                A, B, _ = parts.updates[index].active_parts()
                 factors |= {f"{name}.A": A.detach() / root, f"{name}.B": B.detach() / root}
         return factors
 

@@ -80,9 +80,10 @@ def save(path: Path, trained: base_model.BaseModel, origin: Origin) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    values = {name: p.detach().cpu().contiguous() for name, p in adapters.tensors(trained.model, counting=True).items()}
+    tensors = adapters.tensors(trained.model, active_only=True)
+    values = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     origin = replace(origin, replaces_head=trained.replaces_head)
-    metadata = {"format": FORMAT, "origin": asdict(origin), "layout": adapters.layout(trained.model, counting=True)}
+    metadata = {"format": FORMAT, "origin": asdict(origin), "layout": adapters.layout(trained.model, active_only=True)}
     try:
         with atomic_io.writing(path) as partial:
             partial.touch()
@@ -118,7 +119,7 @@ def load(path: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") ->
     restored.model.config.pad_token_id = source.pad_id
     values = load_file(path, device=device)
     adapters.rebuild(restored.model, _metadata(path)["layout"], device)
-    added = adapters.added(restored.model)
+    added = adapters.added_parameters(restored.model)
     restored.unfreeze(name for name in values if name not in added)
     adapters.load_tensors(restored.model, values)
     restored.model.eval()
@@ -144,7 +145,7 @@ def load_adapter(model: M, folder: str | Path) -> M:
     file = Path(folder)
     file = file / FILE if file.is_dir() else file
     layout, source = _metadata(file)["layout"], origin(file)
-    if adapters.added(model):
+    if adapters.added_parameters(model):
         raise AutorankError("The model already has an adapter. Load the base model again to use another adapter.")
     values = load_file(file, device=str(model.device))
     mismatches = _missing_layers(model, layout)

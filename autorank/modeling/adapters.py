@@ -97,7 +97,7 @@ def bottlenecked(model: nn.Module) -> dict[str, Bottlenecked]:
     return {name: module for name, module in model.named_modules() if isinstance(module, Bottlenecked)}
 
 
-def added(model: nn.Module) -> dict[str, nn.Parameter]:
+def added_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of updates and bottlenecks, by name."""
     modules = [*distinct_updates(model), *(module.bottleneck for module in bottlenecked(model).values())]
     ids = {id(parameter) for module in modules for parameter in module.parameters()}
@@ -109,18 +109,18 @@ def distinct_updates(model: nn.Module) -> list[LowRankUpdate]:
     return list(dict.fromkeys(layer.update for layer in adapted(model).values()))
 
 
-def _counting(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
-    """The counting part of each factor that has entries for training only, by id. Such factors are not shared."""
+def _active_parts(updates: list[LowRankUpdate]) -> dict[int, torch.Tensor]:
+    """The active part of each factor that has entries for training only, by id. Such factors are not shared."""
     parts: dict[int, torch.Tensor] = {}
     for update in updates:
         if not (update.active is update.mask_A is update.mask_B is None):
-            for factor, part in zip((update.A, update.B, update.e), update.counting(), strict=True):
+            for factor, part in zip((update.A, update.B, update.e), update.active_parts(), strict=True):
                 if part is not None:
                     parts[id(factor)] = part
     return parts
 
 
-def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tensor]:
+def stored_tensors(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tensor]:
     """The distinct tensors that the exported adapter stores.
 
     `e` and `u` are folded into B, and not counted, if B is trained and no other update uses it.
@@ -137,7 +137,7 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
     foldable = [update for update in updates if update.B.requires_grad and users[id(update.B)] == 1]
     kept = {id(vector) for update in updates if update not in foldable for vector in (update.e, update.u)}
     folded = {id(vector) for update in foldable for vector in (update.e, update.u)} - kept
-    exported = _counting(updates) | {id(update.B): update.without_start()[1].detach() for update in foldable}
+    exported = _active_parts(updates) | {id(update.B): update.without_start()[1].detach() for update in foldable}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in head and id(parameter) not in folded:
             yield exported.get(id(parameter), parameter)
@@ -145,12 +145,12 @@ def stored(model: nn.Module, head: Collection[str] = ()) -> Iterator[torch.Tenso
 
 def adapter_params(model: nn.Module, head: Collection[str] = ()) -> int:
     """Number of distinct values that the exported adapter stores, without the parameters named in `head`."""
-    return sum(values.numel() for values in stored(model, head))
+    return sum(values.numel() for values in stored_tensors(model, head))
 
 
 def nonzero_params(model: nn.Module, head: Collection[str] = ()) -> int:
     """Number of distinct nonzero values that the exported adapter stores, without those of `head`."""
-    return sum(int(torch.count_nonzero(values)) for values in stored(model, head))
+    return sum(int(torch.count_nonzero(values)) for values in stored_tensors(model, head))
 
 
 def ranks(model: nn.Module) -> dict[str, int]:
@@ -158,7 +158,7 @@ def ranks(model: nn.Module) -> dict[str, int]:
     return {name: layer.update.rank for name, layer in adapted(model).items()}
 
 
-def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
+def layout(model: nn.Module, active_only: bool = False) -> dict[str, Any]:
     """The structure of all adapters as plain values: the update of each layer and the factors of each update.
 
     {"layers": {name: {"update": int, "dropout": float, "position_queries": bool}},
@@ -169,20 +169,20 @@ def layout(model: nn.Module, counting: bool = False) -> dict[str, Any]:
 
     Args:
         model: The model with its adapters.
-        counting: Leave out components that exist only in training.
+        active_only: Leave out components that exist only in training.
 
     Returns:
         The layout as above; factors are indices into `factors`, equal for shared ones.
     """
     updates = distinct_updates(model)
     factors: dict[nn.Parameter, int] = {}
-    parts = _counting(updates) if counting else {}
+    parts = _active_parts(updates) if active_only else {}
 
     def number(factor: nn.Parameter | None) -> int | None:
         return None if factor is None else factors.setdefault(factor, len(factors))
 
     def describe(update: LowRankUpdate) -> dict[str, Any]:
-        active = None if counting or update.active is None else update.active.tolist()
+        active = None if active_only or update.active is None else update.active.tolist()
         return {name: number(getattr(update, name)) for name in FACTORS} | {"scale": update.scale, "active": active}
 
     described = [describe(update) for update in updates]
@@ -231,19 +231,19 @@ def rebuild(model: nn.Module, layout: dict[str, Any], device: torch.device | str
         attach(model, name, updates[layer["update"]], layer["dropout"], layer.get("position_queries", True))
 
 
-def tensors(model: nn.Module, counting: bool = False) -> dict[str, torch.Tensor]:
+def tensors(model: nn.Module, active_only: bool = False) -> dict[str, torch.Tensor]:
     """All tensors that differ from the base model: trained parameters and all factors.
 
     Args:
         model: The model with its adapters.
-        counting: Leave out components that exist only in training.
+        active_only: Leave out components that exist only in training.
 
     Returns:
         The tensors by parameter name.
     """
     updates = distinct_updates(model)
     factors = {id(parameter) for update in updates for parameter in update.parameters()}
-    parts = _counting(updates) if counting else {}
+    parts = _active_parts(updates) if active_only else {}
     return {
         name: parts.get(id(parameter), parameter)
         for name, parameter in model.named_parameters()

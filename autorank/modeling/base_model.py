@@ -97,7 +97,7 @@ class BaseModel:
 
     def check_unfrozen(self) -> None:
         """Check that all trainable parameters of the base were unfrozen here, since only those are restored."""
-        added = adapters.added(self.model)
+        added = adapters.added_parameters(self.model)
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad and parameter not in self._clean and name not in added:
                 raise RuntimeError(f"{name} is trainable but was not unfrozen by BaseModel.unfreeze")

@@ -162,7 +162,7 @@ def factorised(model: nn.Module) -> Iterator[Spectrum]:
 
 
 def cut(model: nn.Module, kept: Mapping[str, int]) -> None:
-    """Replace the adapter of a model by a slice of it, for good.
+    """Replace the adapter of a model permanently by a slice of it.
 
     Args:
         model: A model whose adapter is `sliceable`.

@@ -24,7 +24,7 @@ from autorank.spec import TrainSpec
 from autorank.tasks.metrics.outcomes import pack, unpack
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point, points_of
-from autorank.trials.retention import keep, remove
+from autorank.trials.retention import delete_other_runs, remove
 from autorank.trials.statistics.confirmation_stats import contested
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,8 @@ class ConfirmSearcher(BaseSearcher):
         if self._left is None:
             self._points = trainings(self._journal, self._seeds)
             self._left = deque(self._points)
-            keep(self._folder, {str(repeat) for repeat in self._left})  # a killed session may have left others
+            # a killed session may have left checkpoints of others
+            delete_other_runs(self._folder, {str(repeat) for repeat in self._left})
             for repeat in self._left:
                 self._retry.restore(repeat, 0, self._journal.trial(repeat.trial).reduced_micro_batch)
         if not self._left and self._planned != (results := len(self._journal.snapshot().confirmed) + len(self._points)):

@@ -38,7 +38,7 @@ from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.tracking.tracking_uri import checked, remembered
 from autorank.trials.journal.journal import Journal
 from autorank.trials.provenance import described
-from autorank.trials.retention import stored
+from autorank.trials.retention import storage_folder
 from autorank.trials.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def search(
         checked(tracking_uri)
     budget.check(spec.objectives)
     if budget.storage is not None:
-        stored(budget.storage, spec.name)  # checks that it can be used
+        storage_folder(budget.storage, spec.name)  # checks that it can be used
     if not budget.on_cluster:
         budget.share(resources.this_machine())
     # trials read them from the cache, and errors appear before anything starts
@@ -146,8 +146,8 @@ def conduct(
         How the search ended.
     """
     storage = budget.storage or journal.options.get("storage")
-    if journal.cut:
-        warn(f"The journal is truncated; ignoring the incomplete last line ({journal.cut} bytes).")
+    if journal.truncated_bytes:
+        warn(f"The journal is truncated; ignoring the incomplete last line ({journal.truncated_bytes} bytes).")
     if data is not None and not journal.describe(described(data)):
         warn("The data or the tokenizer have changed since this search began, so its scores cannot be compared.")
     ended_trials, options = len(ended(journal.trials())), journal.options
@@ -161,7 +161,7 @@ def conduct(
         sync = MLflowSync(tracking_uri, journal.spec, journal.search_id, journal.reference, runs, journal.about)
         mlflow_logger = BackgroundLogger(sync, warn)
         listeners.append(mlflow_logger.update)
-    output = stored(storage, journal.search_id) if storage else journal.folder
+    output = storage_folder(storage, journal.search_id) if storage else journal.folder
     session = Session(journal, trainable, bounds, budget, output, listeners, data, check_length)
     ending: Ending = "trials"
     try:

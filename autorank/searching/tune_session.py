@@ -23,7 +23,7 @@ from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import Bounds, LengthCheck, any_length, run_length
 from autorank.tasks.definition import TaskData
 from autorank.trials.journal.journal import Journal
-from autorank.trials.retention import collect, sweep
+from autorank.trials.retention import delete_unneeded, download_adapters
 from autorank.trials.statistics import predictions
 
 Ending = Literal["trials", "exhausted", "flat", "time budget", "interrupted"]
@@ -126,10 +126,10 @@ class Session:
         """Delete files that neither the front nor a running trial needs; fetch adapters of the front."""
         snapshot, folder = self.journal.snapshot(), self.journal.folder
         if self.output is not folder:
-            collect(folder, self.output, snapshot)
-            sweep(self.output, snapshot)
-        sweep(folder, snapshot)
-        predictions.sweep(folder, snapshot)
+            download_adapters(folder, self.output, snapshot)
+            delete_unneeded(self.output, snapshot)
+        delete_unneeded(folder, snapshot)
+        predictions.delete_unneeded(folder, snapshot)
 
     def notify(self) -> None:
         """Call the listeners with a snapshot."""

@@ -259,7 +259,7 @@ class TrainingRun:
         context, model = self._hooks.run, self._base.model
         context.step = self.step = state["step"]
         adapters.rebuild(model, state["layout"], context.device)
-        added = adapters.added(model)
+        added = adapters.added_parameters(model)
         self._base.unfreeze(name for name in state["tensors"] if name not in added)
         self._method.load_state_dict(state["method"], context)
         adapters.load_tensors(model, state["tensors"])

@@ -59,7 +59,7 @@ def checkpoint_path(folder: Path, trial: int | str) -> Path:
     return folder / "trials" / str(trial) / CHECKPOINT
 
 
-def stored(address: str, search_id: str) -> Path:
+def storage_folder(address: str, search_id: str) -> Path:
     """The directory of a search in object storage.
 
     Args:
@@ -91,25 +91,25 @@ def stored(address: str, search_id: str) -> Path:
     return path  # type: ignore[return-value]
 
 
-def collect(folder: Path, stored: Path, snapshot: Snapshot) -> None:
+def download_adapters(folder: Path, storage: Path, snapshot: Snapshot) -> None:
     """Copy adapters of the front from object storage to the search's folder.
 
     Args:
         folder: Directory of the search.
-        stored: The search's directory in object storage.
+        storage: The search's directory in object storage.
         snapshot: The search, with its fronts.
     """
-    for file, content in _lacking(folder, stored, snapshot):
+    for file, content in _missing_adapters(folder, storage, snapshot):
         with atomic_io.writing(file) as partial:
             partial.write_bytes(content)
 
 
-def _lacking(folder: Path, stored: Path, snapshot: Snapshot) -> Iterator[tuple[Path, bytes]]:
+def _missing_adapters(folder: Path, storage: Path, snapshot: Snapshot) -> Iterator[tuple[Path, bytes]]:
     """Adapters of the front that are missing in the search's folder, with their content."""
-    with _retried_later(stored):
-        stored.fs.invalidate_cache()  # type: ignore[attr-defined]  # cached listings may be stale
+    with _retried_later(storage):
+        storage.fs.invalidate_cache()  # type: ignore[attr-defined]  # cached listings may be stale
         for point in (*snapshot.points, *snapshot.baseline):
-            file, remote = (adapter_path(root, point.trial, point.step) for root in (folder, stored))
+            file, remote = (adapter_path(root, point.trial, point.step) for root in (folder, storage))
             if not file.exists() and remote.exists():
                 yield file, remote.read_bytes()
 
@@ -135,7 +135,7 @@ def remove(folder: Path) -> None:
             folder.rmdir(recursive=True)
 
 
-def keep(folder: Path, runs: Collection[str]) -> None:
+def delete_other_runs(folder: Path, runs: Collection[str]) -> None:
     """Delete the files of all runs other than `runs`."""
     with _retried_later(folder):
         for run in list(folder.glob("trials/*")):
@@ -143,7 +143,7 @@ def keep(folder: Path, runs: Collection[str]) -> None:
                 remove(run)
 
 
-def sweep(folder: Path, snapshot: Snapshot) -> None:
+def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
     """Delete adapters that are on no front, checkpoints of ended trials, and empty directories.
 
     Files that a running trial needs are kept.
@@ -156,7 +156,7 @@ def sweep(folder: Path, snapshot: Snapshot) -> None:
     with _retried_later(folder):
         for file in list(folder.glob("trials/*/*")):
             trial = _trial_of(file.parent, snapshot)
-            if trial is None or file in kept or _awaited(file, trial):
+            if trial is None or file in kept or _still_needed(file, trial):
                 continue
             # a worker that is being stopped may still write here, or network storage fails: retried at the next call
             with contextlib.suppress(OSError):
@@ -175,7 +175,7 @@ def _trial_of(run: Path, snapshot: Snapshot) -> TrialRecord | None:
     return snapshot.trials[int(run.name)] if is_trial else None
 
 
-def _awaited(file: Path, trial: TrialRecord) -> bool:
+def _still_needed(file: Path, trial: TrialRecord) -> bool:
     """Whether a running trial still needs a file, or has written it and not yet reported it."""
     if trial.state != "running":
         return False

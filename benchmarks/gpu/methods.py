@@ -125,7 +125,7 @@ def gradient_distance(gradients: dict[str, Tensor], expected: dict[str, Tensor])
 def saved(run: TrainingRun, file: Path) -> bool:
     """Whether the adapter's file has the values of the model."""
     run.save_adapter(file)
-    values = adapters.tensors(run._base.model, counting=True)
+    values = adapters.tensors(run._base.model, active_only=True)
     stored = load_file(file)
     return all(torch.equal(stored[name], values[name].detach().cpu()) for name in stored)
 

@@ -89,7 +89,7 @@ def test_another_base_model_is_refused_and_not_changed(tmp_path: Path) -> None:
         AutorankError, match=r"does not fit.*layer bert\.encoder\.layer\.0.*missing.*and 3 more.*num_labels=2"
     ):
         autorank.load_adapter(model, folder)
-    assert not adapters.added(model)
+    assert not adapters.added_parameters(model)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -98,7 +98,7 @@ def test_a_head_of_another_width_is_refused(form: str, tmp_path: Path) -> None:
     model = fresh(tmp_path, outputs=3)
     with pytest.raises(AutorankError, match=r"classifier\.\w+ is \(3,.*expected \(2,.*num_labels=2"):
         autorank.load_adapter(model, folder)
-    assert not adapters.added(model)
+    assert not adapters.added_parameters(model)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_norms_and_starts_in_layouts_and_counts(bert: base_model.BaseModel, tmp_
     assert adapters.adapter_params(bert.model, bert.head) == 2 * 2 * 2 * H + H
     assert adapters.nonzero_params(bert.model, bert.head) == 2 * 2 * H + H  # B is zero at the start
     assert adapters.ranks(bert.model) == {first: 2, second: 2}
-    described, values = adapters.layout(bert.model, counting=True), adapters.tensors(bert.model, counting=True)
+    described, values = adapters.layout(bert.model, active_only=True), adapters.tensors(bert.model, active_only=True)
     other = base_model.load(str(tmp_path / "bert"), outputs=2)
     adapters.rebuild(other.model, described)
     adapters.load_tensors(other.model, values)
@@ -178,7 +178,7 @@ def test_a_layout_keeps_what_counts_apart(bert: base_model.BaseModel, tmp_path: 
     for name, counting in zip(names, (2, 4, 0), strict=True):
         adapters.attach(bert.model, name, triplets(4, counting), dropout=0.1)
     adapters.adapted(bert.model)[names[1]].update.active = None
-    checkpoint, exported = adapters.layout(bert.model), adapters.layout(bert.model, counting=True)
+    checkpoint, exported = adapters.layout(bert.model), adapters.layout(bert.model, active_only=True)
     assert [update["active"] for update in checkpoint["updates"]] == [[False, False, True, True], None, [False] * 4]
     assert [update["active"] for update in exported["updates"]] == [None] * 3
     assert [update["scale"] for update in exported["updates"]] == [0.5] * 3

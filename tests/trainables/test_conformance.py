@@ -205,7 +205,7 @@ def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, t
     model = earlier._base.model
     modules = list(model.modules())
     earlier.release()
-    assert not adapters.added(model) and not hooked(modules)
+    assert not adapters.added_parameters(model) and not hooked(modules)
     fresh = base_model.load(str(made / "model"), outputs=2)
     fresh.reset(seed=1)
     assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))

@@ -10,7 +10,15 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from autorank.errors import AutorankError
 from autorank.trials.front import front
-from autorank.trials.retention import adapter_path, checkpoint_path, collect, remove, run_folder, stored, sweep
+from autorank.trials.retention import (
+    adapter_path,
+    checkpoint_path,
+    delete_unneeded,
+    download_adapters,
+    remove,
+    run_folder,
+    storage_folder,
+)
 from autorank.trials.snapshot import Snapshot
 from tests.trials.made_trials import sliced, trial
 
@@ -46,7 +54,7 @@ def test_what_stays_on_disk(tmp_path):
         path.touch()
         checkpoint_path(tmp_path, number).touch()
     (tmp_path / "trials" / "0" / ".step-30.safetensors.123").touch()  # left by a killed process
-    sweep(tmp_path, Snapshot(trials, front(trials), front(trials, baseline=True)))
+    delete_unneeded(tmp_path, Snapshot(trials, front(trials), front(trials, baseline=True)))
     left = sorted(path for path in (tmp_path / "trials").rglob("*") if path.is_file())
     kept = [adapter_path(tmp_path, *key) for key in ((0, 20), (2, 10), (2, 20), (3, 10))]
     assert left == sorted([*kept, checkpoint_path(tmp_path, 2)])
@@ -60,7 +68,7 @@ def test_an_adapter_stays_while_a_slice_of_it_is_on_a_front(tmp_path):
         file.parent.mkdir(parents=True)
         file.touch()
     for count in (2, 3):
-        sweep(tmp_path, Snapshot(trials, front(trials[:count]), []))
+        delete_unneeded(tmp_path, Snapshot(trials, front(trials[:count]), []))
         assert [file.exists() for file in files[:2]] == [count == 2] * 2
 
 
@@ -72,20 +80,20 @@ def test_a_trial_that_ends_with_nothing_left_leaves_no_folder(tmp_path):
     adapter_path(tmp_path, 1, 10).touch()
     for state in ("running", "complete"):
         trials = [best, trial(1, (100, 0.5), state=state)]
-        sweep(tmp_path, Snapshot(trials, front(trials), []))
+        delete_unneeded(tmp_path, Snapshot(trials, front(trials), []))
         assert home.exists() == (state == "running")
 
 
 def test_object_storage_is_swept_and_the_front_collected(tmp_path):
-    place = stored("memory://bucket/runs", "search-1")
+    place = storage_folder("memory://bucket/runs", "search-1")
     trials = [trial(0, (100, 0.7), (100, 0.8)), trial(1, (200, 0.7)), trial(2, (50, 0.6), state="running")]
     for number, step in ((0, 10), (0, 20), (1, 10), (2, 10)):
         adapter_path(place, number, step).parent.mkdir(parents=True, exist_ok=True)
         adapter_path(place, number, step).write_bytes(f"{number} {step}".encode())
         checkpoint_path(place, number).write_bytes(b"")
     seen = Snapshot(trials, front(trials), ())
-    collect(tmp_path, place, seen)
-    sweep(place, seen)
+    download_adapters(tmp_path, place, seen)
+    delete_unneeded(place, seen)
     assert adapter_path(tmp_path, 0, 20).read_bytes() == b"0 20"
     assert sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")) == [
         "trials/0/step-20.safetensors", "trials/2/step-10.safetensors"
@@ -113,14 +121,14 @@ def test_what_was_written_since_the_last_look_is_collected(tmp_path, monkeypatch
     monkeypatch.setattr(MemoryFileSystem, "ls", remembered)
     monkeypatch.setattr(MemoryFileSystem, "exists", listed)
     monkeypatch.setattr(MemoryFileSystem, "invalidate_cache", lambda fs, path=None: listings.clear())
-    place = stored("memory://bucket/lists", "search-1")
+    place = storage_folder("memory://bucket/lists", "search-1")
     running = trial(0, (100, 0.7), (90, 0.8), state="running")
     for seen in (replace(running, evaluations=running.evaluations[:1]), running):
         MemoryFileSystem().pipe_file(adapter_path(place, 0, seen.step).path, b"%d" % seen.step)
         snapshot = Snapshot([seen], front([seen]), ())
-        collect(tmp_path, place, snapshot)
+        download_adapters(tmp_path, place, snapshot)
         assert adapter_path(tmp_path, 0, seen.step).read_text() == f"{seen.step}"
-        sweep(place, snapshot)
+        delete_unneeded(place, snapshot)
     listings.clear()
     assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
 
@@ -132,7 +140,7 @@ def test_object_storage_that_is_away_is_tried_again(tmp_path, monkeypatch, caplo
     def away(*args, **options):
         raise SlowDown("reduce your request rate")
 
-    place = stored("memory://bucket/away", "search-1")
+    place = storage_folder("memory://bucket/away", "search-1")
     trials = [trial(0, (100, 0.7), (100, 0.8))]
     for step in (10, 20):
         MemoryFileSystem().pipe_file(adapter_path(place, 0, step).path, b"%d" % step)
@@ -140,13 +148,13 @@ def test_object_storage_that_is_away_is_tried_again(tmp_path, monkeypatch, caplo
     with monkeypatch.context() as patch:
         for name in ("exists", "ls", "rm", "_open"):
             patch.setattr(MemoryFileSystem, name, away)
-        collect(tmp_path, place, seen)
-        sweep(place, seen)
+        download_adapters(tmp_path, place, seen)
+        delete_unneeded(place, seen)
         remove(place)
     said = f"{place}: SlowDown: reduce your request rate; retrying at the next evaluation"
     assert [record.getMessage() for record in caplog.records] == [said] * 2
-    collect(tmp_path, place, seen)
-    sweep(place, seen)
+    download_adapters(tmp_path, place, seen)
+    delete_unneeded(place, seen)
     assert adapter_path(tmp_path, 0, 20).read_bytes() == b"20"
     assert [file.name for file in place.glob("trials/*/*")] == ["step-20.safetensors"]
     remove(place)
@@ -156,12 +164,12 @@ def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypa
     def full(file):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    place = stored("memory://bucket/full", "search-1")
+    place = storage_folder("memory://bucket/full", "search-1")
     trials = [trial(0, (100, 0.7))]
     MemoryFileSystem().pipe_file(adapter_path(place, 0, 10).path, b"10")
     monkeypatch.setattr("autorank.atomic_io.writing", full)
     with pytest.raises(OSError, match="No space left"):
-        collect(tmp_path, place, Snapshot(trials, front(trials), ()))
+        download_adapters(tmp_path, place, Snapshot(trials, front(trials), ()))
     remove(place)
 
 
@@ -170,4 +178,4 @@ def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypa
 )
 def test_what_is_no_object_storage(address, said):
     with pytest.raises(AutorankError, match=f"--storage '{address}' {said}"):
-        stored(address, "search-1")
+        storage_folder(address, "search-1")

@@ -158,12 +158,12 @@ class LowRankUpdate(nn.Module):
         return torch.cat([A, A - self.A0]), torch.cat([B - self.B0, self.B0], dim=1)
 
     def _unmasked(self) -> tuple[Tensor, Tensor]:
-        """A and B with zeros for the entries that do not count."""
+        """A and B with zeros for the masked entries."""
         A = self.A if self.mask_A is None else self.A * self.mask_A
         return A, self.B if self.mask_B is None else self.B * self.mask_B
 
-    def counting(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The parts of A, B and e that count."""
+    def active_parts(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The parts of A, B and e that the exported adapter has."""
         A, B = self._unmasked()
         if self.active is None:
             return A, B, self.e
@@ -190,7 +190,7 @@ class LowRankUpdate(nn.Module):
 
     def without_start(self) -> tuple[Tensor, Tensor]:
         """A (rank x in) and diag(u) · B · diag(e) (out x rank), without the start."""
-        down, up, e = self.counting()
+        down, up, e = self.active_parts()
         if e is not None:
             up = up * e
         if self.u is not None:

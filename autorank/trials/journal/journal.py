@@ -39,11 +39,13 @@ class Journal:
     Attributes:
         spec: The search.
         reference: (params, score), the reference point of the hypervolume.
-        cut: Bytes of an incomplete last line, which is ignored; 0 if there is none.
+        truncated_bytes: Bytes of an incomplete last line, which is ignored; 0 if there is none.
     """
 
-    def __init__(self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, cut: int = 0) -> None:
-        self.folder, self.cut = folder, cut
+    def __init__(
+        self, backend: BaseJournalBackend, folder: Path, lock: DriverLock | None = None, truncated_bytes: int = 0
+    ) -> None:
+        self.folder, self.truncated_bytes = folder, truncated_bytes
         self._lock = lock
         try:
             self._storage = JournalStorage(backend)
@@ -120,8 +122,8 @@ class Journal:
         if write:
             lock.take()
         try:
-            cut = lock.mend() if write else 0
-            return cls(JournalFile(folder / JOURNAL, lock), folder, lock, cut)
+            truncated_bytes = lock.mend() if write else 0
+            return cls(JournalFile(folder / JOURNAL, lock), folder, lock, truncated_bytes)
         except BaseException:
             lock.drop()
             raise

@@ -78,7 +78,7 @@ class DriverLock(JournalFileOpenLock):
 
     def mend(self) -> int:
         """Remove an incomplete last line and return its length in bytes."""
-        return _cut_torn_line(self._journal)
+        return _remove_incomplete_line(self._journal)
 
     def release(self) -> None:
         """Do nothing: the lock is released by `drop`."""
@@ -104,7 +104,7 @@ def _holder(file: IO[str]) -> tuple[int, str]:
     return (int(pid), host) if pid.isdigit() else (0, "")
 
 
-def _cut_torn_line(path: Path) -> int:
+def _remove_incomplete_line(path: Path) -> int:
     """Remove an incomplete last line, left by a killed driver or a full disk; return its length in bytes.
 
     Optuna's readers skip such a line, but the next appended line would be joined to it and corrupt the file.

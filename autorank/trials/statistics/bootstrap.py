@@ -49,7 +49,7 @@ def on_front(scores: Array, costs: Array) -> npt.NDArray[np.bool_]:
 
 
 def contested(scores: Array, costs: Array) -> list[float]:
-    """How much depends on each point's mean for the membership of all points (ours).
+    """How much the membership of all points depends on the mean of each point (ours).
 
     A point whose membership has probability p has the weight p (1 - p): as much for itself as for its best rivals, the
     points of no higher costs that have the highest score in a draw, by the share of these draws.
@@ -94,9 +94,9 @@ def knees(scores: Array, params: Array, front: npt.NDArray[np.bool_]) -> npt.NDA
 def optimism(scores: Array, observed: Array) -> float:
     """By how much the best score is expected to fall on fresh examples, because it was selected as the best (ours).
 
-    A bootstrap: the best point is selected on a resample, and loses there what it has more than its true score. As true
-    scores serve the observed ones, shrunk towards their mean (James and Stein 1961) by the share of their variance that
-    is no noise: the observed scores themselves differ more than the true ones, and would give too small a loss.
+    A bootstrap: the best point is selected on a resample, and its loss is its score there minus its true score. True
+    scores are estimated by the observed ones, shrunk towards their mean (James and Stein 1961) by the share of their
+    variance that is not noise. The observed scores differ more than the true ones and would give too small a loss.
 
     Args:
         scores: `draws x points`.

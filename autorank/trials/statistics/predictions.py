@@ -101,7 +101,7 @@ def candidates(snapshot: Snapshot, baseline: bool = False) -> list[tuple[Point, 
     return [(point, outcomes) for point, outcomes in pairs if admitted(point, snapshot.objectives)]
 
 
-def sweep(folder: Path, snapshot: Snapshot) -> None:
+def delete_unneeded(folder: Path, snapshot: Snapshot) -> None:
     """Delete predictions, except for the `KEPT` evaluations nearest to the fronts and for retrained points.
 
     Args:

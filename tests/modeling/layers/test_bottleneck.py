@@ -135,7 +135,7 @@ def test_all_of_a_bottleneck_trains(architecture: str) -> None:
     model.requires_grad_(False)
     points = insertion_points(model)
     put(model, attention=True, twice=False)
-    new = adapters.added(model)
+    new = adapters.added_parameters(model)
     assert sum(p.numel() for p in new.values()) == parameters(points, SIZE) == len(points) * (2 * 16 * SIZE + SIZE + 16)
     model.train()
     model(input_ids=IDS).logits.square().sum().backward()
@@ -165,7 +165,7 @@ def test_a_layout_rebuilds_them(dtype: torch.dtype, tmp_path: Path) -> None:
     assert torch.equal(logits(model.model), ours)
     assert adapters.ranks(model.model) == {} and not adapters.adapted(model.model)
     model.reset(0)
-    assert not adapters.added(model.model)
+    assert not adapters.added_parameters(model.model)
 
 
 def test_a_file_from_before_bottlenecks_loads(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_trial_s_beginning_cut_off_anywhere_is_there_whole_or_not_at_all(journ
         there = wanted if length == len(end) else wanted[:1]
         assert Journal.open(folder).trials() == there
         with Journal.open(folder, write=True) as again:
-            assert again.trials() == there and again.cut == (length - len(start) if there != wanted else 0)
+            assert again.trials() == there and again.truncated_bytes == (length - len(start) if there != wanted else 0)
             assert begun(again) == len(there)
         assert len(Journal.open(folder).trials()) == len(there) + 1
 
@@ -71,9 +71,9 @@ def test_a_torn_last_line_costs_only_itself(journal, folder):
 
     reader = Journal.open(folder)
     assert [e.step for e in reader.trials()[0].evaluations] == [1]
-    assert reader.cut == 0 and path.read_bytes() == torn  # a reader mends nothing
+    assert reader.truncated_bytes == 0 and path.read_bytes() == torn  # a reader mends nothing
     with Journal.open(folder, write=True) as again:
-        assert again.cut == len(torn) - torn.rfind(b"\n") - 1 > 0
+        assert again.truncated_bytes == len(torn) - torn.rfind(b"\n") - 1 > 0
         assert [p.score for p in again.snapshot().points] == [0.6]
         again.record(number, evaluation(3, 50, 0.8))
         again.finish(number, "complete")
@@ -158,7 +158,7 @@ sys.stdin.read()
     child.send_signal(signal.SIGKILL)
     child.communicate()
     with Journal.open(folder, write=True) as journal:
-        assert journal.cut == 0
+        assert journal.truncated_bytes == 0
         first, second, third = journal.trials()
         assert [trial.state for trial in (first, second, third)] == ["running", "complete", "running"]
         assert [(e.step, e.score) for e in first.evaluations] == [(10, 0.6), (20, 0.7)]

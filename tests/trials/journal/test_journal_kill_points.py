@@ -72,10 +72,10 @@ def test_an_evaluation_is_stored_once(
         journal.record(number, evaluation())
     journal.close()
     with Journal.open(folder, write=True) as again:  # the trial's checkpoint has the evaluation, and reports it again
-        predictions.sweep(folder, again.snapshot())  # as a session does at its start
+        predictions.delete_unneeded(folder, again.snapshot())  # as a session does at its start
         is_stored = again.trial(number).step == 10
         assert again.record(number, evaluation()) is not is_stored
-        predictions.sweep(folder, again.snapshot())
+        predictions.delete_unneeded(folder, again.snapshot())
     evaluations, points, outcomes, lines = content(folder)
     assert evaluations == (evaluation(),)
     assert points == [(0, 10, 20), (0, 10, 38), (0, 10, 88)]

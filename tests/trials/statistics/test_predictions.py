@@ -46,7 +46,7 @@ def test_those_nearest_to_the_front_are_kept(journal, monkeypatch: pytest.Monkey
     journal.record(5, replace(evaluation(10, 500, 0.1), predictions=outcomes(1)))  # on the baseline's front
     journal.confirm(0, 10, 100, 1000, {"score": 0.9}, outcomes(9))
     journal.confirm(1, 10, 100, 1000, {"score": 0.9}, outcomes(9))
-    predictions.sweep(journal.folder, journal.snapshot())
+    predictions.delete_unneeded(journal.folder, journal.snapshot())
     assert names(journal) == ["0-10-100-1000.npz", "0-10.npz", "4-10.npz", "5-10.npz"]
 
 
@@ -55,7 +55,7 @@ def test_those_beyond_a_limit_are_not_kept(journal) -> None:
         begun(journal)
         journal.record(number, replace(evaluation(10, params, 0.9), predictions=outcomes(9)))
     snapshot = replace(journal.snapshot(), objectives=ObjectivesSpec(max_params=200))
-    predictions.sweep(journal.folder, snapshot)
+    predictions.delete_unneeded(journal.folder, snapshot)
     assert names(journal) == ["0-10.npz"]
 
 
