@@ -114,7 +114,7 @@ class RunContext:
         sum: Sums the values of all workers, in place.
         once: Computes a result on the first worker and returns it on all workers, so that they start with the same
             values. `sum`, `train_on` and `gradients` cannot be used in it, because they need all workers.
-        component_scores: Scores the components of a factorised adapter by a score of slices. Returns a tensor of shape
+        component_scores: Scores the components of a factorized adapter by a score of slices. Returns a tensor of shape
             rank for each update, as `Spectrum.order_by` takes them. It does not communicate, so `once` can use it.
         step: Number of completed optimizer steps.
         batch: The micro-batch of the current forward pass in training: input_ids, attention_mask, ...

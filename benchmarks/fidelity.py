@@ -169,7 +169,7 @@ def unused(*_: Any) -> Any:
 
 
 def examples(count: int = 96, length: int = 12) -> Split:
-    """Examples of random tokens, labelled by the parity of the first token."""
+    """Examples of random tokens, labeled by the parity of the first token."""
     ids = np.random.default_rng(0).integers(5, 60, count * length).astype(np.int32)
     return Split(ids, None, np.arange(0, count * length + 1, length), ids[::length].astype(np.int64) % 2)
 

@@ -21,7 +21,7 @@ import numpy as np
 from autorank.searching.confirmation_seeds import equal_seeds, next_training
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import contested, summarise
+from autorank.trials.statistics.confirmation_stats import contested, summarize
 
 POINTS, DEVIATION, NOISE = 8, 0.008, 0.003
 FRONTS = {"flat": (0.004, 0.0), "usual": (0.008, 0.0), "steep": (0.02, 0.0), "failing": (0.008, 0.25)}
@@ -64,7 +64,7 @@ def compared(seeds: int, step: float, failing: float, repetition: int) -> Iterat
         while racing and (trial := _next(counts, means, noise, seeds)) is not None:
             counts[trial] += 1
         points, snapshot = _front(counts, means, noise)
-        stats = summarise(points, snapshot)
+        stats = summarize(points, snapshot)
         probabilities = np.array([stats[point.key].on_front for point in points], dtype=float)
         wrong = float(((probabilities > 0.5) != truth).mean())
         yield wrong, float(((probabilities - truth) ** 2).mean()), sum(counts.values())

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def tune(score: Callable[[float], float]) -> float:
-    """Return the learning rate with the best score: powers of two times 1e-3 until both neighbours are worse."""
+    """Return the learning rate with the best score: powers of two times 1e-3 until both neighbors are worse."""
     scores: dict[int, float] = {}
     untried = [0, -1, 1]
     while untried:

@@ -70,7 +70,7 @@ def adapted(model: str, seed: int) -> base_model.BaseModel:
 
 def cut(loaded: base_model.BaseModel, count: int) -> Slice:
     """The slice of the best `count` components."""
-    with spectrum.factorised(loaded.model) as parts:
+    with spectrum.factorized(loaded.model) as parts:
         kept = parts.keep(count)
         parts.cut(kept)
         params, score = adapters.adapter_params(loaded.model, loaded.head), 0.5 + count / 100

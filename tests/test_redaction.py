@@ -213,12 +213,12 @@ def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
 
 
 def test_a_storage_s_password_is_refused():
-    from autorank.trials.retention import stored
+    from autorank.trials.retention import storage_folder
 
     address = f"ftp://me:{MARK}@host/runs"
     assert has_password(address) and not has_password("s3://bucket/runs") and not has_password("s3://me@bucket/runs")
     with pytest.raises(AutorankError, match="contains a password, which would be stored in the journal") as error:
-        stored(address, "s")
+        storage_folder(address, "s")
     assert MARK not in str(error.value)
 
 

@@ -36,7 +36,7 @@ from autorank.defaults import SliceScore
 from autorank.errors import AutorankError
 from autorank.method import AllocationMethod
 from autorank.modeling.adapters import adapted, attach
-from autorank.modeling.spectrum import factorised
+from autorank.modeling.spectrum import factorized
 from autorank.modeling.target_modules import features, shapes
 from autorank.run_context import RunContext
 from trainables.configs import AllLinearConfig, PhasedConfig
@@ -140,7 +140,7 @@ class LoRASqueeze(AllocationMethod[LoRASqueezeConfig]):
         """Return A' and B' of every layer, by name."""
         root = math.sqrt(self.config.alpha / self.config.source_rank)
         factors: dict[str, Tensor] = {}
-        with factorised(run.model) as parts:
+        with factorized(run.model) as parts:
             parts.order_by(run.component_scores(self.config.score, parts))
             parts.cut(parts.keep(bisect_right(parts.params, budget) - 1))
             for name, index in parts.layers.items():

@@ -6,7 +6,7 @@ rest of W0 is the frozen base. Here base models are shared between runs and neve
 value is added to W0 instead, which is the same function. The scale is 1, as in the authors' scripts (alpha equals the
 rank). There is no dropout, as in the scripts, because it would drop principal directions of the base.
 
-The directions of layers with more than 1024 features on both sides come from a randomised SVD (Halko et al. 2011, arXiv
+The directions of layers with more than 1024 features on both sides come from a randomized SVD (Halko et al. 2011, arXiv
 0909.4061) with a fixed seed, as the paper proposes ("fast SVD"). Those of smaller layers come from an exact SVD.
 """
 
@@ -29,7 +29,7 @@ from autorank.run_context import RunContext
 from trainables.cached_tensors import cached
 
 EXACT = 1024  # features on the smaller side of a layer up to which the SVD is exact
-OVERSAMPLED, ITERATIONS = 32, 8  # of the randomised SVD; 8 iterations: between the paper's 4 and 16
+OVERSAMPLED, ITERATIONS = 32, 8  # of the randomized SVD; 8 iterations: between the paper's 4 and 16
 STORED = 32  # the number of directions in the cache is a multiple of this
 
 

@@ -87,7 +87,7 @@ class SoRA(AllocationMethod[SoRAConfig]):
             gates[f"{name}.update.e"] = gate
         run.optimizer.add_group(gates, weight_decay=0.0)
         if self.config.layer_norms:
-            run.base.unfreeze(normalisations(run.model))
+            run.base.unfreeze(normalizations(run.model))
         self._begin(run)
 
     def _begin(self, run: RunContext) -> None:
@@ -129,11 +129,11 @@ class SoRA(AllocationMethod[SoRAConfig]):
     @override
     def adapter_params(cls, config: SoRAConfig, model: nn.Module) -> tuple[int, int]:
         """0 if all gates are zero, Σ rank (in + out) if none is; trained normalization layers are added."""
-        norms = sum(model.get_parameter(name).numel() for name in normalisations(model)) if config.layer_norms else 0
+        norms = sum(model.get_parameter(name).numel() for name in normalizations(model)) if config.layer_norms else 0
         return norms, norms + config.rank * sum(map(sum, shapes(model, config.targets).values()))
 
 
-def normalisations(model: nn.Module) -> Iterator[str]:
+def normalizations(model: nn.Module) -> Iterator[str]:
     """Yield the names of parameters of normalization layers (LayerNorm, RMSNorm, ...) in numbered blocks."""
     for name, module in model.named_modules():
         if "norm" in type(module).__name__.lower() and block(f"{name}."):

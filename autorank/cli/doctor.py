@@ -11,7 +11,7 @@ import typer
 from autorank.display.console import terminal
 from autorank.options.shared import RUNS, Runs, TrackingURI
 
-COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+COLORS = {"ok": "green", "note": "yellow", "problem": "red"}
 
 
 def doctor(
@@ -31,7 +31,7 @@ def doctor(
     for finding in findings(runs, tracking_uri):
         results.append(finding)
         if not as_json:
-            _line(finding.state, COLOURS[finding.state], finding.subject, finding.text)
+            _line(finding.state, COLORS[finding.state], finding.subject, finding.text)
             if finding.remedy:
                 _line("", "", "", f"→ {finding.remedy}")
     problems = sum(finding.state == "problem" for finding in results)
@@ -44,7 +44,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _line(state: str, colour: str, subject: str, text: str) -> None:
+def _line(state: str, color: str, subject: str, text: str) -> None:
     """Print one finding at once, since some checks take seconds; a long text stays in its column."""
     from rich.table import Table
     from rich.text import Text
@@ -53,5 +53,5 @@ def _line(state: str, colour: str, subject: str, text: str) -> None:
     for width in (7, 16):
         table.add_column(width=width, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(Text(state, colour), subject, Text(text))
+    table.add_row(Text(state, color), subject, Text(text))
     terminal().print(table, soft_wrap=False)

@@ -28,7 +28,7 @@ from autorank.modeling.target_modules import features
 PREFIX = "base_model.model."  # of all names in PEFT's files
 TYPES = ("LORA", "ADALORA")
 FILES = ("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json")
-INITIALISATIONS = (True, False, "gaussian", "orthogonal", "eva", "mica")  # those that keep the base's weights
+INITIALIZATIONS = (True, False, "gaussian", "orthogonal", "eva", "mica")  # those that keep the base's weights
 UNSUPPORTED = (  # options by which an adapter computes more than its low-rank updates
     "use_qalora", "use_bdlora", "alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config",
     "megatron_config", "layer_replication", "target_parameters", "trainable_token_indices",
@@ -154,7 +154,7 @@ def attach(adapter: PeftAdapter, base: BaseModel) -> None:
 
 
 def skeleton(adapter: PeftAdapter) -> nn.Module:
-    """A module that carries the updates under their names and nothing else, to factorise them without the base."""
+    """A module that carries the updates under their names and nothing else, to factorize them without the base."""
     root = nn.Module()
     for name, update in adapter.updates.items():
         module = root
@@ -233,9 +233,9 @@ def _check_options(folder: str, config: Any) -> None:
     """
     if option := next((name for name in UNSUPPORTED if getattr(config, name, None)), None):
         raise AutorankError(f"{folder} uses {option}, so it is not plain LoRA. Such adapters cannot be cut.")
-    if config.init_lora_weights not in INITIALISATIONS:
+    if config.init_lora_weights not in INITIALIZATIONS:
         raise AutorankError(
-            f"{folder} was initialised by {config.init_lora_weights!r}, which changes the base model's weights. "
+            f"{folder} was initialized by {config.init_lora_weights!r}, which changes the base model's weights. "
             "Convert it first: PEFT's save_pretrained with path_initial_model_for_weight_conversion."
         )
 

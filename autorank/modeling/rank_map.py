@@ -101,7 +101,7 @@ def grid(ranks: Mapping[str, int]) -> tuple[list[str], list[str], list[list[int 
     """Arrange ranks as a table of blocks and kinds of layers.
 
     A row is a numbered block of the model: the layer's name up to its first number, so encoder and decoder have
-    separate rows. A column is a kind of layer, labelled with the shortest unique suffix of its name.
+    separate rows. A column is a kind of layer, labeled with the shortest unique suffix of its name.
 
     Args:
         ranks: The rank of each layer, by name.

@@ -1,6 +1,6 @@
 """The spectrum of a trained adapter: its updates by singular values, and smaller adapters cut from it.
 
-A trained low-rank adapter contains smaller ones. Each update is factorised, the components of all updates are pooled
+A trained low-rank adapter contains smaller ones. Each update is factorized, the components of all updates are pooled
 and sorted by a score, and the best ones are kept. With s · diag(u) · B · diag(e) = Q_B R_B and Aᵀ = Q_A R_A:
 
     R_B R_Aᵀ = U S Vᵀ (rank x rank),    B' = Q_B U √S (out x rank),    A' = √S Vᵀ Q_Aᵀ (rank x in)
@@ -42,13 +42,13 @@ def sliceable(model: nn.Module) -> bool:
 
 
 class Spectrum:
-    """The factorised updates of a model, in a context in which the model carries them instead of its own.
+    """The factorized updates of a model, in a context in which the model carries them instead of its own.
 
-        with factorised(model) as spectrum:
+        with factorized(model) as spectrum:
             spectrum.cut(spectrum.keep(count))
 
     Attributes:
-        updates: The distinct updates in factorised form (A', B', scale 1), in the model's order.
+        updates: The distinct updates in factorized form (A', B', scale 1), in the model's order.
         values: Singular values of each update, falling: one tensor of shape rank for each update.
         sizes: Parameters of one component of each update: in + out.
         layers: Layer name -> index of its update.
@@ -58,7 +58,7 @@ class Spectrum:
         self._adapted = adapters.adapted(model)
         self._originals = {name: layer.update for name, layer in self._adapted.items()}
         distinct = adapters.distinct_updates(model)
-        pairs = [_factorise(update) for update in distinct]
+        pairs = [_factorize(update) for update in distinct]
         self.updates: list[LowRankUpdate] = [update for update, _ in pairs]
         self.values: list[Tensor] = [values for _, values in pairs]
         self.sizes = [update.A.shape[1] + update.B.shape[0] for update in self.updates]
@@ -145,8 +145,8 @@ class Spectrum:
 
 
 @contextmanager
-def factorised(model: nn.Module) -> Iterator[Spectrum]:
-    """Give a model its updates in factorised form for the time of the context.
+def factorized(model: nn.Module) -> Iterator[Spectrum]:
+    """Give a model its updates in factorized form for the time of the context.
 
     Args:
         model: A model whose adapter is `sliceable`.
@@ -177,8 +177,8 @@ def cut(model: nn.Module, kept: Mapping[str, int]) -> None:
 
 
 @torch.no_grad()
-def _factorise(update: LowRankUpdate) -> tuple[LowRankUpdate, Tensor]:
-    """An update in factorised form, with the same magnitude m, and its singular values: rank.
+def _factorize(update: LowRankUpdate) -> tuple[LowRankUpdate, Tensor]:
+    """An update in factorized form, with the same magnitude m, and its singular values: rank.
 
     In float64, so that a seed means the same on every device. Components that are rounding errors are left out.
     """

@@ -160,18 +160,18 @@ class DataOptions:
         from autorank.tasks import own_metric
         from autorank.tasks.reading.location import short_name
 
-        labelled = (self.text is not None, self.label is not None)
-        if any(labelled) and not (all(labelled) and self.data is not None):
+        labeled = (self.text is not None, self.label is not None)
+        if any(labeled) and not (all(labeled) and self.data is not None):
             raise AutorankError("Your own data need all of --data FILE, --text COL[,COL] and --label COL.")
         text_to_text = (self.prompt is not None, self.completion is not None)
-        if any(text_to_text) and (any(labelled) or not (all(text_to_text) and self.data is not None)):
+        if any(text_to_text) and (any(labeled) or not (all(text_to_text) and self.data is not None)):
             raise AutorankError(
                 "Your own text-to-text data need all of --data FILE, --prompt COL and --completion COL, and neither "
                 "--text nor --label."
             )
         data = self.data_path()
         columns = {"prompt": tuple(split_names(self.prompt)), "completion": self.completion, "messages": self.messages}
-        if self.task is None and not any((*labelled, *text_to_text, self.messages)):
+        if self.task is None and not any((*labeled, *text_to_text, self.messages)):
             columns |= self._usual_columns(data)
         labels = tuple(split_names(self.label))
         return build_spec(

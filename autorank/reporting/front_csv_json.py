@@ -12,14 +12,14 @@ from typing import Any
 
 from autorank.reporting.certainty_texts import certainties
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import best_gain, summarise
+from autorank.trials.statistics.confirmation_stats import best_gain, summarize
 
 _COLUMNS = ("trial", "step", "method", "adapter_params", "cut_from", "nonzero_params", "score", "knee")
 
 
 def front_rows(snapshot: Snapshot) -> list[dict[str, Any]]:
     """The front's points as plain values; numbers that are not finite become None."""
-    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
     return [
         {
             "trial": point.trial,

@@ -17,7 +17,7 @@ from autorank.spec import SearchSpec
 from autorank.trials.history import History
 from autorank.trials.point import Point, ranks_at
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import best_gain, summarise
+from autorank.trials.statistics.confirmation_stats import best_gain, summarize
 
 if TYPE_CHECKING:
     from matplotlib import figure as matplotlib_figure
@@ -151,7 +151,7 @@ def export_command(name: str, point: Point, runs: Path | None, third: str | None
 
 def _points(snapshot: Snapshot, spec: SearchSpec, runs: Path | None) -> list[dict[str, Any]]:
     """The points between which the slider selects, by increasing parameters, and what the page shows of each."""
-    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
     rows = []
     for point in snapshot.points:
         facts = {"Parameters": f"{point.adapter_params:,}", "Score": f"{point.score:.4f}"}

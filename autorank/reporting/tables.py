@@ -19,7 +19,7 @@ from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import Certainty, Key
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
 
 NOTHING = Snapshot([], [], [])
 _STYLES: dict[State, str] = {"complete": "green", "running": "cyan", "pruned": "yellow", "failed": "red"}
@@ -71,7 +71,7 @@ def front_table(
         The table. It has no settings if a trial has several points; see `trial_settings`.
     """
     varied = _differing([point.settings for point in points]) if varied is None else varied
-    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
     known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
     columns: dict[str, Callable[[Point], str]] = {
         "trial>": lambda p: str(p.trial),

@@ -97,7 +97,7 @@ def read_own(spec: TaskSpec) -> Splits:
     train_split, eval_split = _choose_splits(dataset, spec)
     table = _read(dataset, train_split, spec)
     if not len(table):
-        raise AutorankError(f"{table.source} has no rows. Use data with at least two labelled rows.")
+        raise AutorankError(f"{table.source} has no rows. Use data with at least two labeled rows.")
     if spec.label is None:
         task = generation.own_task(spec.name, spec.prompt or spec.columns, spec.completion or "")
     else:

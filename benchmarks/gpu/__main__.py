@@ -8,7 +8,7 @@ Run it in the root of the repository. It needs torch, transformers, peft, pydant
 installation of autorank nor Ray, MLflow, datasets or Optuna. Parts:
 
     methods     every method on a tiny BERT, DeBERTa and Llama: losses and gradients against the CPU, bf16, gradient
-                checkpointing, save and resume, overflow in fp16, host synchronisation in a training step
+                checkpointing, save and resume, overflow in fp16, host synchronization in a training step
     memory      peak memory against what `--accumulate auto` chose, memory after a trial, recovery from out of memory
     time        wall time, GPU time and kernel launches of a training step, next to PEFT
     processes   steps per second of several processes on the GPU, with and without MPS

@@ -25,7 +25,7 @@ from tests.trainables.cases import METHODS, STEPS
 MODELS = ("tiny-bert", "tiny-deberta", "tiny-llama")
 EVERY = 4  # steps between evaluations
 LIMITS = {"loss": 1e-2, "gradient": 2e-3, "resumed": 1e-3, "checkpointing": 1e-2, "bf16": 0.1}  # that pass
-WATCHED = 4  # steps in which synchronisation is looked for
+WATCHED = 4  # steps in which synchronization is looked for
 OVERFLOWING = 2.0**26  # a loss scale with which gradients overflow in fp16
 DATA = task_data(examples(40, 6, 24), examples(20, 6, 24, seed=1))
 
@@ -86,7 +86,7 @@ def compare(name: str, shape: str, options: Options, folder: Path) -> dict[str, 
     if options.cuda:
         skipped, finite = overflow(start(precision="fp16"))
         row |= {"skipped in fp16": skipped, "ok": row["ok"] and finite and skipped > 0}
-        row["synchronised at"] = dict(synchronisations(start(precision="bf16", eval_every=STEPS)))
+        row["synchronized at"] = dict(synchronizations(start(precision="bf16", eval_every=STEPS)))
     return row
 
 
@@ -146,7 +146,7 @@ def overflow(run: TrainingRun) -> tuple[int, bool]:
     return STEPS - done["steps"], all(map(math.isfinite, values))
 
 
-def synchronisations(run: TrainingRun) -> Counter[str]:
+def synchronizations(run: TrainingRun) -> Counter[str]:
     """Code locations that wait for the GPU in a few steps after the first, with their counts."""
     run.begin()
     locations = Counter[str]()

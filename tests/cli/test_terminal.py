@@ -39,7 +39,7 @@ SMALL = "--steps 10 --eval-every 5 --max-train-examples 64 --max-eval-examples 3
 MORE = "resume first --trials +1"
 OURS = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TTY_COMPATIBLE", "COLUMNS", "LINES", "TERM")
 CONTROL = r"\x1b\[[0-9;?]*[A-Za-z]"
-COLOUR = r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m"
+COLOR = r"\x1b\[(?:[0-9]+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])[0-9;]*m"
 UP = "\x1b[1A"  # a line up, to draw over it
 
 
@@ -94,7 +94,7 @@ def test_a_search_in_terminals_in_a_pipe_and_for_a_program(tmp_path: Path) -> No
         assert max(map(len, shown)) <= columns
         assert UP in text and len([line for line in shown if re.match(r"\d/\d trials", line)]) > 1
     assert max(map(len, lines(wide))) > 80
-    assert not re.search(COLOUR, narrow) and re.search(COLOUR, wide)
+    assert not re.search(COLOR, narrow) and re.search(COLOR, wide)
 
     assert "\x1b" not in piped and "\r" not in piped
     first, labels, second, *_ = piped.splitlines()

@@ -47,7 +47,7 @@ NOT_RUN = {
     "--workers-per-trial": "starts several processes a trial in Ray; tests/searching/ray/actors/test_multi_worker.py",
     "--lanes": "starts several processes in Ray; tests/searching/test_packed_search.py",
     "--gpus-per-trial": "needs a GPU",
-    "--push-to-hub": "would write to the Hub; tests/export/cards/test_model_card.py and its neighbours have a stand-in",
+    "--push-to-hub": "would write to the Hub; tests/export/cards/test_model_card.py and its neighbors have a stand-in",
     "submit": "needs a Ray cluster; tests/searching/ray/cluster/test_jobs_real.py has one",
     "ui": "serves until Ctrl-C; tests/tracking/test_mlflow_server.py",
 }

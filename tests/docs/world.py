@@ -69,12 +69,12 @@ def rows(task: Task, count: int) -> list[Row]:
         pairs = enumerate(texts.rows(count, seed=count))
         return [{task.text[0]: row["asked"], task.label: row["told"] + end.format(i)} for i, row in pairs]
     classes = len(task.label_names)
-    return _labelled(count, task.text, task.label, lambda i: i % classes if classes else i % 6 - 0.5)
+    return _labeled(count, task.text, task.label, lambda i: i % classes if classes else i % 6 - 0.5)
 
 
 def reviews() -> list[Row]:
     """Rows of the user's reviews."""
-    return _labelled(TRAIN, ("review",), "stars", lambda i: i % 5 + 1)
+    return _labeled(TRAIN, ("review",), "stars", lambda i: i % 5 + 1)
 
 
 def folder(place: Path, models: dict[str, Path], store: Path) -> None:
@@ -95,7 +95,7 @@ def folder(place: Path, models: dict[str, Path], store: Path) -> None:
     for i in range(2):
         (place / "shards" / f"part-{i}.csv").write_bytes(_csv(stars[i::2]))
     (place / "pairs").mkdir()
-    verdicts = _labelled(TRAIN, ("premise", "hypothesis"), "verdict", lambda i: ("true", "false", "open")[i % 3])
+    verdicts = _labeled(TRAIN, ("premise", "hypothesis"), "verdict", lambda i: ("true", "false", "open")[i % 3])
     (place / "pairs" / "train.csv").write_bytes(_csv(verdicts))
     answers = [{"question": row["asked"], "answer": row["told"]} for row in texts.rows(TRAIN)]
     (place / "qa.jsonl").write_bytes(_jsonl(answers))
@@ -111,7 +111,7 @@ def _chat(row: Row) -> list[Row]:
     return [question, answer, question, answer]
 
 
-def _labelled(count: int, columns: tuple[str, ...], label: str, value: Callable[[int], object]) -> list[Row]:
+def _labeled(count: int, columns: tuple[str, ...], label: str, value: Callable[[int], object]) -> list[Row]:
     draw = random.Random(count)
     words = [{name: " ".join(draw.choices(tiny.WORDS, k=6)) for name in columns} for _ in range(count)]
     return [{**row, label: value(i)} for i, row in enumerate(words)]

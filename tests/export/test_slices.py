@@ -35,7 +35,7 @@ def planned(architecture: str, folder: Path, count: int, **form: bool) -> tuple[
     file = folder / "adapter.safetensors"
     adapter_file.save(file, loaded, adapter_file.Origin(str(folder / "model"), 2, ("no", "yes"), 0))
     whole = adapters.adapter_params(loaded.model, loaded.head)
-    with spectrum.factorised(loaded.model) as parts, torch.no_grad():
+    with spectrum.factorized(loaded.model) as parts, torch.no_grad():
         kept = parts.keep(count)
         parts.cut(kept)
         params, logits = adapters.adapter_params(loaded.model, loaded.head), loaded.model(input_ids=IDS).logits

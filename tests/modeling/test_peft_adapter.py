@@ -24,7 +24,7 @@ LORA: dict[str, dict[str, Any]] = {
 }
 
 
-def randomise(model: torch.nn.Module) -> None:
+def randomize(model: torch.nn.Module) -> None:
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name or "lora_E" in name or (".bias" in name and parameter.requires_grad):
@@ -36,7 +36,7 @@ def encoder(folder: Path, config: peft.PeftConfig) -> tuple[Any, str]:
     name = tiny.model("bert", folder / "base")
     torch.manual_seed(2)
     model = peft.get_peft_model(t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3), config)
-    randomise(model)
+    randomize(model)
     return model, name
 
 
@@ -56,7 +56,7 @@ def check(model: Any, folder: Path, base: base_model.BaseModel, load: Any, **inp
         peft_adapter.attach(adapter, base)
         base.model.eval()
         torch.testing.assert_close(base.model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
-        with spectrum.factorised(base.model) as parts:
+        with spectrum.factorized(base.model) as parts:
             torch.testing.assert_close(base.model(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
             count = max(len(parts.updates), (len(parts.params) - 1) // 2)
             kept = parts.keep(count)
@@ -115,7 +115,7 @@ def test_a_gpt2_language_model_with_its_conv1d_layers(tmp_path: Path) -> None:
     name = tiny.model("gpt2", tmp_path / "base")
     config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["c_attn", "c_fc"], fan_in_fan_out=True)
     model = peft.get_peft_model(t.AutoModelForCausalLM.from_pretrained(name), config)
-    randomise(model)
+    randomize(model)
     base = base_model.load(name, outputs=0, head=heads.TEXT)
     check(model, tmp_path, base, lambda: t.AutoModelForCausalLM.from_pretrained(name), input_ids=IDS)
 
@@ -129,7 +129,7 @@ def test_an_encoder_decoder(tmp_path: Path) -> None:
     name = str(tmp_path / "base")
     config = peft.LoraConfig(task_type="SEQ_2_SEQ_LM", r=4, target_modules=["q", "v"])
     model = peft.get_peft_model(t.AutoModelForSeq2SeqLM.from_pretrained(name), config)
-    randomise(model)
+    randomize(model)
     base = base_model.load(name, outputs=0, head=heads.TEXT)
     load = lambda: t.AutoModelForSeq2SeqLM.from_pretrained(name)  # noqa: E731
     check(model, tmp_path, base, load, input_ids=IDS, decoder_input_ids=IDS)
@@ -166,8 +166,8 @@ def test_adapters_that_cannot_be_cut_are_refused(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"init_lora_weights": "pissa"}, "initialised by 'pissa', which changes the base model's weights"),
-        ({"init_lora_weights": "olora"}, "initialised by 'olora'"),
+        ({"init_lora_weights": "pissa"}, "initialized by 'pissa', which changes the base model's weights"),
+        ({"init_lora_weights": "olora"}, "initialized by 'olora'"),
         ({"alora_invocation_tokens": [7, 8]}, "uses alora_invocation_tokens, so it is not plain LoRA"),
         ({"trainable_token_indices": {"word_embeddings": [5, 6]}}, "uses trainable_token_indices"),
     ],
@@ -183,7 +183,7 @@ def test_a_base_with_a_head_of_its_own_and_dropout_of_the_update(tmp_path: Path)
     full = t.AutoModelForSequenceClassification.from_pretrained(name, num_labels=3)
     full.save_pretrained(tmp_path / "full")
     model = peft.get_peft_model(full, peft.LoraConfig(target_modules=["query"], r=2, lora_dropout=0.3))
-    randomise(model)
+    randomize(model)
     base = base_model.load(str(tmp_path / "full"), outputs=3)
     check(
         model, tmp_path, base,

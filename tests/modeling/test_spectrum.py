@@ -44,7 +44,7 @@ def test_the_factorised_adapter_is_the_same_function(bert: base_model.BaseModel)
     start = nn.Parameter(torch.randn(2, H)), nn.Parameter(torch.randn(H, 2))
     adapters.attach(bert.model, third, random_update(2, 2, start=start))
     before = logits(bert.model)
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         assert [len(values) for values in parts.values] == [3, 2, 4]  # the start doubles the rank
         torch.testing.assert_close(logits(bert.model), before, atol=1e-5, rtol=0)
     torch.testing.assert_close(logits(bert.model), before, atol=0, rtol=0)
@@ -55,7 +55,7 @@ def test_a_cut_is_the_best_approximation_of_that_rank(bert: base_model.BaseModel
     adapters.attach(bert.model, name, random_update(4))
     layer = adapters.adapted(bert.model)[name]
     U, S, Vt = torch.linalg.svd(layer.delta_weight())
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         torch.testing.assert_close(parts.values[0].float(), S[:4], atol=1e-4, rtol=1e-4)
         parts.cut(parts.keep(2))
         expected = U[:, :2] * S[:2] @ Vt[:2]
@@ -72,7 +72,7 @@ def test_components_of_all_layers_are_pooled_by_energy(bert: base_model.BaseMode
          for value in torch.linalg.svdvals(layer.delta_weight().detach()) if value > 1e-3),
         reverse=True,
     )[:4]  # fmt: skip
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         kept = parts.keep(4)
     assert {name: mask.bit_count() for name, mask in kept.items()} == {
         name: sum(owner == name for _, owner in expected) for name in names
@@ -87,7 +87,7 @@ def test_a_shared_update_is_cut_once_and_counts_for_each_of_its_layers(bert: bas
     adapters.attach(bert.model, first, own)
     adapters.attach(bert.model, second, shared)
     adapters.attach(bert.model, third, shared)
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         kept = parts.keep(1)
         parts.cut(kept)
         assert kept == {first: 0, second: 1, third: 1}
@@ -101,7 +101,7 @@ def test_dora_keeps_its_magnitude_and_one_component_a_layer(bert: base_model.Bas
         m = nn.Parameter(squared_row_norms(base).sqrt() * 1.1)
         adapters.attach(bert.model, name, random_update(2, seed, m=m))
     before = logits(bert.model)
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         torch.testing.assert_close(logits(bert.model), before, atol=1e-5, rtol=0)
         assert set(parts.keep(len(names)).values()) == {1}
 
@@ -110,7 +110,7 @@ def test_a_slice_on_disk_computes_what_was_scored(bert: base_model.BaseModel, tm
     for seed, name in enumerate(target_modules.find(bert.model, "value")):
         adapters.attach(bert.model, name, random_update(3, seed))
     whole = logits(bert.model)
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         kept = parts.keep(5)
         parts.cut(kept)
         assert (logits(bert.model) - whole).abs().max() > 1e-4
@@ -137,6 +137,6 @@ def test_what_cannot_be_cut(bert: base_model.BaseModel) -> None:
 
 def test_an_untrained_update_has_no_components(bert: base_model.BaseModel) -> None:
     adapters.attach(bert.model, queries(bert.model)[0], LowRankUpdate.lora(H, H, 4, 16, torch.Generator()))
-    with spectrum.factorised(bert.model) as parts:
+    with spectrum.factorized(bert.model) as parts:
         assert parts.params == [0]
         logits(bert.model)

@@ -91,8 +91,8 @@ def test_every_figure_is_shown_and_every_choice_is_there(trials):
     prefixes = [each for tag, a in page.elements if tag == "select" for each in json.loads(a["data-plots"]).values()]
     shown |= {prefix + value for prefix in prefixes for value in options} & set(figures)
     assert shown == set(figures)
-    labelled = [a for _, a in page.elements if a.get("class") == "plot"]
-    assert labelled and all(a["role"] == "img" and a["aria-label"] for a in labelled)
+    labeled = [a for _, a in page.elements if a.get("class") == "plot"]
+    assert labeled and all(a["role"] == "img" and a["aria-label"] for a in labeled)
     assert figures["importance-0"] == {
         "note": "Importance is not available. It needs 15 finished trials with a score; lora-drop has 0."
     }

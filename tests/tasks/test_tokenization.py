@@ -1,4 +1,4 @@
-"""Tokenised splits against the tokenizer itself, and the cache that keeps them."""
+"""Tokenized splits against the tokenizer itself, and the cache that keeps them."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_second_load_reads_the_files(
 ) -> None:
     first = load(spec, str(model))
     assert len(list(cache.iterdir())) == 2
-    monkeypatch.setattr(texts, "tokenise", None)  # calling it would raise
+    monkeypatch.setattr(texts, "tokenize", None)  # calling it would raise
     copy = shutil.copytree(model, tmp_path / "copy")  # the same tokenizer elsewhere
     second = load(spec, str(copy))
     assert second.digest == first.digest

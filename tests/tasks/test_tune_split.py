@@ -49,15 +49,15 @@ def view(folder: Path, model: str) -> Load:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of what is tokenised."""
+    """Sizes of what is tokenized."""
     sizes: list[int] = []
-    plain = texts.tokenise
+    plain = texts.tokenize
 
     def counted(examples: Any, *rest: Any) -> Split:
         sizes.append(len(examples))
         return plain(examples, *rest)
 
-    monkeypatch.setattr(texts, "tokenise", counted)
+    monkeypatch.setattr(texts, "tokenize", counted)
     return sizes
 
 

@@ -137,7 +137,7 @@ METHODS = {
 }
 LOW_RANK = [name for name, case in METHODS.items() if case.low_rank]
 PENALTIES = ("orthogonality", "sparse_lambda")
-PENALISED = {  # method -> the weight of its penalty
+PENALIZED = {  # method -> the weight of its penalty
     name: weight for name in METHODS for weight in PENALTIES if weight in methods.find(name).Config.model_fields
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,7 +1,7 @@
 """AdaLoRA against PEFT's, up to and including the step at which the rest is dropped.
 
 Made alike: PEFT is told the step as a number of steps done, its orthogonality weight is set, and the 1e-5 in its scale
-is taken back. It keeps masked triplets in memory and goes on regularising them, so trainings part after the drop.
+is taken back. It keeps masked triplets in memory and goes on regularizing them, so trainings part after the drop.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class PeftTraining:
     def step(self, step: int, batches: list[dict[str, Tensor]]) -> float:
         self.model.train()
         (batch,) = batches
-        # with labels, so that its regulariser is in the loss; without a task type PeftModel's own forward skips it
+        # with labels, so that its regularizer is in the loss; without a task type PeftModel's own forward skips it
         outputs = self.model.base_model(**batch)
         outputs.loss.backward()
         trained = [p for p in self.model.parameters() if p.requires_grad]

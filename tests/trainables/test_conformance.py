@@ -19,7 +19,7 @@ from autorank.modeling import adapter_file, adapters, base_model
 from autorank.spec import TrainSpec
 from autorank.training.evaluation import Evaluation
 from autorank.training.run import TrainingRun
-from tests.trainables.cases import LOW_RANK, METHODS, PENALISED, STEPS, VARIANTS
+from tests.trainables.cases import LOW_RANK, METHODS, PENALIZED, STEPS, VARIANTS
 from tests.trainables.trained import (
     Trained,
     cache,
@@ -223,11 +223,11 @@ def test_the_penalty_is_computed_once_per_step(name: str, trained: Trained) -> N
     assert trained.penalties == list(range(STEPS))  # of every step and no evaluation
 
 
-@pytest.mark.parametrize("name", PENALISED)
+@pytest.mark.parametrize("name", PENALIZED)
 def test_evaluations_know_no_penalty(name: str, trained: Trained) -> None:
     run = trained.run
     known = run._method.config
-    run._method.config = known.model_copy(update={PENALISED[name]: 100.0})
+    run._method.config = known.model_copy(update={PENALIZED[name]: 100.0})
     assert torch.equal(logits(run), trained.logits[STEPS])
     assert run._objective.evaluate(run._phase, run._data.validation) == trained.evaluations[-1].metrics
     run._method.config = known

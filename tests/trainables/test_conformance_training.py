@@ -15,7 +15,7 @@ from autorank.errors import AutorankError
 from autorank.modeling import adapters, base_model, target_modules
 from autorank.tasks.data.batches import collate
 from autorank.training.optimization.loop import OptimizationLoop
-from tests.trainables.cases import METHODS, PENALISED, STEPS
+from tests.trainables.cases import METHODS, PENALIZED, STEPS
 from tests.trainables.trained import (
     each_method,
     functional,
@@ -28,11 +28,11 @@ from tests.trainables.trained import (
 
 
 @pytest.mark.parametrize(
-    ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALISED else [0.0])]
+    ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALIZED else [0.0])]
 )
 def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: float, made: Path) -> None:
     """At the first step every update is zero still, or what it was drawn as."""
-    settings = {PENALISED[name]: weight} if name in PENALISED else {}
+    settings = {PENALIZED[name]: weight} if name in PENALIZED else {}
     wanted = spec(made, name, settings, model="plain")
     run = start(wanted)
     (told,) = until(run, 1)

@@ -118,9 +118,9 @@ class Int8Linear(nn.Module):
         return nn.functional.linear(x, self.weight.to(x.dtype) * self.step.to(x.dtype), self.bias.to(x.dtype))
 
 
-def full(quantised: Int8Linear) -> nn.Linear:
-    layer = nn.Linear(quantised.in_features, quantised.out_features)
-    layer.weight.data, layer.bias.data = quantised.weight.float() * quantised.step, quantised.bias.data
+def full(quantized: Int8Linear) -> nn.Linear:
+    layer = nn.Linear(quantized.in_features, quantized.out_features)
+    layer.weight.data, layer.bias.data = quantized.weight.float() * quantized.step, quantized.bias.data
     return layer.requires_grad_(False)
 
 
@@ -130,8 +130,8 @@ def test_a_layer_that_can_only_be_called(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     linear = nn.Linear(24, 10).requires_grad_(False)
     linear.bias.data *= 20
-    quantised = Int8Linear(linear)
-    seen, read = (DoraLinear(layer, norms_of(layer)) for layer in (quantised, full(quantised)))
+    quantized = Int8Linear(linear)
+    seen, read = (DoraLinear(layer, norms_of(layer)) for layer in (quantized, full(quantized)))
     torch.testing.assert_close(seen.squares, read.squares)
     x = torch.randn(4, 24)
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):

@@ -206,8 +206,8 @@ def test_ranks_stay_within_adapter_params(settings: dict[str, Any]) -> None:
     for power in (-4.0, -2.0, 0.0, 0.5, 1.0, 2.0, 4.0, 8.0):
         for chosen in (1, 8, 12, 16, 18, 20, 24, 72):  # importance for some of the largest, or smallest
             for sign in (1, -1):
-                favoured = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:chosen]
-                drawn = {name: sum(sizes[name]) ** power if name in favoured else 0.0 for name in sizes}
+                favored = sorted(sizes, key=lambda name: sign * sum(sizes[name]))[:chosen]
+                drawn = {name: sum(sizes[name]) ** power if name in favored else 0.0 for name in sizes}
                 given = ranks(drawn, sizes, config)
                 totals.append(sum(rank * sum(sizes[name]) for name, rank in given.items()))
     assert fewest <= min(totals) and max(totals) <= most

@@ -85,7 +85,7 @@ def test_moments_follow_what_gradients_become() -> None:
 
 
 def test_without_a_descent_it_is_lora(bert: Path) -> None:
-    """Bit for bit: no update is factorised that is not cut."""
+    """Bit for bit: no update is factorized that is not cut."""
     runs = [
         TrainingRun(slow.spec(bert, method, settings, steps=12))
         for method, settings in (("lora", {"rank": 4}), ("lora-squeeze", {"mean_rank": 4, "source_rank": 4}))

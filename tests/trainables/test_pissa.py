@@ -97,8 +97,8 @@ def test_directions_are_the_principal_ones() -> None:
 
 def test_a_layer_that_can_only_be_called() -> None:
     torch.manual_seed(0)
-    quantised = Int8Linear(nn.Linear(24, 10).requires_grad_(False))
-    seen, read = (pissa.principal({"x": layer}, 4) for layer in (quantised, full(quantised)))
+    quantized = Int8Linear(nn.Linear(24, 10).requires_grad_(False))
+    seen, read = (pissa.principal({"x": layer}, 4) for layer in (quantized, full(quantized)))
     for key in seen:
         torch.testing.assert_close(seen[key], read[key], rtol=1e-4, atol=1e-4)
 

@@ -21,7 +21,7 @@ from autorank.spec import TaskSpec, TrainingSpec, TrainSpec
 from autorank.training.model_cache import ModelCache
 from autorank.training.run import TrainingRun
 from tests import tiny
-from trainables.sora import normalisations
+from trainables.sora import normalizations
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +155,7 @@ def test_normalization_layers_are_trained_and_counted_if_set(made: Path, tmp_pat
     settings = {"layer_norms": True, "threshold": 0.05, "rank": 4, "targets": "query,value"}
     run = opened(made, settings)
     model = run._base.model
-    names = set(normalisations(model))
+    names = set(normalizations(model))
     assert names == {
         f"bert.encoder.layer.{i}.{place}.LayerNorm.{part}"
         for i in range(tiny.LAYERS)

@@ -17,7 +17,7 @@ from autorank.reporting.search_results import SearchResults
 from autorank.reporting.tables import count
 from autorank.spec import TrainSpec
 from autorank.trials.point import Point
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
 
 FIGURE = "front.png"  # beside the card
 
@@ -38,7 +38,7 @@ def model_card(point: Point, train: TrainSpec, origin: Origin, form: Form, searc
     license = base_license(origin.model)
     confirmed = None
     if search is not None:
-        confirmed = summarise(search.snapshot.points, search.snapshot).get(point.key)
+        confirmed = summarize(search.snapshot.points, search.snapshot).get(point.key)
     code = usage_code(origin, form, train)
     card = render(
         "model_card.md",

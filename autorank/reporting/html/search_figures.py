@@ -18,7 +18,7 @@ from autorank.trials.history import History
 from autorank.trials.point import Point
 from autorank.trials.record import State, TrialRecord
 from autorank.trials.snapshot import Snapshot
-from autorank.trials.statistics.confirmation_stats import summarise
+from autorank.trials.statistics.confirmation_stats import summarize
 
 UNITS = ((3 * 86400.0, 86400.0, "days"), (3 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
 
@@ -75,7 +75,7 @@ def _size_lines(curves: Sequence[Sequence[Point]]) -> list[Figure]:
 
 def _confirmed(points: Sequence[Point], snapshot: Snapshot, color: str, name: str) -> list[Figure]:
     """A trace with the mean scores and standard deviations of points that were trained again; none if none were."""
-    confirmed = summarise(points, snapshot)
+    confirmed = summarize(points, snapshot)
     if not confirmed:
         return []
     stats = [(p, confirmed[p.key]) for p in points if p.key in confirmed]

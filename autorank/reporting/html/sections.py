@@ -23,7 +23,7 @@ from autorank.trials.front import costs, hypervolume
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.certainty import Certainty, Key
-from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarise
+from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain, summarize
 
 STATES = {"complete": "complete", "pruned": "stopped", "failed": "failed", "running": "unfinished"}
 
@@ -66,7 +66,7 @@ def summary(snapshot: Snapshot, reference: tuple[float, float]) -> dict[str, str
 
 def front_table(snapshot: Snapshot) -> HtmlTable:
     """The points of the front, with their scores with new seeds and their gains if there are any."""
-    confirmed, certain = summarise(snapshot.points, snapshot), certainties(snapshot)
+    confirmed, certain = summarize(snapshot.points, snapshot), certainties(snapshot)
     known: dict[Key, Certainty | Confirmed] = {**certain, **confirmed}
     has_slices = any(point.cut_from is not None for point in snapshot.points)
     columns = [Column("parameters", number=True)]

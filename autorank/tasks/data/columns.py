@@ -26,7 +26,7 @@ def to_examples(task: Task, table: Table, train: bool = False) -> Examples:
     if task.kind.head.generates:
         return task.kind.to_examples(task, table, train)
     if not len(table[task.label]):
-        raise AutorankError(f"{table.source} has no rows. Use a file with at least two labelled rows.")
+        raise AutorankError(f"{table.source} has no rows. Use a file with at least two labeled rows.")
     for name in task.text:
         _check_texts(table, name)
     return task.kind.to_examples(task, table, train)

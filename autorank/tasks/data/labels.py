@@ -93,7 +93,7 @@ def class_numbers(task: Task, table: Table) -> tuple[np.ndarray, list[str]]:
     unknown = [i for i, value in enumerate(values) if value not in numbers]
     if unknown:
         distinct = sorted({str(labels[i]) for i in unknown})
-        hint = "-1 marks a test split without labels: use a labelled split. " if distinct == ["-1"] else ""
+        hint = "-1 marks a test split without labels: use a labeled split. " if distinct == ["-1"] else ""
         raise AutorankError(
             f"Column {task.label!r} of {table.source} has labels that are not classes of task {task.name!r}: "
             f"{shown(distinct, SHOWN)} in {table.rows(unknown)}. {hint}"

@@ -26,7 +26,7 @@ def tokenization(task: Task, spec: TaskSpec, tokenizer: Any) -> Tokenization:
         The tokenization.
     """
     length = max_length(task, spec, tokenizer)
-    return Tokenization(lambda examples: tokenise(examples, tokenizer, length), str(length), length)
+    return Tokenization(lambda examples: tokenize(examples, tokenizer, length), str(length), length)
 
 
 def max_length(task: Task, spec: TaskSpec, tokenizer: Any) -> int:
@@ -43,7 +43,7 @@ def max_length(task: Task, spec: TaskSpec, tokenizer: Any) -> int:
     return int(min(spec.max_length or task.max_length, tokenizer.model_max_length))
 
 
-def tokenise(examples: Examples, tokenizer: Any, length: int) -> Split:
+def tokenize(examples: Examples, tokenizer: Any, length: int) -> Split:
     """Tokenize examples of one or two texts, with the model's special tokens.
 
     A text without tokens (an empty one, in decoders) becomes one end token.

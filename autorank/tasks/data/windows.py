@@ -118,7 +118,7 @@ def check(model: str, tokenizer: Any, length: int) -> None:
         )
 
 
-def tokenise(examples: Examples, tokenizer: Any, length: int) -> Windows:
+def tokenize(examples: Examples, tokenizer: Any, length: int) -> Windows:
     """Tokenize questions with their contexts, cut into overlapping windows.
 
     The question comes first, since in a decoder-only model the context must follow it. It is cut at a third of the

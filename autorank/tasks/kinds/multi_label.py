@@ -113,7 +113,7 @@ def own_task(name: str, text: tuple[str, ...], table: Table, label: str, classes
 
 
 def are_lists(table: Table, label: str) -> bool:
-    """Whether labels are lists, by the first labelled row.
+    """Whether labels are lists, by the first labeled row.
 
     Args:
         table: The training split.

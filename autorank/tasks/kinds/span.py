@@ -40,7 +40,7 @@ class Span(TaskKind):
         length = max_length(task, spec, tokenizer)
         windows.check(model, tokenizer, length)
         return Tokenization(
-            lambda examples: windows.tokenise(examples, tokenizer, length), windows.tag(length), length, windows.Windows
+            lambda examples: windows.tokenize(examples, tokenizer, length), windows.tag(length), length, windows.Windows
         )
 
 

@@ -185,8 +185,8 @@ def _standardized(values: Array) -> Array:
     """Each model's values with mean 0 and deviation 1, so that single precision suffices; `models x examples`."""
     values = values.astype(np.float64)
     deviation = values.std(axis=1, keepdims=True)
-    centred = values - values.mean(axis=1, keepdims=True)
-    result: Array = np.divide(centred, deviation, out=np.zeros_like(centred), where=deviation > 0)
+    centered = values - values.mean(axis=1, keepdims=True)
+    result: Array = np.divide(centered, deviation, out=np.zeros_like(centered), where=deviation > 0)
     return result
 
 

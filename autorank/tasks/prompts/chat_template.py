@@ -3,7 +3,7 @@
 A template with `{% generation %}` marks these turns itself. Of other templates a turn begins where the conversation
 before it ends, rendered with the generation prompt, and ends where the conversation up to it ends: both must be
 prefixes of the whole text. Templates that render a message differently once others follow (Qwen3 leaves thoughts out)
-have no such prefix. There the turn is found by its neighbours: its text is replaced by a probe, and the text around
+have no such prefix. There the turn is found by its neighbors: its text is replaced by a probe, and the text around
 the probe must equal the text around the turn. White space after the mark that ends a turn is not part of it.
 """
 
@@ -156,7 +156,7 @@ class ChatTemplate:
         if not right.startswith(end_mark) or text[:start] != left[:start] or not text[start:].endswith(later):
             raise UnclearTemplate(
                 f"the template renders messages differently once others follow, so the turn of message {i + 1} "
-                "cannot be separated from its neighbours"
+                "cannot be separated from its neighbors"
             )
         return start, len(text) - len(later)
 

@@ -47,7 +47,7 @@ def locate(source: object, names: Sequence[str], available: Sequence[str]) -> di
         AutorankError: Columns are missing, each listed with its nearest match, or a requested column is a duplicate.
     """
     if not available:
-        raise AutorankError(f"{source} is empty. Use a file with a header and at least two labelled rows.")
+        raise AutorankError(f"{source} is empty. Use a file with a header and at least two labeled rows.")
     locations = {name: location for name in names if (location := find(name, available))}
     missing = [_unknown(name, available) for name in names if name not in locations]
     if missing:

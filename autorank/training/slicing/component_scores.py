@@ -34,11 +34,11 @@ PASSES: dict[SliceScore, int] = {"energy": 0, "input": CALIBRATION, "gradient": 
 
 
 def component_scores(kind: SliceScore, spectrum: Spectrum, loop: OptimizationLoop) -> list[Tensor]:
-    """Score the components of a factorised adapter.
+    """Score the components of a factorized adapter.
 
     Args:
         kind: Which score.
-        spectrum: Of the model of `loop`, in the context `factorised`, nothing cut yet.
+        spectrum: Of the model of `loop`, in the context `factorized`, nothing cut yet.
         loop: With the model and the training examples.
 
     Returns:

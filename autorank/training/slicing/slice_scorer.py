@@ -1,6 +1,6 @@
 """Scores smaller adapters cut from the adapter of a run (slices; see `modeling.spectrum`) after its evaluations.
 
-Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth, and so on; then between neighbours,
+Sizes are chosen as scores come in: first a quarter of the adapter, a sixteenth, and so on; then between neighbors,
 where the score differs most over the logarithm of the size. A size that could not add to the front is not scored: one
 between two sizes of equal score, or above the limit of the search. The choice depends on counts of tokens and on
 scores, never on the clock, so a run that is resumed from a checkpoint scores the same slices.
@@ -82,7 +82,7 @@ class SliceScorer:
         if budget < cost + self._order_cost:
             return []
         slices: dict[int, tuple[Slice, Scores]] = {}
-        with self._factorised() as parts:
+        with self._factorized() as parts:
             self.spent += self._order_cost
             budget -= self._order_cost
             fixed = self._fixed(parts)
@@ -109,13 +109,13 @@ class SliceScorer:
         Returns:
             The slice and its scores; one without components if all are larger.
         """
-        with self._factorised() as parts:
+        with self._factorized() as parts:
             count = bisect_right(parts.params, max_params - self._fixed(parts)) - 1
             return self._evaluate(parts, count if count >= parts.fewest else 0)
 
     @contextmanager
-    def _factorised(self) -> Iterator[Spectrum]:
-        with spectrum.factorised(self._base.model) as parts:
+    def _factorized(self) -> Iterator[Spectrum]:
+        with spectrum.factorized(self._base.model) as parts:
             parts.order_by(component_scores(self._order, parts, self._loop))
             yield parts
 

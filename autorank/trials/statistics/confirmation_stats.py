@@ -71,7 +71,7 @@ class Measured(NamedTuple):
         return float(self.scores.mean())
 
 
-def summarise(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
+def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, int, int], Confirmed]:
     """Summarise the points that were retrained.
 
     Seeds and examples vary together (ours). Over seeds, the true means are normally distributed around the sample
@@ -166,7 +166,7 @@ def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
     """
     certainty = assess(snapshot)
     probabilities = {} if certainty is None else certainty.better()
-    retrained = {key: stats.better for key, stats in summarise(snapshot.points, snapshot).items()}
+    retrained = {key: stats.better for key, stats in summarize(snapshot.points, snapshot).items()}
     return probabilities | {key: better for key, better in retrained.items() if better is not None}
 
 
@@ -202,7 +202,7 @@ def _models(point: Point, snapshot: Snapshot) -> tuple[Outcomes, ...]:
 
 
 def draws(samples: Sequence[Measured]) -> bootstrap.Array | None:
-    """Draw expected scores, as `summarise` describes it.
+    """Draw expected scores, as `summarize` describes it.
 
     Args:
         samples: points that were retrained.

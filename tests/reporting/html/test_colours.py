@@ -1,4 +1,4 @@
-"""Methods' colours are told apart with each kind of colour blindness, and from the page."""
+"""Methods' colors are told apart with each kind of color blindness, and from the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def linear(name, theme):
 
 
 def lab(rgb):
-    """CIELAB, in which distance is how different colours look."""
+    """CIELAB, in which distance is how different colors look."""
     ratio = XYZ @ np.clip(rgb, 0, 1) / (XYZ @ np.ones(3))
     f = np.where(ratio > 0.008856, np.cbrt(ratio), 7.787 * ratio + 16 / 116)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])

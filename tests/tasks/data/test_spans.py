@@ -65,7 +65,7 @@ def pointed(split: Windows, window: int) -> str:
 
 def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
     given = examples()
-    split = windows.tokenise(given, tokenizer, 24)
+    split = windows.tokenize(given, tokenizer, 24)
     assert split.lengths.max() == 24 and len(split) > split.examples == 40
     assert split.owner.tolist() == sorted(split.owner) and set(split.owner) == set(range(40))
     for question, (asked, context) in enumerate(zip(*given.texts, strict=True)):
@@ -87,7 +87,7 @@ def test_windows_overlap_and_hold_all_of_the_context(tokenizer: Any) -> None:
 
 def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
     given = examples()
-    split = windows.tokenise(given, tokenizer, 24)
+    split = windows.tokenize(given, tokenizer, 24)
     assert split.labels.dtype == split.owner.dtype == np.int64 and split.starts.dtype == np.int32
     for window, question in enumerate(split.owner):
         start, end = split.starts[tokens(split, window)], split.ends[tokens(split, window)]
@@ -100,22 +100,22 @@ def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
 
 
 def test_the_first_answer_is_learned_and_blanks_around_it_are_not(tokenizer: Any) -> None:
-    split = windows.tokenise(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
+    split = windows.tokenize(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
     assert pointed(split, 0) == "w3 w4"
 
 
 def test_part_of_a_word_is_the_whole_token(tokenizer: Any) -> None:
-    assert pointed(windows.tokenise(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
+    assert pointed(windows.tokenize(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
 
 
 def test_long_questions_are_cut_and_their_blanks_are_not_read(tokenizer: Any) -> None:
-    split = windows.tokenise(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
+    split = windows.tokenize(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
     assert all(split.ids[tokens(split, window)].tolist()[:14] == [CLS, *[11] * 12, SEP] for window in range(len(split)))
     assert split.context(np.arange(len(split)), 40).sum(1).max() == 36 - 12 - 3
 
 
 def test_a_context_without_words(tokenizer: Any) -> None:
-    split = windows.tokenise(one("w7", "", [], []), tokenizer, 24)
+    split = windows.tokenize(one("w7", "", [], []), tokenizer, 24)
     assert split.ids.tolist() == [CLS, 11, SEP, SEP] and not split.context(np.array([0]), 6).any()
     assert split.labels.tolist() == [[0, 0]]
 
@@ -129,7 +129,7 @@ def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: 
     other.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    split = windows.tokenise(one("w7", "w8 w9", [], []), other, 24)
+    split = windows.tokenize(one("w7", "w8 w9", [], []), other, 24)
     assert split.null.tolist() == [place % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
     assert split.strata.tolist() == [0]
 
@@ -142,7 +142,7 @@ def test_tokens_that_begin_with_a_blank() -> None:
 
 
 def test_examples_are_questions(tokenizer: Any) -> None:
-    split = windows.tokenise(examples(), tokenizer, 24)
+    split = windows.tokenize(examples(), tokenizer, 24)
     chosen = np.array([3, 4, 17])
     part = split.take(chosen)
     assert part.references == [split.references[i] for i in chosen]  # type: ignore[index]
@@ -162,7 +162,7 @@ def test_loaded_from_the_cache_and_limited_by_questions(
     spec = TaskSpec(name="squad_v2", data=folder, max_length=24)
     first = load(spec, model)
     assert len(list((own_cache / "tokens").iterdir())) == 2
-    monkeypatch.setattr(windows, "tokenise", None)  # calling it would raise
+    monkeypatch.setattr(windows, "tokenize", None)  # calling it would raise
     second = load(spec, model)
     assert isinstance(second.train, Windows) and second.digest == first.digest
     for name, values in vars(first.train).items():

@@ -63,7 +63,7 @@ def passed(run: TrainingRun) -> dict[str, tuple[AdaptedLinear, Tensor, Tensor]]:
 
 
 def scored(run: TrainingRun, kind: Any) -> dict[str, Tensor]:
-    with spectrum.factorised(run._base.model) as parts:
+    with spectrum.factorized(run._base.model) as parts:
         scores = component_scores(kind, parts, run._phase)
         return {name: scores[index] for name, index in parts.layers.items()}
 
@@ -88,7 +88,7 @@ def test_gradient_is_the_squared_effect_of_a_gate(run: TrainingRun) -> None:
 
 
 def test_energy_reads_no_data(run: TrainingRun) -> None:
-    with spectrum.factorised(run._base.model) as parts:
+    with spectrum.factorized(run._base.model) as parts:
         expected = parts.energies()
         run._phase.model, model = None, run._phase.model  # type: ignore[assignment]
         try:

@@ -14,7 +14,7 @@ from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics import bootstrap, confirmation_stats, predictions
 from autorank.trials.statistics.certainty import assess
-from autorank.trials.statistics.confirmation_stats import gain_probabilities, summarise
+from autorank.trials.statistics.confirmation_stats import gain_probabilities, summarize
 from tests.trials.made_trials import snapshot, trial
 from tests.trials.predicted import EXAMPLES, LABELS, made, model, small
 
@@ -83,11 +83,11 @@ def test_seeds_and_examples_vary_together(tmp_path: Path) -> None:
     seeds = {1000: 0.78, 1001: 0.8, 1002: 0.82}
     confirmed = {(0, 10, 100, seed): {"score": score} for seed, score in seeds.items()}
     trials = [trial(0, (100, 0.8))]
-    alone = summarise(*_confirmed(snapshot(trials), confirmed))[0, 10, 100]
+    alone = summarize(*_confirmed(snapshot(trials), confirmed))[0, 10, 100]
     for seed, score in seeds.items():
         predictions.write(pack([model(score)]), tmp_path, 0, 10, 100, seed)
     search = replace(snapshot(trials), folder=tmp_path)
-    both = summarise(*_confirmed(search, confirmed))[0, 10, 100]
+    both = summarize(*_confirmed(search, confirmed))[0, 10, 100]
     assert alone.low is not None and alone.high is not None and both.low is not None and both.high is not None
     of_seeds = 2.92 * 0.02 / np.sqrt(3)  # Student's t with 2 degrees of freedom
     assert (alone.high - alone.low) / 2 == pytest.approx(of_seeds, rel=0.05)

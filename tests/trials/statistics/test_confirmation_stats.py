@@ -14,7 +14,7 @@ from autorank.trials.front import front
 from autorank.trials.point import Point
 from autorank.trials.snapshot import Confirmations, Snapshot
 from autorank.trials.statistics.confirmation_stats import Confirmed, best_gain
-from autorank.trials.statistics.confirmation_stats import summarise as summarised
+from autorank.trials.statistics.confirmation_stats import summarize as summarized
 from tests.trials.made_trials import sliced, trial
 
 
@@ -31,9 +31,9 @@ def keyed(results: Results, points: Sequence[Point]) -> Confirmations:
     return {(trial, step, params.get(trial, 1), seed): values for (trial, step, seed), values in results.items()}
 
 
-def summarise(points: list[Point], results: Results) -> dict[Any, Confirmed]:
+def summarize(points: list[Point], results: Results) -> dict[Any, Confirmed]:
     """By trial and step."""
-    stats = summarised(points, Snapshot([], points, [], keyed(results, points)))
+    stats = summarized(points, Snapshot([], points, [], keyed(results, points)))
     return {(trial, step): value for (trial, step, _), value in stats.items()}
 
 
@@ -43,7 +43,7 @@ def results(*scores: list[float]) -> Results:
 
 
 def test_mean_and_standard_deviation() -> None:
-    found = summarise(points((10, 0.7), (100, 0.8)), results([0.6, 0.7, 0.8], [0.81, 0.79, 0.8]))
+    found = summarize(points((10, 0.7), (100, 0.8)), results([0.6, 0.7, 0.8], [0.81, 0.79, 0.8]))
     for key, scores in {(0, 10): [0.6, 0.7, 0.8], (1, 10): [0.81, 0.79, 0.8]}.items():
         assert found[key].mean == pytest.approx(statistics.fmean(scores))
         assert found[key].sd == pytest.approx(statistics.stdev(scores))
@@ -52,13 +52,13 @@ def test_mean_and_standard_deviation() -> None:
 
 
 def test_the_smallest_is_on_the_front_for_sure_and_a_clear_gap_too() -> None:
-    found = summarise(points((10, 0.7), (100, 0.8)), results([0.60, 0.61, 0.62], [0.90, 0.91, 0.92]))
+    found = summarize(points((10, 0.7), (100, 0.8)), results([0.60, 0.61, 0.62], [0.90, 0.91, 0.92]))
     assert found[0, 10].on_front == 1
     assert found[1, 10].on_front > 0.999
 
 
 def test_equal_means_are_a_coin_toss() -> None:
-    found = summarise(points((10, 0.7), (100, 0.8)), results([0.7, 0.8], [0.7, 0.8]))
+    found = summarize(points((10, 0.7), (100, 0.8)), results([0.7, 0.8], [0.7, 0.8]))
     assert found[1, 10].on_front == pytest.approx(0.5, abs=0.02)
 
 
@@ -75,14 +75,14 @@ def test_the_probability_is_student_ts(seeds: int) -> None:
     """Of two means with nearly one variance: their difference over its standard error has nearly Student's t."""
     low = [0.70, 0.74, 0.78, 0.72, 0.76][:seeds]
     high = [0.75, 0.79, 0.83, 0.77, 0.81][:seeds]
-    found = summarise(points((10, 0.7), (100, 0.8)), results(low, high))
+    found = summarize(points((10, 0.7), (100, 0.8)), results(low, high))
     pooled = (statistics.variance(low) + statistics.variance(high)) / 2
     t = (statistics.fmean(high) - statistics.fmean(low)) / math.sqrt(2 * pooled / seeds)
     assert found[1, 10].on_front == pytest.approx(student(t, 2 * (seeds - 1)), abs=0.02)
 
 
 def test_no_interval_ends_above_the_highest_score() -> None:
-    (found,) = summarise(points((10, 0.9)), results([0.95, 0.99])).values()
+    (found,) = summarize(points((10, 0.9)), results([0.95, 0.99])).values()
     assert found.high == 1 and found.low < 0.95
 
 
@@ -90,7 +90,7 @@ def test_sizes_that_a_seed_changes_are_compared_as_they_came_out() -> None:
     at, scores = points((100, 0.7), (200, 0.8)), results([0.90, 0.91], [0.85, 0.86])
     for seed in (0, 1):
         scores[0, 10, seed]["adapter_params"] = 900
-    found = summarise(at, scores)
+    found = summarize(at, scores)
     assert found[0, 10].adapter_params == 900 and found[0, 10].on_front > 0.9 and found[1, 10].on_front == 1
 
 
@@ -99,43 +99,43 @@ def test_with_a_third_objective_a_point_may_be_worse_by_both_others() -> None:
     slow = {(0, 10, seed): {"score": 0.90 + seed / 100, "seconds": 50.0} for seed in (0, 1)}
     at = [point for point in (*points((100, 0.9)), *front([trial(1, (200, 0.8))]))]
     confirmed = keyed(quick | slow, at)
-    assert summarised(at, Snapshot([], at, [], confirmed))[1, 10, 200].on_front < 0.1
+    assert summarized(at, Snapshot([], at, [], confirmed))[1, 10, 200].on_front < 0.1
     three = Snapshot([], at, [], confirmed, objectives=ObjectivesSpec(third="seconds"))
-    assert summarised(at, three)[1, 10, 200].on_front == 1
+    assert summarized(at, three)[1, 10, 200].on_front == 1
 
 
 def test_gain_is_of_the_fresh_seeds_of_both() -> None:
     at, baseline = points((100, 0.9)), front([trial(1, (50, 0.6)), trial(2, (90, 0.7)), trial(3, (200, 0.8))])
     fresh = results([0.80, 0.82], [0.70, 0.72], [0.6, 0.6], [0.9, 0.9])
     snapshot = Snapshot([], at, baseline, keyed(fresh, [*at, *baseline]))
-    (found,) = summarised(at, snapshot).values()
+    (found,) = summarized(at, snapshot).values()
     assert found.gain_over_baseline == pytest.approx(0.81 - 0.71) == best_gain(at[0], snapshot, found)
     assert best_gain(at[0], snapshot, None) == pytest.approx(0.9 - 0.7)
-    assert summarise(at, results([0.8]))[0, 10].gain_over_baseline is None
+    assert summarize(at, results([0.8]))[0, 10].gain_over_baseline is None
 
 
 def test_points_of_one_training_have_statistics_of_their_own() -> None:
     at = front([trial(0, sliced(10, 1000, 0.9, (100, 0.8)))])
     confirmed = {(0, 10, 1000, 1): {"score": 0.85}, (0, 10, 100, 1): {"score": 0.7, "adapter_params": 96}}
-    stats = summarised(at, Snapshot([], at, [], confirmed))
+    stats = summarized(at, Snapshot([], at, [], confirmed))
     assert {key: (value.mean, value.adapter_params) for key, value in stats.items()} == {
         (0, 10, 100): (0.7, 96), (0, 10, 1000): (0.85, 1000),
     }  # fmt: skip
 
 
 def test_one_seed_has_no_spread() -> None:
-    found = summarise(points((10, 0.7), (100, 0.8)), results([0.7], [0.8]))
+    found = summarize(points((10, 0.7), (100, 0.8)), results([0.7], [0.8]))
     assert found[0, 10].sd is None and found[1, 10].on_front is None
     assert str(found[1, 10]) == "0.8000"
 
 
 def test_what_failed_or_is_not_on_the_front_does_not_count() -> None:
     known = {(0, 10, 0): {"failed": "out of memory"}, (0, 10, 1): {"score": math.nan}, (7, 10, 0): {"score": 0.9}}
-    assert summarise(points((10, 0.7)), known) == {}
+    assert summarize(points((10, 0.7)), known) == {}
 
 
 def test_failed_seeds_are_reported() -> None:
     known = results([0.7, 0.72], [0.8, math.nan]) | {(1, 10, 3): {"failed": "diverged"}}
-    found = summarise(points((10, 0.7), (100, 0.8)), known)
+    found = summarize(points((10, 0.7), (100, 0.8)), known)
     assert (found[0, 10].failed, found[1, 10].failed, found[1, 10].seeds) == (0, 2, 1)
     assert str(found[1, 10]) == "0.8000 (2 failed)"
