@@ -181,12 +181,15 @@ class ObjectivesSpec(Spec):
 
 
 class EarlierTrial(Spec):
-    """A trial of an earlier search that a search starts from, see `autorank.searching.sampling.warm_start`."""
+    """A trial that a search starts from: of an earlier search, or of the catalogue.
+
+    See `warm_start` and `catalogue` in `autorank.searching.sampling`.
+    """
 
     search: str
     method: str
     settings: dict[str, Any]
-    ranks: tuple[float, ...]  # of its values within its search, from 0 to 1
+    ranks: tuple[float, ...] = ()  # of its values within its search, from 0 to 1; of the catalogue's none
     first: bool = False  # to be tried before all others
 
 
@@ -206,6 +209,7 @@ class SearchSpec(Spec):
     halving: HalvingSpec | None = HalvingSpec()
     objectives: ObjectivesSpec = ObjectivesSpec()
     warm_start: tuple[EarlierTrial, ...] = ()
+    catalogue: bool = True  # without `warm_start`, methods begin with settings of the catalogue
     seed: int = Field(SEED, ge=0)
 
     @model_validator(mode="after")

@@ -10,11 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from autorank import tasks
 from autorank.display.formatting import title
 from autorank.reporting.tables import duration
 from autorank.searching.budget import TRIALS, Budget
 from autorank.searching.cost_estimate import estimate
 from autorank.searching.ray import resources
+from autorank.searching.sampling import catalogue
 from autorank.searching.space.param_bounds import ParamBounds
 from autorank.spec import MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
@@ -37,7 +39,8 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     """
     resources_per_trial = (Budget() if budget.on_cluster else budget).share(resources.this_machine())
     trials = budget.trials or TRIALS
-    cost = estimate(spec, trials, resources_per_trial, ParamBounds(spec.task, spec.model))
+    bounds = ParamBounds(spec.task, spec.model)
+    cost = estimate(spec, trials, resources_per_trial, bounds)
     rows: list[RenderableType] = [title(spec, ", dry run")]
     for entry in spec.entries:
         role = "  the baseline: plain LoRA, tuned in the same way" if entry is spec.baseline else ""
@@ -60,6 +63,10 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
         first = sum(trial.first for trial in spec.warm_start)
         rows.append(Text(f"warm start          {first} settings first, {len(spec.warm_start)} trials for the sampler, "
                          f"of {searches}"))  # fmt: skip
+    elif spec.catalogue:
+        data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
+        if first_trials := catalogue.first_trials(spec, data, bounds):
+            rows.append(Text(catalogue.described(first_trials)))
     if folder is not None and (expected := _forecast(folder, budget)) is not None:
         rows.append(Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}"))
     if budget.confirm:

@@ -160,7 +160,8 @@ def _options(spec: SearchSpec, budget: Mapping[str, int]) -> dict[str, Any]:
     values |= task.model_dump(exclude={"name", "data", "text", "label_columns", "prompt", "metric_source", "final"})
     values |= spec.training.model_dump()
     values |= {"baseline": spec.baseline is not None, "sampler": spec.sampler}
-    values["warm_start"] = ",".join(dict.fromkeys(trial.search for trial in spec.warm_start)) or None
+    values["warm_start"] = ",".join(dict.fromkeys(trial.search for trial in spec.warm_start if trial.ranks)) or None
+    values["catalogue"] = spec.catalogue
     values |= objectives.model_dump(exclude={"third"}) | {"objective": objectives.third}
     if halving is None:
         values["scheduler"] = "none"

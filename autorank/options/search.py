@@ -71,6 +71,14 @@ class SearchOptions:
             rich_help_panel=STOPPING,
         ),
     ] = None
+    catalogue: Annotated[
+        bool,
+        typer.Option(
+            help="Begin with the settings that were best in recorded searches on similar tasks, before the methods' "
+            "defaults.",
+            rich_help_panel=STOPPING,
+        ),
+    ] = True
     scheduler: Annotated[
         Scheduler,
         typer.Option(
@@ -108,6 +116,7 @@ class SearchOptions:
 
         return {
             "sampler": self.sampler,
+            "catalogue": self.catalogue,
             "baseline": self.baseline,
             "halving": None if self.scheduler == "none" else build_spec(
                 HalvingSpec, grace=self.grace, factor=self.reduction_factor

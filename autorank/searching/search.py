@@ -21,6 +21,7 @@ from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.ray.cluster import connection
 from autorank.searching.ray.ray_watch import RayLost, RayWatch
 from autorank.searching.ray.tune_callback import Interrupt, Progress
+from autorank.searching.sampling import catalogue
 from autorank.searching.sampling.trial_planner import fitting_settings
 from autorank.searching.space.param_bounds import (
     Bounds,
@@ -37,6 +38,7 @@ from autorank.tracking.background_logger import BackgroundLogger
 from autorank.tracking.mlflow_sync import MLflowSync
 from autorank.tracking.tracking_uri import checked, remembered
 from autorank.trials.journal.journal import Journal
+from autorank.trials.journal.journal_file import JOURNAL
 from autorank.trials.provenance import described
 from autorank.trials.retention import storage_folder
 from autorank.trials.snapshot import Snapshot
@@ -81,7 +83,7 @@ def search(
         tracking_uri: Address of the MLflow store; None: no tracking.
         progress: Called twice a second with a snapshot.
         warn: Called with warnings.
-        inform: Called with a description of the labels.
+        inform: Called with descriptions of the labels and of the first settings.
 
     Returns:
         How the search ended.
@@ -113,6 +115,10 @@ def search(
         warn(sentence)
     if spec.objectives.max_memory or spec.objectives.third == "memory":
         warn("Memory is measured on GPUs; on a CPU it is 0.")
+    if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
+        spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds)})
+        if spec.warm_start:
+            inform(catalogue.described(spec.warm_start))
     with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)

@@ -26,7 +26,7 @@ from autorank.searching.budget import Budget
 from autorank.searching.search import search
 from autorank.trials.retention import run_folder
 from autorank.trials.snapshot import Snapshot
-from benchmarks.study import report
+from benchmarks.study import catalogue, report
 from benchmarks.study.results import read
 from benchmarks.study.settings import BASELINE, CONTROL, PAIRS, SEEDS, TASKS, all_methods, search_spec
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="stop after this time; default: when all is done")
     parser.add_argument("--runs", type=Path, default=Path("study"), help="directory of the searches")
     parser.add_argument("--report", type=Path, help="a page whose section on the study is replaced")
+    parser.add_argument("--catalogue", type=Path, help="a file to which the best settings are written")
     arguments = parser.parse_args()
     end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
@@ -60,6 +61,9 @@ def main() -> None:
     print(f"\n{section}")
     if arguments.report:
         report.write(arguments.report, section)
+    if arguments.catalogue:
+        complete = {task: [r for r in results if r.is_complete(arguments.trials)] for task, results in found.items()}
+        catalogue.write(arguments.catalogue, {task: results for task, results in complete.items() if results})
 
 
 def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> str | None:

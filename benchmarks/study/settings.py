@@ -63,7 +63,7 @@ def search_spec(task: str, method: str, model: str | None, data: Path | None, pr
             max_eval_examples=MAX_EVAL_EXAMPLES, **examples,
         ),
         None if task == "demo" else model, TrainingSpec(**values, slices="auto", precision=precision, seed=seed),
-        search_name(task, method), baseline=False, seed=seed,
+        search_name(task, method), baseline=False, catalogue=False, seed=seed,
     )  # fmt: skip
 
 

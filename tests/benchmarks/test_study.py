@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 
 from autorank import methods
 from autorank.searching.confirm import new_seeds
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
-from benchmarks.study import gains, report
+from benchmarks.study import catalogue, gains, report
 from benchmarks.study.calibration import left_out
 from benchmarks.study.gains import Retrained
 from benchmarks.study.results import Result, common_front, read
@@ -119,7 +120,8 @@ def runs(tmp_path):
         spec = search_spec("demo", method, None, None)
         with Journal.create(run_folder(tmp_path, spec.name), spec, (1000.0, 0.0)) as journal:
             for number, (point, sample) in enumerate(points):
-                journal.begin(method, {"learning_rate": 1e-3 * (number + 1)}, {})
+                config = methods.configure(method, {"learning_rate": 1e-3 * (number + 1)}).config
+                journal.begin(method, config.model_dump(mode="json"), {})
                 journal.record(number, evaluation(20, point.adapter_params, point.score))
                 journal.finish(number, "complete")
                 scores = {"lora": [*sample.scores, sample.mean], "vera": sample.scores, "sora": []}[method]
@@ -164,6 +166,17 @@ def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_p
     page.write_text("nothing")
     with pytest.raises(ValueError, match="Add them"):
         report.write(page, section)
+
+
+def test_the_catalogue_has_the_best_settings_of_each_method(runs, tmp_path):
+    results = [read(runs, "demo", method) for method in ("lora", "vera")]
+    catalogue.write(tmp_path / "catalogue.yaml", {"demo": [*results, replace(results[0], method=CONTROL)]})
+    (search,) = yaml.safe_load((tmp_path / "catalogue.yaml").read_text())
+    assert (search["task"], search["seen"]) == ("demo", 60 * 16)
+    assert list(search["best"]) == ["lora", "vera"]
+    (lora,) = search["best"]["lora"]
+    assert lora["learning_rate"] == 2e-3  # trial 1 scores 0.8
+    assert set(lora) == set(results[0].spec.methods[0].space)
 
 
 def test_without_the_baseline_there_are_no_differences(runs):

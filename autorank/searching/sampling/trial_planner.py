@@ -50,7 +50,9 @@ class TrialPlanner:
     def _study(self, entry: MethodSpec) -> OptunaStudy:
         first = first_settings(entry, self._bounds, sliced(self._spec, entry.method))
         earlier = [trial for trial in self._spec.warm_start if trial.method == entry.method]
-        return WarmStudy(self._spec, entry, earlier, first) if earlier else OptunaStudy(self._spec, entry, first)
+        if any(trial.ranks for trial in earlier):
+            return WarmStudy(self._spec, entry, earlier, first)
+        return OptunaStudy(self._spec, entry, [*(trial.settings for trial in earlier), *first])
 
     def begin(self) -> TrialRecord | None:
         """Begin the next trial in the journal and return it; None if all methods are exhausted."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autorank import tasks
 from autorank.errors import AutorankError
@@ -11,7 +12,6 @@ from autorank.searching.space import ranges
 from autorank.spec import EarlierTrial, MethodSpec, SearchSpec
 from autorank.trials.journal.journal import Journal
 from autorank.trials.journal.journal_file import runs as searches_in
-from autorank.trials.record import TrialRecord
 from autorank.trials.retention import run_folder
 
 AUTO = "auto"
@@ -108,7 +108,7 @@ def _ranked(journal: Journal, entry: MethodSpec) -> list[EarlierTrial]:
             first=trial.number in fronts,
         )
         for index, trial in enumerate(scored)
-        if (settings := _fitting(trial, entry))
+        if (settings := searched(trial.settings, entry))
     ]  # fmt: skip
 
 
@@ -124,10 +124,18 @@ def mid_ranks(values: Sequence[float]) -> list[float]:
     return [(sum(v < value for v in values) + 0.5 * sum(v == value for v in values)) / len(values) for value in values]
 
 
-def _fitting(trial: TrialRecord, entry: MethodSpec) -> dict[str, object]:
-    """The settings of a trial that this search searches too; none if one of them is outside its range."""
-    settings = {name: trial.settings[name] for name in entry.space if name in trial.settings}
-    return settings if all(ranges.contains(entry.space[name], value) for name, value in settings.items()) else {}
+def searched(settings: Mapping[str, Any], entry: MethodSpec) -> dict[str, Any]:
+    """Return the settings of an earlier trial that a search searches too.
+
+    Args:
+        settings: Those of the earlier trial.
+        entry: The method and its space.
+
+    Returns:
+        The settings; empty if one of them is outside its range.
+    """
+    shared = {name: settings[name] for name in entry.space if name in settings}
+    return shared if all(ranges.contains(entry.space[name], value) for name, value in shared.items()) else {}
 
 
 def _distinct(trials: Sequence[EarlierTrial]) -> list[EarlierTrial]:

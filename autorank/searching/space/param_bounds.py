@@ -66,6 +66,11 @@ class ParamBounds:
         configured = configure(method, settings)
         return configured.adapter_params(configured.config, self._model)
 
+    @property
+    def model_params(self) -> int:
+        """Number of parameters of the base model."""
+        return sum(parameter.numel() for parameter in self._model.parameters())
+
     def unadapted(self, entry: MethodSpec) -> str | None:
         """A sentence about weights that a method should adapt but cannot; None if it can. See `target_modules`."""
         config = configure(entry.method, largest(entry, self)).config

@@ -1,0 +1,90 @@
+"""First settings from the catalogue: what was best in recorded searches on similar tasks with a similar base model.
+
+`search_spaces/catalogue.yaml` is written by `benchmarks/study`. Its settings are tried before a method's defaults, and
+the sampler learns nothing else from it. Only the learning rate and the method's own settings are used, and only where
+the model and the length of the runs are alike: a rate that is best for 150 steps is too high for 10,000.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import math
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import yaml
+
+from autorank.methods import find
+from autorank.searching.sampling.warm_start import searched
+from autorank.searching.space.param_bounds import ParamBounds, run_length
+from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, Spec
+from autorank.tasks.definition import TaskData
+
+FILE = "catalogue.yaml"
+NEAR = 10.0  # largest ratio of numbers of model parameters, and of training examples that a run uses (ours)
+
+
+class Recorded(Spec):
+    """Searches of one task with one base model."""
+
+    task: str
+    model: str
+    model_params: int
+    kind: str  # name of the task's kind
+    seen: int  # training examples that a run uses: steps times batch size
+    best: dict[str, tuple[dict[str, Any], ...]]  # method -> its best settings, one for each choice of adapted layers
+
+
+@cache
+def recorded() -> tuple[Recorded, ...]:
+    """Return the catalogue."""
+    text = (importlib.resources.files("search_spaces") / FILE).read_text(encoding="utf-8")
+    return tuple(Recorded.model_validate(values) for values in yaml.safe_load(text))
+
+
+def first_trials(spec: SearchSpec, data: TaskData, bounds: ParamBounds) -> tuple[EarlierTrial, ...]:
+    """Choose the settings with which the methods of a search begin: of each method the best on the nearest task.
+
+    Args:
+        spec: The search.
+        data: Its data.
+        bounds: The bounds of its base model.
+
+    Returns:
+        At most one trial for each method; none if no recorded search is near enough and fits the method's space.
+    """
+    seen = run_length(spec, data)[0] * (spec.training.batch_size or data.task.batch_size)
+    distances = [(_distance(search, data.task.kind.name, seen, bounds.model_params), search) for search in recorded()]
+    near = [search for distance, search in sorted(distances, key=lambda item: item[0]) if distance < math.inf]
+    trials = []
+    for method in spec.entries:
+        for search in near:
+            fitting = [found for best in search.best.get(method.method, ()) if (found := _fitting(best, method))]
+            if fitting:
+                source = f"{search.task} with {search.model}"
+                trials.append(EarlierTrial(search=source, method=method.method, settings=fitting[0], first=True))
+                break
+    return tuple(trials)
+
+
+def described(trials: Sequence[EarlierTrial]) -> str:
+    """Return a sentence that names the source of the first settings."""
+    sources = dict.fromkeys(trial.search for trial in trials)
+    parts = [f"{', '.join(t.method for t in trials if t.search == source)} (best on {source})" for source in sources]
+    return f"First settings from the catalogue: {'; '.join(parts)}. --no-catalogue leaves them out."
+
+
+def _distance(search: Recorded, kind: str, seen: int, model_params: int) -> float:
+    """How far a recorded search is from a new one, in factors of ten; infinite if it is too far."""
+    ratios = [abs(math.log10(search.seen / seen)), abs(math.log10(search.model_params / model_params))]
+    return math.inf if max(ratios) > math.log10(NEAR) else sum(ratios) + (search.kind != kind)
+
+
+def _fitting(settings: Mapping[str, Any], method: MethodSpec) -> dict[str, Any]:
+    """The settings that this search searches too; none if another one has a different value here."""
+    fields = find(method.method).Config.model_fields
+    for name, value in settings.items():
+        if name not in method.space and method.settings.get(name, fields[name].default) != value:
+            return {}
+    return searched(settings, method)

@@ -1,0 +1,112 @@
+"""Which settings of the catalogue a search begins with, and whether the shipped ones are valid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from autorank import methods, tasks
+from autorank.searching.create import make_spec, open_journal
+from autorank.searching.sampling import catalogue
+from autorank.searching.sampling.catalogue import Recorded, described, first_trials
+from autorank.searching.sampling.trial_planner import TrialPlanner
+from autorank.searching.space import ranges
+from autorank.searching.space.param_bounds import ParamBounds
+from autorank.searching.space.space import load
+from autorank.spec import EarlierTrial, MethodSpec, SearchSpec, TaskSpec, TrainingSpec
+from autorank.tasks.definition import TaskData
+from tests.searching.standin import SPACE, bounds, search_spec
+
+LORA = MethodSpec(method="lora", settings={"targets": "all-linear"}, space=SPACE)
+
+
+class Sizes:
+    """A base model with a million parameters."""
+
+    model_params = 1_000_000
+
+
+def recorded(task: str, *best: dict[str, Any], **values: Any) -> Recorded:
+    fields = {"model": "base", "model_params": 2_000_000, "kind": "regression", "seen": 4000}
+    return Recorded(task=task, best={"lora": best}, **(fields | values))
+
+
+@pytest.fixture(scope="module")
+def data() -> TaskData:
+    return tasks.load(TaskSpec(name="demo", max_train_examples=100), tasks.base_model(TaskSpec(name="demo"), None))
+
+
+@pytest.fixture
+def chosen(monkeypatch: pytest.MonkeyPatch, data: TaskData) -> Any:
+    """Begins a search of LoRA on 1,600 examples, with a catalogue of these searches."""
+
+    def choose(*searches: Recorded) -> list[tuple[str, dict[str, Any]]]:
+        monkeypatch.setattr(catalogue, "recorded", lambda: searches)
+        spec = search_spec(methods=(LORA,), training=TrainingSpec(steps=100, batch_size=16))
+        return [(trial.search, trial.settings) for trial in first_trials(spec, data, cast(ParamBounds, Sizes()))]
+
+    return choose
+
+
+def test_the_nearest_search_counts(chosen: Any, data: TaskData) -> None:
+    rate = {"learning_rate": 1e-3}
+    far, near = recorded("far", rate, model_params=9_000_000), recorded("near", rate)
+    assert chosen(far, near) == [("near with base", rate)]
+    same_kind = recorded("same", rate, model_params=9_000_000, kind=data.task.kind.name)
+    assert chosen(near, same_kind) == [("same with base", rate)]
+
+
+def test_a_much_larger_model_or_a_much_longer_run_is_too_far(chosen: Any) -> None:
+    rate = {"learning_rate": 1e-3}
+    assert chosen(recorded("large", rate, model_params=11_000_000), recorded("long", rate, seen=17_000)) == []
+
+
+def test_settings_must_fit_the_space(chosen: Any) -> None:
+    """Another value of a fixed setting, or one outside its range, leaves out the settings, and the next are taken."""
+    other = {"learning_rate": 1e-3, "targets": "attention-qv"}
+    outside = {"learning_rate": 0.5, "targets": "all-linear"}
+    fitting = {"learning_rate": 2e-3, "targets": "all-linear"}
+    assert chosen(recorded("a", other, outside, fitting)) == [("a with base", {"learning_rate": 2e-3})]
+    assert chosen(recorded("a", other), recorded("b", fitting, seen=3000)) == [("b with base", {"learning_rate": 2e-3})]
+
+
+def test_a_search_begins_with_them_and_then_with_the_defaults(tmp_path: Path) -> None:
+    first = EarlierTrial(search="a with base", method="lora", settings={"learning_rate": 3e-3}, first=True)
+    spec = search_spec(methods=(LORA,), warm_start=(first,))
+    with open_journal(spec, tmp_path / "s", lambda: (64.0, 0.0)) as journal:
+        planner = TrialPlanner(journal, bounds)
+        begun = [planner.begin() for _ in range(3)]
+    rates = [trial.settings["learning_rate"] for trial in begun if trial is not None]
+    defaults = methods.find("lora").Config()
+    assert rates == [3e-3, defaults.learning_rate, defaults.learning_rate]
+    assert begun[1] is not None and begun[1].settings["rank"] == defaults.rank
+    assert described((first,)) == (
+        "First settings from the catalogue: lora (best on a with base). --no-catalogue leaves them out."
+    )
+
+
+@pytest.mark.parametrize("search", catalogue.recorded(), ids=lambda search: search.task)
+def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(search: Recorded) -> None:
+    assert search.best
+    for method, best in search.best.items():
+        space = load(method)
+        for settings in best:
+            methods.configure(method, settings)
+            assert set(settings) <= {*space.ranges, "targets"}
+            assert all(ranges.contains(space.ranges[n], v) for n, v in settings.items() if n in space.ranges)
+
+
+def test_a_search_like_a_recorded_one_begins_with_its_settings(data: TaskData) -> None:
+    shipped = catalogue.recorded()[0]
+    spec = make_spec(
+        {"adalora": load("adalora")},
+        TaskSpec(name="demo"),
+        training=TrainingSpec(steps=shipped.seen // 16, batch_size=16),
+    )
+    sizes = Sizes()
+    sizes.model_params = shipped.model_params
+    trials = first_trials(spec, data, cast(ParamBounds, sizes))
+    assert {trial.method for trial in trials} <= {"adalora", "lora"} and trials
+    assert isinstance(spec, SearchSpec) and spec.catalogue
