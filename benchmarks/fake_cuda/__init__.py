@@ -65,14 +65,14 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a process of its own, so that functions do not change the environment of each other.
 
     Args:
-        function: the function.
-        arguments: its arguments.
+        function: The function.
+        arguments: Its arguments.
 
     Returns:
         Its result.
 
     Raises:
-        RuntimeError: the function raised (the message is its traceback), or its process ended.
+        RuntimeError: The function raised (the message is its traceback), or its process ended.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = multiprocessing.get_context("fork").Process(target=_send, args=(sender, function, arguments))

@@ -87,7 +87,7 @@ class Log:
     """Prints trials and new seeds of a search as they end.
 
     Args:
-        name: the search.
+        name: The search.
     """
 
     def __init__(self, name: str) -> None:

@@ -20,12 +20,12 @@ class Calibration:
     """Counts over the fronts of some searches.
 
     Attributes:
-        points: points that were retrained and have an interval from the search.
-        in_search: those whose mean over new seeds is in this interval, which covers examples only.
-        left_out: scores of one seed that were predicted from the other seeds, of points with three seeds or more.
-        predicted: those in the predicted 90 % interval.
-        expected: by how much the best score was expected to fall, mean over the searches with predictions, if any.
-        loss: by how much it fell, mean over the searches.
+        points: Points that were retrained and have an interval from the search.
+        in_search: Those whose mean over new seeds is in this interval, which covers examples only.
+        left_out: Scores of one seed that were predicted from the other seeds, of points with three seeds or more.
+        predicted: Those in the predicted 90 % interval.
+        expected: By how much the best score was expected to fall, mean over the searches with predictions, if any.
+        loss: By how much it fell, mean over the searches.
     """
 
     points: int
@@ -40,7 +40,7 @@ def calibration(results: Sequence[Result]) -> Calibration:
     """Compare intervals and expected losses with new seeds.
 
     Args:
-        results: complete searches.
+        results: Complete searches.
 
     Returns:
         The counts.
@@ -63,12 +63,12 @@ def _in_search(result: Result) -> list[bool]:
 
 
 def left_out(scores: Sequence[np.ndarray]) -> list[bool]:
-    """Predict the last seed's score of each point from the others, with the variances that `summarise` uses.
+    """Predict the last seed's score of each point from the others, with the variances that `summarize` uses.
 
     All seeds are scored on the same examples, so this checks what is assumed about seeds.
 
     Args:
-        scores: those of each point's seeds.
+        scores: Those of each point's seeds.
 
     Returns:
         For each point with three seeds or more: whether the score is in the 90 % interval.

@@ -45,9 +45,9 @@ def added(ours: Sequence[Retrained], baseline: Sequence[Retrained], most: float)
     """Hypervolume that points add to the front of a baseline.
 
     Args:
-        ours: the front of a method.
-        baseline: the front of the baseline.
-        most: parameters at the end of the box, which begins at 0; scores in it are from 0 to 1.
+        ours: The front of a method.
+        baseline: The front of the baseline.
+        most: Parameters at the end of the box, which begins at 0; scores in it are from 0 to 1.
 
     Returns:
         The difference between the hypervolume of both fronts together and that of the baseline's.
@@ -62,8 +62,8 @@ def mean_gain(ours: Sequence[Retrained], baseline: Sequence[Retrained]) -> Diffe
     """Mean difference of two fronts over the logarithm of the parameters, from where both have begun.
 
     Args:
-        ours: the front of a method.
-        baseline: the front of the baseline.
+        ours: The front of a method.
+        baseline: The front of the baseline.
 
     Returns:
         The difference of scores.
@@ -87,10 +87,10 @@ def shares(front: Sequence[Retrained], low: float, high: float, scale: Callable[
     """The share of a range of budgets in which each point is chosen.
 
     Args:
-        front: points.
-        low: the smallest budget, in parameters.
-        high: the largest budget.
-        scale: scale on which the share is measured.
+        front: Points.
+        low: The smallest budget, in parameters.
+        high: The largest budget.
+        scale: Scale on which the share is measured.
 
     Returns:
         A share for each point. They add up to 1, or less if no point is as small as `low`.

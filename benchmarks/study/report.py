@@ -46,11 +46,11 @@ def write(file: Path, section: str) -> None:
     """Replace the part of a page between the markers of the study.
 
     Args:
-        file: the page.
+        file: The page.
         section: Markdown.
 
     Raises:
-        ValueError: the page has no markers.
+        ValueError: The page has no markers.
     """
     page = file.read_text(encoding="utf-8")
     if BEGIN not in page or END not in page:
@@ -63,9 +63,9 @@ def render(results: dict[str, list[Result]], command: str, trials: int) -> str:
     """Return the section of a study.
 
     Args:
-        results: task -> its searches that have begun, the baseline's first.
-        command: the command that makes the study and this section.
-        trials: number of trials of each search.
+        results: Task -> its searches that have begun, the baseline's first.
+        command: The command that makes the study and this section.
+        trials: Number of trials of each search.
 
     Returns:
         Markdown.

@@ -26,11 +26,11 @@ class Result:
     """A search of the study.
 
     Attributes:
-        method: the method, or the control.
-        spec: the search.
-        snapshot: its trials and its front.
-        most: the most adapter parameters of its space.
-        pending: number of trainings with new seeds that are left.
+        method: The method, or the control.
+        spec: The search.
+        snapshot: Its trials and its front.
+        most: The most adapter parameters of its space.
+        pending: Number of trainings with new seeds that are left.
     """
 
     method: str

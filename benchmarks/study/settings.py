@@ -43,11 +43,11 @@ def search_spec(task: str, method: str, model: str | None, data: Path | None, pr
     """Return the search of a method on a task.
 
     Args:
-        task: one of `TASKS`.
-        method: a method, or `CONTROL`, the baseline with another seed.
-        model: the base model; None: that of the task.
-        data: a directory with one directory per task; None: from the Hub.
-        precision: the precision of training.
+        task: One of `TASKS`.
+        method: A method, or `CONTROL`, the baseline with another seed.
+        model: The base model; None: that of the task.
+        data: A directory with one directory per task; None: from the Hub.
+        precision: The precision of training.
 
     Returns:
         The search, without a baseline: plain LoRA has a search of its own, with the same number of trials.

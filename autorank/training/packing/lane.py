@@ -32,10 +32,10 @@ class SharingCache(ModelCache):
     """A model cache that gives each run a model of its own, which shares the frozen weights.
 
     Args:
-        cache: provides base model and data.
+        cache: Provides base model and data.
 
     Attributes:
-        original: the base model whose weights are shared; None before the first run.
+        original: The base model whose weights are shared; None before the first run.
     """
 
     def __init__(self, cache: ModelCache) -> None:
@@ -65,13 +65,13 @@ class Lane(TrainingRun):
     backward passes come from the pack. Its state can be resumed alone, and that of a run alone as a lane.
 
     Args:
-        spec: the specification of the run.
-        cache: the pack's.
+        spec: The specification of the run.
+        cache: The pack's.
 
     Attributes:
-        next_due: number of steps at the next evaluation.
-        reason_alone: why the run takes its steps alone; None: it is packed.
-        micro_batches: those of the current step.
+        next_due: Number of steps at the next evaluation.
+        reason_alone: Why the run takes its steps alone; None: it is packed.
+        micro_batches: Those of the current step.
     """
 
     def __init__(self, spec: TrainSpec, cache: SharingCache) -> None:
@@ -85,7 +85,7 @@ class Lane(TrainingRun):
         """Start the run, or resume it.
 
         Args:
-            state: the `state_dict` to resume from; None: start.
+            state: The `state_dict` to resume from; None: start.
         """
         if state is not None:
             self.load_state_dict(state)
@@ -115,8 +115,8 @@ class Lane(TrainingRun):
         """Call the method's hook.
 
         Args:
-            batch: the lane's inputs.
-            number: number of the micro-batch.
+            batch: The lane's inputs.
+            number: Number of the micro-batch.
         """
         self._hooks.before_forward(batch, number, self._count)
 
@@ -124,9 +124,9 @@ class Lane(TrainingRun):
         """Compute the loss of a micro-batch.
 
         Args:
-            outputs: what the packed model returned for it.
-            labels: its labels.
-            number: number of the micro-batch.
+            outputs: What the packed model returned for it.
+            labels: Its labels.
+            number: Number of the micro-batch.
 
         Returns:
             The scaled loss, a scalar; the gradients of a step are those of the sum of its micro-batches.
@@ -184,7 +184,7 @@ class Lane(TrainingRun):
         """Evaluate the model, which is due.
 
         Args:
-            recorded: the model's outputs; None: they are computed.
+            recorded: The model's outputs; None: they are computed.
 
         Returns:
             The evaluation.
@@ -200,8 +200,8 @@ class Lane(TrainingRun):
         """Create forward passes with the data and settings of this run.
 
         Args:
-            model: the model.
-            kind: class of the result.
+            model: The model.
+            kind: Class of the result.
 
         Returns:
             The passes.

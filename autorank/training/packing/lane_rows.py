@@ -14,8 +14,8 @@ class LaneRows:
     """The lanes of the current pass, whose examples follow each other in the batch.
 
     Attributes:
-        lanes: numbers of the lanes, in the order of their rows.
-        examples: rows of each lane.
+        lanes: Numbers of the lanes, in the order of their rows.
+        examples: Rows of each lane.
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class LaneRows:
         """Split the input or output of a layer into those of the lanes.
 
         Args:
-            values: batch x ...
+            values: Batch x ...
 
         Returns:
             A view of the rows of each lane.
 
         Raises:
-            AutorankError: the tensor has no rows for the lanes, which the model then shares unexpectedly.
+            AutorankError: The tensor has no rows for the lanes, which the model then shares unexpectedly.
         """
         self.check(values)
         return values.chunk(len(self.lanes))
@@ -41,8 +41,8 @@ class LaneRows:
         """Split what a model returned.
 
         Args:
-            outputs: the outputs of transformers; what is not a tensor is left out.
-            predicted: predicted tokens of each lane, if these alone have logits (see `model_call.call`).
+            outputs: The outputs of transformers; what is not a tensor is left out.
+            predicted: Predicted tokens of each lane, if these alone have logits (see `model_call.call`).
 
         Returns:
             The outputs of each lane, in the same form.
@@ -56,10 +56,10 @@ class LaneRows:
         """Check that the first dimension of a tensor consists of the lanes' rows.
 
         Args:
-            values: batch x ...
+            values: Batch x ...
 
         Raises:
-            AutorankError: it does not.
+            AutorankError: It does not.
         """
         if values.shape[0] % (len(self.lanes) * self.examples):
             raise AutorankError(

@@ -48,12 +48,12 @@ class Pack:
     trains no low-rank updates takes its steps alone.
 
     Args:
-        model_cache: provides base model and data; a new one by default.
+        model_cache: Provides base model and data; a new one by default.
 
     Attributes:
-        cache: the model cache of the lanes.
-        lanes: the runs that train.
-        fit: number of lanes that fit in a pass.
+        cache: The model cache of the lanes.
+        lanes: The runs that train.
+        fit: Number of lanes that fit in a pass.
     """
 
     def __init__(self, model_cache: ModelCache | None = None) -> None:
@@ -69,14 +69,14 @@ class Pack:
         """Add a run.
 
         Args:
-            spec: the specification of the run.
-            state: the `state_dict` to resume from; None: a new run.
+            spec: The specification of the run.
+            state: The `state_dict` to resume from; None: a new run.
 
         Returns:
             The lane, prepared.
 
         Raises:
-            AutorankError: the run cannot be started, or differs from the others in task, model, precision or
+            AutorankError: The run cannot be started, or differs from the others in task, model, precision or
                 memory.
         """
         if self.lanes and _shared(self.lanes[0].spec) != _shared(spec):

@@ -18,9 +18,9 @@ def gains(base: nn.Module, layers: Sequence[DoraLinear | None], A: Tensor, B: Te
     """Compute m / ‖W0 + B A‖, row by row, with gradients for m. The norms are constants.
 
     Args:
-        base: the frozen layer.
-        layers: the layer of each lane with DoRA.
-        A: factors of the lanes, times their scales, lanes x rank x in, in the type of the inputs of `base`.
+        base: The frozen layer.
+        layers: The layer of each lane with DoRA.
+        A: Factors of the lanes, times their scales, lanes x rank x in, in the type of the inputs of `base`.
         B: lanes x out x rank.
 
     Returns:
@@ -38,7 +38,7 @@ def fused_dora(
     """Compute b + gain_k ∘ (W0 x + B_k A_k x) for lane k.
 
     Args:
-        x: lanes · batch x seq x in.
+        x: Lanes · batch x seq x in.
         weight: W0, frozen.
         bias: b, frozen.
         A: lanes x rank x in.

@@ -28,7 +28,7 @@ class RecordedPasses(ForwardPasses):
     """Passes whose outputs are known.
 
     Attributes:
-        recorded: the outputs.
+        recorded: The outputs.
     """
 
     recorded: Recorded
@@ -46,11 +46,11 @@ def record(
     """Pass splits through a packed model in evaluation mode.
 
     Args:
-        model: the packed model; the models of the lanes must be in evaluation mode.
-        lanes: numbers of the lanes.
-        passes: its passes.
-        splits: the splits, by name.
-        size: number of examples that fit in memory for these lanes.
+        model: The packed model; the models of the lanes must be in evaluation mode.
+        lanes: Numbers of the lanes.
+        passes: Its passes.
+        splits: The splits, by name.
+        size: Number of examples that fit in memory for these lanes.
 
     Returns:
         The outputs of each lane.

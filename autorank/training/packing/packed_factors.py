@@ -26,8 +26,8 @@ def packed(layers: Sequence[PackedLinear], dtype: torch.dtype | None) -> Iterato
     """Stack the factors of the lanes of the current pass for its forward and backward pass, within this context.
 
     Args:
-        layers: the layers.
-        dtype: type in which the pass computes (autocast's); None: that of the factors.
+        layers: The layers.
+        dtype: Type in which the pass computes (autocast's); None: that of the factors.
     """
     updates = [lane.update for layer in layers for lane in layer.current if lane is not None]
     with prepared(updates, dtype):
@@ -97,7 +97,7 @@ def padded_rows(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
     """Stack matrices of different heights, layers of equal width at once.
 
     Args:
-        layers: of each layer the matrix of each lane, rank x width; None: rank 0. One of them at least is a matrix.
+        layers: Of each layer the matrix of each lane, rank x width; None: rank 0. One of them at least is a matrix.
 
     Returns:
         Of each layer: lanes x largest rank x width.
@@ -129,7 +129,7 @@ def padded_columns(layers: Sequence[Sequence[Tensor | None]]) -> list[Tensor]:
     The matrices are copied as they lie in memory, and then spread, so that their gradients lie like them, too.
 
     Args:
-        layers: of each layer the matrix of each lane, out x rank; None: rank 0. One of them at least is a matrix.
+        layers: Of each layer the matrix of each lane, out x rank; None: rank 0. One of them at least is a matrix.
 
     Returns:
         Of each layer: lanes x out x largest rank.
@@ -170,8 +170,8 @@ def _positions(ranks: Ranks, device: torch.device) -> tuple[Tensor, Tensor]:
     """Indices for `_Spread`, cached while ranks do not change.
 
     Args:
-        ranks: output features and ranks.
-        device: device of the result.
+        ranks: Output features and ranks.
+        device: Device of the result.
 
     Returns:
         For each position the index of its value, or the number of values where there is a zero; for each value its

@@ -24,15 +24,15 @@ class PackedLinear(nn.Module):
     """A frozen linear layer, and for each lane its adapted layer over the same base.
 
     Args:
-        base: the frozen layer.
-        layers: the adapted layer of each lane; None for a lane that does not adapt it.
-        rows: the lanes of the current pass.
-        convert: conversion of the input, shared with layers of the same parent.
+        base: The frozen layer.
+        layers: The adapted layer of each lane; None for a lane that does not adapt it.
+        rows: The lanes of the current pass.
+        convert: Conversion of the input, shared with layers of the same parent.
 
     Attributes:
         factors: A, lanes x rank x in, and B, lanes x out x rank, of the current pass; None: no lane is batched.
-        gains: factors of the rows of W0 + ΔW, lanes x out (see `packed_dora`); None: no batched lane has DoRA.
-        apart: positions in the current pass of lanes whose layer computes its rows itself.
+        gains: Factors of the rows of W0 + ΔW, lanes x out (see `packed_dora`); None: no batched lane has DoRA.
+        apart: Positions in the current pass of lanes whose layer computes its rows itself.
     """
 
     base: nn.Module

@@ -21,7 +21,7 @@ def unpackable(model: nn.Module) -> str | None:
     """Why a prepared model cannot be a lane; None if it can.
 
     Args:
-        model: the model with its adapters.
+        model: The model with its adapters.
 
     Returns:
         The reason.
@@ -38,13 +38,13 @@ class PackedModel:
     """The passes of several lanes.
 
     Args:
-        base: the base model, without adapters.
-        models: the model of each lane, prepared.
+        base: The base model, without adapters.
+        models: The model of each lane, prepared.
 
     Attributes:
-        model: the packed model.
-        rows: the lanes of the current pass; set before each pass.
-        layers: its packed layers.
+        model: The packed model.
+        rows: The lanes of the current pass; set before each pass.
+        layers: Its packed layers.
     """
 
     def __init__(self, base: BaseModel, models: Sequence[nn.Module]) -> None:
@@ -83,8 +83,8 @@ class _PackedModule(nn.Module):
     """A module that lanes train, such as a layer of the head: each lane's on its rows.
 
     Args:
-        modules: the module of each lane.
-        rows: the lanes of the current pass.
+        modules: The module of each lane.
+        rows: The lanes of the current pass.
     """
 
     def __init__(self, modules: Sequence[nn.Module], rows: LaneRows) -> None:

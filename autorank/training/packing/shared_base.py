@@ -26,7 +26,7 @@ class SharedBase(BaseModel):
         """Create a copy.
 
         Args:
-            base: a base model without adapters.
+            base: A base model without adapters.
 
         Returns:
             The copy; call its `reset` before use.

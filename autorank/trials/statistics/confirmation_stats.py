@@ -27,15 +27,15 @@ class Confirmed:
     """Statistics of one retrained point.
 
     Attributes:
-        seeds: number of seeds with a finite score; the other statistics use these seeds.
-        failed: number of seeds without a finite score.
-        mean: mean score.
-        sd: sample standard deviation of the scores; None with one seed.
-        on_front: probability of being on the front; None if every point has one seed, and predictions are missing.
-        adapter_params: mean number of adapter parameters; differs from the point's if the size depends on the seed.
-        gain_over_baseline: mean score minus the best mean of plain LoRA with no more parameters; None without one.
-        low, high: interval that contains the expected score with 90 %; no score is above 1. None where `on_front` is.
-        better: probability that the gain over the baseline is above 0; None without a gain or interval.
+        seeds: Number of seeds with a finite score; the other statistics use these seeds.
+        failed: Number of seeds without a finite score.
+        mean: Mean score.
+        sd: Sample standard deviation of the scores; None with one seed.
+        on_front: Probability of being on the front; None if every point has one seed, and predictions are missing.
+        adapter_params: Mean number of adapter parameters; differs from the point's if the size depends on the seed.
+        gain_over_baseline: Mean score minus the best mean of plain LoRA with no more parameters; None without one.
+        low, high: Interval that contains the expected score with 90 %; no score is above 1. None where `on_front` is.
+        better: Probability that the gain over the baseline is above 0; None without a gain or interval.
     """
 
     seeds: int
@@ -80,8 +80,8 @@ def summarize(points: Sequence[Point], snapshot: Snapshot) -> dict[tuple[int, in
     added. Without predictions only seeds vary.
 
     Args:
-        points: points of a front.
-        snapshot: the search, with the results of the new seeds.
+        points: Points of a front.
+        snapshot: The search, with the results of the new seeds.
 
     Returns:
         Key of each retrained point -> its statistics.
@@ -100,8 +100,8 @@ def contested(points: Sequence[Point], snapshot: Snapshot) -> dict[Key, float]:
     """How much the front depends on the means of points that were retrained; see `bootstrap.contested`.
 
     Args:
-        points: points of a front.
-        snapshot: the search, with the results of the new seeds.
+        points: Points of a front.
+        snapshot: The search, with the results of the new seeds.
 
     Returns:
         Key of each retrained point -> weight; empty if nothing is known about their deviations.
@@ -145,9 +145,9 @@ def best_gain(point: Point, snapshot: Snapshot, confirmed: Confirmed | None) -> 
     The scores of the new seeds are preferred: scores of a search are biased upwards by selection.
 
     Args:
-        point: a point of the front.
-        snapshot: the search.
-        confirmed: statistics of the point; None if it was not retrained.
+        point: A point of the front.
+        snapshot: The search.
+        confirmed: Statistics of the point; None if it was not retrained.
 
     Returns:
         The gain in score; None if plain LoRA has no point that small.
@@ -159,7 +159,7 @@ def gain_probabilities(snapshot: Snapshot) -> dict[Key, float]:
     """Probability that each point of the front is better than plain LoRA with no more parameters.
 
     Args:
-        snapshot: the search.
+        snapshot: The search.
 
     Returns:
         Key of a point -> probability; from new seeds if it was retrained, otherwise from the predictions of the search.
@@ -174,8 +174,8 @@ def measured(point: Point, snapshot: Snapshot) -> Measured | None:
     """Collect the results of a point's new seeds.
 
     Args:
-        point: a point of a front.
-        snapshot: its search.
+        point: A point of a front.
+        snapshot: Its search.
 
     Returns:
         The results of the seeds with a finite score; None if there are none.
@@ -205,7 +205,7 @@ def draws(samples: Sequence[Measured]) -> bootstrap.Array | None:
     """Draw expected scores, as `summarize` describes it.
 
     Args:
-        samples: points that were retrained.
+        samples: Points that were retrained.
 
     Returns:
         `draws x samples`; None if nothing is known about their deviations.

@@ -27,10 +27,10 @@ def draw_variances(variances: Array, freedoms: Array, draws: int, random: np.ran
     """Draw the variance of each point given the sample variances of all.
 
     Args:
-        variances: sample variances, `points`; of points with one seed, any number.
-        freedoms: numbers of seeds minus one, `points`.
-        draws: number of draws.
-        random: generator.
+        variances: Sample variances, `points`; of points with one seed, any number.
+        freedoms: Numbers of seeds minus one, `points`.
+        draws: Number of draws.
+        random: Generator.
 
     Returns:
         `draws x points`; 0 if all scores of each point are equal.

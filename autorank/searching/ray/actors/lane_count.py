@@ -30,15 +30,15 @@ def on_gpu(train: TrainSpec, resources: Resources, shared_data: Any) -> int:
     """Return the number of lanes that pay off for a trial, measured in a process with the resources of a pack.
 
     Args:
-        train: the trial.
-        resources: those of a pack.
-        shared_data: see `WarmTrial`.
+        train: The trial.
+        resources: Those of a pack.
+        shared_data: See `WarmTrial`.
 
     Returns:
         The number of lanes.
 
     Raises:
-        RayError: it could not be measured.
+        RayError: It could not be measured.
     """
     task = ray.remote(_measure).options(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0, max_calls=1)
     lanes: int = ray.get(task.remote(train, resources, {"shared_data": shared_data}))
@@ -58,9 +58,9 @@ def lane_count(train: TrainSpec, model_cache: ModelCache, device: tuple[str, int
     """Return the number of lanes that pay off, measured unless it is stored.
 
     Args:
-        train: a trial of the search.
-        model_cache: provides base model, data, and the directory in which numbers are stored.
-        device: name of the device, and bytes of memory that this process may use.
+        train: A trial of the search.
+        model_cache: Provides base model, data, and the directory in which numbers are stored.
+        device: Name of the device, and bytes of memory that this process may use.
 
     Returns:
         The number of lanes.
@@ -79,7 +79,7 @@ def largest(rate: Callable[[int], float | None]) -> int:
     """Double the number of lanes while this pays off.
 
     Args:
-        rate: returns the steps per second of so many lanes together; None: they do not fit in memory.
+        rate: Returns the steps per second of so many lanes together; None: they do not fit in memory.
 
     Returns:
         The number of lanes.
@@ -97,9 +97,9 @@ def throughput(train: TrainSpec, model_cache: ModelCache, lanes: int) -> float |
     """Train equal lanes for a few steps.
 
     Args:
-        train: a trial of the search.
-        model_cache: provides base model and data.
-        lanes: number of lanes.
+        train: A trial of the search.
+        model_cache: Provides base model and data.
+        lanes: Number of lanes.
 
     Returns:
         Their steps per second together; None if they do not fit in memory, or the method cannot be packed.

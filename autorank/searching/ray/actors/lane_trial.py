@@ -28,7 +28,7 @@ class LaneTrial(tune.Trainable):
     The pack has the resources; this process only waits for it.
 
     Attributes:
-        packs: the actors of the search's packs.
+        packs: The actors of the search's packs.
     """
 
     packs: ClassVar[Sequence[Any]]
@@ -84,8 +84,8 @@ def packed(trial: type[WarmTrial], resources: Resources) -> Iterator[type[LaneTr
     """Start the packs of a search, which end with this context, or with the process of the search.
 
     Args:
-        trial: the class that trains the trials alone.
-        resources: the resources of the search.
+        trial: The class that trains the trials alone.
+        resources: The resources of the search.
 
     Yields:
         The Tune trainable of trials in packs.

@@ -47,15 +47,15 @@ def train_loop(method: str, task: str = "demo", **options: Any) -> Callable[[dic
     group of workers continues bit for bit, and which contains the adapter (`adapter.safetensors`).
 
     Args:
-        method: the method.
-        task: the task.
-        options: as for `tune_trainable`.
+        method: The method.
+        task: The task.
+        options: As for `tune_trainable`.
 
     Returns:
         The loop.
 
     Raises:
-        AutorankError: a method or option is unknown, or a value is not valid.
+        AutorankError: A method or option is unknown, or a value is not valid.
     """
     spec = from_options(method, task, **options)
 
@@ -127,8 +127,8 @@ def multi_worker_trial(trial: type[WarmTrial], resources: Resources) -> type[Mul
     """Return the Tune trainable that trains the trials of a search with several workers.
 
     Args:
-        trial: the class that trains them with one worker.
-        resources: the resources of a trial.
+        trial: The class that trains them with one worker.
+        resources: The resources of a trial.
 
     Returns:
         The class.
@@ -156,9 +156,9 @@ class Workers:
     Results are sent through a queue, because Ray Train's reports arrive one poll later and contain only numbers.
 
     Args:
-        config: the config of the trial, and the attributes of its class.
-        resources: the resources of the trial.
-        storage: directory for Ray Train's files.
+        config: The config of the trial, and the attributes of its class.
+        resources: The resources of the trial.
+        storage: Directory for Ray Train's files.
         trial: Tune's id of the trial, under which the workers' placement group is stored.
     """
 
@@ -195,7 +195,7 @@ class Workers:
             The result; the last one has `done`.
 
         Raises:
-            Exception: the error of a trial that is to be retried; see `failure`.
+            Exception: The error of a trial that is to be retried; see `failure`.
         """
         while isinstance(item := self._queue.get(), PlacementGroup):
             note(self._trial, item)
@@ -259,7 +259,7 @@ def failure(error: Exception) -> dict[str, Any] | Exception:
     only its error counts, since the others fail because of it.
 
     Args:
-        error: the error that the trainer raised.
+        error: The error that the trainer raised.
 
     Returns:
         The result of a failed trial, or the error to raise.

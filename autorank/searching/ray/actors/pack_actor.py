@@ -40,8 +40,8 @@ class PackActor:
     Calls are handled in an event loop, and all training is done in one thread.
 
     Args:
-        resources: those of a pack.
-        lanes: number of lanes.
+        resources: Those of a pack.
+        lanes: Number of lanes.
 
     Attributes:
         trial: `folder`, `shared_data` and `mount_token` of `WarmTrial`. No argument, because Ray warns that an actor
@@ -68,7 +68,7 @@ class PackActor:
         """Reserve a lane.
 
         Args:
-            lane: its identifier.
+            lane: Its identifier.
 
         Returns:
             Whether one was free.
@@ -84,14 +84,14 @@ class PackActor:
         """Train a trial until its next result.
 
         Args:
-            lane: identifier of its lane.
-            config: the trial's, see `WarmTrial`; `recorded` is the step of its last evaluation that was returned.
+            lane: Identifier of its lane.
+            config: The trial's, see `WarmTrial`; `recorded` is the step of its last evaluation that was returned.
 
         Returns:
             The result, see `WarmTrial`.
 
         Raises:
-            Exception: an error after which the process ends: the GPU's context is unusable, or this node cannot access
+            Exception: An error after which the process ends: the GPU's context is unusable, or this node cannot access
                 the search's directory.
         """
         self._lanes.add(lane)

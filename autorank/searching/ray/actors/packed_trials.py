@@ -24,8 +24,8 @@ class PackedTrials:
     Results of a trial that cannot be packed also have the reason, `alone`.
 
     Args:
-        folder: directory of the search.
-        model_cache: provides base model and data.
+        folder: Directory of the search.
+        model_cache: Provides base model and data.
     """
 
     def __init__(self, folder: Path, model_cache: ModelCache) -> None:
@@ -37,14 +37,14 @@ class PackedTrials:
         """Train until at least one trial has a result.
 
         Args:
-            configs: the trials to train, by an identifier of their lanes. Other trials leave the pack. New ones start,
+            configs: The trials to train, by an identifier of their lanes. Other trials leave the pack. New ones start,
                 or continue from their checkpoints.
 
         Returns:
             The results, by the same identifiers. A trial with the result `done` has left the pack.
 
         Raises:
-            torch.AcceleratorError: the GPU's context is unusable.
+            torch.AcceleratorError: The GPU's context is unusable.
         """
         for lane in self._runs.keys() - configs.keys():
             self._leave(lane)

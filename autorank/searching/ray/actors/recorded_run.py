@@ -25,10 +25,10 @@ class RecordedRun:
     """Writes the adapter of each evaluation, then a checkpoint, and makes the results of Tune.
 
     Args:
-        folder: directory of the search.
-        config: of the trial, see `WarmTrial`.
-        run: the run, resumed from the trial's checkpoint.
-        evaluations: those of the checkpoint; those after the last recorded step are reported first.
+        folder: Directory of the search.
+        config: Of the trial, see `WarmTrial`.
+        run: The run, resumed from the trial's checkpoint.
+        evaluations: Those of the checkpoint; those after the last recorded step are reported first.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RecordedRun:
         """Write a new evaluation of the run.
 
         Args:
-            evaluation: the evaluation.
+            evaluation: The evaluation.
 
         Returns:
             Its result.

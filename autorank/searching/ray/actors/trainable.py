@@ -183,8 +183,8 @@ def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[Meth
     and with `reuse_actors=True` base model and data stay loaded between trials.
 
     Args:
-        method: the method.
-        task: the task.
+        method: The method.
+        task: The task.
         options: `model`, fields of `TaskSpec` (`data`, `max_train_examples`, ...) and of `TrainingSpec` (`epochs`,
             `seed`, ...), and settings of the method shared by all trials (`alpha`, ...).
 
@@ -192,7 +192,7 @@ def tune_trainable(method: str, task: str = "demo", **options: Any) -> type[Meth
         The class.
 
     Raises:
-        AutorankError: a method or option is unknown, or a value is not valid.
+        AutorankError: A method or option is unknown, or a value is not valid.
     """
     return bind(MethodTrainable, spec=from_options(method, task, **options))
 
