@@ -29,7 +29,9 @@ alone, and may be negative.
   intervals do not include the luck of a search, so only what is clearly more than this row is due to a method.
 - *loss of the best*: by how much the best score of the search fell with new seeds on the validation split, which may be
   harder than held-out training examples (those of SST-2 are phrases, not sentences); in parentheses, the loss that the
-  search expected from its predictions, for new examples of the same kind."""
+  search expected from its predictions, for new examples of the same kind. It does not know other seeds: a setting that
+  learns with one seed and fails with others loses most of its score.
+- *steps, time*: of all trials, without new seeds. Other work on the machine makes times longer."""
 
 INTERVALS = """\
 ### How often the intervals held
