@@ -8,10 +8,13 @@ from typing import Any, cast
 import pytest
 
 from autorank import methods, tasks
+from autorank.searching import search as search_module
+from autorank.searching.budget import Budget
 from autorank.searching.create import make_spec, open_journal
 from autorank.searching.sampling import catalogue
 from autorank.searching.sampling.catalogue import Recorded, described, first_trials
 from autorank.searching.sampling.trial_planner import TrialPlanner
+from autorank.searching.search import search
 from autorank.searching.space import ranges
 from autorank.searching.space.param_bounds import ParamBounds
 from autorank.searching.space.space import load
@@ -87,10 +90,28 @@ def test_a_search_begins_with_them_and_then_with_the_defaults(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize("search", catalogue.recorded(), ids=lambda search: search.task)
-def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(search: Recorded) -> None:
-    assert search.best
-    for method, best in search.best.items():
+def test_a_new_search_takes_them_into_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And names their source once; not with `catalogue` off, and not in place of earlier searches."""
+    first = EarlierTrial(search="a with base", method="lora", settings={"learning_rate": 3e-3}, first=True)
+    earlier = EarlierTrial(search="b", method="lora", settings={"rank": 2}, ranks=(1.0,), first=True)
+    monkeypatch.setattr(catalogue, "first_trials", lambda *_: (first,))
+    monkeypatch.setattr(search_module, "conduct", lambda journal, *_: journal.spec.warm_start)
+
+    def begun(name: str, **values: Any) -> tuple[Any, list[str]]:
+        messages: list[str] = []
+        spec = search_spec(name, methods=(LORA,), training=TrainingSpec(steps=20), **values)
+        return search(spec, tmp_path / name, Budget(2), inform=messages.append), messages[1:]  # the first is on labels
+
+    assert begun("new") == ((first,), [described((first,))])
+    assert begun("new") == ((first,), [])
+    assert begun("off", catalogue=False) == ((), [])
+    assert begun("warm", warm_start=(earlier,)) == ((earlier,), [])
+
+
+@pytest.mark.parametrize("shipped", catalogue.recorded(), ids=lambda shipped: shipped.task)
+def test_the_shipped_settings_are_valid_and_within_the_built_in_spaces(shipped: Recorded) -> None:
+    assert shipped.best
+    for method, best in shipped.best.items():
         space = load(method)
         for settings in best:
             methods.configure(method, settings)
