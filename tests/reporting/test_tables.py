@@ -147,7 +147,7 @@ def test_a_summary_says_how_certain_the_front_is(tmp_path):
     text = " ".join(" ".join(lines).split())
     assert "over 1,000 resamples of the 400 validation examples" in text
     assert f"The knee is this point in {largest.knee:.0%} of the resamples; in 90% it has 100" in text
-    assert f"expected to fall by {assess(there).optimism:.4f} on fresh examples" in text
+    assert f"expected to fall by {assess(there).optimism:.4f} on fresh examples. With other seeds" in text
     (tmp_path / "predictions" / "1-10.npz").unlink()
     assert "1 point of the front without predictions" in "\n".join(shown(front_summary(replace(there), REFERENCE)))
 
