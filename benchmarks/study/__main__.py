@@ -55,6 +55,8 @@ def main() -> None:
     command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
     command += " --model MODEL --data DATA" if arguments.model else ""
     command += " --pairs-model BASE" if arguments.pairs_model else ""
+    command += f" --precision {arguments.precision}" if arguments.precision != "auto" else ""
+    command += f" --concurrency {arguments.concurrency}" if arguments.concurrency else ""
     if arguments.methods != ",".join(all_methods()):
         command += f" --methods {shlex.quote(arguments.methods)}"
     section = report.render({task: results for task, results in found.items() if results}, command, arguments.trials)
