@@ -85,8 +85,9 @@ class Curves:
             raise AutorankError("A table of curves holds trials of one method, and at least one that was evaluated.")
         if entry is None:
             builtin = space.load(lines[0]["method"])
-            searched = {name: builtin.ranges[name] for name in lines[0]["drawn"]}
-            entry = MethodSpec(method=lines[0]["method"], settings=builtin.fixed, space=searched)
+            searched = {name: builtin.ranges.get(name) or _choices(name, lines) for name in lines[0]["drawn"]}
+            fixed = {name: value for name, value in builtin.fixed.items() if name not in searched}
+            entry = MethodSpec(method=lines[0]["method"], settings=fixed, space=searched)
         self.entry = entry
         self.curves = [tuple(_evaluation(*row) for row in line["curve"]) for line in lines]
         self.evaluations = max(map(len, self.curves))
@@ -169,3 +170,8 @@ def _evaluation(step: int, score: float, params: int, slices: Sequence[tuple[int
         trainable_params=params, head_params=0, ranks={}, seconds=float(step), peak_memory=0,
         slices=tuple(Slice(size, value, {}, {}) for size, value in slices),
     )  # fmt: skip
+
+
+def _choices(name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A choice of the recorded values, for a setting that the built-in space does not search."""
+    return {"choices": sorted({line["drawn"][name] for line in lines})}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,18 @@ def test_the_simulator_reads_it(table):
     assert set(curves.entry.space) == {"rank", "learning_rate"}
     run = curves.run({"rank": 4, "learning_rate": 1e-3})
     assert [(e.step, e.score, [s.adapter_params for s in e.slices]) for e in run] == [(10, 0.5, []), (20, 0.64, [50])]
+
+
+@pytest.mark.parametrize("method", ["lora", "increlora", "houlsby"])
+def test_the_simulator_reads_the_study(method):
+    """Also settings that the built-in space of the method does not search."""
+    file = Path(__file__).parents[2] / "benchmarks" / "curves" / "study_stsb.jsonl.gz"
+    curves = Curves.read(file, method)
+    assert len(curves.curves) == (16 if method == "lora" else 8)  # LoRA was searched twice
+    assert curves.total_steps == 150
+    if method == "increlora":
+        assert curves.entry.space["targets"] == {"choices": ["all-linear", "attention-qv"]}
+        assert "targets" not in curves.entry.settings
 
 
 def test_a_blackbox_has_the_arrays_that_syne_tune_reads(table, tmp_path):
