@@ -1,7 +1,7 @@
 """Settings that several methods have.
 
-`PhasedConfig` and `RetrainConfig` are combined with other configs. They have no field `targets`, because of two base
-classes pydantic takes fields from the first.
+`PhasedConfig` and `RetrainConfig` are combined with other configs. They have no field `targets`: if two base classes
+had it, pydantic would use the default of the first.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """First settings from the catalogue: what was best in recorded searches on similar tasks with a similar base model.
 
-`search_spaces/catalogue.yaml` is written by `benchmarks/study`. Its settings are tried before a method's defaults, and
-the sampler learns nothing else from it. Only the learning rate and the method's own settings are used, and only where
-the model and the length of the runs are alike: a rate that is best for 150 steps is too high for 10,000.
+`search_spaces/catalogue.yaml` is written by `benchmarks/study`. Its settings are tried before a method's defaults; the
+sampler learns from them only when they have been trained. They are used only if the sizes of the models and the lengths
+of the runs are similar, because a learning rate that is best for 150 steps is too high for 10,000.
 """
 
 from __future__ import annotations
