@@ -2,7 +2,10 @@
 PYTHON ?= python
 JOBS ?= 2
 
-.PHONY: help install format lint types test test-long test-slow coverage docs build
+# the tests of a file share models and searches, so they run in one process
+PYTEST = $(PYTHON) -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: help install format lint types test test-all test-slow coverage docs build
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,16 +28,16 @@ types:  ## Check types (mypy --strict).
 	mypy autorank trainables
 
 test:  ## Run the tests that take a few minutes, in $(JOBS) processes.
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST)
 
-test-long:  ## Run the tests marked long: whole searches, examples, the pages' commands, browsers.
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile -m "long and not slow"
+test-all:  ## Run these tests and those marked long: whole searches, examples, the pages' commands, browsers.
+	$(PYTEST) -m "not slow and not gpu"
 
 test-slow:  ## Run the tests marked slow: killed searches, nodes and servers; half an hour.
 	$(PYTHON) -m pytest -m slow
 
 coverage:  ## Run the tests of `test` and report which lines they reach.
-	$(PYTHON) -m pytest -n $(JOBS) --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 docs:  ## Build the documentation into site/.
 	mkdocs build --strict

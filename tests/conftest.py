@@ -6,8 +6,10 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several test processes: each computes with one thread
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,6 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     marks = config.option.markexpr
     if "gpu" not in marks or "not gpu" in marks:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+class LoadFolderOrFile(LoadFileScheduling):
+    """Runs the tests of a file in one process, and those of tests/browser, since they share a search."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/browser" if nodeid.startswith("tests/browser/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Return the scheduler of `pytest -n`."""
+    return LoadFolderOrFile(config, log)
 
 
 @pytest.fixture
