@@ -48,8 +48,8 @@ class WithoutWeights(TorchDispatchMode):
             raise TooManyOperations
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if not operands:
-            return func(*args, **_created(func, args, kwargs))
-        if not any(operand.is_meta for operand in operands) and _elements(operands) <= MAX_VALUES:
+            return _created(func, *args, **kwargs)
+        if not any(operand.is_meta for operand in operands) and _elements(func, operands, args, kwargs) <= MAX_VALUES:
             return func(*args, **_on(kwargs, "cpu"))
         if func.overloadpacket in _SPECIAL:
             return _SPECIAL[func.overloadpacket](func, *args, **kwargs)
@@ -158,16 +158,15 @@ def _text(model: Any, length: int) -> dict[str, Any]:
     return batch | ({"use_cache": False} if "use_cache" in accepted else {})
 
 
-def _created(func: Any, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of an operation that creates a tensor: floating-point tensors go to the meta device."""
+def _created(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Run an operation that creates a tensor: with values if they are integers and not too many."""
     if all(argument.name != "device" for argument in func._schema.arguments):
-        return kwargs
-    dtype = kwargs.get("dtype")
-    if dtype is None:
-        numbers = {aten.arange: args, aten.full: args[1:2]}.get(func.overloadpacket, ())
-        dtype = torch.int64 if numbers and all(isinstance(n, int) for n in numbers) else torch.get_default_dtype()
-    has_values = not (dtype.is_floating_point or dtype.is_complex)
-    return kwargs | {"device": torch.device("cpu" if has_values else "meta"), "pin_memory": False}
+        return func(*args, **kwargs)
+    kwargs |= {"device": torch.device("meta"), "pin_memory": False}
+    abstract = func(*args, **kwargs)
+    if abstract.is_floating_point() or abstract.is_complex() or abstract.numel() > MAX_VALUES:
+        return abstract
+    return func(*args, **kwargs | {"device": torch.device("cpu")})
 
 
 def _on(kwargs: dict[str, Any], device: str) -> dict[str, Any]:
@@ -175,8 +174,10 @@ def _on(kwargs: dict[str, Any], device: str) -> dict[str, Any]:
     return kwargs | {"device": torch.device(device)} if kwargs.get("device") is not None else kwargs
 
 
-def _elements(operands: list[Tensor]) -> int:
+def _elements(func: Any, operands: list[Tensor], args: Any, kwargs: Any) -> int:
     """Number of elements that the result of an operation has at most, if its operands are broadcast."""
+    if func.overloadpacket in _LARGER:
+        return int(_abstract(func, *args, **kwargs).numel())
     try:
         return math.prod(torch.broadcast_shapes(*(operand.shape for operand in operands)))
     except RuntimeError:
@@ -236,6 +237,8 @@ def _grouped_mm(_func: Any, a: Tensor, b: Tensor, *_args: Any, **_kwargs: Any) -
     return torch.empty(*a.shape[:-1], b.shape[-1], dtype=a.dtype, device="meta")
 
 
+# operations whose result can have more elements than their operands
+_LARGER = {aten.repeat, aten.new_empty, aten.new_full, aten.new_ones, aten.new_zeros}
 _SPECIAL: dict[Any, Callable[..., Any]] = {
     aten.embedding: _embedding,
     aten.gather: _gather,

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers as t
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from autorank.modeling.forward import dry_pass
 from tests import families
@@ -80,11 +81,42 @@ def test_a_text_that_fits_is_tried_once(name: str, monkeypatch: pytest.MonkeyPat
     assert tried == [30]
 
 
-def test_a_large_model_costs_no_memory() -> None:
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor with values."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and not result.is_meta and not func.is_view:
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_large_model_and_long_text_cost_no_memory() -> None:
     config = t.LlamaConfig(num_hidden_layers=3, hidden_size=16_384, intermediate_size=53_248, num_attention_heads=128)
-    model = dry_pass.build(lambda: t.LlamaForCausalLM(config))
-    assert all(parameter.is_meta for parameter in model.parameters())
-    assert dry_pass.accepted_length(model, 100_000) == 100_000
+    with Largest() as largest:
+        model = dry_pass.build(lambda: t.LlamaForCausalLM(config))
+        assert all(parameter.is_meta for parameter in model.parameters())
+        assert dry_pass.accepted_length(model, 100_000) == 100_000
+    assert largest.elements == 100_000
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        lambda: torch.ones(5_000, 5_000, dtype=torch.bool),
+        lambda: torch.full((5_000, 5_000), 3),
+        lambda: torch.arange(5).new_ones((5_000, 5_000)),
+        lambda: torch.arange(5_000).repeat(5_000, 1),
+        lambda: torch.arange(5_000)[:, None] - torch.arange(5_000),
+        lambda: torch.zeros(3),
+    ],
+)
+def test_only_small_integer_tensors_have_values(create: Callable[[], torch.Tensor]) -> None:
+    with dry_pass.WithoutWeights():
+        assert create().is_meta
+        assert not torch.arange(5).repeat(2).is_meta
 
 
 def test_a_model_that_needs_values_has_no_known_length() -> None:
