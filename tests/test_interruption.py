@@ -65,7 +65,7 @@ def test_other_signals_are_ctrl_c_and_do_not_disturb_its_handling(number: signal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_does_not_end_is_ended_with_its_children(number: signal.Signals) -> None:
+def test_process_that_does_not_exit_is_killed_with_its_children(number: signal.Signals) -> None:
     process, child = start(STUCK)
     process.send_signal(number)
     printed, _ = process.communicate(timeout=30)

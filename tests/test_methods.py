@@ -23,7 +23,7 @@ def test_the_environment_is_read_as_it_is_now(monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", ["foo", "foo=bar", "=bar:Foo", "foo=:Foo", "foo=bar:"])
-def test_what_is_no_method_s_place(monkeypatch, wrong):
+def test_malformed_method_location_is_refused(monkeypatch, wrong):
     monkeypatch.setenv(OWN, f"mine=trainables.lora:LoRA,{wrong}")
     with pytest.raises(AutorankError, match=f"AUTORANK_METHODS contains '{wrong}'. Expected NAME=MODULE:CLASS"):
         names()

@@ -66,7 +66,7 @@ def leaks(place):
 
 
 @pytest.mark.long
-def test_nothing_secret_is_written(place, refused):
+def test_secrets_are_not_written(place, refused):
     short = ["--trials", "2", "--epochs", "1", "--concurrency", "1"]
     search = ["search", *SMALL, *short, "--scheduler", "none", "--name", "s"]
     # the address with its password is on the command line, which Ray reads

@@ -34,7 +34,7 @@ def test_into_an_empty_folder(model: str, tmp_path: Path) -> None:
     assert {"README.md", "adapter_config.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
 
 
-def test_where_nothing_can_be_written_nothing_is_trained(model: str, tmp_path: Path) -> None:
+def test_unwritable_directory_fails_before_training(model: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AutorankError, match=r"Cannot write .*out"):
         api.train(model=model, to=tmp_path / "file" / "out", **SMALL | {"steps": 10**9})

@@ -79,7 +79,7 @@ def test_bounds_do_not_depend_on_the_learning_rate():
     assert curves.bounds("lora", {"rank": 16, "learning_rate": 1e-3}) == (1600, 1600)
 
 
-def test_what_can_be_attained():
+def test_attainable_hypervolume_of_a_table():
     curves = table(LINES)
     assert curves.attainable == pytest.approx(0.7 * 1500 / 1600)
 

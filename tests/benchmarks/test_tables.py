@@ -59,7 +59,7 @@ def test_the_same_lines_give_the_same_bytes(table, tmp_path):
     assert read_lines(tmp_path / "plain.jsonl") == lines
 
 
-def test_the_simulator_reads_it(table):
+def test_simulator_reads_an_exported_table(table):
     curves = Curves.read(table, "lora")
     assert curves.evaluation_cost == 3.0
     assert set(curves.entry.space) == {"rank", "learning_rate"}

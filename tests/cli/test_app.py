@@ -155,7 +155,7 @@ def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
     assert {"score", "adapter_params"} <= set(children[0].data.metrics)
 
 
-def test_the_same_command_again_does_nothing_twice_and_more_trials_extend_it(searched: Path) -> None:
+def test_repeated_search_repeats_no_trial_and_more_trials_extend_it(searched: Path) -> None:
     again = inside(*SEARCH, "--trials", 4, cwd=searched)
     assert again.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
     other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)

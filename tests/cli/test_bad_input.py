@@ -98,7 +98,7 @@ def test_a_wrong_choice_is_answered_with_the_choices(
     assert f"{value!r} is not " in (error := capsys.readouterr().err) and choices in error and option in error
 
 
-def test_windows_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("autorank.errors.sys.platform", "win32")
     monkeypatch.setattr(sys, "argv", ["autorank", "methods"])
     with pytest.raises(SystemExit) as ended:

@@ -12,7 +12,7 @@ from tests.docs.blocks import blocks
 from tests.docs.shell import appended
 
 
-def test_from_a_search_to_an_adapter(tmp_path: Path) -> None:
+def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path) -> None:
     (commands,) = (
         b.content for b in blocks("README.md") if b.language == "sh" and "--knee --to my-adapter" in b.content
     )

@@ -107,7 +107,7 @@ def offered(words: str, cwd: Path) -> list[str]:
     return done.stdout.split()
 
 
-def test_what_the_shell_is_offered(tmp_path: Path) -> None:
+def test_shell_completion_candidates(tmp_path: Path) -> None:
     for file in ("runs/one/journal.log", "runs/onto/journal.log", "other/three/journal.log", "runs/mine/recipe.jsonl"):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).touch()

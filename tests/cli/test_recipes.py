@@ -30,7 +30,7 @@ def run(*words: object) -> None:
     app.app([str(word) for word in words], standalone_mode=False)
 
 
-def test_the_recipes_that_come_along_are_listed(capsys: Any) -> None:
+def test_shipped_recipes_are_listed(capsys: Any) -> None:
     run("papers")
     told = capsys.readouterr().out
     for name in ("increlora-table1", "increlora-squad", "lora-drop-table1", "lora-drop-table2", "prilora-glue"):
@@ -83,7 +83,7 @@ def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
     assert "--precision bf16" in capsys.readouterr().out
 
 
-def test_what_would_be_run(tmp_path: Path, capsys: Any) -> None:
+def test_dry_run_lists_the_trainings(tmp_path: Path, capsys: Any) -> None:
     run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
     grown, again = capsys.readouterr().out.splitlines()
     assert grown.startswith("grown/rte, seed 0: increlora") and "accumulate 4" in grown and "epochs 50" in grown
@@ -110,7 +110,7 @@ def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_run_ends_with(
+def test_last_lines_of_a_recipe_run(
     ending: str, fails: bool, code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def ran(trainings: Any, results: Results, *rest: object) -> str:
@@ -150,7 +150,7 @@ def test_options_of_a_recipe_without_one() -> None:
 
 
 @pytest.mark.long
-def test_a_table_through_ray_twice(tmp_path: Path) -> None:
+def test_repeated_recipe_trains_nothing_twice(tmp_path: Path) -> None:
     tiny.model("deberta-v2", tmp_path / "model")
     (tmp_path / "data" / "rte").mkdir(parents=True)
     for split, count in (("train", 100), ("validation", 40)):

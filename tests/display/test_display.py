@@ -230,7 +230,7 @@ def test_warnings_go_to_stderr(capsys):
     assert (out.out, out.err) == ("", "autorank: [look] out\n")
 
 
-def test_what_labels_are_is_printed_unless_quiet():
+def test_label_summary_is_printed_unless_quiet():
     console = Console(width=40, file=io.StringIO(), color_system=None)
     locations = Locations(Path("/a folder/first"))
     Lines(console, search(), locations, False).inform("label: 2 classes: [a] 50 %, b 50 %")

@@ -36,7 +36,7 @@ def test_an_empty_folder_is_filled_not_replaced(tmp_path: Path, monkeypatch: pyt
         check_available(tmp_path)
 
 
-def test_what_cannot_be_written_fails_first(tmp_path: Path) -> None:
+def test_unwritable_target_fails_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(AutorankError, match=r"Cannot write .*file/out: .* Choose another --to"),

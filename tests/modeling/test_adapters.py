@@ -51,7 +51,7 @@ def test_e_folds_into_an_own_trained_b_but_not_into_a_shared_or_frozen_one(bert:
     assert adapters.adapter_params(bert.model, bert.head) == 4 * 2 * H + 2 * (4 + H)
 
 
-def test_what_else_trains_counts_too(bert: base_model.BaseModel) -> None:
+def test_other_trained_parameters_are_counted(bert: base_model.BaseModel) -> None:
     bert.unfreeze(["bert.encoder.layer.0.output.dense.bias"])  # BitFit's kind of method
     assert adapters.adapter_params(bert.model, bert.head) == H
 

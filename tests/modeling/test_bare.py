@@ -71,7 +71,7 @@ def linked(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["linked", pytest.param("pip", marks=pytest.mark.slow)])
-def test_nothing_of_autorank_is_needed(how: str, tmp_path: Path) -> None:
+def test_bare_adapter_needs_no_autorank(how: str, tmp_path: Path) -> None:
     expected: dict[str, torch.Tensor] = {}
     for architecture in ("bert", "gpt2"):
         place = tmp_path / architecture

@@ -125,7 +125,7 @@ def test_a_slice_on_disk_computes_what_was_scored(bert: base_model.BaseModel, tm
     torch.testing.assert_close(logits(restored.model), scored, atol=1e-5, rtol=0)
 
 
-def test_what_cannot_be_cut(bert: base_model.BaseModel) -> None:
+def test_shared_or_frozen_factors_are_not_sliceable(bert: base_model.BaseModel) -> None:
     first, second, _ = queries(bert.model)
     assert not spectrum.sliceable(bert.model)
     A, B = nn.Parameter(torch.randn(2, H)), nn.Parameter(torch.randn(H, 2))

@@ -50,7 +50,7 @@ def test_by_hand(first, second):
     assert alone.ratio is None and alone.gain is None
 
 
-def test_turned_round_the_ratio_is_one_over_it_and_gains_change_sign(first, second):
+def test_reversed_comparison_inverts_ratio_and_gains(first, second):
     (_, there), (_, back) = compare.compare([first, second]), compare.compare([second, first])
     assert there.ratio * back.ratio == pytest.approx(1) and there.mean_gain == pytest.approx(-back.mean_gain)
     assert (back.gain, back.gain_at) == (pytest.approx(0.1), 400)

@@ -116,7 +116,7 @@ def test_failures_are_recorded_and_dead_runs_are_retried(journal, tmp_path):
     assert len(pending(journal, 1)) == 2  # another session tries again
 
 
-def test_what_takes_its_nodes_down_is_not_tried_for_ever(journal, tmp_path):
+def test_training_that_kills_its_nodes_is_given_up(journal, tmp_path):
     searcher = ConfirmSearcher(journal, 1, tmp_path, retries=1)
     searcher.suggest("other")
     for name, step in (("a", 5), ("b", 10), ("c", 10), ("d", 10)):  # from the third on it comes no further

@@ -37,7 +37,7 @@ def test_an_open_point_and_its_rival_weigh_as_much() -> None:
     assert weights == pytest.approx([0, 0.25, 0.25], abs=0.005)
 
 
-def test_what_nothing_beats_is_no_open_point() -> None:
+def test_undominated_point_is_not_contested() -> None:
     scores = np.array([0.5, 0.6, 0.7]) + 0.001 * np.random.default_rng(0).normal(size=(100, 3))
     assert bootstrap.contested(scores, COSTS) == [0, 0, 0]
 

@@ -90,7 +90,7 @@ def test_runs_out_of_memory_are_retried_alone_with_half_the_micro_batch(journal)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
-def test_a_search_cut_off_anywhere_is_the_one_that_never_was(tmp_path, sampler):
+def test_search_interrupted_anywhere_equals_an_uninterrupted_one(tmp_path, sampler):
     """Killed after any of its writes and gone on with, a search ends with the same trials."""
 
     def work(journal, writes=10**9):

@@ -97,7 +97,7 @@ def test_a_trial_without_a_point_within_the_limits_is_learnt_by_its_excess(tmp_p
         assert searcher._planner._studies["lora"]._study.best_trial.number == 1
 
 
-def test_a_trial_that_time_cut_off_was_not_beaten_and_is_learnt_with_all_it_was_to_gain(tmp_path):
+def test_trial_cut_by_the_time_budget_is_learned_with_its_expected_score(tmp_path):
     with open_journal(search_spec(halving=None), tmp_path / "cut", lambda: REFERENCE) as journal:
         searcher = searching(journal, deadline=time.monotonic() + 3600)
         searcher.suggest("a")

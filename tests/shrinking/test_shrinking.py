@@ -123,7 +123,7 @@ def test_an_adapter_in_autoranks_own_format(adapter: str, tmp_path: Path) -> Non
     assert peft.LoraConfig.from_pretrained(tmp_path / "to").rank_pattern
 
 
-def test_it_needs_no_package_of_the_search(adapter: str, tmp_path: Path) -> None:
+def test_shrinking_imports_no_package_of_the_search(adapter: str, tmp_path: Path) -> None:
     missing = ("ray", "optuna", "mlflow", "moocore", "plotly", "upath")
     code = f"""
 import sys

@@ -72,7 +72,7 @@ def load(home: Path, endpoint: str, *wanted: str, **more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_hub_then_its_cache_when_the_hub_is_gone(files: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
+def test_cached_data_are_used_when_the_hub_is_unreachable(files: dict[str, dict[str, bytes]], tmp_path: Path) -> None:
     folder = tmp_path / "mrpc"
     folder.mkdir()
     for split in ("train", "validation"):

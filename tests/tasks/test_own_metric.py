@@ -166,7 +166,7 @@ seen.higher_is_better = True  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("labels", [["yes", "no"], [0.5, 1.25]])
-def test_training_with_it(labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Classes are seen by their names, numbers as floats; the task's own metrics are computed too."""
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]

@@ -134,7 +134,7 @@ def test_only_the_requested_examples_are_tokenized(view: Load, made: list[int], 
     assert made == [30, 3, 60, 20]
 
 
-def test_nothing_is_tokenised_twice(view: Load, made: list[int], folder: Path) -> None:
+def test_splits_reuse_tokenized_examples(view: Load, made: list[int], folder: Path) -> None:
     view(tune_split=0.2)
     assert made == [60]  # validation is not looked at
     view(tune_split=0.2, final=True)
@@ -152,7 +152,7 @@ def test_without_pyarrow(view: Load, made: list[int], monkeypatch: pytest.Monkey
     assert rows(plain.train) == rows(cached.train) and rows(plain.validation["tune"]) == rows(cached.validation["tune"])
 
 
-def test_one_file(view: Load, folder: Path) -> None:
+def test_a_single_file_is_split_for_validation(view: Load, folder: Path) -> None:
     """Validation is held out of it first, and the same with and without a tune split."""
     file = {"data": folder / "data" / "train.jsonl"}
     whole, search, final = view(**file), view(**file, tune_split=0.5), view(**file, tune_split=0.5, final=True)

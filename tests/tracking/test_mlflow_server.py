@@ -83,7 +83,7 @@ def test_another_ctrl_c_kills_at_once(monkeypatch):
     assert sent == [signal.SIGTERM, signal.SIGKILL] and server.waits == 2
 
 
-def test_what_is_no_http_is_no_answer():
+def test_answer_that_is_not_http_counts_as_none():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()

@@ -11,7 +11,7 @@ from tests.tracking.projected import history, text
 from tests.trials.made_trials import START, snapshot, trial
 
 
-def test_pushed_again_nothing_doubles(new_sync, trials, client, server_runs, front_of):
+def test_repeated_push_adds_no_duplicates(new_sync, trials, client, server_runs, front_of):
     sync = new_sync()
     for _ in range(2):
         sync.push(snapshot(trials))
@@ -24,7 +24,7 @@ def test_pushed_again_nothing_doubles(new_sync, trials, client, server_runs, fro
     assert len(front_of(parent)) == 3
 
 
-def test_live_and_afterwards_come_to_the_same(new_sync, trials, client, server_runs):
+def test_live_tracking_equals_a_later_sync(new_sync, trials, client, server_runs):
     live = new_sync("live")
     for count in range(len(trials) + 1):
         live.push(snapshot(trials[:count]))

@@ -172,7 +172,7 @@ def check_resumed(wanted: TrainSpec, state: Path, whole: TrainingRun, evaluation
 
 
 @pytest.mark.parametrize(("name", "stop"), [(name, stop) for name, case in METHODS.items() for stop in case.stops])
-def test_resumed_is_the_run_that_never_stopped(name: str, stop: int, trained: Trained) -> None:
+def test_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, trained: Trained) -> None:
     check_resumed(trained.run.spec, trained.states[stop], trained.run, trained.evaluations)
 
 
@@ -197,7 +197,7 @@ def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None
 
 
 @each_method
-def test_a_warm_run_equals_a_cold_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
+def test_run_with_a_cached_base_equals_a_fresh_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
     """After a run with another seed was given up in the middle."""
     model_cache = cache(tmp_path)
     earlier = TrainingRun(spec(made, name, seed=1), model_cache)

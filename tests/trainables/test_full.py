@@ -50,7 +50,7 @@ def test_a_pooler_counts_if_the_checkpoint_has_it(architecture: str, pooler: boo
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit"])
-def test_it_is_ordinary_training(method: str, tmp_path: Path) -> None:
+def test_updates_equal_plain_adamw(method: str, tmp_path: Path) -> None:
     """AdamW with a linear warm-up and decay, gradients clipped at 1, biases and normalizations not decayed."""
     write_model(tmp_path / "model", dropout=0.0)
     (tmp_path / "data").mkdir()

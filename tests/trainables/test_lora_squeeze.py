@@ -84,7 +84,7 @@ def test_moments_follow_what_gradients_become() -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_without_a_descent_it_is_lora(bert: Path) -> None:
+def test_without_a_descent_training_equals_lora(bert: Path) -> None:
     """Bit for bit: no update is factorized that is not cut."""
     runs = [
         TrainingRun(slow.spec(bert, method, settings, steps=12))

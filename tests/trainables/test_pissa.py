@@ -45,7 +45,7 @@ def started(A: Tensor, B: Tensor) -> LowRankUpdate:
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2"])
-def test_it_starts_as_pefts(architecture: str, tmp_path: Path) -> None:
+def test_initial_weights_equal_pefts(architecture: str, tmp_path: Path) -> None:
     ours, theirs = pair(tmp_path, architecture)
     plain, _ = beside_peft.loaded(tmp_path, architecture)
     ids = torch.randint(4, 40, (3, 11), generator=torch.Generator().manual_seed(1))
@@ -103,7 +103,7 @@ def test_a_layer_that_can_only_be_called() -> None:
         torch.testing.assert_close(seen[key], read[key], rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_learnt_outlives_16_bits() -> None:
+def test_small_updates_survive_16_bits() -> None:
     """A small step beside a large start: two products in 16 bits would be wrong by the start's rounding."""
     torch.manual_seed(0)
     layer = nn.Linear(64, 32).requires_grad_(False)
@@ -164,7 +164,7 @@ def test_other_runs_find_the_decomposition(tmp_path: Path, monkeypatch: pytest.M
     assert set(other.ranks.values()) == {5}
 
 
-def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
+def test_rank_above_the_matrix_rank_is_refused(tmp_path: Path) -> None:
     run = TrainingRun(slow.spec(slow.write(tmp_path), "pissa", {"rank": tiny.HIDDEN + 1}, steps=3))
     with pytest.raises(AutorankError, match=r"rank 17 .* 16\. Lower rank"):
         next(run)

@@ -77,7 +77,7 @@ def test_pruned_entries_grow_again_until_the_next_pruning(made: Path) -> None:
     assert found == {step: step in (4, 8) for step in range(1, 11)}
 
 
-def test_what_has_grown_again_takes_no_part_in_evaluations(made: Path) -> None:
+def test_regrown_weights_are_masked_in_evaluations(made: Path) -> None:
     run = opened(made, {"interval": 4}, steps=6)
     list(run)
     x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)

@@ -62,7 +62,7 @@ def test_positions_are_no_tokens(made: Path) -> None:
     check_norms(run, 0.9)
 
 
-def test_an_example_that_only_goes_along_is_not_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_example_of_an_idle_worker_is_not_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers on a batch of two: the third runs the first example again, so as not to keep the others waiting."""
     added: list[Tensor] = []
 

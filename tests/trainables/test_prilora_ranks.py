@@ -71,7 +71,7 @@ def test_the_whole_budget_in_the_last_layers() -> None:
 
 @pytest.mark.parametrize("scope", ["row", "matrix", "global"])
 @pytest.mark.parametrize("pruning", [0.0, 0.25, 0.3, 0.5, 0.99])
-def test_kept_is_what_sorting_keeps(scope: str, pruning: float) -> None:
+def test_masks_keep_the_same_as_sorting(scope: str, pruning: float) -> None:
     draw = torch.Generator().manual_seed(0)
     importance = [torch.rand(rank, width, generator=draw) * (1 + rank) for rank, width in ((3, 10), (1, 7), (4, 10))]
     found = masks(importance, config(scope=scope, pruning=pruning))

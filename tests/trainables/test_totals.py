@@ -152,7 +152,7 @@ def test_lora_drop_with_12_of_24_kept(ablation: str, total: int, model: nn.Modul
         ("sparse-adapter", 294_912),  # zeros included
     ],
 )
-def test_what_is_attached_counts_as_in_closed_form(method: str, total: int) -> None:
+def test_attached_parameters_equal_the_closed_form(method: str, total: int) -> None:
     """Shared and frozen factors, e and u: counted on the model that they are attached to."""
     with torch.device("meta"):
         model = roberta()

@@ -69,7 +69,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_nothing_is_left_out(method: str, made: Path) -> None:
+def test_skipped_steps_leave_no_allocation_out(method: str, made: Path) -> None:
     """With every step skipped at which the method acts, its ranks still add up to what they should in the end."""
     total = METHODS[method].total
     run = scaled(start(spec(made, method, accumulate=2)), ACTS[method])

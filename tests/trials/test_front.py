@@ -143,7 +143,7 @@ def test_gain_is_over_the_baseline_s_best_with_no_more_parameters():
         ("memory", {"peak_memory": 2, "seconds": 0.0, "nonzero_params": 0}, [(0, 10)]),  # as much
     ],
 )
-def test_a_third_objective_saves_who_is_worse_in_both_others(third, values, kept):
+def test_third_objective_keeps_points_that_are_worse_in_the_others(third, values, kept):
     better = trial(0, evaluation(10, 100, 0.9, peak_memory=2))
     worse = trial(1, evaluation(10, 100, 0.8, **{"peak_memory": 2} | values))
     points = front([better, worse], ObjectivesSpec(third=third))

@@ -41,7 +41,7 @@ def test_a_link_that_leads_out_is_refused(tmp_path):
         run_folder(runs, "mine")
 
 
-def test_what_stays_on_disk(tmp_path):
+def test_only_adapters_of_front_points_stay_on_disk(tmp_path):
     trials = [
         trial(0, (100, 0.7), (100, 0.8)),  # its second evaluation is on the front
         trial(1, (200, 0.7), state="failed"),  # dominated
@@ -176,6 +176,6 @@ def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("address", "said"), [("bucket/runs", "is not an address"), ("nonsense://b", "cannot be used")]
 )
-def test_what_is_no_object_storage(address, said):
+def test_malformed_storage_address_is_refused(address, said):
     with pytest.raises(AutorankError, match=f"--storage '{address}' {said}"):
         storage_folder(address, "search-1")

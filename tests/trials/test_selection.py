@@ -91,6 +91,6 @@ def test_pick_the_smallest_that_is_better_than_the_baseline_with_a_probability()
         pick(points, min_gain_probability=0.5, better={})
 
 
-def test_pick_of_nothing():
+def test_pick_without_points_is_an_error():
     with pytest.raises(AutorankError, match="no evaluation"):
         pick([], max_params=10)

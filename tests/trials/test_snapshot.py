@@ -75,7 +75,7 @@ def by_definition(trials, objectives, baseline):
 
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
+def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
     trials = made(seed, size=30)
     wanted = front(trials, objectives), front(trials, objectives, baseline=True)
     for points, baseline in zip(wanted, (False, True), strict=True):
@@ -93,7 +93,7 @@ def test_whatever_the_order_of_arrival_it_is_the_front(objectives, seed):
 
 
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_it_is_the_front_after_every_evaluation(objectives):
+def test_archive_equals_the_front_after_every_evaluation(objectives):
     trials = made(99, size=12)
     coming = arrivals(trials)
     random.Random(0).shuffle(coming)
@@ -133,7 +133,7 @@ def test_the_baseline_s_front_is_apart():
     assert [(p.trial, p.method, p.knee) for p in archive.baseline] == [(1, "lora", True)]
 
 
-def test_what_was_handed_out_stays_as_it_was():
+def test_earlier_snapshots_are_unchanged_by_new_evaluations():
     archive = Archive(NO_LIMITS, [trial(0, (100, 0.6))])
     before = archive.points
     archive.add(trial(1), evaluation(1, 50, 0.9))

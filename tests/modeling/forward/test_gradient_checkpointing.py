@@ -49,7 +49,7 @@ def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path)
         assert same(state | {"spec": None}, expected[1] | {"spec": None})
 
 
-def test_the_base_is_restored_after_a_run_that_never_began(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_model_is_restored_after_a_run_that_did_not_start(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AutorankError("not even one example fits")
 

@@ -81,7 +81,7 @@ def inputs(*shape: int, dtype: torch.dtype = torch.float64, seed: int = 1) -> Te
 
 
 @pytest.mark.parametrize("e", [False, True])
-def test_it_is_autograds(e: bool) -> None:
+def test_importance_equals_autograd(e: bool) -> None:
     net, batches = Net(e=e), [(inputs(4, 3, 6),)]
     torch.testing.assert_close(measured(net, batches).double(), plain(net, batches), rtol=1e-5, atol=0)
 
@@ -192,7 +192,7 @@ def test_gradients_are_those_without_it() -> None:
         torch.testing.assert_close(a, b, rtol=1e-13, atol=1e-13)
 
 
-def test_closed_it_leaves_no_hooks() -> None:
+def test_close_removes_all_hooks() -> None:
     net = Net()
     watcher = Importance([layer.update for layer in net.layers])
     assert not any(layer.update._forward_hooks for layer in net.layers)

@@ -76,7 +76,7 @@ def test_a_model_s_own_code_is_not_run_without_consent(own, ran):
     assert not ran.exists()
 
 
-def test_trusted_it_trains(own, ran):
+def test_trusted_remote_code_trains(own, ran):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8, trust_remote_code=True)
     run = TrainingRun(TrainSpec(task=task, model=own, method="lora", settings={"rank": 2}, training={"steps": 1}))
     (evaluation,) = run

@@ -20,7 +20,7 @@ def macro(name, *arguments):
     return str(getattr(environment().get_template("macros.html.j2").module, name)(*arguments))
 
 
-def test_nothing_is_fetched():
+def test_report_page_loads_nothing_from_elsewhere():
     text = compared("a page", notes=["a note"])
     page = Page(text)
     for tag, attributes in page.elements:
@@ -31,7 +31,7 @@ def test_nothing_is_fetched():
     assert page.texts["title"] == "a page" and "a note" in page.texts["compared"] and "plotly.js v" in text
 
 
-def test_data_come_back_as_they_were():
+def test_embedded_data_are_read_back_unchanged():
     figures = {"front": {"data": [{"text": [HOSTILE], "y": [0.1, None]}], "layout": {}}}
     page = Page(compared(HOSTILE, figures, [{"command": HOSTILE, "params": 3}], [HOSTILE]))
     assert page.data == {"figures": figures, "points": [{"command": HOSTILE, "params": 3}]}

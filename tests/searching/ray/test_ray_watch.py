@@ -83,7 +83,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return []
 
 
-def test_why_nothing_runs(warnings: list[str]) -> None:
+def test_warning_names_the_resources_that_are_missing(warnings: list[str]) -> None:
     with RayWatch(NEEDS, warnings.append) as watch:
         for _ in range(20):
             watch.on_step(["a"])

@@ -98,7 +98,7 @@ def test_more_than_the_nodes_have(nodes, options, problem):
         share(nodes, **options)
 
 
-def test_nodes_that_are_gone_offer_nothing(monkeypatch):
+def test_lost_nodes_have_no_resources(monkeypatch):
     nodes = [{"Alive": True, "Resources": HEAD}, {"Alive": False, "Resources": GPU_NODE}]
     monkeypatch.setattr("ray.nodes", lambda: nodes)
     assert cluster_nodes() == [HEAD]

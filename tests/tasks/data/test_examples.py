@@ -130,7 +130,7 @@ def test_missing_values_of_csv_are_not_classes_and_texts_of_other_formats_are() 
     assert infer_task("mine", ("text",), Table(columns, "x.jsonl"), "label").label_names == ("NA", "None", "a", "b")
 
 
-def test_the_user_says_what_labels_are() -> None:
+def test_label_type_given_by_the_user() -> None:
     table = Table({"text": TEXT, "label": [20, 30, 82, 20]}, "x.csv")
     assert infer_task("mine", ("text",), table, "label").label_names == ("20", "30", "82")
     number = infer_task("mine", ("text",), table, "label", "number")

@@ -103,7 +103,7 @@ def test_growing_and_shrinking_leave_every_component_as_if_it_were_alone() -> No
         reference.check(first)
 
 
-def test_who_sleeps_has_no_gradient_no_decay_and_wakes_with_adams_first_step() -> None:
+def test_frozen_component_is_unchanged_and_starts_with_adams_first_step() -> None:
     draw = torch.Generator().manual_seed(1)
     ours, held = optimizer(), update(3, draw)
     track(ours, held)

@@ -144,7 +144,7 @@ def test_workers_stay_alike(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_resumed_workers_are_those_that_never_stopped(method: str, folder: Path) -> None:
+def test_resumed_workers_equal_uninterrupted_ones(method: str, folder: Path) -> None:
     for whole, resumed in zip(results(folder, f"{method}-whole"), results(folder, f"{method}-resumed"), strict=True):
         later = [evaluation for evaluation in whole["evaluations"] if evaluation["step"] > STOP]
         assert len(later) == 3

@@ -87,7 +87,7 @@ def test_what_adapts_no_layer_keeps_the_activations_of_all(run: TrainingRun, mon
     assert seen == [6 * tiny.LAYERS] and not adapters.adapted(model)
 
 
-def test_not_even_one(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_example_that_does_not_fit_is_an_error(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._context is not None
     limited(run, monkeypatch, 0)
     with pytest.raises(AutorankError, match=r"Not even one example of \d+ tokens fits.*--gradient-checkpointing"):

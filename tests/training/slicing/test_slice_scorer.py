@@ -154,7 +154,7 @@ def test_training_is_the_same_with_slices_and_without(method: str, score: str) -
     assert torch.equal(drawn, expected)
 
 
-def test_off_factorises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_off_factorizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spectrum, "Spectrum", None)
     run = TrainingRun(spec(slices="off"))
     assert [evaluation.slices for evaluation in run] == [(), ()]

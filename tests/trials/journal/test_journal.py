@@ -59,7 +59,7 @@ def test_a_spec_with_all_in_it_comes_back(folder):
     assert Journal.open(folder).spec == spec
 
 
-def test_making_one_says_nothing(folder, spec, capfd):
+def test_creating_a_journal_prints_nothing(folder, spec, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Journal.create(folder, spec, REFERENCE).close()
@@ -130,7 +130,7 @@ def test_an_ended_trial_takes_nothing_more(journal):
     assert journal.trial(number) == before and [p.score for p in journal.snapshot().points] == [0.5]
 
 
-def test_reopened_it_is_the_same(journal, folder):
+def test_reopened_journal_is_equal(journal, folder):
     number = begun(journal)
     journal.record(number, evaluation(10, 50, 0.6, metrics={"f1": math.nan}))
     journal.record(number, evaluation(20, 40, 0.7), last=True)

@@ -21,7 +21,7 @@ from tests.trials.made_trials import base_ranks, evaluation
 ROOT = Path(__file__).parents[3]
 
 
-def test_a_trial_s_beginning_cut_off_anywhere_is_there_whole_or_not_at_all(journal, folder):
+def test_interrupted_start_of_a_trial_is_stored_whole_or_not_at_all(journal, folder):
     path = folder / JOURNAL
     begun(journal)
     start = path.read_bytes()

@@ -129,7 +129,7 @@ def test_one_seed_has_no_spread() -> None:
     assert str(found[1, 10]) == "0.8000"
 
 
-def test_what_failed_or_is_not_on_the_front_does_not_count() -> None:
+def test_failed_seeds_and_points_off_the_front_do_not_count() -> None:
     known = {(0, 10, 0): {"failed": "out of memory"}, (0, 10, 1): {"score": math.nan}, (7, 10, 0): {"score": 0.9}}
     assert summarize(points((10, 0.7)), known) == {}
 

@@ -58,7 +58,7 @@ def break_once(folder: Path) -> None:
         train.report = breaking
 
 
-def test_workers_in_anyones_torch_trainer_that_are_restarted(ray, options, tmp_path):
+def test_restarted_workers_of_a_plain_torch_trainer_end_equal(ray, options, tmp_path):
     """The restarted group ends where the same two workers end when nothing happens, bit for bit."""
     from ray import train
     from ray.train.torch import TorchTrainer

@@ -92,7 +92,7 @@ def test_the_next_trial_takes_the_lane_of_a_stopped_one(actor: PackActor) -> Non
     assert rounds(actor) == ["abc", "bcd", "d"]
 
 
-def test_no_trial_waits_for_one_that_is_gone(actor: PackActor) -> None:
+def test_no_trial_waits_for_a_removed_one(actor: PackActor) -> None:
     """A trial that is not called again loses its lane, also if it did not leave."""
 
     async def work() -> None:
@@ -121,7 +121,7 @@ def test_lanes_are_limited(actor: PackActor) -> None:
     run(work)
 
 
-def test_after_an_error_of_the_process_it_ends(
+def test_actor_exits_after_an_error_of_the_process(
     actor: PackActor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """All trials get the error first; Ray starts the process again, and the trials with it."""

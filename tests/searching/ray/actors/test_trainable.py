@@ -254,7 +254,7 @@ def test_options_that_are_refused(given, problem):
         autorank.tune_trainable("lora", **given)
 
 
-def test_in_anyones_tuner(ray, options, tmp_path):
+def test_trainable_runs_in_a_plain_ray_tuner(ray, options, tmp_path):
     from ray import tune
 
     found = tune.Tuner(

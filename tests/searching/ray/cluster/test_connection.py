@@ -27,7 +27,7 @@ def test_ray_client_is_refused(no_ray, tmp_path):
         pass
 
 
-def test_nothing_answers_at_the_address(no_ray, tmp_path, monkeypatch):
+def test_address_without_a_cluster_is_an_error(no_ray, tmp_path, monkeypatch):
     def init(*args, **kwargs):
         raise ConnectionError("Could not find any running Ray instance.\nmore")
 

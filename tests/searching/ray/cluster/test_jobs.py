@@ -158,7 +158,7 @@ def test_a_broken_connection_repeats_no_output(dashboard: Dashboard) -> None:
     assert "".join(told) == "one\ntwo\nthree\nfour\n"
 
 
-def test_no_wait_says_how_to_follow(dashboard: Dashboard) -> None:
+def test_no_wait_prints_the_command_that_follows_the_job(dashboard: Dashboard) -> None:
     done = submit(dashboard, "--no-wait", "--", "resume", "mine", "--runs", "/shared/runs")
     assert done.exit_code == 0 and "three" not in done.stdout
     assert f"ray job logs --follow --address {dashboard.address} {ID}" in done.stdout
@@ -270,7 +270,7 @@ def test_which_address(monkeypatch: pytest.MonkeyPatch) -> None:
         (("--", "train", *SEARCH[1:], "--to", "adapter"), "--to adapter would be lost"),
     ],
 )
-def test_what_would_not_work_is_not_sent(
+def test_job_that_would_fail_on_the_cluster_is_refused(
     words: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here.csv").touch()
