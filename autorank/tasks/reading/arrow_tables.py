@@ -102,9 +102,11 @@ def _named(value: Any, feature: Any) -> Any:
     if kind == "ClassLabel" and isinstance(value, int):
         names = feature.get("names") or []
         return names[value] if 0 <= value < len(names) else (None if value == -1 else value)
+    # a Sequence of dicts is stored as a dict of lists, whose features are those of the items
     if isinstance(value, list):
-        inner = feature[0] if isinstance(feature, list) else feature.get("feature")
+        inner = feature[0] if isinstance(feature, list) else (feature or {}).get("feature", feature)
         return [_named(item, inner) for item in value]
     if isinstance(value, dict) and isinstance(feature, dict):
-        return {key: _named(item, feature.get(key)) for key, item in value.items()}
+        fields = (feature.get("feature") or {}) if isinstance(kind, str) else feature
+        return {key: _named(item, fields.get(key)) for key, item in value.items()}
     return value

@@ -13,7 +13,7 @@ from autorank.tasks.reading.columns import find, locate
 from autorank.tasks.reading.data_file import DataFile
 
 SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "vertical bar"}
-DECLARED = re.compile(r"sep=(.)\r?\n")  # first line that spreadsheets write
+BEFORE_HEADER = re.compile(r"(?:[^\S\r\n]*\r?\n)*(?:sep=(.)\r?\n)?")  # empty lines; a line that spreadsheets write
 
 
 def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -34,17 +34,18 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     """
     csv.field_size_limit(2**31 - 1)  # the default, 128 KB, is too small for long documents
     text = file.text()
-    declared = DECLARED.match(text)
-    start = declared.end() if declared else 0
-    separator, header = _header(file, text[start : start + 2**20], names, declared[1] if declared else None)
+    before = BEFORE_HEADER.match(text)
+    start, declared = (before.end(), before[1]) if before else (0, None)
+    skipped = text.count("\n", 0, start)
+    separator, header = _header(file, text[start : start + 2**20], names, declared)
     locations = locate(file, names, header)
     positions = [header.index(location.column) for location in locations.values()]
     values: list[list[Any]] = [[] for _ in positions]
     lines = csv.reader(io.StringIO(text[start:], newline=""), delimiter=separator, strict=True)
-    first = 1 + bool(declared)  # line on which the row starts
+    first = 1 + skipped  # line on which the row starts
     try:
         for number, row in enumerate(lines):
-            line, first = first, lines.line_num + 1 + bool(declared)
+            line, first = first, lines.line_num + 1 + skipped
             if not number or _is_blank(row, header):
                 continue
             if len(row) != len(header):

@@ -33,6 +33,14 @@ def test_class_names_are_kept_and_minus_one_is_missing(tmp_path: Path) -> None:
     }
 
 
+def test_class_names_in_a_sequence_of_dicts(tmp_path: Path) -> None:
+    classes = {"names": ["person", "place"], "_type": "ClassLabel"}
+    table = pa.table({"entity": [{"label": [0, 1], "start": [3, 9]}, {"label": [], "start": []}]})
+    features = {"entity": {"feature": {"label": classes}, "_type": "Sequence"}}  # start has no feature
+    read_columns = read(with_features(table, features), tmp_path / "x.parquet", "entity.label", "entity.start")
+    assert read_columns == {"entity.label": [["person", "place"], []], "entity.start": [[3, 9], []]}
+
+
 def test_nested_and_categorical_columns(tmp_path: Path) -> None:
     table = pa.table({"pair": [{"en": "a", "fr": "b"}], "kind": pa.array(["x"]).dictionary_encode()})
     assert read(table, tmp_path / "x.parquet", "pair.en", "kind") == {"pair.en": ["a"], "kind": ["x"]}

@@ -34,6 +34,13 @@ def test_the_separator_is_the_one_that_gives_the_columns(tmp_path: Path) -> None
         read(tmp_path / "x.csv", "text;label\na;b\n", "txt", "label")
 
 
+def test_empty_lines_before_the_header(tmp_path: Path) -> None:
+    for beginning in ("\n \r\n", "\n\nsep=,\n"):
+        assert read(tmp_path / "x.csv", beginning + "text,label\na,b\n") == {"text": ["a"], "label": ["b"]}
+    with pytest.raises(AutorankError, match="line 5: 1 field, but the header has 2"):
+        read(tmp_path / "x.csv", "\n\ntext,label\na,b\nc\n")
+
+
 @pytest.mark.parametrize(
     "encoded",
     [
