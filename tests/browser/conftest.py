@@ -104,7 +104,7 @@ def place(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for words in (searching, ("report", "first")):
         done = subprocess.run(
             [sys.executable, "-m", "autorank.cli.app", *words], cwd=folder, env=here, capture_output=True, text=True,
-            timeout=900 if SCREENSHOTS else 280,
+            timeout=900,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     return folder

@@ -29,7 +29,7 @@ def users_folder(folder: Path) -> Path:
 
 def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=240
+        command(arguments), cwd=cwd, env=surroundings(cwd, environment), capture_output=True, text=True, timeout=600
     )
 
 

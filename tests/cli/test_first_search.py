@@ -29,7 +29,7 @@ def test_readme_commands_end_with_an_adapter_for_peft(tmp_path: Path) -> None:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "runs" / "mlflow.db").is_file()

@@ -92,7 +92,7 @@ def train(folder: Path, endpoint: str, *options: dict[str, object]) -> list[dict
     environment |= {"HF_HOME": str(folder / "hf"), "HF_ENDPOINT": endpoint, "AUTORANK_CACHE": str(folder / "cache")}
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT], input="\n".join(json.dumps({**common, **option}) for option in options),
-        env=environment, capture_output=True, text=True, cwd=folder, timeout=240,
+        env=environment, capture_output=True, text=True, cwd=folder, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -76,7 +76,7 @@ def test_two_nodes(tmp_path: Path) -> None:
         [sys.executable, script, folder],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         env=os.environ
         | {"PYTHONPATH": str(Path(shared_storage_check.__file__).parents[3]), "RAY_AUTH_MODE": "disabled"},
     )
