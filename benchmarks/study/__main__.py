@@ -43,29 +43,36 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, help="trials at the same time")
     parser.add_argument("--minutes", type=float, help="stop after this time; default: when all is done")
     parser.add_argument("--runs", type=Path, default=Path("study"), help="directory of the searches")
-    parser.add_argument("--report", type=Path, help="a page whose section on the study is replaced")
-    parser.add_argument("--catalogue", type=Path, help="a file to which the best settings are written")
+    parser.add_argument("--report", type=Path, help="a page whose sections on the tasks are replaced")
+    parser.add_argument("--catalogue", type=Path, help="a file whose best settings of the tasks are replaced")
     arguments = parser.parse_args()
     end = float("inf") if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
     tasks, methods = arguments.tasks.split(","), [BASELINE, CONTROL, *filter(None, arguments.methods.split(","))]
     for task, method in 2 * [(task, method) for task in tasks for method in methods]:  # what failed is tried once more
         if time.monotonic() >= end or run(arguments, task, method, end) == "interrupted":
             break
-    found = {task: [result for method in methods if (result := read(arguments.runs, task, method))] for task in tasks}
-    command = f"python -m benchmarks.study --tasks {arguments.tasks} --trials {arguments.trials}"
-    command += " --model MODEL --data DATA" if arguments.model else ""
-    command += " --pairs-model BASE" if arguments.pairs_model else ""
-    command += f" --precision {arguments.precision}" if arguments.precision != "auto" else ""
-    command += f" --concurrency {arguments.concurrency}" if arguments.concurrency else ""
+    for task in tasks:
+        found = [result for method in methods if (result := read(arguments.runs, task, method))]
+        complete = [result for result in found if result.is_complete(arguments.trials)]
+        if found:
+            section = report.render(task, found, command(arguments, task), arguments.trials)
+            print(f"\n{section}")
+            if arguments.report:
+                report.write(arguments.report, task, section)
+        if complete and arguments.catalogue:
+            catalogue.write(arguments.catalogue, complete)
+
+
+def command(arguments: argparse.Namespace, task: str) -> str:
+    """The command that repeats the study of a task."""
+    line = f"python -m benchmarks.study --tasks {task} --trials {arguments.trials}"
+    line += " --model MODEL --data DATA" if arguments.model else ""
+    line += " --pairs-model BASE" if arguments.pairs_model and task in PAIRS else ""
+    line += f" --precision {arguments.precision}" if arguments.precision != "auto" else ""
+    line += f" --concurrency {arguments.concurrency}" if arguments.concurrency else ""
     if arguments.methods != ",".join(all_methods()):
-        command += f" --methods {shlex.quote(arguments.methods)}"
-    section = report.render({task: results for task, results in found.items() if results}, command, arguments.trials)
-    print(f"\n{section}")
-    if arguments.report:
-        report.write(arguments.report, section)
-    if arguments.catalogue:
-        complete = {task: [r for r in results if r.is_complete(arguments.trials)] for task, results in found.items()}
-        catalogue.write(arguments.catalogue, {task: results for task, results in complete.items() if results})
+        line += f" --methods {shlex.quote(arguments.methods)}"
+    return line
 
 
 def run(arguments: argparse.Namespace, task: str, method: str, end: float) -> str | None:

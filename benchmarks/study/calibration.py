@@ -1,15 +1,23 @@
-"""How often the intervals of searches held, checked with the new seeds of their fronts."""
+"""How often the intervals of searches held, checked with the new seeds of their fronts.
+
+    python -m benchmarks.study.calibration benchmarks/curves/study_*.jsonl.gz
+
+prints how often the next seed of a point was in the interval that is predicted from the seeds before.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from autorank.trials.statistics.bootstrap import interval
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.seed_variance import draw_variances
+from benchmarks.simulation.curves import read_lines
 from benchmarks.study.results import Result
 
 DRAWS = 4000
@@ -22,7 +30,7 @@ class Calibration:
     Attributes:
         points: Points that were retrained and have an interval from the search.
         in_search: Those whose mean over new seeds is in this interval, which covers examples only.
-        left_out: Scores of one seed that were predicted from the other seeds, of points with three seeds or more.
+        left_out: Scores of seeds that were predicted from those before; see `next_seeds`.
         predicted: Those in the predicted 90 % interval.
         expected: By how much the best score was expected to fall, mean over the searches with predictions, if any.
         loss: By how much it fell, mean over the searches.
@@ -46,7 +54,7 @@ def calibration(results: Sequence[Result]) -> Calibration:
         The counts.
     """
     in_search = [inside for result in results for inside in _in_search(result)]
-    predicted = [inside for result in results for inside in left_out([e.sample.scores for e in result.front])]
+    predicted = [inside for result in results for inside in next_seeds([e.sample.scores for e in result.front])]
     expected = [result.expected_loss for result in results if result.expected_loss is not None]
     return Calibration(
         len(in_search), sum(in_search), len(predicted), sum(predicted), float(np.mean(expected)) if expected else None,
@@ -62,27 +70,54 @@ def _in_search(result: Result) -> list[bool]:
     return [point.low <= mean <= point.high for point, mean in pairs]
 
 
-def left_out(scores: Sequence[np.ndarray]) -> list[bool]:
-    """Predict the last seed's score of each point from the others, with the variances that `summarize` uses.
+def next_seeds(scores: Sequence[np.ndarray]) -> list[bool]:
+    """Predict the score of each seed after the second, as the search could before it ran the seed.
 
-    All seeds are scored on the same examples, so this checks what is assumed about seeds.
+    A point's score is predicted from its earlier seeds, with the variances that `summarize` would use: they are drawn
+    from equally many seeds of the other points, or fewer where they have fewer. Points with two seeds matter, too:
+    racing gives no third seed to a point that has failed, so without them failures would seem rare. All seeds are
+    scored on the same examples, so this checks what is assumed about seeds alone.
 
     Args:
-        scores: Those of each point's seeds.
+        scores: Those of the seeds of each point of a search, in their order.
 
     Returns:
-        For each point with three seeds or more: whether the score is in the 90 % interval.
+        For each predicted score: whether it is in its 90 % interval.
     """
-    used = [values[:-1] for values in scores if len(values) > 2]
-    held = [values[-1] for values in scores if len(values) > 2]
-    if not used:
-        return []
-    random = np.random.default_rng(0)
-    variances = draw_variances(
-        np.array([values.var(ddof=1) for values in used]), np.array([len(values) - 1.0 for values in used]),
-        DRAWS, random,
-    )  # fmt: skip
-    scale = np.sqrt(variances * (1 + 1 / np.array([len(values) for values in used])))
-    drawn = np.array([values.mean() for values in used]) + scale * random.standard_normal(scale.shape)
-    ends = [interval(column) for column in drawn.T]
-    return [low <= value <= high for (low, high), value in zip(ends, held, strict=True)]
+    inside: list[bool] = []
+    for number in range(2, max(map(len, scores), default=0)):
+        known = [values[:number] for values in scores]
+        counts = np.array([len(values) for values in known])
+        observed = np.array([values.var(ddof=1) if len(values) > 1 else 0.0 for values in known])
+        random = np.random.default_rng(0)
+        variances = draw_variances(observed, counts - 1.0, DRAWS, random)
+        deviations = np.sqrt(variances * (1 + 1 / counts)) * random.standard_normal(variances.shape)
+        for values, earlier, drawn in zip(scores, known, deviations.T, strict=True):
+            if len(values) > number:
+                low, high = interval(earlier.mean() + drawn)
+                inside.append(low <= values[number] <= high)
+    return inside
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", type=Path, nargs="+", help="made by benchmarks/export_curves.py")
+    total: list[bool] = []
+    for table in parser.parse_args().tables:
+        inside = [held for scores in seeds_of_searches(table) for held in next_seeds(scores)]
+        total += inside
+        print(f"{table.name}: {sum(inside)} of {len(inside)} ({np.mean(inside):.0%})")
+    print(f"all: {sum(total)} of {len(total)} ({np.mean(total):.0%})")
+
+
+def seeds_of_searches(table: Path) -> list[list[np.ndarray]]:
+    """The scores of the seeds of each point of each search in a table, in their order."""
+    searches: dict[str, dict[tuple[int, int, int], list[float]]] = {}
+    for number, line in enumerate(read_lines(table)):
+        for _, step, params, score in sorted(line["seeds"]):
+            searches.setdefault(line["search"], {}).setdefault((number, step, params), []).append(score)
+    return [[np.array(scores) for scores in points.values()] for points in searches.values()]
+
+
+if __name__ == "__main__":
+    main()

@@ -20,15 +20,17 @@ HEAD = """\
 """
 
 
-def write(file: Path, results: dict[str, list[Result]]) -> None:
-    """Write the catalogue.
+def write(file: Path, searches: list[Result]) -> None:
+    """Add a task to the catalogue, or replace what it has of this task and model.
 
     Args:
-        file: The catalogue.
-        results: Task -> its complete searches.
+        file: The catalogue, which may not exist yet.
+        searches: Complete searches of one task.
     """
-    rows = [_row([search for search in searches if search.method != CONTROL]) for searches in results.values()]
-    text = yaml.dump(rows, sort_keys=False, width=120, default_flow_style=None)
+    added = _row([search for search in searches if search.method != CONTROL])
+    rows = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else []
+    rows = [row for row in rows if (row["task"], row["model"]) != (added["task"], added["model"])]
+    text = yaml.dump([*rows, added], sort_keys=False, width=120, default_flow_style=None)
     file.write_text(HEAD + text, encoding="utf-8")
 
 

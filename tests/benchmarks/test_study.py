@@ -14,7 +14,7 @@ from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
 from benchmarks.study import catalogue, gains, report
-from benchmarks.study.calibration import left_out
+from benchmarks.study.calibration import next_seeds
 from benchmarks.study.gains import Retrained
 from benchmarks.study.results import Result, common_front, read
 from benchmarks.study.settings import CONTROL, TASKS, all_methods, search_name, search_spec
@@ -79,15 +79,26 @@ def test_without_deviations_there_is_no_interval():
     assert gains.added([entry(200, 0.75, 0.7)], [entry(100, 0.6, 0.5)], 1000) == gains.Difference(pytest.approx(0.16))
 
 
-def test_a_seed_is_predicted_from_the_others_as_often_as_it_says():
+def test_the_next_seed_is_in_its_interval_as_often_as_it_says():
     draw = np.random.default_rng(2)
-    held = []
+    inside = []
     for _ in range(60):
         deviations = np.where(draw.random(8) < 0.3, 0.2, 0.01)
-        held += left_out([0.7 + deviation * draw.normal(size=3) for deviation in deviations])
-    assert len(held) == 480
-    assert 0.85 <= np.mean(held) <= 0.95
-    assert left_out([np.array([0.5, 0.6])]) == []
+        inside += next_seeds([0.7 + deviation * draw.normal(size=3) for deviation in deviations])
+    assert len(inside) == 480
+    assert 0.85 <= np.mean(inside) <= 0.95
+
+
+def test_each_seed_after_the_second_is_predicted():
+    steady, failing = np.array([0.8, 0.81, 0.805, 0.8]), np.array([0.8, 0.4])
+    assert len(next_seeds([steady, failing, np.array([0.7])])) == 2
+    assert next_seeds([failing, np.array([0.7])]) == next_seeds([]) == []
+
+
+def test_failures_of_points_without_a_third_seed_widen_the_intervals():
+    lost = np.array([0.8, 0.805, 0.4])
+    assert next_seeds([lost]) == [False]
+    assert next_seeds([lost, *(np.array([0.8, 0.3 + 0.01 * number]) for number in range(10))]) == [True]
 
 
 def test_every_method_has_its_own_search_with_targets_where_it_has_a_choice():
@@ -152,26 +163,31 @@ def test_the_common_front_has_the_points_that_no_other_search_dominates(runs):
 
 def test_the_section_has_the_figures_the_command_and_what_is_missing(runs, tmp_path):
     results = [read(runs, "demo", method) for method in ("lora", "vera", "sora")]
-    section = report.render({"demo": results}, "python -m benchmarks.study", 1)
-    assert section.startswith("`python -m benchmarks.study`\n")
+    section = report.render("demo", results, "python -m benchmarks.study", 1)
+    assert section.startswith("### demo\n\n`python -m benchmarks.study`\n")
     assert "Not complete yet: sora." in section
     row = next(line for line in section.splitlines() if line.startswith("| `vera`"))
     assert row.startswith("| `vera` | +0.0280 (")
     assert "| 200 | `vera` | 0.7500 | 0.6600 ± 0.0283 (2) |" in section
-    assert "| all | 2 |  | 2 of 2 (100%) |  | +0.0950 |" in section  # without predictions
+    assert section.splitlines()[-1] == "|  | 2 of 2 (100%) |  | +0.0950 |"  # without predictions
     page = tmp_path / "results.md"
-    page.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
-    report.write(page, section)
-    assert page.read_text() == f"before\n{report.BEGIN}\n{section}\n{report.END}\nafter\n"
-    page.write_text("nothing")
-    with pytest.raises(ValueError, match="Add them"):
-        report.write(page, section)
+    other = "<!-- study of mrpc -->\nkept\n<!-- end of mrpc -->"
+    page.write_text(f"before\n{other}\n<!-- study of demo -->\nold\n<!-- end of demo -->\nafter\n")
+    report.write(page, "demo", section)
+    assert page.read_text() == (f"before\n{other}\n<!-- study of demo -->\n{section}\n<!-- end of demo -->\nafter\n")
+    with pytest.raises(ValueError, match=r"no lines <!-- study of sst2 --> .* Add them"):
+        report.write(page, "sst2", section)
 
 
 def test_the_catalogue_has_the_best_settings_of_each_method(runs, tmp_path):
     results = [read(runs, "demo", method) for method in ("lora", "vera")]
-    catalogue.write(tmp_path / "catalogue.yaml", {"demo": [*results, replace(results[0], method=CONTROL)]})
-    (search,) = yaml.safe_load((tmp_path / "catalogue.yaml").read_text())
+    file = tmp_path / "catalogue.yaml"
+    catalogue.write(file, results)
+    mrpc = {"task": "mrpc", "model": "base", "best": {}}
+    file.write_text(yaml.safe_dump([mrpc, *yaml.safe_load(file.read_text())]))
+    catalogue.write(file, [*results, replace(results[0], method=CONTROL)])
+    other, search = yaml.safe_load(file.read_text())
+    assert other == mrpc
     assert (search["task"], search["seen"]) == ("demo", 60 * 16)
     assert list(search["best"]) == ["lora", "vera"]
     (lora,) = search["best"]["lora"]
@@ -181,7 +197,7 @@ def test_the_catalogue_has_the_best_settings_of_each_method(runs, tmp_path):
 
 def test_without_the_baseline_there_are_no_differences(runs):
     results = [replace(read(runs, "demo", "sora"), method="lora"), read(runs, "demo", "vera")]
-    section = report.render({"demo": results}, "command", 1)
+    section = report.render("demo", results, "command", 1)
     assert "| method |" not in section
     assert isinstance(results[0], Result)
     assert search_name("demo", CONTROL) == "demo-lora-again"

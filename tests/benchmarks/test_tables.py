@@ -16,6 +16,7 @@ from autorank.trials.journal.journal import Journal
 from benchmarks.blackbox import OBJECTIVES, check, convert, domain
 from benchmarks.export_curves import rows, write
 from benchmarks.simulation.curves import Curves, read_lines
+from benchmarks.study.calibration import seeds_of_searches
 from tests.trials.made_trials import evaluation, search, sliced
 
 
@@ -49,6 +50,14 @@ def test_a_search_becomes_lines_of_settings_curves_and_seeds(table):
     }  # fmt: skip
     assert second["curve"] == [[10, 0.5, 800, []]]
     assert second["state"] == "pruned"
+
+
+def test_the_seeds_of_each_point_are_read_from_a_table(table, tmp_path):
+    lines = read_lines(table)
+    lines[1]["seeds"] = [[1001, 10, 800, 0.6], [1000, 10, 800, 0.5], [1000, 10, 400, 0.4]]
+    write(tmp_path / "more.jsonl", lines)
+    (search,) = seeds_of_searches(tmp_path / "more.jsonl")
+    assert [scores.tolist() for scores in search] == [[0.625], [0.4], [0.5, 0.6]]
 
 
 def test_the_same_lines_give_the_same_bytes(table, tmp_path):

@@ -142,6 +142,8 @@ def _nodes_too_small(nodes: Sequence[Mapping[str, float]], gpus: float) -> str:
 def keep_within(cpus: float, gpus: float) -> None:
     """Limit this process to its resources: the number of threads, and its part of the memory of a shared GPU.
 
+    A lower OMP_NUM_THREADS is kept. If it is not set, Ray sets it to the CPUs of the actor or task.
+
     Args:
         cpus: Reserved CPUs.
         gpus: Reserved GPUs, possibly a fraction; 0: none, so there is nothing to share.
@@ -150,7 +152,8 @@ def keep_within(cpus: float, gpus: float) -> None:
 
     from autorank.training import gpu
 
-    torch.set_num_threads(max(1, int(cpus)))
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(max(1, min(int(cpus), int(limit) if limit.isdecimal() else int(cpus))))
     gpu.limit_memory(min(1.0, gpus or 1.0))
 
 

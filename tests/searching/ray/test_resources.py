@@ -121,7 +121,18 @@ def test_cpus_where_the_system_does_not_tell_those_of_the_process(monkeypatch):
 @pytest.mark.parametrize(("gpus", "part"), [(0, 1.0), (0.25, 0.25), (1, 1.0), (2, 1.0)])
 def test_a_process_is_limited_to_its_resources(gpus, part, monkeypatch):
     used = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("torch.set_num_threads", used.append)
     monkeypatch.setattr("autorank.training.gpu.limit_memory", used.append)
     keep_within(2.0, gpus)
     assert used == [2, part]
+
+
+@pytest.mark.parametrize(("limit", "threads"), [("1", 1), ("8", 4), ("", 4), ("2,1", 4), ("0", 1)])
+def test_a_lower_number_of_threads_is_kept(limit, threads, monkeypatch):
+    used = []
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    monkeypatch.setattr("torch.set_num_threads", used.append)
+    monkeypatch.setattr("autorank.training.gpu.limit_memory", lambda part: None)
+    keep_within(4.0, 0)
+    assert used == [threads]
