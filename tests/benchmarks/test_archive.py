@@ -1,0 +1,39 @@
+"""benchmarks/study/archive.py: searches in one file, without the paths of the machine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from autorank.tasks.metrics.outcomes import Outcomes, pack
+from autorank.trials.journal.journal import Journal
+from autorank.trials.retention import run_folder
+from autorank.trials.statistics.certainty import assess
+from benchmarks.study import archive
+from benchmarks.study.settings import search_spec
+from tests.trials.made_trials import evaluation
+
+
+def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_path):
+    runs, data = tmp_path / "runs", tmp_path / "data"
+    for task in ("mrpc", "sst2"):
+        spec = search_spec(task, "lora", str(tmp_path / "models" / "base"), data)
+        with Journal.create(run_folder(runs, spec.name), spec, (1000.0, 0.0)) as journal:
+            journal.begin("lora", {}, {})
+            labels = np.arange(20)[:, None] % 2
+            correct = Outcomes("accuracy", np.where(np.arange(20)[:, None] < 15, labels, 1 - labels), labels, (20,))
+            journal.record(0, evaluation(20, 100, 0.75, predictions=pack([correct])))
+            journal.finish(0, "complete")
+            journal.confirm(0, 20, 100, 1000, {"score": 0.7, "adapter_params": 100})
+    file = tmp_path / "mrpc.tar.xz"
+    archive.pack(runs, "mrpc", file)
+    archive.unpack(file, tmp_path / "again")
+    assert [folder.name for folder in (tmp_path / "again").iterdir()] == ["mrpc-lora"]
+    before, after = (Journal.open(run_folder(folder, "mrpc-lora")) for folder in (runs, tmp_path / "again"))
+    assert (after.spec.model, after.spec.task.data) == ("base", "mrpc")
+    assert after.snapshot().points == before.snapshot().points
+    assert after.snapshot().confirmed == before.snapshot().confirmed
+    assert assess(after.snapshot()) == assess(before.snapshot()) is not None
+    assert str(tmp_path).encode() not in (tmp_path / "again" / "mrpc-lora" / "journal.log").read_bytes()
+    bytes_before = file.read_bytes()
+    archive.pack(runs, "mrpc", file)
+    assert file.read_bytes() == bytes_before
