@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -214,8 +215,8 @@ def _as_text(name: str, value: Any, directory: Path) -> Any:
         value = ",".join(value)
     if isinstance(value, dict | list):
         raise ValueError("expected one value")
-    is_file = name in FILES and (name != "data" or (directory / expand(value)).exists() or is_path(str(value)))
-    if is_file or (name == "model" and (directory / expand(value)).is_dir()):
+    is_file = name in FILES and (name != "data" or os.path.exists(directory / expand(value)) or is_path(str(value)))
+    if is_file or (name == "model" and os.path.isdir(directory / expand(value))):
         return str(directory / expand(value))
     return str(value)
 

@@ -221,6 +221,6 @@ class DataOptions:
 
     def model_name(self) -> str | None:
         """Return the base model: the absolute path of a directory, or a name on the Hub."""
-        if self.model and expand(self.model).is_dir():
+        if self.model and os.path.isdir(expand(self.model)):  # not Path.is_dir, which raises OSError for long names
             return str(expand(self.model).absolute())
         return None if self.model is None else str(self.model)

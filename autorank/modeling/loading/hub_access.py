@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autorank.errors import DISK_FULL, AutorankError
+from autorank.git_lfs import pointers
 
 PATIENCE = 5.0  # seconds to wait for the Hub's first answer; its clients retry each file for 23 s
 SILENCE = 60.0  # seconds before a Hub that did not answer is tried again
@@ -50,7 +51,8 @@ def hub_access(kind: str, name: str) -> Iterator[None]:
         name: Directory or name on the Hub.
 
     Raises:
-        AutorankError: There is no such directory or repository, the Hub cannot be reached, or it refuses access.
+        AutorankError: There is no such directory or repository, it has pointers of Git LFS in place of files, the Hub
+            cannot be reached, or it refuses access.
     """
     is_folder = Path(name).is_dir()
     if not is_folder and _looks_like_path(name):
@@ -59,6 +61,11 @@ def hub_access(kind: str, name: str) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            if is_folder and (missing := pointers(Path(name))):
+                raise AutorankError(
+                    f"Cannot use {kind} {name!r}: {', '.join(missing)} in it are pointers of Git LFS, not the files. "
+                    "Run `git lfs pull` there, or download the files."
+                ) from error
             clear = hub_error(error, f"{kind} {name!r}", _nearest(kind, name))
             if clear is None:
                 raise

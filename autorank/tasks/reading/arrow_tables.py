@@ -11,6 +11,7 @@ from autorank.tasks.reading.columns import check_nested, locate
 from autorank.tasks.reading.data_file import DataFile
 
 METADATA = b"huggingface"  # key under which datasets stores the types of columns
+FEATHER_1 = b"FEA1"  # first bytes of version 1 of the format
 
 
 def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
@@ -36,8 +37,7 @@ def read(file: DataFile, names: Sequence[str]) -> dict[str, list[Any]]:
     try:
         with file.open() as content:
             table = _parquet(file, content, names) if kind == "parquet" else _arrow(content)
-            info = json.loads((table.schema.metadata or {}).get(METADATA, "{}")).get("info") or {}
-            return select(str(file), table, names, info.get("features") or {})
+            return select(str(file), table, names, _features(table))
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise AutorankError(f"{file} is not a valid {kind} file: {error}. Write or copy it again.") from error
 
@@ -73,10 +73,23 @@ def _parquet(file: DataFile, content: IO[bytes], names: Sequence[str]) -> Any:
         return parquet.read(columns=list({location.column for location in locations.values()}))
 
 
-def _arrow(content: IO[bytes]) -> Any:
-    """The table of an Arrow file or stream (which datasets writes)."""
-    import pyarrow as pa
+def _features(table: Any) -> dict[str, Any]:
+    """The types of columns that datasets has stored; none if another program wrote the metadata."""
+    features = json.loads((table.schema.metadata or {}).get(METADATA, "null"))
+    for key in ("info", "features"):
+        features = features.get(key) if isinstance(features, dict) else None
+    return features if isinstance(features, dict) else {}
 
+
+def _arrow(content: IO[bytes]) -> Any:
+    """The table of an Arrow file or stream (which datasets writes), or of a Feather file."""
+    import pyarrow as pa
+    import pyarrow.feather
+
+    beginning = content.read(len(FEATHER_1))
+    content.seek(0)
+    if beginning == FEATHER_1:
+        return pyarrow.feather.read_table(content)
     try:
         return pa.ipc.open_file(content).read_all()
     except pa.ArrowInvalid:

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from autorank.errors import AutorankError
+from autorank.git_lfs import POINTER
 
 COMPRESSED: dict[str, tuple[bytes, Callable[[bytes], bytes]]] = {  # suffix -> first bytes, function that decompresses
     ".gz": (b"\x1f\x8b", gzip.decompress),
@@ -64,12 +65,18 @@ class DataFile:
         """Open the decompressed content. Files that are not compressed are not read into memory.
 
         Raises:
-            AutorankError: The compressed content is damaged.
+            AutorankError: The compressed content is damaged, or the file is a pointer of Git LFS.
             OSError: The file cannot be read.
         """
         file: IO[bytes] = self.filesystem.open(self.path, "rb")
-        beginning = file.read(6)
+        beginning = file.read(len(POINTER))
         file.seek(0)
+        if beginning == POINTER:
+            file.close()
+            raise AutorankError(
+                f"{self} is a pointer of Git LFS, not the data. Run `git lfs pull` in its repository, or download the "
+                "file itself."
+            )
         for suffix, (mark, decompress) in COMPRESSED.items():
             if beginning.startswith(mark):
                 with file:

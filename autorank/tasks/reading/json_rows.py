@@ -60,7 +60,7 @@ def _of_document(file: DataFile, document: Any, names: Sequence[str]) -> list[Ro
     """The rows of a document."""
     if isinstance(document, dict):
         is_row = all(find(name, document) for name in names)
-        document = _of_columns(document) if is_row else _of_parts(document)
+        document = _of_columns(file, document) if is_row else _of_parts(document)
     if not isinstance(document, list):
         raise AutorankError(f"{file} holds {type(document).__name__}, expected rows. {EXPECTED}")
     return [_checked(f"{file}, row {number}", row) for number, row in enumerate(document, 1)]
@@ -77,11 +77,14 @@ def _of_parts(document: Row) -> list[Any]:
     return list(document.values()) if all(isinstance(value, dict) for value in document.values()) else [document]
 
 
-def _of_columns(document: Row) -> list[Row]:
-    """The rows of an object whose keys are the columns: one row, unless each has an array or object of equal length."""
+def _of_columns(file: DataFile, document: Row) -> list[Row]:
+    """The rows of an object whose keys are the columns: one row, unless each has an array or an object."""
     columns = [list(value.values()) if isinstance(value, dict) else value for value in document.values()]
-    if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) > 1:
+    if not all(isinstance(column, list) for column in columns):
         return [document]
+    if len({len(column) for column in columns}) > 1:
+        lengths = ", ".join(f"{name!r} has {len(column)}" for name, column in zip(document, columns, strict=True))
+        raise AutorankError(f"{file}: the columns have different numbers of values: {lengths}. {EXPECTED}")
     return [dict(zip(document, values, strict=True)) for values in zip(*columns, strict=True)]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(:(?P<configuration>[^/\\]+))?", re.ASCII)
 EXTENSIONS = (
@@ -33,7 +34,7 @@ def on_hub(data: str) -> tuple[str, str | None] | None:
         Repository and configuration (None: the default one); None for paths and addresses.
     """
     match = HUB.fullmatch(data)
-    is_path = data.startswith(".") or data.lower().endswith(EXTENSIONS) or Path(data).exists()
+    is_path = data.startswith(".") or data.lower().endswith(EXTENSIONS) or os.path.exists(data)
     return None if match is None or is_path else (match["repository"], match["configuration"])
 
 

@@ -57,6 +57,15 @@ def test_other_errors_are_not_changed(error: Exception) -> None:
         raise error
 
 
+def test_pointers_of_git_lfs_are_named(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    expected = pytest.raises(AutorankError, match=r"model\.safetensors in it are pointers of Git LFS.*`git lfs pull`")
+    with expected, hub_access("model", str(tmp_path)):
+        raise OSError("header too large")
+    with hub_access("model", str(tmp_path)):
+        pass  # the file was not needed
+
+
 def test_a_clear_error_passes() -> None:
     error = AutorankError("clear already")
     assert hub_error(error, "model 'x'") is error

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
@@ -39,6 +40,18 @@ def test_class_names_in_a_sequence_of_dicts(tmp_path: Path) -> None:
     features = {"entity": {"feature": {"label": classes}, "_type": "Sequence"}}  # start has no feature
     read_columns = read(with_features(table, features), tmp_path / "x.parquet", "entity.label", "entity.start")
     assert read_columns == {"entity.label": [["person", "place"], []], "entity.start": [[3, 9], []]}
+
+
+@pytest.mark.parametrize("metadata", ["[]", "null", '{"info": []}', '{"info": {"features": ["text"]}}'])
+def test_metadata_of_other_programs_are_ignored(metadata: str, tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({"huggingface": metadata})
+    assert read(table, tmp_path / "x.parquet", "text") == {"text": ["a"]}
+
+
+@pytest.mark.filterwarnings("ignore:Feather V1:DeprecationWarning")
+def test_feather_version_1(tmp_path: Path) -> None:
+    pyarrow.feather.write_feather(pa.table({"text": ["a", "b"]}), tmp_path / "x.feather", version=1)
+    assert find_files(str(tmp_path / "x.feather")).read("train", ["text"]).columns == {"text": ["a", "b"]}
 
 
 def test_nested_and_categorical_columns(tmp_path: Path) -> None:

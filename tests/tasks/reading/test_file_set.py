@@ -74,6 +74,14 @@ def test_zip_with_one_file(tmp_path: Path) -> None:
         values(tmp_path / "x.csv.zip")
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet", "x.csv.gz"])
+def test_a_pointer_of_git_lfs(name: str, tmp_path: Path) -> None:
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 1048576\n"
+    (tmp_path / name).write_text(pointer)
+    with pytest.raises(AutorankError, match=r"x\.\S+ is a pointer of Git LFS, not the data\. Run `git lfs pull`"):
+        find_files(str(tmp_path / name)).read("train", ["text"])
+
+
 def test_damaged_compression(tmp_path: Path) -> None:
     (tmp_path / "x.csv.gz").write_bytes(gzip.compress(CSV.encode())[:20])
     with pytest.raises(AutorankError, match=r"x\.csv\.gz is not a valid \.gz file"):

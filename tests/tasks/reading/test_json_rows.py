@@ -74,3 +74,8 @@ def test_mistakes(name: str, content: str, words: list[str], tmp_path: Path) -> 
 
 def test_line_separators_inside_texts(tmp_path: Path) -> None:
     assert read(tmp_path / "x.jsonl", '{"text": "a\u2028b\x85c", "label": 1}\n')["text"] == ["a\u2028b\x85c"]
+
+
+def test_columns_of_different_lengths(tmp_path: Path) -> None:
+    with pytest.raises(AutorankError, match=r"different numbers of values: 'text' has 3, 'label' has 1\. Write one"):
+        read(tmp_path / "x.json", '{"text": ["a", "b", "c"], "label": [1]}')
