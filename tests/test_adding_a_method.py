@@ -40,7 +40,7 @@ def files() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A user's folder with the package written and installed, by hand for pip would want a network."""
     folder = tmp_path_factory.mktemp("place")
     for name, content in files().items():
@@ -77,7 +77,7 @@ def test_the_tree_is_that_of_the_files() -> None:
     assert all(language in ("text", "toml", "python", "yaml", "sh") for language, _, _ in blocks())
 
 
-def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_runs(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = {}
     for command in commands():
         program, *words = shlex.split(command)
@@ -91,13 +91,13 @@ def test_every_command_runs(place: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert list(printed) == ["methods", "spaces", "train", "search"]
     assert "norm-lora" in printed["methods"] and "fraction of the run after which" in printed["methods"]
     assert printed["spaces"].strip() == files()["norm-lora/norm_lora/method.yaml"].strip()
-    assert (place / "adapter" / "adapter_model.safetensors").is_file()
+    assert (workspace / "adapter" / "adapter_model.safetensors").is_file()
     assert "norm-lora" in printed["search"]
 
 
 @pytest.mark.long
-def test_the_users_own_test_passes(place: Path, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("test_norm_lora", place / "norm-lora" / "test_norm_lora.py")
+def test_the_users_own_test_passes(workspace: Path, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("test_norm_lora", workspace / "norm-lora" / "test_norm_lora.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -113,14 +113,14 @@ def test_what_it_says_of_files_in_this_repository_is_true() -> None:
         assert (root / "trainables" / name).is_file(), name
 
 
-def test_the_wheel_has_class_and_space(place: Path, tmp_path: Path) -> None:
+def test_the_wheel_has_class_and_space(workspace: Path, tmp_path: Path) -> None:
     from hatchling.builders.wheel import WheelBuilder
 
     before = os.getcwd()
-    (built,) = WheelBuilder(str(place / "norm-lora")).build(directory=str(tmp_path), versions=["standard"])
+    (built,) = WheelBuilder(str(workspace / "norm-lora")).build(directory=str(tmp_path), versions=["standard"])
     assert os.getcwd() == before
     with zipfile.ZipFile(built) as archive:
         names = archive.namelist()
         points = archive.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
     assert {"norm_lora/__init__.py", "norm_lora/method.py", "norm_lora/method.yaml"} <= set(names)
-    assert points == (next((place / "norm-lora").glob("*.dist-info")) / "entry_points.txt").read_text()
+    assert points == (next((workspace / "norm-lora").glob("*.dist-info")) / "entry_points.txt").read_text()

@@ -25,7 +25,7 @@ ONLY_COMMANDS = {"config", "dry_run", "recipe", "rows", "scale", "seeds", "name"
 
 
 @pytest.fixture
-def found(tmp_path, monkeypatch):
+def finished_search(tmp_path, monkeypatch):
     """A search in `runs`: two points, the second one the baseline's too."""
     monkeypatch.chdir(tmp_path)
     with Journal.create(Path("runs", "one"), search(name="one"), (1000.0, 0.0)) as journal:
@@ -151,26 +151,26 @@ def test_functions_that_use_search_travel():
     assert ray.cloudpickle.loads(ray.cloudpickle.dumps(autorank.search)) is autorank.search
 
 
-def test_the_home_is_meant_in_python_too(found, tmp_path, monkeypatch):
+def test_the_home_is_meant_in_python_too(finished_search, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert autorank.open_search("one", "~/runs").folder == found.folder
-    assert found.report("~/a.htm", "~/figures") == tmp_path / "a.htm" and (tmp_path / "figures").is_dir()
-    found.ranks(trial=0, to="~/ranks.json")
+    assert autorank.open_search("one", "~/runs").folder == finished_search.folder
+    assert finished_search.report("~/a.htm", "~/figures") == tmp_path / "a.htm" and (tmp_path / "figures").is_dir()
+    finished_search.ranks(trial=0, to="~/ranks.json")
     assert (tmp_path / "ranks.json").is_file() and not (tmp_path / "~").exists()
     assert SearchCall(space="~/mine.yaml").space_source() == tmp_path / "mine.yaml"
 
 
-def test_resume_stays_where_the_search_is(found, monkeypatch):
+def test_resume_stays_where_the_search_is(finished_search, monkeypatch):
     conducted = []
     monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: conducted.append(asked) or Ended("trials"))
     with pytest.raises(AutorankError, match=r"Unknown option of resume\(\) 'runs'"):
-        found.resume(runs="elsewhere")
-    assert found.resume(trials="+1", tracking_uri="sqlite:///other.db") is found
-    found.resume(trials="+1")
+        finished_search.resume(runs="elsewhere")
+    assert finished_search.resume(trials="+1", tracking_uri="sqlite:///other.db") is finished_search
+    finished_search.resume(trials="+1")
     assert [(each.runs, each.tracking_uri) for each in conducted] == [(Path("runs"), "sqlite:///other.db")] * 2
     monkeypatch.setattr(api, "run_search", lambda spec, asked, commands: Ended("interrupted"))
     with pytest.raises(KeyboardInterrupt):
-        found.resume()
+        finished_search.resume()
 
 
 class Ended:
@@ -207,36 +207,39 @@ def test_lower_packages_do_not_import_the_top():
     assert [file for file, lines in imports.items() if any(map(top.search, lines))] == []
 
 
-def test_the_front_is_a_list_and_a_frame(found):
-    assert [point.adapter_params for point in found.front] == [100, 500] and len(found.trials) == 3
-    assert found.hypervolume == pytest.approx((900 * 0.7 + 500 * 0.1) / 1000)
-    frame = found.to_frame()
+def test_the_front_is_a_list_and_a_frame(finished_search):
+    assert [point.adapter_params for point in finished_search.front] == [100, 500] and len(finished_search.trials) == 3
+    assert finished_search.hypervolume == pytest.approx((900 * 0.7 + 500 * 0.1) / 1000)
+    frame = finished_search.to_frame()
     assert list(frame["adapter_params"]) == [100, 500] and list(frame["settings.rank"]) == [1, 5]
-    assert found.pick(max_params="0.4k").trial == 0 and found.pick(min_score=0.75).trial == 1
-    assert found.pick() == found.front.knee
-    assert "0.8000" in repr(found.front) and found.front._repr_html_().count("<tr") == 3
-    assert repr(found) == "<Search 'one': 3 trials, 2 points on the front>" and repr(found.baseline) == "no points"
+    assert finished_search.pick(max_params="0.4k").trial == 0 and finished_search.pick(min_score=0.75).trial == 1
+    assert finished_search.pick() == finished_search.front.knee
+    assert "0.8000" in repr(finished_search.front) and finished_search.front._repr_html_().count("<tr") == 3
+    assert (
+        repr(finished_search) == "<Search 'one': 3 trials, 2 points on the front>"
+        and repr(finished_search.baseline) == "no points"
+    )
 
 
-def test_ranks_of_any_trial_report_and_figure(found, tmp_path):
-    ranks = found.ranks(trial=2, to="ranks.json")
+def test_ranks_of_any_trial_report_and_figure(finished_search, tmp_path):
+    ranks = finished_search.ranks(trial=2, to="ranks.json")
     assert ranks == {"encoder.layer.0.query": 9, "encoder.layer.1.query": 9} and ranks.point.score == 0.75
     assert (tmp_path / "ranks.json").is_file() and "query" in repr(ranks) and "<table>" in ranks._repr_html_()
-    assert found.ranks(trial=2, step=10).point.step == 10
+    assert finished_search.ranks(trial=2, step=10).point.step == 10
     with pytest.raises(AutorankError, match="--step 10 needs --trial"):
-        found.ranks(step=10)
-    assert found.report() == tmp_path / "runs" / "one" / "report.html"
-    found.report(to="a.html", figures="figures")
+        finished_search.ranks(step=10)
+    assert finished_search.report() == tmp_path / "runs" / "one" / "report.html"
+    finished_search.report(to="a.html", figures="figures")
     assert (tmp_path / "a.html").is_file() and (tmp_path / "figures" / "front.svg").is_file()
-    assert len(found.figure().axes) == 1
+    assert len(finished_search.figure().axes) == 1
     with pytest.raises(AutorankError, match="Leave out"):
-        found.ranks(knee=True, trial=2)
+        finished_search.ranks(knee=True, trial=2)
     with pytest.raises(AutorankError, match="Leave out"):
-        found.ranks(knee=True, max_params=0)
+        finished_search.ranks(knee=True, max_params=0)
     with pytest.raises(AutorankError, match="does not exist at"):
-        found.export(to="adapter")  # nothing was trained here
+        finished_search.export(to="adapter")  # nothing was trained here
     with pytest.raises(AutorankError, match="Did you mean 'trials'"):
-        found.resume(trails="+1")
+        finished_search.resume(trails="+1")
 
 
 def test_train(tmp_path, capsys):

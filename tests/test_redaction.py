@@ -34,7 +34,7 @@ for words in sys.argv[1].split(";"):
 
 
 @pytest.fixture
-def place():
+def workspace():
     """A folder whose path is short enough for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="secret") as folder:
         yield Path(folder)
@@ -48,43 +48,48 @@ def refused():
         yield f"http://me-{MARK}:uri-{MARK}@127.0.0.1:{bound.getsockname()[1]}"
 
 
-def run(place, *words):
+def run(workspace, *words):
     """A command with the secrets in its environment, all that it writes within `place`; its exit code and output."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
-    own = {"HOME": str(place), "RAY_TMPDIR": str(place), "AUTORANK_CACHE": str(place / "cache"), "NO_PROXY": ""}
+    own = {
+        "HOME": str(workspace),
+        "RAY_TMPDIR": str(workspace),
+        "AUTORANK_CACHE": str(workspace / "cache"),
+        "NO_PROXY": "",
+    }
     done = subprocess.run(
-        [sys.executable, *words], env=clean | PLANTED | own, cwd=place, capture_output=True, text=True, timeout=400
+        [sys.executable, *words], env=clean | PLANTED | own, cwd=workspace, capture_output=True, text=True, timeout=400
     )
     return done.returncode, done.stdout + done.stderr
 
 
-def leaks(place):
+def leaks(workspace):
     return [
-        str(file.relative_to(place)) for file in place.rglob("*")
+        str(file.relative_to(workspace)) for file in workspace.rglob("*")
         if file.is_file() and not file.is_symlink() and MARK.encode() in file.read_bytes()
     ]  # fmt: skip
 
 
 @pytest.mark.long
-def test_secrets_are_not_written(place, refused):
+def test_secrets_are_not_written(workspace, refused):
     short = ["--trials", "2", "--epochs", "1", "--concurrency", "1"]
     search = ["search", *SMALL, *short, "--scheduler", "none", "--name", "s"]
     # the address with its password is on the command line, which Ray reads
-    code, said = run(place, "-m", "autorank.cli.app", *search, "--tracking-uri", refused)
+    code, said = run(workspace, "-m", "autorank.cli.app", *search, "--tracking-uri", refused)
     assert code == 0 and "autorank sync s" in said, said
     later = ["sync s --tracking-uri sqlite:///runs/mlflow.db", "report s",
              "export s --knee --to adapter", "export s --knee --merge --to model",
              f"train {' '.join(SMALL)} --steps 2 --to trained"]  # fmt: skip
-    code, more = run(place, "-c", SEVERAL, ";".join(later))
+    code, more = run(workspace, "-c", SEVERAL, ";".join(later))
     assert code == 0, more
-    code, refusal = run(place, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refused)
+    code, refusal = run(workspace, "-m", "autorank.cli.app", "--debug", "sync", "s", "--tracking-uri", refused)
     assert code == 1 and "Traceback" in refusal and "cannot be reached or rejects the request" in refusal
     assert MARK not in said + more + refusal
 
-    written = {file.name for file in place.rglob("*") if file.is_file()}
+    written = {file.name for file in workspace.rglob("*") if file.is_file()}
     there = {"journal.log", "mlflow.db", "report.html", "front_table.json", "ray.log", "README.md", "raylet.out"}
     assert there <= written, there - written
-    assert leaks(place) == []
+    assert leaks(workspace) == []
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
 
     from autorank.searching.ray import _compat
 
-    def told():
+    def environment_of_actor():
         asked = []
         with monkeypatch.context() as patch:
             patch.setattr("ray.remote", lambda runtime_env: asked.append(runtime_env) or (lambda cls: cls))
@@ -206,10 +211,13 @@ def test_tune_hands_no_keys_on(tmp_path, monkeypatch):
     monkeypatch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", names)
     for name in names:
         monkeypatch.setenv(name, MARK)
-    assert told()["AWS_SECRET_ACCESS_KEY"] == MARK  # else there is nothing to hold back any more
+    assert environment_of_actor()["AWS_SECRET_ACCESS_KEY"] == MARK  # else there is nothing to hold back any more
     with _compat.without_secrets():
-        assert not [name for name in told() if name.startswith("AWS_")] and "RAY_CHDIR_TO_TRIAL_DIR" in told()
-    assert told()["AWS_SECRET_ACCESS_KEY"] == MARK
+        assert (
+            not [name for name in environment_of_actor() if name.startswith("AWS_")]
+            and "RAY_CHDIR_TO_TRIAL_DIR" in environment_of_actor()
+        )
+    assert environment_of_actor()["AWS_SECRET_ACCESS_KEY"] == MARK
 
 
 def test_a_storage_s_password_is_refused():

@@ -95,7 +95,7 @@ def keep() -> Keep:
 
 
 @pytest.fixture(scope="session")
-def place(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a search was run and reported; not where there is no browser to see it with."""
     folder = tmp_path_factory.mktemp("browser")
     here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
@@ -111,6 +111,6 @@ def place(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def reported(place: Path) -> Path:
+def reported(workspace: Path) -> Path:
     """The search's report."""
-    return place / "runs" / "first" / "report.html"
+    return workspace / "runs" / "first" / "report.html"

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def address(place: Path) -> Iterator[str]:
+def address(workspace: Path) -> Iterator[str]:
     """The address that `autorank ui` prints once it serves the search."""
     here = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     server = subprocess.Popen(
-        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=place, env=here | {"PYTHONUNBUFFERED": "1"},
+        [sys.executable, "-m", "autorank.cli.app", "ui", "first"], cwd=workspace, env=here | {"PYTHONUNBUFFERED": "1"},
         text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     assert server.stdout is not None
@@ -42,11 +42,11 @@ def address(place: Path) -> Iterator[str]:
         server.communicate(timeout=60)
 
 
-def test_mlflow_s_pages(opened: Open, place: Path, address: str, keep: Keep) -> None:
+def test_mlflow_s_pages(opened: Open, workspace: Path, address: str, keep: Keep) -> None:
     """`autorank ui` opens the search's runs with chosen columns, and a run's front as table, picture and report."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place / 'runs' / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{workspace / 'runs' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("first")
     assert experiment is not None
     runs = list(client.search_runs([experiment.experiment_id]))

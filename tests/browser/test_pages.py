@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from autorank.reporting.html_report import write_page
-from tests.browser.made import many, none, one
+from tests.browser.generated_pages import no_points, one_trial, page_with_everything
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Keep, Open
@@ -20,9 +20,9 @@ THEMES = (("light", 390), ("dark", 1280))
 GROUND = "getComputedStyle(document.body).backgroundColor"
 
 
-@pytest.mark.parametrize("made", [many, one, none])
-def test_pages_fit_and_are_in_their_theme(opened: Open, tmp_path: Path, made: Callable[[], str]) -> None:
-    write_page(made(), tmp_path / "page.html")
+@pytest.mark.parametrize("page_of", [page_with_everything, one_trial, no_points])
+def test_pages_fit_and_are_in_their_theme(opened: Open, tmp_path: Path, page_of: Callable[[], str]) -> None:
+    write_page(page_of(), tmp_path / "page.html")
     with opened((tmp_path / "page.html").as_uri()) as page:
         page.wait_for_function("[...document.querySelectorAll('.plot')].every(place => place.childNodes.length)")
         for theme, width in THEMES:
@@ -33,11 +33,11 @@ def test_pages_fit_and_are_in_their_theme(opened: Open, tmp_path: Path, made: Ca
         page.locator("#theme").click()
         assert min(map(int, re.findall(r"\d+", page.evaluate(GROUND)))) > 200
         said = page.locator("#trials-table").inner_text()
-        if made is many:
+        if page_of is page_with_everything:
             assert "not among the best third at step 100" in said and "out of memory: 3 GB asked" in said
             assert "other methods" in (page.locator("#plot-curves .legend").text_content() or "")
             assert "Time\n" in page.locator("#chosen-facts").inner_text()
-        if made is none:
+        if page_of is no_points:
             assert "out of memory" in said and page.locator("#slider").count() == 0
 
 

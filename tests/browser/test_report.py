@@ -14,7 +14,7 @@ import pytest
 from autorank.reporting.html_report import write_page
 from autorank.training.evaluation import best
 from autorank.trials.journal.journal import Journal
-from tests.browser.made import many
+from tests.browser.generated_pages import page_with_everything
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -29,7 +29,7 @@ def page(request: pytest.FixtureRequest, opened: Open, reported: Path) -> Iterat
     """A report, of the search or made by hand: a short search may find a front of one point."""
     file = reported if request.param == "searched" else reported.with_name("made.html")
     if request.param == "made":
-        write_page(many(), file)
+        write_page(page_with_everything(), file)
     with opened(file.as_uri()) as page:
         page.wait_for_selector("#plot-parallel canvas")
         yield page
@@ -121,11 +121,11 @@ def test_nothing_offers_to_upload_a_figure(page: Page) -> None:
 
 def test_part_of_an_axis_keeps_its_lines(page: Page, keep: Keep) -> None:
     """Parallel coordinates: dragging along the score's axis keeps what scores so much, and shows that it does."""
-    place = page.locator("#plot-parallel")
-    place.scroll_into_view_if_needed()
+    workspace = page.locator("#plot-parallel")
+    workspace.scroll_into_view_if_needed()
     score = "document.getElementById('plot-parallel').data[0].dimensions.at(-1)"
-    before = place.screenshot()
-    axis = place.locator(".axis-brush .background").last.bounding_box()
+    before = workspace.screenshot()
+    axis = workspace.locator(".axis-brush .background").last.bounding_box()
     assert axis is not None
     x, top, height = axis["x"] + axis["width"] / 2, axis["y"], axis["height"]
     page.mouse.move(x, top + 0.5 * height)
@@ -139,8 +139,8 @@ def test_part_of_an_axis_keeps_its_lines(page: Page, keep: Keep) -> None:
     assert min(values) < low < high
     page.mouse.move(0, 0)
     page.wait_for_timeout(500)
-    assert place.screenshot() != before
-    marked = place.locator(".axis-brush .highlight").last.get_attribute("stroke-dasharray") or ""
+    assert workspace.screenshot() != before
+    marked = workspace.locator(".axis-brush .highlight").last.get_attribute("stroke-dasharray") or ""
     assert len(re.findall(r"[\d.]+", marked)) > 2  # gap, bar, gap
     keep(page.locator("#settings"), "settings")
     page.mouse.click(x, top + 0.9 * height)
@@ -157,12 +157,12 @@ def test_the_rank_map_of_another_point(page: Page) -> None:
     assert page.locator("#plot-ranks .heatmaplayer image").count() == 1
 
 
-def test_the_trials_are_the_journal_s(opened: Open, place: Path, reported: Path) -> None:
+def test_the_trials_are_the_journal_s(opened: Open, workspace: Path, reported: Path) -> None:
     with opened(reported.as_uri()) as page:
         cells = page.locator("#trials-table tbody tr").evaluate_all(
             "rows => rows.map(r => [...r.cells].map(c => c.textContent))"
         )
-        trials = Journal.open(place / "runs" / "first").trials()
+        trials = Journal.open(workspace / "runs" / "first").trials()
         assert [int(row[0]) for row in cells] == [trial.number for trial in trials]
         for row, each in zip(cells, trials, strict=True):
             top = best(each.evaluations)

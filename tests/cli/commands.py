@@ -33,7 +33,7 @@ def autorank(*arguments: object, cwd: Path, **environment: str) -> subprocess.Co
     )
 
 
-def inside(*arguments: object, cwd: Path) -> Result:
+def run_in_process(*arguments: object, cwd: Path) -> Result:
     """The same in this process, which has imported the libraries already; for commands that start no Ray."""
     environment = {"AUTORANK_CACHE": str(cwd / "cache"), "COLUMNS": "100", "MLFLOW_TRACKING_URI": None}
     with contextlib.chdir(cwd):

@@ -19,14 +19,14 @@ from autorank.cli import tokenization_log
 from autorank.trials.journal.journal import Journal
 from autorank.trials.record import TrialRecord
 from tests import tiny
-from tests.cli.commands import autorank, command, inside, surroundings, users_folder
+from tests.cli.commands import autorank, command, run_in_process, surroundings, users_folder
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return users_folder(tmp_path_factory.mktemp("place"))
 
 
@@ -66,16 +66,16 @@ SEARCH = ("search", "--method", "lora", *OWN, *SMALL, "--name", "tiny")
 
 
 @pytest.fixture(scope="module")
-def searched(place: Path) -> Path:
-    done = autorank(*SEARCH, "--trials", 4, cwd=place)
+def searched(workspace: Path) -> Path:
+    done = autorank(*SEARCH, "--trials", 4, cwd=workspace)
     assert done.returncode == 0, done.stderr
     assert "[4/4] trial" in done.stdout and "autorank export tiny --knee" in done.stdout
     assert "Traceback" not in done.stderr and "ray" not in done.stdout.lower()
-    return place
+    return workspace
 
 
 def test_front_as_json(searched: Path) -> None:
-    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     assert points and {"trial", "step", "adapter_params", "score", "knee", "settings"} <= set(points[0])
     assert sum(point["knee"] for point in points) == 1
     params, scores = [p["adapter_params"] for p in points], [p["score"] for p in points]
@@ -87,16 +87,16 @@ def test_front_as_json(searched: Path) -> None:
 
 
 def test_only_the_fronts_adapters_are_kept(searched: Path) -> None:
-    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     kept = {str(file.relative_to(searched / "runs" / "tiny")) for file in (searched / "runs" / "tiny").rglob("step-*")}
     assert kept == {f"trials/{p['trial']}/step-{p['step']}.safetensors" for p in points}
 
 
 def test_ranks_are_printed_and_written(searched: Path) -> None:
-    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     knee = next(point for point in points if point["knee"])
     total = knee["adapter_params"] // (2 * tiny.HIDDEN)
-    done = inside("ranks", "tiny", "--to", "ranks.json", cwd=searched)
+    done = run_in_process("ranks", "tiny", "--to", "ranks.json", cwd=searched)
     assert done.exit_code == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0] == ["layer", "query", "value"]
@@ -106,7 +106,7 @@ def test_ranks_are_printed_and_written(searched: Path) -> None:
     written = json.loads((searched / "ranks.json").read_text())
     assert len(written) == 2 * tiny.LAYERS and sum(written.values()) == total
     other = max(set(range(4)) - {point["trial"] for point in points}, default=0)  # not on the front, if there is one
-    done = inside("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
+    done = run_in_process("ranks", "tiny", "--trial", other, "--to", "ranks.png", cwd=searched)
     assert done.exit_code == 0 and f"Trial {other}," in done.stdout, done.stderr
     assert (searched / "ranks.png").read_bytes().startswith(b"\x89PNG")
 
@@ -120,9 +120,9 @@ def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
     from autorank.tasks import load
     from autorank.tasks.data.batches import collate, eval_batches
 
-    points = json.loads(inside("front", "tiny", "--format", "json", cwd=searched).stdout)
+    points = json.loads(run_in_process("front", "tiny", "--format", "json", cwd=searched).stdout)
     best = max(points, key=lambda p: p["score"])
-    done = inside("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
+    done = run_in_process("export", "tiny", "--trial", best["trial"], "--to", "adapter", cwd=searched)
     assert done.exit_code == 0, done.stderr
     base = AutoModelForSequenceClassification.from_pretrained(searched / "model", num_labels=2)
     model = PeftModel.from_pretrained(base, searched / "adapter").eval()
@@ -142,7 +142,7 @@ def test_exported_adapter_scores_what_the_trial_scored(searched: Path) -> None:
 def test_merged_export_is_a_plain_model(searched: Path) -> None:
     from transformers import AutoModelForSequenceClassification
 
-    assert inside("export", "tiny", "--merge", "--to", "merged", cwd=searched).exit_code == 0
+    assert run_in_process("export", "tiny", "--merge", "--to", "merged", cwd=searched).exit_code == 0
     assert AutoModelForSequenceClassification.from_pretrained(searched / "merged").config.num_labels == 2
 
 
@@ -156,7 +156,7 @@ def test_mlflow_has_a_parent_and_a_run_a_trial(searched: Path) -> None:
 
 
 def test_repeated_search_repeats_no_trial_and_more_trials_extend_it(searched: Path) -> None:
-    again = inside(*SEARCH, "--trials", 4, cwd=searched)
+    again = run_in_process(*SEARCH, "--trials", 4, cwd=searched)
     assert again.exit_code == 0 and len(trials_of(searched, "tiny")) == 4, again.stderr
     other = autorank(*SEARCH, "--trials", 4, "--batch-size", 8, cwd=searched)
     assert other.returncode == 2 and "batch_size" in other.stderr and "--name" in other.stderr
@@ -170,35 +170,40 @@ def test_sync_catches_up_with_a_store_that_was_away(searched: Path) -> None:
 
     uri = f"sqlite:///{searched / 'elsewhere.db'}"
     for _ in range(2):
-        assert inside("sync", "tiny", "--tracking-uri", uri, cwd=searched).exit_code == 0
+        assert run_in_process("sync", "tiny", "--tracking-uri", uri, cwd=searched).exit_code == 0
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None and len(client.search_runs([experiment.experiment_id])) >= 5
 
 
 @pytest.mark.long
-def test_several_methods_with_a_baseline_and_a_confirmed_front(place: Path) -> None:
+def test_several_methods_with_a_baseline_and_a_confirmed_front(workspace: Path) -> None:
     run = ("search", "--method", "lora-drop,prilora", *OWN, "--name", "honest", "--epochs", 3, "--set", "interval=5")
-    done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=place)
+    done = autorank(*run, "--trials", 8, "--tune-split", 0.3, "--confirm-seeds", 2, cwd=workspace)
     assert done.returncode == 0, done.stderr
-    trials = trials_of(place, "honest")
+    trials = trials_of(workspace, "honest")
     assert [trial.method for trial in trials] == ["lora-drop", "prilora"] * 1 + ["lora-drop", "lora"] + [
         "prilora", "lora-drop", "prilora", "lora"]  # fmt: skip
     assert "gain: over plain LoRA" in done.stdout and "confirmed" in done.stdout
-    points = json.loads(inside("front", "honest", "--format", "json", cwd=place).stdout)
+    points = json.loads(run_in_process("front", "honest", "--format", "json", cwd=workspace).stdout)
     for point in points:
         assert point["method"] in ("lora-drop", "prilora") and "gain_over_baseline" in point
         assert point["confirmed"]["seeds"] == 2 and 0 <= point["confirmed"]["on_front"] <= 1
-    assert not list((place / "runs" / "honest").glob("confirm/trials/*"))
+    assert not list((workspace / "runs" / "honest").glob("confirm/trials/*"))
 
 
 @pytest.mark.long
-def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(place: Path) -> None:
+def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(workspace: Path) -> None:
     run = ("search", "--method", "lora", *OWN, "--space", "space.yaml", "--epochs", 400, "--name", "cut", "--trials", 3)
     process = subprocess.Popen(
-        command(run), cwd=place, env=surroundings(place), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(run),
+        cwd=workspace,
+        env=surroundings(workspace),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    journal = place / "runs" / "cut" / "journal.log"
+    journal = workspace / "runs" / "cut" / "journal.log"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (journal.exists() and "evaluation:" in journal.read_text()):
         time.sleep(0.2)
@@ -206,33 +211,36 @@ def test_ctrl_c_keeps_ended_trials_and_prints_how_to_continue(place: Path) -> No
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "autorank resume cut" in out and "Traceback" not in err
-    trials = trials_of(place, "cut")
+    trials = trials_of(workspace, "cut")
     assert trials and {trial.state for trial in trials} == {"running"} and any(trial.evaluations for trial in trials)
-    assert "unfinished" in autorank("front", "cut", cwd=place).stdout
-    assert {run.info.status for run in tracked(place, "cut")} == {"KILLED", "FINISHED"}  # and none that seems at work
+    assert "unfinished" in autorank("front", "cut", cwd=workspace).stdout
+    assert {run.info.status for run in tracked(workspace, "cut")} == {
+        "KILLED",
+        "FINISHED",
+    }  # and none that seems at work
 
 
-def test_train_needs_no_ray(place: Path) -> None:
+def test_train_needs_no_ray(workspace: Path) -> None:
     blocked = "import sys; sys.modules.update(dict.fromkeys(['ray', 'mlflow', 'datasets', 'optuna']))"
     run = ("train", "--method", "lora-drop", *OWN, "--epochs", "1", "--to", "trained")
     done = subprocess.run(
         [sys.executable, "-c", f"{blocked}; import autorank.cli.app as c; c.main()", *run],
-        cwd=place, env=surroundings(place), capture_output=True, text=True, timeout=120,
+        cwd=workspace, env=surroundings(workspace), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "best: step 7" in done.stdout and (place / "trained" / "adapter_config.json").exists()
+    assert "best: step 7" in done.stdout and (workspace / "trained" / "adapter_config.json").exists()
 
 
-def test_the_list_of_tasks_fits_a_terminal(place: Path) -> None:
-    done = autorank("tasks", cwd=place, COLUMNS="80")
+def test_the_list_of_tasks_fits_a_terminal(workspace: Path) -> None:
+    done = autorank("tasks", cwd=workspace, COLUMNS="80")
     assert done.returncode == 0 and "microsoft/deberta-v3-base" in done.stdout and "…" not in done.stdout
 
 
-def test_dry_run_runs_nothing(place: Path) -> None:
-    done = inside(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=place)
+def test_dry_run_runs_nothing(workspace: Path) -> None:
+    done = run_in_process(*SEARCH[:-1], "dry", "--trials", 4, "--dry-run", cwd=workspace)
     size = 2 * tiny.HIDDEN * 2 * tiny.LAYERS
     assert done.exit_code == 0, done.stderr
-    assert f"{size:,} to {8 * size:,}" in done.stdout and not (place / "runs" / "dry").exists()
+    assert f"{size:,} to {8 * size:,}" in done.stdout and not (workspace / "runs" / "dry").exists()
 
 
 def test_characters_that_the_console_lacks_are_replaced(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.searching.standin import search_spec
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with a search that has no trials."""
     folder = users_folder(tmp_path_factory.mktemp("place"))
     Journal.create(folder / "runs" / "tiny", search_spec("tiny"), (1.0, 0.0)).close()
@@ -59,14 +59,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_bad_input_is_one_message_with_a_remedy(
-    arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...], said: str, workspace: Path, monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """In this process, for there are many; what a shell sees of one is tested below."""
-    before = sorted(place.rglob("*"))
-    monkeypatch.chdir(place)
+    before = sorted(workspace.rglob("*"))
+    monkeypatch.chdir(workspace)
     monkeypatch.setattr(sys, "argv", ["autorank", *arguments])
-    monkeypatch.setenv("AUTORANK_CACHE", str(place / "cache"))
+    monkeypatch.setenv("AUTORANK_CACHE", str(workspace / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(SystemExit) as ended:
         app.main()
@@ -74,7 +74,7 @@ def test_bad_input_is_one_message_with_a_remedy(
     assert ended.value.code == 2, told
     assert "mrcp" not in shown
     assert told.startswith("autorank: ") and said in told and "Traceback" not in told
-    assert [file for file in sorted(place.rglob("*")) if file not in before and "cache" not in file.parts] == []
+    assert [file for file in sorted(workspace.rglob("*")) if file not in before and "cache" not in file.parts] == []
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert error == "autorank: autorank runs on Linux and macOS. On Windows, install it in WSL 2.\n"
 
 
-def test_invalid_input_has_exit_code_2_and_a_message(place: Path) -> None:
-    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=place)
+def test_invalid_input_has_exit_code_2_and_a_message(workspace: Path) -> None:
+    done = autorank("search", "--method", "lorra", "--task", "demo", cwd=workspace)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("autorank: ") and "Did you mean 'lora'?" in done.stderr
 
@@ -129,6 +129,6 @@ def test_a_lost_ray_does_not_wait_for_exit_handlers(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "autorank: Ray ended unexpectedly\n")
 
 
-def test_debug_shows_the_traceback(place: Path) -> None:
-    done = autorank("--debug", "front", "nothing", cwd=place)
+def test_debug_shows_the_traceback(workspace: Path) -> None:
+    done = autorank("--debug", "front", "nothing", cwd=workspace)
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -17,11 +17,11 @@ from autorank.recipes.results import Results
 from autorank.recipes.run import about
 from tests import tiny
 from tests.cli.test_app import autorank
-from tests.recipes.table import written
+from tests.recipes.table import recipe_file
 
 
 @pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "160")
 
@@ -43,7 +43,7 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
     entries = json.loads(capsys.readouterr().out)
     assert [entry["reported"] for entry in entries if entry["line"] == "increlora"] == [88.81, 92.07]
     assert {entry["measured"] for entry in entries} == {None}
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)) as results:
         for seed, score in ((0, 0.8), (1, 0.82)):
             evaluated = {"metrics": {"accuracy": score}, "adapter_params": 1000, "nonzero_params": 500}
@@ -63,7 +63,7 @@ def test_compare_before_and_after_a_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path, capsys: Any) -> None:
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None)):
         pass
     run("papers", "compare", "mine")
@@ -72,7 +72,7 @@ def test_a_table_that_was_not_run_has_all_rows_and_each_note_once(tmp_path: Path
 
 
 def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
-    recipe = read(written(tmp_path, {"training: {": "training: {precision: fp32, "}))
+    recipe = read(recipe_file(tmp_path, {"training: {": "training: {precision: fp32, "}))
     plain = about(recipe, 1.0, None, None)
     assert about(recipe, 1.0, None, None, "fp32") == plain
     with Results.open(tmp_path / "runs", "mine", about(recipe, 1.0, None, None, "bf16")):
@@ -84,7 +84,7 @@ def test_another_precision_is_another_run(tmp_path: Path, capsys: Any) -> None:
 
 
 def test_dry_run_lists_the_trainings(tmp_path: Path, capsys: Any) -> None:
-    run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
+    run("search", "--recipe", recipe_file(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 4, "--dry-run")
     grown, again = capsys.readouterr().out.splitlines()
     assert grown.startswith("grown/rte, seed 0: increlora") and "accumulate 4" in grown and "epochs 50" in grown
     assert again.endswith("ranks of grown/rte") and not (tmp_path / "runs").exists()
@@ -92,7 +92,8 @@ def test_dry_run_lists_the_trainings(tmp_path: Path, capsys: Any) -> None:
 
 def test_an_invalid_change_of_a_row_names_the_row(tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=r"The training of grown/rte is not valid(.|\n)*not a multiple of acc"):
-        run("search", "--recipe", written(tmp_path), "--rows", "again/*", "--seeds", 1, "--accumulate", 5, "--dry-run")
+        words = ("--rows", "again/*", "--seeds", 1, "--accumulate", 5, "--dry-run")
+        run("search", "--recipe", recipe_file(tmp_path), *words)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,8 @@ def test_last_lines_of_a_recipe_run(
         return ending
 
     monkeypatch.setattr("autorank.recipes.run.run", ran)
-    words = ["search", "--recipe", written(tmp_path), "--rows", "lora/rte", "--seeds", 1, "--runs", "my [bold] runs"]
+    words = ["search", "--recipe", recipe_file(tmp_path), "--rows", "lora/rte", "--seeds", 1]
+    words += ["--runs", "my [bold] runs"]
     assert (app.app([str(word) for word in words], standalone_mode=False) or 0) == code
     first, *rest, last = capsys.readouterr().out.splitlines()
     assert first == "try  1 of 1 trainings to run" and last == "  autorank papers compare try --runs 'my [bold] runs'"
@@ -137,7 +139,7 @@ def test_last_lines_of_a_recipe_run(
 )
 def test_options_that_do_not_go_with_a_recipe(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     with pytest.raises(AutorankError, match=said.replace("*", r"\*")):
-        run("search", "--recipe", written(tmp_path), *words)
+        run("search", "--recipe", recipe_file(tmp_path), *words)
 
 
 def test_options_of_a_recipe_without_one() -> None:

@@ -16,7 +16,7 @@ from tests.trials.made_trials import evaluation, search
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def workspace(tmp_path, monkeypatch):
     """A folder with two searches in `runs`."""
     monkeypatch.chdir(tmp_path)
     for name, score in (("one", 0.7), ("two", 0.8)):
@@ -35,35 +35,35 @@ def autorank(*words):
     return done.output
 
 
-def test_a_report_lies_in_the_search_s_folder(place):
+def test_a_report_lies_in_the_search_s_folder(workspace):
     assert "runs/one/report.html" in autorank("report", "one")
-    page = Page((place / "runs" / "one" / "report.html").read_text(encoding="utf-8"))
+    page = Page((workspace / "runs" / "one" / "report.html").read_text(encoding="utf-8"))
     assert page.data["points"][0]["command"] == "autorank export one --max-params 100 --to one-adapter"
 
 
-def test_a_report_and_pictures_elsewhere(place):
+def test_a_report_and_pictures_elsewhere(workspace):
     out = autorank("report", "one", "--to", "new/a.html", "--figures", "pictures")
-    assert "new/a.html" in out and (place / "new" / "a.html").is_file()
-    assert not (place / "runs" / "one" / "report.html").exists()
-    assert {file.name for file in (place / "pictures").iterdir()} == {
+    assert "new/a.html" in out and (workspace / "new" / "a.html").is_file()
+    assert not (workspace / "runs" / "one" / "report.html").exists()
+    assert {file.name for file in (workspace / "pictures").iterdir()} == {
         f"{name}.{ending}" for name in ("front", "hypervolume", "ranks") for ending in ("png", "svg")
     }
 
 
-def test_a_path_is_printed_as_it_is(place):
+def test_a_path_is_printed_as_it_is(workspace):
     assert "Report written to odd[/x]/a[v2].htm\nFigures written to [red]" in autorank(
         "report", "one", "--to", "odd[/x]/a[v2].htm", "--figures", "[red]"
     )
 
 
-def test_searches_are_compared(place):
+def test_searches_are_compared(workspace):
     assert "two" in autorank("compare", "one", "two")
     _, row = json.loads(autorank("compare", "one", "two", "--format", "json", "--to", "fronts.html"))
-    assert row["name"] == "two" and row["ratio"] == pytest.approx(8 / 7) and (place / "fronts.html").is_file()
+    assert row["name"] == "two" and row["ratio"] == pytest.approx(8 / 7) and (workspace / "fronts.html").is_file()
     autorank("compare", "one", "two", "--to", "fronts.htm")
-    assert (place / "fronts.htm").read_bytes() == (place / "fronts.html").read_bytes()
+    assert (workspace / "fronts.htm").read_bytes() == (workspace / "fronts.html").read_bytes()
     assert autorank("compare", "one", "two", "--format", "csv", "--to", "fronts.svg").startswith("name,")
-    assert (place / "fronts.svg").read_bytes().startswith(b"<?xml")
+    assert (workspace / "fronts.svg").read_bytes().startswith(b"<?xml")
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,6 @@ def test_searches_are_compared(place):
         (["compare", "one", "two", "--to", "a.pdf"], "ends in .png"),
     ],
 )
-def test_mistakes(place, words, says):
+def test_mistakes(workspace, words, says):
     with pytest.raises(AutorankError, match=says):
         autorank(*words)

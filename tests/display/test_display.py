@@ -125,7 +125,7 @@ def test_confirmations_are_printed_in_order():
     ]
 
 
-def told(capsys):
+def printed_events(capsys):
     lines = [json.loads(line, parse_constant=pytest.fail) for line in capsys.readouterr().out.splitlines()]
     assert all(isinstance(line.pop("time"), float) for line in lines)
     return lines
@@ -144,7 +144,7 @@ def test_events(capsys):
         last = replace(last, confirmed={(1, 20, 64, 5): {"score": 0.8}})
         events.update(last)
     events.end(Outcome(last, "time budget", True, 1))
-    lines = told(capsys)
+    lines = printed_events(capsys)
     assert [line["event"] for line in lines] == [
         "start", "front", "trial_start", "evaluation", "evaluation", "front", "trial_end", "confirmation", "end",
     ]  # fmt: skip
@@ -166,7 +166,7 @@ def test_events_have_slices(capsys):
         events.update(
             replace(snapshot([trial(0, sliced(10, 90, 0.9, (30, 0.7)), state="running")]), reference=REFERENCE)
         )
-    _, _, evaluated, front = told(capsys)
+    _, _, evaluated, front = printed_events(capsys)
     assert evaluated["slices"] == [{"adapter_params": 30, "score": 0.7, "metrics": {"accuracy": 0.7}}]
     assert [(point["adapter_params"], point["cut_from"]) for point in front["points"]] == [(30, 90), (90, None)]
 
@@ -183,7 +183,7 @@ def test_docs_list_the_events_and_their_fields(capsys):
     events.update(NOTHING)
     events.update(crowd())
     events.end(Outcome(crowd(), "trials", True, 0))
-    fields = {(line["event"], name) for line in told(capsys) for name in line if name != "event"}
+    fields = {(line["event"], name) for line in printed_events(capsys) for name in line if name != "event"}
     rows = {row.split("|")[1].strip(" `"): row for row in test_page.splitlines() if row.startswith("| `")}
     assert {event for event, _ in fields} == set(rows)
     assert [pair for pair in fields if f"`{pair[1]}`" not in rows[pair[0]]] == []

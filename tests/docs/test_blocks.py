@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs import world
+from tests.docs import stub_files
 from tests.docs.blocks import PAGES, Block, blocks
 from tests.docs.shell import run_page
 from tests.tasks.loopback_hub import serve
@@ -43,7 +43,7 @@ LOADED = [  # once, in the process from which each page's is forked
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return world.models(tmp_path_factory.mktemp("models"))
+    return stub_files.models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def processes(models: dict[str, Path], home: Path) -> Iterator[multiprocessing.context.ForkServerContext]:
     """Where pages run: with a Hub and caches of their own."""
-    with serve(world.hub(models)) as address, pytest.MonkeyPatch.context() as patch:
+    with serve(stub_files.hub(models)) as address, pytest.MonkeyPatch.context() as patch:
         for name, value in {
             "HF_ENDPOINT": address, "HF_HOME": str(home / "hub"), "AUTORANK_CACHE": str(home / "cache"),
             "MLFLOW_TRACKING_URI": f"sqlite:///{home}/mlflow.db", "OMP_NUM_THREADS": "1", "COLUMNS": "120",
@@ -77,7 +77,7 @@ def test_every_block_runs(
         return
     folder, log = tmp_path / "place", tmp_path / "log"
     folder.mkdir()
-    world.folder(folder, models, home / "mlflow.db")
+    stub_files.folder(folder, models, home / "mlflow.db")
     before = [Block("sh", None, BEFORE[page], 0)] if page in BEFORE else []
     process = processes.Process(target=run_page, args=(page, before + found, folder, log))
     process.start()

@@ -20,18 +20,18 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
-def surroundings(place: Path) -> dict[str, str]:
+def surroundings(workspace: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return kept | {"AUTORANK_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
+    return kept | {"AUTORANK_CACHE": str(workspace / "cache"), "HF_HUB_OFFLINE": "1"}
 
 
-def run(name: str, place: Path, *arguments: str) -> str:
+def run(name: str, workspace: Path, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *arguments], cwd=place, env=surroundings(place), capture_output=True,
+        [sys.executable, EXAMPLES / name, *arguments], cwd=workspace, env=surroundings(workspace), capture_output=True,
         text=True, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -39,30 +39,30 @@ def run(name: str, place: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def quickstart(place: Path) -> str:
+def quickstart(workspace: Path) -> str:
     """What it prints; its adapter is used below."""
-    return run("quickstart.py", place)
+    return run("quickstart.py", workspace)
 
 
-def test_quickstart(place: Path, quickstart: str) -> None:
+def test_quickstart(workspace: Path, quickstart: str) -> None:
     assert "[3/3] trial" in quickstart and "settings.threshold" in quickstart and "knee" in quickstart
-    assert (place / "quickstart-adapter" / "adapter_config.json").is_file()
-    assert (place / "runs" / "quickstart" / "report.html").is_file()
+    assert (workspace / "quickstart-adapter" / "adapter_config.json").is_file()
+    assert (workspace / "runs" / "quickstart" / "report.html").is_file()
 
 
-def test_load_with_peft(place: Path, quickstart: str) -> None:
-    lines = run("load_with_peft.py", place).splitlines()
+def test_load_with_peft(workspace: Path, quickstart: str) -> None:
+    lines = run("load_with_peft.py", workspace).splitlines()
     assert len(lines) == 2 and all(line.startswith(("same (", "different (")) for line in lines)
     source = (EXAMPLES / "load_with_peft.py").read_text(encoding="utf-8")
     assert "import autorank" not in source and "from autorank" not in source
 
 
-def test_serve(place: Path, quickstart: str) -> None:
+def test_serve(workspace: Path, quickstart: str) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, str(EXAMPLES / "serve.py"), "quickstart-adapter", "--port", str(port)]
-    server = subprocess.Popen(command, cwd=place, env=surroundings(place))
+    server = subprocess.Popen(command, cwd=workspace, env=surroundings(workspace))
     try:
         pair = json.dumps({"first": "A child reads the book.", "second": "Nobody reads."}).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", pair, {"content-type": "application/json"})

@@ -25,7 +25,7 @@ IDS = torch.arange(4, 20).view(2, 8)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with a search in `runs`."""
     folder = tmp_path_factory.mktemp("place")
     ready.search(folder / "runs", folder / "model")
@@ -33,11 +33,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(place)
-    monkeypatch.setenv("HF_HOME", str(place / "hf"))
+def _here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    monkeypatch.setenv("HF_HOME", str(workspace / "hf"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(place / "hf" / "token"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(workspace / "hf" / "token"))
 
 
 def autorank(*words: object) -> str:
@@ -48,7 +48,7 @@ def autorank(*words: object) -> str:
     return done.output
 
 
-def test_a_padded_adapter_by_its_card(place: Path, tmp_path: Path) -> None:
+def test_a_padded_adapter_by_its_card(workspace: Path, tmp_path: Path) -> None:
     out = autorank("export", "ready", "--knee", "--pad", "--to", tmp_path / "out")
     assert out.startswith("Padded PEFT adapter of trial 1, step 10 written to ")
     files = {file.name for file in (tmp_path / "out").iterdir()}
@@ -63,11 +63,11 @@ def test_a_padded_adapter_by_its_card(place: Path, tmp_path: Path) -> None:
     assert isinstance(model, torch.nn.Module)
     with torch.no_grad():
         found = model.eval()(input_ids=IDS).logits
-    torch.testing.assert_close(found, ready.logits(place / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, ready.logits(workspace / "runs" / "ready", 1, input_ids=IDS), rtol=0, atol=1e-5)
     assert model.config.id2label == {0: "no", 1: "maybe", 2: "yes"}  # type: ignore[union-attr]
 
 
-def test_a_merged_model_is_a_pipeline(place: Path, tmp_path: Path) -> None:
+def test_a_merged_model_is_a_pipeline(workspace: Path, tmp_path: Path) -> None:
     from transformers import pipeline
 
     autorank("export", "ready", "--min-score", "0.82", "--merge", "--to", tmp_path / "out")
@@ -81,7 +81,7 @@ def test_a_merged_model_is_a_pipeline(place: Path, tmp_path: Path) -> None:
     assert {each["label"] for each in found} == set(ready.LABELS)
     inputs = classify.tokenizer("w1 w2 " * 40, "w3", truncation=True, return_tensors="pt")
     assert inputs["input_ids"].shape == (1, 32)
-    (chances,) = ready.logits(place / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
+    (chances,) = ready.logits(workspace / "runs" / "ready", 2, **inputs).softmax(-1).tolist()
     wanted = dict(zip(ready.LABELS, chances, strict=True))
     assert {each["label"]: each["score"] for each in found} == pytest.approx(wanted, abs=1e-4)
 
@@ -101,7 +101,7 @@ def test_invalid_destinations_are_refused(tmp_path: Path) -> None:
         autorank("export", "ready", "--to", taken)
 
 
-def test_pushed_to_a_hub(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushed_to_a_hub(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there: loopback_hub.Repositories = {}
     with loopback_hub.serve(there, TOKEN, writable=True) as address:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
@@ -130,7 +130,7 @@ def test_pushed_to_a_hub(place: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
-def test_another_form_replaces_the_first(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_form_replaces_the_first(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of an adapter would be loaded in place of the merged model; what others put there stays."""
     there: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -147,7 +147,7 @@ def test_another_form_replaces_the_first(place: Path, tmp_path: Path, monkeypatc
     assert "adapter_config.json" in adapter and not adapter & {"model.safetensors", "config.json"}
 
 
-def test_what_is_pushed_names_no_folder_of_this_machine(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_pushed_names_no_folder_of_this_machine(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with loopback_hub.serve(there, TOKEN, writable=True) as address:
@@ -155,7 +155,7 @@ def test_what_is_pushed_names_no_folder_of_this_machine(place: Path, monkeypatch
         autorank("export", "ready", "--push-to-hub", "me/adapter")
         autorank("export", "ready", "--merge", "--push-to-hub", "me/merged")
     for name, files in there.items():
-        assert [file for file, content in files.items() if str(place).encode() in content] == [], name
+        assert [file for file, content in files.items() if str(workspace).encode() in content] == [], name
     card = there["models/me/adapter"]["README.md"].decode()
     assert "--data pairs.jsonl" in card and "--model model" in card and "'model'," in card
 
@@ -181,17 +181,17 @@ def test_what_peft_cannot_hold_names_no_folder_either(tmp_path: Path) -> None:
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_the_store_is_the_one_that_the_search_was_tracked_in(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_store_is_the_one_that_the_search_was_tracked_in(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    ready.search(place / "runs", place / "other", name="elsewhere")
-    with Journal.open(place / "runs" / "elsewhere", write=True) as journal:
-        journal.set_options(trials=3, confirm=0, tracking=f"sqlite:///{place / 'elsewhere.db'}")
-    assert f"{place}/elsewhere.db" in autorank("sync", "elsewhere").replace("\n", "")
+    ready.search(workspace / "runs", workspace / "other", name="elsewhere")
+    with Journal.open(workspace / "runs" / "elsewhere", write=True) as journal:
+        journal.set_options(trials=3, confirm=0, tracking=f"sqlite:///{workspace / 'elsewhere.db'}")
+    assert f"{workspace}/elsewhere.db" in autorank("sync", "elsewhere").replace("\n", "")
     assert "models:/small/3" in autorank("export", "elsewhere", "--register", "small")
-    assert (place / "elsewhere.db").exists() and not (place / "runs" / "mlflow.db").exists()
+    assert (workspace / "elsewhere.db").exists() and not (workspace / "runs" / "mlflow.db").exists()
 
 
-def test_a_completed_push_is_reported_when_mlflow_fails(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_completed_push_is_reported_when_mlflow_fails(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And where the culprit is this machine, MLflow is not blamed."""
     from autorank.export import mlflow_registry
 
@@ -210,11 +210,11 @@ def test_a_completed_push_is_reported_when_mlflow_fails(place: Path, monkeypatch
             autorank("export", "ready", "--push-to-hub", "me/adapter", "--register", "small")
 
 
-def test_a_missing_store_is_not_created(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_store_is_not_created(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(AutorankError, match="has no search 'ready'"):
         autorank("export", "ready", "--register", "small")
-    assert not (place / "runs" / "mlflow.db").exists()
+    assert not (workspace / "runs" / "mlflow.db").exists()
 
 
 @pytest.mark.parametrize("name", ["", " ", "bob's"])

@@ -21,20 +21,20 @@ SECONDS = 60  # until a search must have ended; docs/reliability.md has the meas
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = make_place(tmp_path_factory.mktemp("attacked") / "place")
-    finish(place, "whole", TRIALS)
-    return place
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = make_place(tmp_path_factory.mktemp("attacked") / "place")
+    finish(workspace, "whole", TRIALS)
+    return workspace
 
 
 @pytest.fixture
-def attacked(place: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[psutil.Process]]]]:
+def attacked(workspace: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str], list[psutil.Process]]]]:
     """Starts a search and waits for its second trial; then its process and those below it."""
     started: list[psutil.Process] = []
 
     def begin(name: str, terminal: bool = False) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-        process = start(place, name, trials=TRIALS, start_new_session=True, terminal=terminal)
-        while len(list((place / "runs" / name / "trials").glob("*"))) < 2:
+        process = start(workspace, name, trials=TRIALS, start_new_session=True, terminal=terminal)
+        while len(list((workspace / "runs" / name / "trials").glob("*"))) < 2:
             assert process.poll() is None, process.communicate()[0]
             time.sleep(0.1)
         started.extend(psutil.Process(process.pid).children(recursive=True))
@@ -46,14 +46,14 @@ def attacked(place: Path) -> Iterator[Callable[..., tuple[subprocess.Popen[str],
             process.kill()
 
 
-def same_as_undisturbed(place: Path, name: str) -> bool:
-    finish(place, name, TRIALS)
-    return essence(place, name) == essence(place, "whole")
+def same_as_undisturbed(workspace: Path, name: str) -> bool:
+    finish(workspace, name, TRIALS)
+    return essence(workspace, name) == essence(workspace, "whole")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.parametrize("group", [False, True], ids=["driver", "group"])
-def test_a_signal_ends_the_search(place: Path, attacked, number: signal.Signals, group: bool) -> None:
+def test_a_signal_ends_the_search(workspace: Path, attacked, number: signal.Signals, group: bool) -> None:
     name = f"signal-{number}-{group}"
     process, below = attacked(name)
     (os.killpg if group else os.kill)(process.pid, number)
@@ -62,40 +62,40 @@ def test_a_signal_ends_the_search(place: Path, attacked, number: signal.Signals,
     assert f"autorank resume {name}" in printed and "Traceback" not in printed
     _, alive = psutil.wait_procs(below, timeout=10)
     assert not alive
-    assert same_as_undisturbed(place, name)
+    assert same_as_undisturbed(workspace, name)
 
 
-def test_the_terminal_is_closed(place: Path, attacked) -> None:
+def test_the_terminal_is_closed(workspace: Path, attacked) -> None:
     process, below = attacked("terminal", terminal=True)
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(below, timeout=SECONDS)
     assert not alive
-    assert same_as_undisturbed(place, "terminal")
+    assert same_as_undisturbed(workspace, "terminal")
 
 
-def test_the_raylet_dies(place: Path, attacked) -> None:
+def test_the_raylet_dies(workspace: Path, attacked) -> None:
     process, below = attacked("raylet")
     (raylet,) = (child for child in below if child.name() == "raylet")
     raylet.kill()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, printed
     assert "its process raylet died" in printed and "Restarting Ray." in printed
-    assert same_as_undisturbed(place, "raylet")
+    assert same_as_undisturbed(workspace, "raylet")
 
 
-def test_ray_s_control_service_dies(place: Path, attacked) -> None:
+def test_ray_s_control_service_dies(workspace: Path, attacked) -> None:
     process, below = attacked("gcs")
     (service,) = (child for child in below if child.name().startswith("gcs_server"))
     service.kill()
     printed, _ = process.communicate(timeout=SECONDS)
     assert process.returncode in (2, 130), printed
     assert "its process gcs_server died" in printed and "Traceback" not in printed
-    assert same_as_undisturbed(place, "gcs")
+    assert same_as_undisturbed(workspace, "gcs")
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-def test_a_process_of_ray_that_is_stopped(place: Path, attacked, name: str) -> None:
+def test_a_process_of_ray_that_is_stopped(workspace: Path, attacked, name: str) -> None:
     """The search ends, or continues with a new Ray; it does not wait without a message."""
     process, below = attacked(f"{name}-stopped")
     for child in below:
@@ -105,10 +105,10 @@ def test_a_process_of_ray_that_is_stopped(place: Path, attacked, name: str) -> N
     assert process.returncode in (0, 2, 130), printed
     assert process.returncode == 0 or "does not answer" in printed or "has not answered" in printed
     assert "Traceback" not in printed
-    assert same_as_undisturbed(place, f"{name}-stopped")
+    assert same_as_undisturbed(workspace, f"{name}-stopped")
 
 
-def test_a_trial_that_is_stopped(place: Path, attacked) -> None:
+def test_a_trial_that_is_stopped(workspace: Path, attacked) -> None:
     process, _ = attacked("trial-stopped")
     trials = trial_processes(psutil.Process(process.pid))
     assert trials
@@ -119,14 +119,14 @@ def test_a_trial_that_is_stopped(place: Path, attacked) -> None:
         trial.resume()
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0 and "is stopped by a signal (kill -CONT" in printed
-    assert same_as_undisturbed(place, "trial-stopped")
+    assert same_as_undisturbed(workspace, "trial-stopped")
 
 
-def test_a_stopped_search_continues(place: Path, attacked) -> None:
+def test_a_stopped_search_continues(workspace: Path, attacked) -> None:
     process, _ = attacked("stopped")
     process.send_signal(signal.SIGSTOP)
     time.sleep(20)
     process.send_signal(signal.SIGCONT)
     printed, _ = process.communicate(timeout=3 * SECONDS)
     assert process.returncode == 0, printed
-    assert same_as_undisturbed(place, "stopped")
+    assert same_as_undisturbed(workspace, "stopped")

@@ -22,32 +22,32 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_place(tmp_path_factory.mktemp("killed") / "place")
 
 
-def undisturbed(place: Path, trials: int) -> dict[str, Any]:
+def undisturbed(workspace: Path, trials: int) -> dict[str, Any]:
     """What a search comes to that nothing happens to."""
-    if not (place / "runs" / f"whole-{trials}").exists():
-        finish(place, f"whole-{trials}", trials)
-    return essence(place, f"whole-{trials}")
+    if not (workspace / "runs" / f"whole-{trials}").exists():
+        finish(workspace, f"whole-{trials}", trials)
+    return essence(workspace, f"whole-{trials}")
 
 
-def lines(place: Path, name: str) -> int:
-    file = place / "runs" / name / JOURNAL
+def lines(workspace: Path, name: str) -> int:
+    file = workspace / "runs" / name / JOURNAL
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
-def disturbed(place: Path, name: str, trials: int, seed: int) -> Iterator[subprocess.Popen[str]]:
+def disturbed(workspace: Path, name: str, trials: int, seed: int) -> Iterator[subprocess.Popen[str]]:
     """The search, started again and again until it ends by itself; each is killed at a random moment: mostly soon after
     it wrote to its journal, at times while it starts."""
     draw = random.Random(seed)
     while True:
-        process, before = start(place, name, trials=trials), lines(place, name)
+        process, before = start(workspace, name, trials=trials), lines(workspace, name)
         if draw.random() < 0.15:
             time.sleep(draw.uniform(0, 8))
         else:
-            while process.poll() is None and lines(place, name) == before:
+            while process.poll() is None and lines(workspace, name) == before:
                 time.sleep(0.01)
             time.sleep(draw.choice((0.0, draw.uniform(0, 0.3), draw.uniform(0, 1.0))))
         if process.poll() is not None:
@@ -59,22 +59,22 @@ def disturbed(place: Path, name: str, trials: int, seed: int) -> Iterator[subpro
 
 
 @pytest.mark.parametrize(("kills", "trials"), [(1, 3), pytest.param(20, TRIALS, marks=pytest.mark.slow)])
-def test_a_driver_killed_at_random_moments(place: Path, kills: int, trials: int) -> None:
+def test_a_driver_killed_at_random_moments(workspace: Path, kills: int, trials: int) -> None:
     name, killed = f"cut-{kills}", 0
-    for _ in disturbed(place, name, trials, seed=kills):
+    for _ in disturbed(workspace, name, trials, seed=kills):
         killed += 1
         if killed == kills:
-            finish(place, name, trials)
+            finish(workspace, name, trials)
             break
     assert killed == kills, "it ended before; kill it sooner"
-    assert essence(place, name) == undisturbed(place, trials)
+    assert essence(workspace, name) == undisturbed(workspace, trials)
 
 
 @pytest.mark.slow
-def test_a_trials_process_killed(place: Path) -> None:
-    process, killed = start(place, "actor"), 0
+def test_a_trials_process_killed(workspace: Path) -> None:
+    process, killed = start(workspace, "actor"), 0
     while process.poll() is None and killed < 3:
-        if lines(place, "actor") > 12 * (killed + 1):
+        if lines(workspace, "actor") > 12 * (killed + 1):
             for actor in trial_processes(psutil.Process(process.pid)):
                 os.kill(actor.pid, signal.SIGKILL)
                 killed += 1
@@ -82,4 +82,4 @@ def test_a_trials_process_killed(place: Path) -> None:
     printed, _ = process.communicate(timeout=600)
     assert process.returncode == 0, printed
     assert killed >= 3
-    assert essence(place, "actor") == undisturbed(place, TRIALS)
+    assert essence(workspace, "actor") == undisturbed(workspace, TRIALS)

@@ -41,11 +41,11 @@ HEADS = {
     "t5": ["classification_head"],
     "t5-gated": ["classification_head"],
 }
-each_family = pytest.mark.parametrize("made", families.FAMILIES, indirect=True)
+each_family = pytest.mark.parametrize("family_model", families.FAMILIES, indirect=True)
 
 
 @dataclass
-class Made:
+class FamilyModel:
     """A family's model in its folder, and as loaded."""
 
     family: str
@@ -54,11 +54,11 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def family_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FamilyModel:
     folder = tmp_path_factory.mktemp(request.param)
     loaded = base_model.load(families.model(request.param, folder / "model"), outputs=2)
     loaded.model.config.pad_token_id = 0
-    return Made(request.param, folder, loaded)
+    return FamilyModel(request.param, folder, loaded)
 
 
 @pytest.fixture(autouse=True)
@@ -78,13 +78,13 @@ def batch(rows: list[int]) -> dict[str, Tensor]:
     return inputs
 
 
-def adapt(made: Made, dropout: float = 0.0) -> None:
+def adapt(family_model: FamilyModel, dropout: float = 0.0) -> None:
     """Updates of mixed ranks on all layers, each of them doing something."""
     draw = torch.Generator().manual_seed(0)
-    for i, (name, layer) in enumerate(target_modules.find(made.base.model, "all-linear").items()):
+    for i, (name, layer) in enumerate(target_modules.find(family_model.base.model, "all-linear").items()):
         update = LowRankUpdate.lora(*target_modules.features(layer), rank=1 + i % 3, alpha=8, generator=draw)
         update.B.data += 0.1 * torch.randn(update.B.shape, generator=draw)
-        adapters.attach(made.base.model, name, update, dropout)
+        adapters.attach(family_model.base.model, name, update, dropout)
 
 
 @torch.no_grad()
@@ -92,10 +92,10 @@ def logits(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
     return model.eval()(**inputs).logits
 
 
-def gradients(made: Made) -> dict[str, Tensor]:
+def gradients(family_model: FamilyModel) -> dict[str, Tensor]:
     """Of a training step, dropout included."""
     torch.manual_seed(3)
-    model = made.base.model.train()
+    model = family_model.base.model.train()
     F.cross_entropy(model(**batch([0, 1, 2])).logits, torch.tensor([0, 1, 0])).backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
@@ -103,50 +103,50 @@ def gradients(made: Made) -> dict[str, Tensor]:
 
 
 @each_family
-def test_the_head_is_new_and_trains_alone(made: Made) -> None:
-    assert made.base.head_modules == HEADS[made.family]
-    assert made.base.new == set(made.base.head)
-    assert {name for name, p in made.base.model.named_parameters() if p.requires_grad} == made.base.new
-    first = logits(made.base.model, batch([0]))
-    made.base.reset(seed=1)
-    assert not torch.allclose(logits(made.base.model, batch([0])), first)
-    made.base.reset(seed=0)
-    assert torch.equal(logits(made.base.model, batch([0])), first)
+def test_the_head_is_new_and_trains_alone(family_model: FamilyModel) -> None:
+    assert family_model.base.head_modules == HEADS[family_model.family]
+    assert family_model.base.new == set(family_model.base.head)
+    assert {name for name, p in family_model.base.model.named_parameters() if p.requires_grad} == family_model.base.new
+    first = logits(family_model.base.model, batch([0]))
+    family_model.base.reset(seed=1)
+    assert not torch.allclose(logits(family_model.base.model, batch([0])), first)
+    family_model.base.reset(seed=0)
+    assert torch.equal(logits(family_model.base.model, batch([0])), first)
 
 
 @each_family
-def test_padding_changes_nothing(made: Made) -> None:
-    together = logits(made.base.model, batch([0, 1, 2]))
-    alone = torch.cat([logits(made.base.model, batch([i])) for i in range(3)])
+def test_padding_changes_nothing(family_model: FamilyModel) -> None:
+    together = logits(family_model.base.model, batch([0, 1, 2]))
+    alone = torch.cat([logits(family_model.base.model, batch([i])) for i in range(3)])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
     assert (alone[0] - alone[1]).abs().max() > 1e-4  # and the text something
 
 
 @each_family
-def test_attached_updates_train_and_are_removed_completely(made: Made) -> None:
-    before = {name: p.clone() for name, p in made.base.model.named_parameters()}
-    adapt(made, dropout=0.1)
-    trained = {name for name, p in made.base.model.named_parameters() if p.requires_grad}
-    found = gradients(made)
+def test_attached_updates_train_and_are_removed_completely(family_model: FamilyModel) -> None:
+    before = {name: p.clone() for name, p in family_model.base.model.named_parameters()}
+    adapt(family_model, dropout=0.1)
+    trained = {name for name, p in family_model.base.model.named_parameters() if p.requires_grad}
+    found = gradients(family_model)
     assert set(found) == trained and all(values.any() for values in found.values())
-    for parameter in made.base.model.parameters():
+    for parameter in family_model.base.model.parameters():
         if parameter.requires_grad:
             parameter.data += 1
-    made.base.reset(seed=0)
-    after = dict(made.base.model.named_parameters())
+    family_model.base.reset(seed=0)
+    after = dict(family_model.base.model.named_parameters())
     assert list(after) == list(before) and all(torch.equal(after[name], before[name]) for name in before)
 
 
 @each_family
-def test_exports_give_the_same_logits(made: Made, tmp_path: Path) -> None:
+def test_exports_give_the_same_logits(family_model: FamilyModel, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
-    adapt(made)
+    adapt(family_model)
     inputs = batch([0, 1, 2])
-    expected = logits(made.base.model, inputs)
-    model = str(made.folder / "model")
-    adapter_file.save(tmp_path / "adapter", made.base, adapter_file.Origin(model, 2, ("no", "yes"), 0))
+    expected = logits(family_model.base.model, inputs)
+    model = str(family_model.folder / "model")
+    adapter_file.save(tmp_path / "adapter", family_model.base, adapter_file.Origin(model, 2, ("no", "yes"), 0))
     write_merged(tmp_path / "adapter", tmp_path / "merged")
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(logits(merged, inputs), expected, rtol=0, atol=1e-5)
@@ -155,19 +155,19 @@ def test_exports_give_the_same_logits(made: Made, tmp_path: Path) -> None:
     wrapped = PeftModel.from_pretrained(plain, tmp_path / "peft")
     torch.testing.assert_close(logits(wrapped, inputs), expected, rtol=0, atol=1e-5)
     layers = {name.removesuffix(".lora_A") for name, _ in plain.named_modules() if name.endswith(".lora_A")}
-    assert layers == set(adapters.adapted(made.base.model))
+    assert layers == set(adapters.adapted(family_model.base.model))
 
 
 @each_family
-def test_gradient_checkpointing_gives_the_same_gradients(made: Made) -> None:
-    adapt(made, dropout=0.1)
+def test_gradient_checkpointing_gives_the_same_gradients(family_model: FamilyModel) -> None:
+    adapt(family_model, dropout=0.1)
     passes: list[bool] = []
-    for layer in adapters.adapted(made.base.model).values():
+    for layer in adapters.adapted(family_model.base.model).values():
         layer.update.register_forward_hook(lambda *_: passes.append(gradient_checkpointing.recomputing()))
-    expected = gradients(made)
+    expected = gradients(family_model)
     once = len(passes)
-    undo = gradient_checkpointing.enable(made.base.model)
-    found = gradients(made)
+    undo = gradient_checkpointing.enable(family_model.base.model)
+    found = gradients(family_model)
     undo()
     assert passes.count(False) == 2 * once and passes.count(True) > once / 2  # it did happen, and says so
     assert list(found) == list(expected)
@@ -175,7 +175,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(made: Made) -> None:
         scale = float(values.abs().max())
         torch.testing.assert_close(found[name], values, rtol=0, atol=1e-5 * scale, msg=name)
     del passes[:]
-    again = gradients(made)
+    again = gradients(family_model)
     assert len(passes) == once and all(torch.equal(again[name], expected[name]) for name in expected)
 
 

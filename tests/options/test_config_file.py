@@ -20,7 +20,7 @@ SPACE = {"rank": {"type": "int", "low": 1, "high": 8, "log": True}, "learning_ra
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def parse_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What a command line asks for: its spec, and what it may use; nothing is run."""
     monkeypatch.chdir(tmp_path)
     got: list[Any] = []
@@ -39,7 +39,7 @@ def file(folder: Path, **options: Any) -> Path:
     return folder / "options.yaml"
 
 
-def test_a_file_gives_the_same_options_as_the_command_line(asked: Any, tmp_path: Path) -> None:
+def test_a_file_gives_the_same_options_as_the_command_line(parse_command: Any, tmp_path: Path) -> None:
     config = file(
         tmp_path / "there", method=["lora-drop", "prilora"], task="demo", trials=12, epochs=3, tune_split=0.1,
         max_params="150k", baseline=False, set={"targets": "query,value"}, scheduler="none", weight_decay=0.01,
@@ -49,16 +49,18 @@ def test_a_file_gives_the_same_options_as_the_command_line(asked: Any, tmp_path:
         "--max-params", "150k", "--no-baseline", "--set", "targets=query,value", "--scheduler", "none",
         "--weight-decay", 0.01,
     )  # fmt: skip
-    spec, use = asked("search", "--config", config)
-    same, with_use = asked("search", *words)
+    spec, use = parse_command("search", "--config", config)
+    same, with_use = parse_command("search", *words)
     assert spec == same and use.budget() == with_use.budget()
     assert spec.halving is None and spec.baseline is None and spec.training.weight_decay == 0.01
-    changed, use = asked("search", "--config", config, "--epochs", 5, "--trials", "+4", "--baseline", "--set", "rank=2")
+    changed, use = parse_command(
+        "search", "--config", config, "--epochs", 5, "--trials", "+4", "--baseline", "--set", "rank=2"
+    )
     assert changed.training.epochs == 5 and use.trials == "+4" and changed.baseline is not None
     assert changed.methods[0].settings["rank"] == 2 and changed.methods[0].settings["targets"] == "query,value"
 
 
-def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
+def test_paths_are_relative_to_the_file(parse_command: Any, tmp_path: Path) -> None:
     there = tmp_path / "there"
     (there / "my-model").mkdir(parents=True)
     (there / "space.yaml").write_text(yaml.safe_dump(SPACE))
@@ -66,12 +68,12 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
         there, method="lora", data="pairs.jsonl", text=["a", "b"], label="c", model="my-model", runs="out",
         space="space.yaml", set={"dropout": 0.1},
     )  # fmt: skip
-    spec, use = asked("search", "--config", config)
+    spec, use = parse_command("search", "--config", config)
     assert spec.task.data == str(there / "pairs.jsonl") and spec.task.text == ("a", "b") and spec.task.name == "pairs"
     assert spec.model == str(there / "my-model") and use.runs == there / "out"
     assert spec.methods[0].space == SPACE and spec.methods[0].settings == {"dropout": 0.1}
     file(there, method="lora", task="demo", space={**SPACE, "retrain": "ranks.json"}, model="org/name")
-    spec, _ = asked("search", "--config", "there/options.yaml")
+    spec, _ = parse_command("search", "--config", "there/options.yaml")
     assert spec.methods[0].settings["retrain"] == str(there / "ranks.json") and spec.model == "org/name"
 
 
@@ -95,52 +97,52 @@ def test_paths_are_relative_to_the_file(asked: Any, tmp_path: Path) -> None:
     ],
 )
 def test_a_value_in_a_file_means_what_it_means_on_the_command_line(
-    line: str, words: tuple[str, ...], asked: Any, tmp_path: Path
+    line: str, words: tuple[str, ...], parse_command: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "options.yaml").write_text(f"method: lora\ntask: demo\n{line}\n")
-    from_file, file_call = asked("search", "--config", "options.yaml")
-    from_words, word_call = asked("search", "--method", "lora", "--task", "demo", *words)
+    from_file, file_call = parse_command("search", "--config", "options.yaml")
+    from_words, word_call = parse_command("search", "--method", "lora", "--task", "demo", *words)
     assert from_file == from_words and file_call.budget() == word_call.budget()
 
 
 @pytest.mark.parametrize("line", ["time_budget: 1:30", "trials: 1:30", "seed: 0o10", "epochs: true", "chat: 1:30"])
-def test_what_the_command_line_refuses_is_refused_in_a_file(line: str, asked: Any, tmp_path: Path) -> None:
+def test_what_the_command_line_refuses_is_refused_in_a_file(line: str, parse_command: Any, tmp_path: Path) -> None:
     (tmp_path / "options.yaml").write_text(f"method: lora\ntask: demo\n{line}\n")
     with pytest.raises(AutorankError, match=line.split(":")[0].replace("_", ".")):
-        asked("search", "--config", "options.yaml")[1].budget()
+        parse_command("search", "--config", "options.yaml")[1].budget()
 
 
-def test_merge_keys_and_aliases_work_in_a_file(asked: Any, tmp_path: Path) -> None:
+def test_merge_keys_and_aliases_work_in_a_file(parse_command: Any, tmp_path: Path) -> None:
     text = "<<: &shared {task: demo, trials: +3}\nmethod: [lora, *name]\n".replace("*name", "prilora")
     (tmp_path / "options.yaml").write_text(text)
-    spec, call = asked("search", "--config", "options.yaml")
+    spec, call = parse_command("search", "--config", "options.yaml")
     assert spec.task.name == "demo" and call.trials == "+3" and len(spec.methods) == 2
 
 
-def test_all_mistakes_in_one_message(asked: Any, tmp_path: Path) -> None:
+def test_all_mistakes_in_one_message(parse_command: Any, tmp_path: Path) -> None:
     config = file(
         tmp_path, mehtod="lora", epochs=2.5, grace=0, trials={"a": 1}, set=["rank=4"], baseline="maybe",
         batch_size=True, max_params=[1, 2], max_memory="much", time_budget="soon",
     )  # fmt: skip
     with pytest.raises(AutorankError) as refused:
-        asked("search", "--config", config)
+        parse_command("search", "--config", config)
     message = str(refused.value)
     assert "did you mean 'method'?" in message and "set: write set: {KEY: VALUE}" in message
     assert "max_params: expected one value" in message and "Write it as 90s, 30m, 4h or auto" in message
     for name in ("mehtod", "epochs", "grace", "trials", "set", "baseline", "batch_size", "max_memory"):
         assert f"\n  {name}: " in message
     with pytest.raises(AutorankError, match="cannot be read"):
-        asked("search", "--config", "absent.yaml")
+        parse_command("search", "--config", "absent.yaml")
     with pytest.raises(AutorankError, match="must map options to values"):
         (tmp_path / "list.yaml").write_text("[1, 2]")
-        asked("search", "--config", tmp_path / "list.yaml")
+        parse_command("search", "--config", tmp_path / "list.yaml")
     with pytest.raises(AutorankError, match="`autorank train` has no such option"):
-        asked("train", "--config", file(tmp_path, method="lora", task="demo", trials=3))
+        parse_command("train", "--config", file(tmp_path, method="lora", task="demo", trials=3))
     with pytest.raises(AutorankError, match="Did you mean 'increlora'"):
         spaces = {"increlor": {}, "lora": SPACE}
-        asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=spaces))
+        parse_command("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=spaces))
     with pytest.raises(AutorankError, match="for one method"):
-        asked("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=SPACE))
+        parse_command("search", "--config", file(tmp_path, method="lora,increlora", task="demo", space=SPACE))
 
 
 DEMO = ("search", "--task", "demo", "--name", "s")
@@ -163,27 +165,29 @@ DEMO = ("search", "--task", "demo", "--name", "s")
         (*DEMO, "--method", "lora", "--space", "space.yaml", "--set", "retrain=ranks.json"),
     ],
 )  # fmt: skip
-def test_spec_show_makes_an_equal_search(words: tuple[object, ...], asked: Any, tmp_path: Path, capsys: Any) -> None:
+def test_spec_show_makes_an_equal_search(
+    words: tuple[object, ...], parse_command: Any, tmp_path: Path, capsys: Any
+) -> None:
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE | {"dropout": 0.25}))
-    spec, _ = asked(*words)
+    spec, _ = parse_command(*words)
     with Journal.create(tmp_path / "runs" / spec.name, spec, (1.0, 0.0)) as journal:
         journal.set_options(trials=7, confirm=2)
     app.app(["spec", "show", spec.name], standalone_mode=False)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "shown.yaml").write_text(capsys.readouterr().out)
-    again, use = asked("search", "--config", tmp_path / "elsewhere" / "shown.yaml")
+    again, use = parse_command("search", "--config", tmp_path / "elsewhere" / "shown.yaml")
     assert again == spec and (use.trials, use.confirm_seeds) == ("7", 2)
     # dictionaries are equal in any order, but samplers draw in theirs
     assert [json.dumps(entry.space) for entry in again.entries] == [json.dumps(entry.space) for entry in spec.entries]
 
 
-def test_what_no_options_can_say_is_refused(asked: Any) -> None:
-    spec, _ = asked(*DEMO, "--method", "lora")
+def test_what_no_options_can_say_is_refused(parse_command: Any) -> None:
+    spec, _ = parse_command(*DEMO, "--method", "lora")
     with pytest.raises(AutorankError, match="made in Python"):
         as_yaml(spec.model_copy(update={"seed": 5}), {})
 
 
-def test_train_takes_a_file_too(asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_takes_a_file_too(parse_command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
     class Made(Exception):
@@ -195,7 +199,7 @@ def test_train_takes_a_file_too(asked: Any, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("autorank.training.run.TrainingRun", run)
     with pytest.raises(Made):
-        asked("train", "--config", file(tmp_path, method="lora", task="demo", set={"rank": 4}), "--epochs", 2)
+        parse_command("train", "--config", file(tmp_path, method="lora", task="demo", set={"rank": 4}), "--epochs", 2)
     assert made[0].settings == {"rank": 4} and made[0].training.epochs == 2
 
 

@@ -31,7 +31,7 @@ methods:
 """
 
 
-def written(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
+def recipe_file(folder: Path, changes: Mapping[str, str] | None = None) -> Path:
     """The recipe as a file, with texts in it changed."""
     text = TABLE
     for old, new in (changes or {}).items():

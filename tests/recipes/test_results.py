@@ -10,13 +10,13 @@ from autorank.errors import AutorankError
 from autorank.recipes.load import read
 from autorank.recipes.results import FILE, Results
 from autorank.recipes.run import about
-from tests.recipes.table import written
+from tests.recipes.table import recipe_file
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """A directory with the run `try` of which one training ended."""
-    with Results.open(tmp_path / "runs", "try", about(read(written(tmp_path)), 1.0, None, None)) as results:
+    with Results.open(tmp_path / "runs", "try", about(read(recipe_file(tmp_path)), 1.0, None, None)) as results:
         results.add(("lora/rte", 0), {"evaluations": []})
         results.add(("lora/rte", 1), {"failed": "no memory"})
     return tmp_path / "runs"

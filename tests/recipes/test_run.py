@@ -19,7 +19,7 @@ from autorank.recipes.run import about, plan
 from autorank.searching.ray.actors.trainable import WarmTrial, bind
 from autorank.searching.retry_policy import Death
 from tests import tiny
-from tests.recipes.table import written
+from tests.recipes.table import recipe_file
 from tests.searching.driven import goes_on
 from tests.trials.made_trials import evaluation
 
@@ -111,7 +111,7 @@ def test_a_papers_table_at_a_fiftieth(place_of: Path, tmp_path: Path) -> None:
 
 
 def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     trainings = small(recipe, place_of, "again/rte", 1)
     assert [each.run[0] for each in trainings] == ["grown/rte", "again/rte"]  # what it needs comes along
     with Results.open(tmp_path, "ranks", about(recipe, 0.02, None, None)) as results:
@@ -121,7 +121,7 @@ def test_ranks_of_another_row(place_of: Path, tmp_path: Path) -> None:
 
 
 def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place_of: Path) -> None:
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     trainings = small(recipe, place_of, "lora/rte,grown/rte", 1)
     with Results.open(tmp_path, "storage_missing", about(recipe, 1.0, None, None)) as results:
         searcher = RecipeSearcher(trainings, results, retries=1)
@@ -137,7 +137,7 @@ def test_nodes_that_do_not_see_the_folder_fail_no_training(tmp_path: Path, place
 
 
 def test_failures_are_stored_retried_and_fail_their_dependants(tmp_path: Path, place_of: Path) -> None:
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     trainings = small(recipe, place_of, "again/rte,lora/rte", 1)
     names = [each.run[0] for each in trainings]
     assert names == ["lora/rte", "grown/rte", "again/rte"]

@@ -11,11 +11,11 @@ from autorank.errors import AutorankError
 from autorank.recipes.load import read, shipped
 from autorank.recipes.rows import chosen, rows
 from autorank.recipes.schema import figure
-from tests.recipes.table import written
+from tests.recipes.table import recipe_file
 
 
 def test_a_row_has_the_nearest_value_of_each_setting(tmp_path: Path) -> None:
-    recipe = read(written(tmp_path))
+    recipe = read(recipe_file(tmp_path))
     found = {row.name: row for row in rows(recipe, model="other", data=Path("/data"))}
     assert list(found) == ["lora/rte", "grown/rte", "again/rte", "gone/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]
     lora = found["lora/rte"].train
@@ -39,17 +39,17 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
         "f1: 94": "f2: 94",
     }
     with pytest.raises(AutorankError) as refused:
-        read(written(tmp_path, wrong))
+        read(recipe_file(tmp_path, wrong))
     for said in ("'mrpc'", "'rank'", "'batch_size'", "mean_rank: Input should be greater", "'grown'"):
         assert said in str(refused.value)
     with pytest.raises(AutorankError, match=r"methods\.lora\.reported\.score: '80,1' is not a figure"):
-        read(written(tmp_path, {"80.1 ± 0.2": '"80,1"'}))
+        read(recipe_file(tmp_path, {"80.1 ± 0.2": '"80,1"'}))
     with pytest.raises(AutorankError, match=r"methods\.lora\.setings: unknown key; did you mean 'settings'"):
-        read(written(tmp_path, {"lora:\n    settings": "lora:\n    setings"}))
+        read(recipe_file(tmp_path, {"lora:\n    settings": "lora:\n    setings"}))
     with pytest.raises(AutorankError, match=r"\n  trainings: unknown key; did you mean 'training'"):
-        read(written(tmp_path, {"training: {batch": "trainings: {batch"}))
+        read(recipe_file(tmp_path, {"training: {batch": "trainings: {batch"}))
     with pytest.raises(AutorankError, match="metric of mrpc 'f2'"):
-        read(written(tmp_path, {"f1: 94": "f2: 94"}))
+        read(recipe_file(tmp_path, {"f1: 94": "f2: 94"}))
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,11 @@ def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
 def test_ranks_that_nobody_has(line: str, why: str, tmp_path: Path) -> None:
     changes = {"again: {method: increlora, ranks_of: grown, tasks: [rte]}": line}
     with pytest.raises(AutorankError, match=f"ranks_of: .*{why}.*Name a line that is trained"):
-        read(written(tmp_path, changes))
+        read(recipe_file(tmp_path, changes))
 
 
 def test_requested_seeds_and_rows_are_selected(tmp_path: Path) -> None:
-    recipe = read(written(tmp_path, {"seeds: 2": "seeds: [41, 42]"}))
+    recipe = read(recipe_file(tmp_path, {"seeds: 2": "seeds: [41, 42]"}))
     assert recipe.numbers() == [41, 42] and recipe.numbers(1) == [41] and recipe.numbers(4) == [41, 42, 43, 44]
     names = [row.name for row in rows(recipe)]
     assert chosen(names, "grown/*,*/mrpc") == ["grown/rte", "lora/mrpc", "grown/mrpc", "gone/mrpc"]

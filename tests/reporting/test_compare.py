@@ -18,7 +18,7 @@ from autorank.reporting.search_results import SearchResults
 from autorank.spec import TaskSpec
 from tests.reporting.html.read import Page
 from tests.trials.made_trials import search, snapshot, trial
-from tests.trials.predicted import made, model
+from tests.trials.predicted import model, search_with_predictions
 
 LOG = math.log10
 
@@ -103,10 +103,10 @@ def test_other_data_are_refused(first, task, named):
 
 def test_training_data_matter_where_a_part_is_held_out():
     tasks = [TaskSpec(name="demo", tune_split=s, max_train_examples=n) for s in (0.0, 0.1) for n in (None, 100)]
-    made = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
-    compare.check_comparable(made[:2])
+    search_with_predictions = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
+    compare.check_comparable(search_with_predictions[:2])
     with pytest.raises(AutorankError, match="max_train_examples: None and 100"):
-        compare.check_comparable(made[2:])
+        compare.check_comparable(search_with_predictions[2:])
 
 
 def test_incomparable_searches_are_refused_with_the_reason(first):
@@ -143,8 +143,8 @@ def test_as_a_page(first, second):
 
 def test_the_largest_gain_is_paired_over_examples(tmp_path):
     """The second's best makes no mistake that the first's does not make, so it is better on nearly all resamples."""
-    first = made(tmp_path / "a", [trial(0, (100, 0.6))], {0: model(0.6)})
-    second = made(tmp_path / "b", [trial(0, (100, 0.62))], {0: model(0.62)})
+    first = search_with_predictions(tmp_path / "a", [trial(0, (100, 0.6))], {0: model(0.6)})
+    second = search_with_predictions(tmp_path / "b", [trial(0, (100, 0.62))], {0: model(0.62)})
     searches = [SearchResults(search(name=n), seen, (1000.0, 0.0)) for n, seen in (("a", first), ("b", second))]
     _, row = compare.compare(searches)
     assert row.better == pytest.approx(1 - math.exp(-8), abs=0.005)  # 8 of 400 examples decide

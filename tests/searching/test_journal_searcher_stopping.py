@@ -19,7 +19,7 @@ from tests.searching.standin import bounds, search_spec
 from tests.trials.made_trials import evaluation, sliced
 
 
-def made(number, rank):
+def trial_of_rank(number, rank):
     return TrialRecord(number, "lora", {"rank": rank, "learning_rate": 1e-3})
 
 
@@ -51,7 +51,7 @@ def test_an_adapter_over_the_limit_is_trained_if_its_slices_count(tmp_path, slic
     spec = search_spec(objectives=limits, training=TrainingSpec(slices=slices), halving=HalvingSpec(grace=1))
     with open_journal(spec, tmp_path / "limited", lambda: REFERENCE) as journal:
         stopping = StoppingPolicy(spec, bounds, evaluations=9)
-        trial = replace(made(0, rank=32), evaluations=(sliced(1, 32, 0.9, (8, 0.6)),))
+        trial = replace(trial_of_rank(0, rank=32), evaluations=(sliced(1, 32, 0.9, (8, 0.6)),))
         assert stopping.reason(trial, []) == reason
         assert any(bounds("lora", trial.settings)[0] > 10 for trial in begun(journal)) == (reason is None)
 
@@ -63,7 +63,7 @@ def test_slices_within_the_limit_decide_whether_a_trial_is_beaten():
     stopping = StoppingPolicy(spec, bounds, evaluations=9)
     curves = [(0.6, (8, 0.7)), (0.6, (4, 0.6)), (0.9, (9, 0.5), (5, 0.4))]
     reasons = [
-        stopping.reason(replace(made(number, rank=32), evaluations=(sliced(1, 32, score, *slices),)), [])
+        stopping.reason(replace(trial_of_rank(number, rank=32), evaluations=(sliced(1, 32, score, *slices),)), [])
         for number, (score, *slices) in enumerate(curves)
     ]
     assert reasons == [None, None, "beaten"]

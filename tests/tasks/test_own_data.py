@@ -76,13 +76,13 @@ def test_byte_order_mark_and_long_fields(tmp_path: Path) -> None:
     assert [len(text) for text in read(path, ("text",))["text"]] == [200_000]
 
 
-def own(data: Path | str, **options: Any) -> Splits:
+def splits_of(data: Path | str, **options: Any) -> Splits:
     return read_own(TaskSpec(name="mine", data=data, **{"text": ("text",), "label": "label", **options}))
 
 
 def refused(path: Path | str, **options: Any) -> str:
     with pytest.raises(AutorankError) as caught:
-        own(path, **options)
+        splits_of(path, **options)
     return str(caught.value)
 
 
@@ -135,17 +135,17 @@ def test_parquet_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     parquet, jsonl = (write(tmp_path / "x", many(40)) for write in (write_parquet, write_jsonl))
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert "pip install pyarrow" in refused(parquet)
-    assert len(own(jsonl)[1]) == 36
+    assert len(splits_of(jsonl)[1]) == 36
 
 
 def test_a_tenth_of_each_class_is_held_out(tmp_path: Path) -> None:
-    task, train, validation = own(write_csv(tmp_path / "x", many(200)))
+    task, train, validation = splits_of(write_csv(tmp_path / "x", many(200)))
     held = validation["validation"]
     assert task.label_names == ("no", "yes") and set(validation) == {"validation"}
     assert Counter(held.labels.tolist()) == {0: 15, 1: 5}
     assert sorted([*train.texts[0], *held.texts[0]]) == sorted(many(200)["text"])
     assert all((int(text.split()[1]) % 4 == 0) == label for text, label in zip(held.texts[0], held.labels, strict=True))
-    again = own(tmp_path / "x.csv")[2]["validation"]
+    again = splits_of(tmp_path / "x.csv")[2]["validation"]
     assert held.digest == again.digest
 
 
@@ -160,7 +160,7 @@ def test_lone_examples_stay_in_train() -> None:
 def test_folder_with_validation(name: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "train", many(8))
     write_jsonl(tmp_path / name, many(4))
-    _, train, validation = own(tmp_path)
+    _, train, validation = splits_of(tmp_path)
     assert (len(train), len(validation["validation"])) == (8, 4)
 
 

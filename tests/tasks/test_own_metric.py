@@ -57,20 +57,20 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def made(metric: str | Callable[..., float]) -> OwnMetric:
+def parsed_metric(metric: str | Callable[..., float]) -> OwnMetric:
     fields = parse(metric)
     return OwnMetric(str(fields["metric"]), fields["metric_source"] or "")
 
 
 def test_a_function_in_a_file(file: Path) -> None:
-    metric = made(f"{file}:share")
+    metric = parsed_metric(f"{file}:share")
     assert metric.names == ("share",) and metric.scores(["a", "b"], ["a", "c"]) == {"share": 0.5}
     assert metric.scores_of_texts(["a", "b"], [["a", "x"], []]) == {"share": pytest.approx(1 / 3)}
     assert pickle.loads(pickle.dumps(metric)) == metric
 
 
 def test_lower_is_better(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    metric = made(f"{file}:errors")
+    metric = parsed_metric(f"{file}:errors")
     assert metric.names == ("errors_score", "errors")
     assert metric.scores(["a"], ["b"]) == {"errors_score": 0.25, "errors": 3.0}
     values = [-2.0, -0.5, 0.0, 0.5, 8.0]
@@ -88,7 +88,7 @@ def test_a_function_of_python_goes_to_other_processes() -> None:
         return offset + len(predictions) / 100
 
     shifted.higher_is_better = True  # type: ignore[attr-defined]
-    metric = made(shifted)
+    metric = parsed_metric(shifted)
     assert metric.name == "shifted" and metric.source.startswith("pickle:")
     assert parse(shifted) == parse(shifted)
     code = (
@@ -141,9 +141,9 @@ def test_a_file_that_cannot_be_imported(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_another_metric(file: Path) -> None:
-    before = made(f"{file}:share")
+    before = parsed_metric(f"{file}:share")
     file.write_text(FILE + "\n# changed\n")
-    assert made(f"{file}:share") != before
+    assert parsed_metric(f"{file}:share") != before
     own_metric._load.cache_clear()
     with pytest.raises(AutorankError, match="has changed since the search began"):
         before.scores(["a"], ["a"])
@@ -152,33 +152,33 @@ def test_a_changed_file_is_another_metric(file: Path) -> None:
 @pytest.mark.parametrize(("name", "words"), [("broken", "failed: TypeError.*line"), ("nothing", "returned None")])
 def test_a_failure_is_one_message(name: str, words: str, file: Path) -> None:
     with pytest.raises(AutorankError, match=f"{file}:{name}' {words}"):
-        made(f"{file}:{name}").scores(["a"], ["a"])
+        parsed_metric(f"{file}:{name}").scores(["a"], ["a"])
 
 
-def seen(predictions: list[Any], references: list[Any]) -> float:
+def checked_accuracy(predictions: list[Any], references: list[Any]) -> float:
     assert len(predictions) == len(references) > 0
     assert {type(value) for value in [*predictions, *references]} == {type(references[0])}
     assert set(predictions) <= {"yes", "no"} if references[0] in ("yes", "no") else isinstance(references[0], float)
     return sum(a == b for a, b in zip(predictions, references, strict=True)) / len(references)
 
 
-seen.higher_is_better = True  # type: ignore[attr-defined]
+checked_accuracy.higher_is_better = True  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("labels", [["yes", "no"], [0.5, 1.25]])
 def test_training_with_an_own_metric(labels: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Classes are seen by their names, numbers as floats; the task's own metrics are computed too."""
+    """Classes are given by their names, numbers as floats; the task's own metrics are computed too."""
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     rows = [{"t": f"w{i % 50}", "l": labels[i % 2]} for i in range(40)]
     found = autorank.train(
-        method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=seen, steps=2,
-        model=tiny.model("bert", tmp_path / "bert"), precision="fp32",
+        method="lora", data=texts.write(tmp_path / "x.jsonl", rows), text="t", label="l", metric=checked_accuracy,
+        model=tiny.model("bert", tmp_path / "bert"), steps=2, precision="fp32",
     )  # fmt: skip
     metrics = found.evaluations[-1].metrics
-    assert next(iter(metrics)) == "seen" and found.evaluations[-1].score == metrics["seen"]
-    assert set(metrics) == {"seen", "accuracy", "matthews"} if labels[0] == "yes" else len(metrics) == 4
+    assert next(iter(metrics)) == "checked_accuracy" and found.evaluations[-1].score == metrics["checked_accuracy"]
+    assert set(metrics) == {"checked_accuracy", "accuracy", "matthews"} if labels[0] == "yes" else len(metrics) == 4
     if labels[0] == "yes":
-        assert metrics["seen"] == pytest.approx(metrics["accuracy"])
+        assert metrics["checked_accuracy"] == pytest.approx(metrics["accuracy"])
 
 
 def test_training_on_texts_with_an_own_metric(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def view(folder: Path, model: str) -> Load:
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def tokenized_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of what is tokenized."""
     sizes: list[int] = []
     plain = texts.tokenize
@@ -119,36 +119,36 @@ def test_limits(view: Load) -> None:
     assert rows(search.train) == rows(final.train) == rows(limited.train) and search.digest == final.digest
 
 
-def test_only_the_requested_examples_are_tokenized(view: Load, made: list[int], folder: Path) -> None:
+def test_only_the_requested_examples_are_tokenized(view: Load, tokenized_sizes: list[int], folder: Path) -> None:
     """The same examples, in the same order, as where the whole splits are there."""
     asked = {"max_train_examples": 30, "max_eval_examples": 3, "tune_split": 0.2}
     views: list[dict[str, Any]] = [asked, asked | {"final": True}]
     alone = [view(**values) for values in views]
-    assert made == [30, 3] and len(list((folder / "cache" / "tokens").iterdir())) == 2
+    assert tokenized_sizes == [30, 3] and len(list((folder / "cache" / "tokens").iterdir())) == 2
     view()
-    assert made == [30, 3, 60, 20]
+    assert tokenized_sizes == [30, 3, 60, 20]
     for one, other in zip(alone, [view(**values) for values in views], strict=True):
         assert rows(one.train) == rows(other.train) and one.digest == other.digest
         for name, split in one.validation.items():
             assert rows(split) == rows(other.validation[name])
-    assert made == [30, 3, 60, 20]
+    assert tokenized_sizes == [30, 3, 60, 20]
 
 
-def test_splits_reuse_tokenized_examples(view: Load, made: list[int], folder: Path) -> None:
+def test_splits_reuse_tokenized_examples(view: Load, tokenized_sizes: list[int], folder: Path) -> None:
     view(tune_split=0.2)
-    assert made == [60]  # validation is not looked at
+    assert tokenized_sizes == [60]  # validation is not looked at
     view(tune_split=0.2, final=True)
     view(tune_split=0.3)
     view()
-    assert made == [60, 20] and len(list((folder / "cache" / "tokens").iterdir())) == 2
+    assert tokenized_sizes == [60, 20] and len(list((folder / "cache" / "tokens").iterdir())) == 2
 
 
-def test_without_pyarrow(view: Load, made: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyarrow(view: Load, tokenized_sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     cached = view(tune_split=0.2)
-    made.clear()
+    tokenized_sizes.clear()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     plain = view(tune_split=0.2)
-    assert made == [60] and plain.digest == cached.digest
+    assert tokenized_sizes == [60] and plain.digest == cached.digest
     assert rows(plain.train) == rows(cached.train) and rows(plain.validation["tune"]) == rows(cached.validation["tune"])
 
 
@@ -187,10 +187,10 @@ def test_several_validation_splits_are_for_final_runs(folder: Path, model: str) 
     assert list(final.validation) == ["validation_matched", "validation_mismatched"]
 
 
-def test_a_class_that_is_left_too_small(view: Load, made: list[int]) -> None:
+def test_a_class_that_is_left_too_small(view: Load, tokenized_sizes: list[int]) -> None:
     with pytest.raises(AutorankError, match=r"--tune-split 0.2 .* '[01]' \([01]\)"):
         view(max_train_examples=2, tune_split=0.2)
-    assert not made  # it is said before any work is done
+    assert not tokenized_sizes  # it is said before any work is done
 
 
 def test_as_json_and_on_the_command_line() -> None:

@@ -20,25 +20,25 @@ STEPS = 8
 
 def tiny_base(folder: Path, architecture: str) -> tuple[base_model.BaseModel, list[str]]:
     """A tiny model without dropout of its own, and the names of its linear layers."""
-    made = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
-    made.model.config.pad_token_id = 0
-    made.reset(seed=0)
+    workspace = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    workspace.model.config.pad_token_id = 0
+    workspace.reset(seed=0)
     draw = torch.Generator().manual_seed(5)
-    for name, parameter in made.model.named_parameters():
+    for name, parameter in workspace.model.named_parameters():
         if name.endswith("bias"):  # of new models they are zero
             parameter.data.normal_(0, 0.3, generator=draw)
-    for module in made.model.modules():
+    for module in workspace.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    made.model.save_pretrained(folder / "model")
-    return made, list(target_modules.find(made.model, "all-linear"))
+    workspace.model.save_pretrained(folder / "model")
+    return workspace, list(target_modules.find(workspace.model, "all-linear"))
 
 
 def loaded(folder: Path, architecture: str) -> tuple[Any, list[str]]:
-    made, names = tiny_base(folder, architecture)
-    return made.model, names
+    workspace, names = tiny_base(folder, architecture)
+    return workspace.model, names
 
 
 def wrap(model: nn.Module, config: Any) -> Any:

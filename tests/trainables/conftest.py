@@ -12,7 +12,7 @@ from tests.trainables.trained import cached_in, write_model, write_pairs
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with two models, `model` with dropout and `plain` without, the data, and a cache."""
     folder = tmp_path_factory.mktemp("conformance")
     write_model(folder / "model", dropout=0.1)

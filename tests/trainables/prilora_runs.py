@@ -30,12 +30,12 @@ def write(folder: Path) -> None:
 
 
 def opened(
-    made: Path, settings: dict[str, Any], architecture: str = "bert", data: str = "data", **training: Any
+    workspace: Path, settings: dict[str, Any], architecture: str = "bert", data: str = "data", **training: Any
 ) -> TrainingRun:
     """A run before its first step, its updates attached; it evaluates after every step."""
     wanted = TrainSpec(
-        task=TaskSpec(name="pairs", data=made / data, text=("left", "right"), label="label"),
-        model=str(made / architecture),
+        task=TaskSpec(name="pairs", data=workspace / data, text=("left", "right"), label="label"),
+        model=str(workspace / architecture),
         method="prilora",
         settings={"mean_rank": 2, "interval": 4, "learning_rate": 1e-2} | settings,
         training=TrainingSpec(**{"steps": 10, "batch_size": 8, "eval_every": 1, "precision": "fp32"} | training),

@@ -75,11 +75,11 @@ class SlowElaLoRA(SlowTraining):
         self.interval = (self.fixed - self.begins) // (s["rounds"] + 1)
 
     def _triplet(self, a: Tensor, b: Tensor, e: float) -> Triplet:
-        made = Triplet(
+        workspace = Triplet(
             nn.Parameter(a.double().clone()), nn.Parameter(b.double().clone()), nn.Parameter(torch.tensor(e).double())
         )
-        self.train(made.parameters, start=0)
-        return made
+        self.train(workspace.parameters, start=0)
+        return workspace
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         own = self.triplets[name]

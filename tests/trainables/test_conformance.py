@@ -43,10 +43,10 @@ _trained: dict[str, Trained] = {}
 
 
 @pytest.fixture
-def trained(name: str, made: Path) -> Trained:
+def trained(name: str, workspace: Path) -> Trained:
     """The method's run, trained once for all tests."""
     if name not in _trained:
-        _trained[name] = train(name, made)
+        _trained[name] = train(name, workspace)
     return _trained[name]
 
 
@@ -102,9 +102,9 @@ def test_parameters_counted_are_those_in_the_file(name: str, trained: Trained) -
 
 
 @each_method
-def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, made: Path) -> None:
+def test_parameters_are_within_the_closed_formula(name: str, trained: Trained, workspace: Path) -> None:
     config = methods.configure(name, trained.run.spec.settings).config
-    fewest, most = methods.find(name).adapter_params(config, base_model.meta_model(str(made / "model")))
+    fewest, most = methods.find(name).adapter_params(config, base_model.meta_model(str(workspace / "model")))
     told = trained.evaluations[-1].adapter_params
     assert fewest <= told <= most
     assert 0 < trained.evaluations[-1].nonzero_params <= told
@@ -139,7 +139,7 @@ def test_a_saved_adapter_gives_the_same_logits(name: str, trained: Trained) -> N
 
 
 @each_low_rank_method
-def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
+def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, workspace: Path, tmp_path: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForSequenceClassification
 
@@ -151,7 +151,7 @@ def test_plain_peft_gives_the_same_logits(name: str, trained: Trained, made: Pat
         told = trained.evaluations[step - 1].ranks
         assert ranks == {layer: trained.case.exported * rank for layer, rank in told.items() if rank}
         assert set(config["rank_pattern"]) | set(config["alpha_pattern"]) <= set(ranks)
-        plain = AutoModelForSequenceClassification.from_pretrained(made / "model", num_labels=2)
+        plain = AutoModelForSequenceClassification.from_pretrained(workspace / "model", num_labels=2)
         loaded = PeftModel.from_pretrained(plain, tmp_path / f"peft-{step}").eval()
         with torch.no_grad():
             ours = loaded(**inputs(trained.run)).logits
@@ -177,10 +177,10 @@ def test_resumed_run_equals_an_uninterrupted_one(name: str, stop: int, trained: 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_variants_resume(variant: str, made: Path) -> None:
+def test_variants_resume(variant: str, workspace: Path) -> None:
     name, settings = VARIANTS[variant]
-    wanted = spec(made, name, settings)
-    whole, state = start(wanted), made / "variant.pt"
+    wanted = spec(workspace, name, settings)
+    whole, state = start(wanted), workspace / "variant.pt"
     evaluations = until(whole, 12)
     torch.save(whole.state_dict(), state)
     evaluations += list(whole)
@@ -197,16 +197,18 @@ def test_a_seed_names_a_run(name: str, trained: Trained, tmp_path: Path) -> None
 
 
 @each_method
-def test_run_with_a_cached_base_equals_a_fresh_one(name: str, trained: Trained, made: Path, tmp_path: Path) -> None:
+def test_run_with_a_cached_base_equals_a_fresh_one(
+    name: str, trained: Trained, workspace: Path, tmp_path: Path
+) -> None:
     """After a run with another seed was given up in the middle."""
     model_cache = cache(tmp_path)
-    earlier = TrainingRun(spec(made, name, seed=1), model_cache)
+    earlier = TrainingRun(spec(workspace, name, seed=1), model_cache)
     others = until(earlier, 12)
     model = earlier._base.model
     modules = list(model.modules())
     earlier.release()
     assert not adapters.added_parameters(model) and not hooked(modules)
-    fresh = base_model.load(str(made / "model"), outputs=2)
+    fresh = base_model.load(str(workspace / "model"), outputs=2)
     fresh.reset(seed=1)
     assert same(dict(model.state_dict()), dict(fresh.model.state_dict()))
     assert [e.train_loss for e in others] != [e.train_loss for e in trained.evaluations[:12]]

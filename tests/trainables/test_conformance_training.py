@@ -30,14 +30,14 @@ from tests.trainables.trained import (
 @pytest.mark.parametrize(
     ("name", "weight"), [(n, w) for n in METHODS for w in ([0.0, 100.0] if n in PENALIZED else [0.0])]
 )
-def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: float, made: Path) -> None:
+def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: float, workspace: Path) -> None:
     """At the first step every update is zero still, or what it was drawn as."""
     settings = {PENALIZED[name]: weight} if name in PENALIZED else {}
-    wanted = spec(made, name, settings, model="plain")
+    wanted = spec(workspace, name, settings, model="plain")
     run = start(wanted)
     (told,) = until(run, 1)
     if METHODS[name].starts_at_zero:
-        plain = base_model.load(str(made / "plain"), outputs=2)
+        plain = base_model.load(str(workspace / "plain"), outputs=2)
         plain.reset(seed=0)
     else:
         untrained = start(wanted)
@@ -57,9 +57,9 @@ def test_the_reported_loss_is_the_tasks_without_penalties(name: str, weight: flo
 
 
 @each_method
-def test_micro_batches_change_nothing(name: str, made: Path) -> None:
+def test_micro_batches_change_nothing(name: str, workspace: Path) -> None:
     settings = {} if "dropout" not in METHODS[name].settings else {"dropout": 0.0}
-    whole, parts = (start(spec(made, name, settings, model="plain", accumulate=n)) for n in (1, 2))
+    whole, parts = (start(spec(workspace, name, settings, model="plain", accumulate=n)) for n in (1, 2))
     for ours, theirs in zip(parts, whole, strict=True):
         assert ours.ranks == theirs.ranks, f"after step {ours.step}"
         assert ours.adapter_params == theirs.adapter_params and ours.nonzero_params == theirs.nonzero_params
@@ -69,9 +69,9 @@ def test_micro_batches_change_nothing(name: str, made: Path) -> None:
 
 
 @each_method
-def test_bf16_on_a_cpu(name: str, made: Path) -> None:
-    run = start(spec(made, name, precision="bf16", eval_every=8))
-    model = base_model.meta_model(str(made / "model"))
+def test_bf16_on_a_cpu(name: str, workspace: Path) -> None:
+    run = start(spec(workspace, name, precision="bf16", eval_every=8))
+    model = base_model.meta_model(str(workspace / "model"))
     layers = target_modules.shapes(model, "all-linear")
     for evaluation in run:
         assert all(math.isfinite(value) for value in evaluation.metrics.values())
@@ -103,19 +103,21 @@ def test_an_unknown_setting_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if "mean_rank" in METHODS[name].settings])
-def test_a_budget_without_a_single_rank_is_refused(name: str, made: Path) -> None:
+def test_a_budget_without_a_single_rank_is_refused(name: str, workspace: Path) -> None:
     """0.02 for each of 18 layers are none; IncreLoRA's minimum is a rank for each."""
     with pytest.raises(AutorankError, match=r"mean_rank.*0\.02"):
-        list(start(spec(made, name, {"mean_rank": 0.02})))
+        list(start(spec(workspace, name, {"mean_rank": 0.02})))
 
 
 @pytest.mark.parametrize("name", [name for name, case in METHODS.items() if case.short is not None])
-def test_too_short_a_run_is_refused_before_it_starts(name: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_short_a_run_is_refused_before_it_starts(
+    name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: Any) -> None:
         raise AssertionError("a step was trained")
 
     monkeypatch.setattr(OptimizationLoop, "step", never)
-    run = start(spec(made, name, METHODS[name].short))
+    run = start(spec(workspace, name, METHODS[name].short))
     with pytest.raises(AutorankError) as refused:
         next(run)
     message = str(refused.value)

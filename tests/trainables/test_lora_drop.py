@@ -19,7 +19,7 @@ from trainables.lora_drop import output_squares, select
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AUTORANK_CACHE", str(tmp_path / "cache"))
     tiny.model("bert", tmp_path / "model")
     tiny.pairs_file(tmp_path / "pairs.jsonl", 80)
@@ -34,14 +34,14 @@ def run(folder: Path, **settings: Any) -> TrainingRun:
         settings={"rank": 2, "learning_rate": 1e-2, "probe_ratio": 0.5} | settings,
         training=TrainingSpec(steps=2, batch_size=8),
     )
-    made = TrainingRun(spec)
-    next(made)
-    return made
+    workspace = TrainingRun(spec)
+    next(workspace)
+    return workspace
 
 
-def updates(made: TrainingRun, kind: str) -> list[int]:
+def updates(workspace: TrainingRun, kind: str) -> list[int]:
     """For each layer of a kind, a number for the update it holds."""
-    held = [layer.update for name, layer in adapters.adapted(made._base.model).items() if name.endswith(kind)]
+    held = [layer.update for name, layer in adapters.adapted(workspace._base.model).items() if name.endswith(kind)]
     return [held.index(update) for update in held]
 
 
@@ -58,8 +58,8 @@ def test_as_many_of_the_least_important() -> None:
     assert select([3.0, 1.0, 5.0, 2.0], 0.7, least=True) == [1, 3]
 
 
-def test_importance_equals_a_plain_computation(made: Path) -> None:
-    trained = run(made, threshold=1.0)
+def test_importance_equals_a_plain_computation(workspace: Path) -> None:
+    trained = run(workspace, threshold=1.0)
     model, context = trained._base.model, trained._context
     assert context is not None
     examples = np.arange(0, 70, 3)
@@ -86,8 +86,8 @@ def test_importance_equals_a_plain_computation(made: Path) -> None:
         assert ours == pytest.approx(expected, rel=1e-4)
 
 
-def test_the_rest_of_a_kind_shares_one_update(made: Path) -> None:
-    trained = run(made, threshold=0.01)
+def test_the_rest_of_a_kind_shares_one_update(workspace: Path) -> None:
+    trained = run(workspace, threshold=0.01)
     assert sorted(updates(trained, "query")) in ([0, 0, 2], [0, 1, 1])
     assert trained._base.model is not None
     size = 2 * (tiny.HIDDEN + tiny.HIDDEN)
@@ -95,42 +95,42 @@ def test_the_rest_of_a_kind_shares_one_update(made: Path) -> None:
     assert counted == 2 * 2 * size  # a kept and a shared one, two kinds
 
 
-def test_ablations(made: Path) -> None:
-    normal, inverse = run(made, threshold=0.01), run(made, threshold=0.01, ablation="inverse")
+def test_ablations(workspace: Path) -> None:
+    normal, inverse = run(workspace, threshold=0.01), run(workspace, threshold=0.01, ablation="inverse")
 
     def alone(trained: TrainingRun) -> int:
         held = updates(trained, "query")
         return next(i for i, update in enumerate(held) if held.count(update) == 1)
 
     assert alone(normal) != alone(inverse)
-    assert alone(run(made, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
-    assert len(updates(run(made, threshold=0.01, ablation="no-sharing"), "query")) == 1
-    assert len(set(updates(run(made, threshold=0.01, ablation="random"), "query"))) == 2
+    assert alone(run(workspace, threshold=0.01, ablation="top-k")) == tiny.LAYERS - 1
+    assert len(updates(run(workspace, threshold=0.01, ablation="no-sharing"), "query")) == 1
+    assert len(set(updates(run(workspace, threshold=0.01, ablation="random"), "query"))) == 2
 
 
-def test_one_probe_serves_every_threshold(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = run(made, threshold=0.9)
-    probes = list((made / "cache" / "probes").iterdir())
+def test_one_probe_serves_every_threshold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(workspace, threshold=0.9)
+    probes = list((workspace / "cache" / "probes").iterdir())
     assert len(probes) == 1
     calls: list[int] = []
     monkeypatch.setattr(MethodPhases, "train_on", lambda self, *arguments: calls.append(1))
-    again, other = run(made, threshold=0.9), run(made, threshold=0.01, ablation="inverse")
+    again, other = run(workspace, threshold=0.9), run(workspace, threshold=0.01, ablation="inverse")
     assert not calls and other is not None
     ours, theirs = adapters.tensors(first._base.model), adapters.tensors(again._base.model)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)  # as if there had been no cache
-    run(made, rank=3)  # another rank, another probe
+    run(workspace, rank=3)  # another rank, another probe
     assert calls
 
 
-def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = run(made).spec
+def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = run(workspace).spec
     search, final = (
         spec.model_copy(update={"task": spec.task.model_copy(update={"tune_split": 0.25, "final": final})})
         for final in (False, True)
     )
     first = TrainingRun(search)
     next(first)
-    assert len(list((made / "cache" / "probes").iterdir())) == 2  # one is of the whole training set
+    assert len(list((workspace / "cache" / "probes").iterdir())) == 2  # one is of the whole training set
     monkeypatch.setattr(MethodPhases, "train_on", None)  # another probe would raise
     second = TrainingRun(final)
     next(second)
@@ -144,11 +144,11 @@ def test_a_final_run_is_the_searchs_run_evaluated_elsewhere(made: Path, monkeypa
         TrainingRun(final).load_state_dict(state)
 
 
-def test_warm_start_continues_from_the_probe(made: Path) -> None:
+def test_warm_start_continues_from_the_probe(workspace: Path) -> None:
     from safetensors.torch import load_file
 
-    spec = run(made, threshold=1.0, start="warm").spec
-    (file,) = (made / "cache" / "probes").iterdir()
+    spec = run(workspace, threshold=1.0, start="warm").spec
+    (file,) = (workspace / "cache" / "probes").iterdir()
     probe = load_file(file)
     warm = TrainingRun(spec)
     warm._open(), warm._start()
@@ -158,10 +158,10 @@ def test_warm_start_continues_from_the_probe(made: Path) -> None:
 
 @pytest.mark.parametrize("threshold", [0.05, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("ablation", ["none", "no-sharing"])
-def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, made: Path) -> None:
-    trained = run(made, threshold=threshold, ablation=ablation)
+def test_parameters_are_within_the_closed_formula(threshold: float, ablation: str, workspace: Path) -> None:
+    trained = run(workspace, threshold=threshold, ablation=ablation)
     config = configure("lora-drop", trained.spec.settings).config
-    fewest, most = find("lora-drop").adapter_params(config, base_model.meta_model(str(made / "model")))
+    fewest, most = find("lora-drop").adapter_params(config, base_model.meta_model(str(workspace / "model")))
     assert fewest <= adapters.adapter_params(trained._base.model, trained._base.head) <= most
     if threshold == 1:
         assert fewest == most == 2 * tiny.LAYERS * 2 * 2 * tiny.HIDDEN

@@ -23,7 +23,7 @@ from tests.trainables.trained import cached_in
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("prilora")
     write(folder)
     with cached_in(folder):
@@ -46,9 +46,9 @@ def half(zero: dict[str, Tensor]) -> bool:
     return all((mask.sum(1) == mask.shape[1] // 2).all() for mask in zero.values())
 
 
-def test_what_is_pruned_is_least_in_magnitude_times_norm(made: Path) -> None:
+def test_what_is_pruned_is_least_in_magnitude_times_norm(workspace: Path) -> None:
     """Of the values that the optimizer leaves, as seen by a second run that is not pruned at that step."""
-    run, unpruned = opened(made, {"interval": 4}), opened(made, {"interval": 5})
+    run, unpruned = opened(workspace, {"interval": 4}), opened(workspace, {"interval": 5})
     for _ in range(3):
         next(run), next(unpruned)
     assert not any(mask.any() for mask in zeros(run).values())
@@ -61,8 +61,8 @@ def test_what_is_pruned_is_least_in_magnitude_times_norm(made: Path) -> None:
         assert torch.equal(adapters.adapted(run._base.model)[name].update.A.detach(), A * ~zero)
 
 
-def test_pruned_entries_grow_again_until_the_next_pruning(made: Path) -> None:
-    run = opened(made, {"interval": 4, "regrow": True})
+def test_pruned_entries_grow_again_until_the_next_pruning(workspace: Path) -> None:
+    run = opened(workspace, {"interval": 4, "regrow": True})
     found = {}
     for evaluation, before, after in follow(run):
         found[evaluation.step] = half(after)
@@ -77,8 +77,8 @@ def test_pruned_entries_grow_again_until_the_next_pruning(made: Path) -> None:
     assert found == {step: step in (4, 8) for step in range(1, 11)}
 
 
-def test_regrown_weights_are_masked_in_evaluations(made: Path) -> None:
-    run = opened(made, {"interval": 4}, steps=6)
+def test_regrown_weights_are_masked_in_evaluations(workspace: Path) -> None:
+    run = opened(workspace, {"interval": 4}, steps=6)
     list(run)
     x, y = torch.randn(5, tiny.HIDDEN), torch.randn(5, tiny.HIDDEN)
     update = next(iter(adapters.adapted(run._base.model).values())).update
@@ -88,8 +88,8 @@ def test_regrown_weights_are_masked_in_evaluations(made: Path) -> None:
     assert not torch.allclose(update.train()(x, y), expected)
 
 
-def test_pruned_entries_stay_zero_if_they_may_not_grow(made: Path) -> None:
-    run = opened(made, {"interval": 4, "regrow": False, "ema": 0.0})
+def test_pruned_entries_stay_zero_if_they_may_not_grow(workspace: Path) -> None:
+    run = opened(workspace, {"interval": 4, "regrow": False, "ema": 0.0})
     changed = set()
     for evaluation, before, after in follow(run):
         assert half(after) == (evaluation.step >= 4)
@@ -99,10 +99,10 @@ def test_pruned_entries_stay_zero_if_they_may_not_grow(made: Path) -> None:
 
 
 @pytest.mark.parametrize("pruned", ["B", "both"])
-def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, made: Path) -> None:
+def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, workspace: Path) -> None:
     """n̄ of B's input from the layer's tokens and A; the values that are pruned are those of a run that is not."""
     settings = {"mean_rank": 4, "slope": 0, "ema": 0.5, "pruned": pruned}
-    run, unpruned = (opened(made, settings | {"interval": interval}, steps=5) for interval in (3, 4))
+    run, unpruned = (opened(workspace, settings | {"interval": interval}, steps=5) for interval in (3, 4))
     inputs, layers, expected = Inputs(run), adapters.adapted(run._base.model), {}
     for _ in range(3):
         A = {name: layer.update.A.detach().clone() for name, layer in layers.items()}
@@ -124,8 +124,8 @@ def test_b_is_pruned_by_the_norm_of_what_a_gives(pruned: str, made: Path) -> Non
         assert (layer.update.A.detach() == 0).any() == (pruned == "both")
 
 
-def test_b_has_its_zeros_in_evaluations_and_exports(made: Path, tmp_path: Path) -> None:
-    run = opened(made, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
+def test_b_has_its_zeros_in_evaluations_and_exports(workspace: Path, tmp_path: Path) -> None:
+    run = opened(workspace, {"mean_rank": 4, "slope": 0, "interval": 4, "pruned": "both"}, steps=6)
     evaluations = list(run)
     for update in (layer.update for layer in adapters.adapted(run._base.model).values()):
         assert update.mask_B is not None and (update.B.detach() != 0)[update.mask_B == 0].any()
@@ -139,9 +139,9 @@ def test_b_has_its_zeros_in_evaluations_and_exports(made: Path, tmp_path: Path) 
     assert zeros == evaluations[-1].adapter_params // 2
 
 
-def test_random_pruning_depends_on_the_seed_and_resumes(made: Path) -> None:
+def test_random_pruning_depends_on_the_seed_and_resumes(workspace: Path) -> None:
     settings = {"interval": 2, "importance": "random"}
-    run, again = opened(made, settings, steps=6), opened(made, settings, steps=6)
+    run, again = opened(workspace, settings, steps=6), opened(workspace, settings, steps=6)
     found = []
     for evaluation in run:
         found.append({name: zero for name, zero in zeros(run).items()})
@@ -157,8 +157,8 @@ def test_random_pruning_depends_on_the_seed_and_resumes(made: Path) -> None:
     assert run._method.state_dict()["norms"] is None
 
 
-def test_no_pruning_leaves_the_run_alone(made: Path) -> None:
-    run = opened(made, {"pruning": 0.0, "interval": 400})
+def test_no_pruning_leaves_the_run_alone(workspace: Path) -> None:
+    run = opened(workspace, {"pruning": 0.0, "interval": 400})
     evaluations = list(run)
     assert not any(mask.any() for mask in zeros(run).values())
     assert evaluations[-1].nonzero_params == evaluations[-1].adapter_params
@@ -166,8 +166,8 @@ def test_no_pruning_leaves_the_run_alone(made: Path) -> None:
     assert layers and not any(layer._forward_pre_hooks for layer in layers)
 
 
-def test_the_exported_adapter_has_exactly_the_zeros(made: Path, tmp_path: Path) -> None:
-    run = opened(made, {"slope": 1.0})
+def test_the_exported_adapter_has_exactly_the_zeros(workspace: Path, tmp_path: Path) -> None:
+    run = opened(workspace, {"slope": 1.0})
     list(run)
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")

@@ -18,7 +18,7 @@ from tests.trainables.trained import cached_in
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("prilora")
     write(folder)
     with cached_in(folder):
@@ -38,31 +38,31 @@ def check_norms(run: TrainingRun, ema: float) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("architecture", ["bert", "deberta-v2"])
-def test_the_inputs_norms(architecture: str, accumulate: int, made: Path) -> None:
+def test_the_inputs_norms(architecture: str, accumulate: int, workspace: Path) -> None:
     """Padding is left out, dropout of the update's input too; the last step of an epoch is smaller."""
-    run = opened(made, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
+    run = opened(workspace, {"ema": 0.7, "dropout": 0.5}, architecture, steps=5, accumulate=accumulate)
     check_norms(run, 0.7)
 
 
-def test_positions_are_no_tokens(made: Path) -> None:
+def test_positions_are_no_tokens(workspace: Path) -> None:
     """An example as long as DeBERTa's table of relative positions, alone: both pass as 1 x 16 x hidden."""
     from transformers import DebertaV2Config, DebertaV2Model
 
-    folder = made / "buckets"
+    folder = workspace / "buckets"
     tiny.model("deberta-v2", folder)
     config = DebertaV2Config.from_pretrained(folder)
     config.position_buckets = 8
     DebertaV2Model(config).save_pretrained(folder)
-    (made / "long").mkdir()
+    (workspace / "long").mkdir()
     for split in ("train", "validation"):
         rows = [{"left": "w1 w2 w3 w4 w5 w6", "right": "w1 w2 w3 w4 w5 w6 w7", "label": i % 2} for i in range(8)]
-        (made / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run = opened(made, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
+        (workspace / "long" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = opened(workspace, {"interval": 1}, "buckets", "long", steps=2, batch_size=2, accumulate=2)
     assert set(run._data.train.lengths) == {16}
     check_norms(run, 0.9)
 
 
-def test_repeated_example_of_an_idle_worker_is_not_counted(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_example_of_an_idle_worker_is_not_counted(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three workers on a batch of two: the third runs the first example again, so as not to keep the others waiting."""
     added: list[Tensor] = []
 
@@ -73,7 +73,7 @@ def test_repeated_example_of_an_idle_worker_is_not_counted(made: Path, monkeypat
         monkeypatch.setattr(distributed, "sum_", lambda values: values)
         monkeypatch.setattr(distributed, "gather", lambda value: [value])
         monkeypatch.setattr(distributed, "own_share", lambda items: items)  # each evaluates everything
-        run = opened(made, {"interval": 2}, steps=3, batch_size=2)
+        run = opened(workspace, {"interval": 2}, steps=3, batch_size=2)
         assert run._context is not None
         run._context.sum = lambda values: added.append(values.clone()) or values  # type: ignore[func-returns-value]
         next(run)

@@ -25,7 +25,7 @@ from trainables.sora import normalizations
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sora")
     tiny.model("bert", folder / "bert")
     (folder / "data").mkdir()
@@ -36,12 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def opened(made: Path, settings: dict[str, Any] | None = None, **training: Any) -> TrainingRun:
+def opened(workspace: Path, settings: dict[str, Any] | None = None, **training: Any) -> TrainingRun:
     """A run before its first step, its updates attached; it evaluates after every step."""
     common = {"steps": 6, "batch_size": 8, "eval_every": 1, "precision": "fp32", "warmup_ratio": 0.0}
     wanted = TrainSpec(
-        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
-        model=str(made / "bert"),
+        task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
+        model=str(workspace / "bert"),
         method="sora",
         settings={"rank": 4, "learning_rate": 1e-2, "targets": "query,value"} | (settings or {}),
         training=TrainingSpec(**common | training),
@@ -58,17 +58,17 @@ def gates(run: TrainingRun) -> Tensor:
     return torch.cat([e.detach() for e in found if e is not None])
 
 
-def test_gates_start_normal_and_the_update_zero(made: Path) -> None:
-    drawn = gates(opened(made, {"rank": 500}))
+def test_gates_start_normal_and_the_update_zero(workspace: Path) -> None:
+    drawn = gates(opened(workspace, {"rank": 500}))
     assert len(drawn) == 500 * 2 * tiny.LAYERS
     assert abs(drawn.mean()) < 0.1 and drawn.std().item() == pytest.approx(1, abs=0.05)
-    for layer in adapters.adapted(opened(made)._base.model).values():
+    for layer in adapters.adapted(opened(workspace)._base.model).values():
         assert layer.update.scale == 4 and not layer.update.B.any() and layer.update.rank == 4
 
 
-def test_after_a_step_gates_shrink_by_the_threshold(made: Path) -> None:
+def test_after_a_step_gates_shrink_by_the_threshold(workspace: Path) -> None:
     """Whatever the learning rate; gates that are not shrunk are a twin's."""
-    free, run = (opened(made, {"threshold": threshold}) for threshold in (0.0, 0.3))
+    free, run = (opened(workspace, {"threshold": threshold}) for threshold in (0.0, 0.3))
     before = gates(free)
     next(free), next(run)
     moved = gates(free)
@@ -81,8 +81,8 @@ def test_after_a_step_gates_shrink_by_the_threshold(made: Path) -> None:
     assert torch.equal(counted, ~zero)
 
 
-def test_only_gates_are_without_weight_decay(made: Path) -> None:
-    groups = opened(made, weight_decay=0.1)._phase.optimizer.groups
+def test_only_gates_are_without_weight_decay(workspace: Path) -> None:
+    groups = opened(workspace, weight_decay=0.1)._phase.optimizer.groups
     free = {name for group in groups for name in group["names"] if group["weight_decay"] == 0}
     assert {name for name in free if ".update." in name} == {
         name for group in groups for name in group["names"] if name.endswith("update.e")
@@ -90,8 +90,8 @@ def test_only_gates_are_without_weight_decay(made: Path) -> None:
     assert any(name.endswith("update.A") for group in groups if group["weight_decay"] == 0.1 for name in group["names"])
 
 
-def test_the_penalty_is_the_gates_mean_magnitude(made: Path) -> None:
-    run = opened(made, {"sparse_lambda": 5.0})
+def test_the_penalty_is_the_gates_mean_magnitude(workspace: Path) -> None:
+    run = opened(workspace, {"sparse_lambda": 5.0})
     assert run._context is not None
     penalty = run._method.penalty(run._context)
     assert penalty is not None
@@ -101,13 +101,13 @@ def test_the_penalty_is_the_gates_mean_magnitude(made: Path) -> None:
     first = next(iter(adapters.adapted(run._base.model).values())).update.e
     assert first is not None
     torch.testing.assert_close(first.grad, 5 / len(every) * first.detach().sign())
-    none = opened(made, {"sparse_lambda": 0.0})
+    none = opened(workspace, {"sparse_lambda": 0.0})
     assert none._context is not None and none._method.penalty(none._context) is None
 
 
-def test_a_zero_gate_may_come_back(made: Path) -> None:
+def test_a_zero_gate_may_come_back(workspace: Path) -> None:
     """It counts again then; until then its component is in no count and no evaluation, but held."""
-    run = opened(made, {"threshold": 1e-3, "sparse_lambda": 0.0}, steps=8)
+    run = opened(workspace, {"threshold": 1e-3, "sparse_lambda": 0.0}, steps=8)
     layers = list(adapters.adapted(run._base.model).values())
     for layer in layers:
         assert layer.update.e is not None
@@ -119,28 +119,28 @@ def test_a_zero_gate_may_come_back(made: Path) -> None:
     assert ranks[-1] == int((gates(run) != 0).sum())
 
 
-def test_thresholds_follow_each_other(made: Path) -> None:
-    run = opened(made, {"threshold": 0.1, "schedule": (0.2, 0.3), "first": 0.4}, steps=10)
+def test_thresholds_follow_each_other(workspace: Path) -> None:
+    run = opened(workspace, {"threshold": 0.1, "schedule": (0.2, 0.3), "first": 0.4}, steps=10)
     assert run._context is not None
     method: Any = run._method
     found = []
     for run._context.step in range(10):
         found.append(method._threshold(run._context))
     assert found == [0.1] * 4 + [0.2] * 3 + [0.3] * 3
-    alone = opened(made, {"threshold": 0.1}, steps=10)
+    alone = opened(workspace, {"threshold": 0.1}, steps=10)
     assert alone._context is not None
     alone._context.step = 9
     assert alone._method._threshold(alone._context) == 0.1  # type: ignore[attr-defined]
 
 
-def test_more_thresholds_than_steps_are_refused(made: Path) -> None:
+def test_more_thresholds_than_steps_are_refused(workspace: Path) -> None:
     with pytest.raises(AutorankError, match=r"^sora's schedule has 5 thresholds.* 6 steps\. Train longer"):
-        opened(made, {"schedule": (0.1,) * 5})
-    opened(made, {"schedule": (0.1,) * 4})
+        opened(workspace, {"schedule": (0.1,) * 5})
+    opened(workspace, {"schedule": (0.1,) * 4})
 
 
-def test_a_run_may_lose_all_components(made: Path, tmp_path: Path) -> None:
-    run = opened(made, {"threshold": 10.0}, steps=2)
+def test_a_run_may_lose_all_components(workspace: Path, tmp_path: Path) -> None:
+    run = opened(workspace, {"threshold": 10.0}, steps=2)
     for evaluation in run:
         assert set(evaluation.ranks.values()) == {0}
         assert evaluation.adapter_params == evaluation.nonzero_params == 0
@@ -151,9 +151,9 @@ def test_a_run_may_lose_all_components(made: Path, tmp_path: Path) -> None:
     assert not any(value.numel() for name, value in values.items() if ".update." in name)
 
 
-def test_normalization_layers_are_trained_and_counted_if_set(made: Path, tmp_path: Path) -> None:
+def test_normalization_layers_are_trained_and_counted_if_set(workspace: Path, tmp_path: Path) -> None:
     settings = {"layer_norms": True, "threshold": 0.05, "rank": 4, "targets": "query,value"}
-    run = opened(made, settings)
+    run = opened(workspace, settings)
     model = run._base.model
     names = set(normalizations(model))
     assert names == {
@@ -168,12 +168,12 @@ def test_normalization_layers_are_trained_and_counted_if_set(made: Path, tmp_pat
     norms = 4 * tiny.LAYERS * tiny.HIDDEN
     assert last.adapter_params == norms + 2 * tiny.HIDDEN * sum(last.ranks.values())
     config = configure("sora", settings).config
-    bounds = find("sora").adapter_params(config, base_model.meta_model(str(made / "bert")))
+    bounds = find("sora").adapter_params(config, base_model.meta_model(str(workspace / "bert")))
     assert bounds == (norms, norms + 4 * 2 * tiny.HIDDEN * 2 * tiny.LAYERS)
     batch = {"input_ids": torch.arange(4, 18).view(2, 7)}
     run.save_adapter(tmp_path / "adapter.safetensors")
     write_peft(tmp_path / "adapter.safetensors", tmp_path / "peft")
-    plain = AutoModelForSequenceClassification.from_pretrained(made / "bert", num_labels=2)
+    plain = AutoModelForSequenceClassification.from_pretrained(workspace / "bert", num_labels=2)
     theirs = PeftModel.from_pretrained(plain, tmp_path / "peft").eval()
     torch.testing.assert_close(theirs(**batch).logits, model.eval()(**batch).logits, rtol=0, atol=1e-5)
     run.release()

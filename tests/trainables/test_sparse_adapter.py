@@ -26,7 +26,7 @@ from trainables.sparse_adapter import masks, sample
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("sparse")
     tiny.model("bert", folder / "bert")
     (folder / "data").mkdir()
@@ -37,11 +37,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def opened(made: Path, **settings: Any) -> TrainingRun:
+def opened(workspace: Path, **settings: Any) -> TrainingRun:
     """A run before its first step, its updates attached and masked; it evaluates after every step."""
     wanted = TrainSpec(
-        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
-        model=str(made / "bert"),
+        task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
+        model=str(workspace / "bert"),
         method="sparse-adapter",
         settings={"rank": 3, "learning_rate": 1e-2, "targets": "query,value"} | settings,
         training=TrainingSpec(steps=8, batch_size=8, eval_every=1, precision="fp32", weight_decay=0.1),
@@ -85,9 +85,9 @@ def test_the_sample() -> None:
     assert len(sample(np.linspace(0, 5, 90, dtype=np.float32), 10, seed=0)) == 10
 
 
-def test_scores_are_gradients_of_the_masks(made: Path) -> None:
+def test_scores_are_gradients_of_the_masks(workspace: Path) -> None:
     """Every mask a number of its own, all of them one, as in SNIP: the run's zeros are where they matter least."""
-    run, whole = opened(made), opened(made, sparsity=0.0)
+    run, whole = opened(workspace), opened(workspace, sparsity=0.0)
     assert not any(zero.any() for zero in zeros(whole).values())
     for name, factor in factors(whole).items():  # "bert"
         assert factor.std().item() == pytest.approx(0.02, rel=0.4), name
@@ -108,8 +108,8 @@ def test_scores_are_gradients_of_the_masks(made: Path) -> None:
         assert torch.equal(factors(run)[name].detach(), drawn[name] * ~zero)
 
 
-def test_what_is_masked_stays_zero_and_the_rest_trains(made: Path, tmp_path: Path) -> None:
-    run = opened(made, sparsity=0.7, dropout=0.1)
+def test_what_is_masked_stays_zero_and_the_rest_trains(workspace: Path, tmp_path: Path) -> None:
+    run = opened(workspace, sparsity=0.7, dropout=0.1)
     masked = zeros(run)
     total = sum(zero.numel() for zero in masked.values())
     kept = total - math.ceil(0.7 * total)
@@ -135,9 +135,9 @@ def test_what_is_masked_stays_zero_and_the_rest_trains(made: Path, tmp_path: Pat
         assert update.A.grad is not None and update.A.grad.all()
 
 
-def test_zeros_come_through_a_checkpoint(made: Path) -> None:
+def test_zeros_come_through_a_checkpoint(workspace: Path) -> None:
     """The mask is what was stored, not what is zero: an entry that happens to be zero goes on training."""
-    run = opened(made)
+    run = opened(workspace)
     next(run)
     name, factor = next(iter(factors(run).items()))
     row, column = (factor != 0).nonzero()[0].tolist()

@@ -42,8 +42,8 @@ def deberta() -> nn.Module:
 @pytest.fixture(scope="module", params=[roberta, deberta], ids=["roberta", "deberta"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
     with torch.device("meta"):
-        made: nn.Module = request.param()
-    return made
+        workspace: nn.Module = request.param()
+    return workspace
 
 
 def params(method: str, model: nn.Module, **settings: Any) -> tuple[int, int]:

@@ -102,15 +102,15 @@ def results(folder: Path, name: str) -> list[dict[str, Any]]:
 
 
 def spec(
-    made: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
+    workspace: Path, name: str, settings: dict[str, Any] | None = None, model: str = "model", **given: Any
 ) -> TrainSpec:
     common: dict[str, Any] = {"learning_rate": 1e-2}
     if issubclass(methods.find(name).Config, TargetedConfig):
         common["targets"] = "all-linear"
     training = {"steps": STEPS, "batch_size": 8, "eval_every": 1, "precision": "fp32"}
     return TrainSpec(
-        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
-        model=str(made / model),
+        task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
+        model=str(workspace / model),
         method=name,
         settings=common | METHODS[name].settings | (settings or {}),
         training=TrainingSpec(**training | given),
@@ -191,8 +191,8 @@ class Trained:
     penalties: list[int]
 
 
-def train(name: str, made: Path) -> Trained:
-    run, case = start(spec(made, name)), METHODS[name]
+def train(name: str, workspace: Path) -> Trained:
+    run, case = start(spec(workspace, name)), METHODS[name]
     result = Trained(run, case, [], {}, {}, {}, {}, [])
     penalty = run._method.penalty
     run._method.penalty = lambda context: result.penalties.append(context.step) or penalty(context)  # type: ignore
@@ -200,10 +200,10 @@ def train(name: str, made: Path) -> Trained:
         result.evaluations.append(evaluation)
         step = evaluation.step
         if step in (*case.stops, STEPS):
-            result.adapters[step] = made / f"{name}-{step}.safetensors"
+            result.adapters[step] = workspace / f"{name}-{step}.safetensors"
             run.save_adapter(result.adapters[step])
             result.logits[step] = logits(run)
-            result.states[step] = made / f"{name}-{step}.pt"
+            result.states[step] = workspace / f"{name}-{step}.pt"
             torch.save(run.state_dict(), result.states[step])
             updates = {layer.update for layer in adapters.adapted(run._base.model).values()}
             result.held[step] = sum(update.components for update in updates)

@@ -49,18 +49,18 @@ class Output:
 
 
 def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
-    batch_size, made = EvalBatchSize(), list[Any]()
+    batch_size, workspace = EvalBatchSize(), list[Any]()
 
     def run(examples: np.ndarray) -> Output:
-        assert [one() for one in made] == [None] * len(made)
+        assert [one() for one in workspace] == [None] * len(workspace)
         output = Output()
-        made.append(weakref.ref(output))
+        workspace.append(weakref.ref(output))
         return output
 
     for _, output in batch_size.map([np.arange(2)] * 3, run):
         assert isinstance(output, Output)
         del output
-    assert len(made) == 3
+    assert len(workspace) == 3
 
 
 def test_a_single_example_that_is_too_much() -> None:
@@ -69,7 +69,7 @@ def test_a_single_example_that_is_too_much() -> None:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("room")
     (folder / "pairs").mkdir()
     for split, size in (("train", 24), ("validation", 20)):
@@ -90,10 +90,10 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-def wanted(task: str, made: Path) -> TrainSpec:
+def wanted(task: str, workspace: Path) -> TrainSpec:
     return TrainSpec(
-        task=TaskSpec(**{"name": task, "data": made / task} | TASKS[task]),
-        model=str(made / ("llama" if task == "texts" else "bert")),
+        task=TaskSpec(**{"name": task, "data": workspace / task} | TASKS[task]),
+        model=str(workspace / ("llama" if task == "texts" else "bert")),
         method="lora",
         settings={"rank": 4, "learning_rate": 1e-2},
         training=TrainingSpec(steps=6, batch_size=4, eval_every=3, precision="fp32"),
@@ -101,9 +101,9 @@ def wanted(task: str, made: Path) -> TrainSpec:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_fits(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same scores, whatever fits; the next run of the model cache does not run out of memory any more."""
-    spec = wanted(task, made)
+    spec = wanted(task, workspace)
     plain = [evaluation.metrics for evaluation in TrainingRun(spec, ModelCache("cpu"))]
     model_cache = ModelCache("cpu")
     refused: list[int] = []
@@ -121,9 +121,9 @@ def test_evaluation_fits(task: str, made: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("task", ["pairs", "questions"])
-def test_evaluation_holds_one_batch_at_a_time(task: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_holds_one_batch_at_a_time(task: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is scored, or a method looks on."""
-    run = TrainingRun(wanted(task, made), ModelCache("cpu"))
+    run = TrainingRun(wanted(task, workspace), ModelCache("cpu"))
     run._open()
     given: list[Any] = []
 

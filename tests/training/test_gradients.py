@@ -22,7 +22,7 @@ EXAMPLES = np.array([1, 2, 5, 7, 8, 11, 12, 17, 18, 20, 21])
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("gradients")
     tiny.model("bert", folder / "model")  # with dropout, which evaluation mode leaves out
     (folder / "data").mkdir()
@@ -33,10 +33,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def opened(made: Path, **training: int) -> TrainingRun:
+def opened(workspace: Path, **training: int) -> TrainingRun:
     wanted = TrainSpec(
-        task=TaskSpec(name="pairs", data=made / "data", text=("left", "right"), label="label"),
-        model=str(made / "model"),
+        task=TaskSpec(name="pairs", data=workspace / "data", text=("left", "right"), label="label"),
+        model=str(workspace / "model"),
         method="sora",  # its gates are not zero, and B can be made so
         settings={"rank": 2},
         training=TrainingSpec(**{"steps": 4, "batch_size": 4, "precision": "fp32"} | training),
@@ -63,8 +63,8 @@ def one_by_one(run: TrainingRun) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_gradients_are_the_sum_over_examples(accumulate: int, made: Path) -> None:
-    run = opened(made, accumulate=accumulate)
+def test_gradients_are_the_sum_over_examples(accumulate: int, workspace: Path) -> None:
+    run = opened(workspace, accumulate=accumulate)
     assert run._context is not None
     expected = one_by_one(run)
     found = run._context.gradients(EXAMPLES)
@@ -76,9 +76,9 @@ def test_gradients_are_the_sum_over_examples(accumulate: int, made: Path) -> Non
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
 
 
-def test_workers_share_the_examples_out(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_share_the_examples_out(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """More workers than examples too; their parts add up to the whole."""
-    run = opened(made)
+    run = opened(workspace)
     assert run._context is not None
     whole = run._context.gradients(EXAMPLES)
     monkeypatch.setattr(distributed, "sum_gradients", lambda parameters: None)

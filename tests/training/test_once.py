@@ -79,7 +79,7 @@ class _Undo:
         self._patch.undo()
 
 
-def told(folder: Path) -> dict[str, Any]:
+def second_worker(folder: Path) -> dict[str, Any]:
     """What the second worker gets of several tensors, and of an error."""
     ours = float(distributed.rank() + 1)
     made = {"a": torch.full((2, 3), ours), "b": torch.tensor(ours, dtype=torch.float64), "none": torch.zeros(0, 4)}
@@ -118,7 +118,7 @@ def nothing_left() -> dict[str, Tensor]:
 def jobs(folder: Path) -> dict[str, Callable[[], dict[str, Any]]]:
     found = {name: partial(train, folder, name) for name in COMPUTED}
     found |= {f"{name}-cached": partial(train, folder, name, True) for name in ("eva", "pissa", "lora-drop")}
-    return found | {"told": partial(told, folder)}
+    return found | {"told": partial(second_worker, folder)}
 
 
 @pytest.fixture(scope="module")

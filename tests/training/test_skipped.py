@@ -28,7 +28,7 @@ ACTS = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("skipped")
     write_model(folder / "model", dropout=0.1)
     write_pairs(folder / "data", 40)
@@ -69,10 +69,10 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_skipped_steps_leave_no_allocation_out(method: str, made: Path) -> None:
+def test_skipped_steps_leave_no_allocation_out(method: str, workspace: Path) -> None:
     """With every step skipped at which the method acts, its ranks still add up to what they should in the end."""
     total = METHODS[method].total
-    run = scaled(start(spec(made, method, accumulate=2)), ACTS[method])
+    run = scaled(start(spec(workspace, method, accumulate=2)), ACTS[method])
     evaluations = list(run)
     assert len(evaluations) == STEPS
     if total is not None:
@@ -87,8 +87,8 @@ def test_skipped_steps_leave_no_allocation_out(method: str, made: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ACTS)
-def test_a_run_stopped_after_a_skipped_step_resumes_bit_for_bit(method: str, made: Path) -> None:
-    wanted = spec(made, method)
+def test_a_run_stopped_after_a_skipped_step_resumes_bit_for_bit(method: str, workspace: Path) -> None:
+    wanted = spec(workspace, method)
     whole, first = (scaled(start(wanted), ACTS[method]) for _ in range(2))
     skipped = ACTS[method][-1]
     expected = [next(whole) for _ in range(STEPS)]

@@ -26,7 +26,9 @@ def model(accuracy: float, shift: int = 0, labels: np.ndarray = LABELS) -> Outco
     return Outcomes("accuracy", np.where(right, labels, 1 - labels)[:, None], labels[:, None], (EXAMPLES,))
 
 
-def made(folder: Path, trials: list[TrialRecord], models: dict[int, Outcomes], **values: Any) -> Snapshot:
+def search_with_predictions(
+    folder: Path, trials: list[TrialRecord], models: dict[int, Outcomes], **values: Any
+) -> Snapshot:
     """A search whose trials, with one evaluation each, have these predictions."""
     for number, outcomes in models.items():
         predictions.write(pack([outcomes]), folder, number, 10)
@@ -40,4 +42,4 @@ def small(folder: Path) -> Snapshot:
         trial(3, (90, 0.79), baseline=True), trial(4, (110, 0.78)),
     ]  # fmt: skip
     models = {0: model(0.8), 1: model(0.6), 2: model(0.7), 3: model(0.79, shift=70), 4: model(0.78, shift=30)}
-    return made(folder, trials, models)
+    return search_with_predictions(folder, trials, models)

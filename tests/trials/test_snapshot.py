@@ -22,7 +22,7 @@ OBJECTIVES = {
 }
 
 
-def made(seed, size):
+def random_trials(seed, size):
     """Trials on a coarse grid, so that ties of some and of all objectives abound; some scores are not finite."""
     draw = random.Random(seed)
     scores = [*(i / 8 for i in range(9)), math.nan, math.inf, -math.inf]
@@ -76,7 +76,7 @@ def by_definition(trials, objectives, baseline):
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
 @pytest.mark.parametrize("seed", range(12))
 def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
-    trials = made(seed, size=30)
+    trials = random_trials(seed, size=30)
     wanted = front(trials, objectives), front(trials, objectives, baseline=True)
     for points, baseline in zip(wanted, (False, True), strict=True):
         assert {(*p.key, p.kept is None) for p in points} == by_definition(trials, objectives, baseline)
@@ -94,7 +94,7 @@ def test_front_does_not_depend_on_the_order_of_evaluations(objectives, seed):
 
 @pytest.mark.parametrize("objectives", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_archive_equals_the_front_after_every_evaluation(objectives):
-    trials = made(99, size=12)
+    trials = random_trials(99, size=12)
     coming = arrivals(trials)
     random.Random(0).shuffle(coming)
     archive, there = Archive(objectives), {number: [] for number in range(len(trials))}

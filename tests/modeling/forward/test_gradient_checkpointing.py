@@ -19,7 +19,7 @@ from tests.trainables.trained import full_state, same, spec, start, write_model
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("checkpointing")
     write_model(folder / "model", dropout=0.1)
     tiny.model("llama", folder / "llama")
@@ -32,13 +32,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("name", ["lora-drop", "increlora", "prilora"])
-def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path) -> None:
+def test_training_is_the_same_bit_for_bit(name: str, workspace: Path, tmp_path: Path) -> None:
     given = {"eval_every": 12, "accumulate": 2}
-    plain = start(spec(made, name, **given), tmp_path / "plain")
+    plain = start(spec(workspace, name, **given), tmp_path / "plain")
     next(plain)
     middle = plain.state_dict()
     expected = next(plain), full_state(plain)
-    wanted = spec(made, name, gradient_checkpointing=True, **given)
+    wanted = spec(workspace, name, gradient_checkpointing=True, **given)
     run = start(wanted, tmp_path / "again")  # a probe of its own
     next(run)
     resumed = start(wanted, tmp_path / "resumed")
@@ -49,13 +49,17 @@ def test_training_is_the_same_bit_for_bit(name: str, made: Path, tmp_path: Path)
         assert same(state | {"spec": None}, expected[1] | {"spec": None})
 
 
-def test_base_model_is_restored_after_a_run_that_did_not_start(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_model_is_restored_after_a_run_that_did_not_start(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise AutorankError("not even one example fits")
 
     model_cache = ModelCache("cpu")
     monkeypatch.setattr("autorank.training.run_setup.MethodPhases", refuse)
-    run = TrainingRun(spec(made, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), model_cache)
+    run = TrainingRun(
+        spec(workspace, "lora", {"dropout": 0.0}, model="llama", gradient_checkpointing=True), model_cache
+    )
     with pytest.raises(AutorankError):
         next(run)
     assert model_cache._base is not None
@@ -65,8 +69,8 @@ def test_base_model_is_restored_after_a_run_that_did_not_start(made: Path, monke
     assert not model.is_activation_checkpointing and model.config.use_cache
 
 
-def test_release_turns_gradient_checkpointing_off(made: Path) -> None:
-    run = start(spec(made, "lora", {"dropout": 0.0}, model="llama", steps=1, gradient_checkpointing=True))
+def test_release_turns_gradient_checkpointing_off(workspace: Path) -> None:
+    run = start(spec(workspace, "lora", {"dropout": 0.0}, model="llama", steps=1, gradient_checkpointing=True))
     next(run)
     model = run._base.model
     assert model.is_activation_checkpointing and not model.config.use_cache and adapters.adapted(model)
@@ -78,11 +82,11 @@ def test_release_turns_gradient_checkpointing_off(made: Path) -> None:
 @pytest.mark.parametrize("architecture", ["bert", "llama", "gpt2", "deberta-v2"])
 @pytest.mark.parametrize("method", ["gora", "sparse-adapter"])
 def test_first_gradients_are_the_same(
-    method: str, architecture: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, architecture: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is computed before training, in evaluation mode, is computed again too, bit for bit."""
-    if not (made / architecture).exists():
-        tiny.model(architecture, made / architecture)
+    if not (workspace / architecture).exists():
+        tiny.model(architecture, workspace / architecture)
     settings = {"dropout": 0.0} if method == "sparse-adapter" else {"gamma": 1.0}
     passes: list[bool] = []
     loss = OptimizationLoop.loss
@@ -103,7 +107,7 @@ def test_first_gradients_are_the_same(
     starts = []
     for given in (False, True):
         passes.clear()
-        wanted = spec(made, method, settings, model=architecture, gradient_checkpointing=given, accumulate=2)
+        wanted = spec(workspace, method, settings, model=architecture, gradient_checkpointing=given, accumulate=2)
         run = start(wanted, tmp_path / str(given))
         run._open()
         run._start()

@@ -47,7 +47,7 @@ def ran(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def own(tmp_path):
+def model_with_code(tmp_path):
     """A model with code of its own."""
     folder = Path(tiny.model("bert", tmp_path / "own"))
     config = json.loads((folder / "config.json").read_text())
@@ -61,42 +61,44 @@ def own(tmp_path):
 REFUSED = r"comes with Python code \(auto_map.*--trust-remote-code"
 
 
-def test_a_model_s_own_code_is_not_run_without_consent(own, ran):
+def test_a_model_s_own_code_is_not_run_without_consent(model_with_code, ran):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8)
     for load in (
-        lambda: base_model.load(own, 2),
-        lambda: base_model.meta_model(own),
-        lambda: ParamBounds(task, own)("lora", {}),
-        lambda: next(TrainingRun(TrainSpec(task=task, model=own, method="lora"))),
-        lambda: tasks.load(task, own),  # texts are cut at the length that the model's code accepts
+        lambda: base_model.load(model_with_code, 2),
+        lambda: base_model.meta_model(model_with_code),
+        lambda: ParamBounds(task, model_with_code)("lora", {}),
+        lambda: next(TrainingRun(TrainSpec(task=task, model=model_with_code, method="lora"))),
+        lambda: tasks.load(task, model_with_code),  # texts are cut at the length that the model's code accepts
     ):
         with pytest.raises(AutorankError, match=REFUSED):
             load()
-    load_tokenizer(own)  # has no code
+    load_tokenizer(model_with_code)  # has no code
     assert not ran.exists()
 
 
-def test_trusted_remote_code_trains(own, ran):
+def test_trusted_remote_code_trains(model_with_code, ran):
     task = TaskSpec(name="demo", max_train_examples=8, max_eval_examples=8, trust_remote_code=True)
-    run = TrainingRun(TrainSpec(task=task, model=own, method="lora", settings={"rank": 2}, training={"steps": 1}))
+    run = TrainingRun(
+        TrainSpec(task=task, model=model_with_code, method="lora", settings={"rank": 2}, training={"steps": 1})
+    )
     (evaluation,) = run
     assert ran.exists() and type(run._base.model).__name__ == "OwnModel"
-    fewest, most = ParamBounds(task, own)("lora", {"rank": 2})
+    fewest, most = ParamBounds(task, model_with_code)("lora", {"rank": 2})
     assert fewest == most == evaluation.adapter_params
 
 
 @pytest.mark.parametrize("merge", [False, True])
-def test_trusted_models_are_exported(own, ran, tmp_path, monkeypatch, merge):
+def test_trusted_models_are_exported(model_with_code, ran, tmp_path, monkeypatch, merge):
     """By `train --to` and from a search; its card's own lines load it, and say that code is run. MLflow is refused."""
     monkeypatch.chdir(tmp_path)
     demo = {"max_train_examples": 8, "max_eval_examples": 8, "trust_remote_code": True}
     settings = {"method": "lora", "set": {"rank": 2}, "steps": 1, "precision": "fp32", "quiet": True}
-    trained = api.train(task="demo", model=own, to=tmp_path / "trained", **demo, **settings)
+    trained = api.train(task="demo", model=model_with_code, to=tmp_path / "trained", **demo, **settings)
     cards = [tmp_path / "trained" / "README.md"]
 
     space = {"rank": {"type": "int", "low": 1, "high": 8}}
     task, methods = TaskSpec(name="demo", **demo), ({"method": "lora", "space": space},)
-    spec = SearchSpec(name="own", task=task, model=own, methods=methods)
+    spec = SearchSpec(name="own", task=task, model=model_with_code, methods=methods)
     with Journal.create(tmp_path / "runs" / "own", spec, (10_000.0, 0.3)) as journal:
         place = adapter_path(journal.folder, 0, trained.best.step)
         place.parent.mkdir(parents=True)
@@ -123,11 +125,11 @@ def test_trusted_models_are_exported(own, ran, tmp_path, monkeypatch, merge):
         assert type(inner).__name__ == "OwnModel"
 
 
-def test_trust_ends(own, ran):
+def test_trust_ends(model_with_code, ran):
     with pytest.raises(ZeroDivisionError), trusting(True):
         raise ZeroDivisionError
     with pytest.raises(AutorankError, match=REFUSED):
-        base_model.load(own, 2)
+        base_model.load(model_with_code, 2)
     assert not ran.exists()
 
 

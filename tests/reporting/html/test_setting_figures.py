@@ -28,7 +28,7 @@ SPACE = {
 ENTRY = MethodSpec(method="lora", space=SPACE)
 
 
-def made(number, score, params=100, **drawn):
+def trial_with(number, score, params=100, **drawn):
     drawn = {"learning_rate": 1e-3, "rank": 4, "dropout": 0.1, "shape": "step"} | drawn
     return trial(number, (params, score), settings=drawn, sampled=drawn, sampler_values=(score,), method="lora")
 
@@ -37,7 +37,8 @@ def test_axes_show_the_ranges_that_were_tried():
     import plotly.graph_objects as go
 
     figure = parallel_coordinates(
-        ENTRY, [made(0, 0.5), made(1, 0.9, 10_000, learning_rate=1e-4, shape="<b>"), trial(2, method="lora")]
+        ENTRY,
+        [trial_with(0, 0.5), trial_with(1, 0.9, 10_000, learning_rate=1e-4, shape="<b>"), trial(2, method="lora")],
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
     assert list(axes) == ["learning_rate", "rank", "dropout", "shape", "parameters", "score"]
@@ -54,7 +55,8 @@ def test_axes_show_the_ranges_that_were_tried():
 def test_methods_together_show_what_they_share():
     other = MethodSpec(method="vera", space={"learning_rate": SPACE["learning_rate"], "rank": {"choices": [1, 4]}})
     figure = shared_parallel_coordinates(
-        [ENTRY, other], [made(0, 0.5), trial(1, (20, 0.6), method="vera", settings={"learning_rate": 0.01, "rank": 1})]
+        [ENTRY, other],
+        [trial_with(0, 0.5), trial(1, (20, 0.6), method="vera", settings={"learning_rate": 0.01, "rank": 1})],
     )
     axes = {axis["label"]: axis for axis in figure["data"][0]["dimensions"]}
     assert list(axes) == ["method", "learning_rate", "rank", "parameters", "score"]
@@ -75,7 +77,7 @@ def test_what_decides_the_score_is_the_most_important(matters):
         }  # fmt: skip
         place = {"learning_rate": (math.log10(drawn["learning_rate"]) + 5) / 3, "dropout": 2 * drawn["dropout"]}
         place["shape"] = float(drawn["shape"] == "step")
-        trials.append(made(number, 0.5 + 0.4 * place[matters], **drawn))
+        trials.append(trial_with(number, 0.5 + 0.4 * place[matters], **drawn))
     found = setting_importances(ENTRY, trials)
     assert next(iter(found)) == matters and found[matters] > 0.5 and sum(found.values()) == pytest.approx(1)
     assert set(found) == set(SPACE) and setting_importances(ENTRY, trials) == found
@@ -84,11 +86,11 @@ def test_what_decides_the_score_is_the_most_important(matters):
 
 
 def test_too_few_trials_say_so():
-    few = [made(i, 0.5 + i / 100) for i in range(MIN_TRIALS - 1)]
+    few = [trial_with(i, 0.5 + i / 100) for i in range(MIN_TRIALS - 1)]
     assert setting_importances(ENTRY, [*few, trial(99, state="failed", method="lora")]) == (
         "It needs 15 finished trials with a score; lora has 14."
     )
-    enough = [made(i, 0.5 + i / 100) for i in range(MIN_TRIALS)]
+    enough = [trial_with(i, 0.5 + i / 100) for i in range(MIN_TRIALS)]
     alone = MethodSpec(method="lora", space={"rank": SPACE["rank"]})
     assert setting_importances(alone, enough) == "Only one setting of lora was searched."
 

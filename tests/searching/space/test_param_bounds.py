@@ -15,14 +15,14 @@ SIZES = ParamBounds(TaskSpec(name="demo"), None)
 NUMBER = {"type": "int", "low": 1, "high": 4}
 
 
-def own(method: str) -> MethodSpec:
+def own_space(method: str) -> MethodSpec:
     built_in = space.load(method)
     return MethodSpec(method=method, settings=built_in.fixed, space=built_in.ranges)
 
 
 @pytest.mark.parametrize("method", names())
 def test_the_ends_of_each_methods_own_space_are_those_of_all_corners(method: str) -> None:
-    entry = own(method)
+    entry = own_space(method)
     ends = [ranges.ends(values) for values in entry.space.values()]
     corners = [dict(zip(entry.space, values, strict=True)) for values in itertools.product(*ends)]
     sizes = [SIZES(method, entry.settings | corner) for corner in corners]

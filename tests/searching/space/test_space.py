@@ -17,7 +17,7 @@ from autorank.searching.space.yaml_values import parse_settings
 RATE = "learning_rate: {type: float, low: 1e-4, high: 1e-2, log: true}\n"
 
 
-def written(tmp_path, text):
+def space_file(tmp_path, text):
     file = tmp_path / "space.yaml"
     file.write_text(text)
     return file
@@ -32,7 +32,7 @@ def test_the_methods_own_spaces_are_valid_and_hold_the_defaults_learning_rate(na
 
 def test_a_file_with_ranges_choices_and_values(tmp_path):
     more = "rank: {type: int, low: 2, high: 9, step: 3}\ndropout: {choices: [0, 0.1]}\nalpha: 8\n"
-    space = load("lora", written(tmp_path, RATE + more))
+    space = load("lora", space_file(tmp_path, RATE + more))
     assert space.ranges["rank"] == {"type": "int", "low": 2, "high": 9, "step": 3}
     assert space.ranges["learning_rate"] == {"type": "float", "low": 1e-4, "high": 1e-2, "log": True}
     assert space.fixed == {"alpha": 8}
@@ -58,7 +58,7 @@ def test_all_mistakes_are_reported_together(tmp_path):
     ablation: 7
     """
     with pytest.raises(AutorankError) as caught:
-        load("lora-drop", written(tmp_path, text), ["probe_ratio=7", "oops"])
+        load("lora-drop", space_file(tmp_path, text), ["probe_ratio=7", "oops"])
     message = str(caught.value)
     for part in (
         "--set oops: write --set key=value",
@@ -99,20 +99,20 @@ def test_all_mistakes_are_reported_together(tmp_path):
 )
 def test_a_malformed_range_says_what_is_wrong(tmp_path, entry, problem):
     with pytest.raises(AutorankError) as caught:
-        load("lora", written(tmp_path, f"{RATE}rank: {entry}\n"))
+        load("lora", space_file(tmp_path, f"{RATE}rank: {entry}\n"))
     assert problem in str(caught.value)
 
 
 @pytest.mark.parametrize("bound", [".inf", ".nan", "one"])
 def test_bounds_are_finite_numbers(tmp_path, bound):
     with pytest.raises(AutorankError, match="high must be a number"):
-        load("lora", written(tmp_path, f"learning_rate: {{type: float, low: 0.1, high: {bound}}}"))
+        load("lora", space_file(tmp_path, f"learning_rate: {{type: float, low: 0.1, high: {bound}}}"))
 
 
 @pytest.mark.parametrize(("text", "problem"), [("a: [", "is not YAML"), ("- rank", "must map"), ("", "must map")])
 def test_a_file_that_is_no_space(tmp_path, text, problem):
     with pytest.raises(AutorankError, match=problem):
-        load("lora", written(tmp_path, text))
+        load("lora", space_file(tmp_path, text))
 
 
 def test_a_missing_file(tmp_path):
@@ -127,12 +127,12 @@ def test_an_unknown_method():
 
 def test_a_space_without_ranges(tmp_path):
     with pytest.raises(AutorankError, match="nothing is left to search"):
-        load("lora", written(tmp_path, RATE), ["learning_rate=1e-3"])
+        load("lora", space_file(tmp_path, RATE), ["learning_rate=1e-3"])
 
 
 def test_a_fixed_learning_rate_in_a_file_is_refused(tmp_path):
     with pytest.raises(AutorankError, match="learning_rate: must be a range"):
-        load("lora", written(tmp_path, "learning_rate: 1e-3\nrank: {type: int, low: 1, high: 4}"))
+        load("lora", space_file(tmp_path, "learning_rate: 1e-3\nrank: {type: int, low: 1, high: 4}"))
 
 
 def test_a_third_partys_space_lies_beside_its_module(tmp_path, monkeypatch):

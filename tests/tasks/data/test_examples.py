@@ -20,7 +20,7 @@ from autorank.tasks.splits.table import Table, rows
 TEXT = ["a", "b", "c", "d"]
 
 
-def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
+def inferred(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
     """Kind, class names and labels as numbers, as inferred from the user's labels."""
     table = Table({"text": [str(i) for i in range(len(labels))], "label": labels}, "x.csv")
     task = infer_task("mine", ("text",), table, "label")
@@ -46,12 +46,12 @@ def own(labels: list[object]) -> tuple[str, tuple[str, ...], list[float]]:
     ],
 )
 def test_classes_keep_their_names(labels: list[object], names: tuple[str, ...], numbers: list[int]) -> None:
-    assert own(labels) == ("classification", names, numbers)
+    assert inferred(labels) == ("classification", names, numbers)
 
 
 @pytest.mark.parametrize("labels", [[1.5, 2, 3.0], ["1.5", "2", "3"], [1.5, "2", 3]])
 def test_labels_with_fractions_mean_regression(labels: list[object]) -> None:
-    assert own(labels) == ("regression", (), [1.5, 2.0, 3.0])
+    assert inferred(labels) == ("regression", (), [1.5, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_labels_with_fractions_mean_regression(labels: list[object]) -> None:
 )
 def test_labels_that_are_refused(labels: list[object], words: list[str]) -> None:
     with pytest.raises(AutorankError) as caught:
-        own(labels)
+        inferred(labels)
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 

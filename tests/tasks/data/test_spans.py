@@ -47,7 +47,7 @@ def examples(count: int = 40, unanswerable: bool = True) -> Examples:
     return to_examples(V2, Table(columns(tiny.questions(count, unanswerable=unanswerable)), "x"))
 
 
-def one(question: str, context: str, text: list[str], start: list[int]) -> Examples:
+def one_example(question: str, context: str, text: list[str], start: list[int]) -> Examples:
     row = {"question": question, "context": context, "answers": {"text": text, "answer_start": start}}
     return to_examples(V2, Table(columns([row]), "x"))
 
@@ -100,22 +100,22 @@ def test_labels_point_to_the_answer_or_to_cls(tokenizer: Any) -> None:
 
 
 def test_the_first_answer_is_learned_and_blanks_around_it_are_not(tokenizer: Any) -> None:
-    split = windows.tokenize(one("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
+    split = windows.tokenize(one_example("w1", "w2 w3 w4 w5", [" w3 w4 ", "w5"], [2, 9]), tokenizer, 64)
     assert pointed(split, 0) == "w3 w4"
 
 
 def test_part_of_a_word_is_the_whole_token(tokenizer: Any) -> None:
-    assert pointed(windows.tokenize(one("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
+    assert pointed(windows.tokenize(one_example("w1", "w2 w30 w4", ["30"], [4]), tokenizer, 64), 0) == "w30"
 
 
 def test_long_questions_are_cut_and_their_blanks_are_not_read(tokenizer: Any) -> None:
-    split = windows.tokenize(one("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
+    split = windows.tokenize(one_example("  \n" + "w7 " * 50, "w2 " * 60, [], []), tokenizer, 36)
     assert all(split.ids[tokens(split, window)].tolist()[:14] == [CLS, *[11] * 12, SEP] for window in range(len(split)))
     assert split.context(np.arange(len(split)), 40).sum(1).max() == 36 - 12 - 3
 
 
 def test_a_context_without_words(tokenizer: Any) -> None:
-    split = windows.tokenize(one("w7", "", [], []), tokenizer, 24)
+    split = windows.tokenize(one_example("w7", "", [], []), tokenizer, 24)
     assert split.ids.tolist() == [CLS, 11, SEP, SEP] and not split.context(np.array([0]), 6).any()
     assert split.labels.tolist() == [[0, 0]]
 
@@ -129,7 +129,7 @@ def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: 
     other.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="$A", pair=single, special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)]
     )
-    split = windows.tokenize(one("w7", "w8 w9", [], []), other, 24)
+    split = windows.tokenize(one_example("w7", "w8 w9", [], []), other, 24)
     assert split.null.tolist() == [place % len(split.ids)] and split.labels.tolist() == [[split.null[0]] * 2]
     assert split.strata.tolist() == [0]
 
@@ -204,7 +204,7 @@ def test_contexts_are_kept_once_and_strata_tell_answers() -> None:
     rows["answers"] = [rows["answers"][0], rows["answers"][1]] * 2
     found = to_examples(V2, Table(rows, "x"))
     assert found.labels.tolist() == [1, 0, 1, 0] and found.labels.dtype == np.int64
-    assert len({id(one.context) for one in found.references or []}) == 1
+    assert len({id(one_example.context) for one_example in found.references or []}) == 1
 
 
 def test_files_that_are_refused(model: str, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from autorank.tasks.prompts.chat_encoding import ChatEncoding, text_ends
 from autorank.tasks.prompts.conversation import Conversation, read
 from autorank.tasks.splits.examples import Examples
 from tests import templates
-from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CONVERSATION, REFUSED, said
+from tests.tasks.prompts.test_chat_template import CONVERSATIONS, FAMILY_AND_CONVERSATION, REFUSED, dialog
 from tests.texts import IGNORED, library_batch
 
 
@@ -63,14 +63,14 @@ def test_texts_end_where_a_turn_does(family: str) -> None:
 def test_pairs_are_conversations_of_two_messages() -> None:
     chat = encoding("qwen3")
     pairs = Examples((["a", "b"], ["c", "d"]), np.arange(2), ["c", "d"])
-    ours, theirs = chat.split(pairs), chat.split(examples(said("a", "c"), said("b", "d")))
+    ours, theirs = chat.split(pairs), chat.split(examples(dialog("a", "c"), dialog("b", "d")))
     for name in ("ids", "offsets", "target_ids", "target_offsets", "trained", "cut"):
         assert np.array_equal(getattr(ours, name), getattr(theirs, name)), name
     assert chat.tokenizer.decode(ours.target_ids[: ours.target_offsets[1]]) == "<think>\n\n</think>\n\nc<|im_end|>"
 
 
 def test_weights_are_the_tokens_with_a_loss() -> None:
-    split = encoding("llama3").split(examples(said("a", "b", "c", "d e"), said("a", "b")))
+    split = encoding("llama3").split(examples(dialog("a", "b", "c", "d e"), dialog("a", "b")))
     labels = library_batch(collate(split, np.arange(2), pad_id=0))["labels"]
     assert split.weights.tolist() == labels.ne(IGNORED).sum(dim=1).tolist()
     assert split.weights[0] > split.target_lengths[0] and split.weights[1] == split.target_lengths[1]
@@ -83,15 +83,15 @@ def test_white_space_is_trained_where_offsets_leave_it_out() -> None:
     chat = encoding("chatml")
     offsets = chat.tokenizer("a   b", return_offsets_mapping=True)["offset_mapping"]
     assert any(start == end for start, end in offsets)
-    (tokens,) = chat.encode([read(said("a", "a   b\n   ", "c", "   d\n   "))])
+    (tokens,) = chat.encode([read(dialog("a", "a   b\n   ", "c", "   d\n   "))])
     assert chat.tokenizer.decode(tokens.target) == "   d\n   <|im_end|>"
     assert chat.tokenizer.decode(tokens.prompt[tokens.trained]) == "a   b\n   <|im_end|>"
 
 
 def test_long_conversations_lose_their_oldest_exchanges() -> None:
-    messages = said(*(f"question {i}" if i % 2 == 0 else f"answer {i}" for i in range(20)), system="Be brief.")
+    messages = dialog(*(f"question {i}" if i % 2 == 0 else f"answer {i}" for i in range(20)), system="Be brief.")
     chat = encoding("chatml", length=150)
-    split = chat.split(examples(messages, said("q", "a")))
+    split = chat.split(examples(messages, dialog("q", "a")))
     assert split.cut is not None and split.cut.tolist() == [1, 0] and split.lengths.max() <= 150
     text = chat.tokenizer.decode(split.ids[: split.offsets[1]])
     assert text.startswith("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nquestion ")
@@ -104,17 +104,17 @@ def test_long_conversations_lose_their_oldest_exchanges() -> None:
 def test_a_long_question_loses_its_beginning_and_a_long_answer_its_end() -> None:
     words = " ".join(f"w{i}" for i in range(200))
     chat = encoding("chatml", length=100)
-    split = chat.split(examples(said(words, "a"), said("q", words)))
+    split = chat.split(examples(dialog(words, "a"), dialog("q", words)))
     assert split.lengths.max() <= 100 and split.cut is not None and split.cut.all()
     assert chat.tokenizer.decode(split.ids[: split.offsets[1]]).endswith("w199<|im_end|>\n<|im_start|>assistant\n")
     answer = chat.tokenizer.decode(split.target_ids[split.target_offsets[1] :])
     assert len(split.target_ids[split.target_offsets[1] :]) == 50 and words.startswith(answer)
     with pytest.raises(AutorankError, match="chat template alone needs more than"):
-        encoding("chatml", length=8).split(examples(said(words, "a")))
+        encoding("chatml", length=8).split(examples(dialog(words, "a")))
 
 
 def test_refusals_of_a_template_are_listed_once_per_reason() -> None:
-    bad, good = said("What?", "That.", system="Be brief."), said("a", "b")
+    bad, good = dialog("What?", "That.", system="Be brief."), dialog("a", "b")
     with pytest.raises(AutorankError) as caught:
         encoding("gemma").split(examples(bad, good, bad))
     for words in ("System role not supported (2 in all; the first begins with 'Be brief.')", "{% generation %}"):
@@ -130,9 +130,9 @@ def test_conversations_survive_the_cache(tmp_path: Path) -> None:
     from autorank.tasks.data import arrow
     from autorank.tasks.data.pairs import Conversations
 
-    split = encoding("llama3").split(examples(said("a", "b", "c", "d e"), said("a", "b")))
+    split = encoding("llama3").split(examples(dialog("a", "b", "c", "d e"), dialog("a", "b")))
     arrow.write(split, tmp_path / "x.arrow")
     found = arrow.read(tmp_path / "x.arrow", Conversations)
     assert found is not None and np.array_equal(found.trained, split.trained)
     assert np.array_equal(found.weights, split.weights)
-    assert Conversation.loads(read(said("a", "b")).dumps()) == read(said("a", "b"))
+    assert Conversation.loads(read(dialog("a", "b")).dumps()) == read(dialog("a", "b"))

@@ -11,7 +11,7 @@ from autorank.tasks.prompts.conversation import read
 from tests import templates
 
 
-def said(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
+def dialog(*texts: str, system: str | None = None) -> list[dict[str, Any]]:
     """Messages, the user first."""
     roles = ("user", "assistant")
     messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
@@ -23,16 +23,16 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [
 TOOLS = [{"role": "user", "content": "1 + 1?"}, CALL, {"role": "tool", "content": "2"},
          {"role": "assistant", "content": "It is 2."}]  # fmt: skip
 CONVERSATIONS = {
-    "one turn": said("What?", "That."),
-    "three turns": said("a", "b", "What is\n\nthe answer?", "The answer\n\nis: it", "c", "d"),
-    "equal texts": said("yes", "yes", "yes", "yes"),
-    "texts that occur in the template": said("assistant\n", "user\n", "model\n", "<|im_start|> assistant"),
-    "a system message": said("What?", "That.", "And?", "This.", system="Be brief."),
-    "white space": said(" What? \n", "\n That \n\n", "And?", "  This. "),
-    "scripts": said("今天天气怎么样?", "很好 😀", "Привет", "日本語 é"),
-    "thoughts": said("a", "<think>\nhm\n</think>\n\nb", "c", "<think>\nso\nso\n</think>\n\nd"),
+    "one turn": dialog("What?", "That."),
+    "three turns": dialog("a", "b", "What is\n\nthe answer?", "The answer\n\nis: it", "c", "d"),
+    "equal texts": dialog("yes", "yes", "yes", "yes"),
+    "texts that occur in the template": dialog("assistant\n", "user\n", "model\n", "<|im_start|> assistant"),
+    "a system message": dialog("What?", "That.", "And?", "This.", system="Be brief."),
+    "white space": dialog(" What? \n", "\n That \n\n", "And?", "  This. "),
+    "scripts": dialog("今天天气怎么样?", "很好 😀", "Привет", "日本語 é"),
+    "thoughts": dialog("a", "<think>\nhm\n</think>\n\nb", "c", "<think>\nso\nso\n</think>\n\nd"),
     "a tool": TOOLS,
-    "a tool, and on": [*TOOLS, *said("And 2 + 2?", "4.")],
+    "a tool, and on": [*TOOLS, *dialog("And 2 + 2?", "4.")],
 }
 REFUSED = {
     ("gemma", "a system message"): "System role not supported", ("mistral", "a tool"): "Roles must alternate",
@@ -70,16 +70,16 @@ def test_the_templates_own_marks_count() -> None:
         "{% else %}{{ m.content ~ '<|im_end|>\\n' }}{% endif %}",
     )
     template = ChatTemplate(templates.tokenizer("chatml", template=marked))
-    text, turns = template.turns(read(said("a", "b", "c", "d")))
+    text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b<|im_end|>\n", "d<|im_end|>\n"]
-    half = said("a", "b", "c", "d")
+    half = dialog("a", "b", "c", "d")
     half[1]["weight"] = 0
     text, turns = template.turns(read(half))
     assert [text[start:end] for start, end in turns] == ["d<|im_end|>\n"]
 
 
 def test_turns_without_weight_are_left_out() -> None:
-    messages = said("a", "b", "c", "d", "e", "f")
+    messages = dialog("a", "b", "c", "d", "e", "f")
     messages[1]["weight"] = messages[5]["weight"] = 0
     text, turns = ChatTemplate(templates.tokenizer("llama3")).turns(read(messages))
     assert [text[start:end] for start, end in turns] == ["d<|eot_id|>"]
@@ -87,7 +87,7 @@ def test_turns_without_weight_are_left_out() -> None:
 
 
 def test_a_conversation_that_the_assistant_begins() -> None:
-    messages = [{"role": "assistant", "content": "Hello."}, *said("a", "b")]
+    messages = [{"role": "assistant", "content": "Hello."}, *dialog("a", "b")]
     text, turns = ChatTemplate(templates.tokenizer("chatml")).turns(read(messages))
     assert [text[start:end] for start, end in turns] == ["Hello.<|im_end|>", "b<|im_end|>"]
 
@@ -97,7 +97,7 @@ def test_a_generation_prompt_that_conversations_lack() -> None:
     prompt = "'<|im_start|>assistant\\n' }}{% endif"
     opens = templates.CHATML.replace(prompt, prompt.replace("\\n'", "\\n<think>\\n'"))
     template = ChatTemplate(templates.tokenizer("chatml", template=opens))
-    text, turns = template.turns(read(said("a", "<b", "c", "<think>\nd")))
+    text, turns = template.turns(read(dialog("a", "<b", "c", "<think>\nd")))
     assert [text[start:end] for start, end in turns] == ["<b<|im_end|>", "d<|im_end|>"]
 
 
@@ -107,7 +107,7 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
         "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
     )
     template = ChatTemplate(templates.tokenizer("chatml", template=plain))
-    text, turns = template.turns(read(said("a", "b", "c", "d")))
+    text, turns = template.turns(read(dialog("a", "b", "c", "d")))
     assert [text[start:end] for start, end in turns] == ["b\n", "d\n"] and template.end == ""
 
 
@@ -125,11 +125,11 @@ def test_a_turn_that_ends_with_white_space_alone_keeps_it() -> None:
 def test_templates_that_cannot_tell(template: str, reason: str | None) -> None:
     chat = ChatTemplate(templates.tokenizer("chatml", template=template))
     if reason is None:  # it changes texts, but turns are where they are
-        text, turns = chat.turns(read(said("a", "b", "c", "d")))
+        text, turns = chat.turns(read(dialog("a", "b", "c", "d")))
         assert [text[start:end] for start, end in turns] == ["B;", "D;"]
         return
     with pytest.raises(UnclearTemplate, match=reason):
-        chat.turns(read(said("a", "b", "c", "d")))
+        chat.turns(read(dialog("a", "b", "c", "d")))
 
 
 def test_a_template_that_always_opens_the_next_turn() -> None:

@@ -11,7 +11,7 @@ from tests import texts
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory with texts and a cache."""
     folder = tmp_path_factory.mktemp("texts")
     texts.data(folder / "data")

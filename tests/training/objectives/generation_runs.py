@@ -18,20 +18,20 @@ METHODS = {
 }
 
 
-def model(made: Path, family: str) -> str:
-    folder = made / family
+def model(workspace: Path, family: str) -> str:
+    folder = workspace / family
     return str(folder) if folder.exists() else texts.model(family, folder)
 
 
 def spec(
-    made: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
+    workspace: Path, family: str, method: str = "lora", settings: dict[str, Any] | None = None,
     metric: str | None = "rougeL", **given: Any,
 ) -> TrainSpec:  # fmt: skip
     training = {"steps": 12, "batch_size": 16, "eval_every": 100, "precision": "fp32"}
     common = {"targets": "all-linear", "learning_rate": 1e-2}
     return TrainSpec(
-        task=TaskSpec(name="keys", data=made / "data", prompt="asked", completion="told", metric=metric),
-        model=model(made, family),
+        task=TaskSpec(name="keys", data=workspace / "data", prompt="asked", completion="told", metric=metric),
+        model=model(workspace, family),
         method=method,
         settings=common | (settings or METHODS.get(method) or {"rank": 8}),
         training=TrainingSpec(**training | given),

@@ -25,19 +25,19 @@ LEARNS = {"llama": 40, "gpt2": 90, "qwen2": 90, "bart": 60, "t5": 60}  # steps
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_training_learns_completions(family: str, made: Path) -> None:
+def test_training_learns_completions(family: str, workspace: Path) -> None:
     """Three answers: whoever says the same one always is right in a third."""
-    first, *_, last = start(spec(made, family, steps=LEARNS[family], eval_every=10))
+    first, *_, last = start(spec(workspace, family, steps=LEARNS[family], eval_every=10))
     assert list(last.metrics) == ["rougeL", "exact_match", "bleu"] and last.score == last.metrics["rougeL"]
     assert last.train_loss < 0.75 * first.train_loss
     assert last.metrics["exact_match"] > 0.45 and last.score > 0.45
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_scores_without_generation(family: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_without_generation(family: str, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against transformers' loss and the most likely tokens of each completion alone; nothing is generated."""
     monkeypatch.delattr(Generation, "write")
-    run = start(spec(made, family, metric=None, steps=30))
+    run = start(spec(workspace, family, metric=None, steps=30))
     evaluation = next(run)
     assert list(evaluation.metrics) == ["likelihood", "token_accuracy"]
     assert evaluation.score == evaluation.metrics["likelihood"]
@@ -59,10 +59,10 @@ def test_scores_without_generation(family: str, made: Path, monkeypatch: pytest.
     assert 0 < evaluation.score < 1
 
 
-def test_all_completions_of_a_prompt_count(made: Path, tmp_path: Path) -> None:
+def test_all_completions_of_a_prompt_count(workspace: Path, tmp_path: Path) -> None:
     rows = [{"q": f"w{i // 2} k0", "a": ["green", "a blue bird sings"][i % 2]} for i in range(40)]
     task = TaskSpec(name="x", data=texts.write(tmp_path / "x.jsonl", rows), prompt="q", completion="a")
-    run = start(spec(made, "llama").model_copy(update={"task": task}))
+    run = start(spec(workspace, "llama").model_copy(update={"task": task}))
     next(run)
     objective, splits = run._objective, run._data.validation
     assert isinstance(objective, Generation)
@@ -73,10 +73,10 @@ def test_all_completions_of_a_prompt_count(made: Path, tmp_path: Path) -> None:
     assert whole == pytest.approx(np.average(alone, weights=splits["validation"].weights), rel=1e-5)
 
 
-def test_a_final_scoring_writes_too(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_final_scoring_writes_too(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The score stays the same; texts are generated for a part of the prompts."""
     monkeypatch.setattr("autorank.training.objectives.generation.COMPLETED", 7)
-    plain = spec(made, "llama", metric=None)
+    plain = spec(workspace, "llama", metric=None)
     run = start(plain.model_copy(update={"task": plain.task.model_copy(update={"final": True})}))
     found = next(run)
     assert list(found.metrics) == ["likelihood", "token_accuracy", "rougeL", "exact_match", "bleu"]
@@ -86,10 +86,10 @@ def test_a_final_scoring_writes_too(made: Path, monkeypatch: pytest.MonkeyPatch)
     assert [len(split) for split in objective._prompts(run._data.validation).values()] == [7]
 
 
-def test_an_evaluation_costs_a_forward_pass(made: Path) -> None:
+def test_an_evaluation_costs_a_forward_pass(workspace: Path) -> None:
     costs = {}
     for metric in ("likelihood", "rougeL"):
-        run = start(spec(made, "llama", metric=metric))
+        run = start(spec(workspace, "llama", metric=metric))
         run.begin()
         objective, splits = run._objective, run._data.validation
         costs[metric] = objective.evaluation_cost(splits)
@@ -99,8 +99,8 @@ def test_an_evaluation_costs_a_forward_pass(made: Path) -> None:
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_what_is_written_does_not_depend_on_the_batch(family: str, made: Path) -> None:
-    run = start(spec(made, family, steps=40))
+def test_what_is_written_does_not_depend_on_the_batch(family: str, workspace: Path) -> None:
+    run = start(spec(workspace, family, steps=40))
     evaluation = next(run)
     objective, split = pieces(run)
     longest = int(split.weights.max())
@@ -111,9 +111,9 @@ def test_what_is_written_does_not_depend_on_the_batch(family: str, made: Path) -
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_writing_is_taking_the_likeliest_token(family: str, made: Path) -> None:
+def test_writing_is_taking_the_likeliest_token(family: str, workspace: Path) -> None:
     """Token by token, without cache, padding or the library's generation."""
-    run = start(spec(made, family))
+    run = start(spec(workspace, family))
     next(run)
     objective, split = pieces(run)
     longest = int(split.weights.max())
@@ -134,7 +134,7 @@ def test_writing_is_taking_the_likeliest_token(family: str, made: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "bart"])
-def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, tmp_path: Path) -> None:
+def test_the_checkpoints_generation_config_is_left_out(family: str, workspace: Path, tmp_path: Path) -> None:
     """A checkpoint that samples and repeats nothing writes what a plain one does, without warnings."""
     folder = Path(texts.model(family, tmp_path / family))
     strange = {
@@ -142,7 +142,7 @@ def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, 
         "no_repeat_ngram_size": 2, "eos_token_id": 7, "forced_bos_token_id": 9,
     }  # fmt: skip
     (folder / "generation_config.json").write_text(json.dumps(strange))
-    wanted = spec(made, family)
+    wanted = spec(workspace, family)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*(temperature|top_p|do_sample|generation).*")
         run = start(wanted.model_copy(update={"model": str(folder)}))
@@ -154,8 +154,8 @@ def test_the_checkpoints_generation_config_is_left_out(family: str, made: Path, 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 @pytest.mark.parametrize("metric", ["likelihood", "token_accuracy", "rougeL", "bleu"])
-def test_predictions_give_the_score(family: str, metric: str, made: Path) -> None:
-    run = start(spec(made, family, metric=metric))
+def test_predictions_give_the_score(family: str, metric: str, workspace: Path) -> None:
+    run = start(spec(workspace, family, metric=metric))
     evaluation = next(run)
     models = unpack(evaluation.predictions)
     scores = [evaluation.score, *(piece.score for piece in evaluation.slices)]
@@ -164,15 +164,15 @@ def test_predictions_give_the_score(family: str, metric: str, made: Path) -> Non
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
-def test_a_diverged_model_has_no_score(family: str, made: Path) -> None:
-    run = start(spec(made, family))
+def test_a_diverged_model_has_no_score(family: str, workspace: Path) -> None:
+    run = start(spec(workspace, family))
     next(run)
     with torch.no_grad():
         next(iter(adapters.adapted(run._base.model).values())).update.B.fill_(math.nan)
     objective, _ = pieces(run)
     scores = objective.evaluate(run._phase, run._data.validation)
     assert list(scores) == ["rougeL", "exact_match", "bleu"] and all(map(math.isnan, scores.values()))
-    forward = start(spec(made, family, metric="likelihood"))
+    forward = start(spec(workspace, family, metric="likelihood"))
     forward.begin()
     scores = forward._objective.evaluate(run._phase, run._data.validation)
     assert list(scores) == ["likelihood", "token_accuracy"] and all(map(math.isnan, scores.values()))

@@ -17,9 +17,9 @@ from trainables.lora_drop import output_squares
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bart", "t5"])
-def test_the_loss_equals_transformers(family: str, made: Path) -> None:
+def test_the_loss_equals_transformers(family: str, workspace: Path) -> None:
     """transformers' own loss of the same batch, and the mean over the batch's completion tokens."""
-    run = start(spec(made, family))
+    run = start(spec(workspace, family))
     next(run)
     split, phase = run._data.train, run._phase
     phase.model.eval()
@@ -34,18 +34,18 @@ def test_the_loss_equals_transformers(family: str, made: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
-def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, made: Path) -> None:
+def test_accumulation_gives_the_loss_of_the_whole_batch(family: str, workspace: Path) -> None:
     losses = []
     for accumulate in (1, 2, 8):
-        run = start(spec(made, family, steps=6, eval_every=1, accumulate=accumulate))
+        run = start(spec(workspace, family, steps=6, eval_every=1, accumulate=accumulate))
         losses.append([evaluation.train_loss for evaluation in run])
     assert losses[1] == pytest.approx(losses[0], abs=1e-5) and losses[2] == pytest.approx(losses[0], abs=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", ["gpt2", "bart"])
-def test_methods_that_look_at_batches(method: str, family: str, made: Path) -> None:
-    run = start(spec(made, family, method, eval_every=6), made / "probes")
+def test_methods_that_look_at_batches(method: str, family: str, workspace: Path) -> None:
+    run = start(spec(workspace, family, method, eval_every=6), workspace / "probes")
     evaluations = list(run)
     assert [evaluation.step for evaluation in evaluations] == [6, 12]
     assert all(math.isfinite(evaluation.train_loss) for evaluation in evaluations)
@@ -55,9 +55,9 @@ def test_methods_that_look_at_batches(method: str, family: str, made: Path) -> N
 
 @pytest.mark.parametrize("tokens", ["all", "first"])
 @pytest.mark.parametrize("family", ["llama", "bart", "t5"])
-def test_lora_drop_leaves_padding_out(family: str, tokens: Any, made: Path) -> None:
+def test_lora_drop_leaves_padding_out(family: str, tokens: Any, workspace: Path) -> None:
     """What layers put out for a batch is what they put out for each example alone, where there is no padding."""
-    run = start(spec(made, family, steps=3))
+    run = start(spec(workspace, family, steps=3))
     next(run)
     assert run._context is not None
     examples = np.arange(12)
@@ -69,15 +69,15 @@ def test_lora_drop_leaves_padding_out(family: str, tokens: Any, made: Path) -> N
 
 
 @pytest.mark.parametrize("family", ["llama", "bart"])
-def test_bfloat16(family: str, made: Path) -> None:
-    run = start(spec(made, family, precision="bf16", steps=4))
+def test_bfloat16(family: str, workspace: Path) -> None:
+    run = start(spec(workspace, family, precision="bf16", steps=4))
     assert math.isfinite(next(run).score)
     objective, split = pieces(run)
     assert len(objective.write(run._phase, split, 3) or []) == len(split)
 
 
-def test_a_stopped_run_resumes(made: Path) -> None:
-    wanted = spec(made, "llama", steps=8, eval_every=4)
+def test_a_stopped_run_resumes(workspace: Path) -> None:
+    wanted = spec(workspace, "llama", steps=8, eval_every=4)
     whole = list(start(wanted))
     first = start(wanted)
     next(first)
@@ -87,13 +87,13 @@ def test_a_stopped_run_resumes(made: Path) -> None:
     assert (last.metrics, last.train_loss) == (whole[-1].metrics, whole[-1].train_loss)
 
 
-def test_gradient_checkpointing_writes_the_same(made: Path) -> None:
-    plain, less = (next(start(spec(made, "llama", gradient_checkpointing=given))) for given in (False, True))
+def test_gradient_checkpointing_writes_the_same(workspace: Path) -> None:
+    plain, less = (next(start(spec(workspace, "llama", gradient_checkpointing=given))) for given in (False, True))
     assert less.metrics == plain.metrics and less.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "bart", "t5"])
-def test_prilora_sees_the_input_of_every_layer(family: str, made: Path) -> None:
-    run = start(spec(made, family, "prilora", steps=5, eval_every=5))
+def test_prilora_sees_the_input_of_every_layer(family: str, workspace: Path) -> None:
+    run = start(spec(workspace, family, "prilora", steps=5, eval_every=5))
     next(run)
     assert float(run._method._norms.min()) > 0  # type: ignore[attr-defined]

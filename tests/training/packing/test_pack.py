@@ -30,7 +30,7 @@ NO_DROPOUT = {name: {"dropout": 0.0} for name in METHODS if "dropout" in METHODS
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("packing")
     write_model(folder / "plain", dropout=0.0)
     write_pairs(folder / "data", 60, 20)
@@ -38,9 +38,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def spec(made: Path, name: str, settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
+def spec(workspace: Path, name: str, settings: dict[str, Any] | None = None, **training: Any) -> TrainSpec:
     settings = NO_DROPOUT.get(name, {}) | (settings or {})
-    return trained.spec(made, name, settings, "plain", **{"eval_every": 8} | training)
+    return trained.spec(workspace, name, settings, "plain", **{"eval_every": 8} | training)
 
 
 def alone(wanted: TrainSpec) -> tuple[list[Evaluation], dict[str, Tensor]]:
@@ -78,31 +78,31 @@ def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("name", LOW_RANK)
-def test_a_lane_equals_a_run_alone(made: Path, name: str) -> None:
+def test_a_lane_equals_a_run_alone(workspace: Path, name: str) -> None:
     """Next to two other lanes, one of the same method."""
     settings = [{}, {"learning_rate": 3e-3}]
     pack = Pack(trained.cache())
-    lanes = [pack.join(spec(made, name, extra)) for extra in settings]
-    pack.join(spec(made, "lora", {"rank": 3}))
+    lanes = [pack.join(spec(workspace, name, extra)) for extra in settings]
+    pack.join(spec(workspace, "lora", {"rank": 3}))
     results = finish(pack)
     for lane, extra in zip(lanes, settings, strict=True):
-        assert_equal(lane, results[lane], alone(spec(made, name, extra)))
+        assert_equal(lane, results[lane], alone(spec(workspace, name, extra)))
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_a_variant_equals_a_run_alone(made: Path, name: str) -> None:
+def test_a_variant_equals_a_run_alone(workspace: Path, name: str) -> None:
     method, settings = VARIANTS[name]
     pack = Pack(trained.cache())
-    lane = pack.join(spec(made, method, settings))
-    pack.join(spec(made, "lora", {"rank": 1}))
-    assert_equal(lane, finish(pack)[lane], alone(spec(made, method, settings)))
+    lane = pack.join(spec(workspace, method, settings))
+    pack.join(spec(workspace, "lora", {"rank": 1}))
+    assert_equal(lane, finish(pack)[lane], alone(spec(workspace, method, settings)))
 
 
-def test_gradients_of_a_step(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_of_a_step(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of methods and ranks that differ, whose updates change something."""
     wanted = [
-        spec(made, "lora", {"rank": 3}), spec(made, "gora", {"reference_rank": 1}), spec(made, "sparse-adapter"),
-        spec(made, "pissa"), spec(made, "dora"), spec(made, "vera"),
+        spec(workspace, "lora", {"rank": 3}), spec(workspace, "gora", {"reference_rank": 1}),
+        spec(workspace, "sparse-adapter"), spec(workspace, "pissa"), spec(workspace, "dora"), spec(workspace, "vera"),
     ]  # fmt: skip
     recorded: list[dict[str, Tensor]] = []
 
@@ -127,9 +127,9 @@ def test_gradients_of_a_step(made: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             assert (ours[name] - grad).abs().max() <= 1e-6 * max(1.0, largest), name
 
 
-def test_lanes_join_and_leave(made: Path) -> None:
+def test_lanes_join_and_leave(workspace: Path) -> None:
     """A lane that joins later is at another step than the others, and its batches are those of its own steps."""
-    first, second, third = spec(made, "lora"), spec(made, "increlora"), spec(made, "prilora")
+    first, second, third = spec(workspace, "lora"), spec(workspace, "increlora"), spec(workspace, "prilora")
     pack = Pack(trained.cache())
     lanes = [pack.join(first), pack.join(second)]
     results: dict[Lane, list[Result]] = {lane: [result] for lane, result in pack.advance().items()}
@@ -143,13 +143,13 @@ def test_lanes_join_and_leave(made: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["increlora", "adalora", "prilora"])
-def test_resumed_in_a_pack_and_alone(made: Path, name: str) -> None:
+def test_resumed_in_a_pack_and_alone(workspace: Path, name: str) -> None:
     """The state of a lane is that of a run alone, whichever of the two goes on from it."""
-    wanted = spec(made, name)
+    wanted = spec(workspace, name)
     whole, weights = alone(wanted)
     pack = Pack(trained.cache())
     lane = pack.join(wanted)
-    pack.join(spec(made, "lora", {"rank": 1}))
+    pack.join(spec(workspace, "lora", {"rank": 1}))
     first = pack.advance()[lane]
     state = lane.state_dict()
     pack.leave(lane)
@@ -161,12 +161,12 @@ def test_resumed_in_a_pack_and_alone(made: Path, name: str) -> None:
     assert_close(trained.weights(run), weights)
 
 
-def test_a_failing_lane_does_not_touch_the_others(made: Path) -> None:
+def test_a_failing_lane_does_not_touch_the_others(workspace: Path) -> None:
     """One whose method raises, one that diverges."""
-    wanted = spec(made, "lora")
+    wanted = spec(workspace, "lora")
     pack = Pack(trained.cache())
-    lane, broken = pack.join(wanted), pack.join(spec(made, "lora", {"rank": 3}))
-    diverging = pack.join(spec(made, "lora", {"rank": 4, "learning_rate": 1e30}))
+    lane, broken = pack.join(wanted), pack.join(spec(workspace, "lora", {"rank": 3}))
+    diverging = pack.join(spec(workspace, "lora", {"rank": 4, "learning_rate": 1e30}))
 
     def after_step(run: RunContext) -> None:
         if run.step == 5:
@@ -180,9 +180,9 @@ def test_a_failing_lane_does_not_touch_the_others(made: Path) -> None:
     assert_equal(lane, results[lane], alone(wanted))
 
 
-def test_lanes_that_do_not_fit_together_are_passed_in_groups(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_that_do_not_fit_together_are_passed_in_groups(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane that does not fit alone fails, with an error of memory, and the others go on together."""
-    wanted = [spec(made, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
+    wanted = [spec(workspace, "lora", {"rank": rank}) for rank in (1, 2, 3, 4)]
     pack = Pack(trained.cache())
     lanes = [pack.join(each) for each in wanted]
     whole_pass, sizes = Pack._pass, []
@@ -201,26 +201,26 @@ def test_lanes_that_do_not_fit_together_are_passed_in_groups(made: Path, monkeyp
         assert_equal(lane, results[lane], alone(each))
 
 
-def test_methods_without_low_rank_updates_train_alone(made: Path) -> None:
-    wanted = [spec(made, name) for name in ("full", "bitfit", "houlsby")]
+def test_methods_without_low_rank_updates_train_alone(workspace: Path) -> None:
+    wanted = [spec(workspace, name) for name in ("full", "bitfit", "houlsby")]
     pack = Pack(trained.cache())
-    lanes = [pack.join(each) for each in [*wanted, spec(made, "lora")]]
+    lanes = [pack.join(each) for each in [*wanted, spec(workspace, "lora")]]
     assert [lane.reason_alone is None for lane in lanes] == [False, False, False, True]
     results = finish(pack)
     for lane, each in zip(lanes, wanted, strict=False):
         assert_equal(lane, results[lane], alone(each))
 
 
-def test_another_model_is_refused(made: Path) -> None:
+def test_another_model_is_refused(workspace: Path) -> None:
     pack = Pack(trained.cache())
-    pack.join(spec(made, "lora"))
+    pack.join(spec(workspace, "lora"))
     with pytest.raises(AutorankError, match="same task, model"):
-        pack.join(spec(made, "lora", precision="bf16"))
+        pack.join(spec(workspace, "lora", precision="bf16"))
 
 
-def test_lanes_are_evaluated_in_the_same_passes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_are_evaluated_in_the_same_passes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless these fail."""
-    wanted = [spec(made, name, steps=8) for name in ("lora", "adalora", "dora")]
+    wanted = [spec(workspace, name, steps=8) for name in ("lora", "adalora", "dora")]
     passes, lanes_of = [], ForwardPasses.outputs
     monkeypatch.setattr(ForwardPasses, "outputs", lambda *args: passes.append(0) or lanes_of(*args))  # type: ignore[func-returns-value]
     for fails in (False, True):

@@ -16,11 +16,11 @@ from autorank.trials.statistics import bootstrap, confirmation_stats, prediction
 from autorank.trials.statistics.certainty import assess
 from autorank.trials.statistics.confirmation_stats import gain_probabilities, summarize
 from tests.trials.made_trials import snapshot, trial
-from tests.trials.predicted import EXAMPLES, LABELS, made, model, small
+from tests.trials.predicted import EXAMPLES, LABELS, model, search_with_predictions, small
 
 
 def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
-    certainty = assess(made(tmp_path, [trial(0, (100, 0.8))], {0: model(0.8)}))
+    certainty = assess(search_with_predictions(tmp_path, [trial(0, (100, 0.8))], {0: model(0.8)}))
     assert certainty is not None and certainty.examples == EXAMPLES and certainty.missing == 0
     point = certainty.points[0, 10, 100]
     deviation = 1.645 * np.sqrt(0.8 * 0.2 / EXAMPLES)
@@ -31,20 +31,22 @@ def test_an_interval_is_that_of_a_binomial(tmp_path: Path) -> None:
 def test_points_share_the_resamples(tmp_path: Path) -> None:
     """Mistakes of the second are a part of the first's, so it is better on every resample that has one of the rest."""
     search = [trial(0, (100, 0.8)), trial(1, (200, 0.81)), trial(2, (300, 0.81))]
-    certainty = assess(made(tmp_path, search[:2], {0: model(0.8), 1: model(0.81)}))
+    certainty = assess(search_with_predictions(tmp_path, search[:2], {0: model(0.8), 1: model(0.81)}))
     assert certainty is not None
     assert certainty.points[1, 10, 200].on_front == pytest.approx(1 - np.exp(-4), abs=0.02)
-    apart = assess(made(tmp_path / "b", search[:2], {0: model(0.8), 1: model(0.81, shift=100)}))
+    apart = assess(search_with_predictions(tmp_path / "b", search[:2], {0: model(0.8), 1: model(0.81, shift=100)}))
     assert apart is not None and 0.5 < apart.points[1, 10, 200].on_front < 0.8
 
 
 def test_points_near_the_front_take_part(tmp_path: Path) -> None:
     trials = [trial(0, (100, 0.8)), trial(1, (90, 0.79)), trial(2, (80, 0.5))]
     models = {0: model(0.8), 1: model(0.79, shift=90), 2: model(0.5, shift=30)}
-    certainty = assess(made(tmp_path, trials, models))
+    certainty = assess(search_with_predictions(tmp_path, trials, models))
     assert certainty is not None and set(certainty.points) == {(0, 10, 100), (1, 10, 90), (2, 10, 80)}
     assert certainty.points[0, 10, 100].on_front < 0.75 and certainty.optimism > 0.003
-    beaten = assess(made(tmp_path / "b", [*trials, trial(3, (95, 0.79))], models | {3: model(0.79, shift=200)}))
+    beaten = assess(
+        search_with_predictions(tmp_path / "b", [*trials, trial(3, (95, 0.79))], models | {3: model(0.79, shift=200)})
+    )
     assert beaten is not None and (3, 10, 95) not in beaten.points
     assert beaten.points[0, 10, 100].on_front < certainty.points[0, 10, 100].on_front
 
@@ -62,7 +64,7 @@ def test_gains_over_the_baseline_at_equal_parameters(tmp_path: Path) -> None:
 
 def test_limits_hold_for_rivals_too(tmp_path: Path) -> None:
     trials = [trial(0, (100, 0.8)), trial(1, (300, 0.9))]
-    search = made(tmp_path, trials, {0: model(0.8), 1: model(0.9)})
+    search = search_with_predictions(tmp_path, trials, {0: model(0.8), 1: model(0.9)})
     limited = replace(snapshot(trials, ObjectivesSpec(max_params=200)), folder=tmp_path)
     for seen, count in ((search, 2), (limited, 1)):
         certainty = assess(seen)
@@ -72,9 +74,9 @@ def test_limits_hold_for_rivals_too(tmp_path: Path) -> None:
 def test_points_without_predictions_or_on_other_examples_are_counted(tmp_path: Path) -> None:
     trials = [trial(number, (100 * (number + 1), 0.6 + number / 10)) for number in range(4)]
     models = {0: model(0.6), 1: model(0.7), 3: model(0.9, labels=1 - LABELS)}
-    certainty = assess(made(tmp_path, trials, models))
+    certainty = assess(search_with_predictions(tmp_path, trials, models))
     assert certainty is not None and (len(certainty.points), certainty.missing) == (2, 2)
-    assert assess(snapshot(trials)) is None and assess(made(tmp_path / "b", trials, {})) is None
+    assert assess(snapshot(trials)) is None and assess(search_with_predictions(tmp_path / "b", trials, {})) is None
     assert gain_probabilities(snapshot(trials)) == {}
 
 

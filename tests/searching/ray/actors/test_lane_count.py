@@ -33,7 +33,7 @@ def test_lanes_are_doubled_while_it_pays_off(rates: dict[int, float | None], lan
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("lanes")
     write_model(folder / "model", dropout=0.0)
     write_pairs(folder / "data", 60, 20)
@@ -41,18 +41,18 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def spec(made: Path, method: str = "lora", **training: Any) -> TrainSpec:
-    return trained.spec(made, method, **{"steps": 20} | training)
+def spec(workspace: Path, method: str = "lora", **training: Any) -> TrainSpec:
+    return trained.spec(workspace, method, **{"steps": 20} | training)
 
 
-def test_the_rate_counts_the_steps_of_all_lanes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rate_counts_the_steps_of_all_lanes(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_count, "_timed", lambda pack: pack.step() or 0.5)
-    assert throughput(spec(made), trained.cache(), 2) == 4.0
-    assert throughput(spec(made, steps=2), trained.cache(), 1) == 2.0  # a run of few steps
-    assert throughput(spec(made, "bitfit"), trained.cache(), 1) is None
+    assert throughput(spec(workspace), trained.cache(), 2) == 4.0
+    assert throughput(spec(workspace, steps=2), trained.cache(), 1) == 2.0  # a run of few steps
+    assert throughput(spec(workspace, "bitfit"), trained.cache(), 1) is None
 
 
-def test_lanes_that_do_not_fit_in_memory(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_that_do_not_fit_in_memory(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole_pass = Pack._pass
 
     def limited(pack: Pack, lanes: list[Lane], number: int) -> None:
@@ -62,10 +62,10 @@ def test_lanes_that_do_not_fit_in_memory(made: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Pack, "_pass", limited)
     monkeypatch.setattr(lane_count, "_timed", lambda pack: pack.step() or 0.5)
-    assert [throughput(spec(made), trained.cache(), lanes) for lanes in (2, 3)] == [4.0, None]
+    assert [throughput(spec(workspace), trained.cache(), lanes) for lanes in (2, 3)] == [4.0, None]
 
 
-def test_the_number_is_stored(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_is_stored(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the same trial on the same device."""
     measured: list[int] = []
 
@@ -75,8 +75,8 @@ def test_the_number_is_stored(made: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(lane_count, "throughput", rate)
     cache, device = trained.cache(tmp_path), ("a GPU", 1)
-    assert [lane_count.lane_count(spec(made), cache, device) for _ in range(2)] == [1, 1]
+    assert [lane_count.lane_count(spec(workspace), cache, device) for _ in range(2)] == [1, 1]
     assert measured == [1, 2]
-    lane_count.lane_count(spec(made), cache, ("another GPU", 1))
-    lane_count.lane_count(spec(made, batch_size=4), cache, device)
+    lane_count.lane_count(spec(workspace), cache, ("another GPU", 1))
+    lane_count.lane_count(spec(workspace, batch_size=4), cache, device)
     assert measured == [1, 2] * 3

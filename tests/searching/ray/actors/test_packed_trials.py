@@ -19,7 +19,7 @@ EVERY = 6  # steps between evaluations
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("packed")
     write_model(folder / "plain", dropout=0.0)
     write_pairs(folder / "data", 60, 20)
@@ -27,12 +27,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def config(made: Path, number: int, method: str = "lora", **values: Any) -> dict[str, Any]:
+def config(workspace: Path, number: int, method: str = "lora", **values: Any) -> dict[str, Any]:
     """The config of a trial with rank `number + 1` that is evaluated three times."""
     settings = values.pop("settings", {"rank": number + 1} if method == "lora" else {})
     if method == "lora":
         settings = settings | {"dropout": 0.0}
-    train = trained.spec(made, method, settings, "plain", steps=3 * EVERY, eval_every=EVERY)
+    train = trained.spec(workspace, method, settings, "plain", steps=3 * EVERY, eval_every=EVERY)
     return {"number": number, "train": train, "recorded": 0} | values
 
 
@@ -74,10 +74,10 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in (folder / "trials").rglob("*.*")}
 
 
-def test_packed_trials_equal_trials_alone(made: Path, tmp_path: Path) -> None:
+def test_packed_trials_equal_trials_alone(workspace: Path, tmp_path: Path) -> None:
     """Of three methods, in results and files."""
     configs = {
-        str(number): config(made, number, method) for number, method in enumerate(["lora", "increlora", "bitfit"])
+        str(number): config(workspace, number, method) for number, method in enumerate(["lora", "increlora", "bitfit"])
     }
     results = finish(packed(tmp_path / "packed"), configs)
     for lane, trial in configs.items():
@@ -86,9 +86,9 @@ def test_packed_trials_equal_trials_alone(made: Path, tmp_path: Path) -> None:
     assert [results[lane][0].get("alone") for lane in configs] == [None, None, "it trains no low-rank updates"]
 
 
-def test_a_stopped_trial_leaves_and_another_joins(made: Path, tmp_path: Path) -> None:
+def test_a_stopped_trial_leaves_and_another_joins(workspace: Path, tmp_path: Path) -> None:
     trials = packed(tmp_path / "packed")
-    configs = {lane: config(made, number) for number, lane in enumerate("abc")}
+    configs = {lane: config(workspace, number) for number, lane in enumerate("abc")}
     first = trials.advance({"a": configs["a"], "b": configs["b"]})
     assert set(first) == {"a", "b"} and not first["a"]["done"]
     rest = finish(trials, {"a": configs["a"], "c": configs["c"]})
@@ -98,9 +98,9 @@ def test_a_stopped_trial_leaves_and_another_joins(made: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("recorded", [0, 1, 2])
-def test_trials_continue_from_their_checkpoints(made: Path, tmp_path: Path, recorded: int) -> None:
+def test_trials_continue_from_their_checkpoints(workspace: Path, tmp_path: Path, recorded: int) -> None:
     """In another process; evaluations that were not recorded are reported first."""
-    trials = {lane: config(made, number) for number, lane in enumerate("ab")}
+    trials = {lane: config(workspace, number) for number, lane in enumerate("ab")}
     before = packed(tmp_path)
     results: dict[str, list[dict[str, Any]]] = {lane: [] for lane in trials}
     for _ in range(2):
@@ -112,78 +112,78 @@ def test_trials_continue_from_their_checkpoints(made: Path, tmp_path: Path, reco
         assert_equal(results[lane][:recorded] + rest[lane], alone(tmp_path / "alone", trial))
 
 
-def test_a_trial_that_was_not_called_for_a_while_continues(made: Path, tmp_path: Path) -> None:
+def test_a_trial_that_was_not_called_for_a_while_continues(workspace: Path, tmp_path: Path) -> None:
     trials = packed(tmp_path / "packed")
-    a, b = config(made, 0), config(made, 1)
+    a, b = config(workspace, 0), config(workspace, 1)
     first = trials.advance({"a": a, "b": b})["b"]
     trials.advance({"a": a | {"recorded": EVERY}})
     rest = finish(trials, {"b": b | {"recorded": EVERY}})["b"]
     assert_equal([first, *rest], alone(tmp_path / "alone", b))
 
 
-def test_a_trial_that_has_ended_is_not_trained_again(made: Path, tmp_path: Path) -> None:
-    trial = config(made, 0)
+def test_a_trial_that_has_ended_is_not_trained_again(workspace: Path, tmp_path: Path) -> None:
+    trial = config(workspace, 0)
     finish(packed(tmp_path), {"a": trial})
     result = packed(tmp_path).advance({"a": trial | {"recorded": 3 * EVERY}})["a"]
     assert result["done"] and "evaluation" not in result
 
 
-def test_failures_leave_the_others(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_leave_the_others(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that a method refuses, a training that diverges, a file that cannot be written, lack of memory."""
     configs = {
-        "good": config(made, 0),
-        "refused": config(made, 1, settings={"rank": 0}),
-        "diverges": config(made, 2, settings={"rank": 2, "learning_rate": 1e30}),
-        "unwritten": config(made, 3),
+        "good": config(workspace, 0),
+        "refused": config(workspace, 1, settings={"rank": 0}),
+        "diverges": config(workspace, 2, settings={"rank": 2, "learning_rate": 1e30}),
+        "unwritten": config(workspace, 3),
     }
     (tmp_path / "packed" / "trials").mkdir(parents=True)
     (tmp_path / "packed" / "trials" / "3").touch()  # where its directory should be
     results = finish(packed(tmp_path / "packed"), configs)
     assert_equal(results["good"], alone(tmp_path / "alone", configs["good"]))
-    reasons = {lane: made[-1].get("failed", "") for lane, made in results.items()}
+    reasons = {lane: workspace[-1].get("failed", "") for lane, workspace in results.items()}
     assert "rank" in reasons["refused"] and "diverged" in reasons["diverges"]
     assert reasons["unwritten"].startswith(("FileExistsError", "NotADirectoryError"))
     assert not any(results[lane][-1]["out_of_memory"] for lane in configs if lane != "good")
 
 
-def test_lack_of_memory_is_reported(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_memory_is_reported(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.setattr(Pack, "_pass", exhausted)
-    results = finish(packed(tmp_path), {lane: config(made, number) for number, lane in enumerate("ab")})
-    assert [made[-1]["out_of_memory"] for made in results.values()] == [True, True]
+    results = finish(packed(tmp_path), {lane: config(workspace, number) for number, lane in enumerate("ab")})
+    assert [workspace[-1]["out_of_memory"] for workspace in results.values()] == [True, True]
 
 
 def test_an_error_of_the_whole_pack_fails_its_trials_alone(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials, later = packed(tmp_path), config(made, 2)
-    trials.advance({lane: config(made, number) for number, lane in enumerate("ab")})
+    trials, later = packed(tmp_path), config(workspace, 2)
+    trials.advance({lane: config(workspace, number) for number, lane in enumerate("ab")})
 
     def broken(pack: Pack) -> None:
         raise RuntimeError("broken")
 
     with monkeypatch.context() as patch:
         patch.setattr(Pack, "advance", broken)
-        results = trials.advance({lane: config(made, number) for number, lane in enumerate("ab")})
+        results = trials.advance({lane: config(workspace, number) for number, lane in enumerate("ab")})
     assert [result["failed"] for result in results.values()] == ["RuntimeError: broken"] * 2
     assert_equal(finish(trials, {"c": later})["c"], alone(tmp_path / "alone", later))
 
 
-def test_a_lost_gpu_context_is_raised(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_gpu_context_is_raised(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(*args: Any) -> None:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(Pack, "_pass", lost)
     with pytest.raises(torch.AcceleratorError):
-        packed(tmp_path).advance({"a": config(made, 0)})
+        packed(tmp_path).advance({"a": config(workspace, 0)})
 
 
-def test_a_confirmation_ends_before_its_run(made: Path, tmp_path: Path) -> None:
+def test_a_confirmation_ends_before_its_run(workspace: Path, tmp_path: Path) -> None:
     """Only its last evaluation has a score, and slices of the requested sizes; no adapter is written."""
-    trial = config(made, 3, until=2 * EVERY, sizes=[200, 300])
-    results = finish(packed(tmp_path / "packed"), {"a": trial, "b": config(made, 0)})["a"]
+    trial = config(workspace, 3, until=2 * EVERY, sizes=[200, 300])
+    results = finish(packed(tmp_path / "packed"), {"a": trial, "b": config(workspace, 0)})["a"]
     assert_equal(results, alone(tmp_path / "alone", trial))
     assert len(results) == 2 and len(results[-1]["evaluation"].slices) == 2
     assert files(tmp_path / "packed") >= {"trials/3/run.pt"} and not list(

@@ -41,7 +41,7 @@ def own_folders(tmp_path, monkeypatch):
     monkeypatch.setattr("ray.tune.trainable.trainable.DEFAULT_STORAGE_PATH", str(tmp_path / "ray"))
 
 
-def told(result):
+def deterministic_part(result):
     """What a result says, but for clocks and configuration."""
     return {key: value for key, value in result.items() if key in row(evaluation(1, 1, 1.0)) and key not in TIMES}
 
@@ -50,7 +50,7 @@ def results(trainable):
     made = [trainable.train()]
     while not made[-1]["done"]:
         made.append(trainable.train())
-    return [told(result) for result in made]
+    return [deterministic_part(result) for result in made]
 
 
 @pytest.mark.parametrize("method", ["lora", "lora-drop"])
@@ -106,13 +106,13 @@ def test_a_resumed_trial_reports_evaluations_that_were_not_recorded(options, tmp
     for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
         cut = bind(WarmTrial, folder=tmp_path / str(recorded))
         first = cut(handed_out(options, 0, SETTINGS))
-        told = [first.step()["evaluation"] for _ in range(2)]
-        told = [evaluation for evaluation in told if evaluation.step <= recorded]
+        deterministic_part = [first.step()["evaluation"] for _ in range(2)]
+        deterministic_part = [evaluation for evaluation in deterministic_part if evaluation.step <= recorded]
         again, result = cut(handed_out(options, 0, SETTINGS, recorded=recorded)), {"done": False}
         while not result["done"]:
             result = again.step()
-            told.append(result["evaluation"])
-        assert [replace(evaluation, seconds=0.0) for evaluation in told] == whole
+            deterministic_part.append(result["evaluation"])
+        assert [replace(evaluation, seconds=0.0) for evaluation in deterministic_part] == whole
 
 
 def test_a_trial_may_end_before_its_run(options, tmp_path):

@@ -20,7 +20,7 @@ OWN = ("--data", "pairs.jsonl", "--text", "left,right", "--label", "label", "--m
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder with data, a home with the cluster's token, and the head node's home."""
     folder = tmp_path_factory.mktemp("place")
     tiny.model("bert", folder / "model")
@@ -44,31 +44,31 @@ def address(there: Path) -> Iterator[str]:
         yield address
 
 
-def autorank(address: str, place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def autorank(address: str, workspace: Path, *words: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     root = str(Path(__file__).parents[4])
     return subprocess.run(
-        [sys.executable, "-m", "autorank.cli.app", "submit", "--address", address, *words], cwd=place, text=True,
-        env=kept | {"HOME": str(place / "home"), "PYTHONPATH": root}, capture_output=True, timeout=300,
+        [sys.executable, "-m", "autorank.cli.app", "submit", "--address", address, *words], cwd=workspace, text=True,
+        env=kept | {"HOME": str(workspace / "home"), "PYTHONPATH": root}, capture_output=True, timeout=300,
     )  # fmt: skip
 
 
-def test_a_search(address: str, place: Path, there: Path) -> None:
+def test_a_search(address: str, workspace: Path, there: Path) -> None:
     words = ("--working-dir", ".", "--", "search", "--method", "lora", *OWN, "--epochs", "1", "--trials", "2")
-    done = autorank(address, place, *words, "--name", "tiny")
+    done = autorank(address, workspace, *words, "--name", "tiny")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[2/2] trial" in done.stdout and "autorank export tiny --knee" in done.stdout and done.stderr == ""
     assert list((there / "runs" / "tiny" / "trials").rglob("step-*.safetensors"))
 
 
-def test_a_users_mistake_has_the_drivers_exit_code(address: str, place: Path) -> None:
-    done = autorank(address, place, "--", "search", "--method", "lorra", "--task", "demo")
+def test_a_users_mistake_has_the_drivers_exit_code(address: str, workspace: Path) -> None:
+    done = autorank(address, workspace, "--", "search", "--method", "lorra", "--task", "demo")
     assert done.returncode == 2 and "Did you mean 'lora'?" in done.stdout and "Traceback" not in done.stdout
 
 
-def test_a_stopped_search_keeps_its_journal(address: str, place: Path, there: Path) -> None:
+def test_a_stopped_search_keeps_its_journal(address: str, workspace: Path, there: Path) -> None:
     words = ("--working-dir", ".", "--no-wait", "--", "search", "--method", "lora", *OWN, "--epochs", "4000")
-    done = autorank(address, place, *words, "--name", "cut")
+    done = autorank(address, workspace, *words, "--name", "cut")
     assert done.returncode == 0, done.stderr
     journal = there / "runs" / "cut" / "journal.log"
     deadline = time.monotonic() + 120
@@ -81,7 +81,7 @@ def test_a_stopped_search_keeps_its_journal(address: str, place: Path, there: Pa
         assert mode == "RAY_AUTH_MODE=token" and words[:2] == ["ray", "job"]
         told[way] = subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", *words[1:]], check=True, capture_output=True, timeout=120,
-            env=os.environ | {"HOME": str(place / "home"), "RAY_AUTH_MODE": "token"}, text=True,
+            env=os.environ | {"HOME": str(workspace / "home"), "RAY_AUTH_MODE": "token"}, text=True,
         ).stdout  # fmt: skip
     assert "autorank resume cut" in told["  follow it"]
     from autorank.trials.journal.journal import Journal

@@ -1,4 +1,4 @@
-"""What the pages take for granted: a user's files, and a Hub with tiny models and data sets under the real names."""
+"""Files that the commands in the documentation use, and a Hub with tiny models and datasets under the real names."""
 
 from __future__ import annotations
 

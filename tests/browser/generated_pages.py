@@ -1,4 +1,4 @@
-"""Pages of searches made by hand: of everything that can befall one, of one trial, of nothing."""
+"""Pages of searches that were not run: with everything that a page can show, with one trial, with none."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tests.trials.made_trials import base_ranks, evaluation, search, snapshot, t
 MANY = [f"method-{letter}" for letter in "abcdefghijklmnop"]
 
 
-def many() -> str:
-    """A page of 16 methods and 120 trials with what can befall one; a third objective, and fresh seeds."""
+def page_with_everything() -> str:
+    """16 methods and 120 trials, some pruned or failed, a third objective, and new seeds."""
     spec = search(*MANY, baseline=True)
     trials = []
     for i in range(120):
@@ -31,11 +31,11 @@ def many() -> str:
     return render_report(there, spec, (200_000.0, 0.0))
 
 
-def one() -> str:
-    """A page of one trial that has not gone far."""
+def one_trial() -> str:
+    """One trial that is running."""
     return render_report(snapshot([trial(0, (1000, 0.5), state="running")]), search(), (10_000.0, 0.0))
 
 
-def none() -> str:
-    """A page of a search of which nothing came."""
+def no_points() -> str:
+    """One trial that failed."""
     return render_report(snapshot([trial(0, state="failed", reason="out of memory")]), search(), (10_000.0, 0.0))
