@@ -105,7 +105,7 @@ def test_the_users_own_test_passes(workspace: Path, tmp_path: Path) -> None:
     test(tmp_path)
 
 
-def test_what_it_says_of_files_in_this_repository_is_true() -> None:
+def test_files_that_the_page_names_exist() -> None:
     root = PAGE.parents[1]
     for name in re.findall(r"`((?:tests|trainables|autorank)/[\w./]+)`", PAGE.read_text(encoding="utf-8")):
         assert (root / name).exists(), name

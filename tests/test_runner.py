@@ -77,7 +77,7 @@ def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
             function(method="lora", task="demo")
 
 
-def test_where_nothing_was_evaluated_nothing_is_kept(model: str, tmp_path: Path) -> None:
+def test_runs_without_an_evaluation_leave_no_files(model: str, tmp_path: Path) -> None:
     diverging = SMALL | {"set": {"learning_rate": 1e30}, "steps": 50, "eval_every": 50}
     with pytest.raises(AutorankError, match=r"diverged|finite") as error:
         api.train(model=model, to=tmp_path / "out", **diverging)

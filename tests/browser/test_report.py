@@ -113,7 +113,7 @@ def test_the_axis_is_logarithmic_or_linear(page: Page) -> None:
         assert chosen(page)[0]  # the ring stays
 
 
-def test_nothing_offers_to_upload_a_figure(page: Page) -> None:
+def test_figures_have_no_upload_button(page: Page) -> None:
     buttons = page.locator(".modebar-btn").evaluate_all("buttons => buttons.map(button => button.dataset.title)")
     assert "Download plot as a PNG" in " ".join(buttons)
     assert not [title for title in buttons if re.search("share|cloud|edit", title, re.IGNORECASE)]
@@ -121,11 +121,11 @@ def test_nothing_offers_to_upload_a_figure(page: Page) -> None:
 
 def test_part_of_an_axis_keeps_its_lines(page: Page, keep: Keep) -> None:
     """Parallel coordinates: dragging along the score's axis keeps what scores so much, and shows that it does."""
-    workspace = page.locator("#plot-parallel")
-    workspace.scroll_into_view_if_needed()
+    plot = page.locator("#plot-parallel")
+    plot.scroll_into_view_if_needed()
     score = "document.getElementById('plot-parallel').data[0].dimensions.at(-1)"
-    before = workspace.screenshot()
-    axis = workspace.locator(".axis-brush .background").last.bounding_box()
+    before = plot.screenshot()
+    axis = plot.locator(".axis-brush .background").last.bounding_box()
     assert axis is not None
     x, top, height = axis["x"] + axis["width"] / 2, axis["y"], axis["height"]
     page.mouse.move(x, top + 0.5 * height)
@@ -139,8 +139,8 @@ def test_part_of_an_axis_keeps_its_lines(page: Page, keep: Keep) -> None:
     assert min(values) < low < high
     page.mouse.move(0, 0)
     page.wait_for_timeout(500)
-    assert workspace.screenshot() != before
-    marked = workspace.locator(".axis-brush .highlight").last.get_attribute("stroke-dasharray") or ""
+    assert plot.screenshot() != before
+    marked = plot.locator(".axis-brush .highlight").last.get_attribute("stroke-dasharray") or ""
     assert len(re.findall(r"[\d.]+", marked)) > 2  # gap, bar, gap
     keep(page.locator("#settings"), "settings")
     page.mouse.click(x, top + 0.9 * height)

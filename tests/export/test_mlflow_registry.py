@@ -216,7 +216,7 @@ def test_an_mlflow_that_works_otherwise_is_refused(monkeypatch: pytest.MonkeyPat
         raise AssertionError("not reached")
 
 
-def test_what_mlflow_cannot_hold_is_refused(tmp_path: Path) -> None:
+def test_adapters_that_mlflow_cannot_store_are_refused(tmp_path: Path) -> None:
     def check(form: Form, origin: Origin, method: str = "lora") -> None:
         train = TrainSpec(task=TaskSpec(name="demo"), method=method)
         check_registrable(PointExport(tmp_path / "a.safetensors", point(1, 0.5, method), train, form, origin))

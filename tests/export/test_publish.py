@@ -147,7 +147,7 @@ def test_another_form_replaces_the_first(workspace: Path, tmp_path: Path, monkey
     assert "adapter_config.json" in adapter and not adapter & {"model.safetensors", "config.json"}
 
 
-def test_what_is_pushed_names_no_folder_of_this_machine(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushed_files_name_no_directory_of_this_machine(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there: loopback_hub.Repositories = {}
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with loopback_hub.serve(there, TOKEN, writable=True) as address:
@@ -160,7 +160,7 @@ def test_what_is_pushed_names_no_folder_of_this_machine(workspace: Path, monkeyp
     assert "--data pairs.jsonl" in card and "--model model" in card and "'model'," in card
 
 
-def test_what_peft_cannot_hold_names_no_folder_either(tmp_path: Path) -> None:
+def test_pushed_files_in_our_format_name_no_directory_either(tmp_path: Path) -> None:
     """Its base's name is in the adapter file itself; and a rank map that was given is a file too."""
     model, export = str(tmp_path / "base"), tmp_path / "export"
     ready.tiny.model("bert", tmp_path / "base")

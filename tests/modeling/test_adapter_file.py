@@ -136,7 +136,7 @@ def test_files_that_are_not_adapters_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_peft_and_merging_can_hold(form: str, tmp_path: Path) -> None:
+def test_adapters_that_peft_and_merging_support(form: str, tmp_path: Path) -> None:
     folder, expected = exported(form, tmp_path)
     file = folder / "adapter.safetensors"
     assert adapter_file.low_rank(file) == (form == "low-rank")

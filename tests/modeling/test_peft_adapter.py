@@ -192,7 +192,7 @@ def test_a_base_with_a_head_of_its_own_and_dropout_of_the_update(tmp_path: Path)
     assert {layer.dropout for layer in adapters.adapted(base.model).values()} == {0.3}
 
 
-def test_what_does_not_fit_the_base_or_the_task(tmp_path: Path) -> None:
+def test_adapters_that_do_not_fit_the_base_or_the_task_are_refused(tmp_path: Path) -> None:
     adapter, name = bert_lora(tmp_path)
     read = peft_adapter.read(adapter)
     with pytest.raises(AutorankError, match=r"for this task it is \(2,.*the number of labels differs"):

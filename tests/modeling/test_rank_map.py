@@ -66,7 +66,7 @@ def test_a_file_of_a_smaller_model_is_refused(tmp_path: Path) -> None:
         rank_map.read_for(path, bert_layers(12))
 
 
-def test_each_stack_has_its_last_block(tmp_path: Path) -> None:
+def test_last_blocks_of_encoder_and_decoder_are_told_apart(tmp_path: Path) -> None:
     def layers(encoder: int, decoder: int) -> list[str]:
         return [f"encoder.block.{i}.q" for i in range(encoder)] + [f"decoder.block.{i}.q" for i in range(decoder)]
 
@@ -130,7 +130,7 @@ def test_true_architectures_have_every_rank_once(architecture: str, tmp_path: Pa
             assert rank is not None and re.search(rf"\.{row}\.(.+\.)?{re.escape(column)}$", names[rank])
 
 
-def test_nothing_adapted_is_an_empty_map() -> None:
+def test_the_map_of_a_model_without_adapted_layers_is_empty() -> None:
     assert rank_map.grid({}) == ([], [], [])
     assert rank_map.summary({}) == "total rank 0, mean 0.0"
 

@@ -106,7 +106,7 @@ def test_a_value_in_a_file_means_what_it_means_on_the_command_line(
 
 
 @pytest.mark.parametrize("line", ["time_budget: 1:30", "trials: 1:30", "seed: 0o10", "epochs: true", "chat: 1:30"])
-def test_what_the_command_line_refuses_is_refused_in_a_file(line: str, parse_command: Any, tmp_path: Path) -> None:
+def test_a_file_is_checked_like_the_command_line(line: str, parse_command: Any, tmp_path: Path) -> None:
     (tmp_path / "options.yaml").write_text(f"method: lora\ntask: demo\n{line}\n")
     with pytest.raises(AutorankError, match=line.split(":")[0].replace("_", ".")):
         parse_command("search", "--config", "options.yaml")[1].budget()
@@ -181,7 +181,7 @@ def test_spec_show_makes_an_equal_search(
     assert [json.dumps(entry.space) for entry in again.entries] == [json.dumps(entry.space) for entry in spec.entries]
 
 
-def test_what_no_options_can_say_is_refused(parse_command: Any) -> None:
+def test_values_without_an_option_are_refused(parse_command: Any) -> None:
     spec, _ = parse_command(*DEMO, "--method", "lora")
     with pytest.raises(AutorankError, match="made in Python"):
         as_yaml(spec.model_copy(update={"seed": 5}), {})

@@ -51,7 +51,7 @@ def test_a_damaged_first_line_is_named(first: str, runs: Path) -> None:
         Results.read(runs, "try")
 
 
-def test_bytes_that_are_no_text_are_reported(runs: Path) -> None:
+def test_bytes_that_are_not_text_are_reported(runs: Path) -> None:
     (runs / "try" / FILE).write_bytes(b"\xff\xfe\n")
     with pytest.raises(AutorankError, match="is damaged"):
         Results.read(runs, "try")

@@ -37,7 +37,7 @@ def second():
     return searched("second", trial(0, (200, 0.7)), trial(1, (500, 0.75)), reference=(800.0, 0.1))
 
 
-def test_by_hand(first, second):
+def test_comparison_equals_a_computation_by_hand(first, second):
     alone, row = compare.compare([first, second])
     # in the box of 1000 parameters and score 0 to 1: the baseline is left out
     assert alone.hypervolume == pytest.approx(0.9 * 0.6 + 0.6 * 0.2)
@@ -103,10 +103,10 @@ def test_other_data_are_refused(first, task, named):
 
 def test_training_data_matter_where_a_part_is_held_out():
     tasks = [TaskSpec(name="demo", tune_split=s, max_train_examples=n) for s in (0.0, 0.1) for n in (None, 100)]
-    search_with_predictions = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
-    compare.check_comparable(search_with_predictions[:2])
+    searches = [searched(f"s{i}", trial(0, (100, 0.5)), task=task) for i, task in enumerate(tasks)]
+    compare.check_comparable(searches[:2])
     with pytest.raises(AutorankError, match="max_train_examples: None and 100"):
-        compare.check_comparable(search_with_predictions[2:])
+        compare.check_comparable(searches[2:])
 
 
 def test_incomparable_searches_are_refused_with_the_reason(first):
@@ -116,7 +116,7 @@ def test_incomparable_searches_are_refused_with_the_reason(first):
         compare.compare([first, searched("empty", trial(0, state="failed"))])
 
 
-def test_as_text(first, second):
+def test_comparison_as_text(first, second):
     rows = compare.compare([first, second])
     console = Console(width=80, file=io.StringIO(), color_system=None)
     console.print(compare.as_table(rows))
@@ -128,7 +128,7 @@ def test_as_text(first, second):
     assert one["ratio"] == "" and float(two["ratio"]) == rows[1].ratio and two["methods"] == "lora-drop"
 
 
-def test_as_a_page(first, second):
+def test_comparison_as_a_page(first, second):
     import plotly.graph_objects as go
 
     page = Page(comparison.render_comparison([first, second], compare.compare([first, second])))

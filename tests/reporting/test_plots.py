@@ -87,7 +87,7 @@ def test_a_stair_never_goes_down_with_a_third_objective():
     assert axes.collections[1].get_offsets().tolist() == [[100, 0.7], [200, 0.5], [300, 0.8]]
 
 
-def test_what_breaks_a_limit_is_grey():
+def test_points_beyond_a_limit_are_grey():
     (axes,) = front_figure(
         snapshot([trial(0, (100, 0.7), (300, 0.9))], ObjectivesSpec(max_params=200)), "lora", REFERENCE
     ).axes

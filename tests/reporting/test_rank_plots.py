@@ -25,7 +25,7 @@ def test_rank_map_has_a_number_a_layer_the_first_at_the_bottom():
 
 @pytest.mark.parametrize(("layers", "kinds"), [(12, 6), (6, 6), (24, 7), (2, 2), (1, 1)])
 @pytest.mark.parametrize("rank", [0, 128])
-def test_nothing_sticks_out_of_a_rank_map(layers, kinds, rank):
+def test_labels_of_a_rank_map_stay_inside_the_figure(layers, kinds, rank):
     ranks = {f"layers.{i}.attention.projection_{j}.dense": rank for i in range(layers) for j in range(kinds)}
     figure = rank_map_figure(ranks, "a rather long title: lora-drop on mrpc, trial 17, step 1234")
     figure.draw_without_rendering()

@@ -212,7 +212,7 @@ def test_a_full_disk_is_nobodys_failure(journal, tmp_path):
     assert isinstance(searcher.problem, OSError) and journal.snapshot().confirmed == {}
 
 
-def test_what_ran_out_of_memory_before_has_half_the_micro_batch(journal, tmp_path):
+def test_trials_that_ran_out_of_memory_are_confirmed_with_half_the_micro_batch(journal, tmp_path):
     number = journal.begin("lora-drop", {"rank": 2, "learning_rate": 1e-3}, {}).number
     journal.note(number, reduced_micro_batch=1)
     journal.record(number, evaluation(10, 50, 0.95))

@@ -85,7 +85,7 @@ def test_cut_at_the_task_or_the_model(cache: Path, model: Path, spec: TaskSpec, 
     assert load(own, str(silent)).train.lengths.max() == 70  # the model's max_position_embeddings
 
 
-def test_what_was_cut_is_counted(cache: Path, model: Path, spec: TaskSpec) -> None:
+def test_cut_texts_are_counted(cache: Path, model: Path, spec: TaskSpec) -> None:
     tokenizer = AutoTokenizer.from_pretrained(model)
     whole = [len(tokenizer(row["left"], row["right"])["input_ids"]) for row in tiny.rows(60)]
     limit = sorted(whole)[40]

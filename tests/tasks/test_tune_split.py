@@ -193,7 +193,7 @@ def test_a_class_that_is_left_too_small(view: Load, tokenized_sizes: list[int]) 
     assert not tokenized_sizes  # it is said before any work is done
 
 
-def test_as_json_and_on_the_command_line() -> None:
+def test_the_split_as_json_and_on_the_command_line() -> None:
     task = RunOptions(method="lora", task="demo", tune_split=0.1).task_spec()
     assert (task.tune_split, task.final) == (0.1, False)
     spec = TrainSpec(task=task.model_copy(update={"final": True}), method="lora")

@@ -162,7 +162,7 @@ def test_numbers_are_plain(value, written):
     assert as_text(value) == written
 
 
-def test_what_is_not_set_is_no_param(new_sync, client, server_runs):
+def test_settings_without_a_value_are_not_logged(new_sync, client, server_runs):
     new_sync().push(snapshot([trial(0, (100, 0.6), settings={"rank": 8, "interval": None})]))
     _, nested = server_runs()
     assert "interval" not in nested[0].data.params and nested[0].data.params["rank"] == "8"

@@ -20,7 +20,7 @@ def test_the_store_s_place(tmp_path, monkeypatch):
     assert default_uri(Path("runs"), "http://at-last:5000") == "http://tracking:5000"
 
 
-def test_what_a_search_remembers(tmp_path, monkeypatch):
+def test_the_stored_address_is_relative_to_the_runs_and_has_no_password(tmp_path, monkeypatch):
     """Not what lies beside it: a folder of runs may be moved. And no password."""
     monkeypatch.chdir(tmp_path)
     assert remembered("sqlite:///runs/mlflow.db", Path("runs")) is None
@@ -29,6 +29,6 @@ def test_what_a_search_remembers(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("uri", ["./mlruns", "file:///tmp/mlruns", "mlruns"])
-def test_what_mlflow_does_not_take_is_refused_at_once(uri):
+def test_addresses_that_mlflow_does_not_support_are_refused_at_once(uri):
     with pytest.raises(AutorankError, match="is neither a server nor a database"):
         checked(uri)

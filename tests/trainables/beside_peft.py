@@ -20,25 +20,25 @@ STEPS = 8
 
 def tiny_base(folder: Path, architecture: str) -> tuple[base_model.BaseModel, list[str]]:
     """A tiny model without dropout of its own, and the names of its linear layers."""
-    workspace = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
-    workspace.model.config.pad_token_id = 0
-    workspace.reset(seed=0)
+    loaded = base_model.load(tiny.model(architecture, folder / "model"), outputs=2)
+    loaded.model.config.pad_token_id = 0
+    loaded.reset(seed=0)
     draw = torch.Generator().manual_seed(5)
-    for name, parameter in workspace.model.named_parameters():
+    for name, parameter in loaded.model.named_parameters():
         if name.endswith("bias"):  # of new models they are zero
             parameter.data.normal_(0, 0.3, generator=draw)
-    for module in workspace.model.modules():
+    for module in loaded.model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    workspace.model.save_pretrained(folder / "model")
-    return workspace, list(target_modules.find(workspace.model, "all-linear"))
+    loaded.model.save_pretrained(folder / "model")
+    return loaded, list(target_modules.find(loaded.model, "all-linear"))
 
 
 def loaded(folder: Path, architecture: str) -> tuple[Any, list[str]]:
-    workspace, names = tiny_base(folder, architecture)
-    return workspace.model, names
+    loaded, names = tiny_base(folder, architecture)
+    return loaded.model, names
 
 
 def wrap(model: nn.Module, config: Any) -> Any:

@@ -75,11 +75,11 @@ class SlowElaLoRA(SlowTraining):
         self.interval = (self.fixed - self.begins) // (s["rounds"] + 1)
 
     def _triplet(self, a: Tensor, b: Tensor, e: float) -> Triplet:
-        workspace = Triplet(
+        triplet = Triplet(
             nn.Parameter(a.double().clone()), nn.Parameter(b.double().clone()), nn.Parameter(torch.tensor(e).double())
         )
-        self.train(workspace.parameters, start=0)
-        return workspace
+        self.train(triplet.parameters, start=0)
+        return triplet
 
     def factors(self, name: str) -> tuple[Tensor, Tensor]:
         own = self.triplets[name]

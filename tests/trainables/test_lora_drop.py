@@ -34,14 +34,14 @@ def run(folder: Path, **settings: Any) -> TrainingRun:
         settings={"rank": 2, "learning_rate": 1e-2, "probe_ratio": 0.5} | settings,
         training=TrainingSpec(steps=2, batch_size=8),
     )
-    workspace = TrainingRun(spec)
-    next(workspace)
-    return workspace
+    training_run = TrainingRun(spec)
+    next(training_run)
+    return training_run
 
 
-def updates(workspace: TrainingRun, kind: str) -> list[int]:
+def updates(training_run: TrainingRun, kind: str) -> list[int]:
     """For each layer of a kind, a number for the update it holds."""
-    held = [layer.update for name, layer in adapters.adapted(workspace._base.model).items() if name.endswith(kind)]
+    held = [layer.update for name, layer in adapters.adapted(training_run._base.model).items() if name.endswith(kind)]
     return [held.index(update) for update in held]
 
 
@@ -54,7 +54,7 @@ def test_layers_are_kept_until_they_reach_the_threshold(threshold: float, kept: 
     assert select([3.0, 1.0, 5.0, 1.0], threshold) == kept
 
 
-def test_as_many_of_the_least_important() -> None:
+def test_the_ablation_keeps_as_many_of_the_least_important_layers() -> None:
     assert select([3.0, 1.0, 5.0, 2.0], 0.7, least=True) == [1, 3]
 
 

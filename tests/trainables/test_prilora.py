@@ -46,7 +46,7 @@ def half(zero: dict[str, Tensor]) -> bool:
     return all((mask.sum(1) == mask.shape[1] // 2).all() for mask in zero.values())
 
 
-def test_what_is_pruned_is_least_in_magnitude_times_norm(workspace: Path) -> None:
+def test_pruned_weights_have_the_smallest_magnitude_times_norm(workspace: Path) -> None:
     """Of the values that the optimizer leaves, as seen by a second run that is not pruned at that step."""
     run, unpruned = opened(workspace, {"interval": 4}), opened(workspace, {"interval": 5})
     for _ in range(3):

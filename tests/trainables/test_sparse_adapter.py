@@ -108,7 +108,7 @@ def test_scores_are_gradients_of_the_masks(workspace: Path) -> None:
         assert torch.equal(factors(run)[name].detach(), drawn[name] * ~zero)
 
 
-def test_what_is_masked_stays_zero_and_the_rest_trains(workspace: Path, tmp_path: Path) -> None:
+def test_masked_weights_stay_zero_and_the_others_train(workspace: Path, tmp_path: Path) -> None:
     run = opened(workspace, sparsity=0.7, dropout=0.1)
     masked = zeros(run)
     total = sum(zero.numel() for zero in masked.values())

@@ -75,7 +75,7 @@ def test_the_update_is_its_formula_and_starts_as_loras(loaded: base_model.BaseMo
 
 
 @pytest.mark.parametrize("given", ["query,value", "all-linear", LONE, "layer.1.attention.self.query"])
-def test_what_is_counted_is_the_closed_formula(given: str, loaded: base_model.BaseModel) -> None:
+def test_counted_parameters_equal_the_closed_formula(given: str, loaded: base_model.BaseModel) -> None:
     """A B that one layer alone uses takes up its e and u, unless another layer needs that e."""
     prepare(loaded, given)
     config = configure("tied-lora", {"rank": 3, "targets": given}).config

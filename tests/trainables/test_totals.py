@@ -42,8 +42,8 @@ def deberta() -> nn.Module:
 @pytest.fixture(scope="module", params=[roberta, deberta], ids=["roberta", "deberta"])
 def model(request: pytest.FixtureRequest) -> nn.Module:
     with torch.device("meta"):
-        workspace: nn.Module = request.param()
-    return workspace
+        model: nn.Module = request.param()
+    return model
 
 
 def params(method: str, model: nn.Module, **settings: Any) -> tuple[int, int]:

@@ -48,19 +48,19 @@ class Output:
     """What a pass gives."""
 
 
-def test_what_one_batch_gave_is_gone_before_the_next_pass() -> None:
-    batch_size, workspace = EvalBatchSize(), list[Any]()
+def test_outputs_of_a_batch_are_freed_before_the_next_pass() -> None:
+    batch_size, outputs = EvalBatchSize(), list[Any]()
 
     def run(examples: np.ndarray) -> Output:
-        assert [one() for one in workspace] == [None] * len(workspace)
+        assert [one() for one in outputs] == [None] * len(outputs)
         output = Output()
-        workspace.append(weakref.ref(output))
+        outputs.append(weakref.ref(output))
         return output
 
     for _, output in batch_size.map([np.arange(2)] * 3, run):
         assert isinstance(output, Output)
         del output
-    assert len(workspace) == 3
+    assert len(outputs) == 3
 
 
 def test_a_single_example_that_is_too_much() -> None:

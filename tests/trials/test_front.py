@@ -39,7 +39,7 @@ def test_every_slice_is_a_candidate():
     assert piece.label == "trial 0, step 10, cut from 1,000 to 100 parameters" and whole.label == "trial 0, step 10"
 
 
-def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
+def test_a_whole_adapter_is_preferred_to_an_equal_slice():
     trials = [trial(0, sliced(10, 300, 0.7, (100, 0.8))), trial(1, (100, 0.8))]
     assert [(p.key, p.kept) for p in front(trials)] == [((1, 10, 100), None)]
 
@@ -54,7 +54,7 @@ def test_dominated_points_go():
     assert places(front(trials)) == [(0, 10, 100, 0.7)]
 
 
-def test_of_equal_points_the_earliest_stays():
+def test_the_earliest_of_equal_points_stays():
     trials = [trial(0, (200, 0.9)), trial(1, (100, 0.5), (100, 0.5)), trial(2, (100, 0.5))]
     assert places(front(trials)) == [(1, 10, 100, 0.5), (0, 10, 200, 0.9)]
 
@@ -150,7 +150,7 @@ def test_third_objective_keeps_points_that_are_worse_in_the_others(third, values
     assert [(p.trial, p.step) for p in points] == kept
 
 
-def test_of_points_equal_in_three_objectives_the_earliest_stays():
+def test_the_earliest_of_points_equal_in_three_objectives_stays():
     objectives = ObjectivesSpec(third="memory")
     equal = [trial(i, evaluation(10, 100, 0.9, peak_memory=5)) for i in range(3)]
     lighter = trial(3, evaluation(10, 100, 0.9, peak_memory=4))

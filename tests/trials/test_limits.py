@@ -39,7 +39,7 @@ def test_limits(limits, params):
     assert sum(p.knee for p in front(trials, objectives)) == bool(params)
 
 
-def test_by_how_much_limits_are_broken():
+def test_the_excess_over_limits():
     (looked,) = candidates([trial(0, evaluation(10, 150, 0.5, peak_memory=80))])
     assert excesses(looked, NO_LIMITS) == {}
     assert excesses(looked, ObjectivesSpec(max_params=100, min_score=0.75, max_memory=100)) == pytest.approx(

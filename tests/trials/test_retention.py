@@ -104,7 +104,7 @@ def test_object_storage_is_swept_and_the_front_collected(tmp_path):
     assert not place.exists()
 
 
-def test_what_was_written_since_the_last_look_is_collected(tmp_path, monkeypatch):
+def test_files_written_since_the_last_listing_are_collected(tmp_path, monkeypatch):
     """From object storage that remembers its listings, as s3fs does, while others write there."""
     listings = {}
     ls, exists = MemoryFileSystem.ls, MemoryFileSystem.exists

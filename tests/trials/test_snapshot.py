@@ -109,7 +109,7 @@ def test_archive_equals_the_front_after_every_evaluation(objectives):
         assert archive.baseline == front(so_far, objectives, baseline=True)
 
 
-def test_of_equal_points_the_earliest_stays_whichever_comes_first():
+def test_the_earliest_of_equal_points_stays_whichever_comes_first():
     equal = [(trial(number), evaluation(step, 5, 0.5)) for number, step in [(0, 20), (0, 10), (1, 5), (2, 1)]]
     for order in itertools.permutations(equal):
         archive = Archive(NO_LIMITS)
@@ -118,7 +118,7 @@ def test_of_equal_points_the_earliest_stays_whichever_comes_first():
         assert [(p.trial, p.step) for p in archive.points] == [(0, 10)]
 
 
-def test_of_equal_points_a_whole_adapter_stays_rather_than_a_slice():
+def test_a_whole_adapter_is_preferred_to_an_equal_slice():
     arrivals = [(trial(0), sliced(10, 9, 0.1, (5, 0.5))), (trial(1), evaluation(10, 5, 0.5))]
     for order in itertools.permutations(arrivals):
         archive = Archive(NO_LIMITS)

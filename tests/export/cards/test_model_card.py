@@ -71,7 +71,7 @@ def by_the_card(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit", "houlsby", "pfeiffer"])
-def test_what_peft_cannot_hold_is_written_in_our_format(method: str, tmp_path: Path) -> None:
+def test_adapters_that_peft_cannot_store_are_written_in_our_format(method: str, tmp_path: Path) -> None:
     form, expected = exported(method, tmp_path, merged=False)
     assert form == "autorank adapter"
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["README.md", "adapter.safetensors"]

@@ -146,7 +146,7 @@ def test_components_that_do_not_count_are_trained() -> None:
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_where_nothing_counts_an_evaluation_is_the_base() -> None:
+def test_without_active_components_evaluation_is_that_of_the_base() -> None:
     update = make(e=True)
     update.active = torch.zeros(RANK, dtype=torch.bool)
     x, y = torch.randn(2, IN, dtype=torch.float64), torch.randn(2, OUT, dtype=torch.float64)

@@ -80,7 +80,7 @@ def test_missing_folder_names_the_nearest(tmp_path: Path) -> None:
         raise AssertionError("not reached")
 
 
-def test_offline_only_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_are_offline_only_inside_the_context(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens there

@@ -107,7 +107,7 @@ def test_fp8_weights_are_converted(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded.model.get_parameter(name).float(), expected[name], rtol=1e-2, atol=1e-3)
 
 
-def test_nothing_is_merged_into_quantized_weights(tmp_path: Path) -> None:
+def test_merging_into_quantized_weights_is_refused(tmp_path: Path) -> None:
     trained = ready.adapted(tiny.model("bert", tmp_path), seed=1)
     layer = trained.model.bert.encoder.layer[0].attention.self.query.base
     layer.weight = torch.nn.Parameter(torch.zeros(4, 1, dtype=torch.uint8), requires_grad=False)

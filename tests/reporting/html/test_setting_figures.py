@@ -67,7 +67,7 @@ def test_methods_together_show_what_they_share():
 
 
 @pytest.mark.parametrize("matters", ["learning_rate", "dropout", "shape"])
-def test_what_decides_the_score_is_the_most_important(matters):
+def test_the_setting_that_decides_the_score_is_the_most_important(matters):
     draw = random.Random(0)
     trials = []
     for number in range(200):

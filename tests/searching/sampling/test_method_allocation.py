@@ -30,7 +30,7 @@ def test_every_fourth_is_the_baselines() -> None:
     assert "lora" not in dealt(40)
 
 
-def test_each_method_gets_enough_first_in_turn() -> None:
+def test_methods_take_turns_until_each_has_enough_trials() -> None:
     first = dealt(3 * MIN_TRIALS)
     assert Counter(first) == dict.fromkeys(METHODS, MIN_TRIALS)
     assert first[:6] == [*METHODS, *METHODS]

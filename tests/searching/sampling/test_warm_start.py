@@ -74,7 +74,7 @@ def test_auto_takes_all_that_fit(tmp_path: Path) -> None:
     assert earlier_trials("auto", tmp_path / "nothing", spec()) == ()
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_searches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     searched(tmp_path, "a")
     searched(tmp_path, "other-model", model="some/model")
     (tmp_path / "damaged").mkdir()

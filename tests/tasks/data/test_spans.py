@@ -121,7 +121,7 @@ def test_a_context_without_words(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize(("single", "place"), [("$A [SEP] $B [CLS]", -1), ("$A $B", 0), ("$A [CLS] $B", 1)])
-def test_where_no_answer_is(single: str, place: int, tmp_path: Path, tokenizer: Any) -> None:
+def test_the_position_of_questions_without_an_answer(single: str, place: int, tmp_path: Path, tokenizer: Any) -> None:
     """[CLS] need not be the first token, nor be there at all."""
     from tokenizers import processors
 

@@ -100,7 +100,7 @@ def test_a_missing_header_is_named_and_long_names_are_cut(tmp_path: Path) -> Non
     assert "must have the names of the columns" in message and "good ..., pos" in message and len(message) < 500
 
 
-def test_of_many_columns_the_similar_ones_are_listed(tmp_path: Path) -> None:
+def test_similar_names_among_many_columns_are_listed(tmp_path: Path) -> None:
     header = ",".join([*(f"c{i}" for i in range(500)), "text", "lable"])
     with pytest.raises(AutorankError) as caught:
         read(tmp_path / "x.csv", header + "\n")

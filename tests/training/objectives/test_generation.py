@@ -99,7 +99,7 @@ def test_an_evaluation_costs_a_forward_pass(workspace: Path) -> None:
 
 
 @pytest.mark.parametrize("family", LEARNS)
-def test_what_is_written_does_not_depend_on_the_batch(family: str, workspace: Path) -> None:
+def test_generated_texts_do_not_depend_on_the_batch(family: str, workspace: Path) -> None:
     run = start(spec(workspace, family, steps=40))
     evaluation = next(run)
     objective, split = pieces(run)

@@ -50,7 +50,7 @@ def test_training_learns_spans(architecture: str, tmp_path: Path) -> None:
     assert last.head_params == 2 * tiny.HIDDEN + 2
 
 
-def test_it_learns_that_there_is_no_answer(tmp_path: Path) -> None:
+def test_a_model_learns_which_questions_have_no_answer(tmp_path: Path) -> None:
     settings = {"rank": 8, "targets": "all-linear"}
     last = list(TrainingRun(spec(tmp_path, name="squad_v2", settings=settings, epochs=10, eval_every=60)))[-1]
     assert set(last.metrics) == {

@@ -58,7 +58,7 @@ def estimated(run: TrainingRun, layers: dict[str, Any]) -> int:
         return micro_batching.fewest_micro_batches(run._phase, 0, Hooks())
 
 
-def test_as_few_as_fit(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_micro_batch_is_halved_until_it_fits(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run._context is not None
     before = {name: p.clone() for name, p in run._base.model.named_parameters()}
     tried = limited(run, monkeypatch, 3)
@@ -77,7 +77,7 @@ def test_the_longest_examples_are_tried(run: TrainingRun, monkeypatch: pytest.Mo
     assert widths == [run._phase.split.lengths.max()]
 
 
-def test_what_adapts_no_layer_keeps_the_activations_of_all(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_methods_without_adapted_layers_keep_all_activations(run: TrainingRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Biases, bottlenecks: with nothing attached a backward pass would end at the head."""
     seen: list[int] = []
     loss = run._phase.loss
@@ -139,7 +139,7 @@ def test_on_a_cpu_a_step_is_whole(run: TrainingRun) -> None:
     assert run._phase.plan.accumulate == 1
 
 
-def test_what_trains_takes_memory_too(
+def test_trainable_parameters_take_memory_too(
     run: TrainingRun, device: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Full fine-tuning: 18 bytes a parameter. What differs by little is not tried again."""

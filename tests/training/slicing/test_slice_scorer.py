@@ -42,7 +42,7 @@ def test_sizes_are_sparse_first_and_then_where_the_score_changes() -> None:
     assert 2900 in step_at_3000[0] or 3000 in step_at_3000[0]
 
 
-def test_nothing_is_scored_between_equal_scores() -> None:
+def test_sizes_between_equal_scores_are_not_scored() -> None:
     assert chosen(lambda size: 0.7, 20) == [1600, 400, 100]
     rising = chosen(lambda size: math.log(size), 100)
     assert len(set(rising)) == len(rising) == 63  # all, each once

@@ -23,7 +23,7 @@ from tests.trials.journals import CONFIG, DRAWN, REFERENCE, begun, optuna_s, siz
 from tests.trials.made_trials import evaluation, search, snapshot
 
 
-def test_what_a_search_began_with(journal, folder):
+def test_versions_and_data_from_the_beginning_of_a_search_are_stored(journal, folder):
     data = {"digest": "0123456789abcdef", "examples": {"train": 2000, "validation": 400}}
     assert {"torch", "mlflow"} <= set(journal.about["versions"]) and "data" not in journal.about
     assert len(journal.about.get("revision", "f" * 40)) == 40  # where the tests run in a repository
@@ -80,7 +80,7 @@ def test_a_trial_begins_with_all_its_settings(journal, folder):
     assert optuna_s(folder).trials[0].distributions == {name: space for name, (_, space) in DRAWN.items()}
 
 
-def test_each_state(journal, folder):
+def test_states_of_trials_are_stored(journal, folder):
     complete, pruned, failed, never_evaluated, diverged, running = (begun(journal) for _ in range(6))
     for step, (params, score) in enumerate([(50, 0.6), (200, 0.8), (100, 0.8), (100, math.nan)], start=1):
         assert journal.record(complete, evaluation(step, params, score), last=step == 4)
@@ -242,7 +242,7 @@ def test_options_of_the_last_run(journal, folder):
     assert journal.snapshot().requested == 30
 
 
-def test_what_was_confirmed(journal, folder):
+def test_confirmations_are_stored(journal, folder):
     assert journal.snapshot().confirmed == {}
     journal.confirm(3, 120, 64, 1, {"score": 0.8, "metrics": {"f1": 0.7}})
     before = journal.snapshot()

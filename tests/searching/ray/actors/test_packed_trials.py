@@ -140,7 +140,7 @@ def test_failures_leave_the_others(workspace: Path, tmp_path: Path, monkeypatch:
     (tmp_path / "packed" / "trials" / "3").touch()  # where its directory should be
     results = finish(packed(tmp_path / "packed"), configs)
     assert_equal(results["good"], alone(tmp_path / "alone", configs["good"]))
-    reasons = {lane: workspace[-1].get("failed", "") for lane, workspace in results.items()}
+    reasons = {lane: seen[-1].get("failed", "") for lane, seen in results.items()}
     assert "rank" in reasons["refused"] and "diverged" in reasons["diverges"]
     assert reasons["unwritten"].startswith(("FileExistsError", "NotADirectoryError"))
     assert not any(results[lane][-1]["out_of_memory"] for lane in configs if lane != "good")
@@ -152,7 +152,7 @@ def test_lack_of_memory_is_reported(workspace: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Pack, "_pass", exhausted)
     results = finish(packed(tmp_path), {lane: config(workspace, number) for number, lane in enumerate("ab")})
-    assert [workspace[-1]["out_of_memory"] for workspace in results.values()] == [True, True]
+    assert [seen[-1]["out_of_memory"] for seen in results.values()] == [True, True]
 
 
 def test_an_error_of_the_whole_pack_fails_its_trials_alone(

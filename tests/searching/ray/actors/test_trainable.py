@@ -106,13 +106,13 @@ def test_a_resumed_trial_reports_evaluations_that_were_not_recorded(options, tmp
     for recorded in (0, 4, 8):  # two evaluations were made; the driver was killed before it recorded this much of them
         cut = bind(WarmTrial, folder=tmp_path / str(recorded))
         first = cut(handed_out(options, 0, SETTINGS))
-        deterministic_part = [first.step()["evaluation"] for _ in range(2)]
-        deterministic_part = [evaluation for evaluation in deterministic_part if evaluation.step <= recorded]
+        evaluations = [first.step()["evaluation"] for _ in range(2)]
+        evaluations = [evaluation for evaluation in evaluations if evaluation.step <= recorded]
         again, result = cut(handed_out(options, 0, SETTINGS, recorded=recorded)), {"done": False}
         while not result["done"]:
             result = again.step()
-            deterministic_part.append(result["evaluation"])
-        assert [replace(evaluation, seconds=0.0) for evaluation in deterministic_part] == whole
+            evaluations.append(result["evaluation"])
+        assert [replace(evaluation, seconds=0.0) for evaluation in evaluations] == whole
 
 
 def test_a_trial_may_end_before_its_run(options, tmp_path):
@@ -121,7 +121,7 @@ def test_a_trial_may_end_before_its_run(options, tmp_path):
     assert [file.name for file in (tmp_path / "trials").rglob("*.*")] == ["run.pt"]  # and keeps no adapter
 
 
-def test_of_a_trial_that_ends_before_its_run_only_the_last_evaluation_is_scored(options, tmp_path):
+def test_only_the_last_evaluation_is_scored_of_a_trial_that_ends_before_its_run(options, tmp_path):
     first, last = itertools.islice(TrainingRun(TrainSpec.model_validate(handed_out(options, 0, SETTINGS)["train"])), 2)
     trial = bind(WarmTrial, folder=tmp_path)(handed_out(options, 0, SETTINGS, until=8))
     unscored, scored = (trial.step()["evaluation"] for _ in range(2))

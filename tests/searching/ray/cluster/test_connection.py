@@ -101,7 +101,7 @@ def test_the_environment_is_as_before_afterwards(no_ray, tmp_path, monkeypatch):
     assert dict(os.environ) == before
 
 
-def test_what_native_code_prints_goes_to_the_file(no_ray, tmp_path, monkeypatch, capfd):
+def test_output_of_native_code_goes_to_the_file(no_ray, tmp_path, monkeypatch, capfd):
     def init(*args, **rest):
         os.write(2, b"gcs_client.cc:210: Failed\n")
         print("a warning of another thread", file=sys.stderr)
