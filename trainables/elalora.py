@@ -195,8 +195,8 @@ class ElaLoRA(AllocationMethod[ElaLoRAConfig]):
     def adapter_params(cls, config: ElaLoRAConfig, model: nn.Module) -> tuple[int, int]:
         """Σ rank (in + out) if all moved ranks go to the smallest layers, and if they go to the largest."""
         sizes = [sum(shape) for shape in shapes(model, config.targets).values()]
-        least, most = (_moved(config, sizes, sign) for sign in (1, -1))
-        return least, most
+        low, high = (_moved(config, sizes, sign) for sign in (1, -1))
+        return low, high
 
 
 def start_ranks(mean_rank: float, layers: int) -> list[int]:

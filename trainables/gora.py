@@ -61,16 +61,16 @@ class GoRAConfig(AllLinearConfig):
 
     @model_validator(mode="after")
     def _ordered(self) -> GoRAConfig:
-        least, most = self.limits
-        if least > most:
-            raise ValueError(f"min_rank {least} is greater than max_rank {most}")
+        low, high = self.limits
+        if low > high:
+            raise ValueError(f"min_rank {low} is greater than max_rank {high}")
         return self
 
     @property
     def limits(self) -> tuple[int, int]:
         """Minimum and maximum rank."""
-        least = max(1, self.reference_rank // 2) if self.min_rank is None else self.min_rank
-        return least, 4 * self.reference_rank if self.max_rank is None else self.max_rank
+        low = max(1, self.reference_rank // 2) if self.min_rank is None else self.min_rank
+        return low, 4 * self.reference_rank if self.max_rank is None else self.max_rank
 
 
 class GoRA(AllocationMethod[GoRAConfig]):
@@ -104,9 +104,9 @@ class GoRA(AllocationMethod[GoRAConfig]):
         A rank r above the minimum takes at least r √(in + out) - ½ of the budget.
         """
         layers = [(sum(shape), *_limits(shape, config)) for shape in shapes(model, config.targets).values()]
-        fewest = sum(size * least for size, least, _ in layers)
+        fewest = sum(size * low for size, low, _ in layers)
         budget = config.reference_rank * sum(math.sqrt(size) for size, _, _ in layers)
-        costs = [(most * math.sqrt(size) - 0.5, size * (most - least)) for size, least, most in layers]
+        costs = [(high * math.sqrt(size) - 0.5, size * (high - low)) for size, low, high in layers]
         gained = 0.0
         for cost, gain in sorted(costs, key=lambda pair: -pair[1] / pair[0]):
             share = min(1.0, budget / cost)
@@ -186,8 +186,8 @@ class _Watched(torch.autograd.Function):
 
 def _limits(shape: Sequence[int], config: GoRAConfig) -> tuple[int, int]:
     """Minimum and maximum rank of a layer of shape (in, out)."""
-    least, most = config.limits
-    return min(least, *shape), min(most, *shape)
+    low, high = config.limits
+    return min(low, *shape), min(high, *shape)
 
 
 def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]], config: GoRAConfig) -> dict[str, int]:
@@ -212,9 +212,9 @@ def ranks(importance: Mapping[str, float], sizes: Mapping[str, tuple[int, int]],
     budget = config.reference_rank * sum(math.sqrt(sum(shape)) for shape in sizes.values())
     by_layer = {}
     for name, shape in sizes.items():
-        least, most = _limits(shape, config)
+        low, high = _limits(shape, config)
         rank = int(round(budget * importance[name] / total) // math.sqrt(sum(shape)))
-        by_layer[name] = min(max(rank, least), most)
+        by_layer[name] = min(max(rank, low), high)
     return by_layer
 
 
