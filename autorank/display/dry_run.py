@@ -66,7 +66,7 @@ def dry_run(spec: SearchSpec, budget: Budget, folder: Path | None = None) -> Ren
     elif spec.catalogue:
         data = tasks.load(spec.task, tasks.base_model(spec.task, spec.model))
         if first_trials := catalogue.first_trials(spec, data, bounds):
-            rows.append(Text(catalogue.described(first_trials)))
+            rows.append(Text(f"first settings      {catalogue.sources(first_trials)}; none with --no-catalogue"))
     if folder is not None and (expected := _forecast(folder, budget)) is not None:
         rows.append(Text(f"hypervolume         {expected.hypervolume:.4f} now, {expected}"))
     if budget.confirm:

@@ -118,7 +118,8 @@ def search(
     if spec.catalogue and not spec.warm_start and not (folder / JOURNAL).exists():
         spec = spec.model_copy(update={"warm_start": catalogue.first_trials(spec, data, bounds)})
         if spec.warm_start:
-            inform(catalogue.described(spec.warm_start))
+            found = catalogue.sources(spec.warm_start)
+            inform(f"First settings from the catalogue: {found}. --no-catalogue leaves them out.")
     with open_journal(spec, folder, lambda: (float(max_params), 0.0)) as journal:
         trainable = bind(WarmTrial, folder=journal.folder)
         return conduct(journal, trainable, bounds, budget, tracking_uri, progress, warn, data, check_length)

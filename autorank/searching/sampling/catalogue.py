@@ -68,11 +68,10 @@ def first_trials(spec: SearchSpec, data: TaskData, bounds: ParamBounds) -> tuple
     return tuple(trials)
 
 
-def described(trials: Sequence[EarlierTrial]) -> str:
-    """Return a sentence that names the source of the first settings."""
-    sources = dict.fromkeys(trial.search for trial in trials)
-    parts = [f"{', '.join(t.method for t in trials if t.search == source)} (best on {source})" for source in sources]
-    return f"First settings from the catalogue: {'; '.join(parts)}. --no-catalogue leaves them out."
+def sources(trials: Sequence[EarlierTrial]) -> str:
+    """Return the methods whose first settings are known, and where they were best."""
+    names = dict.fromkeys(trial.search for trial in trials)
+    return "; ".join(f"{', '.join(t.method for t in trials if t.search == name)} (best on {name})" for name in names)
 
 
 def _distance(search: Recorded, kind: str, seen: int, model_params: int) -> float:

@@ -12,7 +12,7 @@ from autorank.searching import search as search_module
 from autorank.searching.budget import Budget
 from autorank.searching.create import make_spec, open_journal
 from autorank.searching.sampling import catalogue
-from autorank.searching.sampling.catalogue import Recorded, described, first_trials
+from autorank.searching.sampling.catalogue import Recorded, first_trials, sources
 from autorank.searching.sampling.trial_planner import TrialPlanner
 from autorank.searching.search import search
 from autorank.searching.space import ranges
@@ -85,9 +85,7 @@ def test_a_search_begins_with_them_and_then_with_the_defaults(tmp_path: Path) ->
     defaults = methods.find("lora").Config()
     assert rates == [3e-3, defaults.learning_rate, defaults.learning_rate]
     assert begun[1] is not None and begun[1].settings["rank"] == defaults.rank
-    assert described((first,)) == (
-        "First settings from the catalogue: lora (best on a with base). --no-catalogue leaves them out."
-    )
+    assert sources((first,)) == "lora (best on a with base)"
 
 
 def test_a_new_search_takes_them_into_its_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +100,10 @@ def test_a_new_search_takes_them_into_its_journal(tmp_path: Path, monkeypatch: p
         spec = search_spec(name, methods=(LORA,), training=TrainingSpec(steps=20), **values)
         return search(spec, tmp_path / name, Budget(2), inform=messages.append), messages[1:]  # the first is on labels
 
-    assert begun("new") == ((first,), [described((first,))])
+    assert begun("new") == (
+        (first,),
+        ["First settings from the catalogue: lora (best on a with base). --no-catalogue leaves them out."],
+    )
     assert begun("new") == ((first,), [])
     assert begun("off", catalogue=False) == ((), [])
     assert begun("warm", warm_start=(earlier,)) == ((earlier,), [])
