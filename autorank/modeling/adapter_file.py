@@ -270,7 +270,10 @@ def _metadata(path: Path) -> dict[str, Any]:
             raise AutorankError(
                 f"{path.parent} contains a PEFT adapter. Load it with `PeftModel.from_pretrained` of the package peft."
             ) from error
-        raise AutorankError(f"Cannot read an adapter from {path}: {error}.") from error
+        raise AutorankError(
+            f"Cannot read an adapter from {path}: {error}. Restore the file from a copy. If there is none, remove it: "
+            "then `autorank export` shows the command that trains it again."
+        ) from error
     if metadata.get("format") != FORMAT:
         raise AutorankError(f"{path} is not an adapter written by autorank (format {metadata.get('format')!r}).")
     return metadata

@@ -70,7 +70,8 @@ def storage_folder(address: str, search_id: str) -> Path:
         The directory as a `UPath`.
 
     Raises:
-        AutorankError: `address` is not an address or contains a password, or the package that reads it is missing.
+        AutorankError: `address` is not an address or contains a password, the package that reads it is missing, or the
+            server does not answer.
     """
     from upath import UPath
 
@@ -86,7 +87,7 @@ def storage_folder(address: str, search_id: str) -> Path:
     try:
         path = UPath(address) / search_id
         _ = path.fs
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # each file system raises its own
         raise AutorankError(f"--storage {address!r} cannot be used: {error}.") from error
     return path  # type: ignore[return-value]
 

@@ -174,7 +174,12 @@ def test_a_full_disk_is_reported_while_the_front_is_collected(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("address", "said"), [("bucket/runs", "is not an address"), ("nonsense://b", "cannot be used")]
+    ("address", "said"),
+    [
+        ("bucket/runs", "is not an address"),
+        ("nonsense://b", "cannot be used"),
+        ("ftp://127.0.0.1:9/x", "cannot be used: .*refused"),
+    ],
 )
 def test_malformed_storage_address_is_refused(address, said):
     with pytest.raises(AutorankError, match=f"--storage '{address}' {said}"):

@@ -85,13 +85,20 @@ def check(folder: Path) -> None:
         folder: The directory, possibly a `UPath`.
 
     Raises:
-        AutorankError: Lists the nodes that cannot access the directory, cannot write there, or do not answer.
+        AutorankError: Nothing can be written to the directory, or lists the nodes that cannot access it, cannot write
+            there, or do not answer.
     """
     token = secrets.token_hex(16)
     directory = folder.absolute() / f".storage-{token[:8]}"
-    directory.mkdir(parents=True)
     try:
+        directory.mkdir(parents=True)
         (directory / PROBE).write_text(token)
+    except Exception as error:  # each file system raises its own
+        raise AutorankError(
+            f"Cannot write to {folder.absolute()}: {str(error) or type(error).__name__}. Check its address, free "
+            "space, the network and the credentials."
+        ) from error
+    try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         tasks = {_start(node["NodeID"], directory): node for node in nodes}
         done, late = ray.wait(list(tasks), num_returns=len(tasks), timeout=TIMEOUT) if tasks else ([], [])

@@ -13,6 +13,7 @@ import pytest
 from autorank.errors import AutorankError
 from autorank.searching.ray import shared_storage_check
 from autorank.searching.ray.scheduler import _death
+from autorank.trials.retention import storage_folder
 
 CLUSTER = """
 import sys
@@ -23,7 +24,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from autorank.errors import AutorankError
-from autorank.search import storage
+from autorank.searching.ray import shared_storage_check as storage
 
 folder, sight = Path(sys.argv[1]), storage.answer
 
@@ -94,6 +95,14 @@ def test_two_nodes(tmp_path: Path) -> None:
 def test_one_node(ray, tmp_path: Path) -> None:
     shared_storage_check.check(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AutorankError, match=r"Cannot write to .*file: .*Not a directory.*Check its address"):
+        shared_storage_check.check(tmp_path / "file")
+    with pytest.raises(AutorankError, match=r"Cannot write to http://127\.0\.0\.1:9/x: NotImplementedError"):
+        shared_storage_check.check(storage_folder("http://127.0.0.1:9", "x"))
 
 
 def blind(place: Path, node: str) -> None:
