@@ -199,7 +199,7 @@ def test_a_reader_of_events_may_go_away(tmp_path):
     )
     done = subprocess.run(
         f"{sys.executable} -c \"$SCRIPT\" | head -1", shell=True, capture_output=True, text=True,
-        env=os.environ | {"SCRIPT": script}, cwd=Path(__file__).parents[2], timeout=200,
+        env=os.environ | {"SCRIPT": script}, cwd=Path(__file__).parents[2], timeout=600,
     )  # fmt: skip
     assert done.stderr == "still here\n" and len(done.stdout.splitlines()) == 1
 

@@ -133,7 +133,7 @@ sys.argv = ["autorank", "shrink", {adapter!r}, "--task", "demo", "--max-eval-exa
 from autorank.cli.app import main
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "PEFT adapter of" in done.stdout
 

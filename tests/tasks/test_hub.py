@@ -67,7 +67,7 @@ def load(home: Path, endpoint: str, *wanted: str, **more: str) -> list[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     environment |= {"HF_HOME": str(home / "hf"), "AUTORANK_CACHE": str(home / "cache"), "HF_ENDPOINT": endpoint}
     command = [sys.executable, "-c", SCRIPT, *wanted]
-    done = subprocess.run(command, env=environment | more, capture_output=True, text=True, cwd=home, timeout=120)
+    done = subprocess.run(command, env=environment | more, capture_output=True, text=True, cwd=home, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
