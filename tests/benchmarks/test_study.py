@@ -16,6 +16,7 @@ from autorank.trials.statistics.confirmation_stats import Measured
 from benchmarks.study import catalogue, gains, report
 from benchmarks.study.calibration import next_seeds
 from benchmarks.study.gains import Retrained
+from benchmarks.study.held_out import cost
 from benchmarks.study.results import Result, common_front, read
 from benchmarks.study.settings import CONTROL, TASKS, all_methods, search_name, search_spec
 from tests.trials.made_trials import evaluation, snapshot, trial
@@ -201,3 +202,11 @@ def test_without_the_baseline_there_are_no_differences(runs):
     assert "| method |" not in section
     assert isinstance(results[0], Result)
     assert search_name("demo", CONTROL) == "demo-lora-again"
+
+
+def test_the_cost_until_a_hypervolume_is_in_complete_trials():
+    trials = [trial(0, (100, 0.4)), trial(1, (100, 0.6), (50, 0.8)), trial(2, (100, 0.7))]
+    steps = [made.step for made in trials]
+    assert cost(trials, 200.0, 0.9, 10) is None
+    assert cost(trials, 200.0, 0.2, 10) == steps[0] / 10  # 0.4 * 100 / 200
+    assert cost(trials, 200.0, 0.5, 10) == (steps[0] + steps[1]) / 10
