@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Collection, Iterator
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from autorank.tasks.metrics.outcomes import pack, unpack
 from autorank.trials.journal.journal import Journal
 from autorank.trials.point import Point, points_of
 from autorank.trials.retention import delete_other_runs, remove
+from autorank.trials.snapshot import Snapshot
 from autorank.trials.statistics.confirmation_stats import contested
 
 logger = logging.getLogger(__name__)
@@ -159,8 +160,8 @@ class ConfirmSearcher(BaseSearcher):
 def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) -> dict[Repeat, list[Point]]:
     """Return the trainings to repeat now, and the points that each of them confirms.
 
-    At first all trainings get the same seeds; later `confirmation_seeds.next_training` chooses one at a time. Failed
-    trainings are tried again.
+    At first all trainings get the same number of seeds; later `confirmation_seeds.next_training` chooses one at a time.
+    Failed trainings are tried again.
 
     Args:
         journal: The search.
@@ -173,30 +174,43 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
     snapshot = journal.snapshot()
     missing: dict[Repeat, list[Point]] = {}
     waiting = False
-    for seed in islice(new_seeds(journal.spec.training.seed), equal_seeds(seeds)):
-        for point in (*snapshot.points, *snapshot.baseline):
-            result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(point.trial, point.step, seed)
-            waiting |= result is None
-            if "score" not in (result or {}) and repeat not in started:
-                missing.setdefault(repeat, []).append(point)
+    points_of_trainings = _points_of_trainings(snapshot)
+    for index in range(equal_seeds(seeds)):
+        for training, points in points_of_trainings.items():
+            seed = next(islice(seeds_of(journal, *training), index, None))
+            for point in points:
+                result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(*training, seed)
+                waiting |= result is None
+                if "score" not in (result or {}) and repeat not in started:
+                    missing.setdefault(repeat, []).append(point)
     return missing if missing or waiting else _contested_training(journal, seeds, started)
 
 
 def _contested_training(journal: Journal, seeds: int, started: Collection[Repeat]) -> dict[Repeat, list[Point]]:
     """The training that `next_training` chooses, with its points; empty if it chooses none."""
     snapshot = journal.snapshot()
-    points: dict[tuple[int, int], list[Point]] = {}
-    for point in (*snapshot.points, *snapshot.baseline):
-        points.setdefault((point.trial, point.step), []).append(point)
-    used = {(trial, step): {seed for *key, seed in snapshot.confirmed if key[:2] == [trial, step]}
+    points = _points_of_trainings(snapshot)
+    used = {(trial, step): _confirmed_seeds(snapshot, trial, step)
             | {repeat.seed for repeat in started if repeat[:2] == (trial, step)} for trial, step in points}  # fmt: skip
     open_points = contested(snapshot.points, snapshot) | contested(snapshot.baseline, snapshot)
     weights = {training: sum(open_points.get(point.key, 0.0) for point in points[training]) for training in points}
     training = next_training({training: len(used[training]) for training in points}, weights, seeds)
     if training is None:
         return {}
-    seed = next(seed for seed in new_seeds(journal.spec.training.seed) if seed not in used[training])
+    seed = next(seed for seed in seeds_of(journal, *training) if seed not in used[training])
     return {Repeat(*training, seed): points[training]}
+
+
+def _points_of_trainings(snapshot: Snapshot) -> dict[tuple[int, int], list[Point]]:
+    """The points of both fronts by trial and step."""
+    points: dict[tuple[int, int], list[Point]] = {}
+    for point in (*snapshot.points, *snapshot.baseline):
+        points.setdefault((point.trial, point.step), []).append(point)
+    return points
+
+
+def _confirmed_seeds(snapshot: Snapshot, trial: int, step: int) -> set[int]:
+    return {seed for *key, seed in snapshot.confirmed if key[:2] == [trial, step]}
 
 
 def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
@@ -204,9 +218,25 @@ def pending(journal: Journal, seeds: int) -> list[tuple[int, int, int, int]]:
     return [(*point.key, repeat.seed) for repeat, points in trainings(journal, seeds).items() for point in points]
 
 
-def new_seeds(search_seed: int) -> Iterator[int]:
-    """Return an iterator of seeds other than the search's own."""
-    return (seed for seed in count(FIRST_SEED) if seed != search_seed)
+def seeds_of(journal: Journal, trial: int, step: int) -> Iterator[int]:
+    """Seeds with which a training is repeated: those that it was repeated with, then new ones.
+
+    New seeds differ between trainings, and from the seed of the search (ours). A seed decides the order of the examples
+    and the first weights of the head, so an unlucky one can fail with many settings. If all trainings shared their
+    seeds, deviations of points would not be independent, as the intervals of `confirmation_stats` assume.
+
+    Args:
+        journal: The search.
+        trial: Number of the trial.
+        step: Step of the evaluation.
+
+    Returns:
+        An iterator without end.
+    """
+    confirmed = _confirmed_seeds(journal.snapshot(), trial, step)
+    excluded = confirmed | {journal.spec.training.seed}
+    new = (seed for seed in count(FIRST_SEED * (trial + 1) + step) if seed not in excluded)
+    return chain(sorted(confirmed), new)
 
 
 def _outcome(point: Point) -> dict[str, Any]:

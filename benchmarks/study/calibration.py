@@ -2,7 +2,10 @@
 
     python -m benchmarks.study.calibration benchmarks/curves/study_*.jsonl.gz
 
-prints how often the next seed of a point was in the interval that is predicted from the seeds before.
+prints how often the next seed of a point was in the interval that is predicted from the seeds before: as the searches
+ran, and with the seeds of each training in a random order of its own (the mean of 20). Searches of earlier versions
+repeated all trainings with the same seeds, so that an unlucky seed came at the same time for all of them; in random
+orders the seeds of different trainings are as independent as those of a search are now.
 """
 
 from __future__ import annotations
@@ -21,6 +24,9 @@ from benchmarks.simulation.curves import read_lines
 from benchmarks.study.results import Result
 
 DRAWS = 4000
+SHUFFLES = 20
+
+Key = tuple[int, int, int]  # line of the table, step, parameters
 
 
 @dataclass(frozen=True)
@@ -103,20 +109,44 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", type=Path, nargs="+", help="made by benchmarks/export_curves.py")
     total: list[bool] = []
+    total_shuffled: list[bool] = []
     for table in parser.parse_args().tables:
-        inside = [held for scores in seeds_of_searches(table) for held in next_seeds(scores)]
-        total += inside
-        print(f"{table.name}: {sum(inside)} of {len(inside)} ({np.mean(inside):.0%})")
-    print(f"all: {sum(total)} of {len(total)} ({np.mean(total):.0%})")
+        random = np.random.default_rng(0)
+        searches = seeds_of_searches(table)
+        inside = [held for points in searches for held in next_seeds(list(points.values()))]
+        shuffled = [
+            held for _ in range(SHUFFLES) for points in searches for held in next_seeds(in_other_order(points, random))
+        ]
+        print(f"{table.name}: {sum(inside)} of {len(inside)} ({np.mean(inside):.0%}), {np.mean(shuffled):.0%} shuffled")
+        total, total_shuffled = total + inside, total_shuffled + shuffled
+    print(f"all: {sum(total)} of {len(total)} ({np.mean(total):.0%}), {np.mean(total_shuffled):.0%} shuffled")
 
 
-def seeds_of_searches(table: Path) -> list[list[np.ndarray]]:
-    """The scores of the seeds of each point of each search in a table, in their order."""
-    searches: dict[str, dict[tuple[int, int, int], list[float]]] = {}
+def seeds_of_searches(table: Path) -> list[dict[Key, np.ndarray]]:
+    """Read the scores of the seeds of each point of each search in a table, in their order."""
+    searches: dict[str, dict[Key, list[float]]] = {}
     for number, line in enumerate(read_lines(table)):
         for _, step, params, score in sorted(line["seeds"]):
             searches.setdefault(line["search"], {}).setdefault((number, step, params), []).append(score)
-    return [[np.array(scores) for scores in points.values()] for points in searches.values()]
+    return [{key: np.array(scores) for key, scores in points.items()} for points in searches.values()]
+
+
+def in_other_order(points: dict[Key, np.ndarray], random: np.random.Generator) -> list[np.ndarray]:
+    """Put the seeds of each training in an order of its own, the same for all points of the training.
+
+    Args:
+        points: Point -> the scores of its seeds.
+        random: Generator.
+
+    Returns:
+        The scores of each point.
+    """
+    orders: dict[tuple[int, int, int], np.ndarray] = {}
+    result = []
+    for (trial, step, _), scores in points.items():
+        order = orders.setdefault((trial, step, len(scores)), random.permutation(len(scores)))
+        result.append(scores[order])
+    return result
 
 
 if __name__ == "__main__":

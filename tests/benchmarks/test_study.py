@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from autorank import methods
-from autorank.searching.confirm import new_seeds
+from autorank.searching.confirm import seeds_of
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.confirmation_stats import Measured
 from benchmarks.study import catalogue, gains, report
-from benchmarks.study.calibration import next_seeds
+from benchmarks.study.calibration import in_other_order, next_seeds
 from benchmarks.study.gains import Retrained
 from benchmarks.study.held_out import cost
 from benchmarks.study.results import Result, common_front, read
@@ -96,6 +96,15 @@ def test_each_seed_after_the_second_is_predicted():
     assert next_seeds([failing, np.array([0.7])]) == next_seeds([]) == []
 
 
+def test_seeds_in_another_order_stay_together_in_a_training():
+    scores = np.arange(8.0)
+    points = {(0, 20, 100): scores, (0, 20, 50): 10 + scores, (1, 20, 100): scores, (0, 40, 100): scores}
+    first, cut, *others = in_other_order(points, np.random.default_rng(0))
+    assert sorted(first) == scores.tolist() != first.tolist()
+    assert cut.tolist() == (10 + first).tolist()
+    assert all(other.tolist() != first.tolist() for other in others)
+
+
 def test_failures_of_points_without_a_third_seed_widen_the_intervals():
     lost = np.array([0.8, 0.805, 0.4])
     assert next_seeds([lost]) == [False]
@@ -137,7 +146,7 @@ def runs(tmp_path):
                 journal.record(number, evaluation(20, point.adapter_params, point.score))
                 journal.finish(number, "complete")
                 scores = {"lora": [*sample.scores, sample.mean], "vera": sample.scores, "sora": []}[method]
-                for seed, score in zip(new_seeds(0), scores, strict=False):
+                for seed, score in zip(seeds_of(journal, number, 20), scores, strict=False):
                     values = {"score": float(score), "adapter_params": point.adapter_params}
                     journal.confirm(number, 20, point.adapter_params, seed, values)
     return tmp_path

@@ -56,8 +56,9 @@ def test_the_seeds_of_each_point_are_read_from_a_table(table, tmp_path):
     lines = read_lines(table)
     lines[1]["seeds"] = [[1001, 10, 800, 0.6], [1000, 10, 800, 0.5], [1000, 10, 400, 0.4]]
     write(tmp_path / "more.jsonl", lines)
-    (search,) = seeds_of_searches(tmp_path / "more.jsonl")
-    assert [scores.tolist() for scores in search] == [[0.625], [0.4], [0.5, 0.6]]
+    (points,) = seeds_of_searches(tmp_path / "more.jsonl")
+    expected = {(0, 20, 400): [0.625], (1, 10, 400): [0.4], (1, 10, 800): [0.5, 0.6]}
+    assert {key: scores.tolist() for key, scores in points.items()} == expected
 
 
 def test_the_same_lines_give_the_same_bytes(table, tmp_path):
