@@ -76,3 +76,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, bytes]]:
     yield JOURNAL, journal.encode()
     for predictions in sorted((folder / FOLDER).glob("*.npz")):
         yield f"{FOLDER}/{predictions.name}", predictions.read_bytes()
+
+
+if __name__ == "__main__":
+    main()

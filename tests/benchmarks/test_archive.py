@@ -1,16 +1,24 @@
-"""benchmarks/study/archive.py: searches in one file, without the paths of the machine."""
+"""benchmarks/study/archive.py: searches in one file, without the paths of the machine; the published ones."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
+import pytest
 
 from autorank.tasks.metrics.outcomes import Outcomes, pack
 from autorank.trials.journal.journal import Journal
 from autorank.trials.retention import run_folder
 from autorank.trials.statistics.certainty import assess
-from benchmarks.study import archive
-from benchmarks.study.settings import search_spec
+from benchmarks.study import archive, report
+from benchmarks.study.results import read
+from benchmarks.study.settings import BASELINE, CONTROL, all_methods, search_spec
 from tests.trials.made_trials import evaluation
+
+ROOT = Path(__file__).parents[2]
+PUBLISHED = sorted((ROOT / "benchmarks" / "searches").glob("*.tar.xz"))
 
 
 def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_path):
@@ -37,3 +45,14 @@ def test_unpacked_searches_have_the_same_trials_and_intervals_and_no_paths(tmp_p
     bytes_before = file.read_bytes()
     archive.pack(runs, "mrpc", file)
     assert file.read_bytes() == bytes_before
+
+
+@pytest.mark.parametrize("file", PUBLISHED, ids=lambda file: file.name.split(".")[0])
+def test_the_page_has_the_tables_of_the_published_searches(file, tmp_path):
+    task = file.name.split(".")[0]
+    archive.unpack(file, tmp_path)
+    searches = [found for name in (BASELINE, CONTROL, *all_methods()) if (found := read(tmp_path, task, name))]
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    section = page.split(f"<!-- study of {task} -->")[1].split(f"<!-- end of {task} -->")[0]
+    published = re.sub(r"Not complete yet: .*\n\n", "", section).splitlines()
+    assert report.render(task, searches, "command", 8).splitlines()[4:] == published[5:]
