@@ -64,8 +64,8 @@ def family_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @pytest.fixture(autouse=True)
 def clean(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    if "made" in request.fixturenames:
-        request.getfixturevalue("made").base.reset(seed=0)
+    if "family_model" in request.fixturenames:
+        request.getfixturevalue("family_model").base.reset(seed=0)
 
 
 def batch(rows: list[int]) -> dict[str, Tensor]:
