@@ -175,9 +175,12 @@ def trainings(journal: Journal, seeds: int, started: Collection[Repeat] = ()) ->
     missing: dict[Repeat, list[Point]] = {}
     waiting = False
     points_of_trainings = _points_of_trainings(snapshot)
+    first_seeds = {
+        training: list(islice(seeds_of(journal, *training), equal_seeds(seeds))) for training in points_of_trainings
+    }
     for index in range(equal_seeds(seeds)):
         for training, points in points_of_trainings.items():
-            seed = next(islice(seeds_of(journal, *training), index, None))
+            seed = first_seeds[training][index]
             for point in points:
                 result, repeat = snapshot.confirmed.get((*point.key, seed)), Repeat(*training, seed)
                 waiting |= result is None

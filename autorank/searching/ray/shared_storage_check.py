@@ -94,9 +94,10 @@ def check(folder: Path) -> None:
         directory.mkdir(parents=True)
         (directory / PROBE).write_text(token)
     except Exception as error:  # each file system raises its own
+        reason = "this kind of storage is read-only" if isinstance(error, NotImplementedError) else error
         raise AutorankError(
-            f"Cannot write to {folder.absolute()}: {str(error) or type(error).__name__}. Check its address, free "
-            "space, the network and the credentials."
+            f"Cannot write to {folder.absolute()}: {reason}. Check its address, free space, the network and the "
+            "credentials."
         ) from error
     try:
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]

@@ -101,7 +101,9 @@ def test_storage_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(AutorankError, match=r"Cannot write to .*file: .*Not a directory.*Check its address"):
         shared_storage_check.check(tmp_path / "file")
-    with pytest.raises(AutorankError, match=r"Cannot write to http://127\.0\.0\.1:9/x: NotImplementedError"):
+    with pytest.raises(
+        AutorankError, match=r"Cannot write to http://127\.0\.0\.1:9/x: this kind of storage is read-only"
+    ):
         shared_storage_check.check(storage_folder("http://127.0.0.1:9", "x"))
 
 
